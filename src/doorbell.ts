@@ -29,58 +29,59 @@ import { createLog, type Log } from './platform/log.ts'
 import { migrate, refuseOtherSchema } from './platform/storage/migrate.ts'
 import { openDatabase } from './platform/storage/open.ts'
 
-/** Options besides the configuration. All are optional. */
+/** Options for `createDoorbell`, besides the configuration. All of them may be left out. */
 export interface DoorbellOptions {
   clock?: Clock
   log?: Log
-  /** Whether to migrate the database to the newest schema first. SQLite is always migrated. */
+  /** Whether the database is first migrated to the schema of this version. A SQLite database is always migrated. */
   migrate?: boolean
   /**
    * Whether this process sends notifications and settles expired requests; true by default. At least one process has to do
    * this.
    */
   workers?: boolean
-  /** How the database is opened. For tests: the connection can be slow or cut. */
+  /** For tests: replaces the function that opens the database, so that the connection can be slow or cut. */
   openDatabase?: typeof openDatabase
-  /** How long callers may take to send a request, in milliseconds. For tests. */
+  /** For tests: replaces the time that callers have to send a request. */
   callerPatience?: CallerTimeouts
-  /** How passwords and user codes are hashed. For tests: hashing can be cheap or delayed. */
+  /** For tests: replaces the hashing of passwords and user codes, for instance by a cheap or a delayed hash. */
   passwords?: PasswordParts
 }
 
 /** A running Doorbell. */
 export interface Doorbell {
   /**
-   * For `http.createServer`, Express, Koa or Nest: responds to every Doorbell address, and with 404 to all others. It reads
-   * bodies itself, so mount it before any body parser.
+   * For `http.createServer`, Express, Koa or Nest: responds to every address of Doorbell, and with 404 to all other
+   * addresses. Doorbell reads the bodies of requests itself, so mount it before any body parser.
    */
   handler(request: IncomingMessage, response: ServerResponse): void
   /** A Fastify plugin that adds every Doorbell route to your own server. */
   fastify: FastifyPluginAsync
-  /** For your own code: a user's open requests, and the user's decisions. */
+  /** For your own code: lists the requests of a user, and decides them. */
   requests: ReturnType<typeof createDeviceApi>
-  /** For an application's own users: signs out or removes a user, in one transaction. */
+  /** For an application that supplies the users: signs out or removes a user, in one transaction. */
   users: {
-    /** Ends all sessions and tokens of a user, the tokens of approvals too. Pending requests stay. */
+    /** Signs a user out: ends all sessions and all tokens, including the tokens of approved requests. Pending requests stay. */
     signOut(userId: string): Promise<void>
-    /** Removes what belongs to a removed user: sessions, tokens, passkeys and subscriptions. Open requests are denied. */
+    /** Removes the sessions, tokens, passkeys and subscriptions of a user whom you have removed. Open requests are denied. */
     end(userId: string): Promise<void>
   }
   /** Listens on the configured host and port. Resolves to the address. */
   listen(options?: { host?: string; port?: number }): Promise<string>
-  /** Resolves when no notification is due or under way, and nothing waits to be written. */
+  /** Resolves when no notification is due or being sent, and the server has written all its changes to the database. */
   idle(): Promise<void>
   /**
-   * Settles expired requests now, and the requests of users whom the application does not return any more. Resolves to the
-   * number of settled requests.
+   * Settles expired requests now, and also the requests of users whom the application does not return any more. Resolves to
+   * the number of settled requests.
    */
   sweep(): Promise<number>
   /** Removes finished rows that are older than `retention` allows. Resolves to the number of removed rows. */
   prune(): Promise<number>
   /**
-   * Shuts the server down. The server first announces this (`/health/ready`, `Connection: close`) and continues to serve for
-   * `delay` seconds, so that load balancers notice. Then it stops accepting connections, finishes running work, releases the
-   * remaining work for other nodes and closes the database. A second call without `delay` ends the delay at once.
+   * Shuts the server down. The server first announces the shutdown (`/health/ready`, `Connection: close`) and continues to
+   * serve for `delay` seconds, so that load balancers notice the shutdown. Then it stops accepting connections, finishes
+   * running work, releases the remaining work for other nodes and closes the database. A second call without `delay` ends
+   * the delay at once.
    */
   close(options?: { delay?: number }): Promise<void>
 }
@@ -123,7 +124,7 @@ async function compose(given: Given, parts: DoorbellOptions): Promise<Doorbell> 
   const device = composeDeviceApi(needs)
   const work = composeWork(needs, { ciba, device, signingKeys })
 
-  // Only the demo shows the phone's pages in a frame, on its own page.
+  // Only the demo shows the consent pages in a frame: they are the phone on the page of the demo.
   const framing = channels.demoWire ? 'self' : 'none'
   const { app, routes } = composeHttpServer(platform, parts.callerPatience)
   const send = sendTo(app)
@@ -146,7 +147,7 @@ async function compose(given: Given, parts: DoorbellOptions): Promise<Doorbell> 
       stored.heldPolls.close()
     },
     async end() {
-      // The system clock, not the injected one, because a supervisor waits in real time for this process to end.
+      // This is the system clock, not the injected clock, because a supervisor waits in real time for this process to end.
       const cutOff = systemClock.after(shutdownTimeoutMs, () => app.server.closeAllConnections())
       const answered = app.life.quiet(shutdownTimeoutMs)
       await Promise.all([app.close(), answered, work.stop(shutdownTimeoutMs)])
@@ -166,7 +167,7 @@ async function compose(given: Given, parts: DoorbellOptions): Promise<Doorbell> 
   }
 }
 
-/** Maximum time at shutdown, in milliseconds, in which responses and notifications under way can finish. */
+/** Maximum time at shutdown, in milliseconds, for responses and notifications that are under way. */
 const shutdownTimeoutMs = 4_000
 
 export { ProfileError } from './composition/clients.ts'

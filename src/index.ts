@@ -18,7 +18,7 @@ import { OAuthError, type OAuthErrorCode, type OAuthErrorOptions } from './platf
  * Resolves to a complete CIBA provider on the configured database, with its workers running.
  *
  * @param config the settings, as for `defineConfig`; a setting that is left out has its default
- * @param options for example your own clock and log
+ * @param options optional parts, for example your own clock and log
  * @throws {ConfigError} with all problems at once
  * @throws {SchemaError} if the database does not have the schema of this version
  * @example

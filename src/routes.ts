@@ -2,7 +2,7 @@
 import { discoveryPaths } from './openid-provider/forwarded-endpoint.ts'
 import { paths } from './openid-provider/paths.ts'
 
-/** The paths of CIBA and the device API; all others are in `openid-provider/`. */
+/** The paths of CIBA and of the device API. All other paths are in `openid-provider/`. */
 export const endpoints = {
   backchannel: '/backchannel/authorize',
   authinfo: '/backchannel/authinfo',
@@ -19,7 +19,10 @@ export const endpoints = {
 
 export { paths }
 
-/** Routes that clients call. All other routes help users to decide, and have priority over clients' polls. */
+/**
+ * Routes that clients call. All other routes are for users who decide requests, and the polls of clients cannot delay these
+ * routes.
+ */
 export const routesOfClients = [
   endpoints.backchannel,
   endpoints.clientconfig,
@@ -35,7 +38,7 @@ export const routesOfClients = [
 /** Routes exempt from load shedding: routes for operators, and event streams of pages, which have their own limit. */
 export const routesNeverRefused = ['/health/live', '/health/ready', '/metrics', '/events', '/demo/events']
 
-/** Returns the `mtls_endpoint_aliases` (RFC 8705 §5): endpoints that a client calls with a certificate. */
+/** Returns the `mtls_endpoint_aliases` (RFC 8705 §5): the endpoints that a client calls with its certificate. */
 export function aliasesAt(address: string) {
   return {
     token_endpoint: address + paths.token,

@@ -1,4 +1,7 @@
-/** `doorbell client`: the registered clients. A generated secret is shown once, when it is created. */
+/**
+ * `doorbell client`: adds, lists, shows and removes registered clients. A generated secret is shown only once, when it is
+ * created.
+ */
 import { readFile } from 'node:fs/promises'
 import type { Command } from 'commander'
 import { type Client, isDeviceService } from '../client/client.ts'
@@ -137,7 +140,7 @@ async function gather(options: AddOptions): Promise<Record<string, unknown>> {
     grant_types: options.grantType,
   }
   const given = Object.entries(fromOptions).filter(([, value]) => value !== undefined)
-  // Commands would read an id that begins with a dash as an option.
+  // If a generated id began with a dash, commands would read the id as an option.
   const madeUp = newSecret(12).replace(/^-/, '_')
   return { client_id: madeUp, ...fromFile, ...Object.fromEntries(given) }
 }
@@ -146,7 +149,7 @@ async function readMetadata(file: string): Promise<Record<string, unknown>> {
   const text = await readFile(file, 'utf8').catch((error: NodeJS.ErrnoException) => {
     throw new Failure(`${file} cannot be read: ${error.code === 'ENOENT' ? 'there is no such file' : error.message}.`)
   })
-  // The parser's message would quote the file, which may contain a secret.
+  // The message of the parser is omitted, because it would quote the file, which may contain a secret.
   const metadata = parseJson(text)
   if (!isPlain(metadata)) throw new Failure(`${file} must contain one JSON object of client metadata.`)
   return metadata
@@ -178,7 +181,7 @@ function check(input: Record<string, unknown>, config: Config): ClientMetadata {
   return read.client
 }
 
-/** Returns all other metadata that is set, under its registered names. */
+/** Returns all metadata that is set, except `client_id`, as pairs of a registered name and a text. */
 function entriesOf(metadata: ClientMetadata): [string, string][] {
   return Object.entries(metadata).flatMap(([name, value]): [string, string][] => {
     if (name === 'client_id' || value === undefined || (Array.isArray(value) && value.length === 0)) return []

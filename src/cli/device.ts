@@ -78,7 +78,10 @@ async function findService(options: DeviceOptions): Promise<Service> {
   return { issuer: cast.issuer, id, secret, method: known?.token_endpoint_auth_method ?? 'client_secret_basic' }
 }
 
-/** Refuses to decide for users outside development. */
+/**
+ * Throws unless the configuration is for development and the server is on this machine: this command decides for users
+ * without asking them.
+ */
 function refuseProduction({ issuer, development }: Cast): void {
   if (!URL.canParse(issuer)) throw new Failure(`${issuer} is not an http or https address; see --issuer.`)
   if (development && isLoopback(new URL(issuer).hostname)) return
@@ -110,7 +113,7 @@ function createDevice(service: Service, user: string) {
     postAs(service, service.issuer + path, new URLSearchParams({ login_hint: user, ...form }), service.issuer)
   return {
     user,
-    /** Newest first. */
+    /** Resolves to the pending requests of the user, newest first. */
     async waiting(): Promise<WaitingRequest[]> {
       const answer = await post('/backchannel/authinfo', { status: 'pending' })
       if (answer.status === 401) throw new Failure(notADeviceService(service.id))
@@ -119,7 +122,7 @@ function createDevice(service: Service, user: string) {
     },
     /** Resolves to a message if the request could no longer be decided, otherwise to undefined. */
     async decide(requestId: string, status: 'approved' | 'denied'): Promise<string | undefined> {
-      // The user is present at this terminal; nothing else is known about the authentication.
+      // The user is present at this terminal. Nothing else is known about how the user was authenticated.
       const how = { auth_time: String(Math.floor(Date.now() / 1000)), amr: 'dev' }
       const answer = await post('/backchannel/complete', { request_id: requestId, status, ...how })
       if (answer.status === 200) return undefined
@@ -159,7 +162,10 @@ async function list(device: Device, options: DeviceOptions): Promise<void> {
   for (const request of requests) print(`\n${describe(request)}\n  ${approving(request, options)}`)
 }
 
-/** Returns the command that approves a request. It does not contain the secret: that would stay in logs and histories. */
+/**
+ * Returns the command that approves a request. The command does not contain the secret, because logs and shell histories
+ * would keep it.
+ */
 function approving({ request_id: id }: WaitingRequest, options: DeviceOptions): string {
   const { user, config, demo, client, clientSecret, clientSecretStdin, issuer } = options
   const words = [
@@ -173,7 +179,7 @@ function approving({ request_id: id }: WaitingRequest, options: DeviceOptions): 
   return colour('green', words.map(inShell).join(' '))
 }
 
-/** Milliseconds between two queries. */
+/** Milliseconds between two queries of the server. */
 const look = 1000
 
 async function waitForOne(device: Device): Promise<WaitingRequest[]> {
@@ -187,7 +193,10 @@ async function waitForOne(device: Device): Promise<WaitingRequest[]> {
   }
 }
 
-/** The binding message has its own line, because the user compares it. */
+/**
+ * Describes a request to the user. The binding message has its own line, because the user compares it with the message on
+ * the other device.
+ */
 function describe({
   client,
   binding_message: message,
@@ -218,7 +227,7 @@ const answers = new Map<string, 'approved' | 'denied' | 'skip'>([
   ['skip', 'skip'],
 ])
 
-/** Asks about one request after another, the oldest first. */
+/** Asks the user about each pending request, the oldest first. */
 async function converse(device: Device): Promise<void> {
   process.once('SIGINT', () => process.exit(0))
   const skipped = new Set<string>()
@@ -234,7 +243,7 @@ async function converse(device: Device): Promise<void> {
     hasSaid = false
     print(`\n${describe(next)}\n`)
     const answer = await ask()
-    // Ends the line, so that the next prompt of the shell begins on a new one.
+    // Ends the line, so that the next prompt of the shell begins on a new line.
     if (answer === undefined) return print()
     if (answer === 'skip') skipped.add(next.request_id)
     else print(`  ${(await device.decide(next.request_id, answer)) ?? verdicts[answer]}`)
@@ -243,7 +252,7 @@ async function converse(device: Device): Promise<void> {
 
 const verdicts = { approved: colour('green', 'Approved.'), denied: colour('red', 'Denied.') }
 
-/** Resolves to undefined when the user quits. */
+/** Resolves to the answer of the user, or to undefined if the user quits. */
 async function ask(): Promise<'approved' | 'denied' | 'skip' | undefined> {
   for (;;) {
     const typed = await prompt('  Approve, deny or skip? [a/d/s] ')
@@ -253,7 +262,10 @@ async function ask(): Promise<'approved' | 'denied' | 'skip' | undefined> {
   }
 }
 
-/** Ctrl-C and the end of input close the terminal. Without a listener for this, the promise would never settle. */
+/**
+ * Resolves to the line that the user types, or to undefined at Ctrl-C or at the end of input. Without the listener for
+ * `close`, the promise would never settle in these two cases.
+ */
 function prompt(question: string): Promise<string | undefined> {
   const terminal = createInterface({ input: process.stdin, output: process.stdout })
   return new Promise((resolve) => {

@@ -31,7 +31,7 @@ async function run({ force = false }: InitOptions): Promise<void> {
   }
   await write(configFile, () => writeFile(configFile, configTemplate()))
   await write(environmentFile, async () => {
-    // The mode is set when the file is created. It does not change the mode of a file that exists.
+    // `mode` applies only to a new file. `chmod` sets the mode of a file that existed before.
     await writeFile(environmentFile, environmentTemplate(), { mode: 0o600 })
     await chmod(environmentFile, 0o600)
   })
@@ -65,14 +65,20 @@ const reasons = new Map([
   ['ENOSPC', 'the disk is full'],
 ])
 
-/** Files that contain secrets, or may contain them: for each line of `.gitignore` the names that it must cover. */
+/**
+ * Files that contain secrets, or may contain them. Each key is a line for `.gitignore`; its value lists the file names that
+ * Git must ignore because of this line.
+ */
 const secretFiles = new Map([
   [environmentFile, [environmentFile]],
   ['.env', ['.env']],
   ['doorbell.db*', ['doorbell.db', 'doorbell.db-wal', 'doorbell.db.secret']],
 ])
 
-/** Adds to `.gitignore` what Git does not ignore yet, and says so; also if Git would commit a file all the same. */
+/**
+ * Adds to `.gitignore` the files that Git does not ignore yet, and says so. Also warns of files that Git would commit
+ * nevertheless.
+ */
 async function keepOutOfGit(): Promise<void> {
   if (!git('rev-parse', '--is-inside-work-tree')) return
   const missing = [...secretFiles].flatMap(([line, names]) => (names.every(isIgnored) ? [] : [line]))
@@ -103,10 +109,10 @@ async function ignore(lines: string[]): Promise<void> {
   }
 }
 
-/** Whether Git would ignore such a file if it were not tracked. */
+/** Returns whether the rules in `.gitignore` cover a file name. It makes no difference whether Git tracks the file. */
 const isIgnored = (file: string) => git('check-ignore', '--quiet', '--no-index', '--', file)
 
-/** Returns whether Git is there and the command succeeds. */
+/** Runs a Git command. Returns whether Git is installed and the command succeeded. */
 function git(...words: string[]): boolean {
   return spawnSync('git', words, { stdio: 'ignore' }).status === 0
 }

@@ -1,4 +1,4 @@
-/** `doorbell client invite`: an initial access token for dynamic registration (RFC 7591 §3). */
+/** `doorbell client invite`: creates an initial access token for dynamic registration (RFC 7591 §3). */
 import type { Command } from 'commander'
 import { createInitialAccessStore } from '../client/registration/initial-access-token-store.ts'
 import { newSecret } from '../platform/crypto.ts'

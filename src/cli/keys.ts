@@ -1,4 +1,4 @@
-/** `doorbell keys`: the signing keys and their rotation. */
+/** `doorbell keys`: lists and rotates the signing keys. */
 import { type Command, Option } from 'commander'
 import {
   keyTimesOf,
@@ -92,7 +92,10 @@ async function rotateAt(
   return rotations
 }
 
-/** With `--revoke` alone, only the algorithm of the revoked key is rotated. */
+/**
+ * Returns the algorithms to rotate. With `--revoke` and without `--alg`, there are none: the revocation itself rotates the
+ * algorithm of the revoked key.
+ */
 function algorithmsOf({ alg, revoke }: RotateOptions): readonly KeyAlgorithm[] {
   if (alg === 'PS256') return ['RS256']
   if (alg === undefined || alg === 'all') return alg === undefined && revoke !== undefined ? [] : keyAlgorithms

@@ -1,4 +1,4 @@
-/** The `doorbell` command: one file for each subcommand; errors become a message and an exit code here. */
+/** The `doorbell` command. Each subcommand has a file of its own. This file turns errors into a message and an exit code. */
 import { Command } from 'commander'
 import { ownVersion } from '../platform/version.ts'
 import { addClient } from './client.ts'
@@ -52,7 +52,7 @@ function createProgram(): Command {
   return program
 }
 
-/** Exits although something, such as an open database, may still keep this process alive. */
+/** Prints the error and exits, even if something, such as an open database, keeps this process alive. */
 function giveUp(error: unknown): void {
   const { text, exitCode } = explain(error)
   process.exitCode = exitCode
@@ -60,7 +60,7 @@ function giveUp(error: unknown): void {
   process.stderr.write(text, () => process.exit(exitCode))
 }
 
-/** The reader of our output may close it early, as `head` does. */
+/** Exits without an error if the reader of the output closes it early, as `head` does. */
 process.stdout.on('error', (error: NodeJS.ErrnoException) => {
   if (error.code === 'EPIPE') process.exit(0)
   throw error

@@ -1,5 +1,6 @@
 /**
- * Notifies users of changes that a command makes to their account: enqueued by the command, sent by a running server.
+ * Notifies users of changes that a command makes to their account. The command only stores the messages; a running server
+ * sends them.
  */
 import {
   accountKindsOf,

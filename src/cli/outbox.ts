@@ -1,4 +1,7 @@
-/** `doorbell outbox`: notifications that were sent, wait or are parked, and why. Their content is never shown. */
+/**
+ * `doorbell outbox`: shows notifications, their states, and the reasons for these states. The content of a notification is
+ * never shown.
+ */
 import { type Command, Option } from 'commander'
 import { isAboutAccount } from '../authentication-device/channels/account-notice.ts'
 import { createRequestStore } from '../ciba/authentication-request/authentication-request-store.ts'
@@ -120,7 +123,12 @@ async function find(id: string, outbox: OutboxStore): Promise<OutboxMessage> {
   return message
 }
 
-/** @example "A push to till at https://…, created 3 min ago. It was tried 8 times; the last attempt: answered 500. Parked 2 min ago. …" */
+/**
+ * Describes a notification in a few sentences.
+ *
+ * @example
+ * "A push to till at https://…, created 3 min ago. It was tried 8 times; the last attempt: answered 500. Parked 2 min ago. …"
+ */
 function storyOf(message: OutboxMessage): string {
   const at = message.address === undefined ? '' : ` at ${message.address}`
   const made = `A ${message.kind} to ${message.receiver}${at}, created ${fromNow(message.createdAt)}.`
@@ -165,7 +173,8 @@ async function runRetry(id: string | undefined, options: RetryOptions): Promise<
 }
 
 /**
- * Retries only messages that are parked when the command starts. One that is parked again must not be retried endlessly.
+ * Retries the messages that are parked when the command starts. A message that is parked again during the command is not
+ * retried a second time, because that could go on endlessly.
  */
 async function retryAll(context: CommandContext): Promise<string[]> {
   const outbox = createOutboxStore(context.database)
@@ -189,9 +198,7 @@ async function retryOne(id: string, context: CommandContext): Promise<string[]> 
   return [id]
 }
 
-/**
- * A message is retried for at least this many milliseconds, because the deadline of its request has often passed already.
- */
+/** A message is retried for at least this many milliseconds, because the deadline of its request has often passed already. */
 const anotherChance = 10 * 60_000
 
 async function giveUpAt(subject: string, { database, clock }: CommandContext): Promise<number> {

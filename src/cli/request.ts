@@ -1,4 +1,4 @@
-/** `doorbell request`: acts as a client, from the authentication request to the tokens. */
+/** `doorbell request`: acts as a client: sends an authentication request and waits for the tokens. */
 import { type Command, InvalidArgumentError, Option } from 'commander'
 import { demoUsers } from '../config/demo.ts'
 import { type CallBackEndpoint, openCallBack } from './client-role/callback.ts'
@@ -167,7 +167,10 @@ function describeRinging(
   return `${colour('bold', client.name)} asks for approval${bindingMessage === undefined ? '.' : `: ${colour('bold', bindingMessage)}`}\n\n${facts}\n`
 }
 
-/** Returns advice on how to decide the request. It is known only for the demo, not for other clients and providers. */
+/**
+ * Returns advice for the user of the command on how to decide a request of a demo client. Returns an empty text for other
+ * clients and providers, because nothing is known about their users.
+ */
 function adviceFor({ loginHint, client, json, issuer }: RequestOptions, { clients, issuer: base }: Cast): string {
   const isDemo = client.startsWith('demo-') && clients.some(({ client_id }) => client_id === client)
   if (!isDemo || json || loginHint === undefined) return ''
@@ -197,12 +200,12 @@ async function outcomeOf(
     tell('Pinged: the result is ready. Fetching it.')
     return poll(connection, ringing, tell)
   }
-  // The provider also pushes the error of an expired request, after its deadline (CIBA Core §12).
+  // The provider also pushes the error of an expired request, after the deadline of the request (CIBA Core §12).
   const pushed = await endpoint.hears(ringing, ringing.deadline + grace)
   return pushed === undefined ? { kind: 'expired' } : readPush(pushed)
 }
 
-/** Milliseconds after the deadline within which the push of that error must arrive. */
+/** After the deadline, the command waits this many milliseconds for the push of the error. */
 const grace = 10_000
 
 function readPush(body: Record<string, unknown>): Outcome {

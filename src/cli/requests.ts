@@ -1,4 +1,4 @@
-/** `doorbell requests`: open authentication requests, and the outcomes of settled ones. */
+/** `doorbell requests`: lists open authentication requests, and settled requests with their outcomes. */
 import type { Command } from 'commander'
 import { type AuthenticationRequest, statusAt } from '../ciba/authentication-request/authentication-request.ts'
 import { createRequestStore } from '../ciba/authentication-request/authentication-request-store.ts'
@@ -35,7 +35,7 @@ async function run(options: RequestsOptions): Promise<void> {
   } else print(options.all ? 'There are no requests yet.' : 'No request is waiting. --all includes settled requests.')
 }
 
-/** Returns a request as JSON, without the `auth_req_id`, which is a secret of the client and is not stored. */
+/** Returns a request for JSON output, without the `auth_req_id`: it is a secret of the client, and it is not stored. */
 function forScripts(request: AuthenticationRequest) {
   return {
     request_id: request.id,

@@ -1,4 +1,4 @@
-/** `doorbell serve`: runs the provider and its workers until it is stopped. */
+/** `doorbell serve`: runs the provider and its workers until the process is stopped. */
 import { type Command, InvalidArgumentError } from 'commander'
 import type { Config, ConfigInput } from '../config/config.ts'
 import { demoUsers } from '../config/demo.ts'
@@ -54,7 +54,7 @@ async function run(options: ServeOptions): Promise<void> {
   await listen(doorbell, config)
   const isGreeted = process.stdout.isTTY
   if (isGreeted) print(greeting(config))
-  // Beside the greeting, the same in other words would be noise.
+  // If a developer sees the greeting and reads the log, this line would only repeat the greeting.
   if (!isGreeted || readable === undefined) {
     log.info({ event: 'server.listening', issuer: config.issuer, host: config.host, port: config.port }, 'listening')
   }
@@ -70,8 +70,8 @@ async function settle(options: ServeOptions): Promise<Config> {
   const overrides: ConfigInput = { port, host }
   if (port === undefined) return load(overrides)
   const before = await load({ host })
-  // The file of "doorbell init" contains the port twice: in `port` and in the issuer. If the issuer is on this machine,
-  // both ports must be equal.
+  // The file of "doorbell init" contains the port twice: in `port` and in the issuer. So `--port` also changes the port in
+  // the issuer, if the issuer is `http://localhost` with the configured port.
   const follows = before.development && before.issuer === `http://localhost:${before.port}`
   return load({ ...overrides, issuer: follows ? `http://localhost:${port}` : undefined })
 }
@@ -93,28 +93,34 @@ function explainOtherSecret(config: Config) {
   }
 }
 
-/** Whether a developer reads the log. In production, and if it is not a terminal, programs read it: lines of JSON. */
+/**
+ * Returns whether the log is text for a developer. In production, or if standard error is not a terminal, programs read the
+ * log, so it is JSON.
+ */
 function isReadable({ development }: Config): boolean {
   return development && process.stderr.isTTY
 }
 
-/** Returns the log level. On a terminal, log lines at level info would hide the instructions of the demo. */
+/**
+ * Returns the log level. If the demo runs on a terminal and no level is set, the level is `warn`: lines at level info would
+ * hide the instructions of the demo.
+ */
 function logLevelFor({ demo, logLevel }: Config): Config['logLevel'] {
   const isTold = Boolean(process.env.DOORBELL_LOG_LEVEL) || logLevel !== 'info'
   return demo && process.stdout.isTTY && process.stderr.isTTY && !isTold ? 'warn' : logLevel
 }
 
 /**
- * Longest time from the signal to the exit, in milliseconds. Most supervisors allow ten seconds. A configured delay can
- * make it longer.
+ * The longest time from the signal to the exit, in milliseconds. Most supervisors allow ten seconds. A long configured
+ * delay extends this time.
  */
 const longestEndMs = 9_500
-/** Milliseconds that the work after the delay has at least. */
+/** The time from the end of the delay to the exit is at least this many milliseconds. */
 const endAfterDelayMs = 4_500
 
 /**
- * Returns the delay in seconds. After Ctrl-C there is none: a server on a terminal has no load balancer to wait for, and
- * the operator waits for the exit.
+ * Returns the delay of the shutdown, in seconds. After Ctrl-C on a terminal the delay is 0: such a server has no load
+ * balancer that must notice the shutdown, and the operator waits for the exit.
  */
 function delayAfter(signal: NodeJS.Signals, { shutdown }: Config): number {
   return signal === 'SIGINT' && process.stdin.isTTY ? 0 : shutdown.delay

@@ -22,7 +22,7 @@ interface PasswordOptions extends UserOptions {
 
 type Example = [typed: string, does: string]
 
-/** @param user the command `doorbell user` */
+/** Adds the commands of this file. @param user the command `doorbell user` */
 export function addUserEndings(user: Command): void {
   function add<Options extends UserOptions>(
     name: string,
@@ -94,7 +94,8 @@ function about<Result>(who: string, options: SettingOptions, work: (meant: Meant
 }
 
 /**
- * Carries out an ending (such as signed out or locked) for a user who was added by command. Resolves to the id of the user.
+ * Signs out, locks or removes a user who was added by command, as `ending` says. Resolves to the id of the user. Throws for
+ * all other users.
  */
 function end(
   who: string,
@@ -127,7 +128,10 @@ async function runPassword(who: string, options: PasswordOptions): Promise<void>
   print('It is shown only once: give it to the user in a safe way.')
 }
 
-/** Resolves to the statement that sets the password and to the messages about it, both for one transaction. */
+/**
+ * Resolves to the statement that sets the password, and to the messages that notify the user of the change. The caller
+ * writes the statement and the messages in one transaction.
+ */
 async function passwordSetting(id: string, passwordHash: string, users: UserStore, context: CommandContext) {
   const notices = noticesOfChange({ type: 'password.set', userId: id }, context)
   return { also: [users.settingPassword(id, passwordHash)], notices }
@@ -167,7 +171,10 @@ async function runRemove(who: string, options: UserOptions): Promise<void> {
   else print(`Removed ${who}. No client can ask this user any more.`)
 }
 
-/** Prints JSON even without `--json`: the data is for the user, and for programs. */
+/**
+ * Prints all data about a user. The output is always JSON, even without `--json`: the data is for the user, and for
+ * programs.
+ */
 async function runExport(who: string, options: UserOptions): Promise<void> {
   const kept = await about(who, options, ({ id, context }) => {
     const configured = Array.isArray(context.config.users)
@@ -179,7 +186,10 @@ async function runExport(who: string, options: UserOptions): Promise<void> {
   printJson(kept)
 }
 
-/** Succeeds even if there is nothing to erase: the user may have been erased before, or the name may be mistyped. */
+/**
+ * Erases a user. Succeeds even if there is nothing to erase: the user may have been erased before, or the name may be
+ * mistyped.
+ */
 async function runErase(who: string, options: UserOptions): Promise<void> {
   const { id, wasThere, others } = await about(who, options, async ({ id, context, endUser, users: added }) => {
     const { users } = context.config

@@ -1,4 +1,4 @@
-/** `doorbell user`: the built-in user directory. */
+/** `doorbell user`: adds, changes and lists the users of the built-in user directory. */
 import { randomInt } from 'node:crypto'
 import type { Command } from 'commander'
 import { readUsers } from '../config/users.ts'
@@ -146,7 +146,10 @@ function check(options: AddOptions, configured: readonly ConfiguredUser[]): User
   return read.users.at(-1)!
 }
 
-/** Rewrites a problem of the list of users, so that it is about the one user that is added. */
+/**
+ * Rewrites a problem of the list of users as a problem of the one user whom the command adds, for instance without
+ * `users[3]`.
+ */
 function inOwnWords(problem: string, index: number): string {
   return problem
     .replace(`users[${index}]`, '')
@@ -214,7 +217,10 @@ async function runList(options: UserOptions): Promise<void> {
   else print('There are no users yet. "npx doorbell user add --help" says how.')
 }
 
-/** Lists each member by name, so that no password or hash can be included by accident. */
+/**
+ * Returns a user for JSON output. The members are listed one by one, so that no password or hash can be included by
+ * accident.
+ */
 function forScripts({ user, from }: ListedUser) {
   const { id, username, email, phone_number, name, locale, disabled, claims } = user
   return { id, username, email, phone_number, name, locale, disabled: disabled ?? false, claims, origin: from }
@@ -226,7 +232,8 @@ function rowOf({ user, from }: ListedUser): string[] {
 }
 
 /**
- * Users can remove their own passkeys only after signing in with one. If a user has lost all, the operator removes them.
+ * Removes all passkeys of a user. This is for users who have lost all of them: users can remove their own passkeys only
+ * after signing in with a passkey.
  */
 async function runForgetPasskeys(who: string, options: UserOptions): Promise<void> {
   const { id, forgotten } = await withDatabase(options, async ({ config, database, audit }) => {

@@ -1,4 +1,4 @@
-/** Finds the user that a command names. */
+/** Finds the user whom the operator named in a command. */
 import { text as readAll } from 'node:stream/consumers'
 import type { Config } from '../config/config.ts'
 import type { Vault } from '../platform/crypto.ts'
@@ -10,7 +10,8 @@ import type { UserStore } from '../user/user-store.ts'
 import { Failure } from './context/failure.ts'
 
 /**
- * Returns the users of the configuration. Throws if the application has its own users: there is then no built-in directory.
+ * Returns the users of the configuration. Throws if the application has its own users, because the built-in directory is
+ * then not used.
  */
 export function configuredUsers({ users }: Config): readonly ConfiguredUser[] {
   if (Array.isArray(users)) return users
@@ -18,8 +19,8 @@ export function configuredUsers({ users }: Config): readonly ConfiguredUser[] {
 }
 
 /**
- * Resolves to the id of the user with this id, username, email address or phone number. An unknown name is returned
- * unchanged: it may be the id of a removed user, or of a user of the application.
+ * Resolves to the id of the user with this id, username, email address or phone number. If no user has this name, it
+ * resolves to the name itself: it may be the id of a removed user, or of a user of the application.
  */
 export async function idOf(who: string, configured: readonly ConfiguredUser[], users: UserStore): Promise<string> {
   const byId = configured.find(({ id }) => id === who)
@@ -27,12 +28,12 @@ export async function idOf(who: string, configured: readonly ConfiguredUser[], u
   return (byId ?? byName ?? (await users.findByIdentifier(who)))?.id ?? who
 }
 
-/** Returns how output names a user: as the operator typed it, with the id if that differs. */
+/** Returns the name of a user for output: the name that the operator typed, followed by the id if it is different. */
 export function named(who: string, id: string): string {
   return who === id ? who : `${who} (${id})`
 }
 
-/** Returns the failure for a user who cannot be changed by command, because the user was not added by command. */
+/** Resolves to the failure for a user who was not added by command, and therefore cannot be changed by command. */
 export async function notAdded(who: string, id: string, config: Config, users: UserStore): Promise<Failure> {
   if (configuredUsers(config).some((user) => user.id === id)) {
     return new Failure(`${who} comes from the configuration. Remove the user there and restart the server.`)
@@ -42,14 +43,14 @@ export async function notAdded(who: string, id: string, config: Config, users: U
   )
 }
 
-/** Resolves to all names of the users that were added by command. */
+/** Resolves to all ids, usernames and email addresses of the users that were added by command. */
 export async function namesOf(users: UserStore): Promise<string[]> {
   return (await users.list()).flatMap((user) =>
     [user.id, user.username, user.email].filter((name) => name !== undefined),
   )
 }
 
-/** Returns a suggestion for the end of a sentence, or an empty text if no name is similar. */
+/** Returns "; did you mean …?" with a similar name, or an empty text if no name is similar. */
 export const nearTo = (who: string, names: string[]) => didYouMean(nearest(who, names))
 
 export async function readSecret(what: 'password' | 'code'): Promise<string> {
@@ -60,5 +61,8 @@ export async function readSecret(what: 'password' | 'code'): Promise<string> {
   return secret
 }
 
-/** Hashes with the configured secret: with another secret, no hash would match on the server. */
+/**
+ * Returns the password hashing for commands. It uses the configured secret: with another secret, no hash would match on the
+ * server.
+ */
 export const hashingWith = (vault: Vault) => createPasswordHashing({ vault, scrypt: scryptHere })

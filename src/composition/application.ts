@@ -1,4 +1,4 @@
-/** The part of the public API that an application calls in its own code. */
+/** Builds the part of the public API that an application calls in its own code. */
 import { createDeviceApi } from '../authentication-device/api/in-process-api.ts'
 import type { Ciba, CibaNeeds } from './ciba.ts'
 import type { Work } from './operations.ts'
@@ -13,8 +13,8 @@ export function forTheApplication({ platform, users, stored, outbox }: CibaNeeds
         await users.endUser(userId, 'signed_out', { by: 'application' })
       },
       async end(userId: string) {
-        // If an application supplies the users, its hooks alone decide whether a user exists. So the user is not locked
-        // here.
+        // If an application supplies the users, its hooks alone decide whether a user exists. In that case the user is not
+        // locked here.
         await users.endUser(userId, 'removed', { by: 'application', closes: Array.isArray(config.users) })
       },
     },

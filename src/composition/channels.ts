@@ -1,4 +1,4 @@
-/** The configured channels by which users' devices are notified, and what these channels need. */
+/** Builds the configured channels that notify users' devices, and the parts that these channels need. */
 import {
   accountKindsOf,
   createAccountNoticeSenders,
@@ -69,7 +69,8 @@ type VapidKeys = Awaited<ReturnType<typeof loadVapidKeys>>
 type Subscriptions = ReturnType<typeof createPushSubscriptions>
 
 function webPushOf({ config, texts, clock, openCaller }: Platform, keys: VapidKeys, subscriptions: Subscriptions) {
-  // These addresses come from users' browsers, so private networks stay forbidden even if they are allowed for clients.
+  // The addresses of push services come from users' browsers. So private networks are forbidden outside development, even
+  // if they are allowed for calls to clients.
   const caller = openCaller({ allowPrivateNetworks: config.development })
   return createWebPushChannel({ ...config.webPush!, keys, subscriptions, texts, caller, clock })
 }

@@ -1,6 +1,6 @@
 /**
- * The parts that handle authentication requests: the client sends a request, the user decides it, and the result is polled
- * or delivered, or the request expires.
+ * Builds the parts that handle authentication requests. A client sends a request, and the user decides it. Then the client
+ * polls for the result, or the result is delivered to the client. A request that is not decided expires.
  */
 import type { FastifyInstance } from 'fastify'
 import { noticesFor } from '../authentication-device/channels/device-notice.ts'
@@ -140,7 +140,7 @@ function addBackchannelRoute(app: FastifyInstance, needs: CibaNeeds): void {
   })
 }
 
-/** Returns the limits and rules for authentication requests. */
+/** Returns the limits and rules for authentication requests, from the configuration. */
 function requestPolicyOf({ config, profile, details }: Platform) {
   return {
     ...config.requests,

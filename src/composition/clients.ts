@@ -1,5 +1,6 @@
 /**
- * Registered clients, their authentication, and the endpoints at which they register and change their notification settings.
+ * Builds the registered clients, their authentication, and the endpoints at which clients register and change their
+ * notification settings.
  */
 import type { FastifyInstance } from 'fastify'
 import { createClientAuthentication } from '../client/authentication/authenticate-client.ts'
@@ -38,7 +39,11 @@ import type { Platform } from './platform.ts'
 
 export type Clients = Awaited<ReturnType<typeof composeClients>>
 
-/** @throws {ProfileError} if a registered client violates the profile */
+/**
+ * Builds the parts for clients. Also registers the clients of the configuration.
+ *
+ * @throws {ProfileError} if a registered client violates the security profile
+ */
 export async function composeClients(platform: Platform) {
   const { config, database, vault, clock, audit, profile, details } = platform
   const clients = createKnownClients(createClientStore(database), { database, clock })
@@ -47,7 +52,7 @@ export async function composeClients(platform: Platform) {
     clients,
     vault,
     now: clock.now(),
-    // Doorbell's own client is not in the configuration: operators neither see nor count it.
+    // Doorbell's own client is not in the configuration. So no audit event reports it, and operators do not see it.
     changed: (client) => client !== CONSENT_APP && audit({ event: 'client.configured', client, by: 'configuration' }),
     endings: endClient,
   })
@@ -76,7 +81,7 @@ export async function composeClients(platform: Platform) {
   }
 }
 
-/** Client authentication and sender-constrained tokens. */
+/** Builds client authentication, and the checks of sender-constrained tokens. */
 function composeAuthentication(platform: Platform, clients: ReturnType<typeof createKnownClients>) {
   const { config, database, vault, clock, log, audit, profile, loadShedding, keySets } = platform
   const clientKeys = createClientKeys(keySets)
@@ -95,7 +100,7 @@ function composeAuthentication(platform: Platform, clients: ReturnType<typeof cr
   const audiences = [config.issuer, ...at(paths.token, endpoints.backchannel)]
   const acceptAssertion = createAcceptAssertion({
     issuer: config.issuer,
-    // For its own endpoints, oidc-provider also accepts their addresses as the audience.
+    // oidc-provider also accepts the addresses of its own endpoints as the audience.
     audiences: [...audiences, ...at(paths.introspection, paths.revocation)],
     strictAudience: config.strictAssertionAudience,
     used: usedAssertions,
@@ -142,7 +147,7 @@ interface ClientRouteNeeds {
   hasUserCodes: boolean
 }
 
-/** Adds the endpoints at which clients change how they are notified, and at which they register. */
+/** Adds the endpoint at which clients change their notification settings, and the endpoints at which clients register. */
 export function addClientRoutes(
   app: FastifyInstance,
   { platform, clients: ours, provider, hasUserCodes }: ClientRouteNeeds,
@@ -180,7 +185,10 @@ export function addClientRoutes(
   })
 }
 
-/** The consent app is a confidential client like others, with a secret that every node derives from the server's secret. */
+/**
+ * Returns the client metadata of the consent app. The consent app is a confidential client like others. Every node derives
+ * its secret from the configured secret.
+ */
 function ownClient(issuer: string, vault: Vault): ClientMetadata {
   return {
     client_id: CONSENT_APP,
@@ -195,8 +203,8 @@ function ownClient(issuer: string, vault: Vault): ClientMetadata {
 }
 
 /**
- * Throws if a client was registered before the profile was set and violates it. The consent app is part of the server and
- * not checked.
+ * Throws if a registered client violates the security profile: the client may have been registered before the profile was
+ * configured. The consent app is not checked, because it is part of the server.
  */
 function refuseProfileViolations(registered: RegisteredClient[], profile: Profile): void {
   const problems = registered
@@ -207,7 +215,7 @@ function refuseProfileViolations(registered: RegisteredClient[], profile: Profil
   if (problems.length > 0) throw new ProfileError(problems)
 }
 
-/** Registered clients violate the profile. The message lists each client with its violation. */
+/** Thrown if registered clients violate the security profile. The message lists each of these clients with its violation. */
 export class ProfileError extends Error {
   override readonly name = 'ProfileError'
 

@@ -1,4 +1,7 @@
-/** The pages on which users approve: a client of the device API, whose users sign in here or at another provider. */
+/**
+ * Builds the consent app: the pages on which users approve requests. The consent app is a client of the device API. Its
+ * users sign in at this server or at another provider.
+ */
 import type { OutgoingHttpHeaders } from 'node:http'
 import type { FastifyInstance } from 'fastify'
 import { USER_REQUESTS } from '../ciba/authentication-request/user-announcement.ts'
@@ -76,7 +79,7 @@ function signingInElsewhere({ platform, clients, users, openid }: CibaNeeds) {
     clientId: client_id!,
     clientSecret: client_secret!,
     scope: 'openid profile email',
-    // The operator has configured this provider; it may be in a private network.
+    // The address of this provider was configured by the operator, so it may be in a private network.
     fetch: fetchThrough(openCaller({ allowPrivateNetworks: true, timeoutMs: signInTimeoutMs })),
     admit: createAdmission({
       users: users.users,
@@ -99,7 +102,7 @@ export function sendTo(app: FastifyInstance): SendToServer {
   }
 }
 
-/** Fastify rejects `inject` while the server closes. */
+/** Converts the error of `inject` to `Unavailable` if the reason is that the server closes. */
 function notWhileClosing(error: Error & { code?: string }): never {
   throw error.code === 'FST_ERR_REOPENED_CLOSE_SERVER' ? new Unavailable('the server closes') : error
 }

@@ -1,4 +1,4 @@
-/** Routes that exist in development only: the mailbox, decisions without a device, and the demo. */
+/** Adds routes that exist in development only: the mailbox, decisions without a device, and the demo. */
 import type { FastifyInstance } from 'fastify'
 import type { SendToServer } from '../consent-app/device-api.ts'
 import { demoEndpoint } from '../demo/demo-endpoint.ts'

@@ -1,4 +1,7 @@
-/** The device API: users see and decide their requests, and manage their passkeys, user codes, subscriptions and sessions. */
+/**
+ * Builds the device API, by which users see and decide their requests, and manage their passkeys, user codes, subscriptions
+ * and sessions.
+ */
 import type { FastifyInstance } from 'fastify'
 import { activityEndpoint } from '../authentication-device/api/activity-endpoint.ts'
 import { createAuthenticateApproval } from '../authentication-device/api/approval-strength.ts'

@@ -1,6 +1,6 @@
 /**
- * The HTTP server to which all routes are added: timeouts, headers, error pages, metrics and load shedding of all its
- * responses.
+ * Builds the HTTP server to which all routes are added. It sets timeouts, headers and error pages, measures all responses,
+ * and limits the calls in progress.
  */
 import { type FastifyInstance, fastify } from 'fastify'
 import type { Config } from '../config/config.ts'
@@ -13,7 +13,7 @@ import { pageHeaders, renderError } from '../platform/pages/pages.ts'
 import { profiles } from '../platform/security-profile.ts'
 import type { Platform } from './platform.ts'
 
-/** Returns a Fastify server without routes, and the list in which added routes are collected. */
+/** Returns a Fastify server without routes, and a list. Each route that is added to the server is also added to this list. */
 export function composeHttpServer(
   { config, texts, profile, metrics, loadShedding, log }: Platform,
   patience?: CallerTimeouts,
@@ -40,8 +40,8 @@ export function composeHttpServer(
 }
 
 /**
- * Returns no header in development: browsers store HSTS by host (RFC 6797), and other programs also use the host
- * `localhost`.
+ * Returns the header `Strict-Transport-Security`, or no header in development: browsers apply HSTS to a whole host (RFC
+ * 6797), and other programs also use the host `localhost`.
  */
 function strictTransport({ issuer, development, hsts }: Config): Record<string, string> {
   if (!issuer.startsWith('https:') || development) return {}

@@ -1,4 +1,7 @@
-/** oidc-provider, for everything that is not CIBA: its configuration, sign-in, and the requests that are forwarded to it. */
+/**
+ * Builds the parts around oidc-provider, for everything that is not CIBA: its configuration, sign-in, and the requests that
+ * are forwarded to it.
+ */
 import type { FastifyInstance } from 'fastify'
 import { createUserKey } from '../ciba/authentication-request/user-announcement.ts'
 import { assertionAlgorithms } from '../client/authentication/client-assertion.ts'
@@ -95,7 +98,10 @@ function settingsOf({ config, profile, details, vault, texts, clock, log, audit 
   }
 }
 
-/** Returns the functions with which oidc-provider finds clients, and the values that it needs to authenticate them. */
+/**
+ * Returns the function by which oidc-provider finds clients, and the values that oidc-provider needs to authenticate
+ * clients.
+ */
 function clientsSeenBy({ config, vault, keySets, toClients }: Platform, ours: Clients) {
   const { clients, ownApp, nonceKey, acceptAssertion, pairwise } = ours
   return {
@@ -139,7 +145,7 @@ interface OpenidRouteNeeds {
 export function addOpenidRoutes(app: FastifyInstance, needs: OpenidRouteNeeds): void {
   const { forwardToOidcProvider, provider, places, models } = needs.openid
   addSignIn(app, needs)
-  // For a method that is not allowed, oidc-provider would respond with 404.
+  // Without this, oidc-provider would respond with 404 to a method that is not allowed.
   for (const path of [paths.introspection, paths.revocation]) {
     onlyMethods(app, path, ['POST', 'OPTIONS'])
     app.post(path, forwardToOidcProvider)

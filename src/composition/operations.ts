@@ -1,4 +1,4 @@
-/** Background work (expiry, removal by age) and what an operator sees (health, metrics, warnings). */
+/** Builds the background work (expiry, removal by age) and the parts for operators (health routes, metrics, warnings). */
 import type { FastifyInstance } from 'fastify'
 import { createAbsentUsers } from '../ciba/decision/absent-users.ts'
 import { createExpirySweep } from '../ciba/decision/expiry-sweep.ts'
@@ -18,7 +18,7 @@ export interface LookedAfter {
   signingKeys: SigningKeys
 }
 
-/** Milliseconds for which a parked notification keeps its content, so that an operator can retry it. */
+/** A parked notification keeps its content for this many milliseconds, so that an operator can retry the notification. */
 const parkedKeepContentMs = 24 * 3600_000
 
 export type Work = ReturnType<typeof composeWork>
@@ -28,7 +28,8 @@ export function composeWork(needs: CibaNeeds, around: LookedAfter) {
   const { ciba, signingKeys } = around
   const { outbox, platform } = needs
   const sweep = composeExpirySweep(needs, around)
-  // Users of the configuration are removed at the start, and users of the built-in directory by command.
+  // This task is needed only if an application supplies the users. Users who are deleted from the configuration are removed
+  // at the next start, and users of the built-in directory are removed by command.
   const absentUsers = Array.isArray(platform.config.users) ? undefined : createAbsentUsers(ciba.decisionNeeds)
   const pruning = composePruning(needs)
   return {
@@ -36,7 +37,10 @@ export function composeWork(needs: CibaNeeds, around: LookedAfter) {
     absentUsers,
     pruning,
     /**
-     * @param options.works false: this process only follows changes of the signing keys; another process does the other work
+     * Starts the work.
+     *
+     * @param options.works if false, this process only follows changes of the signing keys, and another process does the
+     * other work
      */
     start({ works }: { works: boolean }): void {
       signingKeys.watch.start({ rotates: works })
@@ -53,7 +57,7 @@ export function composeWork(needs: CibaNeeds, around: LookedAfter) {
   }
 }
 
-/** Settles expired requests, and removes rows that are not needed after a certain time. */
+/** Returns the task that settles expired requests. It also removes rows that are needed only for a certain time. */
 function composeExpirySweep(needs: CibaNeeds, { ciba, device, signingKeys }: LookedAfter) {
   const { platform, clients, users, openid, stored, outbox } = needs
   const { config } = platform
@@ -72,7 +76,7 @@ function composeExpirySweep(needs: CibaNeeds, { ciba, device, signingKeys }: Loo
   ])
 }
 
-/** Removes finished rows by age. */
+/** Returns the task that removes finished rows by age. */
 function composePruning({ platform, clients, users, openid, stored, outbox }: CibaNeeds) {
   const { retention } = platform.config
   const { requests, signedRequests, decisions } = stored

@@ -1,6 +1,6 @@
 /**
- * The outbox: notifications to clients and to users' devices that wait to be sent. The functions that send them are passed
- * when the background work starts.
+ * Builds the outbox: notifications to clients and to users' devices that wait to be sent. The functions that send the
+ * notifications are passed to the outbox later, when the background work starts.
  */
 import { isAboutAccount } from '../authentication-device/channels/account-notice.ts'
 import { createOutboxStore, OUTBOX } from '../outbox/outbox-store.ts'

@@ -1,4 +1,4 @@
-/** The parts that all others use: configuration, database, clock, log, keys, texts, and outgoing calls. */
+/** Builds the parts that all other parts use: database, clock, log, keys, texts, and outgoing calls. */
 import { createDetailTypes } from '../authorization-details/detail-types.ts'
 import type { Config } from '../config/config.ts'
 import { createMetrics } from '../operations/metrics.ts'
@@ -30,12 +30,16 @@ export function composePlatform({ config, database, clock, log }: Given) {
     clock,
     log,
     listeners: [metrics.hear, ...(config.audit ? [config.audit] : [])],
-    // In development the configuration changes all the time, and the clients and users of the demo come and go.
+    // In development the configuration changes often, and the demo clients and users are added and removed again. So these
+    // events need no attention.
     isUsual: ({ by }) => config.development && by === 'configuration',
   })
   const callers: GuardedCaller[] = []
 
-  /** Returns a caller for untrusted addresses. The caller is closed together with the server. */
+  /**
+   * Returns a caller for untrusted addresses: addresses that clients, browsers or other providers have named. The caller is
+   * closed when the server closes.
+   */
   function openCaller(how: {
     allowPrivateNetworks: boolean
     timeoutMs?: number
@@ -81,7 +85,7 @@ export function composePlatform({ config, database, clock, log }: Given) {
     openCaller,
     /** The key sets of clients. */
     keySets: openKeySets(),
-    /** Returns separate key sets, whose fetches are not delayed by those of clients. */
+    /** Returns separate key sets, for other issuers. Fetches of the key sets of clients do not delay them. */
     openKeySets,
     async close(): Promise<void> {
       await Promise.all(callers.map((caller) => caller.close()))

@@ -1,4 +1,4 @@
-/** The stores of authentication requests and their decisions, and the polls that wait for changes. */
+/** Builds the stores of authentication requests and their decisions, and the polls that wait for changes. */
 import { createRequestStore } from '../ciba/authentication-request/authentication-request-store.ts'
 import { createOpenRequestStore } from '../ciba/authentication-request/open-request-store.ts'
 import { createUserKey } from '../ciba/authentication-request/user-announcement.ts'

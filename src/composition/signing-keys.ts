@@ -1,4 +1,4 @@
-/** The keys that sign tokens. */
+/** Builds the parts for the keys that sign tokens. */
 import { keyTimesOf } from '../openid-provider/signing-keys/key-rotation.ts'
 import { createSigningKeyStore } from '../openid-provider/signing-keys/signing-key-store.ts'
 import { createSigningKeyWatch } from '../openid-provider/signing-keys/signing-key-watch.ts'

@@ -1,4 +1,7 @@
-/** Users, their passwords, user codes and passkeys, and how a hint identifies one of them. */
+/**
+ * Builds the parts for users, for their passwords, user codes and passkeys, and for finding the user that a hint
+ * identifies.
+ */
 import { createFindUser, createSeekUser } from '../ciba/user-hint/find-user.ts'
 import { createReadHintToken } from '../ciba/user-hint/hint-token.ts'
 import { endUnnamedUsers } from '../endings/configured-users.ts'
@@ -30,7 +33,7 @@ import type { Outbox } from './outbox.ts'
 import type { Platform } from './platform.ts'
 import type { SigningKeys } from './signing-keys.ts'
 
-/** How passwords and user codes are hashed. For tests: hashing can be cheap or delayed. */
+/** For tests: replaces the hashing of passwords and user codes, for instance by a cheap or a delayed hash. */
 export interface PasswordParts extends Partial<Pick<HashingNeeds, 'cost' | 'scrypt'>> {
   /** How many hashes are computed at the same time. */
   atOnce?: number
@@ -38,7 +41,10 @@ export interface PasswordParts extends Partial<Pick<HashingNeeds, 'cost' | 'scry
 
 export type Users = Awaited<ReturnType<typeof composeUsers>>
 
-/** Also removes users that are no longer in the configuration, and locks users that the configuration disables. */
+/**
+ * Builds the parts for users. Also removes users who are no longer in the configuration, and locks users whom the
+ * configuration disables.
+ */
 export async function composeUsers(platform: Platform, { enqueue }: Outbox, parts: PasswordParts = {}) {
   const { atOnce = HASHES_AT_ONCE, ...hashingParts } = parts
   const { config, database, vault, clock, audit } = platform
@@ -47,7 +53,8 @@ export async function composeUsers(platform: Platform, { enqueue }: Outbox, part
   if (Array.isArray(config.users)) await endUnnamedUsers(config.users, { database, endUser, now: clock.now() })
   const scryptThreads = createScryptThreads(atOnce)
   const hashing = createPasswordHashing({ vault, scrypt: scryptThreads.scrypt, ...hashingParts })
-  // If an application checks its users' passwords itself, it must also limit how many it checks at the same time.
+  // If an application supplies the users, it checks the passwords itself. Then it must also limit how many passwords it
+  // checks at the same time.
   const credentialQueue = createFairQueue(Array.isArray(config.users) ? atOnce : Number.POSITIVE_INFINITY)
   const users: UserHooks = Array.isArray(config.users) ? createUserDirectory(config.users, store) : config.users
   const challenges = createPasskeyChallengeStore(database)
@@ -75,7 +82,7 @@ export async function composeUsers(platform: Platform, { enqueue }: Outbox, part
   }
 }
 
-/** The limits on sign-in attempts. */
+/** Builds the limits on sign-in attempts. */
 function composeAttempts({ config, database, vault, clock }: Platform) {
   const { signIn: limits } = config.limits
   const { pause, longestPause } = limits
@@ -88,7 +95,10 @@ function composeAttempts({ config, database, vault, clock }: Platform) {
   }
 }
 
-/** An application manages the user codes of its own users. Users of the built-in directory manage their codes themselves. */
+/**
+ * Builds the part for user codes. An application manages the user codes of its own users. Users of the built-in directory
+ * manage their codes themselves.
+ */
 function composeUserCodes(
   { config, database, clock }: Platform,
   users: UserHooks,
@@ -113,7 +123,7 @@ function composeUserCodes(
 
 export type UserHints = ReturnType<typeof composeUserHints>
 
-/** Finds the user that a hint identifies. */
+/** Builds the functions that find the user whom a hint identifies. */
 export function composeUserHints(platform: Platform, users: Users, { pairwise }: Clients, signingKeys: SigningKeys) {
   const { config, clock, profile } = platform
   const { tokenIssuers } = config.hints

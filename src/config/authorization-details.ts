@@ -28,7 +28,7 @@ const typeSchema = z.strictObject({
     .exactOptional(),
 })
 
-/** Each problem begins with the name of the setting. */
+/** Reads the setting `authorizationDetails.types`. Each problem begins with the name of the setting. */
 export function readDetailTypes(input: unknown): { types: Record<string, DetailType>; problems: string[] } {
   const place = 'authorizationDetails.types'
   if (!isPlain(input)) return { types: {}, problems: [`${place} must be an object of types by their name`] }
@@ -69,7 +69,7 @@ function isSchema(value: unknown): value is DetailSchema {
   return typeof value === 'object' && value !== null && 'safeParse' in value && typeof value.safeParse === 'function'
 }
 
-/** Returns the schema, or a description of what is wrong with it. */
+/** Converts a JSON Schema. Returns the schema, or a description of what is wrong with it. */
 function fromJsonSchema(schema: Record<string, unknown>): DetailSchema | string {
   if (schema.type !== 'object') return 'must be a JSON Schema with "type": "object"'
   try {
@@ -95,7 +95,11 @@ const resourceSchema = z.strictObject({
     .exactOptional(),
 })
 
-/** @param scopes the scopes of the server; undefined if they are not known */
+/**
+ * Reads the setting `resources`.
+ *
+ * @param scopes the scopes of the server; undefined if they are not known
+ */
 export function readResources(
   input: unknown,
   scopes: readonly string[] | undefined,

@@ -12,7 +12,10 @@ import { readUsers } from './users.ts'
 export interface ValidationContext {
   /** Whether the demo clients and users were requested. */
   demo?: boolean
-  /** Returns the name of a setting in a problem, e.g. with the environment variable that the setting came from. */
+  /**
+   * Returns the name of a setting for a message about a problem, for instance with the environment variable from which the
+   * setting was read.
+   */
   nameOf?: (path: string) => string
 }
 
@@ -28,7 +31,8 @@ export function checkConfig(
   const ownScopes = isBroken('tokens.scopes', broken) ? undefined : scopesOf(value)
   const { resources, ...resourceReading } = readResources(value.resources, ownScopes)
   const clients = readClients(value.clients, {
-    // If `development` is invalid, clients are checked as in development: problems of production alone would be misleading.
+    // If `development` is invalid, clients are checked as in development: problems that exist only in production would be
+    // misleading.
     development: value.development !== false || broken.has('development'),
     profile: broken.has('profile') ? profiles.core : profiles[value.profile],
     seesCertificates: broken.has('tls') || seesCertificates(value),
@@ -84,14 +88,14 @@ export function checkConfig(
   return { config: freeze(config) }
 }
 
-/** Replaces `true` and `false` by the sections that they stand for. */
+/** Replaces `true` and `false` by the sections that they stand for: `metrics: true` by `metrics: { enabled: true }`. */
 function spelledOut(input: Record<string, unknown>): Record<string, unknown> {
   const short = declarations.filter(({ path, info }) => info.shortFor && typeof input[path] === 'boolean')
   const sections = short.map(({ path, info }) => [path, { [info.shortFor!]: input[path] }])
   return { ...input, ...Object.fromEntries(sections) }
 }
 
-/** Returns the default of `requests.minExpiry`: never more than the other expiry settings. */
+/** Returns the default of `requests.minExpiry`. It never exceeds the other expiry settings. */
 function leastExpiryOf(given: GivenSettings): number {
   const { defaultExpiry, maxExpiry } = given.requests
   return Math.min(usualValue('requests.minExpiry', given), defaultExpiry, maxExpiry)
@@ -116,7 +120,7 @@ function isBroken(path: string, broken: Set<string>): boolean {
   return broken.has(path) || broken.has(path.split('.')[0]!)
 }
 
-/** Returns whether a section has the settings that it needs. If not, a rule reports the missing ones. */
+/** Returns whether a section has the settings that it needs. If settings are missing, a rule reports them. */
 function isWhole<Section extends object>(
   section: Section | undefined,
   names: (keyof Section)[],

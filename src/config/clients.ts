@@ -39,7 +39,7 @@ export function readClients(
   return { clients, problems }
 }
 
-/** Returns the scopes that tokens may have: the configured ones, and Doorbell's own. */
+/** Returns the scopes that tokens may have: the configured scopes, and Doorbell's own scope. */
 export function scopesOf(config: Pick<Config, 'tokens'>): string[] {
   return [...new Set([...config.tokens.scopes, DECIDE_SCOPE])]
 }

@@ -6,7 +6,7 @@ import { basename, resolve } from 'node:path'
 import { pathToFileURL } from 'node:url'
 import { isPlain } from '../platform/validation.ts'
 
-/** In the order of search. */
+/** The names of the configuration file, in the order of the search. */
 export const configFileNames = ['doorbell.config.ts', 'doorbell.config.js', 'doorbell.config.json']
 
 export interface FileReading {
@@ -14,7 +14,7 @@ export interface FileReading {
   problems: string[]
 }
 
-/** Returns the absolute path of the file to read, or undefined if none was named and none exists. */
+/** Returns the absolute path of the file to read, or undefined if no file was named and `cwd` contains none. */
 export function findConfigFile(named: string | undefined, cwd: string): string | undefined {
   if (named) return resolve(cwd, named)
   return configFileNames.map((name) => resolve(cwd, name)).find((path) => existsSync(path))
@@ -36,7 +36,10 @@ export async function readConfigFile(path: string): Promise<FileReading> {
 
 class NotJson extends Error {}
 
-/** The parser's message is omitted: it quotes the file, which may contain secrets. */
+/**
+ * Parses a configuration file that is JSON. The message of the parser is omitted, because it quotes the file, which may
+ * contain secrets.
+ */
 function parseJson(text: string): unknown {
   try {
     return JSON.parse(text.replace(/^\uFEFF/, ''))
@@ -59,8 +62,8 @@ async function importDefault(path: string): Promise<unknown> {
   const source = await readFile(path, 'utf8')
   const isModule = /^\s*(import|export)\b/m.test(source)
   const hooks = registerHooks({
-    // The file is loaded as an ES module because of its `import` or `export`, even if package.json says "commonjs", as a
-    // new one often does.
+    // A file with `import` or `export` is loaded as an ES module, even if package.json says "commonjs", which a new
+    // package.json often says.
     load(asked, context, next): LoadFnOutput {
       if (asked !== url || !isModule) return next(asked, context)
       return next(asked, { ...context, format: /ts$/.test(path) ? 'module-typescript' : 'module' })
@@ -77,7 +80,7 @@ async function importDefault(path: string): Promise<unknown> {
 function describe(error: unknown, name: string): string {
   if (error instanceof NotJson) return error.message
   const code = error instanceof Error && 'code' in error ? String(error.code) : ''
-  // Messages about syntax errors quote the file, too.
+  // The message of a syntax error is omitted, because it quotes the file, which may contain secrets.
   if (error instanceof SyntaxError || code.includes('TYPESCRIPT')) {
     return `has a syntax error; "node ${name}" shows where`
   }

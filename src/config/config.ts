@@ -14,7 +14,7 @@ type SectionOf<Name extends keyof GivenSettings> = NonNullable<GivenSettings[Nam
 /** Settings that are completed from other settings, or validated beyond the schema. */
 interface CompletedSettings {
   issuer: string
-  /** Whether this is for development; also true if `development` is `"exposed"`. */
+  /** Whether this is a configuration for development. Also true if the setting `development` is `"exposed"`. */
   development: boolean
   /** At least 32 bytes, base64url. The keys that encrypt and hash stored values are derived from it. */
   secret: string
@@ -32,13 +32,13 @@ interface CompletedSettings {
   authorizationDetails: { types: Record<string, DetailType> }
   resources: Resources
   clients: ClientMetadata[]
-  /** A list, or hooks of the application. */
+  /** A list of users, or hooks of the application that find users. */
   users: ConfiguredUser[] | UserHooks
 }
 
 type GivenLimits = SectionOf<'limits'>
 
-/** `perUser.open` is an alias of `requests.maxOpenPerUser`; it is resolved and removed. */
+/** The limits after completion. `perUser.open` is an alias of `requests.maxOpenPerUser`, and is removed here. */
 export interface Limits extends Omit<GivenLimits, 'perUser' | 'perClient' | 'perClientAndUser' | 'pauseAfterDenial'> {
   perUser: Required<Omit<GivenLimits['perUser'], 'open'>>
   perClient: Required<GivenLimits['perClient']>
@@ -55,7 +55,7 @@ export interface Config extends Omit<GivenSettings, keyof CompletedSettings>, Co
   demo: boolean
 }
 
-/** The input of a schema: each setting of a section may be left out; `undefined` counts as left out. */
+/** The input of a schema. Each setting of a section may be left out; a setting that is `undefined` counts as left out. */
 type InputOf<Schema> =
   Schema extends z.ZodObject<infer Shape>
     ? { [Name in keyof Shape]?: InputOf<Shape[Name]> | undefined }
@@ -65,13 +65,13 @@ type InputOf<Schema> =
 
 type SchemaInput = InputOf<typeof schema>
 
-/** The configuration as it is written: every setting may be left out; `undefined` counts as left out. */
+/** The configuration as it is written. Every setting may be left out; a setting that is `undefined` counts as left out. */
 export type ConfigInput = Omit<SchemaInput, 'metrics'> &
   EditorHelp & { metrics?: boolean | (SchemaInput['metrics'] & MetricsHelp) }
 
 /**
- * Gives an editor the names and types of the settings. It neither changes nor checks the settings: the server checks
- * them when it starts, and reports all problems at once.
+ * Gives an editor the names and types of the settings. This function neither changes nor checks the settings: the server
+ * checks them when it starts, and reports all problems at once.
  *
  * @example
  * // doorbell.config.ts
@@ -90,7 +90,10 @@ export function defineConfig(input: ConfigInput): ConfigInput {
 /** A configuration that is complete except for the secret, which development reads from a file. */
 export type CheckedConfig = Omit<Config, 'secret'> & { secret?: string }
 
-/** Freezes the configuration, except for hooks and the settings of oidc-provider, which belong to the application. */
+/**
+ * Freezes the configuration. Hooks and the settings of oidc-provider are not frozen, because they belong to the
+ * application.
+ */
 export function freeze<Settings extends Omit<CheckedConfig, 'secret'>>(config: Settings): Settings {
   for (const [name, value] of Object.entries(config)) {
     if (name === 'oidc' || (name === 'users' && !Array.isArray(value))) continue
@@ -106,7 +109,7 @@ function freezeDeeply(value: unknown): void {
   }
 }
 
-/** Returns whether the server can receive client certificates, over its own TLS or from a proxy. */
+/** Returns whether the server can receive client certificates: over its own TLS connections, or from a proxy. */
 export function seesCertificates({
   tls,
   proxy,

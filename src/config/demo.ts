@@ -1,4 +1,4 @@
-/** The demo clients and users: a café, a shop, a bank, a phone, and three people. Their passwords are public. */
+/** The demo clients and users: a café, a shop, a bank, a phone, and three people. Their secrets and passwords are public. */
 import { CIBA_GRANT, type ClientMetadataInput } from '../client/metadata/client-metadata.ts'
 import { isLoopback } from '../platform/http/web-address.ts'
 import { isPlain } from '../platform/validation.ts'
@@ -55,7 +55,10 @@ export const demoUsers: ConfiguredUserInput[] = [
   { id: 'carol', username: 'carol', email: 'carol@example.com', name: 'Carol Castro', locale: 'es', password: 'carol' },
 ]
 
-/** Returns `input` with the demo clients and users. A client or user of `input` replaces a demo one with the same id. */
+/**
+ * Returns `input` with the demo clients and users. A client or user in `input` replaces the demo client or user with the
+ * same id.
+ */
 export function withDemo(input: Record<string, unknown>): Record<string, unknown> {
   return {
     development: true,
@@ -65,7 +68,7 @@ export function withDemo(input: Record<string, unknown>): Record<string, unknown
   }
 }
 
-/** Adds the demo entries to a list. Returns hooks and invalid values unchanged. */
+/** Adds the demo entries to a list. A value that is not a list, such as hooks or an invalid value, is returned unchanged. */
 function joined(cast: readonly object[], given: unknown, key: string): unknown {
   if (given === undefined) return cast
   if (!Array.isArray(given)) return given
@@ -75,7 +78,7 @@ function joined(cast: readonly object[], given: unknown, key: string): unknown {
 
 /**
  * Returns the base address of the demo's notification endpoints, which are on this server. It is a loopback address,
- * because plain http is accepted only there.
+ * because only loopback addresses may use plain http.
  */
 function demoBase({ issuer, port }: Record<string, unknown>): string {
   if (typeof issuer === 'string' && URL.canParse(issuer) && isLoopback(new URL(issuer).hostname)) {

@@ -1,4 +1,4 @@
-/** In development a secret is generated and kept in a file beside the database. */
+/** Generates a secret in development, and keeps it in a file beside the database. */
 import { randomUUID } from 'node:crypto'
 import { link, mkdir, readFile, rm, writeFile } from 'node:fs/promises'
 import { basename, dirname, resolve } from 'node:path'
@@ -7,7 +7,10 @@ import { ConfigError } from '../platform/validation.ts'
 import { isSecret } from './settings/formats.ts'
 
 /**
- * @param database as in `Config`
+ * Resolves to the secret in the file, which is created if it does not exist. For a database in memory, the secret is always
+ * new and is not stored.
+ *
+ * @param database the setting `database`
  * @param cwd the folder of the file if the database is not a file
  */
 export async function keepSecret(database: string, cwd: string): Promise<string> {
@@ -22,7 +25,10 @@ export async function keepSecret(database: string, cwd: string): Promise<string>
   return secret
 }
 
-/** Returns the file with a secret from development, or undefined if there is none or it contains `secret`. */
+/**
+ * Resolves to the path of the file with the secret of development. Resolves to undefined if there is no such file, or if
+ * the secret in the file is `secret`.
+ */
 export async function fileOfOtherSecret(
   { database, secret }: { database: string; secret: string },
   cwd: string,
@@ -38,8 +44,9 @@ function fileFor(database: string, cwd: string): string {
 }
 
 /**
- * Creates the file, and never overwrites one. It is written under another name first, so that no process reads it while it
- * is incomplete. Of processes that start together, one creates the file and the others read it.
+ * Creates the file, and never overwrites a file. The secret is first written to a file of another name, which is then
+ * linked to `path`, so that no process reads an incomplete file. If several processes start at the same time, one process
+ * creates the file and the others read it. Resolves to the secret in the file.
  */
 async function create(path: string): Promise<string> {
   const draft = `${path}.${randomUUID()}`

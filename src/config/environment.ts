@@ -22,7 +22,7 @@ export function environmentName(path: string): string {
     .toUpperCase()}`
 }
 
-/** An empty variable counts as not set. */
+/** Reads the settings in the environment. An empty variable counts as not set. */
 export function readEnvironment(environment: Environment): EnvironmentReading {
   const reading: EnvironmentReading = { input: {}, sources: new Map(), problems: [] }
   for (const [name, value] of Object.entries(environment)) {
@@ -43,7 +43,7 @@ export function readEnvironment(environment: Environment): EnvironmentReading {
 
 function isOurs(name: string, value: string): boolean {
   if (!name.startsWith('DOORBELL_') || name === 'DOORBELL_CONFIG' || name.startsWith('DOORBELL_TEST_')) return false
-  // Kubernetes sets these in every container near a service called "doorbell".
+  // Kubernetes sets these variables in every container that can reach a service called "doorbell".
   if (/^DOORBELL_(SERVICE_HOST|SERVICE_PORT|PORT_\d+_(TCP|UDP))(_|$)/.test(name)) return false
   return !(name === 'DOORBELL_PORT' && /^(tcp|udp):\/\//.test(value))
 }
@@ -53,7 +53,8 @@ function settable(): string[] {
 }
 
 /**
- * Converts a value. One that cannot be parsed stays a string: the check of the setting then reports which values are valid.
+ * Converts the value of a variable to the type of its setting. A value that cannot be converted stays a string: the later
+ * check of the setting reports which values are valid.
  */
 function parse(value: string, kind: SettingKind): unknown {
   if (kind === 'number') return /^-?\d+(\.\d+)?$/.test(value.trim()) ? Number(value) : value

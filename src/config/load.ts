@@ -1,4 +1,4 @@
-/** Merges the layers: defaults, the demo, the file, the environment, and the caller's overrides. */
+/** Loads the configuration. Merges the defaults, the demo, the file, the environment, and the overrides of the caller. */
 import { readFileSync, statSync } from 'node:fs'
 import { dirname, resolve } from 'node:path'
 import { ConfigError, isPlain } from '../platform/validation.ts'
@@ -17,9 +17,9 @@ export interface LoadOptions {
    * The configuration file, relative to `cwd`. Default: `DOORBELL_CONFIG`, else `doorbell.config.ts`, `.js` or `.json`.
    */
   file?: string | undefined
-  /** The working directory. Default: that of the process. */
+  /** The working directory. Default: the working directory of the process. */
   cwd?: string | undefined
-  /** The environment with the `DOORBELL_*` variables. Default: that of the process. */
+  /** The environment with the `DOORBELL_*` variables. Default: the environment of the process. */
   env?: Environment | undefined
   /** Settings that override all others, e.g. options of a command. */
   overrides?: ConfigInput | undefined
@@ -52,14 +52,14 @@ export async function loadConfig(options: LoadOptions = {}): Promise<Config> {
 }
 
 export interface ResolveOptions {
-  /** The working directory. Default: that of the process. */
+  /** The working directory. Default: the working directory of the process. */
   cwd?: string | undefined
-  /** The folder that relative paths of the database and of texts start from. Default: `cwd`. */
+  /** The folder to which relative paths of the database, of texts and of PEM files refer. Default: `cwd`. */
   folder?: string | undefined
   demo?: boolean | undefined
   /** For each setting that was read from an environment variable: its dotted path and the name of the variable. */
   sources?: ReadonlyMap<string, string> | undefined
-  /** Problems found earlier, while the input was read. */
+  /** Problems that were found while the input was read. */
   earlierProblems?: string[] | undefined
 }
 
@@ -86,7 +86,10 @@ function locate(database: string, folder: string): string {
   return `sqlite:${resolve(folder, database.slice('sqlite:'.length))}`
 }
 
-/** Returns the absolute path of the folder. Throws if there is none: a mistyped path must not count as an empty folder. */
+/**
+ * Returns the absolute path of the folder. Throws if the folder does not exist: a mistyped path must not count as an empty
+ * folder.
+ */
 function locateTexts(texts: string, folder: string): string {
   const place = resolve(folder, texts)
   if (!statSync(place, { throwIfNoEntry: false })?.isDirectory()) {
@@ -95,14 +98,14 @@ function locateTexts(texts: string, folder: string): string {
   return place
 }
 
-/** The section and the name of each setting that may be a file name. */
+/** The section and the name of each setting whose value may be the name of a file. */
 const fileSettings = settingsIn(declarations)
   .filter(({ info }) => info.isFile)
   .map(({ path }) => path.split('.') as [string, string])
 
 /**
- * Replaces file names by the contents of the files. If a file cannot be read, its name stays, and is later rejected because
- * it is no PEM.
+ * Replaces file names by the contents of the files. If a file cannot be read, the file name stays. It is rejected later,
+ * because it is not PEM.
  */
 function readPemFiles(input: Record<string, unknown>, folder: string): Record<string, unknown> {
   const read = { ...input }
@@ -122,10 +125,13 @@ function readPem(value: unknown, folder: string): unknown {
   }
 }
 
-/** Settings that are replaced as a whole, because they are lists or belong to the application. */
+/** Settings that `merge` replaces as a whole, because they are lists or belong to the application. */
 const wholes = ['clients', 'users', 'oidc']
 
-/** `over` overrides `under`, section by section. `undefined` counts as left out. */
+/**
+ * Returns the settings of `under` and `over`. A setting in `over` overrides the same setting in `under`, section by section.
+ * A setting that is `undefined` counts as left out.
+ */
 function merge(under: Record<string, unknown>, over: Record<string, unknown>): Record<string, unknown> {
   const merged = new Map(Object.entries(under))
   for (const [name, value] of Object.entries(over)) {

@@ -12,8 +12,8 @@ import { type GivenSettings, valuesOf } from './schema.ts'
 import { secretForm } from './settings/formats.ts'
 
 /**
- * A rule that needs more than one setting, or a message of its own. `requires` gets the settings completed with
- * defaults, and the settings as given. The message follows the name of the first setting.
+ * A rule that concerns more than one setting, or needs a message of its own. `requires` gets two arguments: the settings
+ * completed with defaults, and the settings as given. The message is written after the name of the first setting.
  */
 export type SettingRule = Rule<CheckedConfig, GivenSettings>
 
@@ -63,7 +63,10 @@ const profileRules: SettingRule[] = [
   },
 ]
 
-/** Whether the text contains certificates that can all be read. Node would skip unreadable ones, and not trust them. */
+/**
+ * Returns whether the text contains certificates, and all of them can be read. Node would ignore a certificate that it
+ * cannot read, and would not trust it.
+ */
 function isCertificateList(pem: string): boolean {
   const blocks = pem.match(/-----BEGIN CERTIFICATE-----[^-]*-----END CERTIFICATE-----/g) ?? []
   return blocks.length > 0 && blocks.every((block) => isCertificate(block))
@@ -77,7 +80,7 @@ function isCertificate(pem: string): boolean {
   }
 }
 
-/** Returns what is wrong with the key and certificates, or undefined if they can be used. */
+/** Returns what is wrong with the key and the certificates, or undefined if they can be used. */
 function tlsProblem({ key, cert, clientCa }: NonNullable<Config['tls']>): string | undefined {
   try {
     createSecureContext({ key, cert, ...(clientCa !== undefined && { ca: clientCa }) })
@@ -107,7 +110,7 @@ export const rules: SettingRule[] = [
     message: (config) => issuerProblem(config)!,
   },
   {
-    // Each caller that reaches /dev/decide can approve every request.
+    // Every caller that reaches /dev/decide can approve every request.
     settings: ['development', 'issuer', 'host'],
     requires: ({ issuer, host }, { development }) =>
       development !== true ||
@@ -143,7 +146,7 @@ export const rules: SettingRule[] = [
   },
   {
     settings: ['requests.minExpiry', 'requests.defaultExpiry'],
-    // If the default exceeds the maximum, the rule above reports it.
+    // If the default exceeds the maximum, the rule above reports this already.
     requires: ({ requests }) =>
       requests.minExpiry <= requests.defaultExpiry || requests.defaultExpiry > requests.maxExpiry,
     message: ({ requests }) =>
@@ -252,22 +255,25 @@ export const rules: SettingRule[] = [
   },
 ]
 
-/** Returns the id of the demo client that has the same secret as one of the configured clients, or undefined. */
+/**
+ * Returns the id of a demo client whose secret is also the secret of a configured client, or undefined if there is none.
+ * The secrets of the demo are public.
+ */
 function publishedSecretIn(clients: ClientMetadata[]): string | undefined {
   const taken = clients.map(({ client_secret: secret }) => secret)
   return demoClients('').find(({ client_secret: secret }) => secret !== undefined && taken.includes(secret))?.client_id
 }
 
 /**
- * Whether the settings of oidc-provider enable `devInteractions`: it is enabled if they contain it, unless `enabled` is
- * false.
+ * Returns whether the settings of oidc-provider enable the feature `devInteractions`. A feature that is in the settings is
+ * enabled unless its `enabled` is false.
  */
 function asksForDevInteractions({ features }: Record<string, unknown>): boolean {
   const asked = isPlain(features) ? features.devInteractions : undefined
   return isPlain(asked) && asked.enabled !== false
 }
 
-/** Requires the setting if its section is given. */
+/** Returns the rule that requires a setting if the section of the setting is given. */
 function needed(path: string): SettingRule {
   const [section, name] = path.split('.') as [keyof GivenSettings, string]
   const lacks = (settings: unknown) => isPlain(settings) && !(name in settings)
@@ -279,7 +285,7 @@ function needed(path: string): SettingRule {
 }
 
 /**
- * Returns what is wrong with the issuer, or undefined if nothing is. Clients and this server compare the issuer character
+ * Returns what is wrong with the issuer, or undefined if it is valid. Clients and this server compare the issuer character
  * by character, so only its normalized form is accepted.
  */
 function issuerProblem({ issuer, development }: CheckedConfig): string | undefined {

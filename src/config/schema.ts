@@ -22,10 +22,10 @@ export const schema = z.strictObject({
   ...clientAndUserSettings,
 })
 
-/** The settings as given, each checked by itself. */
+/** The settings as given. Each setting was checked alone; the rules between settings are checked later. */
 export type GivenSettings = z.output<typeof schema>
 
-/** The type to which the environment variable of a setting is converted. */
+/** The types to which environment variables are converted. Each setting has one of them. */
 export type SettingKind = 'text' | 'number' | 'yes or no' | 'list' | 'structure'
 
 /** A setting, or a section with its settings. */
@@ -50,7 +50,7 @@ export const settingKinds: ReadonlyMap<string, SettingKind> = new Map(
   settingsIn(declarations).map(({ path, kind }) => [path, kind as SettingKind]),
 )
 
-/** All valid names: every setting and every section. */
+/** All valid names, for suggestions: the path of every setting, and the name of every section. */
 export const knownSettings = [...settingKinds.keys()].flatMap((path) =>
   path.includes('.') ? [path.split('.')[0]!, path] : [path],
 )
@@ -72,7 +72,7 @@ export function valuesOf(path: string): string | undefined {
   return infos.get(path)?.values
 }
 
-/** Returns the value of a setting that is left out and has no default in the schema. */
+/** Returns the value that a setting has if it is left out. For settings that have no default in the schema. */
 export function usualValue(path: string, { development }: Pick<GivenSettings, 'development'>): number {
   const usual = infos.get(path)?.usual
   if (usual === undefined) throw new Error(`${path} is declared without a usual value`)

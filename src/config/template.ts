@@ -32,7 +32,7 @@ ${declarations.map((each) => linesOf(each, chosen, '  ').join('\n')).join('\n\n'
 `
 }
 
-/** The TypeScript of the settings that the file sets, by name. */
+/** The settings to which the file gives values: the TypeScript of each value, by the name of the setting. */
 type Chosen = Partial<Record<string, string>>
 
 const width = 120
@@ -63,7 +63,7 @@ function settingLines(setting: Declaration, chosen: Chosen, indent: string): str
   return [...comment(description, indent), ...withValues(lines, setting, indent)]
 }
 
-/** Puts the accepted values behind the setting if they fit on the line, otherwise above it. */
+/** Adds a description of the accepted values: on the line of the setting if it fits, otherwise above the setting. */
 function withValues(lines: string[], { kind, info }: Declaration, indent: string): string[] {
   if (kind === 'structure' || info.values === '`true`, `false`') return lines
   const values = plain(info.values ?? '')
@@ -71,14 +71,14 @@ function withValues(lines: string[], { kind, info }: Declaration, indent: string
   return lines.length === 1 && line.length <= width ? [line] : [...comment(`(${values})`, indent), ...lines]
 }
 
-/** Returns the default of a setting, if the line of the setting does not show it. */
+/** Returns a sentence about the default of a setting, or an empty text if the line of the setting shows the default. */
 function noteOnDefault(info: SettingInfo): string {
   const { unlessSet, usual, example, isSketch } = info
   if (unlessSet === undefined || usual !== undefined || isSketch) return noteOnDevelopment(info)
   return example === undefined || plain(unlessSet) === example ? '' : ` Unless set: ${unlessSet}.`
 }
 
-/** Returns whether the line is valid in development once it is uncommented. */
+/** Returns whether the line is valid in development after its slashes are removed. */
 function isReady({ info, default: fallback }: Declaration): boolean {
   const { usual, example, isSketch } = info
   const isSameInDevelopment = usual !== undefined && usual.development === usual.production
@@ -97,7 +97,7 @@ function code(value: unknown): string {
   return Array.isArray(value) ? `[${value.map(code).join(', ')}]` : JSON.stringify(value)
 }
 
-/** Returns Markdown as a comment. */
+/** Returns Markdown as comment lines that are at most `width` characters long. */
 function comment(markdown: string, indent: string): string[] {
   const start = `${indent}// `
   const lines: string[] = []
@@ -109,7 +109,10 @@ function comment(markdown: string, indent: string): string[] {
   return lines
 }
 
-/** Returns Markdown as plain text: commands in quotes, links replaced by their files. */
+/**
+ * Returns Markdown as plain text: names of `doorbell` commands are in quotes, and links are replaced by the names of their
+ * files.
+ */
 function plain(markdown: string): string {
   return markdown
     .replaceAll(/\[[^\]]*\]\(([^)]+)\)/g, 'docs/$1')

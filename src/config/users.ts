@@ -3,7 +3,7 @@ import { z } from 'zod'
 import { didYouMean, expectation, isPlain, nearest, readSettings, secretExpectation } from '../platform/validation.ts'
 import type { ConfiguredUser, UserHooks } from '../user/user.ts'
 
-/** Each problem begins with `users`. None contains a password. */
+/** Reads the setting `users`. Each problem begins with `users`, and no problem contains a password. */
 export function readUsers(input: unknown): { users: ConfiguredUser[] | UserHooks; problems: string[] } {
   if (Array.isArray(input)) return readList(input)
   if (typeof input === 'object' && input !== null) return readHooks(input)
@@ -91,7 +91,7 @@ function isLanguage(locale: string): boolean {
   }
 }
 
-/** Reports identifiers that two users share: a hint may contain any identifier, and must identify one user. */
+/** Reports identifiers that two users share. A hint may contain any identifier, and must identify exactly one user. */
 function complainAboutTwins(users: ConfiguredUser[]): string[] {
   const owners = new Map<string, { index: number; place: string }>()
   const problems: string[] = []

@@ -1,26 +1,33 @@
 /**
- * Finds weak secrets and passwords, which an attacker tries first. They are reported at start and by `doorbell doctor`.
+ * Finds weak secrets and passwords, which an attacker tries first. Weak values are reported at the start of the server and
+ * by `doorbell doctor`.
  */
 import type { Config } from './config.ts'
 
 export interface WeakValue {
-  /** The setting, with the client or the user. Never the value. */
+  /** The name of the setting, with the id of the client or the user. It never contains the value. */
   setting: string
-  /** Whether the value protects stored data, or the access of callers. */
+  /**
+   * Whether the value protects stored data, or the access of callers. If not, it is the secret of a client or the password
+   * of a user.
+   */
   isKey: boolean
   problem: string
   /** What the operator should do. */
   advice: string
 }
 
-/** The number of base64url characters that contain 128 bits: a shorter value can be found by trying. */
+/**
+ * The shortest client secret that is not weak. This number of base64url characters contains 128 bits; a shorter secret
+ * could be found by trying.
+ */
 const leastSecretLength = 22
 
-/** In characters; NIST SP 800-63B §5.1.1.2. */
+/** The shortest password that is not weak, in characters (NIST SP 800-63B §5.1.1.2). */
 const leastPasswordLength = 8
 
 /**
- * Returns the weak values of a configuration; none in development, where the server is on this machine only.
+ * Returns the weak values of a configuration. Returns none in development, because then the server is on this machine only.
  *
  * @example
  * weakValues(config) // [{ setting: 'secret', isKey: true, problem: 'is not random …', advice: 'take what …' }]
@@ -44,8 +51,9 @@ const advice = 'use the output of: node -p "crypto.randomBytes(32).toString(\'ba
 
 /**
  * Returns whether a text that should contain 256 random bits is easy to guess: it has too few different characters, or too
- * many neighbouring characters that are equal or consecutive. Of 43 random base64url characters, 31 are different, and one
- * pair of neighbours is consecutive. Random hexadecimal text uses all 16 digits.
+ * many neighbouring characters that are equal or consecutive. For comparison: a text of 43 random base64url characters has
+ * about 31 different characters and about one pair of neighbours that are consecutive. Random hexadecimal text uses all 16
+ * digits.
  */
 export function isGuessable(text: string): boolean {
   const codes = Array.from(text, (character) => character.codePointAt(0)!)

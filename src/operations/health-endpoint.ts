@@ -1,4 +1,4 @@
-/** Health: whether the process runs, and whether it can serve requests. For load balancers and operators. */
+/** Health checks for load balancers and operators: whether the process runs, and whether it can serve requests. */
 import type { FastifyInstance } from 'fastify'
 import type { Database } from '../platform/storage/database.ts'
 import type { Readiness } from './readiness-store.ts'
@@ -10,7 +10,7 @@ export interface HealthNeeds {
 
 /**
  * Adds `/health/live` and `/health/ready`. Both routes need no authentication. They are exempt from load shedding, because
- * they cost little. Counts are in `/metrics`.
+ * they cost little. They return no counts; the counts are in `/metrics`.
  */
 export function healthEndpoint(app: FastifyInstance, { database, readiness }: HealthNeeds): void {
   app.get('/health/live', (_request, reply) => reply.send({ status: 'live' }))

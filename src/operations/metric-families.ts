@@ -6,13 +6,13 @@
 export type Labels = Record<string, string>
 
 export interface Sample {
-  /** Appended to the name of the family: `_bucket`, `_sum` or `_count`. */
+  /** The suffix of the name of the metric: `_bucket`, `_sum` or `_count`. */
   suffix?: string
   labels?: Labels
   value: number
 }
 
-/** All time series with one name. */
+/** All time series of one metric. */
 export interface Family {
   name: string
   help: string
@@ -37,7 +37,7 @@ export function createCounter(name: string, help: string) {
   } satisfies Family & { add(labels: Labels): void }
 }
 
-/** Returns the key of a set of label values. Called once or twice for each HTTP request, so it builds no array. */
+/** Returns a key for a set of label values. It is called once or twice for each HTTP request, so it builds no array. */
 function keyOf(labels: Labels): string {
   let key = ''
   for (const name in labels) key += `${labels[name]}\n`
@@ -93,12 +93,15 @@ function histogramSamples({ labels, counts, sum, count }: Series, upperBounds: r
   ]
 }
 
-/** Returns a gauge with the given current value, or with the given samples. */
+/** Returns a gauge. `value` is the current value, or a list of samples with labels. */
 export function gauge(name: string, help: string, value: number | Sample[]): Family {
   return { name, help, type: 'gauge', samples: () => samplesOf(value) }
 }
 
-/** Returns a counter whose total other code has counted. */
+/**
+ * Returns a counter with the current count `value`. For counts that are not kept in this file, such as the CPU time of the
+ * process.
+ */
 export function total(name: string, help: string, value: number): Family {
   return { name, help, type: 'counter', samples: () => samplesOf(value) }
 }

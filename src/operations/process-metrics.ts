@@ -1,4 +1,4 @@
-/** Metrics of the process: CPU, event loop, garbage collection, memory, with the names that prom-client uses. */
+/** Metrics of the process: CPU, event loop, garbage collection and memory. They have the names that prom-client uses. */
 import {
   constants,
   monitorEventLoopDelay,
@@ -60,18 +60,21 @@ function runtime(): Family[] {
 const lookEveryMs = 10
 
 /**
- * Milliseconds for which measured values are reused. Without this, a second reader would get the values of a very short
- * period.
+ * Milliseconds for which measured values are reused. Each reading of the values starts a new measurement. Without this
+ * pause, a second reader would get the values of a very short time.
  */
 const lagShownMs = 10_000
 
-/** Measures the lag: how much later than planned a timer runs. All other work in the event loop has the same delay. */
+/**
+ * Measures the lag of the event loop: how much later than planned a timer runs. All other work in the event loop is delayed
+ * by the same time.
+ */
 function observeEventLoop(clock: Clock) {
   const delays = monitorEventLoopDelay({ resolution: lookEveryMs })
   delays.enable()
   let shown: { at: number; families: Family[] } | undefined
 
-  /** Returns the lag. Node records the time between two measurements, which is the planned interval plus the lag. */
+  /** Returns the lag in seconds. Node records the time between two measurements, which is the planned interval plus the lag. */
   const seconds = (nanoseconds: number) => Math.max(0, nanoseconds / 1e6 - lookEveryMs) / 1000
 
   return {
@@ -122,7 +125,7 @@ function observeGarbageCollection() {
     pauseBuckets,
   )
   const observer = new PerformanceObserver((list) => {
-    // The list contains all collections in one turn of the event loop. Under load there are several.
+    // The list contains all garbage collections in one turn of the event loop. Under load there are several.
     for (const { detail, duration } of list.getEntries() as GarbageCollection[]) {
       durations.observe({ kind: kinds[detail.kind] ?? 'other' }, duration / 1000)
     }

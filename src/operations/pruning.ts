@@ -27,14 +27,20 @@ const pauseMs = 10_000
 /** Milliseconds between two batches, if there are more rows to remove. */
 const restMs = 25
 
-/** Rows of one kind in one transaction. The transaction takes some milliseconds, in which SQLite does nothing else. */
+/**
+ * Upper limit for the rows that one transaction removes. Such a transaction takes some milliseconds. In this time SQLite
+ * does nothing else.
+ */
 const batch = 100
 
 const day = 86_400_000
 
 /** Returns the task, which has not been started. */
 export function createPruning({ kept, clock, log }: { kept: Kept[]; clock: Clock; log: Log }): Pruning {
-  /** Removes one batch of each kind. Resolves to the number of rows and whether any batch was full. */
+  /**
+   * Removes one batch of each kind of rows. Resolves to `gone`, the number of removed rows, and `more`, whether any batch
+   * was full.
+   */
   async function once(): Promise<{ gone: number; more: boolean }> {
     let gone = 0
     let more = false

@@ -1,4 +1,7 @@
-/** Checks whether the database responds and accepts changes. Only one check, a trivial statement, is under way at a time. */
+/**
+ * Checks whether the database responds and accepts changes. The check is a trivial statement, and only one check is under
+ * way at a time.
+ */
 import type { Clock } from '../platform/clock.ts'
 import type { Database } from '../platform/storage/database.ts'
 
@@ -26,7 +29,10 @@ export function createReadinessStore({ database, clock }: { database: Pick<Datab
   }
 
   return {
-    /** Resolves when the database has responded, or after 2 s. Concurrent callers share the result. */
+    /**
+     * Resolves to the state of the database, after 2 seconds at the latest. Concurrent callers share the result of one
+     * check.
+     */
     check(): Promise<DatabaseState> {
       underWay ??= ask()
       return underWay

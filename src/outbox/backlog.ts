@@ -1,4 +1,4 @@
-/** Which receivers and kinds have a backlog: older messages wait, and newer messages queue behind the older ones. */
+/** Records which receivers and kinds have a backlog: older messages wait, and newer messages queue behind the older ones. */
 import { type Capacity, initialCapacityOfReceiver, keyOf, type Place, type Receiver } from './concurrency-limits.ts'
 
 export type Backlog = ReturnType<typeof createBacklog>
@@ -6,9 +6,9 @@ export type Backlog = ReturnType<typeof createBacklog>
 /** Returns an empty backlog. */
 export function createBacklog() {
   /**
-   * The receivers and kinds with a backlog, by key. The queries of the worker for due messages are numbered. `sinceLook` is
-   * the number of the latest query that had begun when a waiting message was last noted: only a later query can show that
-   * no message waits any more.
+   * The receivers and kinds with a backlog, by key. The worker's queries for due messages are numbered. `sinceLook` is the
+   * number of the latest query at the time when a waiting message was last noted. Only a query that begins after that time
+   * can show that no message waits any more.
    */
   const places = new Map<string, { place: Place; sinceLook: number }>()
   /** The number of the latest query that has begun. */
@@ -25,8 +25,8 @@ export function createBacklog() {
     /**
      * Records that the worker begins a query for due messages.
      *
-     * @returns a function to be called with the messages that the worker claimed. If the capacity of a receiver or kind was not
-     * used up, no message waits for it any more, and its backlog is removed
+     * @returns a function that must be called with the messages that the worker claimed. It removes the backlog of each
+     * receiver and kind whose capacity was not used up, because no message waits for that receiver or kind any more
      */
     look(room: Capacity): (taken: readonly Receiver[]) => void {
       looks += 1
@@ -35,7 +35,7 @@ export function createBacklog() {
         if (places.size === 0) return
         const isFilled = filling(taken, room)
         for (const [key, { place, sinceLook }] of places) {
-          // This query may have missed messages that were noted after it began: their backlog is kept.
+          // The query may have missed messages that were noted after it began, so the backlog of these messages is kept.
           if (sinceLook < number && !isFilled(place)) places.delete(key)
         }
       }
@@ -54,7 +54,8 @@ function filling(taken: readonly Receiver[], room: Capacity): (place: Place) => 
   return ({ kind, receiver }) => {
     if (isTaken({ kind }, rooms.get(kind) ?? room.ofOtherKind)) return true
     if (receiver === undefined) return false
-    // The query may have considered at most `initialCapacityOfReceiver` messages, even if the receiver has more capacity.
+    // The query may have considered only the first `initialCapacityOfReceiver` messages of a receiver, even if the receiver
+    // has more capacity.
     return isTaken(
       { kind, receiver },
       Math.min(rooms.get(keyOf({ kind, receiver })) ?? room.ofOtherReceiver, initialCapacityOfReceiver),

@@ -23,8 +23,8 @@ const mostCapacityOfReceiver = 16
 const maxIdleReceivers = 1_000
 
 /**
- * How many more messages may be claimed: of each kind in `kinds`, of each receiver with messages under way, of each other
- * kind, and of each other receiver.
+ * How many more messages may be claimed: for each kind in `kinds`, for each receiver in `receivers` (a receiver with
+ * messages under way), for each other kind, and for each other receiver.
  */
 export interface Capacity {
   kinds: { kind: string; room: number }[]
@@ -40,7 +40,7 @@ type KnownReceiver = Receiver & { underWay: number; share: number }
 
 export type ConcurrencyLimits = ReturnType<typeof createConcurrencyLimits>
 
-/** Returns the limits, with nothing under way. */
+/** Returns the limits. At first, no messages are under way. */
 export function createConcurrencyLimits() {
   const kinds = new Map<string, number>()
   const receivers = new Map<string, KnownReceiver>()
@@ -77,7 +77,11 @@ export function createConcurrencyLimits() {
       receivers.set(keyOf(known), known)
     },
 
-    /** @param manner how the receiver responded, or undefined if that is unknown */
+    /**
+     * Records that an attempt to send a message has ended.
+     *
+     * @param manner how the receiver responded, or undefined if that is unknown
+     */
     end(receiver: Receiver, manner?: ReceiverPace): void {
       kinds.set(receiver.kind, kinds.get(receiver.kind)! - 1)
       const known = receivers.get(keyOf(receiver))!
@@ -89,8 +93,8 @@ export function createConcurrencyLimits() {
   }
 
   /**
-   * Called when a receiver has no messages under way any more. The receiver is remembered only if its limit is raised. Idle
-   * receivers are kept in the order in which they became idle, and the oldest is dropped first.
+   * Called when a receiver has no messages under way any more. The receiver is remembered only if its limit is raised. If
+   * too many idle receivers are remembered, the receiver that has been idle for longest is dropped.
    */
   function becomeIdle(receiver: KnownReceiver): void {
     receivers.delete(keyOf(receiver))

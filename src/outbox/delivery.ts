@@ -79,7 +79,7 @@ export function createDelivery(senders: Senders, { outbox, clock, log, audit, ..
       else await record(message, outcome)
       return outcome === 'stopped' ? undefined : outcome.kind
     } catch (error) {
-      // The message is claimed again after its lease has ended.
+      // The outcome was not recorded. A worker claims the message again after its lease has ended.
       log.error({ event: 'outbox.record_failed', notification: message.id, error })
       return undefined
     }

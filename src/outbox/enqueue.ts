@@ -39,15 +39,21 @@ export interface EnqueueNeeds {
   clock: Pick<Clock, 'now'>
 }
 
-/** The lease is this much longer than the timeout of an attempt, so that the outcome is recorded before the lease ends. */
+/**
+ * The lease is this many milliseconds longer than the timeout of an attempt, so that the outcome is recorded before the
+ * lease ends.
+ */
 const leaseMarginMs = 2_000
 
-/** Returns the members that change when a message is claimed at `now` for one attempt of at most `timeout` milliseconds. */
+/** Returns the new values of a message that is claimed at `now` for one attempt of at most `timeout` milliseconds. */
 export function newLease(now: number, timeout: number) {
   return { state: 'sending' as const, lease: newSecret(12), dueAt: now + timeout + leaseMarginMs }
 }
 
-/** Returns `enqueue`, and functions that return which of its steps are under way. */
+/**
+ * Returns `enqueue`, and two functions for shutdown and tests: they return whether steps of `enqueue` are under way, and
+ * which ones.
+ */
 export function createEnqueue({ outbox, sending, timeout, isRunning, onEnqueued, clock }: EnqueueNeeds) {
   const underWay = new Set<Promise<boolean>>()
 
@@ -62,8 +68,8 @@ export function createEnqueue({ outbox, sending, timeout, isRunning, onEnqueued,
       kept = await step(queued.map(outbox.add), topics)
       return kept
     } finally {
-      // If the step took long, the rest of the lease may be too short for an attempt. Then the message is not sent now: it is
-      // claimed again after the lease has ended.
+      // If the step took long, the rest of the lease may be too short for an attempt. Then the message is not sent now: a
+      // worker claims it again after the lease has ended.
       const isInTime = clock.now() <= lease.dueAt - timeout
       for (const message of queued.filter(({ state }) => state === 'sending')) {
         if (kept && isInTime) sending.send(message)

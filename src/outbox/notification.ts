@@ -1,6 +1,6 @@
 /**
- * A notification is stored until it has reached its receiver. The outbox is independent of CIBA: for each kind of
- * notification, a registered function composes the content and sends it.
+ * A notification to a client or to the device of a user, stored until it has reached its receiver. The outbox is
+ * independent of CIBA: for each kind of notification, a registered function composes the content and sends it.
  */
 import { newId, type Vault } from '../platform/crypto.ts'
 
@@ -10,9 +10,12 @@ export type NotificationState = 'waiting' | 'sending' | 'delivered' | 'parked'
 export interface Notification {
   id: string
   kind: string
-  /** The internal id of the request or user that the notification is about. */
+  /** The internal id of the authentication request or of the user that the notification is about. */
   subject: string
-  /** Groups messages of a kind for the concurrency limits: a message that hangs delays only messages to the same receiver. */
+  /**
+   * The receiver, for the concurrency limits: messages of a kind are grouped by receiver, so that a receiver that hangs
+   * delays only its own messages.
+   */
   receiver: string
   /** The address to which the notification is sent. Not secret. */
   address: string | undefined
@@ -20,7 +23,7 @@ export interface Notification {
   createdAt: number
   /** The time of the next attempt. During an attempt, the time from which another worker may claim the notification. */
   dueAt: number
-  /** There is no attempt at or after this time. */
+  /** No attempt is made at this time or later. */
   giveUpAt: number
   attempts: number
   /** The outcome of the last attempt, in a few words. */
@@ -84,7 +87,10 @@ export type NextState =
   | { state: 'waiting'; dueAt: number }
   | { state: 'parked'; reason: string }
 
-/** Milliseconds between the first and the second attempt. Each further pause is twice as long, up to `longestPause`. */
+/**
+ * Milliseconds between the first and the second attempt. Each further pause is twice as long as the previous one, up to
+ * `longestPause`.
+ */
 const firstPause = 500
 const longestPause = 60_000
 

@@ -8,7 +8,7 @@ import type { Notification, NotificationState, OutboxMessage } from './notificat
 /** The column of the receiver is called `lane`. */
 type NotificationRow = Omit<RowOf<OutboxMessage>, 'receiver'> & { lane: string }
 
-/** The outcome of an attempt, from the worker that claimed the message. */
+/** The outcome of an attempt, as reported by the worker that claimed the message. */
 interface OutboxReport {
   message: OutboxMessage
   state: Exclude<NotificationState, 'sending'>
@@ -24,7 +24,7 @@ export type OutboxStore = ReturnType<typeof createOutboxStore>
 
 /**
  * Returns the store of the outbox. It announces messages whose lease is released and messages that are retried, under the
- * topic `outbox`. New messages are announced by the step that adds them.
+ * topic `outbox`. The step that adds a new message announces it.
  */
 export const createOutboxStore = (database: Database) => ({
   ...takingOn(database),
@@ -104,7 +104,10 @@ function takingOn(database: Database) {
 
 /** Records the outcomes of claimed messages. */
 function reportingOn(database: Database) {
-  /** Resolves to whether the lease was still valid. The content is erased on delivery. */
+  /**
+   * Records outcomes. An outcome is recorded only if the message still has the lease of the attempt. Resolves to whether it
+   * was recorded. The content is erased on delivery.
+   */
   const report = writeBatch<OutboxReport, boolean>({
     conflictKeys: ({ message }) => [message.id],
     async execute(reports) {
@@ -127,7 +130,7 @@ function reportingOn(database: Database) {
   })
 
   return {
-    /** sending → delivered. The content is erased. Resolves to whether the lease was still valid. */
+    /** sending → delivered. The content is erased. Resolves to whether the message still had its lease. */
     delivered: (message: OutboxMessage, outcome: string, now: number): Promise<boolean> =>
       report({ message, state: 'delivered', outcome, settledAt: now, dueAt: message.dueAt }),
 
@@ -164,7 +167,7 @@ function reportingOn(database: Database) {
   }
 }
 
-/** Changes by an operator, and removal by age. */
+/** Functions for operators, and for removal by age. */
 function lookingAfter(database: Database) {
   return {
     /**
@@ -243,23 +246,27 @@ function lookingAt(database: Database) {
 }
 
 /**
- * Usually fewer messages than this are due, and all of them are considered. If this many are due, some receivers have a
- * backlog. Then the messages of the other receivers are looked up by receiver (the column `lane`).
+ * Upper limit for the due messages that are considered in the order of their due times. Usually fewer messages are due. If
+ * this many are due, some receivers have a backlog. Then the messages of the other receivers are looked up by receiver (the
+ * column `lane`).
  */
 const manyDue = 512
 
-/** Selects one message for each lane: the message at the position `place`, counted from 0, in the order of `due_at`. */
+/**
+ * Returns the SQL that selects one message of each lane: the message at the position `place`, counted from 0, in the order
+ * of `due_at`.
+ */
 const nthOfLanes = (place: number) => `
     select (select id from notifications where state in ('waiting', 'sending') and kind = lanes.kind
       and lane = lanes.lane and due_at <= $1 order by due_at limit 1 offset ${place}) as id
     from ${few('lanes', 'lanes')} where lane is not null`
 
 /**
- * Claims due messages. The statement considers the first `manyDue` messages, in the order in which they became due. If these
- * are too few for the capacity of a kind, the statement also considers the first few messages of each lane of that kind, which
- * it finds lane by lane through the index. Of all considered messages, it selects as many as each lane has capacity for, and
- * of those as many as each kind has capacity for. Rows are selected before they are locked, because SQL cannot lock rows in a
- * query with window functions.
+ * Claims due messages. The statement considers the first `manyDue` messages, in the order in which they became due. If
+ * these are too few for the capacity of a kind, the statement also considers the first few messages of each lane of that
+ * kind, which it finds lane by lane through the index. From the considered messages, it first selects for each lane as many
+ * as the lane has capacity for. From these it then selects for each kind as many as the kind has capacity for. Rows are
+ * selected before they are locked, because SQL cannot lock rows in a query with window functions.
  */
 const claiming = `
   with recursive kind_room as (

@@ -17,18 +17,24 @@ export interface OutboxWorker {
   enqueue: Enqueue
   /** Looks for due messages now. */
   wake(): void
-  /** Resolves as soon as no message is due and no message is being sent: for tests and for a clean shutdown. */
+  /** Resolves as soon as no message is due and no message is being sent. Used by tests and at shutdown. */
   idle(): Promise<void>
   /**
-   * Claims no more messages, and waits up to `grace` milliseconds for the messages that are being sent. Then it releases the
-   * leases of the messages that are left. May be called twice.
+   * Claims no more messages, and waits up to `grace` milliseconds for the messages that are being sent. Then it stops the
+   * attempts that are left and releases the leases of their messages. May be called twice.
    */
   stop(grace?: number): Promise<void>
 }
 
-/** Milliseconds between two queries for due messages if none is announced: other nodes may have left messages unsent. */
+/**
+ * Milliseconds between two queries for due messages if no message is announced. The queries are needed because other nodes
+ * may have left messages unsent.
+ */
 const pollIntervalMs = 2_000
-/** Milliseconds until the next query if a due message was not claimed: for lack of capacity, or another node locked it. */
+/**
+ * Milliseconds until the next query if a due message was not claimed, because there was no capacity, or because another
+ * node had locked it.
+ */
 const recheckMs = 200
 /** The shortest pause between two queries, in milliseconds. */
 const leastPauseMs = 10

@@ -26,7 +26,7 @@ export function createSending({ kinds, deliver, onChance, isAwaited, clock }: Se
   const backlog = createBacklog()
   const underWay = new Set<Promise<void>>()
 
-  /** Frees the capacity of a message. If there was none before, other messages may wait for it. */
+  /** Frees the capacity that a message used. If there was no capacity before this, other messages may be waiting for it. */
   function freeCapacity(message: OutboxMessage, manner?: ReceiverPace): void {
     const hadRoom = limits.hasCapacity(message)
     limits.end(message, manner)
@@ -46,8 +46,8 @@ export function createSending({ kinds, deliver, onChance, isAwaited, clock }: Se
 
   return {
     /**
-     * Reserves capacity for a message and returns true, if there is capacity and no older message waits for it. Otherwise
-     * returns false: the message has to wait, and later messages wait behind it.
+     * Returns true and reserves capacity for a message, if there is capacity and no older message waits for this capacity.
+     * Otherwise returns false: the message has to wait, and later messages wait behind it.
      */
     reserve(message: OutboxMessage): boolean {
       const { kind, receiver } = message

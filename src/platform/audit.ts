@@ -1,6 +1,6 @@
 /**
- * The audit stream: one event for each action. docs/audit.md lists the events. An event identifies its request by the
- * internal id, and never contains a secret, token, `auth_req_id`, hint or code.
+ * The audit stream: one event for each action. docs/audit.md lists the events. An event identifies an authentication
+ * request by the internal id, and never contains a secret, token, `auth_req_id`, hint or code.
  */
 import { type Clock, isoOf } from './clock.ts'
 import type { Log } from './log.ts'
@@ -100,11 +100,11 @@ export interface AuditNeeds {
   log: Log
   /** Functions that are called with each event. An error that a listener throws is logged and has no other effect. */
   listeners: ((event: AuditEvent) => unknown)[]
-  /** Returns whether an event is logged at level info, although it usually needs attention. */
+  /** Returns whether an event is usual. A usual event is logged at level info, even if `levels` has a higher level for it. */
   isUsual?: (event: AuditRecord) => boolean
 }
 
-/** Returns a function that adds the time to an event, logs it and passes it to the listeners. */
+/** Returns a function that adds the time to an event, logs the event, and passes it to the listeners. */
 export function createAudit({ clock, log, listeners, isUsual = () => false }: AuditNeeds): Audit {
   const logError = (error: unknown) =>
     log.error({ event: 'audit.hook_failed', error }, 'the audit hook threw an error; the event is still in the log')

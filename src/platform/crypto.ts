@@ -1,9 +1,9 @@
 /**
- * Making, comparing and storing secrets.
+ * Generates, compares and stores secrets.
  *
  * Secrets that are only compared are hashed. Secrets that must be sent again are encrypted (AES-256-GCM) with a key that is
- * derived from the configured secret. For generated secrets the hash is fast, because it is computed at every poll. For
- * passwords and user codes the hash is slow (`user/password/`).
+ * derived from the configured secret. The hash of a generated secret is fast, because it is computed at every poll. The
+ * hash of a password or a user code is slow (`user/password/`).
  */
 import {
   createCipheriv,
@@ -23,13 +23,17 @@ export function newSecret(bytes = 32): string {
 }
 
 /**
- * A buffer of random bytes. A call of the system's generator takes longer than all other work on the bytes, so one call
- * fetches many bytes, as Node does for its UUIDs. Used bytes are overwritten with zeros.
+ * Random bytes that were fetched in advance. A call of the system's generator takes longer than all other work on a secret,
+ * so one call fetches many bytes, as Node does for its UUIDs. Used bytes are overwritten with zeros.
  */
 const store = Buffer.alloc(4096)
 let given = store.length
 
-/** @param take must convert or copy the bytes, because they are overwritten afterwards */
+/**
+ * Takes random bytes from `store`.
+ *
+ * @param take must convert or copy the bytes, because they are overwritten afterwards
+ */
 function draw<Taken>(bytes: number, take: (drawn: Buffer) => Taken): Taken {
   if (given + bytes > store.length) {
     randomFillSync(store)
@@ -48,7 +52,8 @@ function draw<Taken>(bytes: number, take: (drawn: Buffer) => Taken): Taken {
  */
 export function newId(now: number): string {
   const time = hexOf(now)
-  // The random bits come from a UUID of version 4, which has them at the same positions. Node generates many UUIDs at once.
+  // `randomUUID` returns a UUID of version 4, which has random bits at the same positions. Node generates many such UUIDs
+  // at once.
   return `${time.slice(0, 8)}-${time.slice(8)}-7${randomUUID().slice(15)}`
 }
 
@@ -58,7 +63,7 @@ export function idsBefore(time: number): string {
   return `${hex.slice(0, 8)}-${hex.slice(8)}`
 }
 
-/** Returns the first 48 bits of an id, in hexadecimal. */
+/** Returns the first 48 bits of all ids that are made at `time`, in hexadecimal. */
 const hexOf = (time: number) => time.toString(16).padStart(12, '0')
 
 /** Returns the SHA-256 hash, base64url. A high-entropy secret is stored and looked up by this hash only. */
@@ -71,7 +76,10 @@ export function sameSecret(one: string, other: string): boolean {
   return sameFingerprint(fingerprint(one), fingerprint(other))
 }
 
-/** Compares two fingerprints in constant time. They are texts, because Node takes four times as long to hash into a buffer. */
+/**
+ * Compares two fingerprints in constant time. Fingerprints are texts, because hashing into a buffer would take Node four
+ * times as long.
+ */
 export function sameFingerprint(one: string, other: string): boolean {
   return timingSafeEqual(Buffer.from(one), Buffer.from(other))
 }
@@ -81,16 +89,23 @@ export class OtherSecretError extends Error {
   override readonly name = 'OtherSecretError'
 }
 
-/** Keys derived from the configured secret, a different key for each purpose. */
+/** Keys that are derived from the configured secret. Each purpose has a key of its own. */
 export interface Vault {
   /**
    * Encrypts `plain`. `aad` is the additional authenticated data, for instance the table and the row: a value that is moved
    * to another row does not decrypt.
    */
   seal(plain: string, aad: string): string
-  /** Decrypts a value from `seal`. Throws if the value was altered, moved, or encrypted with another secret. */
+  /**
+   * Decrypts a value that `seal` has returned. `aad` must be the same as in the call of `seal`.
+   *
+   * @throws {OtherSecretError} if the value was altered, was moved to another row, or was encrypted with another secret
+   */
   open(sealed: string, aad: string): string
-  /** Returns a keyed hash, for instance of a client secret. A guess cannot be checked without the configured secret. */
+  /**
+   * Returns a keyed hash, for instance of a client secret. An attacker who has the hash, but not the configured secret,
+   * cannot check a guess.
+   */
   keyedHash(secret: string): string
   /** Returns a key for one purpose, 32 bytes. */
   key(purpose: string): Buffer
@@ -100,7 +115,8 @@ export interface Vault {
 export function createVault(secret: string): Vault {
   const root = Buffer.from(secret, 'base64url')
   const key = (purpose: string) => Buffer.from(hkdfSync('sha256', root, 'doorbell', purpose, 32))
-  // From bytes, Node would create a key object for every cipher, which takes longer than the encryption.
+  // Both keys are key objects. If they were bytes, Node would create a key object for every cipher, which takes longer than
+  // the encryption.
   const sealing = createSecretKey(key('sealing'))
   const hashing = createSecretKey(key('client secrets'))
 

@@ -1,10 +1,13 @@
-/** The log: one JSON object per line. Callers should not pass secrets; the list of names below is a second safeguard. */
+/**
+ * The log: one JSON object per line. Callers should not pass secrets to the log. The list of names below is a second
+ * safeguard.
+ */
 import { type DestinationStream, pino } from 'pino'
 import { isoOf, systemClock } from './clock.ts'
 
 /**
- * The part of a pino logger for which secrets are hidden. Child loggers, and values that pino inserts into a message, are not
- * part of it.
+ * The part of a pino logger in which secrets are hidden. Child loggers are not part of it, nor are values that pino inserts
+ * into a message.
  */
 export interface Log {
   debug: Write
@@ -81,13 +84,13 @@ function once<T>(make: () => T): () => T {
 
 /**
  * Hides the values of members with a secret name, in the line and one level deeper. pino's own `redact` does the same, but
- * takes ten times as long as all other work on a line, and nearly every call writes a line.
+ * takes ten times as long as all other work on a line, and nearly every call of the server writes a line.
  */
 function hideSecrets(line: Fields, within: (value: unknown) => unknown): Fields {
   let shown = line
   for (const name in line) {
     const value = line[name]
-    // `describeError` reduces errors to safe properties.
+    // `describeError` has already reduced the error to safe properties.
     const safe = neverLogged.has(name) ? '[secret]' : name === 'error' ? value : within(value)
     if (safe === value) continue
     if (shown === line) shown = { ...line }

@@ -1,17 +1,23 @@
-/** Work that is repeated after a pause, and whenever it is requested. */
+/** Repeats work after a pause, and whenever the work is requested. */
 import type { Clock } from './clock.ts'
 
 export interface PeriodicTask {
   /** Starts the task: the work is first done after `afterMs` milliseconds. Does nothing if the task is already started. */
   start(afterMs: number): void
-  /** Does the work now. If the work is under way, it is done once more afterwards. Does nothing if the task is not started. */
+  /**
+   * Does the work now. If the work is under way, the work is done once more afterwards. Does nothing if the task is not
+   * started.
+   */
   wake(): void
   /** Stops the task. Resolves when work that is under way has ended. */
   stop(): Promise<void>
 }
 
 export interface PeriodicTaskNeeds {
-  /** The work, never run in parallel with itself. Resolves to the milliseconds until it is repeated; must not reject. */
+  /**
+   * Does the work. It never runs in parallel with itself. Resolves to the milliseconds until it is repeated, and must not
+   * reject.
+   */
   work(): Promise<number>
   clock: Pick<Clock, 'after'>
   /** Called when the work has ended and was not requested again while it ran. */
@@ -45,7 +51,8 @@ export function createPeriodicTask({ work, clock, onRest }: PeriodicTaskNeeds): 
       const pauseMs = await work()
       if (isRunning) cancel = clock.after(pauseMs, wake)
     }
-    // Cleared in the same turn as the last check of `isAsked`, so that a later request starts the work again.
+    // `working` is cleared in the same turn of the event loop as the last check of `isAsked`, so that a later request
+    // starts the work again.
     working = undefined
     if (isRunning) onRest?.()
   }

@@ -1,4 +1,7 @@
-/** Rules about settings, metadata or request parameters. All code that checks several of them together uses this form. */
+/**
+ * Rules about settings, client metadata or request parameters. All code that checks several of these values together uses
+ * this form.
+ */
 import type { OAuthErrorCode } from './oauth-error.ts'
 
 /**
@@ -12,16 +15,16 @@ import type { OAuthErrorCode } from './oauth-error.ts'
  * }
  */
 export interface Rule<Subject, Context = undefined, Setting extends string = string> {
-  /** The settings that the condition is about. A violation is reported under the first setting. */
+  /** The names of the settings that `requires` checks. A violation is reported with the name of the first one. */
   settings: readonly [Setting, ...Setting[]]
-  /** Whether the input meets the condition. */
+  /** Returns whether the input meets the condition. */
   requires: (subject: Subject, context: Context) => boolean
   /** The OAuth error code, if a violation becomes an error response. */
   error?: OAuthErrorCode
   message: string | ((subject: Subject, context: Context) => string)
 }
 
-/** A rule that is not met, reported under the first setting of the rule. */
+/** A rule that is not met. `setting` is the first setting of the rule. */
 export interface Violation<Setting extends string = string> {
   setting: Setting
   message: string

@@ -1,4 +1,7 @@
-/** The requirements of each security profile. Code checks the single properties, never the name of the profile. */
+/**
+ * The requirements of each security profile. Other code checks single properties of the profile, and never the name of the
+ * profile.
+ */
 
 export interface Profile {
   name: 'core' | 'fapi-ciba'
@@ -6,12 +9,15 @@ export interface Profile {
   deliveryModes: readonly ('poll' | 'ping' | 'push')[]
   /** Allowed client authentication methods. */
   clientAuthentication: readonly string[]
-  /** Allowed signing algorithms of client assertions, signed requests and DPoP proofs, without the HMAC algorithms. */
+  /**
+   * Allowed algorithms for the signatures of client assertions, signed requests and DPoP proofs. The HMAC algorithms are
+   * not listed here.
+   */
   clientSigning: readonly string[]
   idTokenSigning: readonly ('ES256' | 'RS256' | 'PS256')[]
   /** Whether the issuer must be the only audience of client assertions, unless configured otherwise. */
   issuerAsAudience: boolean
-  /** Whether every authentication request must be signed, whatever the client registered. */
+  /** Whether every authentication request must be signed, even if the client did not register this. */
   signedRequestsOnly: boolean
   /** Whether a request must say what it is about: by authorization details or a binding message. */
   uniqueContext: boolean

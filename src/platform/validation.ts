@@ -34,10 +34,10 @@ export interface ReadingManner {
   nameOf?: (path: string) => string
 }
 
-/** Without this option Zod would compile each schema, which saves time only if the schema is used many times. */
+/** Without this option, Zod would compile each schema. This saves time only if a schema is used many times. */
 const readOnce = { jitless: true }
 
-/** Validates settings with a schema. Invalid settings are left out of the result, and all of them are reported at once. */
+/** Validates settings with a schema. Invalid settings are left out of the result, and all problems are reported at once. */
 export function readSettings<Schema extends z.ZodType>(
   schema: Schema,
   input: Record<string, unknown>,
@@ -65,7 +65,10 @@ function describe(issue: z.core.$ZodIssue, known: string[], nameOf: (path: strin
   })
 }
 
-/** Returns the paths of the settings that an issue is about. For an entry of a list, that is the path of the list. */
+/**
+ * Returns the paths of the settings that an issue is about. If the issue is about an entry of a list, the path is the path
+ * of the list.
+ */
 function settingsOf(issue: z.core.$ZodIssue): string[][] {
   const entry = issue.path.findIndex((step) => typeof step === 'number')
   const path = (entry < 0 ? issue.path : issue.path.slice(0, entry)).map(String)
@@ -87,12 +90,15 @@ function without(settings: Record<string, unknown>, [first, ...rest]: string[]):
   return Object.fromEntries(entries)
 }
 
-/** For a schema's `error`: the message says what a setting must be and what it is. Not for settings that may be secret. */
+/**
+ * Returns the option `error` of a schema. The message says what a setting must be and what it is, so use it only for
+ * settings that are not secret.
+ */
 export function expectation(what: string): { error: (issue: { input?: unknown }) => string } {
   return { error: ({ input }) => `must be ${what}; it is ${show(input)}` }
 }
 
-/** Like `expectation`, but for a setting whose value must not be shown. */
+/** Like `expectation`, but for secret settings: the message contains only the length or the type of the value. */
 export function secretExpectation(what: string): { error: (issue: { input?: unknown }) => string } {
   return { error: ({ input }) => `must be ${what}; it is ${showSecret(input)}` }
 }
@@ -121,7 +127,7 @@ export function didYouMean(nearest: string | undefined): string {
   return nearest === undefined ? '' : `; did you mean ${nearest}?`
 }
 
-/** Returns the candidate that `word` is probably a misspelling of, or undefined if there is none. */
+/** Returns the candidate that was probably meant by the misspelled `word`, or undefined if there is none. */
 export function nearest(word: string, candidates: string[]): string | undefined {
   return closest(candidates, (candidate) => slips(word, candidate), Math.max(1, Math.floor(word.length / 4)))
 }
@@ -167,7 +173,7 @@ function slips(one: string, other: string): number {
   return row.at(-1)!
 }
 
-/** Whether this is a plain object: neither a list nor an instance of a class. */
+/** Returns whether this is a plain object: neither a list nor an instance of a class. */
 export function isPlain(value: unknown): value is Record<string, unknown> {
   if (typeof value !== 'object' || value === null) return false
   const prototype = Object.getPrototypeOf(value)

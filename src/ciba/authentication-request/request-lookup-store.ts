@@ -51,7 +51,7 @@ export function requestsFoundIn(database: Database) {
   }
 }
 
-/** Lists requests, at most `limit`, and counts them. */
+/** Returns the functions that list requests, at most `limit` of them, and that count all pending requests. */
 export function requestsListedIn(database: Database) {
   return {
     /** Resolves to the number of pending requests. */

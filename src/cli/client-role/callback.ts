@@ -1,5 +1,6 @@
 /**
- * Receives pings and pushes: at an endpoint of this command, or through the recording endpoint of a development server.
+ * Receives the pings and pushes for a client, at an endpoint of the command itself or at the recording endpoint of a
+ * development server.
  */
 
 import { createServer, type IncomingMessage, type Server, type ServerResponse } from 'node:http'
@@ -12,18 +13,26 @@ import { Failure } from '../context/failure.ts'
 import type { StartedRequest } from './ring.ts'
 import { call, Unreachable } from './web.ts'
 
-/** The body of a notification: `auth_req_id`, and for a push the tokens or the error. */
+/** The body of a ping or push: `auth_req_id`, and in a push also the tokens or the error. */
 export type CallBackBody = Record<string, unknown> & { auth_req_id: string }
 
 export interface CallBackEndpoint {
-  /** The address of the endpoint, for the user of the command. */
+  /** The address of the endpoint, shown to the user of the command. */
   description: string
-  /** Resolves to the notification for the request, or to undefined if none arrives by `until` (milliseconds since 1970). */
+  /**
+   * Waits for the notification about a request. Resolves to it, or to undefined if none arrives before `until`
+   * (milliseconds since 1970).
+   */
   hears(ringing: StartedRequest, until: number): Promise<CallBackBody | undefined>
   close(): void
 }
 
-/** @param listenOn the port to listen on, if it differs from the port of the address, as behind a tunnel */
+/**
+ * Opens the endpoint at which the command receives the notifications of a client.
+ *
+ * @param endpoint the notification endpoint that the client has registered; undefined if it is not known
+ * @param listenOn the port to listen on; needed if a tunnel leads from `endpoint` to another port of this machine
+ */
 export async function openCallBack(
   endpoint: string | undefined,
   issuer: string,
@@ -74,7 +83,10 @@ function watchServer(endpoint: string): CallBackEndpoint {
   }
 }
 
-/** Resolves to no calls if the server does not answer: it may be restarting, and keeps the request in its database. */
+/**
+ * Resolves to an empty list if the server does not answer: the server may be restarting, and the request stays in its
+ * database.
+ */
 async function callsAt(endpoint: string): Promise<RecordedCall[]> {
   try {
     const { body } = await call(endpoint, { headers: { accept: 'application/json' } })
@@ -88,7 +100,7 @@ async function callsAt(endpoint: string): Promise<RecordedCall[]> {
 interface Place {
   port: number
   host: string
-  /** The path that is accepted; undefined accepts any. */
+  /** The path at which calls are accepted. If it is undefined, calls at any path are accepted. */
   path: string | undefined
 }
 
@@ -140,7 +152,10 @@ function begin(server: Server, { port, host }: Place): Promise<void> {
 
 const mostBytes = 256 * 1024
 
-/** Acknowledges each call. Whether it is genuine is checked later, against the request. */
+/**
+ * Acknowledges each call to `path`, and returns it. `hears` checks later whether the call is genuine, by the token of the
+ * request.
+ */
 async function receive(
   request: IncomingMessage,
   response: ServerResponse,

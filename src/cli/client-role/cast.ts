@@ -1,4 +1,4 @@
-/** The clients and users that a command can act as: those of the configuration, and the demo clients and users. */
+/** Finds the clients that a command can act as: the clients of the configuration, and the demo clients. */
 import type { ClientMetadata, ClientMetadataInput } from '../../client/metadata/client-metadata.ts'
 import { demoClients } from '../../config/demo.ts'
 import { newSecret } from '../../platform/crypto.ts'
@@ -6,14 +6,18 @@ import { loadSettings, type SettingOptions } from '../context/settings.ts'
 
 export interface Cast {
   issuer: string
-  /** Whether the configuration is one for development. If there is no configuration, that of the demo is. */
+  /**
+   * Whether the configuration is for development. The demo configuration, which is used if there is no file, is for
+   * development.
+   */
   development: boolean
   /** If two clients have the same id, the first one is used. */
   clients: readonly ClientMetadataInput[]
 }
 
 export async function findCast(options: SettingOptions & { issuer?: string }): Promise<Cast> {
-  // This secret encrypts nothing. Without it, a secret would be generated and stored in the current folder.
+  // This secret encrypts nothing. Without it, loading the configuration would generate a secret and store it in the current
+  // folder.
   const { config, hasFile } = await loadSettings(options, { secret: newSecret() })
   const issuer = options.issuer ?? config.issuer
   // The addresses of the demo clients belong to the server that is called, not to this configuration.

@@ -11,7 +11,7 @@ type Library = typeof import('openid-client')
 
 type Credentials = Pick<PlayedClient, 'id' | 'secret' | 'method'>
 
-/** POSTs a form to an endpoint that openid-client does not support, with the client's authentication. */
+/** POSTs a form with the authentication of the client, for endpoints that openid-client does not support. */
 export async function postAs(client: Credentials, url: string, form: URLSearchParams, issuer: string): Promise<Answer> {
   const authenticate = authenticationOf(client, await import('openid-client'))
   const body = new URLSearchParams(form)
@@ -29,7 +29,7 @@ export interface Connection {
   verifyPushed(tokens: object): Promise<void>
 }
 
-/** Accepted difference, in seconds, between the provider's clock and ours. */
+/** Accepted difference, in seconds, between the clock of the provider and the clock of this machine. */
 const clockToleranceSeconds = 5
 
 export async function connect(client: PlayedClient, metadata: ProviderMetadata): Promise<Connection> {
@@ -40,14 +40,17 @@ export async function connect(client: PlayedClient, metadata: ProviderMetadata):
     const rules = { [library.clockTolerance]: clockToleranceSeconds }
     const configuration = new library.Configuration({ ...metadata }, client.id, rules, authentication)
     library.allowInsecureRequests(configuration)
-    // Verify signatures of ID tokens although they arrive over TLS.
+    // Without this, openid-client would not verify the signature of an ID token that arrives over TLS.
     library.enableNonRepudiationChecks(configuration)
     configuration.timeout = timeoutMs / 1000
     configuration[library.customFetch] = fetch
     return configuration
   }
 
-  /** Resolves to the response as received. openid-client would drop details of errors and change `Bearer` to `bearer`. */
+  /**
+   * Calls the provider by `send`, and resolves to the response as received. openid-client would drop details of errors and
+   * change `Bearer` to `bearer`.
+   */
   async function answerTo(send: (configuration: Configuration) => Promise<unknown>): Promise<Answer> {
     const answers: Answer[] = []
     const configuration = configure(async (url, options) => {
@@ -100,7 +103,10 @@ function unreachableBehind(error: unknown): Unreachable | undefined {
   return error instanceof Error && error.cause instanceof Unreachable ? error.cause : undefined
 }
 
-/** Returns why openid-client rejected a response with status 200. The `cause` of its error says more than the message. */
+/**
+ * Returns the failure for a response with status 200 that openid-client rejected. The `cause` of openid-client's error says
+ * more than its message.
+ */
 function unbelievable(error: unknown): Failure {
   const problem = error instanceof Error && error.cause instanceof Error ? error.cause : (error as Error)
   const { claim, body } = Object(problem.cause) as { claim?: string; body?: object }

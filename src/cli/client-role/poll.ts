@@ -10,8 +10,9 @@ import { type Answer, Unreachable } from './web.ts'
 export type Tell = (news: string) => void
 
 /**
- * Polls at once and then after each interval, until there is a result or the deadline has passed. openid-client's own
- * loop waits before the first poll, reports no progress, and fails if the provider is unreachable for a moment.
+ * Polls at once and then after each interval, until the provider returns a result or the deadline has passed.
+ * openid-client's own loop waits before the first poll, reports no progress, and fails if the provider is unreachable for a
+ * moment.
  */
 export async function poll(connection: Connection, ringing: StartedRequest, tell: Tell): Promise<Outcome> {
   let { interval } = ringing
@@ -20,7 +21,7 @@ export async function poll(connection: Connection, ringing: StartedRequest, tell
     const outcome = answer && outcomeOf(answer)
     if (outcome) return outcome
     if (answer?.body.error === 'slow_down') {
-      // Applies to all further polls (CIBA Core §11).
+      // The longer interval applies to all further polls (CIBA Core §11).
       interval += 5
       tell(`The provider asks for slower polling: every ${interval} s from now on.`)
     }
@@ -32,7 +33,10 @@ export async function poll(connection: Connection, ringing: StartedRequest, tell
   }
 }
 
-/** Resolves to undefined if the provider cannot be reached. Polling then continues: the provider has stored the request. */
+/**
+ * Polls once. Resolves to undefined if the provider cannot be reached. Then polling continues, because the provider has
+ * stored the request.
+ */
 async function ask(connection: Connection, { authReqId }: StartedRequest, tell: Tell): Promise<Answer | undefined> {
   try {
     return await connection.redeem(authReqId)

@@ -1,4 +1,4 @@
-/** A provider as a client sees it: its metadata document, and advice on its errors. */
+/** Reads the metadata document of a provider, and gives advice on the errors of the provider. */
 import { Failure } from '../context/failure.ts'
 import { type Answer, call } from './web.ts'
 
@@ -28,7 +28,8 @@ export async function discover(issuer: string): Promise<ProviderMetadata> {
     throw new Failure(`${issuer} is not an http or https address; see --issuer.`)
   const { status, body } = await call(`${issuer.replace(/\/+$/, '')}/.well-known/openid-configuration`)
   if (status !== 200) throw new Failure(`${issuer} is not an OpenID provider: its metadata document answers ${status}.`)
-  // OpenID Connect Discovery §4.3: a different issuer could impersonate this one.
+  // OpenID Connect Discovery §4.3: the document must name the requested issuer. Otherwise one issuer could impersonate
+  // another.
   if (body.issuer !== issuer) {
     throw new Failure(
       `The provider at ${issuer} has the issuer ${String(body.issuer)}. Use that address: --issuer ${String(body.issuer)}`,
@@ -39,7 +40,7 @@ export async function discover(issuer: string): Promise<ProviderMetadata> {
   return body as unknown as ProviderMetadata
 }
 
-/** An OAuth error of the provider, with its own description. */
+/** Thrown for an OAuth error of the provider. The message contains the description that the provider sent. */
 export class Refused extends Failure {
   override readonly name = 'Refused'
   readonly error: string

@@ -6,9 +6,9 @@ import { type PlayedClient, Refused } from './provider.ts'
 /** A request that the provider has acknowledged. */
 export interface StartedRequest {
   authReqId: string
-  /** Seconds. */
+  /** How long the request is valid, in seconds. */
   expiresIn: number
-  /** Milliseconds since 1970. */
+  /** When the request expires, in milliseconds since 1970. */
   deadline: number
   /** Seconds between two polls. */
   interval: number
@@ -20,7 +20,11 @@ export type Tokens = Record<string, unknown> & { access_token: string; id_token:
 
 export type Outcome = { kind: 'approved'; tokens: Tokens } | { kind: 'denied' } | { kind: 'expired' }
 
-/** @param parameters as they are sent; undefined ones are left out */
+/**
+ * Sends an authentication request. Throws `Refused` if the provider answers with an error.
+ *
+ * @param parameters the parameters of the request; a parameter with the value undefined is not sent
+ */
 export async function requestAuthentication(
   connection: Connection,
   mode: PlayedClient['mode'],

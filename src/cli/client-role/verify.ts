@@ -9,13 +9,16 @@ export interface IdToken {
   claims: JWTPayload
 }
 
-/** @param tokens their ID token has already been verified */
+/** Decodes the ID token of `tokens`. It must have been verified before: this function does not verify it. */
 export function readIdToken({ id_token: token }: Tokens): IdToken {
   const { alg, kid } = decodeProtectedHeader(token)
   return { header: { alg: String(alg), ...(kid !== undefined && { kid }) }, claims: decodeJwt(token) }
 }
 
-/** The ID token of a push contains hashes of the other tokens, and the `auth_req_id` (CIBA Core §10.3.1). */
+/**
+ * Checks the ID token of a push, which contains the `auth_req_id` and hashes of the other tokens (CIBA Core §10.3.1).
+ * Throws if one of them does not match.
+ */
 export function checkPushed(tokens: Tokens, { header, claims }: IdToken, authReqId: string): void {
   const wrong = [
     claims.at_hash === tokenHash(tokens.access_token, header.alg) ? [] : ['at_hash'],

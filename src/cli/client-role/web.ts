@@ -1,14 +1,14 @@
-/** HTTP calls to a provider, and error messages for calls without a response. */
+/** Calls a provider over HTTP. If the provider does not respond, the error message says what went wrong. */
 import { Failure } from '../context/failure.ts'
 
 export interface Answer {
   status: number
   headers: Headers
-  /** The JSON of the response; empty if it has none. */
+  /** The JSON object in the response; empty if the response contains none. */
   body: Record<string, unknown>
 }
 
-/** The provider did not respond; a retry may succeed. */
+/** Thrown if the provider did not respond. A retry may succeed. */
 export class Unreachable extends Failure {
   override readonly name = 'Unreachable'
 }
@@ -59,7 +59,8 @@ function wordsFor(error: unknown, { origin }: URL): string {
 }
 
 /**
- * Returns the error code. An error of fetch has it only in its `cause`, or in the causes for the addresses that it tried.
+ * Returns the code of an error, or an empty text. An error of `fetch` has no code itself: the code is in its `cause`. If
+ * `fetch` tried several addresses, the code is in the errors that `cause` lists.
  */
 function codeOf(error: unknown): string {
   if (!(error instanceof Error)) return ''

@@ -1,4 +1,4 @@
-/** Opens the database for one command, beside a running server. */
+/** Opens the database for one command. A server may use the same database at the same time. */
 import { existsSync } from 'node:fs'
 import type { Config } from '../../config/config.ts'
 import { type Audit, type AuditEvent, createAudit } from '../../platform/audit.ts'
@@ -24,11 +24,11 @@ export interface CommandContext {
   database: Database
   vault: Vault
   clock: Clock
-  /** Sends events to the configured audit hook and, if standard error is the log, to standard error. */
+  /** Sends events to the configured audit hook. If `isLogged` returns true, events are also written to standard error. */
   audit: Audit
 }
 
-/** Runs `work` on a database that must exist. */
+/** Opens the database of the configuration, runs `work`, and closes the database. Throws if the database does not exist. */
 export async function withDatabase<Result>(
   options: SettingOptions,
   work: (context: CommandContext) => Promise<Result>,
@@ -41,7 +41,7 @@ export async function withDatabase<Result>(
   return openCommandContext(settings.config, refuseOtherSchema, work)
 }
 
-/** Runs `work` on a database. If its file does not exist, it is created, as by the first start of a server. */
+/** Does the same as `withDatabase`, but creates the database file if it does not exist, as the first start of a server does. */
 export async function withNewDatabase<Result>(
   options: SettingOptions,
   work: (context: CommandContext) => Promise<Result>,
@@ -68,12 +68,12 @@ export async function openCommandContext<Result>(
   }
 }
 
-/** Milliseconds that the command waits for the audit hook before it ends. */
+/** Milliseconds that a command waits for the audit hook before the command ends. */
 const patience = 5_000
 
 /**
- * Whether standard error is the log of a command: in production, unless it is a terminal, or if the environment asks for a
- * log. Otherwise a person reads it, together with the result.
+ * Returns whether a command writes log lines to standard error: if DOORBELL_LOG_LEVEL is set, or in production if standard
+ * error is not a terminal. Otherwise a person reads standard error, together with the result.
  */
 function isLogged({ development }: Config): boolean {
   return Boolean(process.env.DOORBELL_LOG_LEVEL) || !(development || process.stderr.isTTY)

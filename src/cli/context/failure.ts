@@ -1,9 +1,9 @@
-/** Error messages and exit codes of commands. */
+/** Converts errors of commands to messages and exit codes. */
 import { CommanderError } from 'commander'
 import { ConfigError } from '../../platform/validation.ts'
 import { colour } from './terminal.ts'
 
-/** Thrown if a command cannot continue. The message is one or a few plain sentences, and says what to do next. */
+/** Thrown if a command cannot continue. The message consists of a few plain sentences, and says what to do next. */
 export class Failure extends Error {
   override readonly name: string = 'Failure'
   readonly exitCode: number
@@ -26,7 +26,7 @@ function wordsFor(error: unknown): string {
   if (isDebugging()) return error.stack ?? error.message
   if (error instanceof Failure || error instanceof ConfigError) return error.message
   const words = sentence(error.message || error.name)
-  // Compared by name: the classes are in modules of the server, which most commands do not load.
+  // The errors are compared by name, because their classes are in modules of the server, which most commands do not load.
   if (['SchemaError', 'SoleServerError', 'SeveralNamesError'].includes(error.name)) return words
   return `${words}\n"npx doorbell doctor" looks for the cause; DOORBELL_LOG_LEVEL=debug shows the stack trace.`
 }
@@ -35,7 +35,7 @@ export function isDebugging(): boolean {
   return ['debug', 'trace'].includes(process.env.DOORBELL_LOG_LEVEL ?? '')
 }
 
-/** Returns the text with a capital letter and a full stop. */
+/** Returns the text as a sentence: it begins with a capital letter and ends with a full stop. */
 export function sentence(text: string): string {
   const line = text.charAt(0).toUpperCase() + text.slice(1)
   return /[.!?]$/.test(line) ? line : `${line}.`

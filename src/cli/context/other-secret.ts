@@ -1,9 +1,9 @@
-/** Advice for a database that was created with another secret than the configured one. */
+/** Advice for the operator if the database was created with a secret that is not the configured one. */
 import type { Config } from '../../config/config.ts'
 import { fileOfOtherSecret } from '../../config/development-secret.ts'
 import { shortPath } from './settings.ts'
 
-/** After the demo or development, the former secret is in a file, not in DOORBELL_SECRET. */
+/** Resolves to the advice. A secret that was used in development or in the demo is in a file, and not in DOORBELL_SECRET. */
 export async function adviceOnOtherSecret(config: Config): Promise<string> {
   const file = await fileOfOtherSecret(config, process.cwd())
   const anew = 'or use a new database (the setting "database", DOORBELL_DATABASE)'

@@ -1,5 +1,5 @@
 /**
- * The log for a developer on a terminal: text instead of JSON. Our own few lines, because a library for this (pino-pretty)
+ * The log for a developer at a terminal: lines of text instead of JSON. The library pino-pretty is not used, because it
  * would add more packages than the log itself needs.
  */
 import type { DestinationStream } from 'pino'
@@ -7,8 +7,8 @@ import { colour, oneLine } from './terminal.ts'
 
 export interface ReadableLog extends DestinationStream {
   /**
-   * Writes one line about all changes that the configuration has caused so far, such as removed clients. Until this is called,
-   * these changes are collected: one line for each of them would fill the screen at a start.
+   * Writes one line about all changes that the configuration has caused so far, such as removed clients. Before this call,
+   * such changes are only collected: at a start, one line for each change would fill the screen.
    */
   tellChanges(): void
 }
@@ -54,7 +54,7 @@ interface Line {
 
 type Style = Parameters<typeof colour>[0]
 
-/** By pino's numbers. */
+/** The name and the style of each level, by pino's number of the level. */
 const levels = new Map<number, [name: string, style: Style]>([
   [10, ['trace', 'dim']],
   [20, ['debug', 'dim']],
@@ -82,7 +82,7 @@ function stackOf(error: Line['error']): string[] {
   return text === undefined ? [] : text.split('\n').map((line) => paint('dim', `    ${oneLine(line)}`))
 }
 
-/** Largest number of ids that are listed; the others are only counted. */
+/** Upper limit for the ids that a line lists. Further ids are only counted. */
 const mostListed = 8
 
 function listed(ids: string[]): string {

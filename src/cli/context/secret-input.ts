@@ -7,7 +7,10 @@ export interface SecretOptions {
   clientSecretStdin?: boolean
 }
 
-/** Resolves to undefined if no secret was given: the secret is then looked up in the configuration. */
+/**
+ * Resolves to the secret from the option or from standard input, or to undefined if no secret was given. In that case the
+ * caller looks for the secret in the configuration.
+ */
 export async function readSecret({ clientSecret, clientSecretStdin }: SecretOptions): Promise<string | undefined> {
   if (!clientSecretStdin) return clientSecret
   if (clientSecret !== undefined) throw new Failure('Give either --client-secret or --client-secret-stdin, not both.')

@@ -1,4 +1,4 @@
-/** Finds the configuration for a command, and reports which one it uses. */
+/** Finds the configuration for a command, and reports which configuration the command uses. */
 import { existsSync } from 'node:fs'
 import { basename, relative, resolve } from 'node:path'
 import type { Command } from 'commander'
@@ -15,12 +15,15 @@ export interface SettingOptions {
 
 export interface Settings {
   config: Config
-  /** The name of the file, or what is used instead of a file. */
+  /** The name of the configuration file, or a description of what is used if there is no file. */
   source: string
   hasFile: boolean
 }
 
-/** Adds the options of a command that works with a configuration; `--config` belongs to the program. */
+/**
+ * Adds the option `--demo`, for a command that uses a configuration. The option `--config` is declared once, for all
+ * commands.
+ */
 export function withSettings(command: Command): Command {
   return command.option(
     '--demo',
@@ -29,8 +32,8 @@ export function withSettings(command: Command): Command {
 }
 
 /**
- * Returns the configuration for commands used beside a server. Without a file it is the demo configuration, so that
- * the server that `npm start` runs can be inspected from another terminal.
+ * Resolves to the configuration of a command. If there is no file, the demo configuration is used, unless the environment
+ * is for production: so a command in another terminal can inspect the server that `npm start` runs.
  */
 export async function loadSettings(options: SettingOptions, overrides: ConfigInput = {}): Promise<Settings> {
   const file = configFile(options)
@@ -44,7 +47,8 @@ export function configFile(options: SettingOptions): string | undefined {
 }
 
 /**
- * Whether settings in the environment, without a file, are for production: an issuer with plain http is for trials only.
+ * Returns whether the settings in the environment are for production: then the issuer is an https address. An http issuer
+ * is for trials only.
  */
 function isForProduction(): boolean {
   return process.env.DOORBELL_ISSUER?.startsWith('https:') === true
@@ -60,7 +64,7 @@ export function sayWhich({ config, source, hasFile }: Settings): void {
   note(`Using ${source}${why}, database ${nameOfDatabase(config.database)}`)
 }
 
-/** Returns a database address without user name and password. */
+/** Returns the address of a database for messages: without user name and password. */
 export function nameOfDatabase(database: string): string {
   const file = fileOfDatabase(database)
   if (file !== undefined) return shortPath(file)
@@ -80,8 +84,9 @@ export function fileOfDatabase(database: string): string | undefined {
 }
 
 /**
- * Throws if there is neither a configuration nor a database. It must run before the configuration is loaded, because
- * loading stores a secret beside the database: a command that only reads must not create a secret in an unrelated folder.
+ * Throws if there is neither a configuration nor a database. Must be called before the configuration is loaded: loading can
+ * create a file with a secret beside the database, and a command that only reads must not create that file in an unrelated
+ * folder.
  */
 export function refuseEmptyFolder(options: SettingOptions): void {
   const somethingSaid = configFile(options) !== undefined || process.env.DOORBELL_DATABASE

@@ -1,4 +1,4 @@
-/** Output: results on standard output, notes on standard error, aligned columns, colour only on a terminal. */
+/** Prints results on standard output and notes on standard error. Columns are aligned. Only terminals get colours. */
 import { styleText } from 'node:util'
 import type { Command } from 'commander'
 
@@ -25,12 +25,15 @@ export function note(text: string): void {
   process.stderr.write(`${colour('dim', text, process.stderr)}\n`)
 }
 
-/** Prints sentences: wrapped to the width of a terminal, otherwise as they are. The lines of `text` stay lines. */
+/** Prints sentences. On a terminal, long lines are wrapped at its width. Line breaks in `text` are kept. */
 export function printProse(text: string): void {
   print(process.stdout.isTTY ? wrapped(text, process.stdout.columns || 80) : text)
 }
 
-/** Breaks lines that are longer than `width` between words. Further lines begin like the first one, with its spaces. */
+/**
+ * Wraps lines that are longer than `width`, between words. A continuation line has the same indentation as the line that
+ * was wrapped.
+ */
 export function wrapped(text: string, width: number): string {
   return text
     .split('\n')
@@ -49,12 +52,12 @@ function wrappedLine(line: string, width: number): string {
   return lines.join('\n')
 }
 
-/** Returns a word as it is written in a command line, in quotes if the shell would read it differently. */
+/** Returns a word for a command line: in quotes, if the shell would interpret one of its characters. */
 export function inShell(word: string): string {
   return /^[\w@%+=:,./-]+$/.test(word) ? word : `'${word.replaceAll("'", "'\\''")}'`
 }
 
-/** Adds examples to the help of a command: the command line, and what it does. */
+/** Adds examples to the help of a command. Each example has a command line and a description of its effect. */
 export function examples(command: Command, list: [typed: string, does: string][]): Command {
   const lines = list.map(([typed, does]) => `  # ${does}\n  ${typed}`)
   return command.addHelpText('after', `\n${list.length > 1 ? 'Examples' : 'Example'}:\n${lines.join('\n\n')}`)
@@ -89,7 +92,10 @@ export function listing(entries: [name: string, value: string | undefined][], in
   return shown.map(([name, value]) => `${indent}${colour('dim', padded(name, width))}  ${oneLine(value)}`).join('\n')
 }
 
-/** Removes control characters: a text that a client has chosen could otherwise write elsewhere on the screen. */
+/**
+ * Replaces control characters by spaces. Otherwise a text that a client has chosen could overwrite other parts of the
+ * screen.
+ */
 export function oneLine(text: string): string {
   return text.replaceAll(/[\p{Cc}\p{Zl}\p{Zp}]+/gu, ' ')
 }
@@ -101,7 +107,7 @@ function padded(text: string, width: number): string {
 const letters = new Intl.Segmenter()
 const wide = /\p{Emoji_Presentation}|[\u1100-\u115f\u2e80-\ua4cf\uac00-\ud7a3\uf900-\ufaff\ufe30-\ufe6f\uff00-\uff60]/u
 
-/** Returns the number of columns that a text takes up. */
+/** Returns the number of terminal columns that a text needs. Wide characters and emoji need two columns each. */
 function widthOf(text: string): number {
   return [...letters.segment(text)].reduce((width, { segment }) => width + (wide.test(segment) ? 2 : 1), 0)
 }
@@ -118,7 +124,10 @@ const units: [name: string, milliseconds: number][] = [
   ['s', 1000],
 ]
 
-/** Returns a duration in the largest unit of which there are two or more. */
+/**
+ * Returns a duration in days, hours, minutes or seconds. A larger unit is used only from two on: 90 minutes stay "90 min",
+ * and 120 minutes become "2 h".
+ */
 export function duration(milliseconds: number): string {
   const [name, unit] = units.find(([, length]) => milliseconds >= 2 * length) ?? units.at(-1)!
   return `${Math.round(milliseconds / unit)} ${name}`

@@ -1,4 +1,4 @@
-/** `doorbell doctor`: the channels that notify users. */
+/** `doorbell doctor`: checks the channels that notify users. */
 import { connect } from 'node:net'
 import { tryMailServer } from '../../authentication-device/channels/email.ts'
 import type { Config } from '../../config/config.ts'
@@ -30,7 +30,7 @@ async function examineMail({ email, notifications }: Config): Promise<Finding> {
   return { about, state: 'fail', says: `${host}: ${trouble}`, advice }
 }
 
-/** Checks the address to which push services may report problems. They may refuse an address that cannot exist. */
+/** Checks the address at which push services can report problems. Some push services refuse an address that cannot exist. */
 function examineWebPush({ subject }: NonNullable<Config['webPush']>): Finding {
   const about = 'web push'
   const host = subject.startsWith('mailto:') ? subject.split('@')[1]! : new URL(subject).hostname
@@ -54,7 +54,7 @@ async function examineWebhook({ url }: NonNullable<Config['deviceWebhook']>): Pr
   }
 }
 
-/** Connects and disconnects without sending data, because the service expects only notifications of requests. */
+/** Connects and disconnects without sending data: the service expects only notifications of requests, and no test data. */
 function reach(host: string, port: number): Promise<void> {
   return new Promise((resolve, reject) => {
     const socket = connect({ host, port, timeout: answersWithinMs })

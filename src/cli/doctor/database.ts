@@ -1,4 +1,4 @@
-/** `doorbell doctor`: the database. */
+/** `doorbell doctor`: checks the database. */
 import { existsSync } from 'node:fs'
 import { isMailAddress } from '../../authentication-device/channels/mail.ts'
 import { createPushSubscriptionStore } from '../../authentication-device/channels/push-subscription-store.ts'
@@ -46,7 +46,10 @@ export async function examineDatabase(config: Config): Promise<Finding[]> {
   }
 }
 
-/** Checks the schema first: if it differs from ours, nothing else can be read. */
+/**
+ * Runs all checks of the database. The schema is checked first: if it is not the schema of this version, no other check can
+ * read the tables.
+ */
 async function examineContent(context: CommandContext): Promise<Finding[]> {
   const schema = await examineSchema(context)
   if (schema.state !== 'ok') return [schema]
@@ -137,7 +140,7 @@ async function examineKeys({ database, clock, config }: CommandContext): Promise
 
 async function examineClients({ database, config }: CommandContext): Promise<Finding[]> {
   const about = 'clients'
-  // The list leaves out the client of Doorbell itself, which the operator cannot change.
+  // `list` returns all clients. The client of Doorbell itself is left out here, because the operator cannot change it.
   const registered = (await createClientStore(database).list()).filter(({ client }) => client.id !== CONSENT_APP)
   const lacking = registered.flatMap((one) => problemsIn(one, config))
   const ringing = registered.filter(({ client }) => mayInitiate(client)).length
@@ -166,7 +169,7 @@ async function examineClients({ database, config }: CommandContext): Promise<Fin
 
 /** Returns the problems of a stored client: metadata that was registered in development may be invalid in production. */
 function problemsIn({ client }: RegisteredClient, config: Config): string[] {
-  // The stored hash is not the secret; this check only asks whether there is a secret.
+  // Only the hash of the secret is stored. This check only needs to know whether there is a secret, so it uses a new one.
   const secret = client.secretHash === undefined ? {} : { client_secret: newSecret() }
   const read = readClientMetadata(
     { ...client.metadata, ...secret },
@@ -189,12 +192,12 @@ async function examineUsers({ database, config }: CommandContext): Promise<Findi
   return { about, state: 'warn', says: 'there are no users', advice }
 }
 
-/** Largest number of ids that are listed; the others are only counted. */
+/** Upper limit for the ids that a finding lists. Further ids are only counted. */
 const named = 5
 
 /**
- * Finds users whom no channel can notify. Users of an application are not checked: hooks do not list users, and notify them
- * in their own way.
+ * Finds users whom no channel can notify. The users of an application are not checked: its hooks cannot list the users, and
+ * an application may notify its users in its own way.
  */
 async function examineReach({ database, config }: CommandContext): Promise<Finding[]> {
   const about = 'reach'
@@ -228,7 +231,7 @@ async function examineNotifications({ database }: CommandContext): Promise<Findi
   }
 }
 
-/** Returns whether the database does not exist yet. */
+/** Returns whether no database is stored yet: the file does not exist, or the database is in memory. */
 export function isDatabaseMissing(config: Pick<Config, 'database'>): boolean {
   const file = fileOfDatabase(config.database)
   return config.database === 'sqlite::memory:' || (file !== undefined && !existsSync(file))

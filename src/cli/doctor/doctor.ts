@@ -63,11 +63,14 @@ async function readConfiguration(options: DoctorOptions): Promise<Settings | Fin
   }
 }
 
-/** Loads the configuration, but does not store a secret as a first start in development would. */
+/**
+ * Loads the configuration. If there is no database yet, no secret is stored, although the first start of a server in
+ * development would store one.
+ */
 async function withoutKeepingSecret(options: DoctorOptions): Promise<Settings> {
   const first = await loadSettings(options, { secret: newSecret() }).catch(() => undefined)
   if (first?.config.development && isDatabaseMissing(first.config)) return first
-  // If the first attempt failed, this one fails too: with all problems, and before a secret is stored.
+  // If the first attempt failed, the second attempt also fails: with all problems, and before a secret is stored.
   return loadSettings(options)
 }
 

@@ -1,4 +1,4 @@
-/** `doorbell doctor`: the server itself, and the other servers that it calls. */
+/** `doorbell doctor`: checks the server itself, and the other servers that it calls. */
 import type { Config } from '../../config/config.ts'
 import { type Answer, call } from '../client-role/web.ts'
 import type { Finding } from './finding.ts'
@@ -50,12 +50,16 @@ function examineClock({ headers }: Answer): Finding | undefined {
   }
 }
 
-/** Checks the provider where users sign in, and the issuers of login_hint_tokens. */
+/**
+ * Checks the other servers: the provider where users sign in, the address for mutual TLS, and the issuers of
+ * login_hint_tokens.
+ */
 export async function examineOthers({ login, hints, mutualTls, tls }: Config): Promise<Finding[]> {
   const discovery = '/.well-known/openid-configuration'
   const asked = [
     ...(login.issuer === 'self' ? [] : [['login', login.issuer.replace(/\/+$/, '') + discovery, 'login.issuer']]),
-    // If this server terminates TLS itself, this is the address of the same server, which has already been checked.
+    // If this server terminates TLS itself, the address for mutual TLS leads to this server, which has already been
+    // checked.
     ...(mutualTls === undefined || tls !== undefined
       ? []
       : [['mutual tls', mutualTls.issuer + discovery, 'mutualTls.issuer']]),

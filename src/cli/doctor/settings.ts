@@ -1,4 +1,4 @@
-/** `doorbell doctor`: the configuration itself. */
+/** `doorbell doctor`: checks the configuration. */
 import { X509Certificate } from 'node:crypto'
 import { isIP } from 'node:net'
 import type { Config } from '../../config/config.ts'
@@ -6,13 +6,13 @@ import { weakValues } from '../../config/weak-values.ts'
 import { count } from '../context/terminal.ts'
 import type { Finding } from './finding.ts'
 
-/** Finds settings that are allowed, but risky outside development. */
+/** Checks the TLS certificate. Outside development, it also finds settings that are allowed but risky. */
 export function examineSettings(config: Config): Finding[] {
   const certificate = config.tls === undefined ? [] : [examineCertificate(config.tls.cert, config.issuer)]
   return config.development ? certificate : [...certificate, ...secondLooks(config)]
 }
 
-/** Warn this many days before a certificate expires. */
+/** The warning begins this many days before the certificate expires. */
 const inTime = 14
 
 function examineCertificate(pem: string, issuer: string): Finding {

@@ -1,4 +1,4 @@
-/** Formats of single settings: whether a value has the format, and how an error message describes it. */
+/** Formats of single settings: functions that check a value, and the descriptions of the formats for error messages. */
 import { isIP } from 'node:net'
 
 export const smtpForms = '"smtp://user:password@host:port" or "smtps://…", user, password and port as needed'
@@ -18,7 +18,7 @@ export function databaseForms(): string {
 
 export function isDatabase(address: string): boolean {
   if (/^postgres(ql)?:\/\//.test(address)) return URL.canParse(address)
-  // sqlite://file could be read as a host name or as a path.
+  // In `sqlite://file`, `file` could be a host name or a path.
   return /^sqlite:./.test(address) && !/^sqlite:\/\/(?!\/)/.test(address)
 }
 
@@ -31,7 +31,10 @@ export function isSecret(secret: string): boolean {
   return /^[A-Za-z0-9_-]+$/.test(secret) && Buffer.from(secret, 'base64url').length >= 32
 }
 
-/** Returns whether this is the address of a mail server. Otherwise a mistake would appear only with the first mail. */
+/**
+ * Returns whether this is the address of a mail server. Without this check, a mistake would be noticed only when the first
+ * mail is sent.
+ */
 export function isSmtp(address: string): boolean {
   const url = URL.parse(address)
   return (

@@ -1,4 +1,4 @@
-/** Types of settings, each with the error message for other values. */
+/** Types of settings. Each type has an error message that says which values are valid. */
 import { z } from 'zod'
 import { expectation, secretExpectation } from '../../platform/validation.ts'
 import { isPem, pemForm } from './formats.ts'
@@ -24,13 +24,14 @@ export function text(what: string, holds: (value: string) => boolean) {
   return withValues(z.string(expectation(what)).refine(holds, expectation(what)), what)
 }
 
-/** A string that no error message contains, such as a password, or an address that contains a password. */
+/** Returns the type of a string that no error message contains, such as a password, or an address that contains a password. */
 export function secretText(what: string, holds: (value: string) => boolean) {
   return withValues(z.string(secretExpectation(what)).refine(holds, secretExpectation(what)), what)
 }
 
 /**
- * PEM as text, or the name of a file. Loading the configuration replaces the name by the text of the file. Keys are secret.
+ * Returns the type of a PEM text. The configuration may also contain the name of a file: when the configuration is loaded,
+ * the name is replaced by the text of the file. Error messages do not contain keys.
  */
 export function pem(what: 'key' | 'certificate' | 'certificates') {
   const form = pemForm(what)
@@ -57,7 +58,7 @@ export function yesOrNo(word?: string) {
   return withValues(type, `\`true\`, \`false\`, \`"${word}"\``)
 }
 
-/** A setting whose type is declared here for editors, and whose values are validated in another file. */
+/** Returns the type of a setting whose values are validated in another file. `Value` is the type that editors show. */
 export function readElsewhere<Value>(values: string) {
   return withValues(z.custom<Value>(), values)
 }

@@ -8,7 +8,8 @@ import { choice, section, text, whole, yesOrNo } from './kinds.ts'
 import { setting } from './setting.ts'
 
 /**
- * Upper limit of expiry settings, in seconds. An expiry must fit into one timer; timers of Node.js last at most 24 days.
+ * Upper limit for expiry settings, in seconds. An expiry must fit into one timer, and timers of Node.js last at most 24
+ * days.
  */
 const latest = 14 * 86_400
 

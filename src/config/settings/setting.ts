@@ -1,7 +1,4 @@
-/**
- * Information about a setting beside its type. The documentation and the template of `doorbell init` are derived from
- * it.
- */
+/** Information about a setting, besides its type. The documentation and the template of `doorbell init` are derived from it. */
 import { z } from 'zod'
 
 export interface SettingInfo {
@@ -10,23 +7,26 @@ export interface SettingInfo {
   /** The accepted values, as Markdown. The types in kinds.ts provide it. */
   values?: string
   /**
-   * The value of a setting that is left out and has no default in the schema. In development most limits are off,
-   * because there the same user gets many requests.
+   * The value of a setting that is left out and has no default in the schema. In development most limits are off, because a
+   * developer sends many requests to the same user.
    */
   usual?: { production: number; development: number }
-  /** The default in words, if it cannot be given as a value. */
+  /** A description of the default, if the default cannot be given as a value. */
   unlessSet?: string
   /** For a section: the name of the setting that is set if `true` or `false` is given in place of the section. */
   shortFor?: string
-  /** Whether the value may be the name of a file that contains it. */
+  /** Whether the configuration may contain the name of a file instead of the value. */
   isFile?: boolean
   /** TypeScript that the template shows instead of the default. */
   example?: string
-  /** Whether the example cannot be used unchanged: it names a file, or needs another setting. */
+  /** Whether the example must be changed before it can be used: it names a file, or needs another setting. */
   isSketch?: boolean
 }
 
-/** A separate registry: the global one of zod belongs to the application that runs Doorbell. */
+/**
+ * The information about all settings. This is not the global registry of zod, which belongs to the application that runs
+ * Doorbell.
+ */
 export const settingInfo = z.registry<SettingInfo>()
 
 /** Declares a setting, or a section of settings: its type and its description. */
@@ -39,13 +39,13 @@ export function setting<Type extends z.ZodType>(
   return type
 }
 
-/** For the types in kinds.ts: adds the description of the accepted values. */
+/** Adds the description of the accepted values to a type. For the types in kinds.ts. */
 export function withValues<Type extends z.ZodType>(type: Type, values: string): Type {
   settingInfo.add(type, { values })
   return type
 }
 
-/** Returns a sentence about the value in development, or an empty text if it is the same as in production. */
+/** Returns a sentence about the value in development, or an empty text if the value is the same as in production. */
 export function noteOnDevelopment({ usual }: SettingInfo): string {
   return usual === undefined || usual.development === usual.production
     ? ''

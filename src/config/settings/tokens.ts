@@ -6,15 +6,18 @@ import { isScope } from './formats.ts'
 import { choice, list, readElsewhere, section, whole, year } from './kinds.ts'
 import { setting } from './setting.ts'
 
-/** A type of authorization details as configured: with code, or without code if the configuration is JSON. */
+/**
+ * A type of authorization details in the configuration. A configuration in JSON can contain no code, so each member also
+ * has a form without code.
+ */
 export interface DetailTypeInput {
   /** A schema of zod, or a JSON Schema, of all fields except `type`. */
   schema: DetailSchema | Record<string, unknown>
   /** A function, or texts by language that contain fields of the detail: `{ en: 'Pay {{amount}}' }`. */
   describe: DescribeDetail | DetailTexts
   /**
-   * The lists from which a user may remove members, or a function that returns whether one detail grants no more than
-   * another.
+   * Defines how a user may approve less than the client asked for. Either the names of list fields from which the user may
+   * remove members, or a function that returns whether the approved detail grants no more than the requested one.
    */
   narrow?: readonly string[] | IsSubset | undefined
 }

@@ -39,7 +39,11 @@ const special6 = subnets('ipv6', [
   '3fff::/20', // documentation
 ])
 
-/** @param ip an address as the system writes it. Any other text (a name, an unusual notation, a zone) is not public. */
+/**
+ * Returns whether an address is public.
+ *
+ * @param ip an address as the system writes it. Any other text (a name, an unusual notation, a zone) counts as not public
+ */
 export function isPublicAddress(ip: string): boolean {
   if (ip.includes('%')) return false
   const version = isIP(ip)
@@ -60,7 +64,7 @@ export function rangesOf(ranges: readonly string[]): BlockList {
   return list
 }
 
-/** Whether an address is in one of the ranges. A zone is ignored; a mapped IPv4 address counts as IPv4. */
+/** Returns whether an address is in one of the ranges. A zone is ignored, and a mapped IPv4 address counts as IPv4. */
 export function isWithin(address: string | undefined, ranges: BlockList): boolean {
   if (address === undefined) return false
   const plain = plainAddress(address).split('%')[0]!

@@ -18,14 +18,14 @@ import { answerUnavailable, type ErrorPage, isUnavailable, jsonErrorHeaders, Una
 /** The largest body that is read, in bytes. A signed request with all its claims has a tenth of this size. */
 export const MAX_BODY_BYTES = 64 * 1024
 
-/** Options for Fastify's constructor. `edge` makes all other settings. */
+/** Options for Fastify's constructor. All other settings of the server are made by `edge`. */
 export const edgeOptions = {
   // Calls that arrive while the server closes are answered by their routes, because Fastify's own 503 has another format.
   return503OnClosing: false,
   bodyLimit: MAX_BODY_BYTES,
   // No route has a schema. The schema compiler that Fastify would load is larger than the rest of Fastify.
   schemaController: { compilersFactory: { buildValidator: noSchemas, buildSerializer: noSchemas } },
-  // Without this, Fastify includes the malformed path in its response.
+  // Without this, Fastify would include the malformed path in its response.
   frameworkErrors: (_error, _request, reply) => {
     setCommonHeaders(reply)
     answerOAuthError(reply, malformed())
@@ -37,12 +37,12 @@ function noSchemas(): never {
 }
 
 /**
- * Milliseconds in which a caller must send a part of its request. The time begins with the first byte, or with the connection
- * as long as no byte has arrived.
+ * How long a caller may take to send a part of its request, in milliseconds from the first byte of the request. If no byte
+ * has arrived, the time is counted from the opening of the connection.
  */
 export interface CallerTimeouts {
   headers: number
-  /** Headers and body. */
+  /** The time for headers and body together. */
   request: number
 }
 
@@ -58,8 +58,8 @@ export function serverTimeouts({ headers, request } = callerPatience) {
 }
 
 /**
- * Whether the body is too large to be received and discarded, without which the connection cannot be used again. A body of
- * unknown size counts as too large.
+ * Returns whether the body of a refused request is too large to be received and discarded. If the body is not received, the
+ * connection cannot be used for a further request. A body of unknown size counts as too large.
  */
 export function isTooLargeToDrain({ headers }: FastifyRequest): boolean {
   return headers['transfer-encoding'] !== undefined || Number(headers['content-length'] ?? 0) > MAX_BODY_BYTES
@@ -72,14 +72,15 @@ export function answerOAuthError(reply: FastifyReply, refusal: OAuthError): void
 
 /**
  * Returns a function that sends the response for an error that occurs thousands of times a second. The response is prepared
- * once. It is written without Fastify, which would process the same values each time, and logged at level debug only.
+ * only once. It is written without Fastify, which would process the same values each time, and it is logged at level debug
+ * only.
  */
 export function precomputedResponse(refusal: OAuthError): (reply: FastifyReply) => FastifyReply {
   const body = JSON.stringify(membersOf(refusal))
   const headers = { ...jsonErrorHeaders, 'content-length': Buffer.byteLength(body) }
   return (reply) => {
     reply.isUsual = true
-    // Headers that other code has set on the reply are included, for instance a nonce.
+    // The headers that other code has set on the reply, for instance a nonce, are also sent.
     const all = { ...headers, ...reply.server.commonHeaders, ...(reply.getHeaders() as OutgoingHttpHeaders) }
     const { raw } = reply.hijack()
     atTheEndOfTheTurn(() => raw.writeHead(refusal.status, all).end(body))
@@ -91,8 +92,8 @@ let answers: (() => void)[] = []
 
 /**
  * Collects the responses of one turn of the event loop, and sends them together after all requests of that turn have been
- * read. If they were sent one by one, each of them would wake the receiving process, which takes longer than a poll. (Other
- * responses are sent together anyway, when the database statement that they waited for is done.)
+ * read. If they were sent one by one, each of them would wake the process that receives it, which takes longer than a poll.
+ * Responses that wait for a database statement do not need this: they are sent together when the statement is done.
  */
 function atTheEndOfTheTurn(answer: () => void): void {
   if (answers.length === 0) setImmediate(answerAll)
@@ -111,12 +112,12 @@ declare module 'fastify' {
     commonHeaders: Readonly<Record<string, string>>
   }
   interface FastifyReply {
-    /** Whether the response is expected, and logged at level debug only. */
+    /** Whether the response is expected. An expected response is logged at level debug only. */
     isUsual: boolean
   }
 }
 
-/** The pages for browsers: while the server is unavailable, and at addresses where there is nothing. */
+/** The error pages for browsers: for a server that is unavailable, and for an address without a page. */
 export interface ErrorPages {
   unavailable: ErrorPage
   notFound: ErrorPage
@@ -174,10 +175,14 @@ export function onlyMethods(app: FastifyInstance, path: string, methods: CommonM
   })
 }
 
-/** Fastify's own parsers correct invalid input. The functions in `form.ts` reject it, and need the body as received. */
+/**
+ * Passes bodies to the routes as received. Fastify's own parsers correct invalid input, but the functions in `form.ts`
+ * reject it.
+ */
 function keepBodiesRaw(app: FastifyInstance): void {
   app.removeAllContentTypeParsers()
-  // Fastify caches the parser of an exact type, and parses any other type again with each call. Most calls are forms.
+  // Fastify caches the parser for a content type that is listed exactly. For any other type, it parses the name of the type
+  // again at each call. The type of forms is listed, because most calls are forms.
   const types = ['application/x-www-form-urlencoded', '*']
   app.addContentTypeParser(types, { parseAs: 'buffer', bodyLimit: MAX_BODY_BYTES }, (_request, body, done) =>
     done(null, body),
@@ -239,7 +244,10 @@ function setCommonHeaders(reply: FastifyReply): void {
   reply.headers(reply.server.commonHeaders)
 }
 
-/** Returns the log line of a request. It contains the route's pattern, not the URL: a URL may contain an auth_req_id. */
+/**
+ * Returns the log line of a request. The line contains the pattern of the route, not the URL, because a URL may contain an
+ * auth_req_id.
+ */
 function lineFor(request: FastifyRequest, reply: FastifyReply) {
   return {
     request: request.id,
@@ -250,13 +258,13 @@ function lineFor(request: FastifyRequest, reply: FastifyReply) {
   }
 }
 
-/** Returns the error for input that cannot be read or stored. */
+/** Returns the error for a request that cannot be read, or that contains a value that cannot be stored. */
 export const malformed = () => new OAuthError('invalid_request', 'the request is malformed')
 
 const tooLarge = () =>
   new OAuthError('invalid_request', `the body is larger than ${MAX_BODY_BYTES} bytes`, { status: 413 })
 
-/** Whether Fastify itself rejected the request, for instance because its body is incomplete. */
+/** Returns whether Fastify itself rejected the request, for instance because the body is incomplete. */
 function isBadRequest(error: Error & Partial<FastifyError>): boolean {
   return error.statusCode !== undefined && error.statusCode >= 400 && error.statusCode < 500
 }

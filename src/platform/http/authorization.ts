@@ -1,4 +1,4 @@
-/** Access tokens in the `Authorization` header. */
+/** Reads access tokens from the `Authorization` header. */
 
 /** Returns the bearer token (RFC 6750 §2.1), or undefined if there is none. */
 export function bearerOf(authorization: string | undefined): string | undefined {
@@ -7,7 +7,7 @@ export function bearerOf(authorization: string | undefined): string | undefined 
 }
 
 export interface SentAccessToken {
-  /** `dpop`: the token is bound to a key, and a proof of that key must be sent too (RFC 9449 §7.1). */
+  /** `dpop`: the token is bound to a key, and a proof of that key must be sent with the token (RFC 9449 §7.1). */
   scheme: 'bearer' | 'dpop'
   token: string
 }

@@ -1,7 +1,10 @@
-/** Counters with upper bounds: one bound for all entries, and one for each key. An entry beyond a bound is refused at once. */
+/**
+ * Counters with upper bounds: one bound for all entries, and one bound for each key. An entry that would exceed a bound is
+ * refused at once.
+ */
 import { Overloaded } from './unavailable.ts'
 
-/** At most `most` entries are counted under `key` at the same time. */
+/** The bound of one key: at most `most` entries with this key may exist at the same time. */
 export interface Bound {
   key: string
   most: number

@@ -1,4 +1,4 @@
-/** Names the browser and the operating system for users, from `User-Agent`. This header is untrusted. */
+/** Finds the names of browser and operating system that are shown to users, from the untrusted header `User-Agent`. */
 
 /** The first match counts, because most browsers also name other browsers in the header. */
 const browsers: [RegExp, string][] = [
@@ -20,7 +20,10 @@ const systems: [RegExp, string][] = [
   [/\bLinux\b/, 'Linux'],
 ]
 
-/** Returns names that need no translation, such as "Firefox · Windows". Empty if browser and system are unknown. */
+/**
+ * Returns names that need no translation, such as "Firefox · Windows". If browser and system are unknown, the text is
+ * empty.
+ */
 export function browserName(userAgent = ''): string {
   return [browsers, systems]
     .flatMap((known) => known.find(([pattern]) => pattern.test(userAgent))?.[1] ?? [])

@@ -4,7 +4,10 @@ import { isIPv4, isIPv6, SocketAddress } from 'node:net'
 import type { FastifyInstance } from 'fastify'
 import { isWithin, plainAddress, rangesOf } from './address.ts'
 
-/** Stands for an unknown address. It is in no range. For limits, all callers with unknown addresses are one network. */
+/**
+ * Stands for an address that is unknown. It is in no range of addresses. For limits, all callers with unknown addresses
+ * count as one network.
+ */
 export const UNKNOWN_ADDRESS = 'unknown'
 
 declare module 'fastify' {
@@ -39,8 +42,9 @@ export function nameCallers(app: FastifyInstance, trusted: readonly string[]): v
  *
  * Each proxy appends to `X-Forwarded-For` the address that called the proxy. So the header is read from the right, entry by
  * entry, as long as the previous address belongs to a trusted proxy. The first address that does not belong to a trusted
- * proxy is the caller's. The entries to the left of it were written by the caller and are ignored. If the caller's entry is
- * not an address, the caller is unknown: the address of the last proxy would give the caller the rights of that proxy.
+ * proxy is the caller's. All entries to the left of this address were written by the caller and are ignored. If the entry
+ * of the caller is not an address, the caller is unknown: with the address of the last proxy, the caller would get the
+ * rights of that proxy.
  */
 export function createCallerAddress(trusted: readonly string[]): (call: AddressedCall) => string {
   const proxies = rangesOf(trusted)

@@ -6,7 +6,10 @@ export interface Share {
   inWork: number
 }
 
-/** Number of clients without calls whose entries are kept: a polling client begins and ends thousands of calls a second. */
+/**
+ * Entries of clients without calls are removed only after this many further clients have called: a polling client begins
+ * and ends thousands of calls a second, and its entry should stay.
+ */
 const usualIdle = 1_000
 
 export class ClientShares {
@@ -20,7 +23,7 @@ export class ClientShares {
     return this.#shares.get(client)?.inWork ?? 0
   }
 
-  /** Returns the number of clients with calls in progress. The given client is always counted. */
+  /** Returns the number of clients with calls in progress. The given client is counted even if it has none. */
   clientsWith(client: string): number {
     return this.#busy + (this.inWorkOf(client) === 0 ? 1 : 0)
   }

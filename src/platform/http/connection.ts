@@ -6,9 +6,9 @@ export interface IncomingConnection {
   /** Returns whether the connection is known to be closed. */
   isClosed(): boolean
   /**
-   * Must be awaited before work that can be done only once: a caller that has disconnected tries again, at this node or
-   * another, and the work must be left for that second call. A process that was paused, for instance while its machine was
-   * moved, finds calls whose callers disconnected long ago.
+   * Rejects if the connection is closed. Must be awaited before work that can be done only once. A caller whose connection
+   * was closed calls again, at this node or another, and the work must then be done for that second call. If a process was
+   * paused, for instance while its machine was moved, its callers may have closed their connections long ago.
    *
    * @throws {OAuthError} if the connection is closed
    */
@@ -22,7 +22,8 @@ export function callerOf({ raw }: Pick<FastifyReply, 'raw'>): IncomingConnection
   return {
     isClosed,
     async throwIfClosed() {
-      // Node reads the end of a connection after its data. If both have arrived, it reads the end one turn later.
+      // Node reads the end of a connection after the data. If the data and the end have both arrived, Node reads the end
+      // one turn of the event loop later.
       await turn()
       await turn()
       if (isClosed()) throw new OAuthError('invalid_request', 'the connection ended before the answer')

@@ -1,4 +1,4 @@
-/** Server-sent events: a response that stays open and sends events to a page. */
+/** Sends events to a page, in a response that stays open (server-sent events). */
 import type { FastifyReply } from 'fastify'
 import type { Clock } from '../clock.ts'
 import { OAuthError } from '../oauth-error.ts'
@@ -19,10 +19,13 @@ export interface StreamOptions {
   onEnd(): void
 }
 
-/** Milliseconds between two heartbeats, which are sent because proxies close idle connections. */
+/** Milliseconds between two heartbeats. Heartbeats are needed because proxies close idle connections. */
 const heartbeatMs = 25_000
 
-/** Takes over the reply and begins the stream. If the connection is already closed, `onEnd` is called after the return. */
+/**
+ * Takes over the reply and begins the stream. If the connection is already closed, `onEnd` is called soon after this
+ * function has returned.
+ */
 export function openEventStream(reply: FastifyReply, { clock, mayGoOn, onEnd }: StreamOptions): EventStream {
   const caller = callerOf(reply)
   reply.hijack()
@@ -64,7 +67,10 @@ export function openEventStream(reply: FastifyReply, { clock, mayGoOn, onEnd }: 
   }
 }
 
-/** Returns the error for a page beyond the limit. Without a stream, a page shows the state at the time it was opened. */
+/**
+ * Returns the error for a stream beyond the limit. A page without a stream continues to show the state at the time it was
+ * opened.
+ */
 export function tooManyStreams(): OAuthError {
   return new OAuthError('access_denied', 'too many event streams are open already; close some pages', {
     status: 429,

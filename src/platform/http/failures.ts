@@ -7,7 +7,7 @@ import type { Clock } from '../clock.ts'
 export interface FailureOptions {
   /** The pause after the first failure. */
   firstPauseMs: number
-  /** The longest pause. After this time at the latest, the operation is tried again. */
+  /** The longest pause. After this time, the operation may always be tried again. */
   longestPauseMs: number
   /** Upper limit for the failures that are remembered. Beyond this limit, the oldest is dropped. */
   most: number
@@ -28,7 +28,11 @@ export class Failures {
     this.#options = options
   }
 
-  /** @throws the error of the last attempt, if the pause after it has not ended */
+  /**
+   * Throws if a failed operation must not be tried again yet.
+   *
+   * @throws the error of the last attempt, if the pause after it has not ended
+   */
   throwIfPaused(key: string): void {
     const failure = this.#failures.get(key)
     if (failure !== undefined && this.#options.clock.now() < failure.until) throw failure.error

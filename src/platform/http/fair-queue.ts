@@ -1,7 +1,8 @@
 /**
- * A short queue for slow work that is fair between groups of callers. The groups take turns, and the places of each group are
- * limited. If all places are taken, the group with the most places gives one up to a group that has fewer. So a few callers
- * that return again and again do not exclude the other callers. A caller that gets no place is refused at once.
+ * A short queue for slow work. The queue is fair between groups of callers: the groups take turns, and the places of each
+ * group are limited. If all places are taken, the group with the most places gives one place to a group that has fewer. So
+ * a few callers that return again and again do not exclude the other callers. A caller that gets no place is refused at
+ * once.
  */
 
 import { OAuthError } from '../oauth-error.ts'
@@ -17,27 +18,34 @@ export interface PlaceGroup {
 }
 
 export interface QueuedCaller {
-  /** The groups of the caller, the largest first. Turns alternate between the largest groups, then between smaller groups. */
+  /**
+   * The groups of the caller, the largest first. The largest groups take turns. Within a group, its smaller groups take
+   * turns.
+   */
   groups: readonly PlaceGroup[]
-  /** If the caller closes this connection while it waits, its place is freed. */
+  /** The connection of the caller. If it is closed while the caller waits, the caller's place is freed. */
   connection?: Pick<IncomingConnection, 'isClosed' | 'onClose'> | undefined
 }
 
 export interface FairQueue {
-  /** Returns whether a caller of these groups would get a place now: a free one, or one that another group must give up. */
+  /**
+   * Returns whether a caller of these groups would get a place now: a free place, or a place that another caller must give
+   * up.
+   */
   hasPlaceFor(caller: Pick<QueuedCaller, 'groups'>): boolean
   /**
    * Takes a place, and runs `work` when it is this caller's turn, possibly at once. `work` does not run if the caller is
-   * refused, or disconnects before its turn. Work that has begun cannot be stopped. It keeps its turn until it ends, even if
-   * its caller disconnects.
+   * refused, or if the caller disconnects before its turn. Work that has begun cannot be stopped: the turn lasts until the
+   * work ends or exceeds the time limit, even if the caller disconnects.
    *
-   * @throws {Overloaded} at once if there is no place for this caller, or later if the waiting caller must give up its place
+   * @throws {Overloaded} at once if there is no place for this caller, or later if the waiting caller must give up its
+   * place
    * @throws {CallerLeft} if the caller disconnected before its turn
    */
   withTurn<Result>(caller: QueuedCaller, work: () => Promise<Result>): Promise<Result>
   /**
-   * Returns how many places are taken, and for how many of these callers work is running now. Work that has exceeded the time
-   * limit is not counted.
+   * Returns `places`, the number of callers that wait or have their turn, and `turns`, the number of callers that have
+   * their turn. A caller whose work has exceeded the time limit is not counted.
    */
   counts(): { places: number; turns: number }
 }
@@ -79,13 +87,14 @@ interface Entry {
 
 interface GroupUse {
   places: number
-  /** The number of the turn that a caller of the group had last; turns are counted from 1. */
+  /** The number of the last turn that a caller of the group had. Turns are numbered from 1; 0 means that there was none. */
   lastTurn: number
 }
 
 /**
- * Work that has not ended by then no longer counts: a database connection or a hook that never answers must not keep
- * others waiting. The work itself goes on, and its caller gets the result.
+ * The time limit of a turn, in milliseconds. Then the turn is over, even if the work has not ended: a database connection
+ * or a hook that never answers must not keep other callers waiting. The work itself continues, and its caller gets the
+ * result.
  */
 const turnTimeoutMs = 10_000
 
@@ -93,7 +102,7 @@ const turnTimeoutMs = 10_000
  * Returns an empty queue.
  *
  * @param atOnce how many callers may have their turn at the same time
- * @param options.turnTimeoutMs after how long a turn is over, although its work has not ended; 10 seconds unless given
+ * @param options.turnTimeoutMs the time limit of a turn, in milliseconds; 10 seconds unless given
  */
 export function createFairQueue(atOnce: number, options: { turnTimeoutMs?: number } = {}): FairQueue {
   const taken = createTakenPlaces()
@@ -118,7 +127,7 @@ export function createFairQueue(atOnce: number, options: { turnTimeoutMs?: numbe
     giveTurns()
   }
 
-  /** Removes an entry that waits. @param why the error for its caller */
+  /** Removes a waiting entry. @param why the error for the caller of the entry */
   function turnAway(entry: Entry, why: Error): void {
     entry.turn.reject(why)
     leave(entry)
@@ -136,7 +145,10 @@ export function createFairQueue(atOnce: number, options: { turnTimeoutMs?: numbe
     }
   }
 
-  /** Orders entries: the group whose last turn is longest ago goes first. The largest groups are compared first. */
+  /**
+   * Orders waiting entries: first the entry whose group had its last turn longest ago. The largest groups of the entries
+   * are compared first, then the smaller groups.
+   */
   function byTurn(one: Entry, other: Entry): number {
     const lastTurnOf = ({ groups }: Entry, level: number) => uses.get(groups[level]!.name)!.lastTurn
     for (let level = 0; level < Math.min(one.groups.length, other.groups.length); level++) {
@@ -181,7 +193,10 @@ function createTakenPlaces() {
   /** Returns the number of places of an entry's second largest group, for instance of its network. */
   const placesBelow = ({ groups }: Pick<Entry, 'groups'>) => (groups[1] === undefined ? 0 : placesOf(groups[1]))
 
-  /** Of the callers that wait in `largest`, returns the last one of the second largest group with the most places. */
+  /**
+   * Finds the caller that must give up its place. It compares the second largest groups (for instance the networks) of the
+   * callers that wait in the group `largest`, and returns the last caller of the group with the most places.
+   */
   function latestOfMost(largest: PlaceGroup): Entry | undefined {
     let found: Entry | undefined
     for (const entry of entries) {
@@ -203,7 +218,8 @@ function createTakenPlaces() {
       if (smaller.some(isFull)) return 'all'
       if (largest === undefined || !isFull(largest)) return undefined
       const latest = latestOfMost(largest)
-      // After the exchange, the group of `latest` would have fewer places than the caller's group: that is not fairer.
+      // Otherwise the group of `latest` would have fewer places than the caller's group after the exchange, which is not
+      // fairer.
       if (latest === undefined || placesBelow(latest) <= placesBelow({ groups }) + 1) return 'all'
       return latest
     },
@@ -230,8 +246,9 @@ function createTakenPlaces() {
   }
 
   /**
-   * A group without places is remembered while any caller waits: one that comes again and again, one call at a time, would
-   * otherwise always go before those that wait. Those without places for longest are forgotten first.
+   * Forgets groups without places. While any caller waits, up to `MOST_REMEMBERED` of these groups are kept. Otherwise a
+   * caller that calls again and again, one call at a time, would count as new each time, and get its turn before the
+   * waiting callers. The groups that have been without places for longest are forgotten first.
    */
   function forgetUnused(): void {
     const most = doesAnyWait() ? MOST_REMEMBERED : 0

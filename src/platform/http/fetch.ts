@@ -1,4 +1,4 @@
-/** A `fetch` function for libraries, whose calls go through the guarded caller. */
+/** `fetch` for libraries. All calls go through the guarded caller. */
 import type { GuardedCaller } from './outgoing.ts'
 
 interface FetchOptions {

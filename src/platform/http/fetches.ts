@@ -23,7 +23,11 @@ export interface Fetches<Document> {
    * @throws the error of this fetch, or of an earlier fetch if the pause after it has not ended
    */
   get(url: string, slot: Slot | undefined): Promise<Document>
-  /** @throws the error of the last fetch, if the pause after it has not ended */
+  /**
+   * Throws if the document must not be fetched again yet.
+   *
+   * @throws the error of the last fetch, if the pause after it has not ended
+   */
   throwIfPaused(url: string): void
   /** Returns the number of fetches under way, and of callers that wait for a fetch. */
   count(): { underWay: number; waiting: number }
@@ -41,7 +45,7 @@ export const fetchLimits = {
   waiting: { eachNetwork: 100, eachUrl: 200, eachNetworkAndUrl: 20, inAll: 1000 },
 }
 
-/** After a failure, a fetch is possible again within half a minute. */
+/** Pauses after a failed fetch. After half a minute at the latest, the URL may be fetched again. */
 const failurePauses = { firstPauseMs: 1_000, longestPauseMs: 30_000, most: 10_000 }
 
 export function createFetches<Document>({ load, releaseSlotWhile, clock }: FetchNeeds<Document>): Fetches<Document> {
@@ -66,7 +70,8 @@ export function createFetches<Document>({ load, releaseSlotWhile, clock }: Fetch
   function begin(url: string, address: string | undefined): Promise<Document> {
     const leave = underWay.enter(boundsOfFetch(url, address))
     const fetching = fetchOnce(url).finally(leave)
-    // The waiting callers handle the error. This prevents an unhandled rejection if no caller waits.
+    // The waiting callers handle an error of the fetch. This line prevents an unhandled rejection if no caller waits any
+    // more.
     fetching.catch(() => {})
     shared.set(url, fetching)
     return fetching

@@ -1,8 +1,11 @@
-/** Reads request bodies: bytes from outside become validated names and values, or an OAuthError. */
+/** Reads and validates request bodies. If a body is not valid, an OAuthError is thrown. */
 import { OAuthError } from '../oauth-error.ts'
 import { holdsOnlyStorable, isStorable } from './outside-text.ts'
 
-/** The parameters of a request: each name once, no value empty. It is a Map, so that no name is special (`__proto__`). */
+/**
+ * The parameters of a request. Each name occurs once, and no value is empty. The type is a Map, so that no name is special
+ * (`__proto__`).
+ */
 export type Form = ReadonlyMap<string, string>
 
 /** The only parameter that may be repeated (RFC 8707 §2). Read it with `allOf`. */
@@ -19,7 +22,7 @@ const MAX_PARAMETERS = 100
 const formType = 'application/x-www-form-urlencoded'
 const jsonType = 'application/json'
 
-/** Whether the content type is the type of a form, with any character set. */
+/** Returns whether the content type is the type of a form, with any character set. */
 export function isForm(contentType = ''): boolean {
   return contentType.split(';')[0]!.trim().toLowerCase() === formType
 }
@@ -131,10 +134,13 @@ function parseJson(text: string): unknown {
   return value
 }
 
-/** Upper limit for the nesting of JSON. Real input needs a few levels. Deeper input is meant to cause a stack overflow. */
+/**
+ * Upper limit for the nesting of JSON. Real input needs a few levels. Deeper input is probably an attempt to cause a stack
+ * overflow.
+ */
 const deepest = 64
 
-/** Whether a JSON value is nested so deeply that traversing or serialising it could fail. */
+/** Returns whether a JSON value is nested so deeply that traversing or serialising it could fail. */
 export function isTooDeep(value: unknown, levels = deepest): boolean {
   if (typeof value !== 'object' || value === null) return false
   return levels === 0 || Object.values(value).some((inner) => isTooDeep(inner, levels - 1))

@@ -1,17 +1,20 @@
-/** Graceful shutdown: the end is announced, calls in progress are finished, and then no call is answered any more. */
+/**
+ * Graceful shutdown: first the shutdown is announced, then calls in progress are finished, and after that no call is
+ * answered.
+ */
 import { IncomingMessage, type ServerResponse } from 'node:http'
 import type { FastifyInstance } from 'fastify'
 import { type Clock, systemClock } from '../clock.ts'
 
 export interface Life {
-  /** Whether the end was announced: load balancers should use other nodes, and connections are closed after a response. */
+  /** Whether the shutdown was announced: load balancers should use other nodes, and connections are closed after a response. */
   readonly isEnding: boolean
   /** Whether calls can no longer be answered, because the database and other resources are closed. */
   readonly isShuttingDown: boolean
   announceEnd(): void
   /**
-   * Resolves as soon as no call is in progress, or after `atMostMs` milliseconds of real time. Calls that arrive during the
-   * wait are waited for too.
+   * Resolves as soon as no call is in progress, or after `atMostMs` milliseconds of real time. It also waits for calls that
+   * arrive during the wait.
    */
   quiet(atMostMs: number): Promise<void>
   over(): void
@@ -77,7 +80,10 @@ const onOver = Symbol('onOver')
 
 type Followed = ServerResponse & { [onOver]?: (response: ServerResponse) => void }
 
-/** Calls `callback` when the response has ended or its connection was closed. Only one callback for each response. */
+/**
+ * Calls `callback` when the response has ended or its connection was closed. A response has only one callback: a second one
+ * replaces the first.
+ */
 export function onResponseEnd(response: ServerResponse, callback: (response: ServerResponse) => void): void {
   ;(response as Followed)[onOver] = callback
 }
@@ -85,8 +91,9 @@ export function onResponseEnd(response: ServerResponse, callback: (response: Ser
 const place = Symbol('place')
 
 /**
- * Returns a list of the calls in progress, in no order. It replaces a `Set`: if thousands of members are added and removed each
- * second, the garbage collector keeps the members of the set's former tables alive. This was a tenth of the cost of a poll.
+ * Returns a list of the calls in progress, in no particular order. It is used instead of a `Set`. If thousands of members
+ * are added to a `Set` and removed each second, the garbage collector keeps the members of the set's former tables alive.
+ * This was a tenth of the cost of a poll.
  */
 function createUnorderedList<T extends object>() {
   type Placed = T & { [place]?: number }
@@ -118,8 +125,8 @@ export interface EndingNeeds {
 }
 
 /**
- * Returns a function that calls `announce`, waits `delay` seconds and calls `end`. A second call without a delay ends the
- * wait.
+ * Returns a function that calls `announce`, waits `delay` seconds and then calls `end`. If the function is called again
+ * without a delay, the wait ends at once.
  */
 export function createEnding({ clock, announce, end }: EndingNeeds) {
   let ended: Promise<void> | undefined

@@ -28,13 +28,13 @@ export interface LoadShedding {
    * @throws {Overloaded} if the client has its full share
    */
   withFairShare<T>(client: string, slot: Slot | undefined, work: () => Promise<T>): Promise<T>
-  /** Waits for `awaited`, for instance a fetch. While it waits, the call holds no slot and is in no share. */
+  /** Waits for `awaited`, for instance a fetch. During the wait, the call holds no slot and is not counted in a share. */
   releaseSlotWhile<T>(slot: Slot | undefined, awaited: Promise<T>): Promise<T>
 }
 
 /** Which routes clients call, and which are exempt. */
 export interface RouteGroups {
-  /** Number of slots for the calls of clients. All other calls have the same number of slots. 0 means no limit. */
+  /** Number of slots for the calls of clients. All other calls together have as many slots of their own. 0 means no limit. */
   most: number
   /** The routes that clients call. All other routes are called by users, and have slots of their own. */
   clients: readonly string[]
@@ -52,7 +52,7 @@ interface RouteGroup {
 
 const isFull = ({ inWork, most }: RouteGroup) => inWork >= most
 
-/** The slot of a call, and the share in which the call is counted at the moment. */
+/** The slot of a call. It also records the share in which the call is counted at the moment. */
 export class Slot {
   readonly #group: RouteGroup
   readonly #request: FastifyRequest
@@ -210,7 +210,10 @@ function refuseWhenFull(group: RouteGroup) {
   }
 }
 
-/** Takes a slot for a call. This is done after the body was received, so that a caller that sends slowly holds no slot. */
+/**
+ * Returns the hook that takes a slot for a call. It runs after the body was received, so that a caller that sends slowly
+ * holds no slot.
+ */
 function takePlace(group: RouteGroup) {
   return (request: FastifyRequest, reply: FastifyReply, done: (refused?: Error) => void) => {
     if (isOwnCall(request) || reply.raw.destroyed) return done()
@@ -225,7 +228,10 @@ function endSlot(response: ServerResponse): void {
   slotOf(response.req)!.end()
 }
 
-/** Whether the consent app calls the device API within the process. Such a call is part of a call that is already counted. */
+/**
+ * Returns whether the consent app calls the device API within the process. Such a call is part of a call that is already
+ * counted.
+ */
 function isOwnCall({ raw }: FastifyRequest): boolean {
   return !(raw instanceof IncomingMessage)
 }

@@ -21,7 +21,7 @@ export function collectRoutes(app: FastifyInstance): readonly KnownRoute[] {
 /** Answers a request of a plain Node server. */
 export function answerRaw(app: FastifyInstance, log: Log, request: IncomingMessage, response: ServerResponse): void {
   if (request.readableEnded) {
-    // Reading a body that was consumed already would never end.
+    // The body was consumed already. To read it again would wait for ever.
     log.error({ event: 'mount.body_consumed' }, 'a body parser ran before Doorbell: mount Doorbell before it')
     response.writeHead(500, { 'content-type': 'application/json' })
     response.end(JSON.stringify({ error: 'server_error', error_description: 'the server is not set up correctly' }))
@@ -30,7 +30,10 @@ export function answerRaw(app: FastifyInstance, log: Log, request: IncomingMessa
   route(app, request, response)
 }
 
-/** Answers a request; with 503 if Doorbell has been closed, because the host's server may continue to run. */
+/**
+ * Answers a request. If Doorbell has been closed, the response is 503: the server in which Doorbell is mounted may continue
+ * to run.
+ */
 function route(app: FastifyInstance, request: IncomingMessage, response: ServerResponse): void {
   if (!app.life.isShuttingDown) {
     app.routing(request, response)
@@ -41,7 +44,10 @@ function route(app: FastifyInstance, request: IncomingMessage, response: ServerR
   response.end(JSON.stringify(body))
 }
 
-/** Returns a plugin that adds the same routes to another Fastify server. Bodies are passed on unread. */
+/**
+ * Returns a plugin that adds the same routes to another Fastify server. The plugin does not read bodies; Doorbell reads
+ * them.
+ */
 export function asPlugin(app: FastifyInstance, routes: readonly KnownRoute[]): FastifyPluginAsync {
   return async (host) => {
     host.removeAllContentTypeParsers()

@@ -48,7 +48,10 @@ export function createNameLookup({ timeoutMs, clock, servers, files }: NameLooku
   const shared = new Map<string, Promise<Address[]>>()
   const underWay = new Set<AbortController>()
 
-  /** Asks with a new resolver, which can be cancelled separately and uses the name servers that are configured now. */
+  /**
+   * Asks the name servers with a new resolver: it can be cancelled alone, and it uses the name servers that are configured
+   * now.
+   */
   async function ask(name: string, signal: AbortSignal): Promise<Address[]> {
     // At most two attempts, the second twice as long as the first: they end before the deadline if no server responds.
     const resolver = new Resolver({ timeout: Math.ceil(timeoutMs / 4), tries: 2 })
@@ -68,7 +71,7 @@ export function createNameLookup({ timeoutMs, clock, servers, files }: NameLooku
       try {
         return await ask(candidate, signal)
       } catch (error) {
-        // A name server that does not answer for this name would probably not answer for the next name.
+        // A name server that does not answer for this name would probably not answer for the next candidate either.
         if (signal.aborted) throw signal.reason
         if (codeOf(error) === 'ETIMEOUT') throw error
         failure ??= error
@@ -82,7 +85,8 @@ export function createNameLookup({ timeoutMs, clock, servers, files }: NameLooku
     const timer = setTimeout(() => ending.abort(timedOut(name)), timeoutMs)
     underWay.add(ending)
     try {
-      // If the wait for a place takes too long, this is not remembered as a failure of the name.
+      // If the wait for a place takes too long, this does not count as a failure of the name, so a later call may try again
+      // at once.
       const leave = await places.enter(receiverOf(name), ending.signal)
       return await askOrRemember(name, ending.signal).finally(leave)
     } finally {
@@ -154,7 +158,7 @@ function inDefaultOrder(addresses: Address[]): Address[] {
   return getDefaultResultOrder() === 'ipv4first' ? addresses.toSorted((a, b) => a.family - b.family) : addresses
 }
 
-/** Whether the name server answered that the name has no address. */
+/** Returns whether the name server answered that the name has no address. */
 function meansNone(error: unknown): boolean {
   return ['ENOTFOUND', 'ENODATA'].includes(codeOf(error))
 }

@@ -1,10 +1,11 @@
 /**
- * Calls to addresses that others have chosen: notifications, key sets, push services. All such calls go through this file.
+ * Calls addresses that others have chosen: for notifications, key sets and push services. All calls to such addresses go
+ * through this file.
  *
  * A client or a browser chooses these addresses, so an attacker could choose a service that only this server can reach.
  * Therefore the server resolves each name itself (`name-lookup.ts`), once for each connection, and checks all addresses of
- * the name. It connects only to these addresses, and before it sends a byte, it checks the address that the socket has
- * reached. Redirects are not followed. Proxies and cookies of the environment are not used. The time and the memory for a
+ * the name. It connects only to these addresses, and before it sends a byte, it checks the address to which the socket is
+ * connected. Redirects are not followed. Proxies and cookies of the environment are not used. The time and the memory for a
  * call are limited.
  */
 import { connect, isIP, type Socket } from 'node:net'
@@ -50,8 +51,8 @@ export type CallFailure =
   | 'stopped'
 
 /**
- * Thrown if a call fails. The message contains the kind of failure and perhaps a system code, but nothing of the address or
- * the content of the call.
+ * Thrown if a call fails. The message contains the kind of failure, and perhaps an error code of the system. It contains
+ * neither the address nor the content of the call.
  */
 export class CallFailed extends Error {
   readonly word: CallFailure
@@ -68,13 +69,13 @@ export interface GuardedCallerOptions {
   timeout: number
   /** Upper limit for the body of a response, in bytes. */
   maxBytes: number
-  /** For development: calls may go to any address. */
+  /** Whether calls may go to private networks too. If not, only public addresses are called. */
   allowPrivateNetworks: boolean
-  /** For development: http URLs are allowed too. */
+  /** Whether http URLs are allowed besides https URLs. For development. */
   allowHttp: boolean
   /** PEM certificates that are trusted besides Node's own list. */
   ca?: string | undefined
-  /** Measures the pauses after failed lookups; the system clock by default. */
+  /** The clock for the pauses after failed lookups; the system clock by default. */
   clock?: Clock
   /** For tests: name servers that are asked instead of the system's. */
   nameServers?: string[]
@@ -86,22 +87,22 @@ export interface GuardedCallerOptions {
 
 export interface GuardedCaller {
   call(call: OutgoingCall): Promise<OutgoingAnswer>
-  /** Stops the calls that are under way and refuses further calls. */
+  /** Stops the calls that are under way. Later calls fail with `stopped`. */
   close(): Promise<void>
 }
 
-/** Upper limit for the connections to one origin, so that a slow target takes no connections from other targets. */
+/** Upper limit for the connections to one origin, so that calls to a slow server do not delay calls to other servers. */
 const CONNECTIONS_PER_ORIGIN = 16
 
-/** Upper limit for the time that an idle connection is kept: the address is checked only when a connection is opened. */
+/** An idle connection is kept for at most this time, because its address is checked only when the connection is opened. */
 const IDLE_MILLISECONDS = 30_000
 
 export function createGuardedCaller(options: GuardedCallerOptions): GuardedCaller {
   const { timeout: timeoutMs, clock = systemClock } = options
   const names = createNameLookup({ timeoutMs, clock, servers: options.nameServers })
   const agent = createAgent({ lookup: names.resolve, ...options })
-  // undici keeps calls that have ended in its queue. Each of them would still open a connection, close it unused, and delay
-  // the calls behind it. So calls wait here instead, and leave this queue when they end.
+  // undici would keep ended calls in its own queue. For each of them it would still open a connection, close it unused, and
+  // delay the calls behind it. So calls wait here instead, and leave this queue when they end.
   const places = new Places({ each: CONNECTIONS_PER_ORIGIN })
   const underway = new Set<Ending>()
   let closed = false
@@ -146,7 +147,7 @@ export function createGuardedCaller(options: GuardedCallerOptions): GuardedCalle
   }
 }
 
-/** undici is loaded when a call is made or expected: it is large, and many servers never make a call. */
+/** undici is loaded only when a call is made or expected, because it is large and many servers never make a call. */
 const undici = () => import('undici')
 
 /** Loads undici, so that the first call does not have to wait for it. */
@@ -210,7 +211,10 @@ class Ending {
     this.#released()
   }
 
-  /** Resolves to the result of `work`, or rejects as soon as the call ends early: a connecting request ignores its signal. */
+  /**
+   * Resolves to the result of `work`, or rejects as soon as the call ends early: undici ignores the signal of a request
+   * while it opens a connection.
+   */
   orEarlier<T>(work: Promise<T>): Promise<T> {
     return new Promise((resolve, reject) => {
       const end = () => reject(this.signal.reason)
@@ -252,7 +256,10 @@ async function read(body: Body, maxBytes: number): Promise<string> {
   return Buffer.concat(chunks).toString('utf8')
 }
 
-/** Reads the body so that the connection can be used again. If the body is long or slow, the connection is closed instead. */
+/**
+ * Reads and discards the body, so that the connection can be used again. If the body is long or slow, the connection is
+ * closed instead.
+ */
 function drain(body: Body, maxBytes: number): '' {
   body.dump({ limit: maxBytes }).catch(() => {})
   return ''
@@ -287,7 +294,8 @@ function guardedConnector(options: ConnectorOptions, build: typeof buildConnecto
 
   async function open(target: buildConnector.Options): Promise<Socket> {
     const addresses = await find(target.hostname, lookup)
-    // One forbidden address excludes the name: DNS rebinding begins with a mix of public and private addresses.
+    // If one address is forbidden, the whole name is forbidden: a mix of public and private addresses is a sign of DNS
+    // rebinding.
     if (!addresses.every(({ address }) => permits(address))) throw new CallFailed('address_forbidden')
     const socket = dial(addresses, Number(target.port || (target.protocol === 'https:' ? 443 : 80)))
     await connected(socket, timeout)
@@ -349,7 +357,8 @@ function connected(socket: Socket, timeout: number): Promise<void> {
       reject(failure)
     }
     const timer = setTimeout(() => fail(new CallFailed('timeout')), timeout)
-    // This listener is never removed: without it, an error before the next owner adds a listener would be unhandled.
+    // This listener is never removed. Without it, an error would be unhandled until the next owner of the socket adds a
+    // listener.
     socket.on('error', (error) => fail(connectFailure(error)))
     socket.once('connect', () => {
       clearTimeout(timer)

@@ -4,12 +4,12 @@
  */
 import { OAuthError } from '../oauth-error.ts'
 
-/** Whether a text can be stored: it contains no NUL, and no lone surrogate, which cannot be encoded in UTF-8. */
+/** Returns whether a text can be stored: it contains no NUL, and no lone surrogate, which cannot be encoded in UTF-8. */
 export function isStorable(text: string): boolean {
   return !text.includes('\0') && text.isWellFormed()
 }
 
-/** Whether all texts in a JSON value can be stored, including member names. The value must not be nested too deeply. */
+/** Returns whether all texts in a JSON value can be stored, including member names. The value must not be nested too deeply. */
 export function holdsOnlyStorable(value: unknown): boolean {
   if (typeof value === 'string') return isStorable(value)
   if (typeof value !== 'object' || value === null) return true
@@ -38,9 +38,9 @@ export function refuseUnstorableForm(body: Buffer): void {
 }
 
 /**
- * Whether the database rejected a value: a text that is invalid in the database's encoding, a number out of range, or a value
- * that is too long for an index. This is the last check. Such a value should have been refused when it was read: an error
- * here means that such a check is missing.
+ * Returns whether the database rejected a value: a text that is invalid in the encoding of the database, a number out of
+ * range, or a value that is too long for an index. Such a value should have been refused when it was read. So an error here
+ * means that an earlier check is missing.
  */
 export function isUnstorableForDatabase(error: Error & { code?: unknown }): boolean {
   return /^(22021|22P05|22P02|22003|54000)$/.test(String(error.code))

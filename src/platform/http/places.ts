@@ -1,4 +1,7 @@
-/** Places that callers take and give back, limited for each key and in all. If no place is free, the caller waits in line. */
+/**
+ * Places that callers take and give back. The number of places is limited for each key and in all. If no place is free, the
+ * caller waits in line.
+ */
 
 export interface PlaceLimits {
   /** Upper limit for the places of one key, for instance of a receiver. */
@@ -37,7 +40,8 @@ export class Places {
   enter(key: string, signal: AbortSignal): Promise<() => void> {
     const line = this.#lines.get(key) ?? { taken: 0, waiting: new Set() }
     this.#lines.set(key, line)
-    // The place is given back in a later turn of the event loop, so that a caller that gives up now does not get it.
+    // The place is given back in a later turn of the event loop, so that it is not given to a caller that gives up in this
+    // turn.
     const leave = () => void setImmediate(() => this.#leave(key, line))
     return new Promise((resolve, reject) => {
       const enter = () => {

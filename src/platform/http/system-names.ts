@@ -1,7 +1,7 @@
 /**
  * Names that the machine itself defines: the names in its hosts file, and the domains in `resolv.conf` that complete short
- * names. They are read here because `dns.Resolver` uses neither. Both files are small and local. They are read synchronously,
- * because libuv's few threads may be busy, and a lookup has a deadline.
+ * names. `dns.Resolver` does not read these two files, so they are read here. The files are small and local. They are read
+ * synchronously, because libuv's few threads may be busy, and a lookup has a deadline.
  */
 import { readFileSync, statSync } from 'node:fs'
 import { isIP } from 'node:net'
@@ -12,7 +12,7 @@ export interface Address {
   family: number
 }
 
-/** The paths of the files. The default is the system's files. */
+/** The paths of the files. By default, the files of the system are read. */
 export interface NameFiles {
   hosts?: string | undefined
   resolvConf?: string | undefined
@@ -73,7 +73,7 @@ export function parseHosts(text: string): Map<string, Address[]> {
 
 interface SearchList {
   domains: string[]
-  /** A name with fewer dots than this is tried with each domain first, and unchanged last. */
+  /** A name with fewer dots than this is first completed with each domain, and is tried unchanged last. */
   ndots: number
 }
 

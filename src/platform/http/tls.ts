@@ -20,7 +20,10 @@ const suites = [
   'DHE-RSA-AES256-GCM-SHA384',
 ]
 
-/** The suites for other keys, used if the profile allows them: the same two ciphers with ECDSA. */
+/**
+ * The TLS 1.2 suites for certificates with an ECDSA key, used if the profile allows such keys. The two ciphers are the same
+ * as in `suites`.
+ */
 const suitesForOtherKeys = ['ECDHE-ECDSA-AES128-GCM-SHA256', 'ECDHE-ECDSA-AES256-GCM-SHA384']
 
 /**

@@ -25,7 +25,7 @@ export const unavailable = {
   },
 } as const
 
-/** Whether an error, or its cause, is temporary. */
+/** Returns whether an error, or its cause, is temporary. */
 export function isUnavailable(error: unknown): boolean {
   if (error instanceof Unavailable || isDatabaseUnavailable(error)) return true
   return error instanceof Error && error.cause !== undefined && isUnavailable(error.cause)

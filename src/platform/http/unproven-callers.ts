@@ -1,8 +1,8 @@
 /**
- * Limits callers that have not authenticated yet. Each network has a share of the slots; within a network, each claimed client
- * has a share. So an anonymous caller that claims to be a client takes no slot from the real client, which calls from another
- * network, and no slot from other clients in the same network. If the client has authenticated from the caller's address
- * before, the call is counted for the client at once, and not in these shares.
+ * Limits callers that have not authenticated yet. Each network has a share of the slots. Within a network, each client that
+ * callers claim to be has a share. So an anonymous caller that claims to be a client takes no slot from the real client,
+ * which calls from another network, and no slot from other clients in the same network. If the client has authenticated
+ * from the caller's address before, the call is counted for the client from the beginning, and not in these shares.
  */
 import { networkOf, networksOf } from './address.ts'
 
@@ -70,13 +70,14 @@ export class UnprovenCallers {
   }
 }
 
-/** Returns the claim of a caller. In IPv6 its network is the /48, so that the 65 536 /64 networks in it count as one. */
+/** Returns the claim of a caller. In IPv6, the network is the /48, so that its 65 536 networks of size /64 count as one. */
 export function claimOf(clientId: string, address: string | undefined): Claim {
   return { clientId, network: networksOf(address).at(-1)! }
 }
 
-/** Upper limits for the addresses that are remembered, and for the clients of each. Beyond them, the oldest is dropped. */
+/** Upper limit for the addresses that are remembered. Beyond this limit, the oldest address is dropped. */
 const mostAddresses = 10_000
+/** Upper limit for the clients that are remembered for one address. Beyond this limit, the oldest client is dropped. */
 const mostClients = 1_000
 
 /**

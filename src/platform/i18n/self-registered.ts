@@ -1,6 +1,6 @@
 import type { Say } from './texts.ts'
 
-/** Returns the text about a client that registered itself, with the hosts of its addresses. */
+/** Returns the text that tells users that a client registered itself. It names the hosts of the client's addresses. */
 export function saySelfRegistered(say: Say, client: string, hosts: readonly string[]): string {
   return hosts.length === 0
     ? say('approve.self_registered_nowhere', { client })

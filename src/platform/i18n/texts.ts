@@ -35,7 +35,7 @@ export function loadTexts(overrides?: string): Texts {
     initAsync: false,
     // A colon is part of a key, as in `scope.ciba:decide`.
     nsSeparator: false,
-    // Pages escape each value once, when they show it.
+    // i18next does not escape the values. Each page escapes a value once, when it shows the value.
     interpolation: { escapeValue: false },
     showSupportNotice: false,
     resources: Object.fromEntries(Object.entries(own).map(([language, texts]) => [language, { translation: texts }])),

@@ -1,6 +1,6 @@
 /**
- * Reduces a client's key set to the members that are needed. Many key sets are cached, also those of unknown clients, and JSON
- * with many small values needs a hundred times its size in memory when it is parsed.
+ * Reduces a client's key set to the members that are needed. Many key sets are cached, including those of unknown clients.
+ * JSON with many small values needs a hundred times its size in memory when it is parsed.
  */
 
 /** Members of public keys: RFC 7517 §4, RFC 7518 §6, RFC 8037 §2. */
@@ -11,15 +11,15 @@ export const mostKeys = 100
 /** Upper limit for the texts in a member that is a list. A certificate chain is shorter. */
 const mostTexts = 10
 
-/** Returns the key with only those of the known members that are texts or short lists of texts. */
+/** Returns the key without its unknown members, and without members that are not texts or short lists of texts. */
 export function withKnownMembers(key: Record<string, unknown>): Record<string, unknown> {
   return Object.fromEntries(members.filter((name) => isSmall(key[name])).map((name) => [name, key[name]]))
 }
 
 /**
- * Whether a verification with this key takes a hundred times as long as with other keys: an RSA key with an exponent of more
- * than 32 bits, or a modulus of more than 8192 bits. Such keys are not used in practice. A client could register one, so that
- * any caller can make the server spend time on invented signatures.
+ * Returns whether a verification with this key takes a hundred times as long as with other keys: an RSA key with an
+ * exponent of more than 32 bits, or a modulus of more than 8192 bits. Such keys are not used in practice. If a client
+ * registered such a key, any caller could make the server spend time on invented signatures.
  */
 export function isCostlyToVerify({ kty, n, e }: Record<string, unknown>): boolean {
   return kty === 'RSA' && (bytesOf(n) > 8192 / 8 || bytesOf(e) > 32 / 8)

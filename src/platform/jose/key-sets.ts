@@ -1,4 +1,4 @@
-/** Public keys at URLs that others have chosen: fetched through the guarded caller, and cached for a while. */
+/** Fetches public keys from URLs that others have chosen, through the guarded caller, and caches them for a while. */
 import { createLocalJWKSet, errors, type JSONWebKeySet, type JWTVerifyGetKey } from 'jose'
 import type { Clock } from '../clock.ts'
 import { type fetchThrough, toResponse } from '../http/fetch.ts'
@@ -9,12 +9,16 @@ import { isPlain } from '../validation.ts'
 import { isCostlyToVerify, mostKeys, withKnownMembers } from './key-members.ts'
 
 export interface KeySets {
-  /** Returns a function that finds the key of a signature. If the set does not contain the key, the set is fetched again. */
+  /**
+   * Returns a function that finds the key of a signature. If the set at `uri` does not contain the key, the set is fetched
+   * again.
+   */
   at(uri: string, slot: Slot | undefined): JWTVerifyGetKey
   /** Resolves to a set that was fetched at most `refetchPauseMs` ago, so that a removed key soon stops working. */
   latest(uri: string, slot: Slot | undefined): Promise<JSONWebKeySet>
   /**
-   * Returns the cached set, or undefined if no fresh set is cached. The caller then fetches the set itself.
+   * Returns the cached set, or undefined if no fresh set is cached. In that case the caller of this function fetches the
+   * set.
    *
    * @throws the error of the last fetch, if the pause after it has not ended
    */
@@ -25,7 +29,10 @@ export interface KeySets {
 
 /** Milliseconds for which a fetched key set is used before it is fetched again. */
 const freshForMs = 10 * 60_000
-/** Shortest time between two fetches of a set because a requested key is not in the set, in milliseconds. */
+/**
+ * If a set does not contain a requested key, the set is fetched again, unless it was fetched less than this many
+ * milliseconds ago.
+ */
 const refetchPauseMs = 30_000
 
 /** Upper limit for the cached key sets. Beyond this limit, the oldest is dropped. */
@@ -84,7 +91,10 @@ export function createKeySets({ caller, releaseSlotWhile, clock }: KeySetNeeds):
   }
 }
 
-/** Returns a `fetch` for oidc-provider, which mostly fetches key sets of clients. Cached key sets are not fetched again. */
+/**
+ * Returns a `fetch` for oidc-provider, which mostly fetches key sets of clients. If a key set is cached, it is not fetched
+ * again.
+ */
 export function knownKeysOr(
   keySets: Pick<KeySets, 'known'>,
   elsewhere: ReturnType<typeof fetchThrough>,

@@ -1,7 +1,10 @@
-/** The hash of another token in an ID token, such as `at_hash` (OpenID Connect Core §3.1.3.6, CIBA Core §10.3.1). */
+/** Computes the hash of a token for an ID token, such as `at_hash` (OpenID Connect Core §3.1.3.6, CIBA Core §10.3.1). */
 import { createHash } from 'node:crypto'
 
-/** Returns the left half of the SHA-2 hash whose size is in the name of the signing algorithm, base64url. */
+/**
+ * Returns the left half of the SHA-2 hash of a token, base64url. The size of the hash is the size in the name of the
+ * signing algorithm: SHA-256 for ES256.
+ */
 export function tokenHash(token: string, algorithm: string): string {
   const size = /^(?:ES|PS|RS|HS)(256|384|512)$/.exec(algorithm)?.[1] ?? '512'
   const digest = createHash(`sha${size}`).update(token, 'ascii').digest()

@@ -1,4 +1,4 @@
-/** Pages, rendered on the server. */
+/** Renders pages on the server. */
 import { readFileSync } from 'node:fs'
 import { fileURLToPath } from 'node:url'
 import { Eta } from 'eta'
@@ -34,8 +34,8 @@ export function fileText(file: URL): string {
 }
 
 /**
- * Headers of pages. Only the server's own scripts run, nothing is loaded from other servers, and the page may not be shown in a
- * frame.
+ * Headers of pages. With them, a page runs only the server's own scripts, loads nothing from other servers, and cannot be
+ * shown in a frame.
  */
 export const pageHeaders = {
   'content-type': 'text/html; charset=utf-8',
@@ -46,10 +46,10 @@ export const pageHeaders = {
   'x-frame-options': 'DENY',
 }
 
-/** Which pages may show the consent pages in a frame: none, or pages of this origin, for the phone in the demo. */
+/** Where the consent pages may be shown in a frame: nowhere, or on pages of this origin. The demo needs this for its phone. */
 export type Framing = 'none' | 'self'
 
-/** Returns `headers` for pages that may be shown in the frames that `framing` allows. */
+/** Returns `headers`, changed so that the page may be shown in the frames that `framing` allows. */
 export function framed<Headers extends typeof pageHeaders>(headers: Headers, framing: Framing): Record<string, string> {
   if (framing === 'none') return headers
   const { 'x-frame-options': _denied, 'content-security-policy': policy, ...rest } = headers

@@ -1,6 +1,6 @@
 /**
- * Executes items that arrive at the same time as one group, with one statement and one commit. Groups grow with the load. A
- * single item does not wait for other items.
+ * Collects items that arrive at the same time in a group, and executes the group with one statement and one commit. Groups
+ * grow with the load. An item that arrives alone does not wait for other items.
  */
 import { systemClock } from '../clock.ts'
 
@@ -8,7 +8,10 @@ import { systemClock } from '../clock.ts'
 export interface Kind<Item, Outcome> {
   /** Executes all items, or none. @returns one outcome for each item, in the order of the items */
   execute(items: Item[]): Promise<Outcome[]>
-  /** Items that share a key are never under way at the same time, so that each item sees the effect of the item before it. */
+  /**
+   * Items that share a key are never executed at the same time, so that each item sees the effect of the previous item with
+   * that key.
+   */
   conflictKeys?(item: Item): string[]
 }
 
@@ -22,8 +25,8 @@ const slowAfterMs = 25
 const maxGroups = 4
 
 /**
- * Number of turns of the event loop for which a group waits for more items while groups of other kinds are under way. The
- * database could not execute the group at once anyway, and one larger group is less work than two.
+ * While other groups are under way, a group waits for more items for this many turns of the event loop. The database could
+ * not execute the group at once anyway, and one large group is less work than two small ones.
  */
 const turnsWhileBusy = 3
 
@@ -38,10 +41,10 @@ interface Waiting<Item, Outcome> {
 }
 
 /**
- * Returns a function that adds an item to a group and resolves to the outcome of the item. Items form one group if they arrive
- * in the same turn of the event loop, or while the previous group is under way. While groups of other kinds are under way,
- * items that arrive within a few turns form one group too. If the database rejects the values of one item, each item of the
- * group is executed alone. Any other error is the outcome of all items in the group.
+ * Returns a function that adds an item to a group and resolves to the outcome of the item. Items form one group if they
+ * arrive in the same turn of the event loop, or while the previous group is under way. While groups of other kinds are
+ * under way, items that arrive within a few turns also form one group. If the database rejects the values of one item, each
+ * item of the group is executed alone. After any other error, all items of the group are rejected with this error.
  *
  * @example
  * const find = writeBatch({ execute: async (ids: string[]) => rowsOf(await findAll(ids)) })
@@ -91,7 +94,7 @@ export function writeBatch<Item, Outcome>(kind: Kind<Item, Outcome>): (item: Ite
     const one = { isSlow: false }
     underWay.add(one)
     busy += 1
-    // Real time, not the injected clock: this measures how busy the database is.
+    // This uses real time, not the injected clock, because it measures how busy the database is.
     const cancel = systemClock.after(slowAfterMs, () => {
       one.isSlow = true
       busy -= 1
@@ -123,8 +126,8 @@ export function writeBatch<Item, Outcome>(kind: Kind<Item, Outcome>): (item: Ite
 }
 
 /**
- * Whether the error is about the values of one item, so that the other items would succeed without this item: SQLSTATE classes
- * 22 and 23; SQLITE_TOOBIG, SQLITE_CONSTRAINT and SQLITE_MISMATCH.
+ * Returns whether the error is about the values of one item, so that the other items would succeed if they were executed
+ * without this item: SQLSTATE classes 22 and 23; SQLITE_TOOBIG, SQLITE_CONSTRAINT and SQLITE_MISMATCH.
  */
 function isAboutOne(error: unknown): boolean {
   const { code, errcode } = error as { code?: unknown; errcode?: unknown }

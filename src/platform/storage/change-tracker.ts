@@ -1,13 +1,17 @@
 /**
- * Tells whether a database row may be cached: only while this process receives the announcements of changes. A change may be
- * announced while the row is being read, so take a snapshot before the read, and check the snapshot after the read.
+ * Tells whether a database row may be cached. A row may be cached only while this process receives the announcements of
+ * changes. A change may be announced during the read of a row. So take a snapshot before the read, and check the snapshot
+ * after the read.
  */
 import type { Database } from './database.ts'
 
-/** Taken before a row is read. The row may be cached while `isUnchangedSince` returns true for this snapshot. */
+/**
+ * A value that is taken before a row is read. The row may be cached while `isUnchangedSince` returns true for this
+ * snapshot.
+ */
 export interface Snapshot {
   epoch: number | undefined
-  /** The number of changes that had been received when the snapshot was taken. */
+  /** The number of changes that had been announced when the snapshot was taken. */
   heard: number
 }
 
@@ -18,11 +22,16 @@ export interface ChangeTracker {
   isUnchangedSince(snapshot: Snapshot, key: string): boolean
 }
 
-/** Upper limit for the keys whose last change is remembered. At this limit all are dropped, and older snapshots are invalid. */
+/**
+ * Upper limit for the keys whose last change is remembered. At this limit, all keys are dropped, and all earlier snapshots
+ * become invalid.
+ */
 const mostKeys = 10_000
 
 /**
- * @param topic the topic under which changes are announced
+ * Returns a tracker for the rows whose changes are announced under one topic.
+ *
+ * @param topic the topic
  * @param forget called with the key of each change; '' means all keys
  */
 export function createChangeTracker(

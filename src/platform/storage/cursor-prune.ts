@@ -20,7 +20,7 @@ export function pruneByCursor({ next, remove }: PruneSteps): (before: number, at
     let gone = 0
     for (let look = 0; look < maxLookups && gone < atMost; look++) {
       const wanted = atMost - gone
-      // The limit is always the same, so that the SQL statement stays the same.
+      // Each lookup has the same limit, so that the SQL statement is always the same.
       const ids = (await next(after, before, atMost)).slice(0, wanted)
       after = ids.length < wanted ? '' : ids.at(-1)!
       if (ids.length > 0) gone += await remove(ids)

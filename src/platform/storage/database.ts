@@ -13,7 +13,7 @@ export interface SingleStatement {
 
 /**
  * A statement whose only parameter is a list of rows: `rows($1) as …`. Statements with the same SQL can be merged, see
- * `mergeRowStatements`. An undefined member becomes null in SQL, and is cheaper than an explicit null.
+ * `mergeRowStatements`. An undefined member becomes null in SQL. It costs less than an explicit null.
  */
 export interface ListStatement {
   sql: string
@@ -36,7 +36,7 @@ export interface StepOptions<Row = unknown> {
   announce?: Following<Row, Change>
   /**
    * Steps that share a lock key run one after the other, on all nodes. So `first` can count rows that other steps with the
-   * same key add. A key is any text without secrets. If `first` counts several things, use a key for each of them.
+   * same key add. A key is any text without secrets. If `first` counts several things, use a separate key for each thing.
    */
   lockKeys?: string | string[]
 }
@@ -74,15 +74,15 @@ export interface Database {
 
   /**
    * The number of the current epoch, or undefined if there is none. An epoch is a period in which no announcement can have
-   * been missed. If a row was read in an epoch and no change of the row was announced after the read, the row is unchanged
-   * as long as the epoch lasts. On SQLite an epoch ends when another process writes.
+   * been missed. If a row was read in an epoch and no change of the row was announced since then, the row is unchanged as
+   * long as the epoch lasts. On SQLite an epoch ends when another process writes.
    */
   readonly epoch: number | undefined
 
   /**
    * Resolves to whether changes are possible at the moment. They are impossible on a standby, if the SQLite file was moved
-   * away, and on a full disk. Rejects if the database cannot be reached. The check costs one trivial statement (Postgres) or a
-   * look at the file (SQLite). While the disk is full, it also tries a write, at most once a second.
+   * away, and on a full disk. Rejects if the database cannot be reached. The check costs one trivial statement (Postgres)
+   * or a look at the file (SQLite). While the disk is full, the check also tries to write, at most once a second.
    */
   writable(): Promise<boolean>
 
@@ -102,8 +102,8 @@ export function valuesOf(statement: Statement): Value[] {
 }
 
 /**
- * Returns a `limit` clause that contains the number. If the limit were a parameter, Postgres would plan for a tenth of the
- * table. Use this function only with constants of the program.
+ * Returns a `limit` clause that contains the number. If the limit were a parameter, Postgres would choose a plan for a
+ * tenth of the table. Use this function only with constants of the program.
  *
  * @throws {RangeError} if `most` is not a non-negative integer
  */
@@ -118,7 +118,7 @@ export function resolveFollowUps<Row, Item>(what: Following<Row, Item> = [], row
 }
 
 /**
- * Returns the statements. Row statements with the same SQL are merged into one, at the position of the first of them.
+ * Merges row statements with the same SQL into one statement, at the position of the first of them. Returns all statements.
  *
  * @example
  * mergeRowStatements([{ sql: 'a', rows: [{ n: 1 }] }, { sql: 'b', values: [] }, { sql: 'a', rows: [{ n: 2 }] }])

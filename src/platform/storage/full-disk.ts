@@ -12,7 +12,7 @@ const triesEveryMs = 1_000
 
 const SQLITE_FULL = 13
 
-/** Whether a database error was caused by a full disk. */
+/** Returns whether a database error was caused by a full disk. */
 export function isDiskFull(error: unknown): boolean {
   if (!(error instanceof Error)) return false
   const { code, errcode } = error as { code?: unknown; errcode?: unknown }
@@ -25,7 +25,7 @@ export function watchingForFullDisk(database: Database, clock: Clock): Database 
   let nextTryAt: number | undefined
 
   function succeeded(rows: unknown[]): void {
-    // A step that returns no rows has changed nothing: it would also have succeeded on a full disk.
+    // A step that returns no rows has changed nothing. Such a step also succeeds on a full disk.
     if (rows.length > 0) nextTryAt = undefined
   }
 
@@ -77,7 +77,7 @@ export function watchingForFullDisk(database: Database, clock: Clock): Database 
 
 /**
  * Returns a step that inserts a row and deletes it. The row is longer than a page of SQLite or Postgres and cannot be
- * compressed, so that it needs new space. A small row might fit into a page that is partly free.
+ * compressed. So the row needs new space; a small row might fit into a page that is partly free.
  */
 function trial(): { first: Statement; also: Statement[] } {
   const values = [randomBytes(16).toString('base64url')]

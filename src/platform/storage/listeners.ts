@@ -26,7 +26,7 @@ export function createListeners(): Listeners {
 
   return {
     add(topic, onChange) {
-      // The function is wrapped, so that a function that is added twice is called twice, and each addition is removed alone.
+      // Each call of `add` has its own object. So a function that was added twice is called twice, and can be removed once.
       const listener = { onChange }
       const listeners = topics.get(topic) ?? new Set()
       topics.set(topic, listeners.add(listener))

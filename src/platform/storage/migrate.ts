@@ -80,7 +80,11 @@ async function apply(run: Run, migration: Migration, clock: Clock): Promise<bool
   return true
 }
 
-/** Whether the migration was applied. @throws if a migration of the same number was applied with another name or content */
+/**
+ * Returns whether the migration was applied.
+ *
+ * @throws if a migration of the same number was applied with another name or content
+ */
 function isIn(history: AppliedMigration[], { number, name, text }: Migration): boolean {
   const before = history.find((each) => each.number === number)
   if (before === undefined) return false
@@ -119,7 +123,10 @@ async function migrationsIn(folder: string): Promise<Migration[]> {
   return migrations
 }
 
-/** Reads a migration. Line endings depend on how the files were checked out, so they do not count as a change. */
+/**
+ * Reads a migration. Line endings depend on how the files were checked out, so a different line ending does not count as a
+ * change.
+ */
 async function readMigration(folder: string, file: string): Promise<Migration> {
   const number = /^(\d{4})_[a-z0-9_]+\.sql$/.exec(file)?.[1]
   if (!number) throw new Error(`a migration must be named like 0001_foundation.sql, not ${file}`)
@@ -140,7 +147,11 @@ function has(list: { number: number }[], number: number): boolean {
   return list.some((one) => one.number === number)
 }
 
-/** @throws {SchemaError} if a migration is pending, or if an applied migration is unknown to this program */
+/**
+ * Throws if the database does not have the schema of this version.
+ *
+ * @throws {SchemaError} if a migration is pending, or if an applied migration is unknown to this program
+ */
 export async function refuseOtherSchema(database: Database): Promise<void> {
   const { pending, unknown } = await migrationStatus(database)
   if (pending.length === 0 && unknown.length === 0) return

@@ -14,7 +14,11 @@ interface Surroundings {
   serves?: boolean
 }
 
-/** @param url `sqlite:` and a path, `sqlite::memory:`, or a Postgres URL. It may contain a password: no error contains it */
+/**
+ * Opens the database. No error contains the password that the URL may contain.
+ *
+ * @param url `sqlite:` and a path, `sqlite::memory:`, or a Postgres URL
+ */
 export async function openDatabase(url: string, surroundings: Surroundings): Promise<Database> {
   return watchingForFullDisk(await openEngine(url, surroundings), surroundings.clock)
 }
@@ -34,7 +38,10 @@ async function openEngine(url: string, surroundings: Surroundings): Promise<Data
   return openPostgres(url, surroundings)
 }
 
-/** Returns the path in the URL. `sqlite:///var/doorbell.db` is accepted too: other programs write absolute paths like this. */
+/**
+ * Returns the path in the URL. `sqlite:///var/doorbell.db` is also accepted, because other programs write absolute paths in
+ * this form.
+ */
 function pathIn(url: string): string {
   const path = url.slice('sqlite:'.length).replace(/^\/\/(?=\/)/, '')
   if (path === '' || path.startsWith('//')) throw new Error(`a SQLite database URL must name a file: ${forms}`)

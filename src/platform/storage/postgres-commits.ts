@@ -30,12 +30,15 @@ export class CommitUnknown extends Error {
   }
 }
 
-/** Milliseconds after which the outcome counts as unknown if the database has not responded: a caller waits for the result. */
+/**
+ * If the database has not responded to an inquiry after this many milliseconds, the outcome counts as unknown. The time is
+ * short, because a caller waits for the result.
+ */
 const inquiryTimeoutMs = 4_000
 /** Milliseconds between two inquiries. */
 const inquiryIntervalMs = 100
 
-/** Milliseconds after which a connection registers again, so that an old row can only belong to a closed connection. */
+/** A connection registers again after this many milliseconds. So an old row can only belong to a closed connection. */
 const registrationHoldsMs = 3_600_000
 /** Milliseconds after which the row of a closed connection is removed. */
 const rowsAreKeptMs = 86_400_000
@@ -52,7 +55,7 @@ export function createCommits(pool: Pool, send: Send) {
 function markingConnections(pool: Pool) {
   const node = newSecret(9)
   const registrations = new WeakMap<PoolClient, { mark: CommitMark; until: number }>()
-  /** Rows of connections that were closed without an error. */
+  /** Rows of connections that were closed without an error. A new connection may use such a row. */
   const free: CommitMark[] = []
   let registered = 0
 
@@ -86,7 +89,10 @@ function markingConnections(pool: Pool) {
     return mark
   }
 
-  /** The row of a broken connection is not reused: the transaction may still be running, or an inquiry may need the row. */
+  /**
+   * Called for a broken connection. The row of such a connection is not reused: the transaction may still be running, or an
+   * inquiry may need the row.
+   */
   function giveUp(client: PoolClient): void {
     registrations.delete(client)
   }
@@ -103,7 +109,7 @@ function inquiring(pool: Pool, send: Send, confirmed: Confirmed) {
    * @throws CommitUnknown if the database does not respond in time
    */
   async function happened(mark: CommitMark | undefined, error: unknown): Promise<boolean> {
-    // Postgres reported an error of a statement, which means that it did not commit the transaction.
+    // Postgres reported the error of a statement. So it did not commit the transaction.
     if (error instanceof DatabaseError && error.severity === 'ERROR') return false
     const step = mark && (await lastStepOf(mark.connection))
     if (step === undefined) throw new CommitUnknown(error)
@@ -135,8 +141,8 @@ function inquiring(pool: Pool, send: Send, confirmed: Confirmed) {
   }
 
   /**
-   * Resolves to the number in the row. The inquiry itself writes, so that its commit waits until the standby has received this
-   * commit and all earlier commits.
+   * Resolves to the number in the row of a connection. The inquiry itself also writes, so its commit waits until the
+   * standby has received this commit and all earlier commits.
    */
   async function inquire(connection: string): Promise<number> {
     const client = await pool.connect()
@@ -157,7 +163,9 @@ function inquiring(pool: Pool, send: Send, confirmed: Confirmed) {
 function confirming(send: Send) {
   /**
    * Runs `commit`. If the wait for a synchronous standby is cancelled, Postgres reports the commit as done, with a warning.
-   * Then another write must reach the standby: the standby receives all writes in order, so it has the commit too.
+   * In that case, this function sends another write and waits until the standby has received it. The standby receives all
+   * writes in order, so it then has the commit too.
+   *
    * @throws CommitUnknown if the other write does not reach the standby either
    */
   async function confirmed<T>(client: PoolClient, commit: () => Promise<T>): Promise<T> {
@@ -195,8 +203,8 @@ const lockTimeout: Statement = {
 }
 
 /**
- * This statement has no condition on the number. With a condition, Postgres would wait for a locked row only if the row met
- * the condition before it was changed.
+ * This statement has no condition on the number. If it had one, Postgres would wait for a locked row only if the row met
+ * the condition before the lock holder changed the row.
  */
 const lastStep = 'update last_commits set step = step where connection = $1 returning step'
 
@@ -207,7 +215,7 @@ const warnings = new WeakMap<object, number>()
 
 const warningsOn = (client: object) => warnings.get(client) ?? 0
 
-/** Counts the warnings on this connection from now on. */
+/** Counts the warnings on a connection, beginning now. */
 export function countWarnings(client: ClientBase): void {
   client.on('notice', ({ code }) => {
     if (code !== '00000') warnings.set(client, warningsOn(client) + 1)

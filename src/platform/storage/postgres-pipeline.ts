@@ -1,6 +1,6 @@
 /**
- * Sends several statements in one round trip. The pipelining of `pg` itself requests a response from Postgres after each
- * statement, which costs more than most statements.
+ * Sends several statements in one round trip. `pg` can also send several statements, but it requests a response from
+ * Postgres after each of them, which costs more than most statements.
  */
 import type { Connection, DatabaseError, PoolClient, Submittable } from 'pg'
 

@@ -8,41 +8,44 @@
 import type { ClientBase } from 'pg'
 
 /**
- * The longest time between two statements of a transaction, in milliseconds. After that Postgres rolls the transaction back.
- * So a process that pauses within a transaction, for example while its machine is moved, does not block other processes for
- * longer than this.
+ * The longest time between two statements of a transaction, in milliseconds. After that, Postgres rolls the transaction
+ * back. A process may pause within a transaction, for example while its machine is moved. It then blocks other processes
+ * for this time at most.
  */
 const longestPauseMs = 2_000
 
 const settings = {
   idle_in_transaction_session_timeout: String(longestPauseMs),
-  // Warnings are needed: by a warning, Postgres reports that a commit did not reach the standby.
+  // The level `warning` is needed, because Postgres reports by a warning that a commit did not reach the standby.
   client_min_messages: 'warning',
-  // Each statement sees all changes that were committed before the statement began. So the statement that follows a wait for a
-  // lock sees the changes of the previous holder of the lock.
+  // Each statement sees all changes that were committed before the statement began. So a statement that follows a wait for
+  // a lock sees the changes of the transaction that held the lock before.
   default_transaction_isolation: 'read committed',
-  // Statements are planned once on each connection. Postgres cannot estimate how many rows a parameter selects and assumes
-  // that it selects many. So these settings force index scans: all lookups of Doorbell have an index.
+  // Statements are planned once on each connection. At that time, Postgres does not know how many rows the value of a
+  // parameter selects, and expects many. All lookups of Doorbell have an index, so these settings force index scans.
   plan_cache_mode: 'force_generic_plan',
   enable_seqscan: 'off',
   enable_hashjoin: 'off',
   enable_mergejoin: 'off',
   enable_indexscan: 'on',
   enable_nestloop: 'on',
-  // Compilation and parallel workers are disabled: they would take longer than any statement of Doorbell.
+  // Compilation and parallel workers are disabled: to start them would take longer than any statement of Doorbell.
   jit: 'off',
   max_parallel_workers_per_gather: '0',
 }
 
 const listed = Object.entries(settings).map(([name, value]) => `set ${name} = '${value}'`)
 
-/** If `synchronous_commit` is off, Postgres reports commits that are not on disk yet. No other value allows this. */
+/**
+ * If `synchronous_commit` is off, Postgres reports commits that are not on disk yet. With all other values, commits are on
+ * disk.
+ */
 const durable = `select set_config('synchronous_commit', 'on', false) where current_setting('synchronous_commit') = 'off'`
 
 /** Prevents Postgres from closing an idle connection. Postgres before 14 does not have this setting. */
 const withoutIdleTimeout = `select set_config(name, '0', false) from pg_settings where name = 'idle_session_timeout'`
 
-/** Applies the settings. Must be called before the first statement of each connection, also of the listening connection. */
+/** Applies the settings. Must be called before the first statement of each connection, including the listening connection. */
 export async function prepareSession(client: ClientBase): Promise<void> {
   await client.query([...listed, durable, withoutIdleTimeout].join('; '))
 }

@@ -22,7 +22,10 @@ const longestPauseMs = 10_000
  */
 const checkIntervalMs = 2_000
 
-/** Milliseconds for which the epoch is valid after a successful check: not longer than the pause between two polls. */
+/**
+ * Milliseconds for which the epoch is valid after a successful check. This is not longer than the pause of a client between
+ * two polls.
+ */
 const trustMs = 4_000
 
 export interface Subscription {
@@ -40,19 +43,28 @@ interface Surroundings {
 }
 
 /**
- * Announces the changes of this node. The listeners on this node are called at once, and not again when Postgres sends the
- * announcement back to this node (the echo).
+ * Announces the changes of this node. The listeners on this node are called at once. Postgres also sends each announcement
+ * back to this node (the echo); then the listeners are not called again.
  */
 export interface Publisher {
-  /** Returns the payloads to send, as a JSON array of texts, and a function that calls the listeners on this node. */
+  /**
+   * Returns `payloads`, the payloads to send as a JSON array of texts, and `tellHere`, which calls the listeners on this
+   * node.
+   */
   publish(changes: Change[]): { payloads: string; tellHere(): void }
-  /** Returns whether a received announcement came from this node, and the listeners on this node were already called for it. */
+  /**
+   * Returns whether a received announcement is an echo: it came from this node, and the listeners on this node were already
+   * called.
+   */
   isOwnEcho(origin: unknown): boolean
   /** Forgets all earlier announcements: their echoes may never arrive. */
   forget(): void
 }
 
-/** Upper limit for the bytes of changes in a notification. Postgres allows less than 8000; `origin` needs some of them. */
+/**
+ * Upper limit for the bytes of changes in a notification. Postgres allows less than 8000 bytes, and `origin` needs some of
+ * them.
+ */
 const mostBytes = 7500
 
 /** The changes in one notification. `origin` is unique among all announcements of all nodes. */
@@ -69,7 +81,10 @@ interface OwnAnnouncement extends Announcement {
 /** Returns the publisher of this node. */
 export function createPublisher(listeners: Listeners): Publisher {
   const node = newSecret(6)
-  /** Origins that were seen once: either published here or received as an echo, but not yet both. */
+  /**
+   * The origins for which `isSecond` was called once. It is called when an announcement is published here, and when the echo
+   * of this announcement arrives.
+   */
   const once = new Set<string>()
   let count = 0
 
@@ -96,7 +111,7 @@ export function createPublisher(listeners: Listeners): Publisher {
   }
 }
 
-/** Divides the changes into as few notifications as possible, because one notification costs every node less than many. */
+/** Divides the changes into as few notifications as possible: for every node, one notification costs less than many. */
 function splitChanges(changes: Change[]): Omit<OwnAnnouncement, 'origin'>[] {
   const pieces: Omit<OwnAnnouncement, 'origin'>[] = []
   let room = 0
@@ -186,8 +201,8 @@ export async function subscribe(
     get listening() {
       return current !== undefined
     },
-    // There is no epoch if the last check is too old: a process that was suspended may have missed announcements without
-    // noticing that the connection was lost.
+    // If the last check is too old, there is no epoch. A process that was suspended may have missed announcements and not
+    // yet noticed that the connection was lost.
     get epoch() {
       return current !== undefined && clock.now() - aliveAt <= trustMs ? epoch : undefined
     },
@@ -220,7 +235,10 @@ async function openListener(
   return client
 }
 
-/** Parses a message. Any program on the same database can write to the channel, so messages of another form are ignored. */
+/**
+ * Parses a notification. Any program on the same database can write to the channel, so notifications in another form are
+ * ignored.
+ */
 function read(payload: string): Announcement {
   try {
     const [origin, ...changes] = JSON.parse(payload)

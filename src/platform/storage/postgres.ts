@@ -25,9 +25,9 @@ const retriable = new Set(['40001', '40P01', '25P03'])
 const attempts = 3
 
 /**
- * A plan depends on the table statistics at the time of planning, and at first the tables are empty. So each connection plans
- * its statements again after `firstPlansHoldMs`, and then after pauses that double, up to `plansHoldMs`. The reason for these
- * pauses is that a table that grows steadily at most doubles between two plannings.
+ * A plan is made from the table statistics at the time of planning, and at first the tables are empty. So each connection plans
+ * its statements again after `firstPlansHoldMs`, and then after pauses that double, up to `plansHoldMs`. With such pauses,
+ * a table that grows steadily at most doubles between two plannings.
  */
 const firstPlansHoldMs = 1_000
 const plansHoldMs = 600_000
@@ -35,7 +35,11 @@ const plansHoldMs = 600_000
 /** The key of Doorbell's advisory locks: an arbitrary number that no other program on the same database should use. */
 const exclusiveLock = 0x646f6f72
 
-/** @throws if the database cannot be reached; the message contains the URL without the password */
+/**
+ * Opens the database.
+ *
+ * @throws if the database cannot be reached; the message contains the URL without the password
+ */
 export async function openPostgres(url: string, { log, clock }: { log: Log; clock: Clock }): Promise<Database> {
   const settings = {
     connectionString: url,
@@ -55,7 +59,7 @@ export async function openPostgres(url: string, { log, clock }: { log: Log; cloc
   const running = new Set<Promise<unknown>>()
   let closing: Promise<void> | undefined
 
-  /** Runs work. All work is run by this function, so that `close` can wait for it. */
+  /** Runs `work`. All operations run through this function, so that `close` can wait for them. */
   async function track<T>(work: () => Promise<T>): Promise<T> {
     if (closing) throw new Error('the database is closed')
     const promise = work()
@@ -97,8 +101,8 @@ export async function openPostgres(url: string, { log, clock }: { log: Log; cloc
 }
 
 async function prepareConnection(client: ClientBase): Promise<void> {
-  // At some moments the pool has no error listener on a connection. Without this listener, the loss of the connection at such
-  // a moment would end the process.
+  // At some moments the pool has no error listener on a connection. If the connection were lost at such a moment, the
+  // process would end without this listener.
   client.on('error', () => {})
   countWarnings(client)
   await prepareSession(client)
@@ -110,7 +114,7 @@ interface Surroundings {
   commits: ReturnType<typeof createCommits>
 }
 
-/** Reads whether the session is read-only. The setting is also `on` on a standby. */
+/** Reads whether the session is read-only. On a standby, `transaction_read_only` is always `on`. */
 const readOnly: Statement = { sql: `select current_setting('transaction_read_only') as "readOnly"`, values: [] }
 
 /** Executes a step. Listeners on this node are called when the step is committed; other nodes receive a notification. */
@@ -124,7 +128,10 @@ function step<Row>(around: Surroundings, first: Statement, options: StepOptions<
   return inTransaction(around, first, options)
 }
 
-/** Executes a step in one round trip. If the connection breaks, the promise rejects, although the step may be committed. */
+/**
+ * Executes a step in one round trip. If the connection breaks, the promise rejects, although the step may have been
+ * committed.
+ */
 function singleStep<Row>({ pool, commits }: Surroundings, statement: Statement): Promise<Row[]> {
   return withClient(pool, async (client) => {
     const [rows] = await commits.confirmed(client, () => send(client, [statement]))
@@ -140,8 +147,9 @@ async function announcingStep<Row>(around: Surroundings, first: Statement, annou
 }
 
 /**
- * Executes a step in two round trips: one up to and including the first statement, and one for the statements that depend on
- * the rows of the first. If anything fails, the connection is discarded, and Postgres rolls the transaction back.
+ * Executes a step in two round trips: one up to and including the first statement, and one for the statements that depend
+ * on the rows of the first statement. If anything fails, the connection is discarded, and Postgres rolls the transaction
+ * back.
  */
 async function inTransaction<Row>(
   { pool, publisher, commits }: Surroundings,
@@ -169,7 +177,7 @@ async function inTransaction<Row>(
   } catch (error) {
     commits.giveUp(client)
     client.release(error as Error)
-    // This is done after the release, because the inquiry needs a connection too.
+    // The client is released first, because the inquiry needs a connection from the pool.
     if (announcement === undefined || !(await commits.happened(mark, error))) throw error
   }
   announcement.tellHere()
@@ -177,9 +185,10 @@ async function inTransaction<Row>(
 }
 
 /**
- * Returns the statement that takes the locks. It is a separate statement before `first`, in the same round trip, because a
- * statement sees only changes that were committed before it began. If two keys have the same hash, the only effect is an
- * unnecessary wait. All steps take their locks in the same order, which prevents deadlocks.
+ * Returns the statement that takes the locks, or an empty list if there are no keys. This is a separate statement before
+ * `first`, in the same round trip, because a statement sees only changes that were committed before the statement began. If
+ * two keys have the same hash, the only effect is an unnecessary wait. All steps take their locks in the same order, which
+ * prevents deadlocks.
  */
 function locksFor(keys: string[]): Statement[] {
   if (keys.length === 0) return []
@@ -195,7 +204,10 @@ function locksFor(keys: string[]): Statement[] {
 /** Returns the first 32 bits of the hash of a key. */
 const numberOf = (key: string) => Number.parseInt(hash('sha256', key).slice(0, 8), 16) | 0
 
-/** Whether a statement may be put into a `with` clause: Postgres allows no data-modifying statement in a nested `with`. */
+/**
+ * Returns whether a statement may be put into a `with` clause: Postgres allows no data-modifying statement in a nested
+ * `with`.
+ */
 function canBeWrapped({ sql }: Statement): boolean {
   return !/^\s*with\b[\s\S]*\(\s*(insert|update|delete|merge)\b/i.test(sql)
 }
@@ -225,7 +237,10 @@ const begin: Statement = { sql: 'begin', values: [] }
 const commit: Statement = { sql: 'commit', values: [] }
 const rollback: Statement = { sql: 'rollback', values: [] }
 
-/** Executes `work` under a lock that is held until the commit: the next holder of the lock sees all changes of `work`. */
+/**
+ * Executes `work` under a lock that is held until the commit. So the next transaction that takes the lock sees all changes
+ * of `work`.
+ */
 async function exclusively<T>(pool: Pool, work: (run: Run) => Promise<T>): Promise<T> {
   const client = await pool.connect()
   try {
@@ -282,7 +297,10 @@ async function send(client: PoolClient, statements: Statement[]) {
 
 const discardPlans: Statement = { sql: 'discard plans', values: [] }
 
-/** For each connection, `dueAt` is when it plans its statements again, and `hold` the pause after that in milliseconds. */
+/**
+ * For each connection: `dueAt` is the time at which it plans its statements again, and `hold` is the next pause in
+ * milliseconds.
+ */
 const plans = new WeakMap<PoolClient, { dueAt: number; hold: number }>()
 
 function isPlanningDue(client: PoolClient): boolean {
@@ -314,7 +332,10 @@ function prepared(sql: string): { name: string; text: string } {
 
 const { BOOL, INT8, NUMERIC, JSON: JSON_TEXT, JSONB } = types.builtins
 
-/** Rows contain strings, numbers and nulls, as on SQLite: counts and sums are numbers, booleans are 1 or 0, JSON is text. */
+/**
+ * Returns the parser for the values of a type. As on SQLite, rows contain strings, numbers and nulls: counts and sums are
+ * numbers, booleans are 1 or 0, and JSON is text.
+ */
 function parserOf(type: number, format?: string): (text: string) => unknown {
   if (type === INT8 || type === NUMERIC) return Number
   if (type === BOOL) return (text) => (text === 't' ? 1 : 0)

@@ -8,7 +8,7 @@
 import { closeSync, openSync, realpathSync, statSync } from 'node:fs'
 import type { DatabaseSync } from 'node:sqlite'
 
-/** Milliseconds to wait for the lock of a server that is shutting down. */
+/** Milliseconds to wait for the lock while another server, which holds the lock, may be shutting down. */
 const lockTimeoutMs = 2_000
 
 /**
@@ -34,7 +34,7 @@ export function claimFile(path: string, { DatabaseSync }: typeof import('node:sq
   return () => connection.close()
 }
 
-/** Whether the error is SQLITE_BUSY: another connection holds a lock. */
+/** Returns whether the error is SQLITE_BUSY: another connection holds a lock. */
 export function isBusy(error: unknown): boolean {
   return error instanceof Error && 'errcode' in error && (Number(error.errcode) & 0xff) === 5
 }

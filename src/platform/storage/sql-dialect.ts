@@ -15,7 +15,10 @@ const list = /\beach\(\$(\d+)\)/g
 const table = /\brows\(\$(\d+)\) as (\w+) \(([^)]*)\)/g
 const locking = /\/\*\s*(for update(?: skip locked)?)\s*\*\//g
 
-/** Quoted texts and comments are matched first and not changed. For instance, a price of '$1' is not a parameter. */
+/**
+ * Quoted texts and comments are matched first, and are not changed. For instance, `'$1'` in quotes is a text and not a
+ * parameter.
+ */
 const quotedOrParameter = /'(?:[^']|'')*'|"[^"]*"|--[^\n]*|\/\*[\s\S]*?\*\/|\$(\d+)/g
 
 /** Returns the SQL for Postgres. */
@@ -27,8 +30,9 @@ export function wordsOfPostgres(sql: string): string {
 }
 
 /**
- * Returns a subquery for which Postgres expects few rows. Postgres expects a hundred rows from a JSON array or a recursion,
- * and a tenth of the rows after a limit whose value is unknown during planning. The two limits exclude no rows.
+ * Returns a subquery for which Postgres expects few rows. Without the limits, Postgres expects a hundred rows from a JSON
+ * array or a recursion. For each limit whose value is unknown during planning, it expects a tenth of the rows. The two
+ * limits exclude no rows.
  */
 export function few(items: string, name: string): string {
   const everything = 'limit (select 1000000000)'
@@ -36,9 +40,9 @@ export function few(items: string, name: string): string {
 }
 
 /**
- * Returns the SQL for SQLite. Only the needed columns of `json_each` are selected, because others, such as `id` and `type`,
- * would be ambiguous. `limit -1` excludes no rows, but it makes SQLite read each member of an object only once, and not at
- * each use in the statement.
+ * Returns the SQL for SQLite. Only the needed columns of `json_each` are selected: it has others, such as `id` and `type`,
+ * whose names could be ambiguous in the statement. `limit -1` excludes no rows. With it, SQLite reads each member of an
+ * object only once; without it, SQLite would read a member again at each use in the statement.
  */
 export function toSqliteDialect(sql: string): string {
   return sql

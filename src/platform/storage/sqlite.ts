@@ -31,10 +31,12 @@ interface QueuedStep extends StepOptions<Record<string, Value>> {
   reject(error: unknown): void
 }
 
-/** Milliseconds for which a process that starts waits for another process that uses the database. */
+/** A process that starts waits at most this many milliseconds for another process that uses the database. */
 const startWithinMs = 60_000
 
 /**
+ * Opens the database.
+ *
  * @param path a file, which is created if it does not exist, or `:memory:`
  * @param options.serves whether a server opens the file; only one server may use a file at a time
  */
@@ -149,8 +151,8 @@ function settle({ outcome, announce, resolve, reject }: QueuedStep, listeners: L
 }
 
 /**
- * Returns a function that returns a number. The number changes when another process (a command) has written. It is read once
- * in each turn of the event loop.
+ * Returns a function that returns a number. The number changes when another process (a command) has written to the
+ * database. The number is read from SQLite once in each turn of the event loop.
  */
 function countingForeignChanges(prepare: (sql: string) => StatementSync): () => number {
   let known: number | undefined
@@ -165,7 +167,11 @@ function countingForeignChanges(prepare: (sql: string) => StatementSync): () => 
   }
 }
 
-/** Executes steps on a connection. @param file the state of the file when it was opened, or undefined for `:memory:` */
+/**
+ * Returns the functions that execute steps on a connection.
+ *
+ * @param file the state of the opened file; undefined for `:memory:`
+ */
 function committing(connection: DatabaseSync, path: string, file: Stats | undefined) {
   const prepared = new Map<string, StatementSync>()
 
@@ -186,7 +192,7 @@ function committing(connection: DatabaseSync, path: string, file: Stats | undefi
     connection.exec('commit')
   }
 
-  /** Throws if the file was renamed or deleted: rows would be lost, and in WAL mode SQLite does not detect this. */
+  /** Throws if the file was renamed or deleted. SQLite does not detect this in WAL mode, and the written rows would be lost. */
   function refuseIfMoved(): void {
     if (file === undefined) return
     const present = statSync(path, { throwIfNoEntry: false })
@@ -195,7 +201,10 @@ function committing(connection: DatabaseSync, path: string, file: Stats | undefi
     throw Object.assign(new Error('the database file was moved away'), { code: 'ERR_SQLITE_ERROR', errcode: 1032 })
   }
 
-  /** A failed step does not affect other steps, unless SQLite has rolled back the whole transaction (as on a full disk). */
+  /**
+   * Executes a step, and records its outcome. If the step fails, other steps are not affected, unless SQLite has rolled
+   * back the whole transaction (as on a full disk).
+   */
   function execute(step: QueuedStep): void {
     try {
       step.outcome = { rows: hasMore(step) ? runAll(step) : run(step.first) }
@@ -237,7 +246,10 @@ function connect(path: string, serves: boolean) {
   }
 }
 
-/** Whether the path still leads to the opened file, and the file is writable: a file system may have become read-only. */
+/**
+ * Resolves to whether the path still leads to the opened file, and the file is writable: a file system may have become
+ * read-only.
+ */
 async function isStillThere(path: string, opened: Stats | undefined): Promise<boolean> {
   try {
     await access(path, constants.W_OK)
@@ -257,7 +269,10 @@ function createPrivately(path: string): void {
   }
 }
 
-/** Hides the warning of the first Node 24 releases that node:sqlite is experimental: every command would print it first. */
+/**
+ * Loads node:sqlite without the warning of the first Node 24 releases that it is experimental: every command would print
+ * this warning first.
+ */
 function loadSqlite(): typeof import('node:sqlite') {
   const { emitWarning } = process
   process.emitWarning = (...warning: unknown[]) => {
@@ -281,15 +296,15 @@ function rowsOf(statement: StatementSync, values: Value[]): Rows {
   return rows.map((row) => ({ ...row }))
 }
 
-/** Returns integers as bigint. node:sqlite binds a number as floating point: 7 would become '7.0' in a text column. */
+/** Returns integers as bigint. node:sqlite would bind a number as floating point: 7 would become '7.0' in a text column. */
 function bindable(value: Value): Value | bigint {
   return Number.isSafeInteger(value) ? BigInt(value as number) : value
 }
 
 /**
- * Executes a statement, and retries while the database is busy. Used at the start, when another process may execute the same
- * statement. SQLite's own timeout is not enough: a migration may take longer than this timeout of five seconds, and a change
- * of the journal mode fails at once.
+ * Executes a statement, and retries while the database is busy. Used at the start, when another process may execute the
+ * same statement. SQLite's own timeout of five seconds is not enough: a migration may take longer, and a change of the
+ * journal mode fails at once.
  */
 function execWhenFree(connection: DatabaseSync, sql: string): void {
   const deadline = systemClock.now() + startWithinMs

@@ -1,6 +1,6 @@
 /**
- * Recognises failures that are temporary, or that an operator can repair outside Doorbell. The operation may be tried again,
- * and other nodes may be able to execute it. All other failures are bugs.
+ * Recognises failures that are temporary, or that an operator can repair outside Doorbell. After such a failure, the
+ * operation may be tried again, and other nodes may be able to execute it. All other failures are bugs.
  */
 
 /** SQLSTATE: a whole class by its first two characters, or one code. */
@@ -48,7 +48,7 @@ const systemErrors = new Set([
 const messages =
   /^Connection terminated|^timeout exceeded when trying to connect$|^timeout expired$|^Query read timeout$|is not queryable$|^SASL: |^The server does not support SSL connections$|^the database is closed$/
 
-/** Whether the error means that the database cannot be used at the moment. */
+/** Returns whether the error means that the database cannot be used at the moment. */
 export function isDatabaseUnavailable(error: unknown): boolean {
   if (!(error instanceof Error)) return false
   const { code, errcode, syscall } = error as { code?: unknown; errcode?: unknown; syscall?: unknown }

@@ -1,5 +1,5 @@
 /**
- * Forms that are answered with a passkey:
+ * Forms for which the user needs a passkey:
  *
  *     <form data-passkey="get" data-passkey-options="/where/options/come/from" method="post" action="/…" hidden>
  *       <input name="passkey" type="hidden">
@@ -7,15 +7,17 @@
  *       <p data-passkey-problem hidden>…</p>
  *     </form>
  *
- * The form is shown where there are passkeys. When it is sent, its fields are posted to the options' address, the
- * authenticator is asked (`get`: use a passkey, `create`: make one), and its answer goes along as JSON in `passkey`.
+ * The form is shown if the browser supports passkeys. When the user submits the form, its fields are posted to the address
+ * in `data-passkey-options`, which returns the options. With these options, the browser asks the authenticator to use a
+ * passkey (`get`) or to create one (`create`). Then the form is submitted with the response of the authenticator, as JSON
+ * in `passkey`.
  */
 if (window.PublicKeyCredential) {
   for (const form of document.querySelectorAll('form[data-passkey]')) {
     form.hidden = false
     form.addEventListener('submit', (event) => answer(form, event))
   }
-  // Somebody who comes back to the page is asked again: the answer of before is used up.
+  // A user who returns to the page is asked again, because the previous response of the authenticator was already used.
   window.addEventListener('pageshow', () => {
     for (const field of document.querySelectorAll('form[data-passkey] input[name="passkey"]')) field.value = ''
   })
@@ -25,7 +27,7 @@ async function answer(form, event) {
   const field = form.elements.namedItem('passkey')
   if (field.value !== '') return
   event.preventDefault()
-  // Somebody who presses twice is asked once.
+  // If the user submits the form twice, the authenticator is asked only once.
   if (form.dataset.passkeyBusy) return
   form.dataset.passkeyBusy = 'yes'
   showProblem(form, false)
@@ -34,7 +36,7 @@ async function answer(form, event) {
     field.value = JSON.stringify(describe(await ask(form.dataset.passkey, options)))
     form.requestSubmit(event.submitter)
   } catch {
-    // Cancelled, timed out, or no such passkey here: browsers do not tell which.
+    // The user cancelled, or took too long, or has no such passkey on this device. Browsers do not say which.
     showProblem(form, true)
   } finally {
     delete form.dataset.passkeyBusy
@@ -62,7 +64,10 @@ function ask(what, options) {
   return navigator.credentials.create({ publicKey })
 }
 
-/** By hand, not by `credential.toJSON()`: what password managers put in the browser's place often lacks it. */
+/**
+ * Returns the credential for JSON. `credential.toJSON()` is not used, because credentials from password managers often lack
+ * this method.
+ */
 function describe({ id, rawId, type, authenticatorAttachment, response }) {
   return {
     id,
