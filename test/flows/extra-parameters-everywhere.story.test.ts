@@ -1,6 +1,6 @@
 /**
  * Every route that the server has registered is called with parameters that name Ben and Northbank: by Ana with her
- * token and in her browser, by clients, and by strangers. Nothing about Ben changes or is shown, and Northbank gets no
+ * token and in her browser, by clients, and by unauthenticated callers. Nothing about Ben changes or is shown, and Northbank gets no
  * token. A new route is called too, and fails the test until a call of it succeeds.
  */
 import assert from 'node:assert/strict'
@@ -24,11 +24,13 @@ const config = { registration: { mode: 'open' }, webPush: { subject: 'mailto:ops
 const onlyForBen = 'Parcel 8812'
 
 /**
- * Routes of which no call succeeds here: they need a passkey, a registration and its token, or a step of the provider
+ * Routes of which no call succeeds here. Most of them need a passkey, a registration and its token, or a step of the provider
  * before. `extra-parameters.story.test.ts` tests passkeys, codes and decisions one by one.
  */
 const servedElsewhere = [
   'DELETE /oauth/register/:client_id',
+  // A page that says that the demo is not running.
+  'GET /demo',
   'GET /oauth/register/:client_id',
   'GET /session/callback',
   'POST /approve/:id/passkey',
