@@ -1,4 +1,4 @@
-/** A cache for registered clients: each call of a client begins with a look-up of the client. */
+/** Caches registered clients in memory, because each call of a client begins with a look-up of the client. */
 import type { Clock } from '../platform/clock.ts'
 import { createChangeTracker, type Snapshot } from '../platform/storage/change-tracker.ts'
 import type { Database } from '../platform/storage/database.ts'
@@ -7,7 +7,7 @@ import type { ClientStore } from './client-store.ts'
 
 /** Milliseconds after which a cached client is read again, even if no change was announced. */
 const cachedForMs = 5_000
-/** Largest number of cached clients. Beyond it, the oldest entry is dropped. One entry takes about 2 kB. */
+/** Maximum number of cached clients. If it is reached, the oldest entry is removed. One entry takes about 2 kB. */
 const most = 10_000
 
 interface Known {
@@ -16,7 +16,10 @@ interface Known {
   until: number
 }
 
-/** Returns the store with a cached `find`. A change that any node announces takes effect at once. */
+/**
+ * Returns the client store with a `find` that reads from the cache. When a change to a client is announced, the client
+ * is removed from the cache.
+ */
 export function createKnownClients(
   clients: ClientStore,
   { database, clock }: { database: Pick<Database, 'listen' | 'epoch'>; clock: Clock },

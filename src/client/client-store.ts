@@ -3,6 +3,7 @@ import type { Database, Statement } from '../platform/storage/database.ts'
 import type { Client } from './client.ts'
 import type { ClientMetadata, DeliveryMode } from './metadata/client-metadata.ts'
 
+/** A row of the table `clients`. */
 export interface ClientRow {
   id: string
   origin: 'config' | 'command'
@@ -41,7 +42,10 @@ export function createClientStore(database: Database) {
       }))
     },
 
-    /** Resolves to the names under which users know the operator's clients: `client_name`, or the id if there is none. */
+    /**
+     * Resolves to the names by which users may recognise the clients of the operator: the id of each client and its
+     * `client_name`. Clients that register themselves must not use similar names.
+     */
     async knownNames(): Promise<string[]> {
       const rows = await database.read<Pick<ClientRow, 'id' | 'metadata'>>(
         'select id, metadata from clients where registration_token_hash is null',
@@ -49,16 +53,17 @@ export function createClientStore(database: Database) {
       return rows.flatMap(({ id, metadata }) => [id, (JSON.parse(metadata) as ClientMetadata).client_name ?? id])
     },
 
-    /** Adds a client. Resolves to whether it was added: false if the id is taken. */
+    /** Adds a client. Resolves to whether the client was added. It is not added if its id is taken. */
     async add(client: Client, now: number): Promise<boolean> {
       const rows = await database.step(insertClient(client, now))
       return rows.length > 0
     },
 
     /**
-     * Adds or updates a client of the configuration. Changes that the client made itself (`changeDelivery`) stay until its
-     * configuration changes, that is, until `configFingerprint` differs. If the client had registered itself, it becomes a
-     * client of the configuration. Resolves to whether the configuration has changed.
+     * Adds or updates a client of the configuration. If `configFingerprint` is the stored one, nothing changes. So
+     * changes that the client made itself (`changeDelivery`) stay until its configuration changes. If a client with
+     * this id had registered itself, it becomes a client of the configuration. Resolves to whether the client was added
+     * or updated.
      */
     async putConfigured(client: Client, configFingerprint: string, now: number): Promise<boolean> {
       const rows = await database.step(
@@ -81,6 +86,7 @@ export function createClientStore(database: Database) {
     /**
      * Removes clients that the configuration no longer contains. Resolves to their ids.
      *
+     * @param ids the ids of the clients that the configuration contains
      * @param ending returns the statements that revoke or remove all that belongs to a client
      */
     async removeConfiguredBut(ids: string[], ending: (id: string) => Statement[]): Promise<string[]> {
@@ -97,7 +103,11 @@ export function createClientStore(database: Database) {
       return rows.map((row) => row.id)
     },
 
-    /** @param also statements that revoke or remove all that belongs to the client */
+    /**
+     * Removes a client. Resolves to whether the client existed.
+     *
+     * @param also statements that revoke or remove all that belongs to the client
+     */
     async remove(id: string, also: Statement[]): Promise<boolean> {
       const rows = await database.step(
         { sql: 'delete from clients where id = $1 returning id', values: [id] },
@@ -106,7 +116,10 @@ export function createClientStore(database: Database) {
       return rows.length > 0
     },
 
-    /** Changes delivery mode and notification endpoint for later requests; earlier requests keep theirs. */
+    /**
+     * Changes the delivery mode and the notification endpoint of a client. Requests that were accepted before keep
+     * their mode and endpoint. Resolves to false if the client does not exist or has no delivery mode.
+     */
     async changeDelivery(id: string, mode: DeliveryMode, endpoint: string | undefined, now: number): Promise<boolean> {
       const rows = await database.step(
         {
@@ -121,12 +134,15 @@ export function createClientStore(database: Database) {
   }
 }
 
-/** Ids are untrusted input. An id that no client can have is not looked up: Postgres would report an error for a NUL. */
+/**
+ * Whether a client can have this id. An id is untrusted input. Postgres would report an error for an id that contains
+ * NUL.
+ */
 function couldBeAnId(id: string): boolean {
   return /^[\x21-\x7e]{1,255}$/.test(id)
 }
 
-/** Returns the statement that adds a client, unless its id is taken. */
+/** Returns the statement that adds a client. The statement changes nothing if the id is taken. */
 export function insertClient(client: Client, now: number): Statement {
   return insert(client, 'command', null, now, 'on conflict (id) do nothing')
 }

@@ -6,15 +6,15 @@ import { CIBA_GRANT, type ClientMetadata, type DeliveryMode, type HintKind } fro
 
 export interface Client {
   id: string
-  /** The registered metadata without the secret, with the current delivery mode and endpoint. */
+  /** The registered metadata without the secret, with the current delivery mode and notification endpoint. */
   metadata: ClientMetadata
-  /** How the client gets its tokens (CIBA Core §5). Without a mode it cannot send authentication requests. */
+  /** How the client gets its tokens (CIBA Core §5). A client without a mode cannot send authentication requests. */
   deliveryMode: DeliveryMode | undefined
   /** Where pings and pushes are sent. Present if and only if the mode is ping or push (CIBA Core §4). */
   notificationEndpoint: string | undefined
   /** Keyed hash of the client secret. */
   secretHash: string | undefined
-  /** Whether the client registered itself, so that its identity was not checked. */
+  /** Whether the client registered itself. The identity of such a client was not checked. */
   registeredItself?: boolean
   /** The encrypted client secret; present only for `client_secret_jwt`. */
   secretSealed: string | undefined
@@ -35,7 +35,7 @@ export interface ClientCredentials {
   certificate?: ClientCertificate | undefined
   /** The caller's IP address, for the audit. */
   address?: string | undefined
-  /** The slot that the call occupies among the calls in work (load shedding). */
+  /** The load-shedding slot of the call. The number of slots limits how many calls are in progress. */
   slot?: Slot | undefined
 }
 
@@ -51,16 +51,16 @@ export function mayUseGrant(client: Client): boolean {
 }
 
 /**
- * Whether the client may decide requests of users whom it has authenticated itself. Always false for a client that can send
- * authentication requests, even if it is registered as a device service.
+ * Whether the client may decide requests for users that it has authenticated itself. Always false for a client that can
+ * send authentication requests, even if it is registered as a device service.
  */
 export function isDeviceService(client: Client): boolean {
   return client.metadata.backchannel_device_service === true && !isCibaClient(client)
 }
 
 /**
- * Whether the client has a delivery mode or the CIBA grant. Either is enough to exclude the client from decisions, even if
- * the registration is too incomplete for `mayInitiate`.
+ * Whether the client has a delivery mode or the CIBA grant. Such a client may not decide requests, even if its
+ * registration is not complete enough for `mayInitiate`.
  */
 export function isCibaClient(client: Client): boolean {
   return client.deliveryMode !== undefined || mayUseGrant(client)
@@ -72,8 +72,10 @@ export function mayHintBy({ metadata }: Client, kind: HintKind): boolean {
 }
 
 /**
- * Whether a client may request a scope. The server must support it and, if the client registered scopes, it must be one of
- * them.
+ * Whether a client may request a scope: the server supports the scope, and the client has registered this scope or no
+ * scopes at all.
+ *
+ * @param known the scopes that the server supports
  */
 export function mayAskFor(scope: string, { metadata }: Client, known: readonly string[]): boolean {
   return known.includes(scope) && (metadata.scope === undefined || metadata.scope.split(' ').includes(scope))

@@ -1,14 +1,20 @@
-/** Converts client metadata to the form in which a client is stored: its secret is hashed or encrypted. */
+/** Stores the clients of the configuration. Secrets are hashed or encrypted before clients are stored. */
 import { fingerprint, type Vault } from '../platform/crypto.ts'
 import type { Statement } from '../platform/storage/database.ts'
 import type { Client } from './client.ts'
 import type { ClientStore } from './client-store.ts'
 import type { ClientMetadata } from './metadata/client-metadata.ts'
 
-/** The additional authenticated data of a client's encrypted secret: it names the row that the secret belongs to. */
+/**
+ * Returns the additional authenticated data for the encrypted secret of a client. It names the client's row, so that
+ * the encrypted secret is useless in the row of another client.
+ */
 export const secretAad = (clientId: string) => `clients/${clientId}`
 
-/** Returns the client as it is stored, without the secret in clear text. */
+/**
+ * Returns the client as it is stored, without the secret in clear text. The secret is hashed and, for
+ * `client_secret_jwt`, also encrypted.
+ */
 export function toClient({ client_secret: secret, ...metadata }: ClientMetadata, vault: Vault): Client {
   const id = metadata.client_id
   return {
@@ -25,8 +31,9 @@ export function toClient({ client_secret: secret, ...metadata }: ClientMetadata,
 }
 
 /**
- * Synchronises the table with the configured clients. Resolves to the ids of the removed clients. Calls `changed` for each
- * client whose configuration changed.
+ * Makes the table of clients match the configuration: adds and updates the configured clients, and removes clients that
+ * the configuration no longer contains. Calls `changed` for each client that was added or updated. Resolves to the ids
+ * of the removed clients.
  */
 export async function registerConfigured(
   configured: readonly ClientMetadata[],
@@ -40,11 +47,12 @@ export async function registerConfigured(
   },
 ): Promise<string[]> {
   const put = (metadata: ClientMetadata) => {
-    // A keyed hash, because the metadata contains the secret: a reader of the table must not be able to test guesses.
+    // The hash is keyed, because the metadata contains the secret: a reader of the table must not be able to test
+    // guesses at the secret.
     const said = needs.vault.keyedHash(fingerprint(JSON.stringify(metadata)))
     return needs.clients.putConfigured(toClient(metadata, needs.vault), said, needs.now)
   }
-  // In parallel: a thousand clients, one after the other, would delay the start.
+  // In parallel, because storing a thousand clients one after the other would delay the start.
   const news = await Promise.all(configured.map(put))
   for (const [index, { client_id }] of configured.entries()) if (news[index]) needs.changed?.(client_id)
   const named = configured.map((metadata) => metadata.client_id)

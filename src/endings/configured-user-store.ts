@@ -17,7 +17,10 @@ export function createConfiguredUserStore(database: Database) {
       })
     },
 
-    /** Unlocks users whom the configuration lists or enables again. Their former sessions, tokens and requests stay ended. */
+    /**
+     * Unlocks users that the configuration lists or enables again. Their former sessions, tokens and requests are not
+     * restored.
+     */
     async reopen(userIds: readonly string[], now: number): Promise<void> {
       await database.step({
         sql: `update user_generations set is_closed = 0, changed_at = $2, erased_at = null

@@ -1,6 +1,6 @@
 /**
- * Removes users that the configuration no longer lists, and locks users that it disables. The effect is the same as that of
- * the commands for users who were added by a command.
+ * Removes users that the configuration no longer lists, and locks users that it disables. The commands that remove and
+ * lock users have the same effect.
  */
 import type { Database } from '../platform/storage/database.ts'
 import type { ConfiguredUser } from '../user/user.ts'
@@ -9,8 +9,8 @@ import { createConfiguredUserStore } from './configured-user-store.ts'
 import type { EndUser } from './end-user.ts'
 
 /**
- * Runs at the start of each node, before the node serves requests. If several nodes start at the same time, each change is
- * made once.
+ * Removes, locks and unlocks users as the configuration requires. Runs at the start of each node, before the node
+ * serves requests. If several nodes start at the same time, each change is made once.
  */
 export async function endUnnamedUsers(
   users: readonly ConfiguredUser[],

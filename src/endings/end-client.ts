@@ -1,4 +1,7 @@
-/** What is removed together with a client. A client can be removed by a command, by itself, or from the configuration. */
+/**
+ * Removes what belongs to a client when the client is removed. A client is removed by a command, by the client itself,
+ * or because the configuration no longer contains it.
+ */
 import type { Statement } from '../platform/storage/database.ts'
 import { statementsForClient } from './ending-store.ts'
 

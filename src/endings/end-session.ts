@@ -1,7 +1,7 @@
 /**
- * Sign-out. It ends the user's current session in one transaction: the provider's session, its grants and tokens, and the
- * push subscription of the browser. If users sign in at another provider, that provider's session does not end: only the
- * consent app's token and the push subscription are removed here.
+ * Sign-out: ends the current session of a user. One transaction removes the session at this provider, its grants and
+ * tokens, and the push subscription of the browser. If users sign in at another provider, their session at that
+ * provider does not end. Then only the access token of the consent app and the push subscription are removed.
  */
 
 import { USER_REQUESTS, type UserKey } from '../ciba/authentication-request/user-announcement.ts'
@@ -49,13 +49,13 @@ interface ProviderSession {
   uid: string
   accountId?: string
   /**
-   * By client id. A grant with `persistsLogout` is not removed: the user has allowed refresh tokens that stay valid after
-   * the session.
+   * The grants that belong to the session, by client id. A grant with `persistsLogout` is not removed: the user has
+   * allowed refresh tokens that stay valid after the session.
    */
   authorizations?: Record<string, { grantId?: string; persistsLogout?: boolean }>
 }
 
-/** This option is missing in the types of oidc-provider. */
+/** Finds a token even if its session has ended. The types of oidc-provider lack this option. */
 const evenIfSessionIsOver = { ignoreSessionBinding: true } as object
 
 /** Returns the function that ends a session and audits it. */

@@ -1,6 +1,6 @@
 /**
- * Signs out, locks, removes or erases a user, in one transaction. Each of these is called an ending: it ends sessions,
- * grants, tokens and open requests. A removal also deletes what else belongs to the user (`UserEnding`).
+ * Signs out, locks, removes or erases a user, in one transaction. Each of these actions is called an ending: it ends
+ * sessions, grants, tokens and open requests. A removal also deletes what else belongs to the user (`UserEnding`).
  */
 
 import type { AuthenticationRequest } from '../ciba/authentication-request/authentication-request.ts'
@@ -24,8 +24,8 @@ import { statementsFor, type UserEnding } from './ending-store.ts'
 export type { UserEnding }
 
 /**
- * Milliseconds for which requests about a user are refused after the ending. A request that was received before the ending, by
- * a node whose clock is ahead, has a later time than the ending.
+ * A request for the user is refused if it was received up to this many milliseconds after the ending. This allows for
+ * nodes whose clock is ahead: such a node gives a request that it received before the ending a time after the ending.
  */
 const clockDifferenceMs = 5_000
 
@@ -38,7 +38,7 @@ export interface EndUserNeeds {
 
 /** Options of one ending. */
 export interface EndingOptions {
-  /** The kind of user for whom this ending is allowed; by default, any kind. */
+  /** The kind of user that this ending is allowed for. By default, any kind. */
   mustBe?: MustBe
   /** What caused the ending, for the audit. */
   by: 'command' | 'configuration' | 'application'
@@ -67,8 +67,8 @@ export function createEndUser({ database, vault, clock, audit }: EndUserNeeds): 
     const closes = options.closes ?? ending !== 'signed_out'
     const endedBy: EndedBy = { decidedBy: 'application', auditedAs: by, deviceClientId: undefined, reason }
 
-    // After a sign-out the user can still decide pending requests. Approved requests are denied, because a stolen session
-    // may have approved them.
+    // A sign-out does not change pending requests: the user can still decide them. A sign-out denies approved requests,
+    // because a stolen session may have approved them.
     const isOver = ({ status }: AuthenticationRequest) => ending !== 'signed_out' || status === 'approved'
 
     function follow(open: AuthenticationRequest[]): Followed {
@@ -103,14 +103,14 @@ export function createEndUser({ database, vault, clock, audit }: EndUserNeeds): 
 }
 
 /**
- * Returns the value that is stored instead of an erased user's id. It prevents that the id is assigned again, and does not
- * reveal the id.
+ * Returns the value that is stored instead of the id of an erased user. This value does not reveal the id. It is stored
+ * so that the id is not assigned again.
  */
 export function erasedAs(userId: string, vault: Vault): string {
   return `erased ${vault.keyedHash(`user ${userId}`)}`
 }
 
-/** The reason that is recorded for the user's open requests, by ending. */
+/** The reason that is recorded for the user's open requests, for each ending. */
 const reasons: Record<UserEnding, EndingReason> = {
   signed_out: 'user_signed_out',
   locked: 'user_locked',

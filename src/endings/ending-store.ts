@@ -34,7 +34,10 @@ interface TableOfUser {
 const all: readonly UserEnding[] = ['signed_out', 'locked', 'removed', 'erased']
 const gone: readonly UserEnding[] = ['removed', 'erased']
 
-/** In order of execution. Rows that are found through the rows of another table are deleted before the rows of that table. */
+/**
+ * The tables with data about users, in the order in which the statements are executed. If rows are found through the
+ * rows of another table, they are deleted before the rows of that table.
+ */
 export const tablesOfUser: readonly TableOfUser[] = [
   { table: 'users', in: ['locked'], statements: ({ userId }) => [{ sql: disabling, values: [userId] }] },
   { table: 'users', in: gone, statements: deleting('users', 'id') },
@@ -67,7 +70,7 @@ export const tablesOfUser: readonly TableOfUser[] = [
     statements: deleting('passkeys'),
     keeps: 'a locked user can use them again when unlocked',
   },
-  // Push subscriptions are removed together with sessions: a browser on a lost device is no longer notified.
+  // Push subscriptions are removed together with sessions, so that a browser on a lost device is no longer notified.
   { table: 'push_subscriptions', in: all, statements: deleting('push_subscriptions') },
   { table: 'user_codes', in: gone, statements: deleting('user_codes') },
   { table: 'user_code_tries', in: gone, statements: deleting('user_code_tries') },
@@ -122,8 +125,8 @@ interface TableOfClient {
 }
 
 /**
- * The statements for each table when a client is removed. Requests come first, so that a redemption at the same time is
- * either complete or fails.
+ * The statements for each table when a client is removed. Authentication requests come first. So a redemption at the
+ * same time is either complete before the removal, or fails.
  */
 export const tablesOfClient: readonly TableOfClient[] = [
   {
@@ -186,8 +189,8 @@ const anonymizing = `update backchannel_auth_requests set user_id = $2, binding_
   where user_id = $1 and status = 'denied' and expires_at > $3`
 
 /**
- * Settles the requests directly. If their deadline were set to now instead, the result would depend on the clocks of other
- * nodes. The history row gets the id of the request.
+ * Sets the status of the requests to expired. If only their deadline were set to now, the result would depend on the
+ * clocks of other nodes. The row in the history gets the id of the request.
  */
 const endingRequests = `update backchannel_auth_requests
   set status = 'expired', settled_by = id, settled_at = $2, call_back_sealed = null

@@ -2,20 +2,24 @@ import { atMostRows, type Database } from '../platform/storage/database.ts'
 import { type Ended, statementsFor } from './ending-store.ts'
 
 /**
- * Milliseconds for which the id of an erased user is still known as closed. No call lasts as long, so a call that began before
- * the erasure cannot write anything after this time.
+ * Milliseconds for which the id of an erased user stays marked as closed. No call lasts that long. So when the mark is
+ * removed, no call that began before the erasure can still write anything.
  */
 export const erasureMs = 10 * 60_000
 
 export type ErasureStore = ReturnType<typeof createErasureStore>
 
-/** @param erasedAs returns the value that is stored instead of the id of an erased user */
+/**
+ * Completes the erasures of users.
+ *
+ * @param erasedAs returns the value that is stored instead of the id of an erased user
+ */
 export function createErasureStore(database: Database, erasedAs: (userId: string) => string) {
   return {
     /**
-     * Deletes the ids of users that were erased `erasureMs` ago, and what calls that ran at the time of the erasure wrote
-     * afterwards. Does nothing for a user who was added again. Completes the oldest `atMost` erasures, and resolves to their
-     * number.
+     * Completes erasures that happened at least `erasureMs` ago. Deletes the id of the user, and all rows that calls
+     * under way wrote after the erasure. Skips users that were added again. Completes at most `atMost` erasures, the
+     * oldest first. Resolves to the number of completed erasures.
      */
     async complete(now: number, atMost: number): Promise<number> {
       const erasedBefore = now - erasureMs

@@ -1,11 +1,14 @@
-/** Exports all data stored about a user, for the user: readable, and without secrets. */
+/**
+ * Exports all data that is stored about a user, so that it can be given to the user. It is readable and contains no
+ * secrets.
+ */
 import { isoOf } from '../platform/clock.ts'
 import type { Database, Value } from '../platform/storage/database.ts'
 import type { ConfiguredUser } from '../user/user.ts'
 import { createUserDataStore, type KeptRow } from './user-data-store.ts'
 
 /**
- * Resolves to the data by table, or undefined if there is none.
+ * Resolves to the data about a user, for each table, or to undefined if there is no data.
  *
  * @param configured the user's entry in the configuration, if there is one
  */
@@ -22,8 +25,8 @@ export async function exportUser(
 }
 
 /**
- * Times are stored in milliseconds, except `auth_time`, which is in seconds (OpenID Connect Core §2). Some text columns
- * contain JSON.
+ * Returns a row in readable form: times as ISO 8601, flags as booleans, and JSON as objects. Times are stored in
+ * milliseconds, except `auth_time`, which stays a number of seconds (OpenID Connect Core §2).
  */
 function readable(row: KeptRow): Record<string, unknown> {
   const entries = Object.entries(row).filter(([, value]) => value !== null)

@@ -4,7 +4,7 @@ import type { Change, Database } from '../platform/storage/database.ts'
 export interface SessionRows {
   /** The provider's sessions, by their `uid`. */
   sessions: string[]
-  /** The grants of the session. Everything that was issued under a grant is removed too. */
+  /** The grants of the session. Everything that was issued under a grant is also removed. */
   grants: string[]
   tokens: string[]
   /** Endpoints of push subscriptions. */
@@ -13,9 +13,13 @@ export interface SessionRows {
 
 export type SessionEndingStore = ReturnType<typeof createSessionEndingStore>
 
+/** Removes what belongs to a session that ends. */
 export function createSessionEndingStore(database: Database) {
   return {
-    /** Removes all these rows in one transaction. Rows that do not exist are skipped. */
+    /**
+     * Records that the sessions have ended, and removes all these rows, in one transaction. Rows that do not exist are
+     * skipped.
+     */
     async end({ sessions, grants, tokens, endpoints }: SessionRows, now: number, announce: Change[]): Promise<void> {
       const [sessionList, grantList, tokenList, endpointList] = [sessions, grants, tokens, endpoints].map((hashes) =>
         JSON.stringify(hashes),

@@ -37,6 +37,7 @@ export const keptByTable: Record<string, string> = {
       union select request_id from backchannel_auth_consent_history where user_id = $1) or subject = $1 order by created_at`,
 }
 
+/** Reads the data that is stored about a user. */
 export function createUserDataStore(database: Database) {
   return {
     /** Resolves to the rows of the user by table; tables without rows are left out. */

@@ -27,8 +27,8 @@ export function createUserSessionStore(database: Database) {
     },
 
     /**
-     * Resolves to at most 100 valid sessions of a user, the last used first. They include sessions that were begun for any
-     * client.
+     * Resolves to at most 100 valid sessions of a user, the most recently used first. The list contains all sessions,
+     * whether the user signed in to the consent app or to another client.
      */
     async list(userId: string, now: number): Promise<UserSession[]> {
       const rows = await database.read<RowOf<UserSession>>(
@@ -49,7 +49,10 @@ export function createUserSessionStore(database: Database) {
       }))
     },
 
-    /** Ends one session of a user; its tokens and the push subscriptions of its browser end with it. Resolves to whether the user had such a session. */
+    /**
+     * Ends one session of a user. Its tokens become invalid, and the push subscriptions of its browser are removed.
+     * Resolves to whether the user had such a session.
+     */
     async end(userId: string, id: string, now: number, announce: Change[]): Promise<boolean> {
       const rows = await database.step<{ uid_hash: string }>(
         {
@@ -62,8 +65,9 @@ export function createUserSessionStore(database: Database) {
     },
 
     /**
-     * Ends all sessions of a user that were begun for any client. Also removes their grants and tokens, and the user's push
-     * subscriptions. Approvals of authentication requests stay valid: the user can revoke them in the list of approvals.
+     * Ends all sessions of a user, whether the user signed in to the consent app or to another client. Also removes the
+     * grants and tokens of these sessions, and the user's push subscriptions. Approvals of authentication requests stay
+     * valid: the user can revoke them in the list of approvals.
      */
     async endAll(userId: string, now: number, announce: Change[]): Promise<void> {
       const also: Statement[] = [

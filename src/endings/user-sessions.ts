@@ -1,4 +1,4 @@
-/** A user's sessions at this provider: the user can list and end them. */
+/** Lets users list and end their sessions at this provider. */
 
 import { USER_REQUESTS, type UserKey } from '../ciba/authentication-request/user-announcement.ts'
 import type { CurrentProvider } from '../openid-provider/openid-provider.ts'
@@ -44,7 +44,7 @@ export function createUserSessions({ provider, store, userKey, clock, audit }: U
 
     /**
      * Resolves to the user's sessions.
-     * @param accessToken the token of this call. Its session is marked with `isCurrent`
+     * @param accessToken the access token of this call. The session of this token is marked with `isCurrent`
      */
     async list(userId: string, accessToken: string) {
       const [sessions, own] = await Promise.all([store.list(userId, clock.now()), sessionOf(accessToken)])

@@ -1,5 +1,6 @@
 /**
- * How the user of a token was authenticated (OpenID Connect Core §2). Used only if the user did not sign in at our own page.
+ * How the user of a token was authenticated (OpenID Connect Core §2). Needed only for tokens of users who did not sign
+ * in at our own page.
  */
 export interface AuthenticationContext {
   acr?: string | undefined
@@ -10,12 +11,12 @@ export interface AuthenticationContext {
 
 const contexts = new WeakMap<object, AuthenticationContext>()
 
-/** Remembers the authentication context of a token until the token is saved. */
+/** Stores the authentication context of a token in memory, until the token is saved. */
 export function setAuthenticationContext(token: object, authentication: AuthenticationContext): void {
   contexts.set(token, authentication)
 }
 
-/** Returns the remembered context of a token, or undefined if the user signed in at our own page. */
+/** Returns the authentication context that was set for a token, or undefined if the user signed in at our own page. */
 export function authenticationContextOf(token: object): AuthenticationContext | undefined {
   return contexts.get(token)
 }

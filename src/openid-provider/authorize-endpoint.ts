@@ -1,7 +1,7 @@
 /**
- * The authorization endpoint of oidc-provider, with limits added. oidc-provider stores the parameters of a request before
- * any user has signed in. Therefore the length of the parameters is limited, and the number of unfinished sign-ins too, for
- * each network and in total.
+ * The authorization endpoint of oidc-provider, with limits added. oidc-provider stores the parameters of a request
+ * before any user has signed in. Therefore the length of the parameters is limited. The number of unfinished sign-ins
+ * is also limited, for each network and in total.
  */
 import { AsyncLocalStorage } from 'node:async_hooks'
 import type { FastifyInstance, FastifyReply, FastifyRequest } from 'fastify'
@@ -21,10 +21,13 @@ export interface AuthorizeNeeds {
   texts: Texts
 }
 
-/** Limits in bytes of JSON, because oidc-provider stores the parameters as JSON: a control character takes six bytes. */
+/**
+ * Maximum lengths, in bytes of JSON, because oidc-provider stores the parameters as JSON. In JSON, a control character
+ * takes six bytes.
+ */
 const longest = {
   inAll: 8192,
-  /** For values that are only returned unchanged or compared. */
+  /** For values that oidc-provider only returns unchanged or compares. */
   ids: 1024,
   /** For JSON structures and JWTs. */
   structures: 4096,
@@ -44,7 +47,7 @@ const longestOf: Readonly<Record<string, number>> = {
 
 const underWay = new AsyncLocalStorage<SignInPlace>()
 
-/** Returns the place of the current call, or undefined if the call neither begins nor continues a sign-in. */
+/** Returns the place of the sign-in that the current call begins or continues, or undefined if the call does neither. */
 export function placeOfThisCall(): SignInPlace | undefined {
   return underWay.getStore()
 }

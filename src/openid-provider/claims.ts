@@ -1,9 +1,10 @@
 /** The claims about a user, by scope. */
 import type { User } from '../user/user.ts'
 
-/** Claims by the scope that requests them (OpenID Connect Core §5.4). */
+/** The claims that each scope requests (OpenID Connect Core §5.4). */
 const claims = {
-  // `acr`, `amr` and `auth_time` are included if they are known, even if not requested, and also in refreshed ID tokens.
+  // `acr`, `amr` and `auth_time` are included if their values are known, even if the client did not request them.
+  // Refreshed ID tokens contain them too.
   openid: ['sub', 'acr', 'amr', 'auth_time'],
   profile: ['name', 'preferred_username', 'locale'],
   email: ['email', 'email_verified'],

@@ -6,7 +6,7 @@ import type { AdapterPayload, Provider } from 'oidc-provider'
 import { CIBA_GRANT, type ClientMetadata } from '../client/metadata/client-metadata.ts'
 import { isBoundToCertificate } from '../client/sender-constraint/mtls-constraint.ts'
 
-/** A registered client, with its secret or the hash of it. */
+/** A registered client, with its secret or the hash of its secret. */
 export interface KnownClient {
   metadata: ClientMetadata
   secretHash: string | undefined
@@ -47,7 +47,7 @@ export function asOidcProviderSeesIt(
     id_token_signed_response_alg: idTokenAlg,
     // This default does not contain `ciba:decide`: a client gets that scope only if its own registration names it.
     scope: scopes.join(' '),
-    // oidc-provider adds members to each key, so it gets a copy.
+    // oidc-provider adds members to each key. It gets a copy, because cached metadata is shared.
     ...structuredClone(rest),
     ...(boundTokens &&
       isBoundToCertificate({ metadata }, true) && { tls_client_certificate_bound_access_tokens: true }),
@@ -57,8 +57,8 @@ export function asOidcProviderSeesIt(
 }
 
 /**
- * Removes the refresh token grant if this server issues no refresh tokens. Otherwise oidc-provider would reject the client
- * as invalid.
+ * Removes the refresh token grant from the client if this server issues no refresh tokens. Otherwise oidc-provider
+ * would reject the client as invalid.
  */
 export function onlyWithGrants(client: AdapterPayload, scopes: readonly string[]): AdapterPayload {
   if (scopes.includes('offline_access')) return client

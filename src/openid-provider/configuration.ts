@@ -100,7 +100,10 @@ const certificateMethods = ['tls_client_auth', 'self_signed_tls_client_auth']
 
 /** Lifetime in seconds of an interaction after its user has signed in. */
 const interactionTtl = 3600
-/** Lifetime in seconds of interactions and sessions in which no user has signed in: long enough to look up a password. */
+/**
+ * Lifetime in seconds of interactions and sessions in which no user has signed in: long enough for a user to look up a
+ * password.
+ */
 const anonymousTtl = 600
 
 /** Returns the whole configuration of oidc-provider. The operator's own settings override ours. */
@@ -134,8 +137,9 @@ export function configurationOf(needs: AuthorizationServerNeeds): Configuration 
         const known = await needs.findClient(client.clientId)
         return known === undefined ? userId : needs.pairwise.subjectFor(known.metadata, userId)
       },
-      // Each assertion is accepted once, counting our endpoints and oidc-provider's. oidc-provider's own check reads first
-      // and writes later, so that two simultaneous calls with one assertion would both pass.
+      // Each assertion is accepted only once, at all endpoints together: our own and those of oidc-provider.
+      // oidc-provider's own check reads first and writes later, so that two simultaneous calls with one assertion would
+      // both pass.
       assertJwtClientAuthClaimsAndHeader: async (_ctx, claims, header, client) => {
         const wrong = await needs.acceptAssertion({ header, claims }, client.clientId)
         if (wrong !== undefined) throw new errors.InvalidClientAuth(wrong)
@@ -143,9 +147,11 @@ export function configurationOf(needs: AuthorizationServerNeeds): Configuration 
       pkce: { required: () => true },
       features: featuresOf(needs),
       ttl: lifetimesOf(needs),
-      // Not for confidential clients: they authenticate at each refresh, and could lose a rotated token with its response.
+      // Refresh tokens of confidential clients are not rotated: such a client authenticates at each refresh, and would
+      // lose the new token if the response were lost.
       rotateRefreshToken: (ctx) => ctx.oidc.client?.clientAuthMethod === 'none',
-      // Stored with the access token: a decision that is made with this token records how its user was authenticated.
+      // The authentication context is stored with the access token. A decision that is made with this token then
+      // records how the user was authenticated.
       extraTokenClaims: (ctx, token) => {
         const { AuthorizationCode, RefreshToken } = ctx?.oidc?.entities ?? {}
         const source = authenticationContextOf(token) ?? AuthorizationCode ?? RefreshToken
@@ -160,7 +166,7 @@ export function configurationOf(needs: AuthorizationServerNeeds): Configuration 
       },
       discovery: {
         ...needs.cibaMetadata,
-        // The consent app may use another method, which is not offered to other clients.
+        // The consent app may use a method that is not in this list. That method is not offered to other clients.
         token_endpoint_auth_methods_supported: offered,
       } as never,
       fetch: needs.fetch as never,
@@ -185,8 +191,8 @@ function adapterOf(needs: AuthorizationServerNeeds): Configuration['adapter'] {
       if (client === undefined) return undefined
       const bound = needs.profile.boundTokensOnly && id !== needs.ownClient
       const seen = onlyWithGrants(asOidcProviderSeesIt(client, tokens, bound), tokens.scopes)
-      // All types are allowed here. The authentication request was checked for the types that this client may use, and a
-      // refresh can only select from the granted details.
+      // All types are allowed here. The authentication request was checked: it contains only types that the client may
+      // use. A refresh can only select from the granted details.
       return needs.details.names.length > 0 ? { ...seen, authorization_details_types: [...needs.details.names] } : seen
     },
   })
@@ -196,13 +202,13 @@ function featuresOf(needs: AuthorizationServerNeeds): Configuration['features'] 
   return {
     devInteractions: { enabled: false },
     // forwarded-dpop-proof.ts has already checked the proof and its nonce. oidc-provider verifies the signature and the
-    // binding, and our list of used proofs replaces its replay check.
+    // binding. Our list of used proofs replaces the replay check of oidc-provider.
     dPoP: {
       enabled: true,
       nonceSecret: needs.dpop.nonceKey,
       requireNonce: () => false,
     },
-    // oidc-provider enables this by default. We do not support it yet, so it must not be in the metadata.
+    // oidc-provider enables this feature by default. We do not support it yet, so the metadata must not contain it.
     pushedAuthorizationRequests: { enabled: false },
     // Certificates are read and compared in the same way as at our own endpoints.
     mTLS: {
@@ -253,8 +259,9 @@ function lifetimesOf(needs: AuthorizationServerNeeds): Configuration['ttl'] {
 }
 
 /**
- * Returns the lifetime of a session after this use, in seconds. It is `idleTtl`, but the session always ends `absoluteTtl`
- * after its user was authenticated. If the user is authenticated again, `absoluteTtl` starts again.
+ * Returns for how many seconds a session stays valid after it is used: `idleTtl`, but never longer than until
+ * `absoluteTtl` has passed since the user was authenticated. If the user is authenticated again, `absoluteTtl` starts
+ * again.
  */
 function sessionTtl(session: { loginTs?: number | undefined }, { sessions, clock }: AuthorizationServerNeeds): number {
   const now = Math.floor(clock.now() / 1000)
@@ -262,12 +269,12 @@ function sessionTtl(session: { loginTs?: number | undefined }, { sessions, clock
   return Math.max(1, Math.min(sessions.idleTtl, left))
 }
 
-/** Resolves to false if the user of a token was removed or disabled. Then the token is not active (RFC 7662 §2.2). */
+/** Resolves to false if the user of a token was removed or disabled. Such a token is not active (RFC 7662 §2.2). */
 async function isUserThere(token: object, { findUser }: Pick<AuthorizationServerNeeds, 'findUser'>): Promise<boolean> {
   const { accountId } = token as { accountId?: string }
   if (accountId === undefined) return true
   const user = await findUser(accountId)
-  // A hook in plain JavaScript may return undefined.
+  // A hook in plain JavaScript may return undefined instead of null.
   return Boolean(user) && !user!.disabled
 }
 
@@ -300,7 +307,7 @@ function isSwitchedOn({ features }: Record<string, unknown>, name: string): bool
   return (features as Record<string, { enabled?: boolean } | undefined> | undefined)?.[name]?.enabled === true
 }
 
-/** Responds with the error page for a user whom a client has sent here to sign in. */
+/** Responds with an error page. It is shown to a user that a client has redirected to this server. */
 function showError(ctx: KoaContextWithOIDC, out: ErrorOut, error: Error, texts: Texts): void {
   const lang = chooseLanguage(ctx.get('accept-language'))
   const say = texts.in(lang)

@@ -10,7 +10,7 @@ export interface DeviceToken {
 }
 
 /**
- * Returns a function that issues and stores such a token.
+ * Returns a function that issues and stores an access token for the device API.
  * @param clientId the client that the token is issued to
  */
 export function createDeviceToken(currentProvider: CurrentProvider, clientId: string) {

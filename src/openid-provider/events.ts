@@ -1,4 +1,7 @@
-/** Writes events of oidc-provider to the log and the audit: errors, and the tokens that its own grants issue. */
+/**
+ * Writes events of oidc-provider to the log and the audit: errors, and the tokens that oidc-provider issues for its own
+ * grant types.
+ */
 import type { EventEmitter } from 'node:events'
 import type { Provider } from 'oidc-provider'
 import type { Audit } from '../platform/audit.ts'
@@ -22,14 +25,14 @@ const lostConnection = new Set(['ECONNRESET', 'EPIPE', 'ECONNABORTED', 'ECANCELE
 /** Logs errors, and turns failures of the database into the same responses as at our own endpoints. */
 export function reportErrors(provider: Provider, log: Log): void {
   for (const what of clientErrors) {
-    // The types accept each event name, but not a union of them.
+    // The types of oidc-provider accept each of these event names, but not a union of them.
     const emitter: EventEmitter = provider
     emitter.on(`${what}.error`, (_ctx: unknown, error: Error & { error_detail?: string }) => {
       log.info({ event: 'oidc.refused', endpoint: what, code: error.message, detail: error.error_detail })
     })
   }
-  // Without a listener, Koa writes errors to standard error instead of the log: ten lines for each response to a closed
-  // connection.
+  // Without this listener, Koa would write errors to standard error instead of the log: ten lines for each response to
+  // a closed connection.
   const koa: EventEmitter = provider
   koa.on('error', (error: Error & { code?: string }) => {
     const isLost = lostConnection.has(error.code ?? '')

@@ -48,10 +48,10 @@ export function createForwardToOidcProvider(
     const form = formIn(request, body)
     const forwardedProof = await readProof({ proof, authorization: request.headers.authorization, form })
     const waited = form !== undefined && (await prepareKeys({ form, certificate, slot: slotOf(request.raw) }))
-    // If the caller has closed the connection during this wait, its code and its proof must stay unused.
+    // If the caller closed the connection while it waited for the keys, its code and its proof must stay unused.
     if (waited) await callerOf(reply).throwIfClosed()
     reply.hijack()
-    // Fastify's hooks do not run for responses of oidc-provider, so their headers are set here.
+    // Fastify's hooks do not run for responses of oidc-provider. So the headers that these hooks add are set here.
     const headers = { ...request.server.commonHeaders, ...proofs.answerHeaders(proof) }
     for (const [name, value] of Object.entries(headers)) reply.raw.setHeader(name, value)
     if (request.method === 'POST') reply.raw.setHeader('Cache-Control', 'no-store')
@@ -65,8 +65,8 @@ export function createForwardToOidcProvider(
 }
 
 /**
- * Creates the callback of each instance of oidc-provider once. It remembers one callback, because one instance is current at
- * a time.
+ * Returns a function that creates the callback of an instance of oidc-provider once, and then always returns this
+ * callback. Only one callback is remembered, because only one instance is current at a time.
  */
 function rememberCallback() {
   let made: { provider: Provider; callback: ReturnType<Provider['callback']> } | undefined
@@ -92,7 +92,11 @@ export function certificateOfForwarded(request: IncomingMessage): ClientCertific
   return certificates.get(request)
 }
 
-/** Returns a copy of the request with a readable body and with `address` as its host. */
+/**
+ * Returns a copy of the request with a readable body and with `address` as its host.
+ *
+ * @param withoutProof whether to leave out the header `DPoP`
+ */
 function replay(raw: IncomingMessage, body: Buffer, address: URL, withoutProof: boolean): IncomingMessage {
   const headers = {
     ...raw.headers,

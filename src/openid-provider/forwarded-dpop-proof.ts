@@ -1,8 +1,11 @@
 /**
- * The DPoP proof of a call that is forwarded to oidc-provider. Every caller can make proofs. So a proof is forwarded only to
- * endpoints that need it, and only if the caller has also sent client credentials, or a code or token that exists.
- * oidc-provider checks credentials before the proof, and then verifies the signature of the proof. Its last check marks the
- * proof as used (`markProofsInOneStep`).
+ * Decides whether the DPoP proof of a call is forwarded to oidc-provider. Every caller can make proofs, and verifying a
+ * signature takes time. So a proof is forwarded only to endpoints that need it, and only if the caller has also sent
+ * client credentials, or a code or token that exists. Otherwise the proof is withheld: oidc-provider gets the call
+ * without the header `DPoP`.
+ *
+ * oidc-provider checks credentials first, and then verifies the signature of the proof. The last check of oidc-provider
+ * marks the proof as used (`markProofsInOneStep`).
  */
 
 import { errors, Provider } from 'oidc-provider'
@@ -19,10 +22,17 @@ export interface ForwardedCall {
   form: Form | undefined
 }
 
-/** The proof of a call; `withheld` if the proof is not forwarded; undefined if the caller sent none. */
+/**
+ * The proof of a call; `withheld` if oidc-provider gets the call without its proof; undefined if the caller sent no
+ * proof.
+ */
 export type ForwardedProof = ReadProof | 'withheld' | undefined
 
-/** @throws {OAuthError} `invalid_dpop_proof`, `use_dpop_nonce`, `invalid_token` */
+/**
+ * Resolves to the proof of a call, or to `withheld` if the proof must not be forwarded.
+ *
+ * @throws {OAuthError} `invalid_dpop_proof`, `use_dpop_nonce`, `invalid_token`
+ */
 export type ReadForwardedProof = (call: ForwardedCall) => Promise<ForwardedProof>
 
 export function createReadForwardedProof(provider: CurrentProvider, proofs: Proofs): ReadForwardedProof {
@@ -55,8 +65,8 @@ function routeOf(path: string, provider: Provider): (typeof routes)[number] | un
 }
 
 /**
- * For a protected resource. Looks for the access token first, because oidc-provider would verify the signature of the proof
- * before it looks for the token.
+ * For a protected resource: looks up the access token before the call is forwarded, because oidc-provider would verify
+ * the signature of the proof before it looks up the token. The proof is withheld if the call has no access token.
  */
 async function proofOfResource(call: ForwardedCall, provider: Provider, proofs: Proofs): Promise<ForwardedProof> {
   const sent = accessTokenOf(call.authorization)
@@ -72,8 +82,10 @@ async function proofOfResource(call: ForwardedCall, provider: Provider, proofs: 
 }
 
 /**
- * For the token endpoint. A public client has no credentials, only its code or token. If the code or token is not valid, the
- * proof is withheld, so that the response is the same as without a proof.
+ * For the token endpoint. oidc-provider checks the credentials of a confidential client before it verifies the
+ * signature of the proof. A public client sends no credentials, only its code or token, so this function looks up the
+ * code or token first. If it is not valid, the proof is withheld from oidc-provider. oidc-provider then verifies no
+ * signature for an anonymous caller, and responds in the same way as to a call without a proof.
  */
 async function proofOfGrant(call: ForwardedCall, provider: Provider, proofs: Proofs): Promise<ForwardedProof> {
   const proof = await proofs.read(call.proof)
@@ -99,7 +111,10 @@ interface Source {
   ): Promise<{ clientId?: string | undefined; jkt?: string | undefined } | undefined>
 }
 
-/** The parameter that a public client must send instead of credentials, by grant type. */
+/**
+ * What a public client sends instead of credentials, for each grant type: the parameter with the code or token, and the
+ * function that finds the code or token.
+ */
 const sources: Readonly<Record<string, Source | undefined>> = {
   authorization_code: {
     parameter: 'code',
@@ -122,14 +137,15 @@ export function rememberProof(request: object, proof: ForwardedProof): void {
   if (proof !== undefined) forwarded.set(request, proof)
 }
 
-/** Whether the call came with a proof that was not forwarded. */
+/** Whether the call came with a proof that was withheld from oidc-provider. */
 export function wasProofWithheld(request: object): boolean {
   return forwarded.get(request) === 'withheld'
 }
 
 /**
- * Replaces the replay check of oidc-provider, which comes after all other checks of a call. oidc-provider would read the
- * `jti` first and write it later, so that several of ten simultaneous calls with one proof would pass.
+ * Replaces the replay check of oidc-provider, which is the last check of a call. The replacement marks the proof as
+ * used in one SQL statement. oidc-provider's own check reads the `jti` first and writes it later, so that several of
+ * ten simultaneous calls with one proof would pass.
  */
 export function markProofsInOneStep(provider: Provider): void {
   const { ReplayDetection } = provider

@@ -5,8 +5,8 @@ import type { CurrentProvider, Provider } from './openid-provider.ts'
 
 /**
  * oidc-provider's names for its routes. The configuration determines which of these routes exist, and at which paths,
- * because an operator may enable features and change paths. CIBA and registration are not in this list: they have endpoints
- * of our own.
+ * because an operator may enable features and change paths. CIBA and registration are not in this list, because this
+ * server has its own endpoints for them.
  */
 const names = [
   'authorization',
@@ -31,8 +31,8 @@ const namesWithUid = ['resume', 'device_resume'] as const
 export const discoveryPaths = ['/.well-known/openid-configuration', '/.well-known/oauth-authorization-server']
 
 /**
- * Adds each route of oidc-provider for which `app` has no endpoint yet. It adds no wildcard route, because oidc-provider's
- * router also accepts other spellings of a path.
+ * Adds each route of oidc-provider for which `app` has no endpoint yet. Each path is added by itself: a wildcard route
+ * would also forward other spellings of a path, which oidc-provider's router accepts.
  */
 export function forwardedEndpoint(
   app: FastifyInstance,

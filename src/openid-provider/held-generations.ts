@@ -1,7 +1,8 @@
 /**
- * Remembers, during one call, the generation in which each user was first read, and the registration of each client. Tokens
- * are stored with these values. So a token is not valid if its user was signed out, locked or removed, or its client was
- * removed, before the token was stored.
+ * Remembers, during one call, the generation in which each user was first read, and the registration of each client.
+ * The generation of a user is a number that grows when the user is signed out, locked or removed. A token is stored
+ * with the remembered values. If its user was signed out, locked or removed, or its client was removed, before the
+ * token was stored, the token is not valid.
  */
 import { AsyncLocalStorage } from 'node:async_hooks'
 import type { UserGenerationStore } from '../user/user-generation-store.ts'
@@ -15,18 +16,18 @@ interface Held {
 
 const held = new AsyncLocalStorage<Held>()
 
-/** Runs `work`, which handles one call. Generations and registrations are remembered until it has finished. */
+/** Runs `work`, which handles one call. Generations and registrations are remembered until `work` has finished. */
 export function holdingGenerations<T>(work: () => T): T {
   return held.run({ generations: new Map(), registrations: new Map() }, work)
 }
 
-/** Remembers the generation of a user. If one is remembered for this user already, nothing changes. */
+/** Remembers the generation of a user, unless a generation is already remembered for this user. */
 export function holdGeneration(userId: string, generation: number): void {
   const generations = held.getStore()?.generations
   if (generations?.has(userId) === false) generations.set(userId, generation)
 }
 
-/** Remembers the registration of a client. If one is remembered for this client already, nothing changes. */
+/** Remembers the registration of a client, unless a registration is already remembered for this client. */
 export function holdRegistration(clientId: string, registration: string): void {
   const registrations = held.getStore()?.registrations
   if (registrations?.has(clientId) === false) registrations.set(clientId, registration)
@@ -45,8 +46,8 @@ export function heldRegistration(clientId: string): string | undefined {
 export type BeginFor = ReturnType<typeof createBeginFor>
 
 /**
- * Returns a function for sign-ins. It remembers the generation of the user, and must be called before anything else of the
- * user is read. It resolves to whether the user may sign in.
+ * Returns a function that begins a sign-in. The function remembers the generation of the user, and resolves to whether
+ * the user may sign in. It must be called before any other data of the user is read.
  */
 export function createBeginFor(generations: Pick<UserGenerationStore, 'find'>) {
   return async (userId: string): Promise<boolean> => {

@@ -10,7 +10,7 @@ export function answerNotFound(provider: Provider): void {
   provider.use(async (ctx, next) => {
     await next()
     if (ctx.status !== 404 || ctx.body !== undefined) return
-    // Setting a body sets the status to 200.
+    // Koa sets the status to 200 when a body is set.
     ctx.body = { error: 'not_found', error_description: 'there is nothing at this address' }
     ctx.status = 404
     ctx.set('Cache-Control', 'no-store')
@@ -29,7 +29,10 @@ export function readOnlyWhatWasAsked(provider: Provider): void {
   })
 }
 
-/** Compares the keyed hash of the secret that a client sends with the stored hash. */
+/**
+ * Makes oidc-provider compare hashes of client secrets: the keyed hash of the secret that a client sends, and the
+ * stored hash.
+ */
 export function compareHashedSecrets(provider: Provider, vault: Vault): void {
   const prototype = provider.Client.prototype as { compareClientSecret(actual: string): boolean }
   prototype.compareClientSecret = function compareClientSecret(this: { clientSecret?: string }, actual) {

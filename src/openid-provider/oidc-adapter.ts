@@ -1,6 +1,6 @@
 /**
- * Stores the models of oidc-provider in our tables. The writes of oidc-provider can be collected, and executed in one
- * transaction with our own.
+ * Stores the models of oidc-provider (tokens, grants, sessions) in our tables. The writes of oidc-provider can be
+ * collected, and executed in one transaction with our own writes.
  */
 import { AsyncLocalStorage } from 'node:async_hooks'
 import type { Adapter, AdapterPayload } from 'oidc-provider'
@@ -22,7 +22,7 @@ export interface AdapterNeeds {
   clock: Clock
   /** The places of unfinished sign-ins. */
   places: Pick<SignInPlaces, 'ended'>
-  /** Whether to store sessions in which no user has signed in. Only needed for some features. */
+  /** Whether to store sessions in which no user has signed in. Only some features of oidc-provider need such sessions. */
   keepsStrangers: boolean
 }
 
@@ -34,8 +34,10 @@ interface Collected {
 const collecting = new AsyncLocalStorage<Collected>()
 
 /**
- * Runs `work`. Models that oidc-provider saves during `work` are not written. Resolves to the result of `work`, and to the
- * statements that write these models, each with the id of the authentication request.
+ * Runs `work`, and collects the models that oidc-provider saves during `work` instead of writing them. Resolves to the
+ * result of `work`, and to the statements that write these models.
+ *
+ * @param requestId the id of the authentication request, stored with each model
  */
 export async function collectWrites<T>(requestId: string, work: () => Promise<T>): Promise<[T, Statement[]]> {
   const collected: Collected = { statements: [], requestId }
@@ -93,7 +95,8 @@ function modelAdapter(model: string, { models, vault, clock, places, keepsStrang
     findByUid: async (uid) => open(await models.findByUid(model, fingerprint(uid), clock.now())),
     findByUserCode: async () => undefined,
     async consume(id) {
-      // oidc-provider reads the model first and marks it later. Of two simultaneous calls, only one may continue.
+      // oidc-provider reads the model first and marks it as used later. If two simultaneous calls have read it, only
+      // the call that marks it first may continue.
       const first = await models.consume(model, fingerprint(id), clock.now())
       if (!first) throw new errors.InvalidGrant(`${model} is already consumed`)
     },
@@ -110,8 +113,9 @@ function modelAdapter(model: string, { models, vault, clock, places, keepsStrang
 }
 
 /**
- * Returns the hash of the `uid` of a session, of an interaction, or of the session with which a token ends. A token with the
- * scope `offline_access` does not end with its session.
+ * Returns the hash of the `uid` of the session that a model belongs to. A session and an interaction have a `uid` of
+ * their own. A token belongs to a session only if it ends with the session. A token with the scope `offline_access`
+ * does not end with its session.
  */
 function sessionOf({ uid, sessionUid, expiresWithSession }: AdapterPayload): string | undefined {
   const session = uid ?? (expiresWithSession ? sessionUid : undefined)
@@ -119,15 +123,18 @@ function sessionOf({ uid, sessionUid, expiresWithSession }: AdapterPayload): str
 }
 
 /**
- * Returns the id of the user of a model, or undefined. For an interaction, this is the user who has just signed in, or else
- * the user of its session.
+ * Returns the id of the user that a model belongs to, or undefined. An interaction belongs to the user who has just
+ * signed in, or else to the user of its session.
  */
 function userOf({ accountId, result, session }: AdapterPayload): string | undefined {
   const signedIn = (result as { login?: { accountId?: string } } | undefined)?.login?.accountId
   return accountId ?? signedIn ?? (session as { accountId?: string } | undefined)?.accountId
 }
 
-/** Returns the record of this use of a session by the browser of the current call. */
+/**
+ * Builds the record that says that this browser has used the session now. The name of the browser comes from the
+ * `User-Agent` header of the current call.
+ */
 function useOf({ uid, loginTs }: AdapterPayload, now: number): UsedSession {
   return {
     id: newId(now),

@@ -21,7 +21,7 @@ export interface KeptModel {
   clientRegistration?: string | undefined
 }
 
-/** A use of a session by a browser. */
+/** Records that a browser has used a session, for the user's list of sessions. */
 export interface UsedSession {
   /** The id of the row, if a new row is added. An existing row keeps its id. */
   id: string
@@ -73,8 +73,9 @@ export function createOidcModelStore(database: Database) {
     }),
 
     /**
-     * Stores the session of a signed-in user and, in the same transaction, its entry in the user's list of sessions. The
-     * list contains sessions that were begun for any client.
+     * Stores the session of a signed-in user. In the same transaction, records the use of the session in the user's
+     * list of sessions. The list contains all sessions, whether the user signed in to the consent app or to another
+     * client.
      */
     async runSession(statement: Statement, used: UsedSession): Promise<void> {
       await database.step(statement, { also: [noteSession(used)] })
@@ -119,7 +120,7 @@ export function createOidcModelStore(database: Database) {
       return rows.length > 0
     },
 
-    /** Resolves to whether the model existed. */
+    /** Removes a model. Resolves to whether the model existed. */
     async remove(model: string, idHash: string): Promise<boolean> {
       const rows = await database.step({
         sql: 'delete from oidc_models where model = $1 and id_hash = $2 returning id_hash',
@@ -136,8 +137,8 @@ export function createOidcModelStore(database: Database) {
     },
 
     /**
-     * Returns the statement that removes all tokens of an authentication request, refreshed tokens too: all of them belong
-     * to the grant of the request, which exists longer than the first tokens.
+     * Returns the statement that removes all tokens of an authentication request. Refreshed tokens are also removed,
+     * because they belong to the grant of the request, which exists longer than the first tokens.
      */
     removeByRequest: (requestId: string): Statement => ({
       // Each part of the union uses an index; with "or" Postgres would scan all tokens.
@@ -186,8 +187,9 @@ function rowOf(kept: KeptModel) {
 }
 
 /**
- * Returns the statement that records the use of a session in the user's list of sessions. A session that has ended is not
- * recorded. Two calls of one browser may have left two rows for one session; then the row that expires later is used.
+ * Returns the statement that records the use of a session in the user's list of sessions. A session that has ended is
+ * not recorded. Two calls of one browser may have stored two rows for one session. Then the row that expires later is
+ * used.
  */
 export const noteSession = ({ id, uidHash, browser, signedInAt, now }: UsedSession): Statement => ({
   sql: `insert into user_sessions (id, user_id, uid_hash, browser, signed_in_at, seen_at, expires_at)

@@ -45,7 +45,8 @@ function createProvider(needs: AuthorizationServerNeeds): Provider {
   const provider = new Provider(needs.issuer, configurationOf(needs))
   // oidc-provider builds URLs from the headers that forward-request.ts sets, not from the `Host` header of the caller.
   provider.proxy = true
-  // Registered only so that the metadata lists the grant type. Requests with this grant type never reach oidc-provider.
+  // The CIBA grant is registered only so that the metadata lists it. Requests with this grant type never reach
+  // oidc-provider.
   provider.registerGrantType(CIBA_GRANT, () => {
     throw new Error('the CIBA grant is answered before oidc-provider')
   })

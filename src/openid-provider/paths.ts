@@ -1,6 +1,6 @@
 /** The paths of oidc-provider, and the names of its cookies. */
 
-/** The same paths as Doorkeeper's. */
+/** The paths of oidc-provider's endpoints: the same paths as in Doorkeeper. */
 export const paths = {
   authorization: '/oauth/authorize',
   token: '/oauth/token',

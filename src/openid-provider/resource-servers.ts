@@ -21,13 +21,14 @@ export function resourceServer(
     audience,
     accessTokenTTL: accessTtl ?? tokens.accessTtl,
     accessTokenFormat: accessTokenFormat ?? 'opaque',
-    // Signed with the same algorithm as ID tokens.
+    // JWT access tokens are signed with the same algorithm as ID tokens.
     ...(accessTokenFormat === 'jwt' && { jwt: { sign: { alg: tokens.idTokenAlg as 'ES256' } } }),
   }
 }
 
 /**
- * At a refresh, the new token is for one resource: the resource that the client names, or else the first approved resource.
+ * Returns the configuration of resource indicators. A refreshed token is for one resource: the resource that the client
+ * names, or else the first approved resource.
  */
 export function resourceIndicators({ resources, tokens }: ResourceServerNeeds): Features['resourceIndicators'] {
   return {
@@ -39,14 +40,18 @@ export function resourceIndicators({ resources, tokens }: ResourceServerNeeds): 
       return named ? oneOf : oneOf[0]!
     },
     getResourceServerInfo: (ctx, address) => {
-      // At all other endpoints of oidc-provider, no resource can be requested: use the backchannel authentication endpoint.
+      // oidc-provider accepts a resource only at its token endpoint. Clients request resources at the backchannel
+      // authentication endpoint.
       if (!atTokenEndpoint(ctx) || !knows(resources, address)) throw new errors.InvalidTarget()
       return resourceServer(resources[address]!, tokens)
     },
   }
 }
 
-/** At a refresh, the new token has all granted details, or the part of them that the client requests (RFC 9396 §6). */
+/**
+ * Returns the configuration of authorization details. A refreshed token has all granted details, or the part of them
+ * that the client requests (RFC 9396 §6).
+ */
 export function richAuthorizationRequests({
   details,
   resources,

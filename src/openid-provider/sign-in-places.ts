@@ -29,10 +29,14 @@ export interface SignInPlace {
 export type SignInPlaces = ReturnType<typeof createSignInPlaces>
 
 /**
- * Milliseconds during which a sign-in keeps its place, even if a new sign-in needs one. For the exception, see `oneOfAll`.
+ * Milliseconds during which a sign-in keeps its place, even if a new sign-in needs a place. `oneOfAll` describes the
+ * exception.
  */
 const undisturbedMs = 60_000
-/** Factor for the limit of a /48, because it contains many /64 networks: those of one household, or of a whole company. */
+/**
+ * A /48 may have this many times as many sign-ins as a /64, because it contains many /64 networks: those of a household
+ * or of a whole company.
+ */
 const widerTimes = 4
 
 interface Taken {
@@ -65,10 +69,12 @@ export function createSignInPlaces({ perNetwork, inAll }: SignInLimits, clock: C
   }
 
   /**
-   * Selects the sign-in that loses its place to a new one when the limit for all networks together is reached. This is the
-   * oldest sign-in of the network with the most sign-ins. But if the network of the new sign-in would then have as many
-   * sign-ins as that network, or more, it is the oldest sign-in of all networks.
-   * @throws {NoPlace} if the oldest sign-in of all networks is younger than `undisturbedMs`, or its row is not stored yet
+   * Selects the sign-in that loses its place when the limit for all networks together is reached. Usually this is the
+   * oldest sign-in of all networks. But if the network with the most sign-ins has more of them than the network of the
+   * new sign-in will have, it is the oldest sign-in of that largest network, even if it is younger than
+   * `undisturbedMs`.
+   * @throws {NoPlace} if the oldest sign-in of all networks is selected, but it is younger than `undisturbedMs` or its
+   *   row is not stored yet
    */
   function oneOfAll(networks: readonly string[], now: number): Taken {
     const most = places.mostOfOne()
@@ -94,15 +100,15 @@ export function createSignInPlaces({ perNetwork, inAll }: SignInLimits, clock: C
   }
 
   return {
-    /** @throws {NoPlace} if no place is free and none can be freed */
+    /** Takes a place for a new sign-in. @throws {NoPlace} if no place is free and none can be freed */
     begin(address: string): SignInPlace {
       const networks = networksOf(address)
       const removed = makeRoom(networks)
       return placeOf(places, networks, take(networks), removed)
     },
     /**
-     * Returns the place of a sign-in that continues, and that may have begun on another node. When its next row is stored,
-     * it takes a place, even if no place is free.
+     * Returns the place of a sign-in that continues. The sign-in may have begun on another node. When its next row is
+     * stored, it takes a place in this process, even if no place is free.
      */
     goOn: (address: string): SignInPlace => placeOf(places, networksOf(address), undefined, []),
     /** Frees the place of a sign-in whose row was removed. */
@@ -120,12 +126,15 @@ function createTakenPlaces(clock: Clock) {
   const ofNetwork = new Map<string, Set<Taken>>()
   const byId = new Map<string, Taken>()
   /**
-   * The sets of `ofNetwork` by their size, because this process has to find a largest one for each call that comes while it is
-   * full, and the places may belong to thousands of networks.
+   * The sets of `ofNetwork`, by size. When all places are taken, each call has to find the network with the most
+   * sign-ins, and the places may belong to thousands of networks.
    */
   const bySize: Set<Set<Taken>>[] = []
   let largest = 0
-  /** No place expires before this time, so that a full process does not look at all places for each call. */
+  /**
+   * The server does not look for expired places before this time (milliseconds since 1970). Otherwise each call would
+   * look at all places when all of them are taken.
+   */
   let nextExpiry = Number.POSITIVE_INFINITY
 
   function resize(its: Set<Taken>, change: () => unknown): void {
@@ -134,7 +143,7 @@ function createTakenPlaces(clock: Clock) {
     bySize[its.size] ??= new Set()
     if (its.size > 0) bySize[its.size]!.add(its)
     largest = Math.max(largest, its.size)
-    // The size changes by one, so this finds the next size at once.
+    // The size of a set changes by one at a time, so this loop runs at most once.
     while (largest > 0 && bySize[largest]!.size === 0) largest -= 1
   }
 
@@ -160,10 +169,10 @@ function createTakenPlaces(clock: Clock) {
         if (taken.expiresAt <= now) giveUp(taken)
         else nextExpiry = Math.min(nextExpiry, taken.expiresAt)
       }
-      // While places expire one after the other, all of them are looked at once a second, and not for each call.
+      // If places expire one after the other, all places are looked at once a second, not for each call.
       nextExpiry = Math.max(nextExpiry, now + 1_000)
     },
-    /** Returns the sign-ins of a network that has the most. */
+    /** Returns the sign-ins of the network that has the most sign-ins. */
     mostOfOne: (): ReadonlySet<Taken> => bySize[largest]?.values().next().value ?? new Set(),
     take(networks: readonly string[]): Taken {
       const taken = { networks, since: clock.now(), expiresAt: Number.POSITIVE_INFINITY }
@@ -198,7 +207,12 @@ function oldestOf(its: ReadonlySet<Taken>, now: number): Taken {
   return oldest
 }
 
-/** @param removed id hashes of rows that must be removed. The first call of `keep` or `end` returns them */
+/**
+ * Returns the place for a call.
+ *
+ * @param held the taken place, or undefined if a place is taken when the first row is stored
+ * @param removed id hashes of rows that must be removed. The first call of `keep` or `end` returns them
+ */
 function placeOf(
   { take, keep, giveUp }: TakenPlaces,
   networks: readonly string[],

@@ -1,4 +1,4 @@
-/** When users must sign in again, and which clients need consent. */
+/** Decides when users must sign in again, and which clients need consent. */
 import { interactionPolicy, type KoaContextWithOIDC, type Provider } from 'oidc-provider'
 import { acceptsOnlyPasskey, PASSKEY_ACR } from '../user/passkey/passkey-strength.ts'
 

@@ -70,9 +70,10 @@ export function endWithoutSession(provider: Provider): void {
 }
 
 /**
- * Makes a sign-out at oidc-provider call `endSession`, which records that the session has ended. oidc-provider itself only
- * deletes the session's row. Without the record, a call that began before the sign-out could write the row again, and the
- * session would be valid again.
+ * Records the end of a session when a user signs out at oidc-provider. oidc-provider calls `Session.destroy`, which
+ * only deletes the row of the session. A call that began before the sign-out could then write the row again, and the
+ * session would be valid again. So this function replaces `destroy`: the new `destroy` first calls `endSession`, which
+ * records that the session has ended, and then deletes the row.
  */
 export function endWholeSession(
   provider: Provider,

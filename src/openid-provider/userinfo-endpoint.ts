@@ -32,8 +32,8 @@ export function userinfoEndpoint(
 }
 
 /**
- * Returns the UUID that the caller sent, so that both sides find the call in their logs. If the caller sent none, returns a
- * new UUID.
+ * Returns the UUID that the caller sent, so that the caller and this server can find the call in their logs. If the
+ * caller sent none, returns a new UUID.
  */
 function interactionOf(request: FastifyRequest): string {
   const given = request.headers[INTERACTION]

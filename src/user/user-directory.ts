@@ -1,12 +1,17 @@
-/** Implements the hooks of an application for the built-in users. Their passwords are checked in `password-check.ts`. */
+/**
+ * Implements `UserHooks` for the built-in users, as an application does for its own users. The passwords of built-in
+ * users are checked in `password-check.ts`.
+ */
 import type { ConfiguredUser, HintSubject, User, UserHooks } from './user.ts'
 import type { UserStore } from './user-store.ts'
 
 /**
- * Users from the configuration are searched first, then those added by command.
+ * Returns the hooks of the built-in directory. Users from the configuration are searched first, then users that were
+ * added by command.
  *
- * A `login_hint` is an id, a username, an e-mail address (in any letter case) or a phone number. An `id_token_hint` names its
- * subject. A verified `login_hint_token` names a user by the configured claim; an unverified one matches no user.
+ * A `login_hint` is an id, a username, an e-mail address (in any letter case) or a phone number. An `id_token_hint`
+ * names its subject. A verified `login_hint_token` names a user by the configured claim; an unverified one matches no
+ * user.
  */
 export function createUserDirectory(configured: readonly ConfiguredUser[], users: UserStore): UserHooks {
   const byId = new Map(configured.map((user) => [user.id, user]))
@@ -19,7 +24,7 @@ export function createUserDirectory(configured: readonly ConfiguredUser[], users
 
   async function findByName(name: string): Promise<User | null> {
     const configured = byIdentifier.get(name) ?? byIdentifier.get(name.toLowerCase())
-    // Looked up even if the configuration has the name: the time must not reveal which names exist.
+    // Added users are searched even if the configuration has the name: the time must not reveal which names exist.
     const added = await users.findByIdentifier(name)
     return configured ? withoutSecrets(configured) : (added ?? null)
   }

@@ -2,13 +2,16 @@ import type { Database, Statement } from '../platform/storage/database.ts'
 
 export interface UserGeneration {
   generation: number
-  /** The user is locked or removed: the user cannot sign in and gets no requests. */
+  /** Whether the user is locked or removed. Such a user cannot sign in and gets no requests. */
   isClosed: boolean
 }
 
 export type UserGenerationStore = ReturnType<typeof createUserGenerationStore>
 
-/** The current generation of each user. Anything that was issued in an earlier generation is no longer valid. */
+/**
+ * The current generation of each user: a number that grows when an operator or the application signs the user out,
+ * locks or removes the user. Anything that was issued in an earlier generation is no longer valid.
+ */
 export function createUserGenerationStore(database: Pick<Database, 'read'>) {
   return {
     async find(userId: string): Promise<UserGeneration> {
@@ -19,7 +22,7 @@ export function createUserGenerationStore(database: Pick<Database, 'read'>) {
       return { generation: row?.generation ?? 0, isClosed: row?.is_closed === 1 }
     },
 
-    /** Resolves to the ids of those users that are closed. */
+    /** Resolves to the ids of those users that are locked or removed (closed). */
     async closedOf(userIds: string[]): Promise<Set<string>> {
       const rows = await database.read<{ user_id: string }>(
         'select user_id from user_generations where is_closed = 1 and user_id in (select value from each($1))',
@@ -31,9 +34,9 @@ export function createUserGenerationStore(database: Pick<Database, 'read'>) {
     /**
      * Returns the statement that begins the next generation.
      *
-     * @param ending.closes whether the user becomes closed
-     * @param ending.refusesUntil milliseconds since 1970: requests that were received up to then are refused; undefined if no
-     *   requests are to be refused
+     * @param ending.closes whether this ending locks or removes the user
+     * @param ending.refusesUntil milliseconds since 1970: requests that were received up to this time are refused;
+     *   undefined if no requests are to be refused
      */
     next: (
       userId: string,

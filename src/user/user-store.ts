@@ -11,7 +11,10 @@ type UserRow = RowOf<Omit<KnownUser, 'has_user_code'>>
 
 /** How the id of a new user relates to former users. */
 export interface Addition {
-  /** The values under which a former user with this id may be stored: the id, and what replaced it if the user was erased. */
+  /**
+   * The values under which a former user with this id may be stored: the id itself, and the keyed hash that replaces
+   * the id of an erased user.
+   */
   usedIds?: readonly string[]
   /** Whether the id belonged to the same person before. */
   isSamePerson?: boolean
@@ -27,7 +30,7 @@ export function createUserStore(database: Database) {
       return row && toUser(row)
     },
 
-    /** Finds a user by what a client may know: id, username, e-mail address or phone number. */
+    /** Finds a user by an identifier that a client may send: id, username, e-mail address or phone number. */
     async findByIdentifier(identifier: string): Promise<KnownUser | undefined> {
       const [row] = await database.read<UserRow>(
         `select * from users where id = $1 or username = $1 or email = $2 or phone_number = $1
@@ -42,7 +45,10 @@ export function createUserStore(database: Database) {
       return rows.map(toUser)
     },
 
-    /** Replaces `present` by a stronger hash of the same password. Does nothing if the password has been changed in between. */
+    /**
+     * Replaces `present` by a stronger hash of the same password. Does nothing if `present` is no longer the stored
+     * hash.
+     */
     async replacePasswordHash(id: string, present: string, stronger: string): Promise<void> {
       await database.step({
         sql: 'update users set password_hash = $3 where id = $1 and password_hash = $2 returning id',
@@ -51,8 +57,8 @@ export function createUserStore(database: Database) {
     },
 
     /**
-     * Adds a user. Resolves to whether the user was added: false if the id or one of the identifiers is taken, or if the id
-     * belonged to another person before.
+     * Adds a user. Resolves to whether the user was added. The user is not added if the id or one of the identifiers is
+     * taken, or if the id belonged to another person before.
      */
     async add(
       user: KnownUser,
@@ -82,13 +88,17 @@ export function createUserStore(database: Database) {
             JSON.stringify(usedIds),
           ],
         },
-        // Locked: otherwise this step could wait for one that removes the user with this id, and then use outdated values.
+        // Without this lock, this transaction could wait for a transaction that removes the user with this id, and then
+        // use outdated values.
         { also: [reopening(user.id, usedIds, now)], lockKeys: `requests of ${user.id}` },
       )
       return rows.length > 0
     },
 
-    /** Unlocks a user. Sessions, tokens and requests that the lock revoked stay revoked. */
+    /**
+     * Unlocks a user. Sessions, tokens and requests that the lock revoked stay revoked. Resolves to whether the user
+     * exists.
+     */
     async unlock(id: string, now: number): Promise<boolean> {
       const rows = await database.step(
         { sql: 'update users set disabled = 0 where id = $1 returning id', values: [id] },
@@ -106,7 +116,8 @@ export function createUserStore(database: Database) {
 }
 
 /**
- * Returns the statement that reopens a closed user. The generation stays: the closing has already begun a new one.
+ * Returns the statement that ends the lock of a user, or makes the id of a removed user usable again. The generation
+ * stays the same, because the lock or removal has already begun a new generation.
  *
  * @param usedIds as in `Addition`
  */

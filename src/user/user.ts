@@ -1,4 +1,4 @@
-/** Users. The built-in directory and an application's own users both have this form. */
+/** Users, in the form that the built-in directory and applications with their own users share. */
 import type { ClientMetadata } from '../client/metadata/client-metadata.ts'
 
 export interface User {
@@ -45,11 +45,11 @@ export interface PendingRequest {
     logo_uri?: string | undefined
     /** Whether the client registered itself: its identity was not checked. */
     self_registered?: true
-    /** The hosts of its addresses, if it registered itself. */
+    /** The hosts of the client's addresses, if the client registered itself. */
     hosts?: string[]
   }
   scope: string
-  /** The user compares it with the text that the client shows (CIBA Core §7.1). */
+  /** The user compares this message with the message that the client shows (CIBA Core §7.1). */
   binding_message?: string | undefined
   /** The authorization details of the request (RFC 9396). */
   authorization_details?: readonly object[] | undefined
@@ -62,13 +62,16 @@ export interface PendingRequest {
   expires_at: number
 }
 
-/** A report of a change to a user's account by which another person could get access. It contains no secret. */
+/**
+ * A report of a change to a user's account, such as a new passkey. Such a change could give another person access. The
+ * report contains no secret.
+ */
 export interface AccountChange {
-  /** The same in each delivery, so that repeats can be recognised. */
+  /** The id of the change. It is the same in each delivery, so that repeated deliveries can be recognised. */
   id: string
   type: 'passkey.added' | 'password.set' | 'user_code.set'
   user_id: string
-  /** Browser and system that made the change, if known. */
+  /** The browser and the system with which the change was made, if known. */
   browser?: string | undefined
   /** Seconds since 1970. */
   changed_at: number
@@ -77,29 +80,34 @@ export interface AccountChange {
 }
 
 /**
- * Gives access to an application's own users. The hooks are called for every request, so their results may change at any time.
+ * The hooks by which an application supplies its own users. They are called for every request, so their results may
+ * change at any time.
  */
 export interface UserHooks {
   /** Resolves to the user that a client means, or null. */
   findByHint(hint: UserHint, client: ClientMetadata): Promise<User | null>
   /** Resolves to the user with this id, or null. */
   find(id: string): Promise<User | null>
-  /** Without it no user can sign in on Doorbell's own pages. */
+  /** Whether this is the user's password. Without this hook, no user can sign in on Doorbell's own pages. */
   verifyPassword?(user: User, password: string): Promise<boolean>
-  /** Whether this is the user's code. Tries are counted before it is called. Without it no user has a user code. */
+  /**
+   * Whether this is the user's code. Tries are counted before the hook is called. Without this hook, no user has a user
+   * code.
+   */
   verifyUserCode?(user: User, code: string): Promise<boolean>
   /**
-   * Notifies a user of a pending request in a way of the application's own. If it throws, it is called again; so it may be
-   * called more than once for one request.
+   * Notifies a user of a pending request in a way of the application's own. If the hook throws, it is called again. So
+   * it may be called more than once for one request.
    */
   notify?(request: PendingRequest, user: User): Promise<void>
   /**
-   * Notifies a user of a change to the account, in the same way as `notify`. If it is left out, no hook reports such changes.
+   * Notifies a user of a change to the account. It is called again if it throws, like `notify`. If it is left out, no
+   * hook reports such changes.
    */
   notifyAccount?(change: AccountChange, user: User): Promise<void>
 }
 
-/** A user of the configuration's list. */
+/** A user that the configuration lists. */
 export interface ConfiguredUser extends Omit<User, 'has_user_code'> {
   /** In clear text, as in the file; hashed before it is stored. */
   password?: string | undefined

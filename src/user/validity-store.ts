@@ -1,12 +1,12 @@
 /**
- * SQL conditions for what was issued to a user: whether a session, a grant or a token is still valid. They are parts of the
- * statements that read or write. So no further query is needed, and no cached value can be out of date.
+ * SQL conditions that check whether a session, a grant or a token of a user is still valid. The conditions are parts of
+ * the statements that read or write. So no further query is needed, and no cached value can be out of date.
  */
 
 /**
- * The condition that the row `found` of `oidc_models` is valid: the user's generation and the client's registration are those
- * at the time of issue, the grant of the model exists, and the session was not ended. An ended session stays invalid even if a
- * call that began before the sign-out has written its row again.
+ * The condition that the row `found` of `oidc_models` is valid. The user's generation and the client's registration
+ * must be those at the time of issue, the grant of the model must exist, and the session must not have ended. An ended
+ * session stays invalid even if a call that began before the sign-out has written the row of the session again.
  */
 export const isValid = `
   not exists (select 1 from user_generations ended
@@ -19,9 +19,9 @@ export const isValid = `
     where ended_sessions.uid_hash = found.uid_hash))`
 
 /**
- * Returns the condition that an access token is valid, for statements that write on behalf of its user. A sign-out that
- * happens after the call was authenticated makes the condition false. It is true if there is no token: a device service and a
- * command authenticate in other ways.
+ * Returns the condition that an access token is valid, for statements that write on behalf of its user. If the user
+ * signs out after the call was authenticated, the condition is false. If there is no token, the condition is true: a
+ * device service and a command authenticate in other ways.
  *
  * @param hash SQL: the hash of the token, or null
  */
@@ -29,10 +29,11 @@ export const isSignedIn = (hash: string) => `(cast(${hash} as text) is null or e
   where found.model = 'AccessToken' and found.id_hash = cast(${hash} as text) and ${isValid}))`
 
 /**
- * The lock keys of a step with `isSignedIn`. Every ending of the user takes the same lock: it comes before the step, which then
- * sees it, or after the step is committed, and then ends what the step wrote.
+ * Returns the lock keys of a transaction that uses `isSignedIn`. Every ending of the user (sign-out, lock or removal)
+ * takes the same lock, so it is committed before or after this transaction. If it is committed before, the transaction
+ * writes nothing. If it is committed after, it also ends what the transaction has written.
  *
- * @param tokenHash without a token, nothing is locked
+ * @param tokenHash if undefined, nothing is locked
  */
 export const signedInLock = (userId: string, tokenHash: string | undefined): string[] =>
   tokenHash === undefined ? [] : [`requests of ${userId}`]

@@ -1,6 +1,6 @@
 /**
- * Client authentication, the same for the backchannel authentication endpoint, the CIBA grant and the device API. A
- * client authenticates only with the one method that it registered.
+ * Authenticates clients, in the same way at the backchannel authentication endpoint, for the CIBA grant and in the
+ * device API. A client must use the one authentication method that it registered.
  */
 import type { Audit } from '../../platform/audit.ts'
 import type { LoadShedding } from '../../platform/http/load-shedding.ts'
@@ -21,6 +21,7 @@ export interface AuthenticationNeeds {
   audit: Audit
 }
 
+/** Returns the function that authenticates the client of a call. A failed authentication is audited. */
 export function createClientAuthentication(needs: AuthenticationNeeds): AuthenticateClient {
   return async (credentials) => {
     let client: Client | undefined
@@ -31,7 +32,8 @@ export function createClientAuthentication(needs: AuthenticationNeeds): Authenti
         return await authenticate(client, claim, credentials, needs)
       })
     } catch (error) {
-      // Only the id of a known client is audited: any other client_id may be a secret, sent by mistake.
+      // The client_id is audited only if such a client exists. Any other client_id may be a secret that was sent by
+      // mistake.
       const happened = { event: 'client.refused', client: client?.id, address: credentials.address } as const
       if (error instanceof OAuthError) needs.audit({ ...happened, outcome: error.code })
       throw error
@@ -81,8 +83,8 @@ function prove(
 }
 
 /**
- * Returns the client authentication of a call, unverified. A call that uses two methods is refused before either is
- * verified (RFC 6749 §2.3).
+ * Returns the client authentication that a call contains. It is not verified yet. Throws if the call has no client
+ * authentication, or uses more than one method (RFC 6749 §2.3).
  */
 function readClaim(credentials: ClientCredentials): Claim {
   const { form, authorization } = credentials

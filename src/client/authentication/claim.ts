@@ -1,7 +1,10 @@
 /** The client authentication that a call contains, unverified. */
 export interface Claim {
   clientId: string
-  /** The methods that use credentials of this kind. The client's registered method must be one of them. */
+  /**
+   * The authentication methods for which these credentials can be used. The method that the client registered must be
+   * one of them.
+   */
   couldBe: readonly string[]
   proof: string
 }

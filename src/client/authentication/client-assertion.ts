@@ -16,19 +16,24 @@ import type { UsedAssertionStore } from './used-jti-store.ts'
 /** Resolves to what is wrong with the assertion, or to undefined if it is valid. */
 export type VerifyAssertion = (assertion: string, client: Client, slot?: Slot) => Promise<string | undefined>
 
+/** The only accepted `client_assertion_type` (RFC 7523 §2.2). */
 export const ASSERTION_TYPE = 'urn:ietf:params:oauth:client-assertion-type:jwt-bearer'
 
 const symmetric = ['HS256', 'HS384', 'HS512']
 
-/** Allowed clock difference, in seconds. */
+/** Allowed difference between the client's clock and our clock, in seconds. */
 const skewSeconds = 10
-/** Longest accepted time until an assertion expires, in seconds. It limits how long used assertions are stored. */
+/**
+ * Maximum time until an assertion expires, in seconds. A used assertion is stored until it expires, so this also limits
+ * how long it is stored.
+ */
 const longestLifeSeconds = 300
-/** Longest assertion, in characters. A longer one is not decoded. */
+/** Maximum length of an assertion, in characters. A longer assertion is not decoded. */
 const longestAssertion = 16_384
 
 /**
- * Returns the signing algorithms for client assertions. They contain HMAC only if the profile allows `client_secret_jwt`.
+ * Returns the algorithms with which client assertions may be signed. HMAC algorithms are among them only if the profile
+ * allows `client_secret_jwt`.
  */
 export function assertionAlgorithms({ clientSigning, clientAuthentication }: Profile): string[] {
   return clientAuthentication.includes('client_secret_jwt') ? [...clientSigning, ...symmetric] : [...clientSigning]
@@ -36,7 +41,10 @@ export function assertionAlgorithms({ clientSigning, clientAuthentication }: Pro
 
 export interface AssertionNeeds {
   profile: Profile
-  /** Each of these is a valid `aud`: issuer, token endpoint, backchannel authentication endpoint (CIBA Core §7.1). */
+  /**
+   * The valid values of `aud`: the issuer, the token endpoint and the backchannel authentication endpoint (CIBA Core
+   * §7.1).
+   */
   audiences: string[]
   vault: Vault
   keys: ClientKeys
@@ -49,7 +57,10 @@ export interface VerifiedAssertion {
   claims: JWTPayload
 }
 
-/** Resolves to what is wrong with an assertion whose signature was verified, or undefined. */
+/**
+ * Resolves to what is wrong with an assertion whose signature was verified, or to undefined if the assertion is
+ * accepted.
+ */
 export type AcceptAssertion = (assertion: VerifiedAssertion, clientId: string) => Promise<string | undefined>
 
 export interface AcceptanceNeeds {
@@ -62,6 +73,7 @@ export interface AcceptanceNeeds {
   clock: Clock
 }
 
+/** Returns the client assertion in the form, or undefined if there is none. @throws {OAuthError} */
 export function readAssertion({ form }: ClientCredentials): Claim | undefined {
   const assertion = form.get('client_assertion')
   const type = form.get('client_assertion_type')
@@ -79,6 +91,7 @@ export function readAssertion({ form }: ClientCredentials): Claim | undefined {
   }
 }
 
+/** Returns a function that verifies the signature of an assertion and then calls `accept` for all other checks. */
 export function createAssertionVerification(needs: AssertionNeeds): VerifyAssertion {
   return async (assertion, client, slot) => {
     let verified: VerifiedAssertion
@@ -114,9 +127,9 @@ async function verify(
 }
 
 /**
- * Returns a function that makes all checks of an assertion except that of its signature. Our own endpoints and those of
- * oidc-provider use the same checks. An assertion is accepted only once: one statement stores it as used, for all
- * endpoints, until it expires. So only one of two simultaneous uses is accepted (RFC 7523 §3).
+ * Returns a function that makes all checks of an assertion except that of its signature. Our own endpoints and
+ * oidc-provider use this function. An assertion is accepted only once: one SQL statement stores the assertion as used,
+ * for all endpoints, until the assertion expires. So only one of two simultaneous uses is accepted (RFC 7523 §3).
  */
 export function createAcceptAssertion(needs: AcceptanceNeeds): AcceptAssertion {
   const { used, clock } = needs
@@ -132,8 +145,9 @@ export function createAcceptAssertion(needs: AcceptanceNeeds): AcceptAssertion {
 }
 
 /**
- * Accepted `typ` values: the media type of client assertions (draft-ietf-oauth-rfc7523bis §4), and the generic one. A JWT
- * of another kind that the same key signed, such as a request object, is not accepted as an assertion (RFC 8725 §3.11).
+ * Accepted `typ` values: the media type of client assertions (draft-ietf-oauth-rfc7523bis §4), and the generic media
+ * type of JWTs. A JWT of another kind that the same key signed, such as a request object, is not accepted as an
+ * assertion (RFC 8725 §3.11).
  */
 const assertionTypes = ['jwt', 'client-authentication+jwt']
 
@@ -146,7 +160,8 @@ function problemWithType({ typ }: VerifiedAssertion['header']): string | undefin
 }
 
 /**
- * Every audience must be this server: another server named in `aud` could send the assertion here and act as the client.
+ * Every value of `aud` must name this server. If `aud` also named another server, that server could send the assertion
+ * here and act as the client.
  */
 function problemWithAudience({ aud }: JWTPayload, needs: AcceptanceNeeds): string | undefined {
   if (needs.strictAudience) return aud === needs.issuer ? undefined : 'aud must be the issuer and nothing else'
@@ -161,7 +176,10 @@ function problemWithTimes({ exp, iat }: JWTPayload, now: number): string | undef
   return iat !== undefined && iat > now + skewSeconds ? 'iat is in the future' : undefined
 }
 
-/** The algorithms come from the registration, never from the header alone (RFC 8725 §3.1). */
+/**
+ * Returns the algorithms that the client's registration allows. The `alg` of an assertion must be one of them (RFC 8725
+ * §3.1).
+ */
 function algorithmsFor(client: Client, profile: Profile): string[] {
   const family = client.metadata.token_endpoint_auth_method === 'client_secret_jwt' ? symmetric : profile.clientSigning
   const registered = client.metadata.token_endpoint_auth_signing_alg
@@ -176,7 +194,10 @@ function keyFor(client: Client, slot: Slot | undefined, { vault, keys }: Asserti
   }
 }
 
-/** Returns the unverified `sub`. It only selects the client whose keys are tried. */
+/**
+ * Returns the `sub` of an assertion that is not verified yet. It is used only to find the client whose keys verify the
+ * assertion.
+ */
 function subjectOf(assertion: string): string {
   try {
     const { sub } = assertion.length > longestAssertion ? {} : decodeJwt(assertion)

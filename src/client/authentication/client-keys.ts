@@ -6,16 +6,27 @@ import { thumbprintOf } from '../certificate/client-certificate.ts'
 import type { Client } from '../client.ts'
 
 export interface ClientKeys {
-  /** @param slot the slot of the call, which may have to wait for the keys */
+  /**
+   * Returns a function that finds the key of a signature.
+   *
+   * @param slot the load-shedding slot of the call, which is released while the call waits for keys
+   */
   of(client: Client, slot: Slot | undefined): JWTVerifyGetKey
-  /** Resolves to the thumbprints of the client's registered certificates: the first of each key's `x5c` (RFC 8705 §2.2.2). */
+  /**
+   * Resolves to the thumbprints of the certificates that the client registered: the first certificate in the `x5c` of
+   * each key (RFC 8705 §2.2.2).
+   */
   certificatesOf(client: Client, slot: Slot | undefined): Promise<string[]>
 }
 
+/**
+ * Returns the look-up of the keys of clients. `keySets` fetches and caches the keys that a client publishes at its
+ * `jwks_uri`.
+ */
 export function createClientKeys(keySets: KeySets): ClientKeys {
   const readKeys = new WeakMap<object, JWTVerifyGetKey>()
 
-  /** Caches the keys as long as the client is cached, so that each key is imported only once. */
+  /** Returns the imported keys. They are cached as long as the client is cached, so that each key is imported only once. */
   function keysIn(jwks: object): JWTVerifyGetKey {
     const known = readKeys.get(jwks)
     if (known) return known

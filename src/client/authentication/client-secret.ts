@@ -9,9 +9,9 @@ import type { Claim } from './claim.ts'
 export type VerifySecret = (secret: string, client: Client) => string | undefined
 
 /**
- * A client sends the same secret with each call. After the first verification, later calls compare a faster hash of the
- * secret. The faster hash is useless outside of this process, because its salt is random and kept in memory only. It is
- * dropped together with the cached client.
+ * Returns the function that verifies client secrets. A client sends the same secret with each call. After the first
+ * verification, the function only compares a faster hash of the secret. This hash is useless outside of this process,
+ * because its salt is random and kept in memory only. The hash is removed together with the cached client.
  */
 export function createSecretVerification(vault: Vault): VerifySecret {
   const proven = new WeakMap<Client, string>()
@@ -50,7 +50,10 @@ export function readPost({ form }: ClientCredentials): Claim | undefined {
   return { clientId, couldBe: ['client_secret_post'], proof }
 }
 
-/** Both parts of the Basic credentials are form-encoded before they are joined (RFC 6749 §2.3.1). */
+/**
+ * Decodes the client id or the secret. A client form-encodes each of them before it joins them with a colon (RFC 6749
+ * §2.3.1).
+ */
 function formDecode(text: string): string {
   try {
     return decodeURIComponent(text.replaceAll('+', ' '))

@@ -15,18 +15,22 @@ export type VerifyCertificate = (
   slot?: Slot,
 ) => Promise<string | undefined>
 
-/** `client_id` identifies the client; the certificate is only the proof (RFC 8705 §2). */
+/**
+ * Returns the client authentication by certificate, or undefined if the call has no `client_id` or no certificate.
+ * `client_id` identifies the client. The certificate is only the proof (RFC 8705 §2).
+ */
 export function readTls({ form, certificate }: ClientCredentials): Claim | undefined {
   const clientId = form.get('client_id')
   if (clientId === undefined || certificate === undefined) return undefined
   return { clientId, couldBe: ['tls_client_auth', 'self_signed_tls_client_auth'], proof: certificate.thumbprint }
 }
 
+/** Returns the function that compares a client certificate with the client's registration. */
 export function createCertificateVerification(keys: Pick<ClientKeys, 'certificatesOf'>): VerifyCertificate {
   return async (method, shown, client, slot) => {
     if (shown === undefined) return 'no certificate was sent'
     if (method === 'self_signed_tls_client_auth') {
-      // No authority issued this certificate, so it must be exactly the registered one (RFC 8705 §2.2).
+      // No authority has checked a self-signed certificate, so it must be a registered one (RFC 8705 §2.2).
       const registered = await keys.certificatesOf(client, slot)
       return registered.includes(shown.thumbprint) ? undefined : 'the certificate is not registered'
     }

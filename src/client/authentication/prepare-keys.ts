@@ -1,7 +1,7 @@
 /**
- * Fetches the keys of a client before its call is forwarded to oidc-provider, which then finds them in the cache. Otherwise
- * oidc-provider would fetch the keys itself, for any caller that claims to be the client, without the limits of our own
- * endpoints.
+ * Fetches the keys of a client before its call is forwarded to oidc-provider, so that oidc-provider finds the keys in
+ * the cache. Otherwise oidc-provider would fetch the keys itself, for any caller that claims to be the client, without
+ * the limits of our own endpoints.
  */
 import { type CompactJWSHeaderParameters, decodeProtectedHeader } from 'jose'
 import type { Slot } from '../../platform/http/load-shedding.ts'
@@ -18,8 +18,8 @@ export interface PrepareKeysNeeds {
 }
 
 /**
- * Resolves to whether the call may have waited for keys. Ignores invalid credentials and keys, because oidc-provider
- * reports them.
+ * Returns a function that fetches the keys for a call. The function resolves to whether the call may have waited for
+ * keys. It ignores invalid credentials and keys, because oidc-provider reports them.
  *
  * @throws {Overloaded} if too many calls wait for keys
  */
@@ -42,7 +42,8 @@ async function bringKeys(client: Client, proof: string, slot: Slot | undefined, 
   const { token_endpoint_auth_method: method } = client.metadata
   if (method === 'self_signed_tls_client_auth') await keys.certificatesOf(client, slot)
   if (method !== 'private_key_jwt') return
-  // The key is not used here. The look-up fills the cache: it fetches the key set again if the key is missing.
+  // The key itself is not used here. The look-up fills the cache: if the cached key set does not contain the key, it
+  // fetches the key set again.
   await keys.of(client, slot)(decodeProtectedHeader(proof) as CompactJWSHeaderParameters, {
     payload: '',
     signature: '',

@@ -32,7 +32,10 @@ export function createUsedAssertionStore(database: Database) {
     use: (clientId: string, jti: string, expiresAt: number): Promise<boolean> =>
       mark({ client_id: clientId, jti_hash: fingerprint(jti), expires_at: expiresAt }),
 
-    /** Removes at most `atMost` assertions that expired before `before` (milliseconds since 1970). */
+    /**
+     * Removes at most `atMost` assertions that expired before `before` (milliseconds since 1970). Resolves to the
+     * number removed.
+     */
     async forgetExpired(before: number, atMost: number): Promise<number> {
       const rows = await database.step({
         sql: `with old as materialized (

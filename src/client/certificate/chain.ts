@@ -1,9 +1,15 @@
-/** Whether a trusted authority issued a certificate, for connections whose TLS a proxy terminates. */
+/**
+ * Checks which authority issued a client certificate. Used only for certificates that a proxy has received and
+ * forwarded.
+ */
 import type { X509Certificate } from 'node:crypto'
 
 /**
- * Whether a configured authority issued the certificate directly. An intermediate authority must therefore be configured
- * too. For longer paths, the proxy checks name constraints, purposes and path lengths.
+ * Whether a configured authority issued the certificate directly. If an intermediate authority issued the certificate,
+ * this intermediate authority must be configured. In longer chains, the proxy checks name constraints, purposes and
+ * path lengths.
+ *
+ * @param now milliseconds since 1970
  */
 export function isIssuedBy(
   certificate: X509Certificate,
@@ -19,7 +25,7 @@ export function isIssuedBy(
   )
 }
 
-/** @param now milliseconds since 1970 */
+/** Whether the certificate is valid at `now` (milliseconds since 1970). */
 export function isValidAt({ validFromDate, validToDate }: X509Certificate, now: number): boolean {
   return validFromDate.getTime() <= now && now <= validToDate.getTime()
 }

@@ -8,10 +8,14 @@ import { isIssuedBy, isValidAt } from './chain.ts'
 
 export interface ClientCertificate {
   certificate: X509Certificate
-  /** SHA-256 of the certificate, base64url (`x5t#S256`): for binding tokens and comparing self-signed certificates. */
+  /**
+   * SHA-256 of the certificate, base64url (`x5t#S256`). Tokens are bound to it, and self-signed certificates are
+   * compared by it.
+   */
   thumbprint: string
   /**
-   * Whether a trusted authority issued the certificate and it is valid now. Says nothing about which client it belongs to.
+   * Whether a trusted authority issued the certificate and the certificate is valid now. The certificate may still
+   * belong to another client.
    */
   isTrusted: boolean
 }
@@ -22,6 +26,7 @@ export interface CertificateCall {
   headers: Readonly<Record<string, string | string[] | undefined>>
 }
 
+/** Returns the client certificate of a call, or undefined if there is none or it cannot be read. */
 export type ReadCertificate = (call: CertificateCall) => ClientCertificate | undefined
 
 export interface CertificateNeeds {
@@ -52,7 +57,7 @@ export function createReadCertificate(needs: CertificateNeeds): ReadCertificate 
 
   return ({ socket, headers }) => {
     const handedOn = (header === undefined ? undefined : headers[header]) || undefined
-    // This connection belongs to the proxy, so its TLS certificate would be the proxy's, not the client's.
+    // The TLS certificate of this connection is that of the proxy, not that of the client.
     if (header !== undefined && isWithin(socket.remoteAddress, proxies)) {
       const certificate = handedOn === undefined ? undefined : decode(handedOn)
       return certificate && seen(certificate, isIssuedBy(certificate, authorities, needs.clock.now()))
@@ -81,12 +86,12 @@ export function readBundle(pem: string | undefined): X509Certificate[] {
   return blocks.map((block) => new X509Certificate(block))
 }
 
-/** Longest header, in characters. A certificate has about 2 KiB. */
+/** Maximum length of the header, in characters. A certificate has about 2 KiB. */
 const longestHeader = 16_384
 
 /**
- * Reads the three formats that proxies use: percent-encoded PEM (nginx), PEM or base64 of the DER in one line, and
- * `:base64:` (RFC 9440). Returns undefined for anything else.
+ * Reads a certificate in a format that a proxy uses: percent-encoded PEM (nginx), PEM in one line, base64 of the DER in
+ * one line, or `:base64:` (RFC 9440). Returns undefined for anything else.
  */
 function decode(value: string | string[]): X509Certificate | undefined {
   if (typeof value !== 'string' || value.length > longestHeader) return undefined
@@ -99,7 +104,7 @@ function decode(value: string | string[]): X509Certificate | undefined {
     if (!/^[A-Za-z0-9+/]+={0,2}$/.test(base64)) return undefined
     const der = Buffer.from(base64, 'base64')
     const certificate = new X509Certificate(der)
-    // Additional bytes after the certificate would change its thumbprint.
+    // A value with additional bytes after the certificate is rejected.
     return certificate.raw.equals(der) ? certificate : undefined
   } catch {
     return undefined

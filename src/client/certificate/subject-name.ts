@@ -5,7 +5,10 @@
 import type { X509Certificate } from 'node:crypto'
 import { isIP } from 'node:net'
 
-/** The client metadata of `tls_client_auth`. A client registers exactly one of them (RFC 8705 §2.1.2). */
+/**
+ * The client metadata that names the certificate subject for `tls_client_auth`. A client registers exactly one of these
+ * members (RFC 8705 §2.1.2).
+ */
 export const subjectMetadata = [
   'tls_client_auth_subject_dn',
   'tls_client_auth_san_dns',
@@ -17,8 +20,8 @@ export const subjectMetadata = [
 export type SubjectMetadata = (typeof subjectMetadata)[number]
 
 /**
- * Whether the certificate contains exactly the registered name. Wildcards do not match, and a name in the subject does not
- * count as an alternative name.
+ * Whether the certificate contains exactly the registered name. Wildcards do not match. A name that is only in the
+ * subject does not count as an alternative name.
  */
 export function subjectMatches(certificate: X509Certificate, name: SubjectMetadata, expected: string): boolean {
   switch (name) {
@@ -36,7 +39,8 @@ export function subjectMatches(certificate: X509Certificate, name: SubjectMetada
 }
 
 /**
- * Returns the alternative names of one kind. Node writes `DNS:a, URI:"b, c"`: it quotes ambiguous values as JSON strings.
+ * Returns the alternative names of one kind. Node writes all names in one text, like `DNS:a, URI:"b, c"`. It quotes
+ * ambiguous values as JSON strings.
  */
 function alternativeNames({ subjectAltName = '' }: X509Certificate, kind: string): string[] {
   const entries = subjectAltName.match(/[^,"\s]+:("(\\.|[^"\\])*"|[^,"]*)/g) ?? []
@@ -46,7 +50,7 @@ function alternativeNames({ subjectAltName = '' }: X509Certificate, kind: string
     .map((value) => (value.startsWith('"') ? (JSON.parse(value) as string) : value))
 }
 
-/** A relative distinguished name: one attribute, or several that are joined by a plus, in any order. */
+/** A relative distinguished name: one attribute, or several attributes joined by `+`, in any order. */
 type Relative = string[]
 
 /**
@@ -64,7 +68,10 @@ function spelled(name: Relative[]): string {
   return JSON.stringify(name.map((parts) => [...parts].sort()))
 }
 
-/** Whether a client can register the text: it must be a distinguished name that can be compared with a subject. */
+/**
+ * Whether the text is a distinguished name that can be compared with the subject of a certificate. Clients can register
+ * only such names.
+ */
 export function isDistinguishedName(text: string): boolean {
   const name = readName(text, ',')
   return name !== undefined && name.length > 0
@@ -125,7 +132,10 @@ function readValue(value: string): string {
   ).toString()
 }
 
-/** The object identifiers of attributes, by the names that RFC 4514 allows and by the names that OpenSSL uses. */
+/**
+ * The attribute names in lower case, each with its object identifier. An attribute may have several names: those that
+ * RFC 4514 allows, and those that OpenSSL uses.
+ */
 const attributeIds: Record<string, string> = {
   cn: '2.5.4.3',
   commonname: '2.5.4.3',

@@ -6,7 +6,10 @@ export const CIBA_GRANT = 'urn:openid:params:grant-type:ciba'
 /** The scope that lets a user's device read and decide the user's requests. */
 export const DECIDE_SCOPE = 'ciba:decide'
 
-/** The server's own client: the app in which users approve. It is registered at each start. */
+/**
+ * The id of the server's own client: the consent app, in which users approve requests. The server registers this client
+ * at each start.
+ */
 export const CONSENT_APP = 'doorbell-consent-app'
 
 /** How a client gets its tokens (CIBA Core §5). */
@@ -32,7 +35,10 @@ export type PublicJwk = Record<string, unknown> & { kty: 'EC' | 'RSA' | 'OKP' }
 export interface ClientMetadata {
   /** 1 to 255 printable ASCII characters, no spaces. */
   client_id: string
-  /** In clear text, as registered. Hashed before it is stored; encrypted if `client_secret_jwt` needs it. */
+  /**
+   * In clear text, as registered. The secret is hashed before it is stored. For `client_secret_jwt`, it is also
+   * encrypted and stored.
+   */
   client_secret?: string
   /** The name that users see in requests. */
   client_name?: string
@@ -45,7 +51,10 @@ export interface ClientMetadata {
   redirect_uris: string[]
   grant_types: string[]
   response_types: string[]
-  /** Separated by spaces. Without it the client may request every scope of the server. */
+  /**
+   * The scopes that the client may request, separated by spaces. If left out, the client may request every scope of the
+   * server.
+   */
   scope?: string
   token_endpoint_auth_method: ClientAuthenticationMethod
   token_endpoint_auth_signing_alg?: string
@@ -64,22 +73,29 @@ export interface ClientMetadata {
   id_token_signed_response_alg?: 'ES256' | 'RS256' | 'PS256'
   /** In seconds. */
   default_max_age?: number
-  /** Types of authorization details that the client may request (RFC 9396 §10). If left out, all types of the server. */
+  /**
+   * Types of authorization details that the client may request (RFC 9396 §10). If left out, the client may request all
+   * types of the server.
+   */
   authorization_details_types?: string[]
   require_auth_time?: boolean
   /** `pairwise`: each sector gets its own subjects for users (OpenID Connect Core §8.1). */
   subject_type?: 'public' | 'pairwise'
   /**
-   * The address of a list of addresses that belong to one party. All clients of that party get the same subject for a user.
+   * The address of a JSON list. The list contains addresses of clients that belong to one party. All clients of that
+   * party get the same subject for a user.
    */
   sector_identifier_uri?: string
-  /** How the client gets its tokens. Without it a client cannot send authentication requests. */
+  /** How the client gets its tokens. A client without a delivery mode cannot send authentication requests. */
   backchannel_token_delivery_mode?: DeliveryMode
   /** The signing algorithm of signed authentication requests. If set, every request of the client must be signed. */
   backchannel_authentication_request_signing_alg?: string
   /** Where pings and pushes are sent. */
   backchannel_client_notification_endpoint?: string
-  /** Whether this is a device service, trusted to decide for users whom it has authenticated itself. */
+  /**
+   * Whether the client is a device service. A device service is trusted to decide requests for users that it has
+   * authenticated itself.
+   */
   backchannel_device_service?: boolean
   /** Whether users must confirm this client's requests with a passkey. */
   backchannel_require_passkey?: boolean
@@ -89,7 +105,7 @@ export interface ClientMetadata {
   backchannel_user_code_parameter?: boolean
   /** The kinds of hints that the client may use; all by default. */
   backchannel_allowed_hints?: HintKind[]
-  /** The response for an unknown user; by default `requests.unknownUsers`. */
+  /** What the server responds if the hint matches no user. By default, `requests.unknownUsers` applies. */
   backchannel_unknown_users?: 'error' | 'pretend'
   /** Limits for this client instead of the server's `limits`. Only an operator can set them. */
   limits?: ClientLimits
@@ -101,7 +117,7 @@ export interface ClientLimits {
   perClientAndUser?: { open?: number; perMinute?: number }
 }
 
-/** Client metadata as input: everything but `client_id` may be left out, unknown metadata is ignored. */
+/** Client metadata as input: every member except `client_id` may be left out, and unknown members are ignored. */
 export type ClientMetadataInput = { [Name in keyof ClientMetadata]?: ClientMetadata[Name] | undefined } & {
   client_id: string
   [unknown: string]: unknown

@@ -1,6 +1,7 @@
 /**
- * Detects texts that mail programs turn into links. Our mails show the names of clients, and these names must not become
- * links. Mail programs also turn addresses without a scheme into links, if they end like a domain name.
+ * Detects texts that mail programs turn into links. Our mails show the names of clients, and these names must not
+ * become links. Mail programs also turn addresses without a scheme into links, if such an address ends like a domain
+ * name.
  */
 
 const scheme = /[a-z][a-z0-9+.-]*:\/\/|(?:mailto|tel|sms|data|javascript):\S|(?<![\p{L}\p{N}])www\d?\./iu
@@ -9,7 +10,8 @@ const scheme = /[a-z][a-z0-9+.-]*:\/\/|(?:mailto|tel|sms|data|javascript):\S|(?<
 const dotted = /[\p{L}\p{N}_-]+(?:[.\u3002\uff61][\p{L}\p{N}_-]+)+(?:[:/]\S?)?/gu
 
 /**
- * Common top-level domains that are not country codes of ISO 3166. If a port or path follows, any ending of letters counts.
+ * Common top-level domains that are not country codes of ISO 3166. A name that is followed by a port or path may end
+ * with any letters.
  */
 const endings = new Set(
   (
@@ -22,6 +24,8 @@ const endings = new Set(
 const countries = new Intl.DisplayNames('en', { type: 'region', fallback: 'none' })
 
 /**
+ * Whether a mail program could turn a part of the text into a link.
+ *
  * @example
  * looksLikeALink('Pay at evil.example/now') // true
  * looksLikeALink('shop.com') // true
@@ -37,8 +41,8 @@ function isAddress(found: string): boolean {
   const labels = name.split(/[.\u3002\uff61]/)
   const ending = labels.at(-1)!
   const goesOn = path !== undefined && path !== ''
-  // Four numbers count as an address only if a port or path follows, because versions look the same. Prices and dates do
-  // not count even then.
+  // Four numbers count as an address only if a port or path follows, because version numbers look the same. Fewer or
+  // more numbers, as in prices and dates, never count.
   if (/^\d+$/.test(ending)) return goesOn && labels.length === 4 && labels.every((label) => /^\d{1,3}$/.test(label))
   if (goesOn && /^\p{L}{2,}$/u.test(ending)) return true
   return endings.has(ending) || ending.startsWith('xn--') || isCountry(ending)

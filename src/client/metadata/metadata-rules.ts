@@ -82,7 +82,7 @@ export const rules: MetadataRule[] = [
   },
   {
     settings: ['client_secret', method],
-    // HMAC with SHA-256 needs a key at least as long as its output (RFC 7518 §3.2).
+    // The key of HMAC with SHA-256 must be at least as long as the hash: 32 bytes (RFC 7518 §3.2).
     requires: (client) =>
       client[method] !== 'client_secret_jwt' || client.client_secret === undefined || client.client_secret.length >= 32,
     message: (client) =>
@@ -131,7 +131,7 @@ export const rules: MetadataRule[] = [
   },
   {
     settings: [dpopBound, certificateBound],
-    // A token is bound to one key, and a resource server must know to which (RFC 7800 §3.1).
+    // A token is bound to one key, and a resource server must know which key this is (RFC 7800 §3.1).
     requires: (client) => client[dpopBound] !== true || client[certificateBound] !== true,
     message: `${dpopBound} and ${certificateBound} must not both be true: a token is bound to one key`,
   },
@@ -203,7 +203,10 @@ function hasKeys(client: ClientMetadata): boolean {
   return client.jwks !== undefined || client.jwks_uri !== undefined
 }
 
-/** True if the client has no sector: another rule reports that. */
+/**
+ * Whether every redirect URI has the host of the client's sector. True if the client has no sector, because another
+ * rule reports that.
+ */
 function redirectsToItsSector(client: ClientMetadata): boolean {
   const sector = sectorOf(client)
   return sector === undefined || client.redirect_uris.every((uri) => new URL(uri).host === sector)
@@ -227,6 +230,6 @@ function fitsKind(uri: string, client: ClientMetadata, development: boolean): bo
   const isNative = client.application_type === 'native'
   if (protocol === 'https:') return true
   if (protocol === 'http:') return isLoopback(hostname) && (isNative || development)
-  // RFC 8252 §7.1: a private-use scheme is a domain name in reverse order.
+  // RFC 8252 §7.1: a private-use scheme is a domain name in reverse order, so it contains a dot.
   return isNative && protocol.includes('.')
 }

@@ -23,15 +23,22 @@ const methods = [
   'self_signed_tls_client_auth',
   'none',
 ] as const
+/** The client authentication methods that use a client certificate. */
 export const tlsMethods: string[] = ['tls_client_auth', 'self_signed_tls_client_auth']
 
-/** JWS algorithms for a client's own keys. */
+/** The JWS algorithms of signatures that a client makes with its own keys. */
 export const keySigningAlgs = ['ES256', 'RS256', 'PS256', 'Ed25519', 'EdDSA']
 export type MetadataSchema = ReturnType<typeof makeSchema>
-/** Client metadata of which each member is valid by itself. Defaults and rules between members come later. */
+/**
+ * Client metadata in which each member is valid by itself. Defaults are not added yet, and rules between members are
+ * not checked yet.
+ */
 export type MetadataDraft = z.output<MetadataSchema>
 
-/** Cached: making a schema takes longer than validating a client, and a configuration may contain a thousand clients. */
+/**
+ * The schemas that were made. They are cached, because making a schema takes longer than validating a client, and a
+ * configuration may contain a thousand clients.
+ */
 const made: { development: boolean; profile: Profile; schema: MetadataSchema }[] = []
 
 /** Returns the schema for this context, from the cache if it exists. */
@@ -134,7 +141,7 @@ function openidMembers(httpsAddress: HttpsAddress) {
   }
 }
 
-/** Members of CIBA Core §4, and Doorbell's own. */
+/** Members that CIBA Core §4 defines, and members that only Doorbell defines. */
 function cibaMembers(httpsAddress: HttpsAddress, profile: Profile) {
   return {
     backchannel_token_delivery_mode: z
@@ -171,7 +178,7 @@ function text(what: string, holds: (value: string) => boolean) {
   return z.string(expectation(what)).refine(holds, expectation(what))
 }
 
-/** A string that no error message repeats: a secret, or an address, which may contain a secret. */
+/** Returns the schema of a string that no error message repeats: a secret, or an address, which may contain a secret. */
 function secretText(what: string, holds: (value: string) => boolean) {
   return z.string(secretExpectation(what)).refine(holds, secretExpectation(what))
 }

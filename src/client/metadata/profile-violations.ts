@@ -1,4 +1,4 @@
-/** Rules of the deployment's security profile for client metadata. */
+/** Checks client metadata against the security profile of the deployment. */
 import { type Rule, type Violation, violationsOf } from '../../platform/rule.ts'
 import { type Profile, profiles } from '../../platform/security-profile.ts'
 import type { ClientMetadata } from './client-metadata.ts'
@@ -30,7 +30,7 @@ const rules: ProfileRule[] = [
   },
 ]
 
-/** Requires the value, if present, to be one that the profile allows. */
+/** Returns the rule that a member, if present, has a value that the profile allows. */
 function oneOf(
   name: keyof ClientMetadata,
   allowedBy: (profile: Profile) => readonly string[],
@@ -40,7 +40,7 @@ function oneOf(
     settings: [name],
     requires: (client, profile) => {
       const value = String(client[name])
-      // A value that not even `core` allows is reported by the schema.
+      // The schema reports a value that not even the profile `core` allows.
       return allowedBy(profile).includes(value) || !allowedBy(profiles.core).includes(value)
     },
     message: (_client, profile) =>
@@ -49,14 +49,14 @@ function oneOf(
 }
 
 /**
- * Returns each rule of the profile that the client violates, with the clause. A stored client may violate rules, because it
- * may have been registered before the deployment had the profile.
+ * Returns a violation for each rule of the profile that the client does not meet. The message names the clause. A
+ * stored client may have violations, because it may have been registered before the deployment had this profile.
  */
 export function profileViolations(client: ClientMetadata, profile: Profile): Violation<keyof ClientMetadata>[] {
   return violationsOf(rules, client, profile)
 }
 
-/** Returns `a, b or c`. */
+/** Returns the words as a text like `a, b or c`. */
 export function orOf(words: readonly string[]): string {
   return words.length === 1 ? words[0]! : `${words.slice(0, -1).join(', ')} or ${words.at(-1)}`
 }

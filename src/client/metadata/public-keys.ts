@@ -7,7 +7,10 @@ import type { PublicJwk } from './client-metadata.ts'
 const keyTypes: unknown[] = ['EC', 'RSA', 'OKP']
 const privateMembers = ['d', 'p', 'q', 'dp', 'dq', 'qi', 'oth', 'k']
 
-/** A zod refinement: reports private members, unsupported types and keys that are too short or too costly. */
+/**
+ * A zod refinement: reports private members, unsupported types, and keys that are too short or take too long to verify
+ * with.
+ */
 export function keysProblem(jwks: unknown, context: z.RefinementCtx): void {
   const complain = (message: string) => context.addIssue({ code: 'custom', message })
   const keys = isPlain(jwks) ? jwks.keys : undefined
@@ -27,7 +30,7 @@ export function keysProblem(jwks: unknown, context: z.RefinementCtx): void {
   }
 }
 
-/** Returns the keys with known members only. */
+/** Returns the keys without members that are unknown to this server. */
 export function onlyKnownMembers({ keys }: { keys: PublicJwk[] }): { keys: PublicJwk[] } {
   return { keys: keys.map((key) => withKnownMembers(key) as PublicJwk) }
 }

@@ -1,4 +1,7 @@
-/** Validates client metadata: each member by itself, then the defaults are added, then the rules are checked. */
+/**
+ * Validates client metadata in three steps: checks each member by itself, adds the defaults, and checks the rules
+ * between members.
+ */
 import { violationsOf } from '../../platform/rule.ts'
 import { type Profile, profiles } from '../../platform/security-profile.ts'
 import { isPlain, readSettings } from '../../platform/validation.ts'
@@ -7,7 +10,7 @@ import { rules } from './metadata-rules.ts'
 import { type MetadataDraft, schemaFor } from './metadata-schema.ts'
 import { profileViolations } from './profile-violations.ts'
 
-/** The properties of the deployment that client metadata is validated against. */
+/** Properties of the deployment, such as its security profile, that are needed to validate client metadata. */
 export interface ValidationContext {
   /** Whether plain http is accepted for addresses on this machine. */
   development: boolean
@@ -28,16 +31,22 @@ const lists = [
   'backchannel_allowed_hints',
 ] as const satisfies (keyof ClientMetadata)[]
 
-/** Largest number of entries in a list. To describe a problem of an entry takes a hundred times as long as to read it. */
+/**
+ * Maximum number of entries in a list. The number is limited, because describing a problem of an entry takes a hundred
+ * times as long as reading the entry.
+ */
 const mostEntries = 500
 
-/** Returns the client, or all problems. Each problem starts with the name of the member; none contains a secret. */
+/**
+ * Returns the validated client metadata, or all problems. Each problem starts with the name of the member. No problem
+ * contains a secret.
+ */
 export function readClientMetadata(
   input: unknown,
   context: ValidationContext,
 ): { client: ClientMetadata } | { problems: string[] } {
   if (!isPlain(input)) return { problems: ['client metadata must be an object'] }
-  // RFC 7591 §2: null counts as left out.
+  // A member that is null counts as left out (RFC 7591 §2).
   const given = Object.fromEntries(Object.entries(input).filter(([, value]) => value !== null && value !== undefined))
   const long = lists.filter((name) => Array.isArray(given[name]) && given[name].length > mostEntries)
   if (long.length > 0) return { problems: long.map((name) => `${name} must have at most ${mostEntries} entries`) }
@@ -66,8 +75,8 @@ function complete(draft: MetadataDraft): ClientMetadata {
 
 function defaultGrants(mode: DeliveryMode | undefined, isDeviceService: boolean): string[] {
   if (mode === 'poll' || mode === 'ping') return [CIBA_GRANT]
-  // A push client gets its tokens in the notification, and a device service needs no tokens: neither uses the token
-  // endpoint (CIBA Core §4).
+  // A push client gets its tokens in the notification, and a device service needs no tokens. So neither of these
+  // clients uses the token endpoint (CIBA Core §4).
   if (mode === 'push' || isDeviceService) return []
   return ['authorization_code']
 }

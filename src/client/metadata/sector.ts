@@ -2,22 +2,22 @@
 import type { ClientMetadata } from './client-metadata.ts'
 
 /**
- * Returns the host that identifies the sector of a client: the host of `sector_identifier_uri`, if there is one. Otherwise
- * the host of `jwks_uri` for poll and ping, of the notification endpoint for push, and of the redirect URI for other
- * clients.
+ * Returns the host that identifies the sector of a client, or undefined if the client has no sector. It is the host of
+ * `sector_identifier_uri`, if the client has one. Otherwise it is the host of `jwks_uri` for poll and ping, of the
+ * notification endpoint for push, and of the first redirect URI for other clients.
  */
 export function sectorOf(client: ClientMetadata): string | undefined {
   const address = client.sector_identifier_uri ?? standsFor(client)
   if (address === undefined) return undefined
   const { protocol, host } = new URL(address)
-  // A private-use scheme or a loopback address belongs to no party: any client could register the same.
-  const isSomebodys = protocol === 'https:' || (protocol === 'http:' && client.application_type !== 'native')
-  return isSomebodys ? host : undefined
+  // A private-use scheme or a loopback address belongs to no party: any client could register the same address.
+  const hasOwner = protocol === 'https:' || (protocol === 'http:' && client.application_type !== 'native')
+  return hasOwner ? host : undefined
 }
 
 /**
- * Whether a client stays in its sector if only its delivery settings change. Unlike registration, this does not fetch the
- * list at `sector_identifier_uri`.
+ * Whether a client stays in its sector when only its delivery settings change. Unlike a registration, this check does
+ * not fetch the list at `sector_identifier_uri`. So the address that the list must contain may not change.
  */
 export function staysInSector(before: ClientMetadata, after: ClientMetadata): boolean {
   if (after.subject_type !== 'pairwise') return true
@@ -27,8 +27,8 @@ export function staysInSector(before: ClientMetadata, after: ClientMetadata): bo
 }
 
 /**
- * Returns the address that the list at `sector_identifier_uri` must contain. Without such a list, the host of this address
- * is the sector (CIBA Core §4).
+ * Returns the address that the list at `sector_identifier_uri` must contain. If the client has no
+ * `sector_identifier_uri`, the host of this address identifies the sector (CIBA Core §4).
  */
 export function standsFor(client: ClientMetadata): string | undefined {
   switch (client.backchannel_token_delivery_mode) {
@@ -43,13 +43,15 @@ export function standsFor(client: ClientMetadata): string | undefined {
 }
 
 /**
- * Whether a change would move a client to another sector, which is not allowed: open requests keep the addresses and proofs
- * that they began with, so the client could learn the subjects of another party's sector.
+ * Whether a change would move a client to another sector. Such a change is not allowed: open requests keep the
+ * addresses and proofs with which they began, so the client could learn the subjects of a sector that belongs to
+ * another party.
  */
 export function leavesSector(before: ClientMetadata, after: ClientMetadata): boolean {
   return after.subject_type === 'pairwise' && sectorOf(before) !== sectorOf(after)
 }
 
+/** The error message for a change that would move a client to another sector. */
 export const sectorStays = 'the sector of a client with pairwise subjects cannot change: register another client'
 
 /** Whether the client proves with its keys that `jwks_uri` is its own (CIBA Core §4). */

@@ -1,17 +1,17 @@
 /**
- * Names of clients that registered themselves. Users decide by these names. So a name must be readable, and must not look
- * like the name of a client that the operator registered.
+ * Checks the names of clients that register themselves. Users decide by these names. So a name must be readable, and
+ * must not look like the name of a client that the operator registered.
  */
 import { looksLikeALink } from './link-like.ts'
 
 export interface NameNeeds {
-  /** The names under which users know the operator's clients. */
+  /** The names of the operator's clients. The name of another client must not look like one of these. */
   known: readonly string[]
   /** Whether names are shown in mails. */
   mailed: boolean
 }
 
-/** Returns what is wrong with a name that a client gives itself, or undefined. */
+/** Returns what is wrong with a name that a client gives itself, or undefined if the name is allowed. */
 export function nameProblem(name: string, { known, mailed }: NameNeeds): string | undefined {
   const skeleton = skeletonOf(name)
   if (/[\p{Default_Ignorable_Code_Point}\u2800]/u.test(name)) return 'client_name must not contain invisible characters'
@@ -74,7 +74,10 @@ const lookAlikes = new Map(
   }).flatMap(([latin, alike]) => [...alike].map((letter): [string, string] => [letter, latin])),
 )
 
-/** The recommended scripts of UAX 31. In some other scripts (Lisu, Cherokee) a whole name could look Latin. */
+/**
+ * The scripts that UAX 31 recommends. Other scripts are not allowed: in some of them (Lisu, Cherokee), a whole name
+ * could look Latin.
+ */
 const scripts: [string, RegExp][] = [
   ...['Latin', 'Greek', 'Cyrillic', 'Armenian', 'Hebrew', 'Arabic', 'Thaana', 'Ethiopic', 'Georgian'],
   ...['Devanagari', 'Bengali', 'Gurmukhi', 'Gujarati', 'Oriya', 'Tamil', 'Telugu', 'Kannada', 'Malayalam', 'Sinhala'],

@@ -7,12 +7,19 @@ import { sectorOf } from '../metadata/sector.ts'
 import type { PairwiseSubjectStore } from './pairwise-subject-store.ts'
 
 export interface PairwiseSubjects {
-  /** Resolves to the subject of the user for the client: stable, equal on all nodes, and not reversible without the key. */
+  /**
+   * Resolves to the `sub` of the user for this client. It never changes, and is the same on all nodes. The user id
+   * cannot be derived from it without the key. For a client without pairwise subjects, it is the user id.
+   */
   subjectFor(client: ClientMetadata, userId: string): Promise<string>
-  /** Resolves to the user of a pairwise subject, or to undefined if it is not a subject of the client's sector. */
+  /**
+   * Resolves to the id of the user that the subject identifies, or to undefined if the subject does not belong to the
+   * client's sector.
+   */
   userFor(client: ClientMetadata, subject: string): Promise<string | undefined>
 }
 
+/** Returns the functions that convert user ids to pairwise subjects, and subjects back to user ids. */
 export function createPairwiseSubjects(needs: {
   subjects: PairwiseSubjectStore
   vault: Vault

@@ -1,4 +1,7 @@
-/** `sector_identifier_uri`: whether a client may belong to a sector (OpenID Connect Registration §5, CIBA Core §4). */
+/**
+ * Checks whether a client may belong to the sector of its `sector_identifier_uri` (OpenID Connect Registration §5, CIBA
+ * Core §4).
+ */
 
 import type { Clock } from '../../platform/clock.ts'
 import { createFetches, type Fetches } from '../../platform/http/fetches.ts'
@@ -8,7 +11,7 @@ import { Overloaded } from '../../platform/http/unavailable.ts'
 import type { ClientMetadata } from '../metadata/client-metadata.ts'
 import { standsFor } from '../metadata/sector.ts'
 
-/** The lists at the addresses that clients name. */
+/** Fetches the lists of addresses at the `sector_identifier_uri` of clients. */
 export type SectorLists = Fetches<unknown[]>
 
 export interface SectorListNeeds {
@@ -17,16 +20,17 @@ export interface SectorListNeeds {
   clock: Clock
 }
 
+/** Returns the function that fetches these lists, with the limits of `createFetches`. */
 export function createSectorLists({ caller, releaseSlotWhile, clock }: SectorListNeeds): SectorLists {
   return createFetches({ load: (uri) => fetchList(uri, caller), releaseSlotWhile, clock })
 }
 
 /**
- * Resolves to what is wrong with the client's `sector_identifier_uri`, or to undefined. The list is fetched once, when the
- * client is registered.
+ * Resolves to what is wrong with the client's `sector_identifier_uri`, or to undefined if nothing is wrong. The list is
+ * fetched once, when the client is registered.
  *
- * @param slot the slot of the call, which waits for the list
- * @throws {Overloaded} if too much is being fetched already
+ * @param slot the load-shedding slot of the call, which is released while the call waits for the list
+ * @throws {Overloaded} if too many lists are being fetched already
  */
 export async function sectorProblem(
   client: ClientMetadata,

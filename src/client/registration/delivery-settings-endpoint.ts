@@ -1,6 +1,6 @@
 /**
- * The endpoint `clientconfig`: a client changes its delivery mode and notification endpoint. The parameters have two names
- * each, the former one and that of the standard.
+ * The endpoint `clientconfig`, at which a client changes its delivery mode and notification endpoint. Each parameter
+ * has two names: a former name, and the name in the standard.
  */
 import type { FastifyInstance } from 'fastify'
 import type { Audit } from '../../platform/audit.ts'
@@ -20,7 +20,7 @@ export interface ClientSettingsNeeds {
   authenticateClient: AuthenticateClient
   certificateOf: ReadCertificate
   clients: ClientStore
-  /** The properties of the deployment that client metadata is validated against. */
+  /** Properties of the deployment, such as its security profile, that are needed to validate client metadata. */
   validationContext: ValidationContext
   clock: Clock
   audit: Audit
@@ -59,13 +59,13 @@ function readSettings(form: Form, client: Client, context: ValidationContext): S
   const asked = form.get('backchannel_token_delivery_mode') ?? form.get('ciba_notify_type') ?? client.deliveryMode
   const mode = asked?.toLowerCase()
   const endpoint = form.get('backchannel_client_notification_endpoint') ?? form.get('ciba_notify_endpoint')
-  // The endpoint may be left out: a change between ping and push keeps it.
+  // If the endpoint is left out, a change between ping and push keeps the present endpoint.
   const kept = mode === 'poll' ? undefined : client.notificationEndpoint
 
   const read = readClientMetadata(
     {
       ...client.metadata,
-      // Only the hash of the secret is available here. The rules only check whether there is a secret.
+      // The secret is not available, so its hash is passed instead. The rules only check whether there is a secret.
       ...(client.secretHash !== undefined && { client_secret: client.secretHash }),
       backchannel_token_delivery_mode: mode,
       backchannel_client_notification_endpoint: endpoint ?? kept,

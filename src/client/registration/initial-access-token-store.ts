@@ -15,7 +15,7 @@ export function createInitialAccessStore(database: Database) {
     },
 
     /**
-     * Returns the statement that uses the token once, if the token has a use left. It is the first statement of the
+     * Returns the statement that uses the token once, if the token has a use left. This statement is the first in the
      * transaction that adds the client. So only one of two simultaneous registrations gets the last use.
      */
     use: (token: string, now: number): Statement => ({
@@ -24,7 +24,10 @@ export function createInitialAccessStore(database: Database) {
       values: [fingerprint(token), now],
     }),
 
-    /** Whether the token could be used now, so that an invalid one is refused before the metadata is read. */
+    /**
+     * Whether the token can be used now. This is checked before the metadata is read, so that a call with an invalid
+     * token is refused first.
+     */
     async isGood(token: string, now: number): Promise<boolean> {
       const rows = await database.read(
         'select uses_left from initial_access_tokens where token_hash = $1 and uses_left > 0 and expires_at > $2',

@@ -1,4 +1,7 @@
-/** Dynamic client registration (RFC 7591, RFC 7592). It never grants what only an operator may grant. */
+/**
+ * Dynamic client registration (RFC 7591, RFC 7592). A client that registers itself never gets rights that only an
+ * operator may grant.
+ */
 import type { Audit } from '../../platform/audit.ts'
 import type { Clock } from '../../platform/clock.ts'
 import { newId, newSecret, sameSecret, type Vault } from '../../platform/crypto.ts'
@@ -22,9 +25,9 @@ import type { RegistrationStore } from './registration-store.ts'
 
 export interface RegistrationNeeds {
   /**
-   * `token`: an initial access token is required. `open`: no token is required, but within an hour `perHour` clients may be
-   * registered from one address (IPv6: from one network), and ten times as many attempts may be made from the network of
-   * the address.
+   * `token`: an initial access token is required. `open`: no token is required. Then at most `perHour` clients may be
+   * registered within an hour from one IPv4 address or one IPv6 /64. At most ten times as many attempts may be made
+   * within an hour from one network: a /24 (IPv4), a /64 or a /48 (IPv6).
    */
   policy: { mode: 'token' | 'open'; perHour: number }
   clients: ClientStore
@@ -34,15 +37,19 @@ export interface RegistrationNeeds {
   attemptQueue: FairQueue
   initialAccess: InitialAccessStore
   validationContext: ValidationContext
-  /** The scopes of a client that registers none. They never include the scope with which users decide. */
+  /**
+   * The scopes that clients can register. A client that registers no scopes gets all of them. The list never includes
+   * `ciba:decide`, the scope with which users decide.
+   */
   scopes: readonly string[]
   /**
-   * Whether users may have user codes. If so, every client has to ask for the code; only an operator can make an exception.
+   * Whether users may have user codes. If true, every client that registers itself for CIBA gets
+   * `backchannel_user_code_parameter`. Only an operator can make an exception.
    */
   userCodes: boolean
   /** Whether names of clients are shown in mails to users. */
   mailed: boolean
-  /** Resolves to oidc-provider's objection to the client, or undefined. */
+  /** Resolves to the reason why oidc-provider rejects the client, or to undefined if oidc-provider accepts it. */
   accepts(client: Client): Promise<string | undefined>
   /**
    * Returns the statements that revoke or remove all that belongs to a client, for the transaction that removes the client.
@@ -66,18 +73,25 @@ export interface Registration {
 }
 
 /**
- * Members that only an operator may set. They are refused: without them, the client would not be what the caller expects.
+ * Members that only an operator may set. A registration with such a member is refused. If the member were ignored
+ * instead, the client would not be what its developer expects.
  */
 const operatorsOnly = ['backchannel_device_service', 'backchannel_unknown_users', 'limits']
 
-/** Attempts allowed for each client that may be registered, so that a developer can correct mistakes. */
+/**
+ * Number of attempts for each client that may be registered. It is more than one, so that a developer can correct
+ * mistakes.
+ */
 const attemptsEach = 10
 
-/** The caller's address, for limits and the audit, and the slot of the call. */
+/** The caller's address, for limits and the audit, and the load-shedding slot of the call. */
 export interface RegistrationCall {
   from: string
   slot: Slot | undefined
-  /** A caller that leaves while its attempt waits is not counted. */
+  /**
+   * The connection of the caller. If the caller closes it while the attempt waits in the queue, the attempt is not
+   * counted.
+   */
   connection: QueuedCaller['connection']
 }
 
@@ -114,9 +128,10 @@ export async function register(
 }
 
 /**
- * Counts an attempt. Resolves to whether it is allowed. It is counted before it is processed, because even a refused
- * attempt may cause a fetch. Attempts are counted one at a time: hundreds of simultaneous attempts from one network would
- * wait for the same row, each with its own database connection.
+ * Counts an attempt to register a client. Resolves to whether the attempt is allowed. An attempt is counted before its
+ * metadata is read, because even a refused attempt may cause a fetch. Attempts are counted one at a time. Otherwise
+ * hundreds of simultaneous attempts from one network would wait for the same row, each with its own database
+ * connection.
  */
 function mayTry(
   { from, connection }: RegistrationCall,
@@ -133,7 +148,10 @@ function mayTry(
   })
 }
 
-/** Resolves to the client of a registration access token. A wrong token and an unknown client cause the same error. */
+/**
+ * Resolves to the client that the registration access token belongs to. A wrong token and an unknown client cause the
+ * same error.
+ */
 export async function find(id: string, token: string | undefined, needs: RegistrationNeeds): Promise<Client> {
   const own = token !== undefined && (await needs.registrations.isLookedAfterBy(id, token))
   const client = own ? await needs.clients.find(id) : undefined
@@ -142,7 +160,8 @@ export async function find(id: string, token: string | undefined, needs: Registr
 }
 
 /**
- * Replaces all metadata (RFC 7592 §2.2): members that are left out get their defaults. The client also gets a new token.
+ * Replaces all metadata (RFC 7592 §2.2): members that are left out get their defaults. The client also gets a new
+ * registration access token.
  */
 export async function replace(
   id: string,
@@ -213,11 +232,12 @@ async function read(
     {
       scope: needs.scopes.join(' '),
       ...own,
-      // Overrides the value of the client, which could otherwise exempt itself from user codes. The response shows the
-      // registered value (RFC 7591 §3.2.1).
+      // Overrides the value that the client sent: a client must not exempt itself from user codes. The response shows
+      // the registered value (RFC 7591 §3.2.1).
       ...(needs.userCodes && sendsRequests(own) && { backchannel_user_code_parameter: true }),
       client_id: id,
-      // If the client keeps its secret, only the hash is available. The rules only check whether there is a secret.
+      // If the client keeps its secret, the hash of the secret is passed, because only the hash is stored. The rules
+      // only check whether there is a secret.
       ...(needsSecret(method) && { client_secret: secret ?? before!.secretHash }),
     },
     needs.validationContext,

@@ -2,15 +2,18 @@ import type { Database } from '../../platform/storage/database.ts'
 
 export type RegistrationAttemptStore = ReturnType<typeof createRegistrationAttemptStore>
 
-/** Attempts are counted for this many milliseconds from the first one. */
+/**
+ * Milliseconds for which attempts are counted. The time starts with the first attempt. After it, the count starts
+ * again.
+ */
 const hourMs = 3600_000
 
-/** Counts attempts to register clients, by network. */
+/** Counts the attempts to register clients, separately for each network. */
 export function createRegistrationAttemptStore(database: Database) {
   return {
     /**
-     * Counts one attempt for each of the networks, unless `most` attempts were already counted for one of them within the
-     * hour. Even if attempts are simultaneous, at most `most` of them are allowed.
+     * Counts one attempt for each of the networks. Counts nothing if one of the networks has already had `most`
+     * attempts within the hour. Simultaneous attempts cannot exceed this limit.
      *
      * @param networks keyed hashes of the networks
      * @returns whether the attempt is allowed

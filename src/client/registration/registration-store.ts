@@ -5,7 +5,7 @@ import { insertClient } from '../client-store.ts'
 
 export type RegistrationStore = ReturnType<typeof createRegistrationStore>
 
-/** Milliseconds of the period in which registrations from one address are counted. */
+/** Milliseconds within which the registrations from one address are limited. */
 const hourMs = 3600_000
 
 /** Clients that registered themselves. Changes are announced under the topic `client`. */
@@ -20,7 +20,7 @@ export function createRegistrationStore(database: Database) {
     /**
      * Adds a client that presented an initial access token. `permission` uses the token once, in the same transaction.
      *
-     * @returns whether the client was added: false if the token has no use left
+     * @returns whether the client was added. It is not added if the token has expired or has no use left
      */
     async addPermitted(client: Client, registrationToken: string, permission: Statement, now: number) {
       const kept = [insertClient(client, now), mark(client.id, registrationToken, undefined)]
@@ -28,11 +28,14 @@ export function createRegistrationStore(database: Database) {
     },
 
     /**
-     * Adds a client without initial access token, unless `perHour` others were registered from its address within the hour.
+     * Adds a client that presented no initial access token. Resolves to whether the client was added. It is not added
+     * if `perHour` clients were registered from the same address within the last hour.
+     *
+     * @param from keyed hash of the address
      */
     async addOpen(client: Client, registrationToken: string, from: string, perHour: number, now: number) {
       const kept = [insertClient(client, now), mark(client.id, registrationToken, from)]
-      // Locked, because two simultaneous registrations would not count each other.
+      // Without this lock, two simultaneous registrations would not count each other.
       const rows = await database.step(roomFor(from, perHour, now), {
         also: kept,
         announce: announce(client.id),
@@ -42,8 +45,8 @@ export function createRegistrationStore(database: Database) {
     },
 
     /**
-     * Whether another client may be registered from this address now. Called first, to refuse a call before any work is
-     * done for it.
+     * Whether another client may be registered from this address now. Called before the metadata is read, so that a
+     * call can be refused before any work is done for it.
      */
     async hasCapacity(from: string, perHour: number, now: number): Promise<boolean> {
       const { sql, values } = roomFor(from, perHour, now)
@@ -60,7 +63,8 @@ export function createRegistrationStore(database: Database) {
     },
 
     /**
-     * Replaces the metadata and the registration access token. Resolves to false if another update has replaced the token.
+     * Replaces the metadata and the registration access token. Resolves to false if `registrationToken` is not the
+     * client's token any more, because another update has replaced it.
      */
     async replace(client: Client, registrationToken: string, next: string, now: number): Promise<boolean> {
       const {
@@ -90,7 +94,11 @@ export function createRegistrationStore(database: Database) {
       return rows.length > 0
     },
 
-    /** Removes a client with all that belongs to it. */
+    /**
+     * Removes a client. Resolves to false if `registrationToken` is not the client's token.
+     *
+     * @param also statements that revoke or remove all that belongs to the client
+     */
     async remove(id: string, registrationToken: string, also: Statement[]): Promise<boolean> {
       const rows = await database.step(
         {

@@ -1,4 +1,7 @@
-/** Nonces for DPoP proofs (RFC 9449 §8). They are derived from the time and a key of all nodes, so no nonce is stored. */
+/**
+ * Nonces for DPoP proofs (RFC 9449 §8). They are derived from the time and from a key that all nodes share, so no nonce
+ * is stored.
+ */
 import { hkdfSync } from 'node:crypto'
 import type { Clock } from '../../platform/clock.ts'
 import { sameSecret } from '../../platform/crypto.ts'
@@ -6,6 +9,7 @@ import { sameSecret } from '../../platform/crypto.ts'
 export interface Nonces {
   /** Returns the nonce for the next proof. The nonce is valid for at least three minutes. */
   next(): string
+  /** Whether the nonce is valid now. */
   isGood(nonce: unknown): boolean
 }
 
@@ -13,7 +17,8 @@ export interface Nonces {
 const step = 60_000
 
 /**
- * Uses the same derivation and key as oidc-provider: a nonce from one endpoint is valid at all others.
+ * Returns the nonces of this server. They are derived in the same way and from the same key as those of oidc-provider,
+ * so a nonce from one endpoint is valid at all endpoints.
  *
  * @param key 32 bytes
  */

@@ -18,23 +18,24 @@ export interface SentProof {
 
 export interface Proofs {
   /**
-   * Makes all cheap checks of a proof. Any caller can make a proof that passes them. So nothing is written and no signature
-   * is verified here; `accept` does both, for a caller that has presented credentials or a token.
+   * Reads a proof and makes all checks that are cheap. Any caller can make a proof that passes them. So this function
+   * verifies no signature and writes nothing. `accept` does that, for a caller that has also presented credentials or a
+   * token.
    *
-   * @param accessToken the token that came with the call: the proof must contain its hash, and errors are those of a
-   *   protected resource (RFC 9449 §7.1)
+   * @param accessToken the access token that came with the call. The proof must then contain the hash of this token,
+   *   and errors are those of a protected resource (RFC 9449 §7.1)
    * @throws {OAuthError} `invalid_dpop_proof`, `use_dpop_nonce`; 400, or 401 with an access token
    */
   read(sent: SentProof, accessToken?: string): Promise<ReadProof>
   /** Reads and accepts the proof of an authenticated client. Resolves to the thumbprint (`jkt`) of the key. */
   keyOf(sent: SentProof): Promise<string>
-  /** Returns `WWW-Authenticate` for an error at a protected resource. */
+  /** Returns the value of `WWW-Authenticate` for an error at a protected resource. */
   challenge(error: string): string
   /** Returns headers for the response: the nonce for the next proof, if nonces are required (RFC 9449 §8.2). */
   answerHeaders(sent: SentProof): Record<string, string>
 }
 
-/** A proof that passed all checks except that of its signature. */
+/** A proof that passed the cheap checks. Its signature is not verified yet, and the proof is not marked as used yet. */
 export interface ReadProof {
   /** The thumbprint (`jkt`) of its key. */
   key: string
@@ -52,7 +53,7 @@ export interface ReadProof {
 }
 
 export interface ProofNeeds {
-  /** The addresses at which clients call this server: the issuer, and the one for client certificates. */
+  /** The addresses at which clients call this server: the issuer, and the address for calls with client certificates. */
   addresses: readonly string[]
   algorithms: readonly string[]
   nonces: Nonces
@@ -78,14 +79,18 @@ export function proofSentWith({ headers, method = '', url = '' }: CallWithProof)
   return { header: headers.dpop, method, path: url.split('?')[0]! }
 }
 
-/** Allowed clock difference to a client, in seconds, in both directions. */
+/** Allowed difference between the client's clock and our clock, in seconds, in both directions. */
 const skewSeconds = 60
-/** Milliseconds that a used proof is stored: as long as its nonce can be valid. This is longer than `skewSeconds`. */
+/**
+ * Milliseconds for which a used proof is stored: the longest time for which a nonce is valid. A proof without a nonce
+ * is valid for a shorter time, which follows from `skewSeconds`.
+ */
 const storedForMs = 300_000
-/** Longest proof, in characters. A longer one is not decoded. */
+/** Maximum length of a proof, in characters. A longer proof is not decoded. */
 const longestProof = 8192
 const longestJti = 256
 
+/** Returns the functions that read and accept the DPoP proofs of calls. */
 export function createProofs(needs: ProofNeeds): Proofs {
   const challenge = (error: string) => `DPoP realm="doorbell", error="${error}", algs="${needs.algorithms.join(' ')}"`
 
@@ -150,7 +155,7 @@ interface ProofContext {
   needs: ProofNeeds
 }
 
-/** A check of a proof. `settings` names the members of the header or the claims that it concerns. */
+/** A check of a proof. `settings` names the members of the header or the claims that the check reads. */
 interface ProofRule extends Rule<Proof, ProofContext> {
   /** The code of the error; by default `invalid_dpop_proof`. */
   error?: ProofRefusal
@@ -158,8 +163,8 @@ interface ProofRule extends Rule<Proof, ProofContext> {
 }
 
 /**
- * The checks of RFC 9449 §4.3, except for four: that there is one header and that it is a JWT are checked before these, the
- * signature and the single use after them. No error message repeats anything from the proof.
+ * The checks of RFC 9449 §4.3, except for four. `read` first checks that there is one header and that it contains a
+ * JWT. `accept` later checks the signature and the single use. No error message repeats anything from the proof.
  */
 const rules: readonly ProofRule[] = [
   {
@@ -252,7 +257,7 @@ function isPublicKey(jwk: unknown): boolean {
   return !privateMembers.some((name) => name in jwk)
 }
 
-/** Resolves to undefined if `jwk` is not a valid key. */
+/** Resolves to the thumbprint of the key, or to undefined if `jwk` is not a valid key. */
 async function thumbprintOf(jwk: JWK): Promise<string | undefined> {
   try {
     return await calculateJwkThumbprint(jwk)
@@ -273,15 +278,16 @@ async function isSignedByItsKey({ jwt, header }: Proof, clock: Clock): Promise<b
 }
 
 /**
- * Whether `htu` is the called address. Compared as RFC 9449 §4.3 says: without query and fragment, and normalised (letter
- * case of the host, default port, dots in the path).
+ * Whether `htu` is the called address. Both addresses are compared without query and fragment, after normalisation (RFC
+ * 9449 §4.3): letter case of the host, default port, dots in the path.
  */
 function isAddress(htu: unknown, path: string, addresses: readonly string[]): boolean {
   if (typeof htu !== 'string' || !/^[\x21-\x5b\x5d-\x7e]+$/.test(htu) || !URL.canParse(htu)) return false
   const called = new URL(htu)
   called.search = ''
   called.hash = ''
-  // A request may contain a whole address instead of a path (RFC 9112 §3.2.2). Appended to our address, it is no valid URL.
+  // A request may contain a whole URL instead of a path (RFC 9112 §3.2.2). Then `address + path` is not an address of
+  // this server.
   return addresses.some((address) => URL.parse(address + path)?.href === called.href)
 }
 
@@ -290,14 +296,14 @@ function isShort(jti: unknown): boolean {
 }
 
 /**
- * Whether the proof was made recently. If it contains our nonce, the nonce shows its age, so the client's clock does not
- * matter (RFC 9449 §4.3, item 11).
+ * Whether the proof was made recently. If the proof contains our nonce, the nonce shows the age of the proof, so the
+ * client's clock does not matter (RFC 9449 §4.3, item 11).
  */
 function isNow({ iat, nonce }: JWTPayload, now: number): boolean {
   return Number.isFinite(iat) && (nonce !== undefined || Math.abs(now - iat!) <= skewSeconds)
 }
 
-/** Whether `exp` and `nbf`, which are optional in a proof, are valid now. */
+/** Whether `exp` and `nbf` allow the use of the proof now. Each of them is optional. */
 function isInTime({ exp, nbf }: JWTPayload, now: number): boolean {
   if (![exp, nbf].every((time) => time === undefined || Number.isFinite(time))) return false
   return (exp === undefined || exp > now - skewSeconds) && (nbf === undefined || nbf <= now + skewSeconds)

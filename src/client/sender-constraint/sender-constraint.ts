@@ -1,6 +1,6 @@
 /**
- * Decides which key the tokens of a call are bound to. Used before a poll is counted or a request is accepted, so that a
- * failure has no other effect.
+ * Decides which key the tokens of a call are bound to. This is decided before a poll is counted or an authentication
+ * request is accepted, so that a failure has no other effect.
  */
 
 import { OAuthError } from '../../platform/oauth-error.ts'
@@ -22,11 +22,13 @@ export interface ShownKeys {
   proof: SentProof
 }
 
+/** Resolves to the key that the tokens of the client are bound to. @throws {OAuthError} */
 export type SenderConstraint = (shown: ShownKeys, client: Client) => Promise<Confirmation>
 
 /**
- * A token is bound to one key (RFC 7800 §3.1): to the certificate if the registration of the client or the deployment
- * requires it, otherwise to the key of the DPoP proof, if one is sent.
+ * Returns the function that decides the key. A token is bound to one key (RFC 7800 §3.1). It is bound to the client
+ * certificate if the registration of the client or the deployment requires this. Otherwise it is bound to the key of
+ * the DPoP proof, if the client sends a proof.
  */
 export function createSenderConstraint({ proofs, boundTokensOnly }: BindingNeeds): SenderConstraint {
   return async ({ certificate, proof }, client) => {
@@ -36,7 +38,10 @@ export function createSenderConstraint({ proofs, boundTokensOnly }: BindingNeeds
   }
 }
 
-/** A client that is not registered for DPoP may send a proof too. Its tokens are then bound to the key of the proof. */
+/**
+ * Resolves to the key of the DPoP proof. A client may send a proof even if it is not registered for DPoP; its tokens
+ * are then bound to the key of the proof.
+ */
 async function dpopBinding({ metadata }: Client, proof: SentProof, proofs: Proofs): Promise<Confirmation> {
   if (proof.header !== undefined) return { dpopKey: await proofs.keyOf(proof) }
   if (metadata.dpop_bound_access_tokens !== true) return { dpopKey: undefined }

@@ -1,4 +1,4 @@
-/** Finds our user for a person who signed in at another provider. */
+/** Finds the user of this server for a person who signed in at another provider. */
 
 import type { ClientMetadata } from '../../client/metadata/client-metadata.ts'
 import type { Audit } from '../../platform/audit.ts'
@@ -25,9 +25,10 @@ interface Arrived {
 }
 
 /**
- * Returns a function that finds the user. An application's hook gets the ID token and its claims. The built-in directory
- * only uses an e-mail address that the other provider has verified, because the `sub` of that provider is not a user id of
- * ours. The function trusts the authentication context that the other provider states. It resolves to undefined if the user
+ * Returns a function that finds the user and issues an access token for the device API. If an application supplies the
+ * users, its hook finds the user by the ID token and its claims. The built-in directory finds the user by an e-mail
+ * address that the other provider has verified: the `sub` of that provider is not a user id of this server. The access
+ * token gets the authentication context that the other provider states. The function resolves to undefined if the user
  * does not exist or is disabled.
  */
 export function createAdmission({ users, usersAreHooks, app, audit, deviceToken }: AdmissionNeeds) {

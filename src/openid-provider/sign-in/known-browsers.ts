@@ -6,7 +6,7 @@
 import type { Clock } from '../../platform/clock.ts'
 import { newSecret, type Vault } from '../../platform/crypto.ts'
 
-/** One user's sign-in in a browser. */
+/** The last sign-in of one user in a browser. */
 interface KnownSignIn {
   userId: string
   /** The key by which attempts in this browser are counted. */
@@ -20,8 +20,8 @@ export interface KnownBrowserNeeds {
   /** Whether the cookie is sent only over https. */
   secure: boolean
   /**
-   * Resolves to a number that changes whenever all sessions of the user are ended. After that, no browser is known for the
-   * user.
+   * Resolves to a number that changes whenever all sessions of the user are ended. After such a change, no browser is
+   * known for the user.
    */
   generationOf?(userId: string): Promise<number>
   vault: Vault
@@ -40,10 +40,13 @@ export interface KnownBrowsers {
   remember(userId: string, cookies: string | undefined): Promise<string>
 }
 
-/** Maximum number of users remembered in one browser. The users who signed in last are kept. */
+/** Maximum number of users in the cookie of a browser. If more users sign in, the cookie keeps those who signed in last. */
 const mostUsers = 5
 
-/** Maximum length of the value: browsers accept cookies of 4096 bytes, including the name and the attributes. */
+/**
+ * Maximum length of the value of the cookie, in characters. Browsers accept cookies of 4096 bytes, including the name
+ * and the attributes.
+ */
 const mostCharacters = 3500
 
 const keptForSeconds = 180 * 24 * 3600
@@ -81,7 +84,8 @@ export function createKnownBrowsers(needs: KnownBrowserNeeds): KnownBrowsers {
     },
 
     async remember(userId, cookies) {
-      // Each sign-in gets a new id, so that attempts with a copy of the former cookie are counted separately from now on.
+      // Each sign-in gives the browser a new id. From now on, attempts with a copy of the former cookie are counted
+      // separately.
       const generation = await generationOf(userId)
       const signIn: KnownSignIn = { userId, browserId: newSecret(16), generation, at: clock.now() }
       const others = signInsOf(cookies).filter((each) => each.userId !== userId)

@@ -20,8 +20,8 @@ export interface PasswordSignInNeeds {
   checkPassword: CheckPassword | undefined
   clients: Pick<ClientStore, 'find'>
   /**
-   * Remembers the user's generation before the password is checked. If all sessions of the user are ended during the check,
-   * the session of this sign-in is not valid either. Resolves to whether the user may sign in.
+   * Remembers the user's generation before the password is checked. If all sessions of the user are ended during the
+   * check, the session of this sign-in is not valid. Resolves to whether the user may sign in.
    */
   beginFor: BeginFor
   throttle: SignInThrottle
@@ -47,8 +47,8 @@ export interface PasswordTry extends TryOrigin {
 export type PasswordTryOutcome =
   | { kind: 'right'; user: User }
   /**
-   * `isHeldBack`: too many attempts for this user have failed, so even the right password is rejected. Audited, but not
-   * shown.
+   * `isHeldBack`: too many attempts for this user have failed, so even the right password is rejected. This is audited,
+   * but the caller does not see it.
    */
   | { kind: 'wrong'; isHeldBack: boolean }
   | Paused
@@ -63,19 +63,24 @@ export interface Paused {
 /** Checks the password of the attempt. */
 export type CheckTry = (password: string) => Promise<PasswordTryOutcome>
 
-/** An attempt has two parts, so that only a caller whose password must be hashed takes a place in the queue. */
+/**
+ * Makes sign-in attempts. `lookUp` and `begin` come first, and need no place in the queue for passwords. Only the
+ * function to which `begin` resolves needs a place, because it hashes the password.
+ */
 export interface PasswordSignIn {
   /**
-   * Executes `reads`, which are needed before a password is checked. Only a limited number of callers read at the same time.
-   * If the queue for passwords has no place for the caller, nothing is read, unless its cookie is that of a known browser.
+   * Executes `reads`, which are needed before a password is checked. Only a limited number of callers read at the same
+   * time. If the queue for passwords has no place for the caller, nothing is read, unless the caller has the cookie of
+   * a known browser.
    *
    * @throws {Overloaded} if there is no place
    * @throws {CallerLeft} if the caller closes the connection while it waits
    */
   lookUp<Result>(from: TryOrigin, reads: () => Promise<Result>): Promise<Result>
   /**
-   * Finds out whether the browser is known and whether there is a pause. Counts nothing. Resolves to the pause, or to the
-   * function that checks the password. That function may throw the same errors as `lookUp`; then the attempt does not count.
+   * Finds out whether the browser is known and whether there is a pause. Counts nothing. Resolves to the pause, or to
+   * the function that checks the password. That function may throw the same errors as `lookUp`. If it throws such an
+   * error, the attempt does not count.
    */
   begin(given: PasswordTry): Promise<Paused | CheckTry>
 }
@@ -105,7 +110,10 @@ export function createPasswordSignIn(needs: PasswordSignInNeeds): PasswordSignIn
     return user ?? undefined
   }
 
-  /** Looks for a user only if the cookie contains a sign-in. All other attempts are first limited by their address. */
+  /**
+   * Resolves to the known browser of an attempt, or to undefined. Looks up the user only if the cookie contains a
+   * sign-in, because all other attempts are first limited by their address.
+   */
   async function findKnownBrowser(given: PasswordTry): Promise<KnownBrowser | undefined> {
     const signIns = knownBrowsers.signInsOf(given.cookies)
     const user = signIns.length === 0 ? undefined : await findUser(given)
@@ -119,7 +127,8 @@ export function createPasswordSignIn(needs: PasswordSignInNeeds): PasswordSignIn
   }
 
   async function admitStranger(given: PasswordTry): Promise<Admitted | { pausedUntil: number }> {
-    // The address is counted first: a caller whose address is paused must not use up attempts for the name.
+    // The attempt is counted for the address first. During a pause of the address, no attempt is counted for the name:
+    // a caller must not lock a user out with attempts that are refused anyway.
     const from = await throttle.from(given.address)
     if (from.pausedUntil !== undefined) return from
     const user = await findUser(given)
@@ -130,7 +139,7 @@ export function createPasswordSignIn(needs: PasswordSignInNeeds): PasswordSignIn
 
   async function check({ user, attempt }: Admitted, password: string): Promise<PasswordTryOutcome> {
     const mayBegin = await beginFor(user?.id ?? '')
-    // The server does the same work whether the user exists or not, so that the response time does not show it.
+    // The same work is done whether the user exists or not. Otherwise the response time would reveal which users exist.
     const isRight = await checkPassword?.(user, password)
     const isHeldBack = 'isHeldBack' in attempt
     if (!isRight || isHeldBack || user === undefined || !mayBegin || user.disabled) return { kind: 'wrong', isHeldBack }

@@ -15,6 +15,7 @@ export interface ByPasswordNeeds {
   audit: Audit
 }
 
+/** Returns the function that responds to a submitted name and password. */
 export function signingInByPassword({ find, show, over, busy, sayTo, welcome }: SignInPages, needs: ByPasswordNeeds) {
   const { passwordSignIn, clock, audit } = needs
 
@@ -22,7 +23,7 @@ export function signingInByPassword({ find, show, over, busy, sayTo, welcome }: 
     try {
       const { interaction, begun } = await lookUp(request, reply, form.get('name') ?? '')
       if (interaction === undefined) return over(request, reply)
-      // For example, the page was open in two tabs, and the user has signed in in the other tab.
+      // The user has already signed in, for example in another tab with the same page.
       if (interaction.prompt.name !== 'login') return show(request, reply, interaction)
       if (begun === undefined) {
         return show(request, reply, interaction, {
@@ -91,7 +92,7 @@ export function signingInByPassword({ find, show, over, busy, sayTo, welcome }: 
   return signInByPassword
 }
 
-/** Returns "in 30 seconds" or "in 4 minutes", in the language of the user. */
+/** Returns a text like "in 30 seconds" or "in 4 minutes", in the given language. */
 function inHowLong(seconds: number, language: Language): string {
   const format = new Intl.RelativeTimeFormat(language)
   return seconds < 120 ? format.format(seconds, 'second') : format.format(Math.ceil(seconds / 60), 'minute')

@@ -80,8 +80,8 @@ function signingInByPasskey({ show, sayTo, welcome }: SignInPages, needs: SignIn
   ) {
     const about = { client: String(interaction.params.client_id), address: request.ip, by: 'passkey' }
     const userId = await passkeys.signIn(interaction.uid, response)
-    // In this order: the user could be signed out or removed between the two reads, and then the new session must not be
-    // valid.
+    // The generation must be remembered before the user is read. If the user is signed out or removed between these two
+    // reads, the new session is then not valid.
     const mayBegin = userId !== undefined && (await beginFor(userId))
     const user = mayBegin ? await users.find(userId) : null
     if (user === null || user.disabled) {

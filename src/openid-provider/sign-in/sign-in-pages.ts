@@ -1,4 +1,4 @@
-/** The pages of a sign-in, and the redirect after the last one. Each sign-in is an interaction of oidc-provider. */
+/** The pages of a sign-in, and the redirect after the last page. Each sign-in is an interaction of oidc-provider. */
 import type { FastifyReply, FastifyRequest } from 'fastify'
 import { errors, type InteractionResults } from 'oidc-provider'
 import { chooseLanguage, type Language, type Say, type Texts } from '../../platform/i18n/texts.ts'
@@ -40,8 +40,8 @@ export function createSignInPages(needs: SignInPageNeeds) {
   const headers = framed(pageHeaders, needs.framing)
 
   /**
-   * Resolves to the interaction of the browser's cookie, or undefined if the link is for another one: a link alone gives no
-   * access to an interaction.
+   * Resolves to the interaction that belongs to the cookie of the browser. Resolves to undefined if the link is for
+   * another interaction: a link alone gives no access.
    */
   async function find(request: FastifyRequest, reply: FastifyReply): Promise<Interaction | undefined> {
     try {
@@ -53,7 +53,7 @@ export function createSignInPages(needs: SignInPageNeeds) {
     }
   }
 
-  /** Finishes the sign-in. From now on the browser is known for this user. */
+  /** Finishes the sign-in, and makes this browser a known browser of the user. */
   async function welcome(
     request: FastifyRequest,
     reply: FastifyReply,
@@ -76,7 +76,10 @@ export function createSignInPages(needs: SignInPageNeeds) {
     return reply.code(410).headers(headers).send(renderError(values))
   }
 
-  /** Responds with the page for a caller whose password cannot be checked now. It reads nothing from the database. */
+  /**
+   * Responds with a page that asks the user to try again later, because the password cannot be checked now. Reads
+   * nothing from the database.
+   */
   function busy(request: FastifyRequest, reply: FastifyReply) {
     const lang = languageOf(request)
     const say = texts.in(lang)
@@ -119,7 +122,11 @@ function showing({ provider, users, texts }: SignInPageNeeds, headers: Record<st
   }
 }
 
-/** @param locale of the user, if already known */
+/**
+ * Returns the language in which a page is shown.
+ *
+ * @param locale the locale of the user, if the user is already known
+ */
 export function languageOf(request: FastifyRequest, interaction?: Interaction, locale?: string): Language {
   const { ui_locales: asked } = interaction?.params ?? {}
   return chooseLanguage(locale, typeof asked === 'string' ? asked : undefined, request.headers['accept-language'])

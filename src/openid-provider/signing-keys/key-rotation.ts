@@ -1,4 +1,7 @@
-/** Rotation of signing keys. Each rotation is one transaction. After it, the state of a key depends only on the clock. */
+/**
+ * Rotates signing keys. A rotation is one transaction, which stores the times at which the states of the keys change.
+ * After the rotation, the state of a key depends only on these times and the clock.
+ */
 import type { KeptKey, Retirement } from './signing-key-store.ts'
 import {
   type KeyAlgorithm,
@@ -12,7 +15,10 @@ import {
 
 /** Durations in milliseconds. */
 export interface KeyTimes {
-  /** How long a key is published before it signs: long enough that the key sets that clients have cached contain it. */
+  /**
+   * How long a key is published before it signs. In this time, the key sets that clients have cached expire, and
+   * clients fetch the key.
+   */
   publishAhead: number
   /** How long a token that is signed now is valid. */
   tokensLast: number
@@ -44,7 +50,11 @@ export interface Rotation {
  */
 const slack = 5 * 60_000
 
-/** @param settings sections of the configuration, with times in seconds */
+/**
+ * Returns the durations that follow from the configuration.
+ *
+ * @param settings sections of the configuration, with times in seconds
+ */
 export function keyTimesOf(settings: {
   keys: { publishAhead: number; rotateEvery?: number | undefined; keepForHints: number }
   tokens: { idTtl: number; accessTtl: number }
@@ -69,10 +79,10 @@ export function keySetMaxAge(publishAhead: number): number {
 }
 
 /**
- * Publishes the next key, which signs after `publishAhead`. If a key that does not sign yet is already published, nothing
- * changes. So of two simultaneous rotations only one takes effect.
- * @param options.atOnce makes the published key sign now. If there is none, a new key signs at once, although no client has
- *   fetched it yet
+ * Publishes the next key, which signs after `publishAhead`. If a key that does not sign yet is already published,
+ * nothing changes. So only one of two simultaneous rotations takes effect.
+ * @param options.atOnce makes the published key sign now. If no key is published, a new key signs at once, although no
+ *   client has fetched it yet
  */
 export async function rotateKey(
   algorithm: KeyAlgorithm,
@@ -88,7 +98,7 @@ export async function rotateKey(
       ? await succeed({ algorithm, signsFrom: atOnce ? now : now + times.publishAhead }, kept, needs)
       : atOnce && (await keys.hasten(waiting, now, retirement(now, times)))
   const after = await keys.list()
-  // Another process was faster and published a key that does not sign yet: make that key sign.
+  // Another process was faster and published a key that does not sign yet. Make that key sign now.
   if (!changed && atOnce && waitingOf(after, algorithm, now) !== undefined) {
     return rotateKey(algorithm, { atOnce }, needs)
   }
@@ -114,8 +124,8 @@ export async function revokeKey(kid: string, needs: RotationNeeds): Promise<Rota
 }
 
 /**
- * Rotates the keys that are due, `publishAhead` before they have signed for `rotateEvery`. Resolves to the rotations that
- * took effect.
+ * Rotates the keys that are due. A key is due `publishAhead` before it has signed for `rotateEvery`. Resolves to the
+ * rotations that took effect.
  */
 export async function rotateWhatIsDue(kept: KeptKey[], needs: RotationNeeds): Promise<Rotation[]> {
   const { publishAhead, rotateEvery } = needs.times
@@ -129,7 +139,7 @@ export async function rotateWhatIsDue(kept: KeptKey[], needs: RotationNeeds): Pr
   return rotations.filter(({ outcome }) => outcome === 'rotated')
 }
 
-/** Whether a key has signed for longer than `rotateEvery`. Then no process that rotates keys automatically is running. */
+/** Whether a key has signed for longer than `rotateEvery`. If so, no process that rotates keys automatically is running. */
 export function isOverdue(key: KeptKey, now: number, { rotateEvery }: KeyTimes): boolean {
   return rotateEvery !== undefined && stateOf(key, now) === 'signing' && now > key.signsFrom + rotateEvery + slack
 }

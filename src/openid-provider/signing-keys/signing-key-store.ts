@@ -24,9 +24,9 @@ export interface KeptKey {
 export interface Retirement {
   /** From this time, the next key signs instead. */
   at: number
-  /** When everything that the key signed has expired. Then the key is removed from the published key set. */
+  /** The time at which everything that the key signed has expired. Then the key is removed from the published key set. */
   publishedUntil: number
-  /** Until when an ID token that the key signed is accepted as `id_token_hint`. */
+  /** The time until which an ID token that the key signed is accepted as `id_token_hint`. */
   verifiesUntil: number
 }
 
@@ -58,9 +58,10 @@ export function createSigningKeyStore(database: Database) {
     },
 
     /**
-     * Adds the next key, and sets the retirement of the key before. Resolves to false if a key of this generation exists:
-     * then another process was faster, and nothing has changed.
-     * @param revoke a key to revoke. Keys that do not sign yet are also revoked, because they were stored beside it
+     * Adds the next key, and sets the retirement of all earlier keys. Resolves to false if a key of this generation
+     * exists: then another process was faster, and nothing has changed.
+     * @param revoke a key to revoke. Keys that do not sign yet are also revoked, because they were stored beside this
+     *   key
      */
     async succeed(next: NewKey, retirement: Retirement, revoke?: { kid: string; now: number }): Promise<boolean> {
       const rows = await database.step(insert(next), {
@@ -123,7 +124,10 @@ function insert(key: NewKey): Statement {
   }
 }
 
-/** Returns the statement that sets the retirement of all earlier keys. Keys that retire before that time are not changed. */
+/**
+ * Returns the statement that sets the retirement of all earlier keys. Keys that already retire before `at` are not
+ * changed.
+ */
 function retireBefore(
   { algorithm, generation }: Pick<KeptKey, 'algorithm' | 'generation'>,
   { at, publishedUntil, verifiesUntil }: Retirement,

@@ -1,6 +1,7 @@
 /**
- * Keeps the current signing keys in memory. A node receives an announcement of each change and sets a timer for the next
- * change of a key's state. It also polls, because on SQLite changes by a command in another process are not announced.
+ * Keeps the current signing keys in memory. Changes are announced to all nodes, and a timer runs until the next change
+ * of a key's state. The keys are also read periodically, because on SQLite the changes of a command, which is another
+ * process, are not announced.
  */
 import type { Audit } from '../../platform/audit.ts'
 import type { Log } from '../../platform/log.ts'
@@ -14,13 +15,17 @@ export interface SigningKeyWatch {
   now(): SigningKeys
   /** Calls the given function at once with the current keys, and after each change with the new keys. */
   use(use: (keys: SigningKeys) => void): void
-  /** @param options.rotates whether this node rotates due keys automatically */
+  /**
+   * Begins to read the keys periodically.
+   *
+   * @param options.rotates whether this node rotates due keys automatically
+   */
   start(options: { rotates: boolean }): void
   stop(): Promise<void>
 }
 
 export interface WatchNeeds extends RotationNeeds {
-  /** Calls `listener` after each announced change. Returns a function that removes it. */
+  /** Calls `listener` after each announced change. Returns a function that removes the listener. */
   onChange(listener: () => void): () => void
   log: Log
   audit: Audit
@@ -32,7 +37,11 @@ const pollIntervalMs = 5_000
 /** Upper limit for a timer in milliseconds: Node.js timers cannot run for a month. */
 const longestSleepMs = 24 * 3600_000
 
-/** @throws if a key cannot be decrypted, because it was encrypted with another secret */
+/**
+ * Resolves to the watch, after the keys were read for the first time.
+ *
+ * @throws if a key cannot be decrypted, because it was encrypted with another secret
+ */
 export async function createSigningKeyWatch(needs: WatchNeeds): Promise<SigningKeyWatch> {
   const { clock, vault, log } = needs
   await needs.keys.keepAtLeast(clock.now(), needs.times)
@@ -46,7 +55,10 @@ export async function createSigningKeyWatch(needs: WatchNeeds): Promise<SigningK
   let cancelAlarm = () => {}
   let stopListening = () => {}
 
-  /** Determines the states of the known keys by the clock. If a state has changed, passes the keys to their users. */
+  /**
+   * Determines the states of the known keys by the clock. If a state has changed, passes the keys to all functions that
+   * `use` was given.
+   */
   function turn(): void {
     const now = clock.now()
     const next = statesAsText(kept, now)
@@ -118,7 +130,10 @@ export async function createSigningKeyWatch(needs: WatchNeeds): Promise<SigningK
   }
 }
 
-/** Returns the states of all keys in use as text. If the text is unchanged, the users of the keys need no update. */
+/**
+ * Returns the states of all keys in use as text, so that two results can be compared to find out whether a state has
+ * changed.
+ */
 function statesAsText(kept: KeptKey[], now: number): string {
   const states = kept.map((key) => [key.kid, stateOf(key, now)] as const)
   return JSON.stringify(states.filter(([, state]) => useful.includes(state)))

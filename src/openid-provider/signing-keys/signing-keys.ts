@@ -24,7 +24,7 @@ export interface SigningKeys {
   private: JWK[]
   /** Published at `jwks_uri`: the signing keys, the next keys, and the retired keys, whose tokens have not all expired. */
   published: JWK[]
-  /** For verifying an `id_token_hint`. */
+  /** The public keys that verify an `id_token_hint`: those of all keys in use. */
   public: JWK[]
 }
 
@@ -48,7 +48,7 @@ export async function listKeys({ keys, vault, clock }: KeyNeeds): Promise<KeptKe
   const missing = keyAlgorithms.filter((algorithm) => !kept.some((key) => willSign(key, algorithm, clock.now())))
   if (missing.length === 0) return kept
   for (const algorithm of missing) {
-    // No key of this algorithm signs, so no client can have cached a key set with it: the new key can sign at once.
+    // No other key of this algorithm signs. So the new key signs at once, without waiting until clients have fetched it.
     const now = clock.now()
     await keys.add(
       await makeKey({ algorithm, generation: nextGeneration(kept, algorithm), now, signsFrom: now }, vault),
@@ -84,7 +84,10 @@ export function stateOf({ signsFrom, retirement, revokedAt }: KeptKey, now: numb
   return now < retirement.verifiesUntil ? 'unpublished' : 'removed'
 }
 
-/** Returns the time of the next state change of a key, in milliseconds since 1970, or undefined if there is none. */
+/**
+ * Returns the time at which the state of a key changes next, in milliseconds since 1970, or undefined if no state
+ * changes any more.
+ */
 export function nextRotationAt(kept: KeptKey[], now: number): number | undefined {
   const turns = kept.flatMap(({ signsFrom, retirement }) => [signsFrom, ...Object.values(retirement ?? {})])
   const coming = turns.filter((time) => time > now)
@@ -96,7 +99,7 @@ export function nextGeneration(kept: KeptKey[], algorithm: KeyAlgorithm): number
   return Math.max(0, ...kept.filter((key) => key.algorithm === algorithm).map(({ generation }) => generation)) + 1
 }
 
-/** The additional authenticated data of an encrypted private key. */
+/** Returns the additional authenticated data of an encrypted private key. It names the row of the key. */
 export const signingKeyAad = (kid: string) => `signing_keys/${kid}`
 
 /** Generates a key pair, and encrypts the private key. Stores nothing. */

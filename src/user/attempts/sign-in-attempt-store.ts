@@ -13,20 +13,21 @@ export interface AttemptCounter {
   /** The number of attempts after which the first pause begins. */
   free: number
   /**
-   * One attempt is forgotten each time this many milliseconds have passed. By default, all are forgotten a day after the last.
+   * If set, one attempt is forgotten for each full interval of this many milliseconds. By default, all attempts are
+   * forgotten together, a day after the last attempt.
    */
   fadesEveryMs?: number | undefined
 }
 
 export type SignInAttemptStore = ReturnType<typeof createSignInAttemptStore>
 
-/** Attempts to sign in, each counted under a keyed hash of what they have in common. */
+/** Counts attempts to sign in. Each attempt is counted under a keyed hash of what the counted attempts have in common. */
 export function createSignInAttemptStore(database: Database, pause: GrowingPause) {
   return {
     /**
-     * Counts an attempt before its result is known, so that simultaneous attempts are all counted. Attempt number `free` and
-     * each later attempt are followed by a pause, each twice as long as the one before. During a pause no attempt is allowed or
-     * counted.
+     * Counts an attempt before its result is known, so that simultaneous attempts are all counted. A pause follows
+     * attempt number `free` and each later attempt. Each pause is twice as long as the pause before it, up to
+     * `pause.longest`. During a pause, no attempt is allowed or counted.
      *
      * @returns the end of the pause that follows the attempt (0 if there is none), or undefined if there is a pause now
      */
@@ -46,6 +47,10 @@ export function createSignInAttemptStore(database: Database, pause: GrowingPause
       return row?.paused_until
     },
 
+    /**
+     * Resolves to the end of the last pause of a counter (0 if there was no pause), or to undefined if the counter does
+     * not exist.
+     */
     async pausedUntil(subjectHash: string): Promise<number | undefined> {
       const [row] = await database.read<{ paused_until: number }>(
         'select paused_until from sign_in_attempts where subject_hash = $1',
@@ -54,7 +59,10 @@ export function createSignInAttemptStore(database: Database, pause: GrowingPause
       return row?.paused_until
     },
 
-    /** Resolves to the latest time at which a current pause of these counters ends, or to undefined if none is paused now. */
+    /**
+     * Resolves to the time at which the last current pause of these counters ends, or to undefined if none of the
+     * counters is paused now.
+     */
     async longestPauseOf(subjectHashes: readonly string[], now: number): Promise<number | undefined> {
       const [row] = await database.read<{ paused_until: number | null }>(
         `select max(paused_until) as paused_until from sign_in_attempts
@@ -73,8 +81,8 @@ export function createSignInAttemptStore(database: Database, pause: GrowingPause
     },
 
     /**
-     * Removes one attempt from a counter, and the pause that ends at `itsPause`, if no later pause has replaced it. Other
-     * attempts stay counted.
+     * Removes one attempt from a counter. Also removes the pause that followed this attempt, which ends at `itsPause`,
+     * unless the pause of a later attempt has replaced it. Other attempts stay counted.
      */
     async uncount(subjectHash: string, itsPause: number): Promise<void> {
       await database.step({
@@ -85,6 +93,7 @@ export function createSignInAttemptStore(database: Database, pause: GrowingPause
       })
     },
 
+    /** Removes counters whose `last_at` is more than a day ago and that are not paused now. Resolves to their number. */
     async forgetOld(now: number): Promise<number> {
       const rows = await database.step({
         sql: 'delete from sign_in_attempts where last_at < $1 and paused_until <= $2 returning subject_hash',
@@ -95,21 +104,30 @@ export function createSignInAttemptStore(database: Database, pause: GrowingPause
   }
 }
 
-/** Milliseconds after the last attempt, after which no attempt counts any more. */
+/** A counter starts again at 1 if this many milliseconds have passed since its `last_at`. */
 const countedForMs = 24 * 3600_000
 
-/** SQL: how many attempts to forget. $7: the milliseconds after which one attempt is forgotten. */
+/**
+ * SQL: the number of attempts to forget: one for each full interval of $7 milliseconds (`fadesEveryMs`) since
+ * `last_at`.
+ */
 const faded = '(cast($2 as bigint) - sign_in_attempts.last_at) / cast($7 as bigint)'
 
+/** SQL: the new number of attempts, which includes the present attempt. */
 const counted = `case
   when sign_in_attempts.last_at < cast($6 as bigint) or sign_in_attempts.attempts <= ${faded} then 1
   when ${faded} < 0 then sign_in_attempts.attempts + 1
   else sign_in_attempts.attempts - ${faded} + 1 end`
 
 /**
- * SQL: the new value of `last_at`. Usually it is the time of the attempt. If attempts fade, it is the time up to which attempts
- * were forgotten, so that the time since then counts towards the next one to forget. Otherwise a network with an attempt every
- * half a minute would never have an attempt forgotten.
+ * SQL: the new value of `last_at`. Without `fadesEveryMs`, or if the former value is more than a day old, it is the
+ * time of the attempt.
+ *
+ * With `fadesEveryMs`, one attempt is forgotten for each full interval since `last_at`, and `last_at` moves forward by
+ * these full intervals only. The remaining time is kept: it counts towards the next interval. For example, with an
+ * interval of one minute, an attempt 90 seconds after `last_at` causes one attempt to be forgotten, and `last_at` moves
+ * forward by 60 seconds. If `last_at` were the time of each attempt, and a network made an attempt every half a minute,
+ * no attempt would ever be forgotten.
  */
 const fadedUpTo = `case
   when sign_in_attempts.last_at < cast($6 as bigint) or cast($7 as bigint) >= cast($2 as bigint) - cast($6 as bigint)
@@ -118,9 +136,9 @@ const fadedUpTo = `case
   else sign_in_attempts.last_at end`
 
 /**
- * SQL: the end of the pause after an attempt. From attempt number $3 on, the pause begins at $2; it lasts $4 milliseconds,
- * doubled with each further attempt, up to $5. Earlier attempts get 0 and not $2, because a node whose clock is slightly behind
- * would take $2 for a pause.
+ * SQL: the end of the pause after an attempt. The pause after attempt number $3 begins at $2 and lasts $4 milliseconds.
+ * After each further attempt it is twice as long, up to $5 milliseconds. Before attempt number $3 there is no pause,
+ * and the value is 0. It is not $2, because a node whose clock is slightly behind would take $2 for the end of a pause.
  */
 function pausedAfter(attempts: string): string {
   const further = `(${attempts}) - cast($3 as bigint)`

@@ -1,7 +1,8 @@
 /**
- * Limits attempts to sign in with a password. Attempts in a browser in which the user has signed in before are counted for that
- * browser. All other attempts are counted for the address, for the name as it was typed, and for the user. So each name of a
- * user has a counter of its own, and all names of the user share one more. Unknown names are counted in the same way.
+ * Limits attempts to sign in with a password. Attempts in a browser in which the user has signed in before are counted
+ * for that browser. All other attempts are counted for the address and its network, for the name as it was typed, and
+ * for the user. So each name of a user has a counter of its own, and all names of the user share one more counter.
+ * Attempts with unknown names are counted in the same way.
  */
 import type { Clock } from '../../platform/clock.ts'
 import type { Vault } from '../../platform/crypto.ts'
@@ -26,7 +27,7 @@ export interface CountedAttempt {
 }
 
 export interface SignInThrottle {
-  /** Counts an attempt for its address. A success removes this attempt from the counter, and no other. */
+  /** Counts an attempt for its address. If the attempt succeeds, only this attempt is removed from the counter. */
   from(address: string): Promise<SignInAttempt>
   /** Counts an attempt for the typed name and, if a user has that name, for the user. */
   as(name: string, userId: string | undefined): Promise<SignInAttempt | HeldBackAttempt>
@@ -34,7 +35,7 @@ export interface SignInThrottle {
   with(browserId: string): Promise<SignInAttempt>
   /** Resolves to the end of the pause for this address or this name, or undefined if there is none now. Counts nothing. */
   pauseFrom(address: string, name: string): Promise<number | undefined>
-  /** The same for a browser. */
+  /** Resolves to the end of the pause for this browser, or undefined if there is none now. Counts nothing. */
   pauseWith(browserId: string): Promise<number | undefined>
 }
 
@@ -48,8 +49,8 @@ export type HeldBackAttempt = CountedAttempt & { isHeldBack: true }
 export type PasswordTryThrottle = (userId: string) => Promise<number | undefined>
 
 /**
- * Limits how often a signed-in user can enter a value that is compared with the password: each such value is an attempt at the
- * password. The attempts are counted for the user, in a counter that does not block signing in.
+ * Limits how often a signed-in user can enter a value that is compared with the password, because each such value is a
+ * guess at the password. The attempts are counted for the user, in a counter that does not block signing in.
  */
 export function createPasswordTryThrottle({
   attempts,
@@ -65,6 +66,7 @@ export function createPasswordTryThrottle({
   }
 }
 
+/** Returns the functions that count attempts to sign in and find out whether there is a pause. */
 export function createSignInThrottle({ attempts, limits, vault, clock }: SignInThrottleNeeds): SignInThrottle {
   interface Counter {
     subject: string
@@ -95,8 +97,8 @@ export function createSignInThrottle({ attempts, limits, vault, clock }: SignInT
   const pauseOf = (...counters: Counter[]) => attempts.longestPauseOf(counters.map(hashOf), clock.now())
 
   const countersOf = (address: string): Counter[] => [
-    // A success removes only its own attempt: a reset would let an attacker who has an account try other accounts without
-    // limit.
+    // A success removes only its own attempt from these counters. If it removed all attempts, an attacker who has an
+    // account could try other accounts without limit.
     {
       subject: `sign-in from ${networkOf(address)}`,
       free: limits.perAddress,
@@ -140,7 +142,7 @@ export function createSignInThrottle({ attempts, limits, vault, clock }: SignInT
       const atName = await count(counterAs(name))
       if (atName.pausedUntil !== undefined) return atName
       const subject = userId === undefined ? `sign-in as nobody, called ${typed(name)}` : `sign-in as user ${userId}`
-      // Nothing is read of a pause of the user: the number of statements must not reveal it.
+      // If the user is paused, the end of the pause is not read: the number of statements must not reveal the pause.
       const atUser = await take({ ...counterAs(name), subject })
       return atUser === undefined ? { ...atName, isHeldBack: true } : combined([atName, atUser])
     },
@@ -151,13 +153,16 @@ export function createSignInThrottle({ attempts, limits, vault, clock }: SignInT
   }
 }
 
-/** Many users share the address of an office, and mistype every day: unless attempts are forgotten, they add up. */
+/**
+ * For an address, one failed attempt is forgotten every ten minutes. Otherwise the mistakes of many users who share the
+ * address of an office would add up.
+ */
 const addressFadesEveryMs = 10 * 60_000
 
-/** Thousands of users share a carrier's network: one failed attempt a minute is forgotten. */
+/** For a network, one failed attempt is forgotten every minute: thousands of users may share the network of a carrier. */
 const networkFadesEveryMs = 60_000
 
-/** Returns an attempt whose success is the success of all these attempts. */
+/** Combines several attempts into one. If the combined attempt succeeds, all of them succeed. */
 export function combined(attempts: readonly CountedAttempt[]): CountedAttempt {
   return {
     async succeeded() {

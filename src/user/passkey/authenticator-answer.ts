@@ -15,6 +15,7 @@ export interface AuthenticatorAnswer {
 
 const longest = 16 * 1024
 
+/** Returns the parts of a response, or undefined if the text is not the response of an authenticator. */
 export function readAnswer(text: string): AuthenticatorAnswer | undefined {
   const whole = text.length <= longest ? readObject(text) : undefined
   const response = asObject(whole?.response)

@@ -3,11 +3,11 @@ import type { Database } from '../../platform/storage/database.ts'
 
 export type PasskeyChallengeStore = ReturnType<typeof createPasskeyChallengeStore>
 
-/** The challenges that were issued. They are stored until they are answered. */
+/** Stores the challenges that were issued, until they are answered. */
 export function createPasskeyChallengeStore(database: Database) {
   return {
     /**
-     * Stores a challenge. It replaces an earlier one for the same purpose, so that repeated requests add no rows.
+     * Stores a challenge. An earlier challenge for the same purpose is removed, so that repeated requests add no rows.
      *
      * @param purpose what the challenge may be used for, and by which user
      * @param expiresAt milliseconds since 1970
@@ -27,8 +27,8 @@ export function createPasskeyChallengeStore(database: Database) {
     },
 
     /**
-     * Removes a challenge. Resolves to whether it existed for this purpose and had not expired. Of two simultaneous calls, only
-     * one resolves to true.
+     * Removes a challenge. Resolves to whether it existed for this purpose and had not expired. Only one of two
+     * simultaneous calls resolves to true.
      */
     async take(challenge: string, purpose: string, now: number): Promise<boolean> {
       const rows = await database.step({

@@ -23,7 +23,7 @@ export interface Passkey {
   usedAt: number | undefined
 }
 
-/** What comes with a new passkey. */
+/** Messages that are sent because a passkey is added, and the access token that must still be valid. */
 export interface AddedWith {
   notices?: readonly OutboxMessage[]
   tokenHash?: string | undefined
@@ -33,6 +33,7 @@ type PasskeyRow = RowOf<Omit<Passkey, 'transports'>> & { transports: string | nu
 
 export type PasskeyStore = ReturnType<typeof createPasskeyStore>
 
+/** Stores the passkeys of users. */
 export function createPasskeyStore(
   database: Database,
   enqueue: Enqueue = enqueueForOthers(createOutboxStore(database)),
@@ -67,8 +68,8 @@ export function createPasskeyStore(
 
   return {
     /**
-     * Adds a passkey. Resolves to whether it was added: false if a user has this passkey already, or if the user was locked or
-     * removed, or the access token ended, since the call began.
+     * Adds a passkey. Resolves to whether it was added. It is not added if a user already has this passkey. It is also
+     * not added if the user was locked or removed, or the access token became invalid, after the call began.
      *
      * @param with.notices messages about the passkey, sent only if it was added
      * @param with.tokenHash the hash of the user's access token
@@ -76,7 +77,7 @@ export function createPasskeyStore(
     add: (passkey: Passkey, { notices = [], tokenHash }: AddedWith = {}): Promise<boolean> =>
       enqueue(notices, (adding, topics) => insert(passkey, tokenHash, adding, topics)),
 
-    /** Resolves to the number of removed passkeys. */
+    /** Removes all passkeys of a user. Resolves to the number of removed passkeys. */
     async removeAllOf(userId: string): Promise<number> {
       const rows = await database.step({
         sql: 'delete from passkeys where user_id = $1 returning id',
@@ -85,7 +86,7 @@ export function createPasskeyStore(
       return rows.length
     },
 
-    /** Oldest first. */
+    /** Resolves to the passkeys of a user, the oldest first. */
     async listForUser(userId: string): Promise<Passkey[]> {
       const rows = await database.read<PasskeyRow>(
         'select * from passkeys where user_id = $1 order by created_at, id',
@@ -100,9 +101,9 @@ export function createPasskeyStore(
     },
 
     /**
-     * Records a use. Resolves to whether the use is valid: the counter must have increased, or always be 0. A counter that
-     * stays the same or decreases comes from a copy of the passkey. Of two simultaneous uses with the same counter, one is
-     * refused.
+     * Records a use of a passkey. Resolves to whether the use is valid: the counter must have increased, or must always
+     * have been 0. If a counter stays the same or decreases, a copy of the passkey is in use. If two simultaneous uses
+     * have the same counter, one of them is refused.
      */
     async markUsed(id: string, counter: number, now: number): Promise<boolean> {
       const rows = await database.step({
@@ -115,8 +116,8 @@ export function createPasskeyStore(
     },
 
     /**
-     * Resolves to whether the passkey was removed: false if it is unknown or belongs to another user, or if the access token is
-     * not valid any more.
+     * Removes a passkey. Resolves to whether it was removed. It is not removed if it is unknown or belongs to another
+     * user, or if the access token is no longer valid.
      */
     async remove(id: string, userId: string, tokenHash?: string): Promise<boolean> {
       const rows = await database.step({

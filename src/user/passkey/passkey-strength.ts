@@ -4,13 +4,17 @@
 export const PASSKEY_ACR = 'phr'
 
 /**
- * The methods that are certain (RFC 8176): possession of a key was proved (`pop`), and presence of a person (`user`). `hwk` is
- * not certain: without attestation, a key may be synced between devices. How the person was recognised is not certain either,
- * because the authenticator does not say it.
+ * The authentication methods that a passkey proves (RFC 8176): the possession of a key (`pop`) and the presence of a
+ * person (`user`). `hwk` (a key in hardware) is not proved: without attestation, a key may be synced between devices.
+ * How the person was recognised is not proved either, because the authenticator does not say it.
  */
 export const PASSKEY_AMR = ['pop', 'user']
 
-/** @param now milliseconds since 1970 */
+/**
+ * Returns the authentication context of a user who has just used a passkey.
+ *
+ * @param now milliseconds since 1970
+ */
 export function authenticatedByPasskey(now: number) {
   return { acr: PASSKEY_ACR, amr: [...PASSKEY_AMR], authTime: Math.floor(now / 1000) }
 }

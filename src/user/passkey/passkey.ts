@@ -38,16 +38,17 @@ export interface Passkeys {
   /** Registers a passkey. Resolves to undefined if the response is invalid, or a user has this passkey already. */
   register(user: User, response: string, how: Registering): Promise<Passkey | undefined>
   /**
-   * The options name no user and no passkey, so they do not reveal which users have a passkey.
+   * Resolves to the options for a sign-in. They name no user and no passkey, so they do not reveal which users have a
+   * passkey.
    *
    * @param signIn the id of the sign-in
    */
   signInOptions(signIn: string): Promise<PublicKeyCredentialRequestOptionsJSON>
   /** Resolves to the id of the passkey's user if the response is valid. Does not check whether that user may sign in. */
   signIn(signIn: string, response: string): Promise<string | undefined>
-  /** Resolves to undefined if the user has no passkey. */
+  /** Resolves to the options for confirming a request, or to undefined if the user has no passkey. */
   confirmOptions(userId: string, requestId: string): Promise<PublicKeyCredentialRequestOptionsJSON | undefined>
-  /** Whether the response is valid, of this user and for this request. */
+  /** Whether the response is valid, comes from a passkey of this user, and was made for this request. */
   confirm(userId: string, requestId: string, response: string): Promise<boolean>
   list(userId: string): Promise<Passkey[]>
   /** Resolves to whether the passkey was removed. `tokenHash` is the hash of the user's access token. */
@@ -55,8 +56,8 @@ export interface Passkeys {
 }
 
 /**
- * The algorithms ES256, EdDSA and RS256 (COSE), which every browser supports. They are listed because the library would add
- * others if the runtime supports them.
+ * The algorithms ES256, EdDSA and RS256 (COSE), which every browser supports. They are listed here because the library
+ * itself would add others if the runtime supports them.
  */
 const algorithms = [-7, -8, -257]
 
@@ -214,8 +215,8 @@ function describe({ credentialId, transports }: Passkey) {
 }
 
 /**
- * Resolves to undefined if the library throws, as it does for any invalid response. `check` must not call the database, because
- * its errors would be hidden.
+ * Resolves to undefined if the library throws, as it does for any invalid response. `check` must not call the database,
+ * because errors of the database would be hidden.
  */
 async function unlessItThrows<Result>(check: () => Promise<Result>): Promise<Result | undefined> {
   try {

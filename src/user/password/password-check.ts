@@ -5,10 +5,17 @@ import type { ConfiguredUser, User, UserHooks } from '../user.ts'
 import type { UserStore } from '../user-store.ts'
 import { type PasswordHashing, passwordOf } from './password-hashing.ts'
 
-/** @param user undefined if the name is unknown: the same work is then done, and the result is false */
+/**
+ * Resolves to whether the password is right.
+ *
+ * @param user undefined if the name is unknown. Then the same work is done, and the result is false
+ */
 export type CheckPassword = (user: User | undefined, password: string) => Promise<boolean>
 
-/** Returns the check for the built-in directory: passwords in the configuration, and hashes of users added by command. */
+/**
+ * Returns the password check of the built-in directory. It compares a password with the configuration or, for a user
+ * who was added by command, with the stored hash.
+ */
 export function createPasswordCheck(
   configured: readonly ConfiguredUser[],
   users: Pick<UserStore, 'find' | 'replacePasswordHash'>,
@@ -28,7 +35,10 @@ export function createPasswordCheck(
   }
 }
 
-/** Returns the check by the application's hook, or undefined if the application has no such hook. */
+/**
+ * Returns a password check that calls `verifyPassword`, the hook of the application, or undefined if there is no such
+ * hook.
+ */
 export function passwordCheckOfHook(users: UserHooks): CheckPassword | undefined {
   if (users.verifyPassword === undefined) return undefined
   return async (user, password) => (await users.verifyPassword?.(user ?? { id: '' }, password)) === true

@@ -12,17 +12,20 @@ import { HASH_BYTES, type Scrypt, type ScryptCost, STANDARD_COST, workOf } from 
 
 export interface PasswordHashing {
   /**
-   * @param of owner and kind of the value, made by `passwordOf` or `userCodeOf`: a hash that is moved to another row matches
-   *   nothing
+   * @param of the owner and the kind of the value, from `passwordOf` or `userCodeOf`. The hash depends on it, so a hash
+   *   that is moved to another row matches nothing
    */
   hash(password: string, of: string): Promise<string>
-  /** If there is no hash, does the same work and finds no match. */
+  /** Checks a password against a hash. If there is no hash, does the same work and finds no match. */
   verify(password: string, hash: string | undefined, of: string): Promise<Verified>
 }
 
 export interface Verified {
   matches: boolean
-  /** A new hash, to replace the one that matched, if that one was made without the present key or at a lower cost. */
+  /**
+   * A new hash to replace the hash that matched. Present if the hash that matched was made without the present key or
+   * at a lower cost.
+   */
   stronger?: string
 }
 
@@ -51,8 +54,8 @@ export function createPasswordHashing({ vault, scrypt, cost = STANDARD_COST }: H
   }
 
   /**
-   * Adds the work that a hash with a lower cost saved, so that every verification takes the time of the present cost. Otherwise
-   * the time would reveal which users have an old hash.
+   * Does the work that an old hash with a lower cost has saved, so that every verification takes the time of the
+   * present cost. Otherwise the time would reveal which users have an old hash.
    */
   async function makeUpFor(cheaper: ScryptCost, secret: Uint8Array): Promise<void> {
     const p = Math.floor((workOf(cost) - workOf(cheaper)) / (cheaper.N * cheaper.r))
@@ -73,15 +76,18 @@ export function createPasswordHashing({ vault, scrypt, cost = STANDARD_COST }: H
       const computed = await scrypt({ secret, salt: kept.salt, cost: kept.cost })
       await makeUpFor(kept.cost, secret)
       if (!timingSafeEqual(computed, kept.hash)) return { matches: false }
-      const isOfToday = kept.keyId === keyId && workOf(kept.cost) >= workOf(cost)
-      return isOfToday ? { matches: true } : { matches: true, stronger: await hash(password, of) }
+      const isUpToDate = kept.keyId === keyId && workOf(kept.cost) >= workOf(cost)
+      return isUpToDate ? { matches: true } : { matches: true, stronger: await hash(password, of) }
     },
   }
 }
 
 const noSalt = new Uint8Array(16)
 
-/** Returns a hash that matches no password: 256 random bits. */
+/**
+ * Returns a hash of 256 random bits, which no password matches. It is checked if there is no hash, so that the work is
+ * the same.
+ */
 function noHash(cost: ScryptCost, keyId: string): PasswordHash {
   return { cost, keyId, salt: noSalt, hash: Uint8Array.from(randomBytes(HASH_BYTES)) }
 }

@@ -6,8 +6,8 @@ import { networksOf } from '../../platform/http/address.ts'
 import { groupsByNetwork, type PlaceGroup } from '../../platform/http/fair-queue.ts'
 
 /**
- * The number of places for anonymous callers, and for known users. With so many, a caller waits for three seconds at most, or
- * for six if only one hash is computed at a time.
+ * Maximum number of places for anonymous callers. Known users have the same number of places. With so many places, a
+ * caller waits for three seconds at most, or for six seconds if only one hash is computed at a time.
  */
 const MOST_PEOPLE = 16
 
@@ -37,8 +37,8 @@ export function knownUser(userId: string): PlaceGroup[] {
 }
 
 /**
- * Returns the groups of an authenticated client. The network has a limit too, because one network may have many clients if
- * clients can register themselves.
+ * Returns the groups of an authenticated client. The network also has a limit, because one network may have many
+ * clients if clients can register themselves.
  */
 export function authenticatedClient(clientId: string, address: string | undefined): PlaceGroup[] {
   return [

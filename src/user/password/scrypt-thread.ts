@@ -6,7 +6,7 @@ import { HASH_BYTES, type ScryptJob, scryptOptions } from './scrypt.ts'
 
 export type ScryptAnswer = { hash: Uint8Array } | { problem: string }
 
-/** Gives the thread a lower priority on a busy processor: tokens are more urgent than passwords. */
+/** The lower priority of the thread: on a busy processor, tokens are more urgent than passwords. */
 const niceness = 10
 
 // On Linux each thread has a priority. On other systems the priority would apply to the whole server.

@@ -23,9 +23,9 @@ export interface ScryptThreads {
 const program = new URL(`./scrypt-thread${extname(import.meta.url)}`, import.meta.url)
 
 /**
- * How many hashes are computed at the same time; each takes 128 MiB. With two processors, only one is used for hashes. The low
- * priority of the threads is not enough to protect a database on the same machine, because the system weighs processes
- * separately.
+ * Maximum number of hashes that are computed at the same time. Each takes 128 MiB of memory. With two processors, only
+ * one is used for hashes. The low priority of the threads is not enough to protect a database on the same machine,
+ * because the system may share the processors between processes regardless of this priority.
  */
 export const HASHES_AT_ONCE = availableParallelism() > 2 ? 2 : 1
 
@@ -51,7 +51,8 @@ export function createScryptThreads(atOnce = HASHES_AT_ONCE): ScryptThreads {
   function start(): Worker {
     const thread = new Worker(program, { name: 'scrypt' })
     threads.add(thread)
-    // If the thread has a job, `compute` rejects the job. An idle thread is only replaced.
+    // If the thread has a job, `compute` rejects the job. If it has no job, nothing is lost, and `start` replaces the
+    // thread later.
     thread.on('error', () => {})
     thread.once('exit', () => {
       threads.delete(thread)

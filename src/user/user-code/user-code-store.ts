@@ -4,7 +4,7 @@ import { createOutboxStore } from '../../outbox/outbox-store.ts'
 import type { Change, Database, SingleStatement, Statement } from '../../platform/storage/database.ts'
 import { isSignedIn, signedInLock } from '../validity-store.ts'
 
-/** The user's latest setting of the code: its hash, or undefined if it was removed. */
+/** The code that the user set last: its hash, or undefined if the user removed the code. */
 export interface KeptCode {
   hash: string | undefined
   /** Milliseconds since 1970. */
@@ -16,17 +16,21 @@ export interface Trying {
   userId: string
   clientId: string
   /**
-   * When the try began, in milliseconds since 1970. All counters of the try get this time, so that their locks expire together.
+   * When the try began, in milliseconds since 1970. All counters of the try store this time, so that their locks end at
+   * the same time.
    */
   at: number
 }
 
 export interface TryLimits {
-  /** Tries of one client at one user's code. */
+  /** Maximum number of tries of one client at one user's code. */
   maxTries: number
-  /** Wrong tries of one client at the codes of all users together. */
+  /** Maximum number of wrong tries of one client at the codes of all users together. */
   maxTriesPerClient: number
-  /** Wrong tries of all clients together at one user's code; undefined if this client is not counted among them. */
+  /**
+   * Maximum number of wrong tries of all clients together at one user's code. Undefined if this limit does not apply to
+   * this client.
+   */
   maxTriesPerUser: number | undefined
   /** How long a lock lasts, in milliseconds. */
   lockFor: number
@@ -37,7 +41,7 @@ interface CodeRow {
   set_at: number
 }
 
-/** What comes with a change of a code. */
+/** Messages that are sent because the code is changed, and the access token that must still be valid. */
 export interface CodeChange {
   notices?: readonly OutboxMessage[]
   /** The hash of the user's access token. If given, the code is only changed while the token is valid. */
@@ -47,7 +51,8 @@ export interface CodeChange {
 export type UserCodeStore = ReturnType<typeof createUserCodeStore>
 
 /**
- * SQL: whether the user exists. A locked user exists too, so that an operator can set another code before unlocking the user.
+ * SQL: whether the user exists. A locked user counts as existing, so that an operator can set another code before
+ * unlocking the user.
  */
 const isThere = `(not exists (select 1 from user_generations where user_id = $1 and is_closed = 1)
   or exists (select 1 from users where id = $1) or exists (select 1 from configured_users where user_id = $1))`
@@ -56,7 +61,7 @@ const ofPair = ({ clientId, userId }: Trying) => `pair ${JSON.stringify([clientI
 const ofClient = ({ clientId }: Trying) => `client ${clientId}`
 const ofUser = ({ userId }: Pick<Trying, 'userId'>) => `user ${userId}`
 
-/** User codes, and the tries at them. */
+/** Stores user codes, and counts the tries at codes. */
 export function createUserCodeStore(
   database: Database,
   enqueue: Enqueue = enqueueForOthers(createOutboxStore(database)),
@@ -80,8 +85,9 @@ function codesIn(database: Database, enqueue: Enqueue) {
     },
 
     /**
-     * Sets or removes the code of a user, whatever it was before, and resets the tries. Resolves to whether this was done:
-     * false if the user was removed while the code was hashed.
+     * Sets or removes the code of a user, whether or not the user has a code, and resets the tries. Resolves to whether
+     * this was done. It is not done if the user was removed while the code was hashed, or if the access token is no
+     * longer valid.
      *
      * @param change.notices messages about the change, sent only if it was made
      */
@@ -98,8 +104,8 @@ function codesIn(database: Database, enqueue: Enqueue) {
       ),
 
     /**
-     * Does the same as `put`, but only if `present` is still the stored hash. `present` is undefined if nothing is stored,
-     * because the code is that of the configuration. Resolves to whether it was done.
+     * Does the same as `put`, but only if `present` is still the stored hash. `present` is undefined if nothing is
+     * stored, because the code comes from the configuration. Resolves to whether the code was changed.
      */
     replace: (
       userId: string,
@@ -120,7 +126,7 @@ function codesIn(database: Database, enqueue: Enqueue) {
         change,
       ),
 
-    /** Replaces `present` by a stronger hash of the same code. Does nothing if the code has been changed in between. */
+    /** Replaces `present` by a stronger hash of the same code. Does nothing if `present` is no longer the stored hash. */
     async replaceHash(userId: string, present: string, stronger: string): Promise<void> {
       await database.step({
         sql: 'update user_codes set hash = $3 where user_id = $1 and hash = $2 returning user_id',
@@ -130,7 +136,7 @@ function codesIn(database: Database, enqueue: Enqueue) {
   }
 }
 
-/** The tries at codes. */
+/** Counts the tries at codes. */
 function triesIn(database: Database) {
   return {
     /**
@@ -153,13 +159,13 @@ function triesIn(database: Database) {
     },
 
     /**
-     * Counts a wrong try for the client and for the user. Resolves to whether the client may learn the result: false if other
-     * tries have locked the client or the user since this one began.
+     * Counts a wrong try for the client and for the user. Resolves to whether the client may learn the result: false if
+     * other tries have locked the client or the user since this try began.
      */
     async wrong(trying: Trying, limits: TryLimits): Promise<boolean> {
       const counted = sharedCounters(trying, limits)
       const rows = await database.step({
-        // Every transaction locks the counter of the client first, so that two of them cannot deadlock.
+        // Every transaction locks the counter of the client first, so that two transactions cannot deadlock.
         sql: `insert into user_code_tries (counter, user_id, tries, tried_at)
               select counter, user_id, 1, cast($2 as bigint)
               from rows($1) as wrong (counter text, user_id text) where true order by counter
@@ -179,8 +185,8 @@ function triesIn(database: Database) {
     },
 
     /**
-     * Resets the tries after a right code. Resolves to whether the client may learn the result: false if other tries have
-     * locked the client or the user since this one began.
+     * Resets the tries after a right code. Resolves to whether the client may learn the result: false if other tries
+     * have locked the client or the user since this try began.
      */
     async right(trying: Trying, limits: TryLimits): Promise<boolean> {
       const { sql, values } = noneLocked(trying, limits, 1)
@@ -188,7 +194,10 @@ function triesIn(database: Database) {
       return rows.length > 0
     },
 
-    /** Removes tries that were made up to `before` (milliseconds since 1970) and lock nothing any more. */
+    /**
+     * Removes tries that were made up to `before` (milliseconds since 1970). `before` must be so early that these tries
+     * lock nothing any more.
+     */
     forgetTries: (before: number) =>
       database.step({
         sql: 'delete from user_code_tries where tried_at <= $1 returning counter',
@@ -197,7 +206,10 @@ function triesIn(database: Database) {
   }
 }
 
-/** Returns the counters that several pairs of client and user share, each with the number of wrong tries that locks it. */
+/**
+ * Returns the counters that this try shares with tries of other pairs of client and user: the counter of the client
+ * and, if `maxTriesPerUser` is set, the counter of the user. `most` is the number of wrong tries that locks a counter.
+ */
 function sharedCounters(trying: Trying, { maxTriesPerClient, maxTriesPerUser }: TryLimits) {
   const ofThisClient = { counter: ofClient(trying), userId: null, most: maxTriesPerClient }
   if (maxTriesPerUser === undefined) return [ofThisClient]
@@ -218,7 +230,11 @@ function noneLocked(trying: Trying, limits: TryLimits, first: number): SingleSta
   }
 }
 
-/** @param before tries up to this time no longer count */
+/**
+ * Returns the SQL that counts one more try.
+ *
+ * @param before SQL: tries up to this time no longer count
+ */
 const oneMore = (before: string) => `
   tries = case when user_code_tries.tried_at <= ${before} then 1 else user_code_tries.tries + 1 end,
   tried_at = case when user_code_tries.tried_at > excluded.tried_at then user_code_tries.tried_at else excluded.tried_at end`

@@ -1,4 +1,7 @@
-/** The user code (CIBA Core §7.1.2): a secret of the user. A client that knows only a name cannot send requests to the user. */
+/**
+ * The user code (CIBA Core §7.1.2): a secret of the user. Without the code, a client that has only a name cannot send
+ * requests to the user.
+ */
 import type { Client } from '../../client/client.ts'
 import type { OutboxMessage } from '../../outbox/notification.ts'
 import type { Clock } from '../../platform/clock.ts'
@@ -12,7 +15,7 @@ import type { TryLimits, UserCodeStore } from './user-code-store.ts'
 
 /** A user's code. */
 export interface KnownCode {
-  /** Checks a code. Takes the same time whether it is right or wrong. */
+  /** Checks a code. The check takes the same time whether the code is right or wrong. */
   verify(code: string): Promise<Verified>
   /** Replaces the stored hash by a stronger hash of the same code. Present only if the code is stored as a hash. */
   replaceHash?(stronger: string): Promise<void>
@@ -21,12 +24,12 @@ export interface KnownCode {
 /** Resolves to the code of the user, or to undefined if the user has no code. */
 export type CodeOf = (user: User) => Promise<KnownCode | undefined>
 
-/** Returns a code that nothing matches. Its check takes as long as any other. */
+/** Returns a code that no other code matches. Its check takes as long as the check of any other code. */
 function noCode(hashing: Pick<PasswordHashing, 'verify'>): KnownCode {
   return { verify: (code) => hashing.verify(code, undefined, userCodeOf('')) }
 }
 
-/** A decoy user: whether it appears to have a code. */
+/** A decoy user stands for a user who does not exist. Some decoy users appear to have a code. */
 export interface DecoyUser {
   hasCode: boolean
 }
@@ -62,15 +65,16 @@ export interface CodeSender {
 }
 
 /**
- * Accepts a request if the client is not registered for user codes, if the user has no code, or if the code is right. The same
- * work is done for every user, so that the time does not reveal whether the user exists or has a code.
+ * Returns a function that accepts a request if the client is not registered for user codes, if the user has no code, or
+ * if the code is right. The same work is done for every user, so that the time does not reveal whether the user exists
+ * or has a code.
  *
  * @throws {OAuthError} `missing_user_code`, `invalid_user_code`, and `access_denied` after too many wrong codes
  */
 export function createDemandUserCode(needs: DemandNeeds): DemandUserCode {
   const { codeOf, tries, limits, hasApproved, hashing, queue, clock } = needs
   return async (code, user, client, decoy, from) => {
-    // Such a client is exempt, and its `user_code` is ignored as an unknown parameter.
+    // A client that is not registered for user codes needs none. Its `user_code` is ignored like an unknown parameter.
     if (client.metadata.backchannel_user_code_parameter !== true) return
     const kept = await codeOf(user)
     const known = decoy === undefined ? kept : decoy.hasCode ? noCode(hashing) : undefined
@@ -129,7 +133,7 @@ export function createCodeDirectory(
 function configuredCode(plain: string, hashing: Pick<PasswordHashing, 'verify'>): KnownCode {
   return {
     async verify(code) {
-      // A hash is computed here too: the time must not reveal where a code is stored.
+      // A hash is computed although it is not needed: the time must not reveal where a code is stored.
       await noCode(hashing).verify(code)
       return { matches: sameSecret(plain.normalize('NFKC'), code.normalize('NFKC')) }
     },
@@ -144,14 +148,15 @@ export function createCodesOfHooks(users: UserHooks & Required<Pick<UserHooks, '
       : { verify: async (code) => ({ matches: (await users.verifyUserCode(user, code)) === true }) }
 }
 
-/** For deployments without user codes. */
+/** Resolves to undefined for every user: used in deployments without user codes. */
 export const noCodes: CodeOf = async () => undefined
 
+/** Whether the application supplies user codes: it has the hook `verifyUserCode`. */
 export function hasUserCodes(users: UserHooks): users is UserHooks & Required<Pick<UserHooks, 'verifyUserCode'>> {
   return users.verifyUserCode !== undefined
 }
 
-/** How users prove that they may change the code: they know the present code, or have signed in just now. */
+/** How users prove that they may change the code: they enter the present code, or have signed in just now. */
 export interface Proof {
   presentCode: string | undefined
   signedInJustNow: boolean
@@ -177,13 +182,20 @@ export interface OwnCodeNeeds extends CodeNeeds {
 /** Users of the built-in directory read and change their own codes. */
 export function createOwnCode({ codeOf, store, tries, limits, hashing, queue, clock }: OwnCodeNeeds) {
   return {
-    /** Resolves to whether the user has a code. `setAt` is set if the user set the code (milliseconds since 1970). */
+    /**
+     * Resolves to whether the user has a code, and to the time at which the user set it (milliseconds since 1970). The
+     * time is undefined if the user has no code, or if the code comes from the configuration.
+     */
     async look(user: User): Promise<{ isSet: boolean; setAt: number | undefined }> {
       const isSet = (await codeOf(user)) !== undefined
       return { isSet, setAt: isSet ? (await store.find(user.id))?.setAt : undefined }
     },
 
-    /** @param code the new code, or undefined to remove the present one */
+    /**
+     * Changes or removes the code of a user.
+     *
+     * @param code the new code, or undefined to remove the present code
+     */
     async change(user: User, code: string | undefined, proof: Proof): Promise<Change> {
       const caller = { groups: knownUser(user.id), connection: proof.connection }
       return queue.withTurn(caller, () => changeInTurn(user, code, proof))
@@ -203,14 +215,14 @@ export function createOwnCode({ codeOf, store, tries, limits, hashing, queue, cl
     const present = await store.find(user.id)
     const known = await codeOf(user)
     const trying = { userId: user.id, clientId: proof.clientId, at: clock.now() }
-    // The call contains a token of the user, so tries of other clients do not lock it out.
+    // The call contains an access token of the user, so tries of other clients must not lock it out.
     if (!(await tries.begin(trying, { ...limits, maxTriesPerUser: undefined }))) return 'locked'
     const { matches } = await (known ?? noCode(hashing)).verify(presentCode)
     if (!matches) return known === undefined ? 'proof needed' : 'wrong'
-    // Called only after the present code was verified. `mayBe` compares the new code with the password, and a stolen token must
-    // not be enough to test passwords.
+    // `mayBe` is called only after the present code was verified. It compares the new code with the password, and a
+    // stolen token must not be enough to test passwords.
     if (code !== undefined) await proof.mayBe(code)
-    // Of two simultaneous changes, the later one fails: it proved a code that is no longer the present one.
+    // If two changes are simultaneous, the later change fails: the code that it proved is no longer the present code.
     const hash = await hashOf(code)
     const isChanged = await store.replace(user.id, present?.hash, hash, clock.now(), proof)
     return isChanged ? 'changed' : 'meanwhile changed'
@@ -219,7 +231,7 @@ export function createOwnCode({ codeOf, store, tries, limits, hashing, queue, cl
 
 export type OwnCode = ReturnType<typeof createOwnCode>
 
-/** Whether the text can be a code: 4 to 64 characters, no invisible ones, no spaces at the ends. */
+/** Whether the text can be a code: 4 to 64 characters, no invisible characters, no spaces at the ends. */
 export function isUserCode(code: string): boolean {
   return /^[^\p{Cc}\p{Cf}\p{Cs}\p{Zl}\p{Zp}]{4,64}$/u.test(code) && code.trim() === code
 }
