@@ -170,7 +170,7 @@ export function addClientRoutes(
     clients,
     registrations: createRegistrationStore(database),
     attempts: ours.registrationAttempts,
-    attemptQueue: createFairQueue(1),
+    attemptQueue: createFairQueue(1, clock),
     initialAccess: ours.initialAccess,
     validationContext,
     scopes: config.tokens.scopes,

@@ -175,6 +175,7 @@ function addSignIn(app: FastifyInstance, { platform, clients, users: ours, openi
     throttle,
     knownBrowsers,
     credentialQueue,
+    clock,
   })
   const needs = { users, passkeys, beginFor, passwordSignIn, knownBrowsers }
   signInEndpoint(app, { ...needs, provider: openid.provider, texts, framing, clock, audit })

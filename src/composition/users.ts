@@ -55,7 +55,7 @@ export async function composeUsers(platform: Platform, { enqueue }: Outbox, part
   const hashing = createPasswordHashing({ vault, scrypt: scryptThreads.scrypt, ...hashingParts })
   // If an application supplies the users, it checks the passwords itself. Then it must also limit how many passwords it
   // checks at the same time.
-  const credentialQueue = createFairQueue(Array.isArray(config.users) ? atOnce : Number.POSITIVE_INFINITY)
+  const credentialQueue = createFairQueue(Array.isArray(config.users) ? atOnce : Number.POSITIVE_INFINITY, clock)
   const users: UserHooks = Array.isArray(config.users) ? createUserDirectory(config.users, store) : config.users
   const challenges = createPasskeyChallengeStore(database)
 

@@ -1,5 +1,6 @@
 /** One attempt to sign in with a name and a password: its limits, the check, and how it is counted. */
 import type { ClientStore } from '../../client/client-store.ts'
+import type { Clock } from '../../platform/clock.ts'
 import { createFairQueue, type FairQueue, type QueuedCaller } from '../../platform/http/fair-queue.ts'
 import { Overloaded } from '../../platform/http/unavailable.ts'
 import {
@@ -28,6 +29,7 @@ export interface PasswordSignInNeeds {
   knownBrowsers: KnownBrowsers
   /** The queue in which passwords wait to be checked. */
   credentialQueue: FairQueue
+  clock: Pick<Clock, 'after'>
 }
 
 /** Where an attempt comes from. */
@@ -102,7 +104,7 @@ const LOOK_UPS_AT_ONCE = 8
 
 export function createPasswordSignIn(needs: PasswordSignInNeeds): PasswordSignIn {
   const { users, checkPassword, clients, beginFor, throttle, knownBrowsers, credentialQueue } = needs
-  const lookUps = createFairQueue(LOOK_UPS_AT_ONCE)
+  const lookUps = createFairQueue(LOOK_UPS_AT_ONCE, needs.clock)
 
   async function findUser({ name, clientId }: PasswordTry): Promise<User | undefined> {
     const client = await clients.find(clientId)

@@ -5,6 +5,7 @@
  * once.
  */
 
+import { type Clock, systemClock } from '../clock.ts'
 import { OAuthError } from '../oauth-error.ts'
 import { networksOf } from './address.ts'
 import type { IncomingConnection } from './connection.ts'
@@ -102,9 +103,9 @@ const turnTimeoutMs = 10_000
  * Returns an empty queue.
  *
  * @param atOnce how many callers may have their turn at the same time
- * @param options.turnTimeoutMs the time limit of a turn, in milliseconds; 10 seconds unless given
+ * @param clock measures the time limit of a turn
  */
-export function createFairQueue(atOnce: number, options: { turnTimeoutMs?: number } = {}): FairQueue {
+export function createFairQueue(atOnce: number, clock: Pick<Clock, 'after'> = systemClock): FairQueue {
   const taken = createTakenPlaces()
   const { entries, uses, inTheWayOf } = taken
   let turnsGiven = 0
@@ -166,13 +167,13 @@ export function createFairQueue(atOnce: number, options: { turnTimeoutMs?: numbe
       connection?.onClose(() => {
         if (entry.state === 'waiting') turnAway(entry, new CallerLeft())
       })
-      let deadline: NodeJS.Timeout | undefined
+      let cancelTimeout = () => {}
       try {
         await entry.turn.promise
-        deadline = setTimeout(() => leave(entry), options.turnTimeoutMs ?? turnTimeoutMs).unref()
+        cancelTimeout = clock.after(turnTimeoutMs, () => leave(entry))
         return await work()
       } finally {
-        clearTimeout(deadline)
+        cancelTimeout()
         leave(entry)
       }
     },

@@ -1,5 +1,6 @@
 import assert from 'node:assert/strict'
 import { describe, test } from 'node:test'
+import { createStageClock } from '../../../test/support/clock.ts'
 import { createFairQueue, type FairQueue, type QueuedCaller } from '../../platform/http/fair-queue.ts'
 import { Overloaded } from '../../platform/http/unavailable.ts'
 import { OAuthError } from '../../platform/oauth-error.ts'
@@ -283,10 +284,17 @@ describe('callers that come again and again, one call at a time,', () => {
 })
 
 test('work that does not end keeps its turn for a limited time only, and its result is delivered', async () => {
-  const queue = createFairQueue(1, { turnTimeoutMs: 20 })
+  const clock = createStageClock()
+  const queue = createFairQueue(1, clock)
   const held = Promise.withResolvers<string>()
   const stuck = queue.withTurn({ groups: strangerAt('192.0.2.1') }, () => held.promise)
-  assert.equal(await queue.withTurn({ groups: strangerAt('192.0.2.1') }, async () => 'next'), 'next')
+  const next = queue.withTurn({ groups: strangerAt('192.0.2.1') }, async () => 'next')
+  await new Promise(setImmediate)
+  clock.advance(9_999)
+  assert.equal(queue.counts().turns, 1)
+  assert.equal(queue.counts().places, 2)
+  clock.advance(1)
+  assert.equal(await next, 'next')
   held.resolve('late')
   assert.equal(await stuck, 'late')
   assertEmpty(queue)
