@@ -76,6 +76,7 @@ export function createEndSession({ provider, store, userKey, clock, audit }: End
         grants: [...new Set([bound.grantId, ...sessions.flatMap(grantsOf)])].flatMap(hashed),
         tokens: [accessToken].flatMap(hashed),
         endpoints: pushEndpointHash === undefined ? [] : [pushEndpointHash],
+        users,
       },
       clock.now(),
       // Open pages check their session when they receive this announcement, and find that the session has ended.

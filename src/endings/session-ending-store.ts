@@ -1,4 +1,5 @@
 import type { Change, Database } from '../platform/storage/database.ts'
+import { signOutLock } from '../user/validity-store.ts'
 
 /** The rows that are removed with a session. All values are SHA-256 hashes. */
 export interface SessionRows {
@@ -9,6 +10,8 @@ export interface SessionRows {
   tokens: string[]
   /** Endpoints of push subscriptions. */
   endpoints: string[]
+  /** The ids of the users of these sessions. */
+  users: string[]
 }
 
 export type SessionEndingStore = ReturnType<typeof createSessionEndingStore>
@@ -20,7 +23,8 @@ export function createSessionEndingStore(database: Database) {
      * Records that the sessions have ended, and removes all these rows, in one transaction. Rows that do not exist are
      * skipped.
      */
-    async end({ sessions, grants, tokens, endpoints }: SessionRows, now: number, announce: Change[]): Promise<void> {
+    async end(rows: SessionRows, now: number, announce: Change[]): Promise<void> {
+      const { sessions, grants, tokens, endpoints, users } = rows
       const [sessionList, grantList, tokenList, endpointList] = [sessions, grants, tokens, endpoints].map((hashes) =>
         JSON.stringify(hashes),
       ) as [string, string, string, string]
@@ -52,7 +56,7 @@ export function createSessionEndingStore(database: Database) {
       ]
       // The first statement has no condition: if another call has ended the session at the same time, the result is the
       // same.
-      await database.step({ sql: 'select 1 as one', values: [] }, { also, announce })
+      await database.step({ sql: 'select 1 as one', values: [] }, { also, announce, lockKeys: users.map(signOutLock) })
     },
 
     /** Removes the records of sessions that ended before `before` (milliseconds since 1970). Resolves to their number. */

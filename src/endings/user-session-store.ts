@@ -1,7 +1,8 @@
 import { noteSession, type UsedSession } from '../openid-provider/oidc-model-store.ts'
 import type { Change, Database, Statement } from '../platform/storage/database.ts'
 import type { RowOf } from '../platform/storage/row.ts'
-import { isValid } from '../user/validity-store.ts'
+import { createUserGenerationStore } from '../user/user-generation-store.ts'
+import { isValid, signOutLock } from '../user/validity-store.ts'
 
 /** A session as the user sees it. Times are in milliseconds since 1970. */
 export interface UserSession {
@@ -20,6 +21,7 @@ export type UserSessionStore = ReturnType<typeof createUserSessionStore>
 
 /** Lists the sessions of users, and ends them. */
 export function createUserSessionStore(database: Database) {
+  const generations = createUserGenerationStore(database)
   return {
     /** Records that a session is used, if the session exists. */
     async note(used: UsedSession): Promise<void> {
@@ -59,7 +61,11 @@ export function createUserSessionStore(database: Database) {
           sql: 'delete from user_sessions where user_id = $1 and id = $2 returning uid_hash',
           values: [userId, id],
         },
-        { also: (ended) => ended.flatMap(({ uid_hash }) => ending(userId, uid_hash, now)), announce },
+        {
+          also: (ended) => ended.flatMap(({ uid_hash }) => ending(userId, uid_hash, now)),
+          announce,
+          lockKeys: signOutLock(userId),
+        },
       )
       return rows.length > 0
     },
@@ -67,10 +73,12 @@ export function createUserSessionStore(database: Database) {
     /**
      * Ends all sessions of a user, whether the user signed in to the consent app or to another client. Also removes the
      * grants and tokens of these sessions, and the user's push subscriptions. Approvals of authentication requests stay
-     * valid: the user can revoke them in the list of approvals.
+     * valid: the user can revoke them in the list of approvals. A new generation begins, so that sign-ins in progress and
+     * known browsers are no longer valid; what belongs to approvals is moved to the new generation.
      */
     async endAll(userId: string, now: number, announce: Change[]): Promise<void> {
       const also: Statement[] = [
+        generations.next(userId, { closes: false, refusesUntil: undefined }),
         {
           sql: `insert into ended_sessions (uid_hash, ended_at)
                 select uid_hash, cast($2 as bigint) from oidc_models
@@ -87,10 +95,16 @@ export function createUserSessionStore(database: Database) {
           sql: `delete from oidc_models where user_id = $1 and model in ('Session', 'Grant') and request_id is null`,
           values: [userId],
         },
+        { sql: `update oidc_models ${toNewGeneration} where user_id = $1 and model = 'Grant'`, values: [userId] },
+        {
+          sql: `update oidc_models ${toNewGeneration} where grant_hash in (
+                  select id_hash from oidc_models where user_id = $1 and model = 'Grant')`,
+          values: [userId],
+        },
         { sql: 'delete from user_sessions where user_id = $1', values: [userId] },
         { sql: 'delete from push_subscriptions where user_id = $1', values: [userId] },
       ]
-      await database.step({ sql: 'select 1 as one', values: [] }, { also, announce })
+      await database.step({ sql: 'select 1 as one', values: [] }, { also, announce, lockKeys: signOutLock(userId) })
     },
 
     /** Removes sessions that expired before `before` (milliseconds since 1970). Resolves to their number. */
@@ -111,6 +125,14 @@ function ending(userId: string, uidHash: string, now: number): Statement[] {
       values: [uidHash, now],
     },
     { sql: `delete from oidc_models where model = 'Session' and uid_hash = $1`, values: [uidHash] },
-    { sql: 'delete from push_subscriptions where user_id = $1 and uid_hash = $2', values: [userId, uidHash] },
+    {
+      // Subscriptions that an earlier version stored name no session: one of them may belong to this session.
+      sql: 'delete from push_subscriptions where user_id = $1 and (uid_hash = $2 or uid_hash is null)',
+      values: [userId, uidHash],
+    },
   ]
 }
+
+/** SQL: `$1` is the id of the user. */
+const toNewGeneration = `set user_generation = (
+  select generation from user_generations where user_generations.user_id = $1)`

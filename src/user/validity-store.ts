@@ -29,11 +29,14 @@ export const isSignedIn = (hash: string) => `(cast(${hash} as text) is null or e
   where found.model = 'AccessToken' and found.id_hash = cast(${hash} as text) and ${isValid}))`
 
 /**
- * Returns the lock keys of a transaction that uses `isSignedIn`. Every ending of the user (sign-out, lock or removal)
+ * Returns the lock keys of a transaction that uses `isSignedIn`. Every sign-out, lock and removal of the user, and the end of one session,
  * takes the same lock, so it is committed before or after this transaction. If it is committed before, the transaction
  * writes nothing. If it is committed after, it also ends what the transaction has written.
  *
  * @param tokenHash if undefined, nothing is locked
  */
 export const signedInLock = (userId: string, tokenHash: string | undefined): string[] =>
-  tokenHash === undefined ? [] : [`requests of ${userId}`]
+  tokenHash === undefined ? [] : [signOutLock(userId)]
+
+/** Returns the lock key of every transaction that signs out, locks or removes a user, or ends a session of the user. */
+export const signOutLock = (userId: string): string => `requests of ${userId}`

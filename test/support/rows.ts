@@ -68,7 +68,7 @@ export async function furnished(
     }
     return { database, requests, decisions, outbox, needs, decide: createDecide(needs) }
   })
-  return { clock, log, logLines, nodes, one: nodes[0]!, other: nodes.at(-1)! }
+  return { url, clock, log, logLines, nodes, one: nodes[0]!, other: nodes.at(-1)! }
 }
 
 /** Returns a pending request of Kiosk, or another client, about Ana, created now. */

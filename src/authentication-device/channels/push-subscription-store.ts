@@ -25,7 +25,7 @@ export function createPushSubscriptionStore(database: Database) {
       const rows = await database.step(
         {
           sql: `insert into push_subscriptions (id, user_id, endpoint_hash, sealed, created_at, uid_hash)
-                select $1, $2, $3, $4, cast($5 as bigint), ${sessionOfToken('$6')}
+                select $1, $2, $3, $4, cast($5 as bigint), coalesce(${sessionOfToken('$6')}, '')
                 where not exists (select 1 from user_generations where user_id = $2 and is_closed = 1)
                   and ${isSignedIn('$6')}
                 on conflict (endpoint_hash) do update
@@ -77,11 +77,14 @@ export function createPushSubscriptionStore(database: Database) {
       })
       // The user may have signed in again since the browser was subscribed. Then the subscription belongs to an older
       // session.
-      await database.step({
-        sql: `update push_subscriptions set uid_hash = ${sessionOfToken('$3')} where endpoint_hash = $1 and user_id = $2
-              and ${sessionOfToken('$3')} <> coalesce(uid_hash, '') returning id`,
-        values: [endpointHash, userId, tokenHash ?? null],
-      })
+      await database.step(
+        {
+          sql: `update push_subscriptions set uid_hash = ${sessionOfToken('$3')} where endpoint_hash = $1 and user_id = $2
+                and ${sessionOfToken('$3')} <> coalesce(uid_hash, '') and ${isSignedIn('$3')} returning id`,
+          values: [endpointHash, userId, tokenHash ?? null],
+        },
+        { lockKeys: signedInLock(userId, tokenHash) },
+      )
       const own = await database.read('select id from push_subscriptions where endpoint_hash = $1 and user_id = $2', [
         endpointHash,
         userId,
