@@ -81,6 +81,25 @@ for (const engine of engines) {
       assert.equal((await stage.poll('kiosk', decidedLater)).status, 200, 'decided after')
     })
 
+    test('a sign-in that is not finished, and the browsers that she has used, end with "everywhere"', async (t) => {
+      const { stage, home, office } = await scene(t, engine, { limits: { signIn: { perName: 3 } } })
+      // The right password was entered, but the browser has not followed the redirection yet.
+      const unfinished = openVisitor(stage.url)
+      const signIn = await signInPage(unfinished)
+      const redirection = await unfinished.post(signIn, { name: ana.username, password: ana.password })
+      await act(office, { everywhere: 'true' })
+      assert.doesNotMatch((await unfinished.follow(redirection)).text, /Signed in as/)
+
+      const unknown = openVisitor(stage.url)
+      const statuses: number[] = []
+      for (const visitor of [unknown, unknown, unknown, unknown, home]) {
+        for (const name of [...visitor.jar.keys()]) if (name !== 'doorbell_browser') visitor.jar.delete(name)
+        const page = await signInPage(visitor)
+        statuses.push((await visitor.post(page, { name: ana.username, password: 'wrong' })).status)
+      }
+      assert.deepEqual(statuses.slice(-2), [429, 429], 'her former browser is paused like an unknown one')
+    })
+
     test('a browser that signed in for another client is listed with its name, and she signs out of it', async (t) => {
       const { stage, office } = await scene(t, engine)
       stage.clock.advance(1000)
@@ -189,8 +208,8 @@ const tablet: NonNullable<ConfigInput['clients']>[number] = {
 }
 
 /** Ana signed in with two browsers, and Ben with one. */
-async function scene(t: TestContext, engine: Engine) {
-  const stage = await openStage(t, { engine, config: { clients: [tablet] } })
+async function scene(t: TestContext, engine: Engine, config: ConfigInput = {}) {
+  const stage = await openStage(t, { engine, config: { clients: [tablet], ...config } })
   const [home, office, bens] = [openVisitor(stage.url), openVisitor(stage.url), openVisitor(stage.url)]
   await home.signIn(ana)
   stage.clock.advance(1000)
@@ -205,6 +224,14 @@ async function comeBack(visitor: Visitor, headers: Record<string, string> = {}):
   let seen = await visitor.get('/', headers)
   while (seen.location?.startsWith('/')) seen = await visitor.get(seen.location, headers)
   assert.match(seen.text, /Signed in as/)
+}
+
+/** Resolves to the address to which the form of the sign-in page is sent. */
+async function signInPage(visitor: Visitor): Promise<string> {
+  const { text } = await visitor.follow(await visitor.get('/'))
+  const action = /<form method="post" action="(\/sign-in\/[^"/]+)"/.exec(text)?.[1]
+  assert.ok(action, text)
+  return action
 }
 
 async function isSignedIn(visitor: Visitor): Promise<boolean> {

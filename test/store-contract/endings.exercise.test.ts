@@ -11,6 +11,7 @@ import { tablesOfUser } from '../../src/endings/ending-store.ts'
 import { createErasureStore, erasureMs } from '../../src/endings/erasure-store.ts'
 import { exportUser } from '../../src/endings/export-user.ts'
 import { keptByTable } from '../../src/endings/user-data-store.ts'
+import { createOidcModelStore } from '../../src/openid-provider/oidc-model-store.ts'
 import type { Database, Value } from '../../src/platform/storage/database.ts'
 import { createPasskeyStore } from '../../src/user/passkey/passkey-store.ts'
 import { createUserCodeStore } from '../../src/user/user-code/user-code-store.ts'
@@ -66,6 +67,39 @@ for (const engine of engines) {
       )
       const open = await one.requests.list('open', clock.now() + 1)
       assert.deepEqual(open, [])
+    })
+
+    test('what is stored for a client while it is removed is not found when its id is registered again', async (t) => {
+      const { one, clock } = await furnished(t, engine)
+      const clients = createClientStore(one.database)
+      const models = createOidcModelStore(one.database)
+      const metadata = { client_id: 'kiosk', redirect_uris: [], grant_types: [], response_types: [] }
+      const add = () =>
+        clients.add(toClient({ ...metadata, token_endpoint_auth_method: 'none' } as never, vault), clock.now())
+      const registrationOf = async () => (await allRows(one.database, 'clients'))[0]!.registration_id as string
+      await add()
+      const before = await registrationOf()
+      await clients.remove('kiosk', endClient('kiosk', clock.now()))
+      await add()
+      // Without a grant, only the registration shows to which of the two clients it belongs.
+      for (const [idHash, clientRegistration] of [
+        ['before', before],
+        ['after', await registrationOf()],
+      ] as const) {
+        const expiresAt = clock.now() + 9999
+        const none = { grantHash: undefined, uidHash: undefined, userId: undefined, requestId: undefined }
+        const kept = {
+          model: 'ClientCredentials',
+          idHash,
+          sealed: 'x',
+          clientId: 'kiosk',
+          clientRegistration,
+          expiresAt,
+        }
+        await models.run(models.put({ ...none, ...kept }))
+        const found = await models.find('ClientCredentials', idHash, clock.now())
+        assert.equal(found?.id_hash, idHash === 'after' ? 'after' : undefined)
+      }
     })
 
     test('a generation begins with each ending, and all of a closed user stay closed', async (t) => {
