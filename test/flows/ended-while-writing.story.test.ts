@@ -89,6 +89,19 @@ for (const engine of engines) {
     })
   }
 
+  test(`tokens of an approval that are being issued while its user signs out everywhere are valid, on ${engine.name}`, async (t) => {
+    const { stage, gate } = await scene(t, engine, /set status = 'redeemed'/)
+    const { auth_req_id } = (await stage.ring('kiosk')).body
+    await stage.decide(await stage.newestRequest(), 'approved')
+    gate.hold()
+    const polling = stage.poll('kiosk', auth_req_id)
+    await gate.waiting(1)
+    await stage.post('/backchannel/sessions/end', { everywhere: 'true' }, await bearerOf(stage))
+    gate.release()
+    const { access_token } = (await polling).body
+    assert.equal((await stage.get('/oauth/userinfo', { authorization: `Bearer ${access_token}` })).status, 200)
+  })
+
   test(`an approval is not revoked, on ${engine.name}`, async (t) => {
     const { stage, send } = await scene(t, engine, /with named as materialized/)
     const { auth_req_id } = (await stage.ring('kiosk')).body
