@@ -83,9 +83,7 @@ function modelAdapter(model: string, { models, vault, clock, places, keepsStrang
         userId,
         requestId: collected?.requestId,
         expiresAt,
-        // The tokens of an approval are stored in the transaction that redeems the request. If an ending of the user comes
-        // first, that transaction writes nothing. So they belong to the generation of that moment.
-        userGeneration: userId === undefined || collected ? undefined : heldGeneration(userId),
+        userGeneration: userId === undefined ? undefined : heldGeneration(userId),
         clientRegistration: clientId === undefined ? undefined : heldRegistration(clientId),
       })
       if (collected) collected.statements.push(statement)
