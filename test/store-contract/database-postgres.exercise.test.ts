@@ -6,6 +6,7 @@ import { type Clock, systemClock } from '../../src/platform/clock.ts'
 import type { Database } from '../../src/platform/storage/database.ts'
 import { openDatabase } from '../../src/platform/storage/open.ts'
 import { engines } from '../support/engines.ts'
+import { freshPostgres } from '../support/postgres.ts'
 import { claim, flow, furnish, hearing, letters, logbook, rest, say, stage } from './doors.ts'
 
 describe('on postgres only', () => {
@@ -32,10 +33,10 @@ describe('on postgres only', () => {
   })
 
   test('the pauses between attempts to reconnect grow', async () => {
-    const { url, drop } = await postgres.fresh()
+    const { url, dropAndWait } = await freshPostgres()
     const clock = handClock()
     const database = await openDatabase(url, { log: logbook().log, clock })
-    await drop()
+    await dropAndWait()
     for (const pause of [100, 200, 400, 800]) await clock.let(pause)
     assert.equal(database.listening, false)
     await database.close()

@@ -29,7 +29,10 @@ export interface RestartablePostgres extends PostgresServer {
 
 export interface PostgresDatabase {
   url: string
+  /** Has the database dropped soon. */
   drop(): Promise<void>
+  /** Resolves when the database is dropped. */
+  dropAndWait(): Promise<void>
 }
 
 export interface PostgresOptions {
@@ -51,12 +54,14 @@ export async function freshPostgres(template = 'template1'): Promise<PostgresDat
   await command('create', server, `create database ${name} template ${template} strategy file_copy`)
   const url = new URL(server)
   url.pathname = name
+  const drop = () => command('drop', server, `drop database ${name} with (force)`)
   return {
     url: url.href,
-    // Nobody waits for it: it takes a tenth of a second while connections that were just closed still end.
+    // It takes a tenth of a second while connections that were just closed still end. A test does not wait for it.
     async drop() {
-      void command('drop', server, `drop database ${name} with (force)`)
+      void drop()
     },
+    dropAndWait: drop,
   }
 }
 
