@@ -25,6 +25,8 @@ export function createSessionEndingStore(database: Database) {
      */
     async end(rows: SessionRows, now: number, announce: Change[]): Promise<void> {
       const { sessions, grants, tokens, endpoints, users } = rows
+      // A caller without a session has nothing to end, and causes no transaction.
+      if ([sessions, grants, tokens, endpoints].every((hashes) => hashes.length === 0)) return
       const [sessionList, grantList, tokenList, endpointList] = [sessions, grants, tokens, endpoints].map((hashes) =>
         JSON.stringify(hashes),
       ) as [string, string, string, string]
