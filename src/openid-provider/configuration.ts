@@ -106,6 +106,9 @@ const interactionTtl = 3600
  */
 const anonymousTtl = 600
 
+/** Returns the address of the first page of a sign-in. */
+export const signInPageOf = (uid: string) => `/sign-in/${uid}`
+
 /** Returns the whole configuration of oidc-provider. The operator's own settings override ours. */
 export function configurationOf(needs: AuthorizationServerNeeds): Configuration {
   const { tokens, vault } = needs
@@ -159,7 +162,7 @@ export function configurationOf(needs: AuthorizationServerNeeds): Configuration 
       },
       // The consent app is part of this server, so its users are not asked for consent.
       loadExistingGrant: (ctx) => loadGrant(ctx, needs.ownClient),
-      interactions: { url: (_ctx, interaction) => `/sign-in/${interaction.uid}`, policy: signInPolicy() },
+      interactions: { url: (_ctx, interaction) => signInPageOf(interaction.uid), policy: signInPolicy() },
       cookies: {
         keys: [vault.key('cookies').toString('base64url')],
         names: cookieNames(needs.issuer),

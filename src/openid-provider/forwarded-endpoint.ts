@@ -41,13 +41,18 @@ export function forwardedEndpoint(
 ): void {
   const paths = [
     ...names.map((name) => pathOf(provider(), name)),
-    ...namesWithUid.map((name) => pathOf(provider(), name, 'uid')?.replace(/[^/]+$/, ':uid')),
+    ...resumePathsOf(provider()),
     ...discoveryPaths,
   ].filter((path) => path !== undefined)
   for (const path of paths) {
     const method = app.supportedMethods.filter((method) => !app.hasRoute({ url: path, method }))
     if (method.length > 0) app.route({ method, url: path, handler: forwardToOidcProvider })
   }
+}
+
+/** Returns the paths to which a user's browser returns from an interaction. Each ends with `:uid`. */
+export function resumePathsOf(provider: Provider): string[] {
+  return namesWithUid.flatMap((name) => pathOf(provider, name, 'uid')?.replace(/[^/]+$/, ':uid') ?? [])
 }
 
 function pathOf(provider: Provider, name: string, uid?: string): string | undefined {

@@ -2,6 +2,7 @@
 import type { KoaContextWithOIDC, Provider } from 'oidc-provider'
 import { sameSecret, type Vault } from '../platform/crypto.ts'
 import { wasProofWithheld } from './forwarded-dpop-proof.ts'
+import { resumePathsOf } from './forwarded-endpoint.ts'
 import { paths } from './paths.ts'
 import type { SigningKeys } from './signing-keys/signing-keys.ts'
 
@@ -26,6 +27,29 @@ export function readOnlyWhatWasAsked(provider: Provider): void {
   provider.use(async (ctx, next) => {
     if (ctx.path.startsWith(`${paths.authorization}/`)) ctx.search = ''
     await next()
+  })
+}
+
+/**
+ * Redirects a browser back to its sign-in page if it comes to the address after the sign-in pages, and its sign-in has no
+ * result yet. oidc-provider would remove the stored sign-in and store a new one, for each call of a caller that has not
+ * signed in.
+ *
+ * @param signed whether the cookie has a signature; undefined means that it has one if oidc-provider has keys for cookies
+ */
+export function returnToSignInPage(
+  provider: Provider,
+  { pageOf, signed }: { pageOf(uid: string): string; signed: boolean | undefined },
+): void {
+  const prefixes = resumePathsOf(provider).map((path) => path.replace(/:uid$/, ''))
+  provider.use(async (ctx, next) => {
+    if (!prefixes.some((prefix) => ctx.path.startsWith(prefix))) return next()
+    const uid = ctx.cookies.get(provider.cookieName('resume'), signed === undefined ? undefined : { signed })
+    const interaction = uid ? await provider.Interaction.find(uid) : undefined
+    if (interaction === undefined || interaction.result !== undefined) return next()
+    ctx.set('Cache-Control', 'no-store')
+    ctx.status = 303
+    ctx.redirect(pageOf(interaction.uid))
   })
 }
 

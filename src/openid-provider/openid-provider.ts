@@ -4,7 +4,7 @@
  */
 import { Provider } from 'oidc-provider'
 import { CIBA_GRANT } from '../client/metadata/client-metadata.ts'
-import { type AuthorizationServerNeeds, configurationOf } from './configuration.ts'
+import { type AuthorizationServerNeeds, configurationOf, signInPageOf } from './configuration.ts'
 import { reportErrors, reportTokens } from './events.ts'
 import { markProofsInOneStep } from './forwarded-dpop-proof.ts'
 import {
@@ -13,6 +13,7 @@ import {
   configureDpop,
   narrowKeySet,
   readOnlyWhatWasAsked,
+  returnToSignInPage,
 } from './middlewares.ts'
 import { endWholeSession, endWithoutSession } from './sign-out-page.ts'
 import type { SigningKeyWatch } from './signing-keys/signing-key-watch.ts'
@@ -42,7 +43,8 @@ export function createCurrentProvider(
 }
 
 function createProvider(needs: AuthorizationServerNeeds): Provider {
-  const provider = new Provider(needs.issuer, configurationOf(needs))
+  const configuration = configurationOf(needs)
+  const provider = new Provider(needs.issuer, configuration)
   // oidc-provider builds URLs from the headers that forward-request.ts sets, not from the `Host` header of the caller.
   provider.proxy = true
   // The CIBA grant is registered only so that the metadata lists it. Requests with this grant type never reach
@@ -54,6 +56,10 @@ function createProvider(needs: AuthorizationServerNeeds): Provider {
   endWithoutSession(provider)
   endWholeSession(provider, needs.endSession)
   readOnlyWhatWasAsked(provider)
+  // An operator's own interactions may have other pages, and rules by which a sign-in continues without a result.
+  if (needs.extra.interactions === undefined) {
+    returnToSignInPage(provider, { pageOf: signInPageOf, signed: configuration.cookies?.short?.signed })
+  }
   compareHashedSecrets(provider, needs.vault)
   narrowKeySet(provider, needs)
   configureDpop(provider, needs.dpop)

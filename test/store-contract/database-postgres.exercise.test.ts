@@ -7,6 +7,7 @@ import type { Database } from '../../src/platform/storage/database.ts'
 import { openDatabase } from '../../src/platform/storage/open.ts'
 import { engines } from '../support/engines.ts'
 import { freshPostgres } from '../support/postgres.ts'
+import { until } from '../support/until.ts'
 import { claim, flow, furnish, hearing, letters, logbook, rest, say, stage } from './doors.ts'
 
 describe('on postgres only', () => {
@@ -66,6 +67,36 @@ describe('on postgres only', () => {
       )
     const entered = await Promise.all(Array.from({ length: 40 }, (_, n) => enter(n % 3 ? one : other, n)))
     assert.equal(entered.flat().length, 3)
+  })
+
+  test('steps of one process that wait for a lock key hold no connection, and end when the first has failed', async (t) => {
+    const { url, drop } = await postgres.fresh()
+    t.after(drop)
+    const database = await openDatabase(url, { log: logbook().log, clock: systemClock })
+    t.after(() => database.close())
+    await furnish(database)
+    await asAdministrator(url, async (client) => {
+      await client.query('begin; lock table visits_without_door')
+      const visit = (number: number) =>
+        database.step(
+          say("insert into visits_without_door values ('x', cast($1 as bigint)) returning number", number),
+          {
+            lockKeys: ['house', `door ${number}`],
+          },
+        )
+      const first = visit(0)
+      const failed = assert.rejects(first)
+      await until(async () => (await waitingIn(client, 'relation')).length === 1)
+      const others = Array.from({ length: 30 }, (_, number) => visit(number + 1))
+      // Every connection of the pool could be taken now. These statements need one each.
+      await Promise.all(Array.from({ length: 9 }, () => database.read('select pg_sleep(0)')))
+      assert.deepEqual(await waitingIn(client, 'advisory'), [])
+      const [pid] = await waitingIn(client, 'relation')
+      await client.query('select pg_terminate_backend($1)', [pid])
+      await failed
+      await client.query('rollback')
+      assert.equal((await Promise.all(others)).flat().length, 30)
+    })
   })
 
   test('an idle connection that is lost is logged and replaced', async (t) => {
@@ -139,6 +170,16 @@ function handClock(): Clock & { let(milliseconds: number): Promise<void> } {
       timer.callback()
     },
   }
+}
+
+/** Resolves to the process ids of the backends that wait for a lock of this type. */
+async function waitingIn(client: Client, type: 'relation' | 'advisory'): Promise<number[]> {
+  const { rows } = await client.query<{ pid: number }>(
+    `select pid from pg_locks where locktype = $1 and not granted
+     and database = (select oid from pg_database where datname = current_database())`,
+    [type],
+  )
+  return rows.map(({ pid }) => pid)
 }
 
 async function asAdministrator(url: string, work: (client: Client) => Promise<unknown>): Promise<void> {

@@ -3,11 +3,13 @@ import type { FastifyInstance, FastifyReply, FastifyRequest } from 'fastify'
 import type { InteractionResults } from 'oidc-provider'
 import { rawBody } from '../../platform/http/answer.ts'
 import { readForm, readJsonFields } from '../../platform/http/form.ts'
+import { OAuthError } from '../../platform/oauth-error.ts'
 import { passkeyScript, styleSheet } from '../../platform/pages/pages.ts'
 import type { Passkeys } from '../../user/passkey/passkey.ts'
 import { PASSKEY_ACR, PASSKEY_AMR } from '../../user/passkey/passkey-strength.ts'
 import { type BeginFor, holdingGenerations } from '../held-generations.ts'
 import type { CurrentProvider } from '../openid-provider.ts'
+import { createChallengeLimit } from './challenge-limit.ts'
 import { type ByPasswordNeeds, signingInByPassword } from './sign-in-by-password-endpoint.ts'
 import { createSignInPages, type Interaction, type SignInPageNeeds, type SignInPages } from './sign-in-pages.ts'
 
@@ -21,6 +23,7 @@ export function signInEndpoint(app: FastifyInstance, needs: SignInNeeds): void {
   const { provider, passkeys } = needs
   const pages = createSignInPages(needs)
   const { find, show, over, finish } = pages
+  const challengeLimit = createChallengeLimit(needs.clock)
   const signInByPassword = signingInByPassword(pages, needs)
   const signInByPasskey = signingInByPasskey(pages, needs)
 
@@ -37,6 +40,8 @@ export function signInEndpoint(app: FastifyInstance, needs: SignInNeeds): void {
     if (form.has('name') || form.has('password')) return signInByPassword(request, reply, form)
     const interaction = await find(request, reply)
     if (interaction === undefined) return over(request, reply)
+    // The user has answered already, and the browser has not followed the redirect yet. The answer is not stored again.
+    if (isAnswered(interaction, form)) return reply.redirect(interaction.returnTo, 303)
     if (form.has('cancel'))
       return finish(request, reply, { error: 'access_denied', error_description: 'the user cancelled' })
     if (interaction.prompt.name === 'consent') return finish(request, reply, await grantAsked(interaction, provider))
@@ -46,6 +51,8 @@ export function signInEndpoint(app: FastifyInstance, needs: SignInNeeds): void {
   app.post('/sign-in/:uid/passkey/options', async (request, reply) => {
     const interaction = await find(request, reply)
     if (interaction === undefined) return over(request, reply)
+    // A browser needs the cookie of a stored sign-in to get here. So a made-up id is not counted.
+    if (!challengeLimit.mayIssue(interaction.uid)) throw tooManyChallenges()
     return reply.header('cache-control', 'no-store').send(await passkeys.signInOptions(interaction.uid))
   })
 
@@ -67,6 +74,21 @@ export function signInEndpoint(app: FastifyInstance, needs: SignInNeeds): void {
       reply.header('content-type', `${type}; charset=utf-8`).header('cache-control', 'public, max-age=300').send(text),
     )
   }
+}
+
+/** Seconds after which a sign-in that reached the limit of challenges is over, so that the user has to begin a new one. */
+const retryAfterSeconds = 600
+
+function tooManyChallenges(): OAuthError {
+  return new OAuthError('access_denied', 'too many passkey challenges for this sign-in; begin again', {
+    status: 429,
+    headers: { 'Retry-After': String(retryAfterSeconds) },
+  })
+}
+
+/** Returns whether the result of the interaction already contains the answer in this form. */
+function isAnswered({ result, prompt }: Interaction, form: ReadonlyMap<string, string>): boolean {
+  return form.has('cancel') ? result?.error !== undefined : prompt.name === 'consent' && result?.consent !== undefined
 }
 
 function signingInByPasskey({ show, sayTo, welcome }: SignInPages, needs: SignInNeeds) {

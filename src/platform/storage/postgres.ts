@@ -14,6 +14,7 @@ import {
   valuesOf,
 } from './database.ts'
 import { createListeners } from './listeners.ts'
+import { createLockQueue, type LockQueue, longestWaitMs } from './lock-queue.ts'
 import { type CommitMark, countWarnings, createCommits, marking } from './postgres-commits.ts'
 import { sendTogether } from './postgres-pipeline.ts'
 import { beginLong, prepareSession } from './postgres-session.ts'
@@ -44,7 +45,7 @@ export async function openPostgres(url: string, { log, clock }: { log: Log; cloc
   const settings = {
     connectionString: url,
     application_name: 'doorbell',
-    connectionTimeoutMillis: 5000,
+    connectionTimeoutMillis: longestWaitMs,
     keepAlive: true,
   }
   const listeners = createListeners()
@@ -54,7 +55,8 @@ export async function openPostgres(url: string, { log, clock }: { log: Log; cloc
   })
   const pool = new Pool({ ...settings, max: 10, types: { getTypeParser: parserOf }, onConnect: prepareConnection })
   pool.on('error', (error) => log.warn({ error }, 'an idle database connection was lost'))
-  const surroundings: Surroundings = { pool, publisher, commits: createCommits(pool, send) }
+  const commits = createCommits(pool, send)
+  const surroundings: Surroundings = { pool, publisher, commits, locks: createLockQueue() }
 
   const running = new Set<Promise<unknown>>()
   let closing: Promise<void> | undefined
@@ -86,7 +88,7 @@ export async function openPostgres(url: string, { log, clock }: { log: Log; cloc
       return subscription.epoch
     },
     read: (sql, values = []) => track(() => query(pool, { sql, values })),
-    step: (first, options = {}) => track(() => withRetries(() => step(surroundings, first, options))),
+    step: (first, options = {}) => track(() => inLockOrder(surroundings, first, options)),
     async writable() {
       const [row] = await track(() => query<{ readOnly: string }>(pool, readOnly))
       return row!.readOnly === 'off'
@@ -112,10 +114,20 @@ interface Surroundings {
   pool: Pool
   publisher: Publisher
   commits: ReturnType<typeof createCommits>
+  locks: LockQueue
 }
 
 /** Reads whether the session is read-only. On a standby, `transaction_read_only` is always `on`. */
 const readOnly: Statement = { sql: `select current_setting('transaction_read_only') as "readOnly"`, values: [] }
+
+/**
+ * Executes a step after all earlier steps of this process that share a lock key with it. A step keeps its keys while it is
+ * retried, and while it is unknown whether it was committed.
+ */
+function inLockOrder<Row>(around: Surroundings, first: Statement, options: StepOptions<Row>): Promise<Row[]> {
+  const work = () => withRetries(() => step<Row>(around, first, options))
+  return options.lockKeys === undefined ? work() : around.locks.withKeys([options.lockKeys].flat(), work)
+}
 
 /** Executes a step. Listeners on this node are called when the step is committed; other nodes receive a notification. */
 function step<Row>(around: Surroundings, first: Statement, options: StepOptions<Row>): Promise<Row[]> {
