@@ -18,6 +18,15 @@ export type SessionEndingStore = ReturnType<typeof createSessionEndingStore>
 
 /** Removes what belongs to a session that ends. */
 export function createSessionEndingStore(database: Database) {
+  /** For a caller without a session: one statement, which writes nothing if there is no such subscription. */
+  async function unsubscribe(endpoints: string[]): Promise<void> {
+    if (endpoints.length === 0) return
+    await database.step({
+      sql: 'delete from push_subscriptions where endpoint_hash in (select value from each($1)) returning id',
+      values: [JSON.stringify(endpoints)],
+    })
+  }
+
   return {
     /**
      * Records that the sessions have ended, and removes all these rows, in one transaction. Rows that do not exist are
@@ -25,8 +34,7 @@ export function createSessionEndingStore(database: Database) {
      */
     async end(rows: SessionRows, now: number, announce: Change[]): Promise<void> {
       const { sessions, grants, tokens, endpoints, users } = rows
-      // A caller without a session has nothing to end, and causes no transaction.
-      if ([sessions, grants, tokens, endpoints].every((hashes) => hashes.length === 0)) return
+      if ([sessions, grants, tokens].every((hashes) => hashes.length === 0)) return unsubscribe(endpoints)
       const [sessionList, grantList, tokenList, endpointList] = [sessions, grants, tokens, endpoints].map((hashes) =>
         JSON.stringify(hashes),
       ) as [string, string, string, string]
