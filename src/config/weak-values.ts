@@ -6,6 +6,7 @@
 import type { User } from '../user/user.ts'
 import type { Config } from './config.ts'
 import { demoClientWithSecret, demoUsers } from './demo.ts'
+import { secretCommand } from './settings/formats.ts'
 
 /** What is wrong with one value, and what to do. Neither text contains the value. */
 export interface Weakness {
@@ -54,7 +55,7 @@ function weakKeys({ secret, metrics, deviceWebhook }: Config): WeakValue[] {
   )
 }
 
-const advice = 'use the output of: node -p "crypto.randomBytes(32).toString(\'base64url\')"'
+const advice = `use the output of: ${secretCommand}`
 
 /**
  * Returns whether a text that should contain 256 random bits is easy to guess: it has too few different characters, or too
