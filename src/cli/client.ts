@@ -14,6 +14,7 @@ import {
 } from '../client/metadata/client-metadata.ts'
 import { readClientMetadata } from '../client/metadata/read-client-metadata.ts'
 import { type Config, seesCertificates } from '../config/config.ts'
+import { weaknessOfClientSecret } from '../config/weak-values.ts'
 import { endClient } from '../endings/end-client.ts'
 import { newSecret } from '../platform/crypto.ts'
 import { profiles } from '../platform/security-profile.ts'
@@ -22,6 +23,7 @@ import { withDatabase, withNewDatabase } from './context/desk.ts'
 import { Failure } from './context/failure.ts'
 import { type SettingOptions, withSettings } from './context/settings.ts'
 import { colour, examples, listing, note, print, printJson, table } from './context/terminal.ts'
+import { refuseWeak } from './context/weak-input.ts'
 import { addInvite } from './invite.ts'
 
 interface ClientOptions extends SettingOptions {
@@ -102,6 +104,7 @@ async function runAdd(options: AddOptions): Promise<void> {
   const madeSecret = needsSecret(input) ? newSecret() : undefined
   const added = await withNewDatabase(options, async ({ config, database, vault, clock, audit }) => {
     const metadata = check({ ...input, ...(madeSecret !== undefined && { client_secret: madeSecret }) }, config)
+    refuseWeakSecret(metadata, config)
     const isConfigured = config.clients.some(({ client_id }) => client_id === metadata.client_id)
     if (metadata.client_id === CONSENT_APP)
       throw new Failure(`${CONSENT_APP} is Doorbell's own client. Use another --id.`)
@@ -179,6 +182,16 @@ function check(input: Record<string, unknown>, config: Config): ClientMetadata {
     throw new Failure(`This client cannot be added:\n${read.problems.map((problem) => `  - ${problem}`).join('\n')}`)
   }
   return read.client
+}
+
+function refuseWeakSecret({ client_id, client_secret }: ClientMetadata, config: Config): void {
+  const weakness = client_secret === undefined ? undefined : weaknessOfClientSecret(client_secret)
+  refuseWeak(
+    `the client_secret of ${client_id}`,
+    weakness,
+    config,
+    'leave client_secret out of the file: then the command makes a random one',
+  )
 }
 
 /** Returns all metadata that is set, except `client_id`, as pairs of a registered name and a text. */

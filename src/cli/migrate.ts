@@ -9,6 +9,7 @@ import {
   loadSettings,
   nameOfDatabase,
   noDatabase,
+  refuseEmptyFolder,
   type SettingOptions,
   sayWhich,
   withSettings,
@@ -34,6 +35,7 @@ export function addMigrate(program: Command): void {
 }
 
 async function run(options: MigrateOptions): Promise<void> {
+  if (options.status) refuseEmptyFolder(options)
   const settings = await loadSettings(options)
   sayWhich(settings)
   const file = fileOfDatabase(settings.config.database)

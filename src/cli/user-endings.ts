@@ -10,7 +10,16 @@ import { Failure } from './context/failure.ts'
 import { type SettingOptions, withSettings } from './context/settings.ts'
 import { colour, examples, listing, print, printJson } from './context/terminal.ts'
 import { noticesOfChange } from './notices-of-change.ts'
-import { configuredUsers, hashingWith, idOf, namesOf, nearTo, notAdded, readSecret } from './which-user.ts'
+import {
+  configuredUsers,
+  hashingWith,
+  idOf,
+  namesOf,
+  nearTo,
+  notAdded,
+  readSecret,
+  refuseWeakPassword,
+} from './which-user.ts'
 
 interface UserOptions extends SettingOptions {
   json?: boolean
@@ -114,10 +123,13 @@ function end(
 async function runPassword(who: string, options: PasswordOptions): Promise<void> {
   const given = options.passwordStdin ? await readSecret('password') : undefined
   const password = given ?? newSecret(12)
-  const id = await end(who, 'signed_out', options, async ({ id, users, context }) => ({
-    ...(await passwordSetting(id, await hashingWith(context.vault).hash(password, passwordOf(id)), users, context)),
-    alsoEvent: 'user.password_set',
-  }))
+  const id = await end(who, 'signed_out', options, async ({ id, users, context }) => {
+    const user = await users.find(id)
+    if (user === undefined) throw await notAdded(who, id, context.config, users)
+    refuseWeakPassword(given, user, context.config)
+    const hash = await hashingWith(context.vault).hash(password, passwordOf(id))
+    return { ...(await passwordSetting(id, hash, users, context)), alsoEvent: 'user.password_set' }
+  })
   const made = given === undefined ? password : undefined
   if (options.json) return printJson({ id, ...(made !== undefined && { password: made }) })
   print(`${colour('bold', who)} has a new password. All sessions and tokens of the user have ended.`)

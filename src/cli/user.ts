@@ -17,7 +17,16 @@ import { type SettingOptions, withSettings } from './context/settings.ts'
 import { colour, examples, listing, print, printJson, table } from './context/terminal.ts'
 import { noticesOfChange } from './notices-of-change.ts'
 import { addUserEndings } from './user-endings.ts'
-import { configuredUsers, hashingWith, idOf, named, readSecret } from './which-user.ts'
+import {
+  configuredUsers,
+  hashingWith,
+  idOf,
+  named,
+  readSecret,
+  refuseWeakCode,
+  refuseWeakPassword,
+  shortNameOf,
+} from './which-user.ts'
 
 interface UserOptions extends SettingOptions {
   json?: boolean
@@ -105,6 +114,7 @@ async function runAdd(options: AddOptions): Promise<void> {
   const added = await withNewDatabase(options, async ({ config, database, vault, clock, audit }) => {
     const now = clock.now()
     const user = check({ ...options, id: options.id ?? newId(now) }, configuredUsers(config))
+    refuseWeakPassword(given, user, config)
     const users = createUserStore(database)
     const usedIds = [user.id, erasedAs(user.id, vault)]
     const isSamePerson = options.samePerson ?? false
@@ -121,7 +131,8 @@ async function runAdd(options: AddOptions): Promise<void> {
   })
   const made = given === undefined ? password : undefined
   if (options.json) return printJson({ ...added, ...(made !== undefined && { password: made }) })
-  print(`Added ${colour('bold', added.id)}.`)
+  const name = shortNameOf(added)
+  print(`Added ${colour('bold', name)}${name === added.id ? '' : ` (id ${added.id})`}.`)
   print()
   print(listing([...entriesOf(added), ['password', made]], '  '))
   if (made === undefined) return
@@ -177,8 +188,9 @@ async function runCode(who: string, options: CodeOptions): Promise<void> {
     const { config, database, vault, clock, audit } = context
     const users = createUserStore(database)
     const id = await idOf(who, configuredUsers(config), users)
-    const known = configuredUsers(config).some((user) => user.id === id) || (await users.find(id))
+    const known = configuredUsers(config).find((user) => user.id === id) ?? (await users.find(id))
     if (!known) throw new Failure(`There is no user ${who}; "npx doorbell user list" lists them.`)
+    refuseWeakCode(given, known, config)
     const hash = code && (await hashingWith(vault).hash(code, userCodeOf(id)))
     const notices = code === undefined ? [] : noticesOfChange({ type: 'user_code.set', userId: id }, context)
     if (!(await createUserCodeStore(database).put(id, hash, clock.now(), { notices }))) {

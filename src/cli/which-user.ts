@@ -1,6 +1,7 @@
 /** Finds the user whom the operator named in a command. */
 import { text as readAll } from 'node:stream/consumers'
 import type { Config } from '../config/config.ts'
+import { type NamesOfUser, weaknessOfPassword, weaknessOfUserCode } from '../config/weak-values.ts'
 import type { Vault } from '../platform/crypto.ts'
 import { didYouMean, nearest } from '../platform/validation.ts'
 import { createPasswordHashing } from '../user/password/password-hashing.ts'
@@ -8,6 +9,7 @@ import { scryptHere } from '../user/password/scrypt.ts'
 import type { ConfiguredUser } from '../user/user.ts'
 import type { UserStore } from '../user/user-store.ts'
 import { Failure } from './context/failure.ts'
+import { refuseWeak } from './context/weak-input.ts'
 
 /**
  * Returns the users of the configuration. Throws if the application has its own users, because the built-in directory is
@@ -59,6 +61,25 @@ export async function readSecret(what: 'password' | 'code'): Promise<string> {
   const secret = (await readAll(process.stdin)).replace(/\r?\n$/, '')
   if (secret === '') throw new Failure(`The ${what} on standard input is empty.`)
   return secret
+}
+
+/** Throws in production if the password that was given for the user is weak. @param given undefined if none was given */
+export function refuseWeakPassword(given: string | undefined, user: NamesOfUser, config: Config): void {
+  const weakness = given === undefined ? undefined : weaknessOfPassword(given, user)
+  const otherwise = 'leave out --password-stdin: then the command makes a random one'
+  refuseWeak(`the password of ${shortNameOf(user)}`, weakness, config, otherwise)
+}
+
+/** Throws in production if the user code that was given for the user is weak. @param given undefined if none was given */
+export function refuseWeakCode(given: string | undefined, user: NamesOfUser, config: Config): void {
+  const weakness = given === undefined ? undefined : weaknessOfUserCode(given, user)
+  const otherwise = 'leave out --code-stdin: then the command makes a random one'
+  refuseWeak(`the code of ${shortNameOf(user)}`, weakness, config, otherwise)
+}
+
+/** Returns the name by which an operator knows the user: the id may be a random one. */
+export function shortNameOf({ id, username, email, phone_number }: NamesOfUser): string {
+  return username ?? email ?? phone_number ?? id
 }
 
 /**

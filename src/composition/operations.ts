@@ -116,10 +116,16 @@ export function addOperationsRoutes(app: FastifyInstance, { platform, users, sto
 }
 
 /** At the start, logs the settings that an operator should change. */
-export function warnOfWeakSettings({ platform, channels }: CibaNeeds): void {
+export function warnOfWeakSettings({ platform, users, channels }: CibaNeeds): void {
   const { config, log } = platform
   for (const { setting, problem, isKey, advice } of weakValues(config)) {
     log[isKey ? 'error' : 'warn']({ event: 'config.weak_value', setting, advice }, `the ${setting} ${problem}`)
+  }
+  if (users.checkPassword === undefined && config.login.issuer === 'self') {
+    log.warn(
+      { event: 'users.no_password_check' },
+      'users has no hook verifyPassword, so only users with a passkey can sign in here; add the hook, or set login.issuer',
+    )
   }
   if (channels.channels.length === 0) {
     log.warn(

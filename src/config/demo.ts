@@ -56,6 +56,14 @@ export const demoUsers: ConfiguredUserInput[] = [
 ]
 
 /**
+ * Returns the id of the demo client with this secret, or undefined if there is none. The secrets of the demo clients are
+ * public.
+ */
+export function demoClientWithSecret(secret: string): string | undefined {
+  return demoClients('').find(({ client_secret }) => client_secret === secret)?.client_id
+}
+
+/**
  * Returns `input` with the demo clients and users. A client or user in `input` replaces the demo client or user with the
  * same id.
  */

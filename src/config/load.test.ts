@@ -1,4 +1,5 @@
 import assert from 'node:assert/strict'
+import { execSync } from 'node:child_process'
 import { mkdirSync, mkdtempSync, readdirSync, readFileSync, rmSync, statSync, writeFileSync } from 'node:fs'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
@@ -102,13 +103,33 @@ test('each layer overrides the one before', async (t) => {
   )
 })
 
+test('a secret in base64 is refused with the cause and the command that makes one in base64url', async (t) => {
+  const cwd = folderWith(t)
+  const secret = '+/fG0qg9Kx0Tz1v5YrW2aN8bQm4cLdEoUjHsPiRtVyw='
+  const [problem = ''] = await problemsOf({
+    cwd,
+    env: { DOORBELL_ISSUER: 'https://id.example.com', DOORBELL_SECRET: secret },
+  })
+  assert.match(
+    problem,
+    /it is 44 characters long, with characters other than .* \("\+", "\/" and "=" are base64, not base64url\)/,
+  )
+  const [, command = ''] = /; make one with: (.*)$/.exec(problem) ?? []
+  const made = execSync(command, { encoding: 'utf8' }).trim()
+  assert.deepEqual(
+    await problemsOf({ cwd, env: { DOORBELL_ISSUER: 'https://id.example.com', DOORBELL_SECRET: made } }),
+    [],
+  )
+  assert.ok(!problem.includes(secret))
+})
+
 test('problems of the file, the environment and the rules are reported together, with the name of the variable', async (t) => {
   const cwd = folderWith(t, { 'doorbell.config.json': '{ "prot": 1, "requests": { "maxExpiry": 5 } }' })
   const env = { DOORBELL_REQUESTS_INTERVAL: 'five', DOORBELL_SECRET: 'hush', DOORBELL_ISUER: 'x' }
   const problems = await problemsOf({ cwd, env })
   assert.deepEqual(problems, [
     'DOORBELL_ISUER is not a setting; did you mean DOORBELL_ISSUER?',
-    'secret (DOORBELL_SECRET) must be at least 32 bytes in base64url, which are 43 characters; it is 4 characters long',
+    'secret (DOORBELL_SECRET) must be at least 32 bytes in base64url, which are 43 characters; it is 4 characters long; make one with: node -p "crypto.randomBytes(32).toString(\'base64url\')"',
     'requests.interval (DOORBELL_REQUESTS_INTERVAL) must be a whole number of seconds, at least 1 and at most 3600; it is "five"',
     'prot is not a setting; did you mean port?',
     'issuer is missing; it must be the https address at which clients and users reach this server',

@@ -7,7 +7,7 @@ import type { Rule } from '../platform/rule.ts'
 import { profiles } from '../platform/security-profile.ts'
 import { isPlain } from '../platform/validation.ts'
 import { type CheckedConfig, type Config, seesCertificates } from './config.ts'
-import { demoClients } from './demo.ts'
+import { demoClientWithSecret } from './demo.ts'
 import { type GivenSettings, valuesOf } from './schema.ts'
 import { secretForm } from './settings/formats.ts'
 
@@ -260,8 +260,8 @@ export const rules: SettingRule[] = [
  * The secrets of the demo are public.
  */
 function publishedSecretIn(clients: ClientMetadata[]): string | undefined {
-  const taken = clients.map(({ client_secret: secret }) => secret)
-  return demoClients('').find(({ client_secret: secret }) => secret !== undefined && taken.includes(secret))?.client_id
+  const published = clients.map(({ client_secret: secret }) => secret && demoClientWithSecret(secret))
+  return published.find((id) => id !== undefined)
 }
 
 /**

@@ -55,7 +55,8 @@ test('all weak values are reported at once, and no message contains them', () =>
         { username: 'ana', password: 'w' },
         { username: 'bernadette', password: 'Bernadette' },
         { username: 'cleo', email: 'cleo@example.com', password: newSecret() },
-        { username: 'dora' },
+        { username: 'dora', user_code: '1234' },
+        { username: 'emil', user_code: '4711' },
       ],
     }),
   )
@@ -69,9 +70,10 @@ test('all weak values are reported at once, and no message contains them', () =>
       ['client_secret of booth', false],
       ['password of ana', false],
       ['password of bernadette', false],
+      ['user_code of dora', false],
     ],
   )
-  assert.doesNotMatch(JSON.stringify(weak), /sssss|mmmm|webhook-webhook|zzzz|Bernadette/)
+  assert.doesNotMatch(JSON.stringify(weak), /sssss|mmmm|webhook-webhook|zzzz|Bernadette|1234/)
 })
 
 test('nothing is reported in development, nor about users of the application', () => {

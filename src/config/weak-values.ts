@@ -1,20 +1,28 @@
 /**
- * Finds weak secrets and passwords, which an attacker tries first. Weak values are reported at the start of the server and
- * by `doorbell doctor`.
+ * Finds weak secrets, passwords and user codes, which an attacker tries first. Weak values of the configuration are reported
+ * at the start of the server and by `doorbell doctor`. Weak values that are given to a command are refused by the command,
+ * because only their hashes are stored, in which weak values cannot be found later.
  */
+import type { User } from '../user/user.ts'
 import type { Config } from './config.ts'
+import { demoClientWithSecret, demoUsers } from './demo.ts'
+import { secretCommand } from './settings/formats.ts'
 
-export interface WeakValue {
+/** What is wrong with one value, and what to do. Neither text contains the value. */
+export interface Weakness {
+  problem: string
+  /** What the operator should do. */
+  advice: string
+}
+
+export interface WeakValue extends Weakness {
   /** The name of the setting, with the id of the client or the user. It never contains the value. */
   setting: string
   /**
    * Whether the value protects stored data, or the access of callers. If not, it is the secret of a client or the password
-   * of a user.
+   * or code of a user.
    */
   isKey: boolean
-  problem: string
-  /** What the operator should do. */
-  advice: string
 }
 
 /**
@@ -34,7 +42,7 @@ const leastPasswordLength = 8
  */
 export function weakValues(config: Config): WeakValue[] {
   if (config.development) return []
-  return [...weakKeys(config), ...config.clients.flatMap(weakClient), ...weakPasswords(config)]
+  return [...weakKeys(config), ...config.clients.flatMap(weakClient), ...weakUsers(config)]
 }
 
 /** Checks the values that must be random. */
@@ -47,7 +55,7 @@ function weakKeys({ secret, metrics, deviceWebhook }: Config): WeakValue[] {
   )
 }
 
-const advice = 'use the output of: node -p "crypto.randomBytes(32).toString(\'base64url\')"'
+const advice = `use the output of: ${secretCommand}`
 
 /**
  * Returns whether a text that should contain 256 random bits is easy to guess: it has too few different characters, or too
@@ -65,34 +73,69 @@ export function isGuessable(text: string): boolean {
 
 function weakClient({ client_id, client_secret }: Config['clients'][number]): WeakValue[] {
   if (client_secret === undefined) return []
-  const setting = `client_secret of ${client_id}`
-  if (client_secret.length < leastSecretLength) {
-    return [{ setting, isKey: false, problem: 'is short enough to be guessed', advice }]
-  }
-  return new Set(client_secret).size < 8
-    ? [{ setting, isKey: false, problem: 'has too few different characters', advice }]
-    : []
+  return named(`client_secret of ${client_id}`, weaknessOfClientSecret(client_secret))
 }
 
-function weakPasswords({ users }: Config): WeakValue[] {
+function weakUsers({ users }: Config): WeakValue[] {
   if (!Array.isArray(users)) return []
-  return users.flatMap(({ id, username, email, password }) => {
-    if (password === undefined) return []
-    const names = [id, username, email].map((name) => name?.toLowerCase())
-    const problem = names.includes(password.toLowerCase())
-      ? 'is the name of the user'
+  return users.flatMap((user) => [
+    ...(user.password === undefined ? [] : named(`password of ${user.id}`, weaknessOfPassword(user.password, user))),
+    ...(user.user_code === undefined ? [] : named(`user_code of ${user.id}`, weaknessOfUserCode(user.user_code, user))),
+  ])
+}
+
+function named(setting: string, weakness: Weakness | undefined): WeakValue[] {
+  return weakness === undefined ? [] : [{ setting, isKey: false, ...weakness }]
+}
+
+/**
+ * Returns why a client secret is weak, or undefined if it is not.
+ *
+ * @example
+ * weaknessOfClientSecret('q') // { problem: 'is short enough to be guessed', advice: 'use the output of …' }
+ */
+export function weaknessOfClientSecret(secret: string): Weakness | undefined {
+  const demoClient = demoClientWithSecret(secret)
+  if (demoClient !== undefined) return { problem: `is the secret of ${demoClient}, which is public`, advice }
+  if (secret.length < leastSecretLength) return { problem: 'is short enough to be guessed', advice }
+  return new Set(secret).size < 8 ? { problem: 'has too few different characters', advice } : undefined
+}
+
+/** The names by which others know a user. */
+export type NamesOfUser = Pick<User, 'id' | 'username' | 'email' | 'phone_number' | 'name'>
+
+/** Returns why a password of this user is weak, or undefined if it is not. */
+export function weaknessOfPassword(password: string, user: NamesOfUser): Weakness | undefined {
+  const problem = isNameOf(user, password)
+    ? 'is the name of the user'
+    : demoUsers.some((demoUser) => demoUser.password === password)
+      ? 'is a password of the demo, which is public'
       : password.length < leastPasswordLength
         ? `has fewer than ${leastPasswordLength} characters`
         : undefined
-    return problem === undefined
-      ? []
-      : [
-          {
-            setting: `password of ${id}`,
-            isKey: false,
-            problem,
-            advice: 'let the user choose a longer one, or use passkeys',
-          },
-        ]
-  })
+  return problem === undefined ? undefined : { problem, advice: 'let the user choose a longer one, or use passkeys' }
+}
+
+/**
+ * Returns why a user code is weak, or undefined if it is not. A code may be short, because few attempts are allowed. So only
+ * codes are weak that are among the first attempts of an attacker.
+ */
+export function weaknessOfUserCode(code: string, user: NamesOfUser): Weakness | undefined {
+  const problem = isNameOf(user, code)
+    ? 'is the name of the user'
+    : isSequence(code)
+      ? 'repeats one character or counts up or down'
+      : undefined
+  return problem === undefined ? undefined : { problem, advice: 'use a random one' }
+}
+
+function isNameOf({ id, username, email, phone_number, name }: NamesOfUser, value: string): boolean {
+  return [id, username, email, phone_number, name].some((each) => each?.toLowerCase() === value.toLowerCase())
+}
+
+/** Returns whether each character follows the one before it at the same distance: 0, 1 or -1. */
+function isSequence(text: string): boolean {
+  const codes = Array.from(text, (character) => character.codePointAt(0)!)
+  const steps = new Set(codes.slice(1).map((code, index) => code - codes[index]!))
+  return steps.size <= 1 && [...steps].every((step) => Math.abs(step) <= 1)
 }

@@ -98,9 +98,16 @@ export function expectation(what: string): { error: (issue: { input?: unknown })
   return { error: ({ input }) => `must be ${what}; it is ${show(input)}` }
 }
 
-/** Like `expectation`, but for secret settings: the message contains only the length or the type of the value. */
-export function secretExpectation(what: string): { error: (issue: { input?: unknown }) => string } {
-  return { error: ({ input }) => `must be ${what}; it is ${showSecret(input)}` }
+/**
+ * Like `expectation`, but for secret settings: the message contains only the length or the type of the value.
+ *
+ * @param hint returns the end of the message, which must not contain the value
+ */
+export function secretExpectation(
+  what: string,
+  hint: (value: unknown) => string = () => '',
+): { error: (issue: { input?: unknown }) => string } {
+  return { error: ({ input }) => `must be ${what}; it is ${showSecret(input)}${hint(input)}` }
 }
 
 function show(value: unknown): string {

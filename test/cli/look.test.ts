@@ -270,6 +270,7 @@ describe('beside a server', () => {
       'Dora',
     ])
     assert.equal(added.code, 0, added.stderr)
+    assert.match(added.stdout, /^Added dora \(id [0-9a-f-]{36}\)\.$/m)
     assert.match(added.stdout, /password +\S{16}/)
     const given = await terminal.json(['user', 'add', '--username', 'emil', '--password-stdin'], { input: 'chosen\n' })
     assert.equal(given.username, 'emil')

@@ -1,8 +1,6 @@
 /** The three terminals of a new user: a server, a client, and a device. */
 import assert from 'node:assert/strict'
-import { existsSync } from 'node:fs'
 import { readdir } from 'node:fs/promises'
-import { join } from 'node:path'
 import { before, describe, test } from 'node:test'
 import { freePort } from '../support/ports.ts'
 import { cleanAfterSuite, openTerminal, type Running, type Terminal } from './terminal.ts'
@@ -150,7 +148,21 @@ test('without a database, commands that read create none', async (t) => {
     assert.equal(code, 1, command.join(' '))
     assert.match(stderr, /There is no database at \.\/doorbell\.db yet/)
   }
-  assert.equal(existsSync(join(terminal.cwd, 'doorbell.db')), false)
+  assert.deepEqual(await readdir(terminal.cwd), [], 'neither a database nor a file with a secret')
+})
+
+test('a secret in base64 is explained without a stack trace, by every command and whatever is logged', async (t) => {
+  const secret = '+/fG0qg9Kx0Tz1v5YrW2aN8bQm4cLdEoUjHsPiRtVyw='
+  const terminal = await openTerminal(t, { DOORBELL_ISSUER: 'https://id.example.com', DOORBELL_SECRET: secret })
+  for (const command of [['serve'], ['migrate'], ['user', 'add', '--username', 'dora'], ['requests']]) {
+    for (const level of ['info', 'debug']) {
+      const { code, stdout, stderr } = await terminal.run(command, { env: { DOORBELL_LOG_LEVEL: level } })
+      assert.equal(code, 1, command.join(' '))
+      assert.match(stderr, /secret \(DOORBELL_SECRET\) must be .* are base64, not base64url\); make one with: node -p /)
+      assert.doesNotMatch(stdout + stderr, /^ +at |\.ts:\d/m)
+      assert.ok(!(stdout + stderr).includes(secret))
+    }
+  }
 })
 
 test('the device command is refused in production', async (t) => {

@@ -205,3 +205,32 @@ test('pings and pushes of a real server arrive at the endpoint of the configurat
     assert.equal(vouched, name === 'bank')
   }
 })
+
+test('a client that was added by command for ping or push: one message says what to add, and then it works', async (t) => {
+  const terminal = await openTerminal(t)
+  const [port, shop, bank] = [await freePort(), await freePort(), await freePort()]
+  await writeFile(join(terminal.cwd, 'doorbell.config.json'), JSON.stringify({ port, development: true }))
+  await terminal.serve([])
+  await terminal.json(['user', 'add', '--id', 'u-1', '--username', 'dora'])
+  const phones = await terminal.json(['client', 'add', '--id', 'phones', '--device-service'])
+  for (const [id, mode, at] of [
+    ['shop', 'ping', shop],
+    ['bank', 'push', bank],
+  ] as const) {
+    const endpoint = `http://localhost:${at}/ciba`
+    const added = await terminal.json(['client', 'add', '--id', id, '--mode', mode, '--endpoint', endpoint])
+    const secret = ['--client-secret', String(added.client_secret)]
+    const args = ['request', '--client', id, ...secret, '--login-hint', 'dora']
+    const refused = await terminal.run(args)
+    assert.equal(refused.code, 1)
+    assert.match(refused.stderr, new RegExp(`--mode ${mode} --callback-port \\d+`))
+
+    const request = terminal.start([...args, '--mode', mode, '--callback-port', String(at), '--json'])
+    await request.says(/Waiting/)
+    const device = ['device', '--client', 'phones', '--client-secret', String(phones.client_secret), '--user', 'dora']
+    assert.equal((await terminal.run([...device, '--approve', 'latest'])).code, 0)
+    const { code, stdout, stderr } = await request.ended
+    assert.equal(code, 0, stderr)
+    assert.equal(JSON.parse(stdout).id_token.claims.sub, 'u-1')
+  }
+})

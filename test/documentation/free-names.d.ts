@@ -10,6 +10,7 @@ declare global {
   const myUsers: {
     byId(id: string): Promise<doorbell.User | null>
     byEmail(email: string): Promise<doorbell.User | null>
+    checkPassword(id: string, password: string): Promise<boolean>
   }
   const myAuditTrail: { append(event: object): void }
   const sms: { send(to: string | undefined, text: string): Promise<void> }

@@ -1,7 +1,10 @@
 /** Provider metadata: everything it promises works, and it is the same for every caller (MD-1, MD-2, MD-5, M46). */
 import assert from 'node:assert/strict'
 import { request } from 'node:http'
-import { describe, test } from 'node:test'
+import { describe, type TestContext, test } from 'node:test'
+import type { ConfigInput } from '../../src/config/config.ts'
+import { newSecret } from '../../src/platform/crypto.ts'
+import { engines } from '../support/engines.ts'
 import { openStage } from '../support/stage.ts'
 
 const documents = ['/.well-known/openid-configuration', '/.well-known/oauth-authorization-server']
@@ -66,6 +69,30 @@ describe('a provider without a way to notify users (M50)', () => {
   test('logs a warning when it starts', async (t) => {
     const { logLines } = await openStage(t, production)
     assert.match(logLines.join(''), /"event":"device.no_channel".*\/backchannel\/authinfo/)
+  })
+})
+
+describe('users of an application that has no verifyPassword', () => {
+  const warning = /"event":"users.no_password_check".*verifyPassword/
+  const found = { find: async () => null, findByHint: async () => null }
+  const logOf = async (t: TestContext, config: ConfigInput) =>
+    (await openStage(t, { cast: false, config })).logLines.filter((line) => warning.test(line)).length
+
+  for (const engine of engines) {
+    test(`are warned of once at every start, on ${engine.name}`, async (t) => {
+      const stage = await openStage(t, { engine, cast: false, config: { users: found } })
+      const warnings = () => stage.logLines.filter((line) => warning.test(line)).length
+      assert.equal(warnings(), 1)
+      await stage.restart()
+      assert.equal(warnings(), 2)
+    })
+  }
+
+  test('there is no warning if passwords can be checked, or users sign in elsewhere', async (t) => {
+    const login = { issuer: 'https://bank.example', client_id: 'house', client_secret: newSecret() }
+    assert.equal(await logOf(t, { users: { ...found, verifyPassword: async () => false } }), 0)
+    assert.equal(await logOf(t, { users: found, login }), 0)
+    assert.equal(await logOf(t, { users: [] }), 0)
   })
 })
 

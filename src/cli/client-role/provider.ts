@@ -49,15 +49,20 @@ export class Refused extends Failure {
   constructor(what: string, { status, body }: Answer) {
     const error = typeof body.error === 'string' ? body.error : `HTTP ${status}`
     const description = typeof body.error_description === 'string' ? body.error_description : undefined
-    super(`${what}: ${error}${description === undefined ? '' : ` (${description})`}.${adviceFor(error)}`)
+    super(`${what}: ${error}${description === undefined ? '' : ` (${description})`}.${adviceFor(error, description)}`)
     this.error = error
     this.description = description
   }
 }
 
-function adviceFor(error: string): string {
+function adviceFor(error: string, description = ''): string {
+  // The command sends this token in the modes ping and push only (CIBA Core §7.1).
+  if (error === 'invalid_request' && description.includes('client_notification_token is missing')) return adviceOnMode
   return advice[error as keyof typeof advice] ?? ''
 }
+
+const adviceOnMode =
+  '\nThe command acted as a client that polls. Add the registered mode of this client ("npx doorbell client show <id>" names it), and the port of its notification endpoint on this machine: --mode ping --callback-port 5000, or --mode push --callback-port 5000, for example.'
 
 const advice = {
   invalid_client: '\nIs the client registered there, and with this secret? --client-secret gives another one.',

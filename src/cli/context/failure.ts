@@ -23,8 +23,9 @@ export function explain(error: unknown): { text: string; exitCode: number } {
 
 function wordsFor(error: unknown): string {
   if (!(error instanceof Error)) return String(error)
-  if (isDebugging()) return error.stack ?? error.message
+  // These messages name the cause themselves. A stack trace would only distract from them.
   if (error instanceof Failure || error instanceof ConfigError) return error.message
+  if (isDebugging()) return error.stack ?? error.message
   const words = sentence(error.message || error.name)
   // The errors are compared by name, because their classes are in modules of the server, which most commands do not load.
   if (['SchemaError', 'SoleServerError', 'SeveralNamesError'].includes(error.name)) return words

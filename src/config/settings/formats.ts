@@ -31,6 +31,18 @@ export function isSecret(secret: string): boolean {
   return /^[A-Za-z0-9_-]+$/.test(secret) && Buffer.from(secret, 'base64url').length >= 32
 }
 
+/** The command that prints a new secret. */
+export const secretCommand = 'node -p "crypto.randomBytes(32).toString(\'base64url\')"'
+
+/** Returns why a text is not a secret, and how to make one, as the end of an error message. */
+export function secretHint(secret: unknown): string {
+  const isOtherAlphabet = typeof secret === 'string' && /[^A-Za-z0-9_-]/.test(secret)
+  const cause = isOtherAlphabet
+    ? ', with characters other than A–Z, a–z, 0–9, "-" and "_" ("+", "/" and "=" are base64, not base64url)'
+    : ''
+  return `${cause}; make one with: ${secretCommand}`
+}
+
 /**
  * Returns whether this is the address of a mail server. Without this check, a mistake would be noticed only when the first
  * mail is sent.

@@ -25,8 +25,8 @@ export function text(what: string, holds: (value: string) => boolean) {
 }
 
 /** Returns the type of a string that no error message contains, such as a password, or an address that contains a password. */
-export function secretText(what: string, holds: (value: string) => boolean) {
-  return withValues(z.string(secretExpectation(what)).refine(holds, secretExpectation(what)), what)
+export function secretText(what: string, holds: (value: string) => boolean, hint?: (value: unknown) => string) {
+  return withValues(z.string(secretExpectation(what, hint)).refine(holds, secretExpectation(what, hint)), what)
 }
 
 /**

@@ -2,7 +2,7 @@
 import { z } from 'zod'
 import type { AuditEvent } from '../../platform/audit.ts'
 import { expectation, isPlain } from '../../platform/validation.ts'
-import { databaseForms, isDatabase, isHost, isSecret, secretForm } from './formats.ts'
+import { databaseForms, isDatabase, isHost, isSecret, secretForm, secretHint } from './formats.ts'
 import { choice, number, secretText, section, text, whole, yesOrNo } from './kinds.ts'
 import { setting } from './setting.ts'
 
@@ -40,7 +40,7 @@ export const serverSettings = {
     { example: "'postgres://doorbell:password@localhost/doorbell'" },
   ),
   secret: setting(
-    secretText(secretForm(), isSecret).exactOptional(),
+    secretText(secretForm(), isSecret, secretHint).exactOptional(),
     'Stored values are encrypted and hashed with keys derived from it. Preferably set in `DOORBELL_SECRET`. In ' +
       'development one is generated, and kept beside the database.',
     { unlessSet: 'kept beside the database in development' },
