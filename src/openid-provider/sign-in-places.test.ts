@@ -9,7 +9,7 @@ import { loadConfig } from '../config/load.ts'
 import { createSignInPlaces, NoPlace } from './sign-in-places.ts'
 
 async function openPlaces() {
-  const { limits } = await loadConfig({ env: {}, overrides: { development: true } })
+  const { limits } = await loadConfig({ env: {}, overrides: { development: true, database: 'sqlite::memory:' } })
   const { openPerNetwork, openInAll } = limits.signIn
   const clock = createStageClock()
   const places = createSignInPlaces({ perNetwork: openPerNetwork, inAll: openInAll }, clock)
