@@ -39,13 +39,14 @@ export async function composeChannels(platform: Platform, { clients }: Clients, 
   ].filter((channel): channel is Channel => typeof channel === 'object')
   const numbers = config.requests.numberMatching ? createNumberMatching(vault.key('number matching')) : noNumberMatching
   const whereToCheck = config.issuer + (config.login.issuer === 'self' ? '/sessions' : '/passkeys')
-  const noticeNeeds = { findRequest: stored.requests.find, clients, users, numbers, issuer: config.issuer }
+  const timeout = timeoutMsOf(config)
+  const noticeNeeds = { findRequest: stored.requests.find, clients, users, timeout, numbers, issuer: config.issuer }
   return {
     channels,
     /** The senders of notifications to devices, by kind. */
     senders: {
       ...createNoticeSenders(channels, noticeNeeds),
-      ...createAccountNoticeSenders(channels, { users, link: whereToCheck, vault }),
+      ...createAccountNoticeSenders(channels, { users, timeout, link: whereToCheck, vault }),
     },
     noticesOfChange: createNoticesOfChange({ kinds: accountKindsOf(config), vault, clock }),
     numbers,

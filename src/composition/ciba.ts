@@ -17,7 +17,7 @@ import { createDecoyUsers } from '../ciba/unknown-user/decoy-user.ts'
 import type { Senders } from '../outbox/delivery.ts'
 import { endpoints, paths } from '../routes.ts'
 import { createDemandUserCode } from '../user/user-code/user-code.ts'
-import type { Channels } from './channels.ts'
+import { type Channels, timeoutMsOf } from './channels.ts'
 import type { Clients } from './clients.ts'
 import type { OpenidProvider } from './openid-provider.ts'
 import type { Outbox } from './outbox.ts'
@@ -73,7 +73,17 @@ type IssueTokens = ReturnType<typeof createIssueTokens>
 /** Returns the senders of all notifications, by kind. */
 function sendersOf({ platform, stored, channels, outbox }: CibaNeeds, issueTokens: IssueTokens): Senders {
   const { vault, clock, audit, toClients: caller } = platform
-  const pushNeeds = { requests: stored.requests, outbox: outbox.store, issueTokens, caller, vault, clock, audit }
+  const timeout = timeoutMsOf(platform.config)
+  const pushNeeds = {
+    requests: stored.requests,
+    outbox: outbox.store,
+    issueTokens,
+    timeout,
+    caller,
+    vault,
+    clock,
+    audit,
+  }
   return {
     ping: { send: createPing({ caller, vault }) },
     push: { send: createPush(pushNeeds) },

@@ -27,6 +27,7 @@ import {
 import { createUserCodeStore } from '../user/user-code/user-code-store.ts'
 import { createUserDirectory } from '../user/user-directory.ts'
 import { createUserGenerationStore } from '../user/user-generation-store.ts'
+import { createUserHooks } from '../user/user-hooks.ts'
 import { createUserStore } from '../user/user-store.ts'
 import type { Clients } from './clients.ts'
 import type { Outbox } from './outbox.ts'
@@ -56,7 +57,9 @@ export async function composeUsers(platform: Platform, { enqueue }: Outbox, part
   // If an application supplies the users, it checks the passwords itself. Then it must also limit how many passwords it
   // checks at the same time.
   const credentialQueue = createFairQueue(Array.isArray(config.users) ? atOnce : Number.POSITIVE_INFINITY, clock)
-  const users: UserHooks = Array.isArray(config.users) ? createUserDirectory(config.users, store) : config.users
+  const users: UserHooks = Array.isArray(config.users)
+    ? createUserDirectory(config.users, store)
+    : createUserHooks(config.users)
   const challenges = createPasskeyChallengeStore(database)
 
   return {
@@ -67,7 +70,7 @@ export async function composeUsers(platform: Platform, { enqueue }: Outbox, part
     erasures: createErasureStore(database, (userId) => erasedAs(userId, vault)),
     checkPassword: Array.isArray(config.users)
       ? createPasswordCheck(config.users, store, hashing)
-      : passwordCheckOfHook(config.users),
+      : passwordCheckOfHook(users),
     credentialQueue,
     passkeyChallenges: challenges,
     passkeys: createPasskeys({

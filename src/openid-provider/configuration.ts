@@ -277,8 +277,7 @@ async function isUserThere(token: object, { findUser }: Pick<AuthorizationServer
   const { accountId } = token as { accountId?: string }
   if (accountId === undefined) return true
   const user = await findUser(accountId)
-  // A hook in plain JavaScript may return undefined instead of null.
-  return Boolean(user) && !user!.disabled
+  return user !== null && !user.disabled
 }
 
 function audienceOf(token: object): string[] {

@@ -81,7 +81,7 @@ export interface AccountChange {
 
 /**
  * The hooks by which an application supplies its own users. They are called for every request, so their results may
- * change at any time.
+ * change at any time. If there is no user, `findByHint` and `find` may also return undefined, as plain JavaScript does.
  */
 export interface UserHooks {
   /** Resolves to the user that a client means, or null. */

@@ -10,8 +10,10 @@ import {
   createRequestStore,
   type RequestStore,
 } from '../../src/ciba/authentication-request/authentication-request-store.ts'
+import { createOpenRequestStore } from '../../src/ciba/authentication-request/open-request-store.ts'
 import { createDecisionStore } from '../../src/ciba/decision/consent-history-store.ts'
 import { createUsedAssertionStore } from '../../src/client/authentication/used-jti-store.ts'
+import { createSessionEndingStore } from '../../src/endings/session-ending-store.ts'
 import { createOutboxStore } from '../../src/outbox/outbox-store.ts'
 import { systemClock } from '../../src/platform/clock.ts'
 import { createLog } from '../../src/platform/log.ts'
@@ -70,6 +72,11 @@ const expected = [
   /^with theirs as materialized/,
   /insert into used_assertions/,
   /delete from used_assertions/,
+  /^select distinct user_id from backchannel_auth_requests/,
+  /^select user_id from user_generations where erased_at/,
+  /^update oidc_models set user_generation = .* where grant_hash in/,
+  /^delete from push_subscriptions where uid_hash in/,
+  /^delete from push_subscriptions where user_id = \$1 and \(uid_hash = \$2 or/,
 ]
 
 async function playFlows(t: TestContext, engine: Engine) {
@@ -134,6 +141,13 @@ async function lookBack(stage: Stage): Promise<void> {
   assert.equal((await stage.get('/backchannel/authinfo', anas)).status, 200)
   const revoked = await stage.post('/backchannel/revoke', { request_id }, anas.authorization)
   assert.equal(revoked.status, 200, revoked.text)
+  await stage.post('/backchannel/sessions', { browser: 'Firefox' }, anas.authorization)
+  const { sessions } = (await stage.get('/backchannel/sessions', anas)).body as { sessions: { id: string }[] }
+  const ended = await stage.post('/backchannel/sessions/end', { id: sessions[0]!.id }, anas.authorization)
+  assert.equal(ended.status, 200, ended.text)
+  const again = `Bearer ${(await signIn(stage)).access_token}`
+  const signedOut = await stage.post('/backchannel/sessions/end', { everywhere: 'true' }, again)
+  assert.equal(signedOut.status, 200, signedOut.text)
 }
 
 async function reachLimits(stage: Stage): Promise<void> {
@@ -158,6 +172,9 @@ async function storesOf(open: ReturnType<typeof collectStatements>['openDatabase
   await createUsedAssertionStore(database).forgetExpired(now, 100)
   await createOutboxStore(database).eraseParked(now)
   await createOutboxStore(database).countUndelivered()
+  await createOpenRequestStore(database).usersWithPending('', now, 1000)
+  const ending = { sessions: ['x'.repeat(43)], grants: [], tokens: [], endpoints: [], users: ['user-ana'] }
+  await createSessionEndingStore(database).end(ending, now, [])
   await database.close()
 }
 

@@ -103,7 +103,8 @@ for (const engine of engines) {
           }
           const caller = { call, close: async () => {} }
           const { requests, outbox, needs } = node
-          const send = createPush({ requests, outbox, issueTokens, caller, vault, clock, audit: needs.audit })
+          const { audit } = needs
+          const send = createPush({ requests, outbox, issueTokens, timeout: 60_000, caller, vault, clock, audit })
           return send(message, new AbortController().signal)
         }
         const outcomes = [pushing(one, early, 0), pushing(other, late, 1)]

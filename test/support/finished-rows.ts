@@ -15,6 +15,8 @@ export const bigTables = [
   'notifications',
   'oidc_models',
   'used_assertions',
+  'push_subscriptions',
+  'user_generations',
 ] as const
 
 /** The time of the first request, in milliseconds since 1970, and the milliseconds from each to the next. */
@@ -41,6 +43,12 @@ const perTable: Record<(typeof bigTables)[number], string> = {
     select 'AccessToken', hash, 'v1.sealed', hash, client, person, id, at + 600000 from finished`,
   used_assertions: `
     insert into used_assertions (client_id, jti_hash, expires_at) select client, hash, at + 60000 from finished`,
+  push_subscriptions: `
+    insert into push_subscriptions (id, user_id, endpoint_hash, sealed, created_at, uid_hash)
+    select id, person, hash, 'v1.sealed', at, hash from finished`,
+  // Of users who were signed out: none of them was erased.
+  user_generations: `
+    insert into user_generations (user_id, generation, is_closed, changed_at) select id, 1, 0, at from finished`,
 }
 
 /** Adds the rows and updates the statistics of Postgres, as autovacuum does. */

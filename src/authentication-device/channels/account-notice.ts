@@ -7,6 +7,7 @@ import type { Send, Senders } from '../../outbox/delivery.ts'
 import { compose, contentAad, type OutboxMessage } from '../../outbox/notification.ts'
 import type { Clock } from '../../platform/clock.ts'
 import type { Vault } from '../../platform/crypto.ts'
+import { untilAborted, withTimeLimit } from '../../platform/until-aborted.ts'
 import type { AccountChange, UserHooks } from '../../user/user.ts'
 import type { Channel } from './device-notice.ts'
 
@@ -73,6 +74,8 @@ export function createNoticesOfChange(needs: {
 
 export interface AccountNoticeNeeds {
   users: UserHooks
+  /** Milliseconds that the look-up of the user may take. */
+  timeout: number
   /** The page on which users check their account and remove what is not theirs. */
   link: string
   vault: Vault
@@ -84,9 +87,9 @@ export function createAccountNoticeSenders(channels: readonly Channel[], needs: 
   return Object.fromEntries(channels.map((channel) => [kindOf(channel.kind), senderOf(channel)]))
 }
 
-function createSend(channel: Channel, { users, link, vault }: AccountNoticeNeeds): Send {
+function createSend(channel: Channel, { users, timeout, link, vault }: AccountNoticeNeeds): Send {
   return async (message, signal) => {
-    const user = await users.find(message.subject)
+    const user = await untilAborted(users.find(message.subject), withTimeLimit(signal, timeout))
     // A locked user is notified too, because the account of this user was changed.
     if (user === null) return { kind: 'refused', words: 'the user no longer exists' }
     // A channel to a program cannot tell which users the program reaches, so every message is sent to the program.

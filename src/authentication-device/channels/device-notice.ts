@@ -6,6 +6,7 @@ import type { ClientStore } from '../../client/client-store.ts'
 import type { Send, Senders } from '../../outbox/delivery.ts'
 import { compose, type OutboxMessage, type Outcome } from '../../outbox/notification.ts'
 import type { Vault } from '../../platform/crypto.ts'
+import { untilAborted, withTimeLimit } from '../../platform/until-aborted.ts'
 import type { AccountChange, PendingRequest, User, UserHooks } from '../../user/user.ts'
 import type { NumberMatching } from '../number-matching.ts'
 import { selfRegistration } from '../shown-client.ts'
@@ -68,6 +69,8 @@ export interface NoticeNeeds {
   findRequest: RequestStore['find']
   clients: ClientStore
   users: UserHooks
+  /** Milliseconds that the look-up of the user may take. */
+  timeout: number
   /** The numbers that users pick from. A message must not reveal the right number. */
   numbers: NumberMatching
   issuer: string
@@ -89,7 +92,7 @@ function createSend(channel: Channel, needs: NoticeNeeds): Send {
     if (request?.status !== 'pending') return { kind: 'delivered', words: 'no longer needed' }
     // A decoy user gets no message. The row exists so that storing the request takes as long as for a real user.
     if (isDecoy(request)) return { kind: 'delivered', words: 'decoy user: nothing to send' }
-    const user = await needs.users.find(request.userId)
+    const user = await untilAborted(needs.users.find(request.userId), withTimeLimit(signal, needs.timeout))
     if (user === null || user.disabled) return { kind: 'refused', words: 'the user no longer exists or is disabled' }
 
     const client = await needs.clients.find(request.clientId)

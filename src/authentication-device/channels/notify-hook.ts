@@ -2,6 +2,7 @@
 
 import type { Outcome } from '../../outbox/notification.ts'
 import type { Log } from '../../platform/log.ts'
+import { untilAborted, withTimeLimit } from '../../platform/until-aborted.ts'
 import type { UserHooks } from '../../user/user.ts'
 import type { Channel } from './device-notice.ts'
 
@@ -31,7 +32,7 @@ export function createNotifyHook({ users, timeout, log }: NotifyHookNeeds): Chan
 
   async function call(hook: () => Promise<void> | undefined, signal: AbortSignal, about: object): Promise<Outcome> {
     try {
-      await inTime(hook(), AbortSignal.any([signal, AbortSignal.timeout(timeout)]))
+      await untilAborted(hook(), withTimeLimit(signal, timeout))
       return { kind: 'delivered', words: 'accepted by the hook' }
     } catch (error) {
       if (signal.aborted) throw error
@@ -45,16 +46,4 @@ function failure(error: unknown, about: object, log: Log): Outcome {
   if (error instanceof DOMException && error.name === 'TimeoutError') return { kind: 'failed', words: 'timeout' }
   log.error({ event: 'notify_hook.failed', ...about, error }, 'a hook that notifies users threw an error')
   return { kind: 'failed', words: 'the hook threw an error' }
-}
-
-/** Stops waiting when `signal` is aborted. The hook itself cannot be stopped. */
-function inTime(work: Promise<void> | undefined, signal: AbortSignal): Promise<void> {
-  return new Promise((resolve, reject) => {
-    const end = () => reject(signal.reason)
-    if (signal.aborted) end()
-    signal.addEventListener('abort', end, { once: true })
-    Promise.resolve(work)
-      .then(resolve, reject)
-      .finally(() => signal.removeEventListener('abort', end))
-  })
 }

@@ -7,6 +7,7 @@ import type { Audit } from '../../platform/audit.ts'
 import type { Clock } from '../../platform/clock.ts'
 import type { Vault } from '../../platform/crypto.ts'
 import type { GuardedCaller } from '../../platform/http/outgoing.ts'
+import { withTimeLimit } from '../../platform/until-aborted.ts'
 import { type CallBack, statusAt } from '../authentication-request/authentication-request.ts'
 import type { RequestStore } from '../authentication-request/authentication-request-store.ts'
 import type { SettledStatus } from '../authentication-request/request-move-store.ts'
@@ -23,6 +24,8 @@ export interface PushNeeds {
   requests: RequestStore
   outbox: OutboxStore
   issueTokens: IssueTokens
+  /** Milliseconds that the look-up of the user may take. */
+  timeout: number
   caller: GuardedCaller
   vault: Vault
   clock: Clock
@@ -33,7 +36,7 @@ export interface PushNeeds {
 export function createPush(needs: PushNeeds): Send {
   return async (message, signal) => {
     const content = read(message, needs.vault)
-    const body = content.body ?? (await composeBody(message, content, needs))
+    const body = content.body ?? (await composeBody(message, content, needs, signal))
     if (body === undefined)
       return { kind: 'refused', words: 'the approval expired before the tokens could be delivered' }
     return callBack({ address: message.address!, bearer: content.notificationToken, body }, needs.caller, signal)
@@ -48,10 +51,11 @@ async function composeBody(
   message: OutboxMessage,
   content: PushContent,
   needs: PushNeeds,
+  signal: AbortSignal,
 ): Promise<string | undefined> {
   switch (content.outcome) {
     case 'approved':
-      return issuePushTokens(message, content, needs)
+      return issuePushTokens(message, content, needs, signal)
     case 'denied':
       return errorBody(content, 'access_denied', 'the user refused')
     case 'expired':
@@ -68,12 +72,17 @@ async function issuePushTokens(
   message: OutboxMessage,
   content: PushContent,
   needs: PushNeeds,
+  signal: AbortSignal,
 ): Promise<string | undefined> {
   const request = await needs.requests.find(message.subject)
   const status = request && statusAt(request, needs.clock.now())
   if (status === 'denied') return errorBody(content, 'access_denied', 'the user revoked the approval')
   if (request === undefined || status !== 'approved') return findStoredBody(message, needs)
-  const issued = await needs.issueTokens(request, { pushedAs: content.authReqId, binding: request.binding })
+  const issued = await needs.issueTokens(request, {
+    pushedAs: content.authReqId,
+    binding: request.binding,
+    signal: withTimeLimit(signal, needs.timeout),
+  })
 
   const body =
     issued === undefined

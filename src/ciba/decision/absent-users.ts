@@ -3,8 +3,8 @@
  * users should call `doorbell.users.end` in this case, but not every application does. This task therefore asks the hook
  * `users.find` regularly, so that clients do not wait until their requests expire.
  */
-import type { Clock } from '../../platform/clock.ts'
 import { createPeriodicTask } from '../../platform/periodic-task.ts'
+import { untilAborted } from '../../platform/until-aborted.ts'
 import type { OpenRequestStore } from '../authentication-request/open-request-store.ts'
 import type { EndingReason } from './consent-history-store.ts'
 import type { DecisionNeeds } from './decide.ts'
@@ -27,16 +27,23 @@ const patienceMs = 10_000
 /** Returns the task. Call `start` to start it. `needs.findUser` is the application's hook. */
 export function createAbsentUsers(needs: AbsentUserNeeds) {
   const { clock, log, openRequests } = needs
+  const stopping = new AbortController()
   let last = ''
 
-  /** Checks the users of one round. Resolves to the number of denied requests. */
+  /**
+   * Checks the users of one round. Ends early when the task is stopped, and then asks about no further users. Resolves to
+   * the number of denied requests.
+   */
   async function look(): Promise<number> {
     const users = await openRequests.usersWithPending(last, clock.now(), mostOfARound)
     last = users.length < mostOfARound ? '' : users.at(-1)!
     let denied = 0
     const workers = Array.from({ length: atOnce }, async () => {
-      for (let userId = users.shift(); userId !== undefined; userId = users.shift())
+      while (!stopping.signal.aborted) {
+        const userId = users.shift()
+        if (userId === undefined) return
         denied += await denyIfAbsent(userId)
+      }
     })
     await Promise.all(workers)
     return denied
@@ -58,15 +65,27 @@ export function createAbsentUsers(needs: AbsentUserNeeds) {
    */
   async function reasonOf(userId: string): Promise<EndingReason | undefined> {
     try {
-      const user = await within(patienceMs, needs.findUser(userId), clock)
+      const user = await askHook(userId)
       if (user === null) return 'user_removed'
       return user.disabled ? 'user_locked' : undefined
     } catch (error) {
+      if (stopping.signal.aborted) return undefined
       log.warn(
         { event: 'absent_users.failed', user: userId, error },
         'users.find failed; the user is asked about again',
       )
       return undefined
+    }
+  }
+
+  /** Calls the hook, and waits until it responds, its time is over, or the task is stopped. */
+  async function askHook(userId: string) {
+    const late = new AbortController()
+    const cancel = clock.after(patienceMs, () => late.abort(new Error(`no answer within ${patienceMs / 1000} seconds`)))
+    try {
+      return await untilAborted(needs.findUser(userId), AbortSignal.any([late.signal, stopping.signal]))
+    } finally {
+      cancel()
     }
   }
 
@@ -80,13 +99,13 @@ export function createAbsentUsers(needs: AbsentUserNeeds) {
   }
 
   const task = createPeriodicTask({ work: run, clock })
-  return { start: () => task.start(pauseMs), look, stop: task.stop }
-}
-
-async function within<T>(limitMs: number, work: Promise<T>, clock: Pick<Clock, 'after'>): Promise<T> {
-  let cancel = () => {}
-  const late = new Promise<never>((_, reject) => {
-    cancel = clock.after(limitMs, () => reject(new Error(`no answer within ${limitMs / 1000} seconds`)))
-  })
-  return Promise.race([work, late]).finally(cancel)
+  return {
+    start: () => task.start(pauseMs),
+    look,
+    /** Stops the task and ends a round that is under way. The task cannot be started again. */
+    stop(): Promise<void> {
+      stopping.abort()
+      return task.stop()
+    },
+  }
 }

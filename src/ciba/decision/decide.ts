@@ -69,7 +69,7 @@ export function createDecide(needs: DecisionNeeds): Decide {
     if (request === undefined || request.userId !== answer.userId || isDecoy(request)) return { kind: 'unknown' }
 
     const user = await needs.findUser(answer.userId)
-    if (!user || user.disabled) {
+    if (user === null || user.disabled) {
       const { id, clientId: client } = request
       needs.audit({ event: 'decision.refused', request: id, client, user: answer.userId, outcome: 'user_unavailable' })
       return { kind: 'user unavailable' }

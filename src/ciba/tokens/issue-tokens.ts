@@ -13,6 +13,7 @@ import type { CurrentProvider, Provider } from '../../openid-provider/openid-pro
 import { type ResourceServerNeeds, resourceServer } from '../../openid-provider/resource-servers.ts'
 import { tokenHash } from '../../platform/jose/token-hash.ts'
 import type { Statement } from '../../platform/storage/database.ts'
+import { untilAborted } from '../../platform/until-aborted.ts'
 import type { User, UserHooks } from '../../user/user.ts'
 import type { AuthenticationRequest } from '../authentication-request/authentication-request.ts'
 
@@ -41,12 +42,13 @@ export interface Issued {
  * @param options.pushedAs the `auth_req_id`, for a push. Only for a push, the ID token contains this id and the hashes of
  *   the other tokens (CIBA §10.3.1)
  * @param options.binding the certificate or key that the access token is bound to
+ * @param options.signal ends the wait for the user; the promise then rejects with the reason of the signal
  * @param options.resource the approved resource that the access token is for. Default: the first
  * @param options.details the approved details that the access token contains. Default: all
  */
 export type IssueTokens = (
   request: AuthenticationRequest,
-  options?: Share & { pushedAs?: string; binding?: Confirmation },
+  options?: Share & { pushedAs?: string; binding?: Confirmation; signal?: AbortSignal },
 ) => Promise<Issued | undefined>
 
 /** The part of the approval that the access token is for. The refresh token is for the whole approval. */
@@ -61,10 +63,11 @@ export function createIssueTokens(
   findUser: UserHooks['find'],
   known: ResourceServerNeeds,
 ): IssueTokens {
-  return async (request, { pushedAs, binding = {}, ...share } = {}) => {
+  return async (request, { pushedAs, binding = {}, signal, ...share } = {}) => {
     const provider = currentProvider()
     const client = await provider.Client.find(request.clientId)
-    const user = await findUser(request.userId)
+    const finding = findUser(request.userId)
+    const user = await (signal === undefined ? finding : untilAborted(finding, signal))
     if (client === undefined || user === null || user.disabled) return undefined
     // A token without the audience of an approved resource would be valid for more than was approved.
     if (request.resources?.some((address) => !knows(known.resources, address))) return undefined

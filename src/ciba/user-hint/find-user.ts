@@ -55,8 +55,7 @@ export function createSeekUser(needs: HintNeeds): SeekUser {
   return async (sent, client, slot) => {
     const hint = await read(sent, client, slot, needs)
     const user = isDisproved(hint) ? null : await ask(hint, client, needs)
-    // A hook in plain JavaScript may return undefined.
-    if (!user) return { user: undefined, named: nameIn(hint), detail: `no user for a ${sent.kind}` }
+    if (user === null) return { user: undefined, named: nameIn(hint), detail: `no user for a ${sent.kind}` }
     if (user.disabled) return { user: undefined, named: user.id, detail: `user ${user.id} is disabled` }
     return { user }
   }

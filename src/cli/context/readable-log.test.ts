@@ -43,6 +43,38 @@ describe('a line of the log as text', () => {
     assert.doesNotMatch(text, /[\u0000-\u0009\u000b-\u001f\u007f-\u009f]/)
     assert.doesNotMatch(text, /^forged/m)
   })
+
+  test('shows no invisible character of a text from outside, neither in values nor in names of fields', () => {
+    for (const invisible of [
+      '\u202e',
+      '\u2066',
+      '\u2069',
+      '\u200b',
+      '\u00ad',
+      '\ufeff',
+      '\u{e0041}',
+      '\u2028',
+      '\u0085',
+    ]) {
+      const outside = `a${invisible}b`
+      const text = said((log) =>
+        log.info(
+          { event: outside, client: outside, list: [outside], [outside]: 1, error: new Error(outside) },
+          outside,
+        ),
+      )
+      assert.doesNotMatch(text.replaceAll('\n', ''), /[\p{Cc}\p{Cf}\p{Zl}\p{Zp}]/u, JSON.stringify(invisible))
+      assert.ok(text.startsWith('info   a b  a b  client="a b"  list=["a b"]  "a b"=1\n'), text)
+    }
+  })
+
+  test('does not let a text from outside look like another field', () => {
+    const outside = 'ana\u202elevel=error'
+    assert.equal(
+      said((log) => log.info({ event: 'e', user: outside, [outside]: 1 })),
+      'info   e  user="ana level=error"  "ana level=error"=1\n',
+    )
+  })
 })
 
 describe('changes by the configuration', () => {

@@ -66,7 +66,7 @@ const levels = new Map<number, [name: string, style: Style]>([
 
 function textOf({ level, time, audit: _audit, at: _at, event, msg, error, ...fields }: Line): string {
   const [name, style] = levels.get(level) ?? [String(level), 'dim']
-  const told = Object.entries(fields).map(([field, value]) => paint('dim', `${field}=${shown(value)}`))
+  const told = Object.entries(fields).map(([field, value]) => paint('dim', `${shown(field)}=${shown(value)}`))
   const words = [event, msg].flatMap((word) => (word === undefined ? [] : [oneLine(word)]))
   const clock = new Date(time).toTimeString().slice(0, 8)
   const first = [paint('dim', clock), paint(style, name.padEnd(5)), ...words, ...told].join('  ')
@@ -74,7 +74,10 @@ function textOf({ level, time, audit: _audit, at: _at, event, msg, error, ...fie
 }
 
 function shown(value: unknown): string {
-  return oneLine(typeof value === 'string' && /^\S+$/.test(value) ? value : JSON.stringify(value))
+  if (typeof value !== 'string') return oneLine(JSON.stringify(value))
+  // The text is cleaned first: a replaced character becomes a space, and then the text needs quotes.
+  const text = oneLine(value)
+  return /^\S+$/.test(text) ? text : JSON.stringify(text)
 }
 
 function stackOf(error: Line['error']): string[] {

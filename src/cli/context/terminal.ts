@@ -93,11 +93,11 @@ export function listing(entries: [name: string, value: string | undefined][], in
 }
 
 /**
- * Replaces control characters by spaces. Otherwise a text that a client has chosen could overwrite other parts of the
- * screen.
+ * Replaces control characters and invisible format characters by spaces. Otherwise a text that a client has chosen could
+ * overwrite other parts of the screen, show its letters in another order, or look like another text.
  */
 export function oneLine(text: string): string {
-  return text.replaceAll(/[\p{Cc}\p{Zl}\p{Zp}]+/gu, ' ')
+  return text.replaceAll(/[\p{Cc}\p{Cf}\p{Zl}\p{Zp}]+/gu, ' ')
 }
 
 function padded(text: string, width: number): string {

@@ -35,7 +35,7 @@ export function createAdmission({ users, usersAreHooks, app, audit, deviceToken 
   return async ({ claims, idToken, userInfo }: Arrived) => {
     const user = await findUser()
     const about = { client: app.client_id, by: 'another provider' }
-    if (!user || user.disabled) {
+    if (user === null || user.disabled) {
       audit({ event: 'sign_in.failed', user: user?.id, ...about, outcome: 'user_unavailable' })
       return undefined
     }

@@ -1,0 +1,21 @@
+/** The hooks of an application, as the rest of the server calls them. */
+import type { User, UserHooks } from './user.ts'
+
+/**
+ * Returns hooks that call the application's hooks. If there is no user, `find` and `findByHint` always resolve to null: a
+ * hook in plain JavaScript may also return undefined, or a value instead of a promise.
+ */
+export function createUserHooks(given: UserHooks): UserHooks {
+  const { verifyPassword, verifyUserCode, notify, notifyAccount } = given
+  return {
+    find: async (id) => orNull(await given.find(id)),
+    findByHint: async (hint, client) => orNull(await given.findByHint(hint, client)),
+    // Each hook is called as a method of the application's object.
+    ...(verifyPassword && { verifyPassword: verifyPassword.bind(given) }),
+    ...(verifyUserCode && { verifyUserCode: verifyUserCode.bind(given) }),
+    ...(notify && { notify: notify.bind(given) }),
+    ...(notifyAccount && { notifyAccount: notifyAccount.bind(given) }),
+  }
+}
+
+const orNull = (user: User | null | undefined): User | null => user || null
