@@ -177,6 +177,7 @@ function addSignIn(app: FastifyInstance, { platform, clients, users: ours, openi
     credentialQueue,
     clock,
   })
-  const needs = { users, passkeys, beginFor, passwordSignIn, knownBrowsers }
+  const checksPasswords = checkPassword !== undefined
+  const needs = { users, passkeys, beginFor, passwordSignIn, knownBrowsers, checksPasswords }
   signInEndpoint(app, { ...needs, provider: openid.provider, texts, framing, clock, audit })
 }

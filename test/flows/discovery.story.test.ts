@@ -6,6 +6,7 @@ import type { ConfigInput } from '../../src/config/config.ts'
 import { newSecret } from '../../src/platform/crypto.ts'
 import { engines } from '../support/engines.ts'
 import { openStage } from '../support/stage.ts'
+import { openVisitor } from '../support/visitor.ts'
 
 const documents = ['/.well-known/openid-configuration', '/.well-known/oauth-authorization-server']
 const production = {
@@ -79,6 +80,18 @@ describe('users of an application that has no verifyPassword', () => {
     (await openStage(t, { cast: false, config })).logLines.filter((line) => warning.test(line)).length
 
   for (const engine of engines) {
+    test(`see a sign-in page that asks for a passkey only, on ${engine.name}`, async (t) => {
+      for (const [users, asksForPassword] of [
+        [found, false],
+        [{ ...found, verifyPassword: async () => false }, true],
+      ] as const) {
+        const visitor = openVisitor((await openStage(t, { engine, cast: false, config: { users } })).url)
+        const { text } = await visitor.follow(await visitor.get('/'))
+        assert.match(text, /data-passkey="get"/)
+        assert.equal(text.includes('type="password"'), asksForPassword)
+      }
+    })
+
     test(`are warned of once at every start, on ${engine.name}`, async (t) => {
       const stage = await openStage(t, { engine, cast: false, config: { users: found } })
       const warnings = () => stage.logLines.filter((line) => warning.test(line)).length

@@ -14,6 +14,8 @@ export interface SignInPageNeeds {
   texts: Texts
   framing: Framing
   knownBrowsers: KnownBrowsers
+  /** Whether passwords can be checked. If not, the page offers only passkeys. */
+  checksPasswords: boolean
 }
 
 /** A sign-in that is not finished. */
@@ -96,7 +98,7 @@ export function createSignInPages(needs: SignInPageNeeds) {
   return { find, welcome, finish, over, busy, sayTo, show: showing(needs, headers) }
 }
 
-function showing({ provider, users, texts }: SignInPageNeeds, headers: Record<string, string>) {
+function showing({ provider, users, texts, checksPasswords }: SignInPageNeeds, headers: Record<string, string>) {
   return async function show(request: FastifyRequest, reply: FastifyReply, interaction: Interaction, mishap?: Mishap) {
     const client = await provider().Client.find(String(interaction.params.client_id))
     const isConsent = interaction.prompt.name === 'consent'
@@ -111,7 +113,7 @@ function showing({ provider, users, texts }: SignInPageNeeds, headers: Record<st
       client: client?.clientName ?? interaction.params.client_id,
       scopes: missingOIDCScope.map((scope) => describeScope(scope, say)),
       name: mishap?.name || String(interaction.params.login_hint ?? ''),
-      onlyPasskey: acceptsOnlyPasskey(interaction.params.acr_values),
+      onlyPasskey: !checksPasswords || acceptsOnlyPasskey(interaction.params.acr_values),
       problem: mishap?.text,
     })
     if (mishap?.retryAfter !== undefined) reply.header('retry-after', String(mishap.retryAfter))
