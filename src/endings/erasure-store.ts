@@ -1,4 +1,5 @@
 import { atMostRows, type Database } from '../platform/storage/database.ts'
+import { signOutLock } from '../user/validity-store.ts'
 import { type Ended, statementsFor } from './ending-store.ts'
 
 /**
@@ -35,7 +36,7 @@ export function createErasureStore(database: Database, erasedAs: (userId: string
             sql: 'delete from user_generations where user_id = $1 and erased_at <= $2 returning user_id',
             values: [userId, erasedBefore],
           },
-          { also: statementsFor('erased', ended), lockKeys: `requests of ${userId}` },
+          { also: statementsFor('erased', ended), lockKeys: signOutLock(userId) },
         )
         completed += deleted.length
       }

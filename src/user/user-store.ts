@@ -1,6 +1,7 @@
 import type { Database, Statement } from '../platform/storage/database.ts'
 import type { RowOf } from '../platform/storage/row.ts'
 import type { User } from './user.ts'
+import { signOutLock } from './validity-store.ts'
 
 /** A user of the built-in directory, with the hash of the password. */
 export interface KnownUser extends User {
@@ -90,7 +91,7 @@ export function createUserStore(database: Database) {
         },
         // Without this lock, this transaction could wait for a transaction that removes the user with this id, and then
         // use outdated values.
-        { also: [reopening(user.id, usedIds, now)], lockKeys: `requests of ${user.id}` },
+        { also: [reopening(user.id, usedIds, now)], lockKeys: signOutLock(user.id) },
       )
       return rows.length > 0
     },

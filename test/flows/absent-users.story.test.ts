@@ -7,6 +7,7 @@ import { type Engine, engines } from '../support/engines.ts'
 import { openNotificationEndpoint } from '../support/notification-endpoint.ts'
 import { openStage } from '../support/stage.ts'
 import { rowsOf } from '../support/tables.ts'
+import { until } from '../support/until.ts'
 
 for (const engine of engines) {
   describe(`users of an application, on ${engine.name}`, () => {
@@ -34,15 +35,33 @@ for (const engine of engines) {
       })
     }
 
+    test('a request that is sent while the hook is asked stays, because the user may have been added again', async (t) => {
+      const { stage, people, asked } = await scene(t, engine)
+      const before = (await stage.ring('kiosk')).body
+      await stage.doorbell.idle()
+      const answer = Promise.withResolvers<null>()
+      people.set('user-ana', answer.promise)
+      asked.length = 0
+      const sweep = stage.doorbell.sweep()
+      await until(() => asked.length >= 1)
+      people.delete('user-ana')
+      const after = (await stage.ring('kiosk')).body
+      answer.resolve(null)
+      assert.equal(await sweep, 1)
+      assert.equal((await stage.poll('kiosk', before.auth_req_id)).body.error, 'access_denied')
+      assert.equal((await stage.poll('kiosk', after.auth_req_id)).body.error, 'authorization_pending')
+    })
+
     test('a hook that fails or is silent denies nothing, and does not hold up the others', async (t) => {
       const { stage, people, asked } = await scene(t, engine)
       for (const name of ['ana', 'ben', 'cleo']) await stage.ring('kiosk', { login_hint: name })
+      await stage.doorbell.idle()
       people.set('user-ana', new Error('the directory is away'))
       people.set('user-ben', 'silence')
       people.set('user-cleo', null)
       asked.length = 0
       const sweep = stage.doorbell.sweep()
-      while (asked.length < 3) await new Promise(setImmediate)
+      await until(() => asked.length >= 3)
       stage.clock.advance(10_000)
       assert.equal(await sweep, 1)
       const rows = await rowsOf(stage, 'select user_id, status from backchannel_auth_requests order by user_id')
@@ -54,7 +73,7 @@ for (const engine of engines) {
   })
 }
 
-type Found = User | null | Error | 'silence'
+type Found = User | null | Error | 'silence' | Promise<null>
 
 /** @returns `people`, what the hook resolves to, and `asked`, the ids it was called with */
 async function scene(t: TestContext, engine: Engine) {

@@ -1,6 +1,7 @@
 /** Calls that can be repeated, most of them without signing in: each causes a limited number of writes in all. */
 import assert from 'node:assert/strict'
 import { describe, test } from 'node:test'
+import { authorizationRequest } from '../support/authorization-request.ts'
 import { engines } from '../support/engines.ts'
 import { ana, openStage } from '../support/stage.ts'
 import { listenToStatements } from '../support/statements.ts'
@@ -70,14 +71,7 @@ for (const engine of engines) {
     test('a user who consents again, before the redirect is followed, stores no further grant', async (t) => {
       const { stage, statements } = await open(t)
       const visitor = openVisitor(stage.url)
-      const query = new URLSearchParams({
-        client_id: 'phone-app',
-        response_type: 'code',
-        redirect_uri: 'http://127.0.0.1:9/callback',
-        scope: 'openid',
-        code_challenge: 'E9Melhoa2OwvFrEMTJguCHaoeK1t8URWbPjojmfqnHw',
-        code_challenge_method: 'S256',
-      })
+      const query = new URLSearchParams(authorizationRequest)
       const page = await visitor.signIn(ana, `/oauth/authorize?${query}`)
       const path = /action="(\/sign-in\/[^"/]+)"/.exec(page.text)![1]!
       const { status, location } = await visitor.post(path, {})

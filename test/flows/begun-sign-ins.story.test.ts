@@ -3,21 +3,14 @@ import assert from 'node:assert/strict'
 import { connect } from 'node:net'
 import { describe, type TestContext, test } from 'node:test'
 import type { ConfigInput } from '../../src/config/config.ts'
+import { authorizationRequest } from '../support/authorization-request.ts'
 import { type Engine, engines } from '../support/engines.ts'
 import { ana, openStage, type Stage } from '../support/stage.ts'
 import { countRows, rowsOf } from '../support/tables.ts'
 import { openVisitor, type Visitor } from '../support/visitor.ts'
 
-const asked = {
-  client_id: 'phone-app',
-  response_type: 'code',
-  redirect_uri: 'http://127.0.0.1:9/callback',
-  scope: 'openid',
-  code_challenge: 'E9Melhoa2OwvFrEMTJguCHaoeK1t8URWbPjojmfqnHw',
-  code_challenge_method: 'S256',
-}
-
-const pathOf = (more: Record<string, string> = {}) => `/oauth/authorize?${new URLSearchParams({ ...asked, ...more })}`
+const pathOf = (more: Record<string, string> = {}) =>
+  `/oauth/authorize?${new URLSearchParams({ ...authorizationRequest, ...more })}`
 
 /** The test acts as the proxy: it says where a call comes from. */
 function openBehindProxy(t: TestContext, engine: Engine, signIn: NonNullable<ConfigInput['limits']>['signIn'] = {}) {
@@ -218,7 +211,7 @@ for (const engine of engines) {
         assert.equal(status, 400, Object.keys(more).join())
         assert.match(text, /invalid_request: /)
       }
-      const posted = await stage.post('/oauth/authorize', { ...asked, state: 'x'.repeat(1025) })
+      const posted = await stage.post('/oauth/authorize', { ...authorizationRequest, state: 'x'.repeat(1025) })
       assert.equal(posted.status, 400)
       assert.deepEqual(await kept(stage), [])
     })

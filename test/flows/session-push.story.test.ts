@@ -39,11 +39,14 @@ for (const engine of engines) {
     assert.deepEqual(await subscribed(), [])
   })
 
-  for (const late of ['of the former session', 'of the session that ends'] as const) {
+  for (const [late, statement] of [
+    ['of the former session', /user_id <> \$2/],
+    ['of the session that ends', /update push_subscriptions set uid_hash/],
+  ] as const) {
     test(`a claim ${late} that arrives after the session has ended changes nothing, on ${engine.name}`, async (t) => {
       const gate = createGate()
       t.after(gate.release)
-      const openDatabase = beforeSteps(/update push_subscriptions set uid_hash/, gate.pass)
+      const openDatabase = beforeSteps(statement, gate.pass)
       const { stage, service, subscribe, subscribed, endSessionOf } = await scene(t, engine, { openDatabase })
       const [first, away] = [await bearerOf(stage), await bearerOf(stage)]
       const phone = service.newBrowser()

@@ -1,17 +1,17 @@
 /** A server with everything enabled, and the credentials that an attacker with inside knowledge could have. */
 import { createHash, generateKeyPairSync, type KeyObject, type webcrypto } from 'node:crypto'
-import { fastify } from 'fastify'
 import type { ConfigInput } from '../../src/config/config.ts'
 import { loadConfig } from '../../src/config/load.ts'
 import { createDoorbell, type Doorbell } from '../../src/doorbell.ts'
 import { newSecret } from '../../src/platform/crypto.ts'
-import { collectRoutes, type KnownRoute } from '../../src/platform/http/mount.ts'
+import type { KnownRoute } from '../../src/platform/http/mount.ts'
 import { createLog } from '../../src/platform/log.ts'
 import { certify } from '../support/certificates.ts'
 import { createStageClock, type StageClock } from '../support/clock.ts'
 import { type Engine, engines } from '../support/engines.ts'
 import { signIn } from '../support/phone-app.ts'
 import { freePort } from '../support/ports.ts'
+import { routesOf } from '../support/routes.ts'
 import { ana, ben, CIBA, castConfig, cheapCost, type Stage, secrets } from '../support/stage.ts'
 import { formTokenOn, openVisitor } from '../support/visitor.ts'
 
@@ -82,7 +82,7 @@ export async function openHouse(engineName: Engine['name'] = 'sqlite'): Promise<
     url,
     port,
     clock,
-    routes: await routesOf(doorbell),
+    routes: await routesOf({ doorbell }),
     takeLog() {
       const taken = lines
       lines = []
@@ -188,16 +188,6 @@ function everythingOn(cast: ConfigInput, { signer, userCode, metricsToken, clien
       },
     ],
   }
-}
-
-/** Resolves to Doorbell's routes, as registered in a new Fastify server. */
-async function routesOf(doorbell: Doorbell): Promise<readonly KnownRoute[]> {
-  const host = fastify()
-  const routes = collectRoutes(host)
-  await host.register(doorbell.fastify)
-  await host.ready()
-  await host.close()
-  return routes
 }
 
 /** Returns the thumbprint (RFC 7638) of an elliptic-curve key. */

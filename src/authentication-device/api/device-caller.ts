@@ -72,8 +72,7 @@ export function createIdentifyCaller(needs: CallerNeeds): IdentifyCaller {
       slot: slotOf(call),
     }
     const sent = accessTokenOf(credentials.authorization)
-    if (sent === undefined) return asDeviceService(credentials, needs)
-    return asUser({ ...sent, call }, needs)
+    return sent === undefined ? asDeviceService(credentials, needs) : asUser({ ...sent, call }, needs)
   }
 }
 

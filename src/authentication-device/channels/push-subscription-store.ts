@@ -75,21 +75,23 @@ export function createPushSubscriptionStore(database: Database) {
         sql: `delete from push_subscriptions where endpoint_hash = $1 and user_id <> $2 and ${isSignedIn('$3')} returning id`,
         values: [endpointHash, userId, tokenHash ?? null],
       })
-      // The user may have signed in again since the browser was subscribed. Then the subscription belongs to an older
-      // session.
-      await database.step(
-        {
-          sql: `update push_subscriptions set uid_hash = ${sessionOfToken('$3')} where endpoint_hash = $1 and user_id = $2
-                and ${sessionOfToken('$3')} <> coalesce(uid_hash, '') and ${isSignedIn('$3')} returning id`,
-          values: [endpointHash, userId, tokenHash ?? null],
-        },
-        { lockKeys: signedInLock(userId, tokenHash) },
+      const [own] = await database.read<{ is_of_another_session: number }>(
+        `select case when ${isOfAnother} then 1 else 0 end as is_of_another_session
+         from push_subscriptions where endpoint_hash = $1 and user_id = $2`,
+        [endpointHash, userId, tokenHash ?? null],
       )
-      const own = await database.read('select id from push_subscriptions where endpoint_hash = $1 and user_id = $2', [
-        endpointHash,
-        userId,
-      ])
-      return { isSubscribed: own.length > 0, endedAnother: ended.length > 0 }
+      // The user may have signed in again since the browser was subscribed.
+      if (own?.is_of_another_session === 1) {
+        await database.step(
+          {
+            sql: `update push_subscriptions set uid_hash = ${sessionOfToken('$3')} where endpoint_hash = $1 and user_id = $2
+                  and ${isOfAnother} and ${isSignedIn('$3')} returning id`,
+            values: [endpointHash, userId, tokenHash ?? null],
+          },
+          { lockKeys: signedInLock(userId, tokenHash) },
+        )
+      }
+      return { isSubscribed: own !== undefined, endedAnother: ended.length > 0 }
     },
 
     /** Resolves to the ids of all users with a subscription. */
@@ -122,3 +124,6 @@ export function createPushSubscriptionStore(database: Database) {
  */
 const sessionOfToken = (hash: string) => `(select uid_hash from oidc_models
   where model = 'AccessToken' and id_hash = cast(${hash} as text))`
+
+/** SQL: whether the subscription belongs to another session than the access token `$3`. */
+const isOfAnother = `${sessionOfToken('$3')} <> coalesce(uid_hash, '')`

@@ -9,7 +9,7 @@ import {
   type ListStatement,
   type Statement,
 } from '../../platform/storage/database.ts'
-import { isSignedIn, signedInLock } from '../../user/validity-store.ts'
+import { isSignedIn, signedInLock, signOutLock } from '../../user/validity-store.ts'
 import { type AuthenticationRequest, decoyUserId } from './authentication-request.ts'
 import { type RequestRow, toRequest } from './request-row.ts'
 
@@ -55,7 +55,7 @@ export function createOpenRequestStore(database: Database) {
       also: (rows) => followed(rows).statements,
       announce: (rows) => followed(rows).changes,
       // Without this lock, a new request about the user could be accepted during this transaction, and would stay open.
-      lockKeys: `requests of ${userId}`,
+      lockKeys: signOutLock(userId),
     })
     return rows.length > 0 ? requestsOf(rows) : undefined
   }

@@ -16,7 +16,7 @@ import {
   type Value,
 } from '../../platform/storage/database.ts'
 import type { Authentication } from '../../user/authentication.ts'
-import { isSignedIn, signedInLock } from '../../user/validity-store.ts'
+import { isSignedIn, signedInLock, signOutLock } from '../../user/validity-store.ts'
 import type { AuthenticationRequest } from './authentication-request.ts'
 import {
   acceptedWithin,
@@ -183,7 +183,7 @@ export function acceptingIn(database: Database, needs: MoveNeeds) {
           ...limitRow(limits),
         },
         // Without these locks, two concurrent transactions would not count each other's request.
-        lockKeys: [`requests of ${request.userId}`, ...(limits.perClient ? [`requests by ${request.clientId}`] : [])],
+        lockKeys: [signOutLock(request.userId), ...(limits.perClient ? [`requests by ${request.clientId}`] : [])],
       }
       return keepWithin(limits)(move, consequences)
     },

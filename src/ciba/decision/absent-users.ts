@@ -5,6 +5,7 @@
  */
 import { createPeriodicTask } from '../../platform/periodic-task.ts'
 import { untilAborted } from '../../platform/until-aborted.ts'
+import type { AuthenticationRequest } from '../authentication-request/authentication-request.ts'
 import type { OpenRequestStore } from '../authentication-request/open-request-store.ts'
 import type { EndingReason } from './consent-history-store.ts'
 import type { DecisionNeeds } from './decide.ts'
@@ -50,13 +51,19 @@ export function createAbsentUsers(needs: AbsentUserNeeds) {
   }
 
   async function denyIfAbsent(userId: string): Promise<number> {
+    const askedAt = clock.now()
     const reason = await reasonOf(userId)
     if (reason === undefined) return 0
     const now = clock.now()
+    // A later request may be about a user whom the application has added again.
+    const isOver = ({ createdAt }: AuthenticationRequest) => createdAt <= askedAt
     const by: EndedBy = { decidedBy: 'application', deviceClientId: undefined, reason }
-    const open = await openRequests.endOfUser(userId, 'anybody', now, (open) => endRequests(open, by, now, needs))
-    recordEnded(open ?? [], by, needs.audit)
-    return open?.length ?? 0
+    const open = await openRequests.endOfUser(userId, 'anybody', now, (found) =>
+      endRequests(found.filter(isOver), by, now, needs),
+    )
+    const ended = (open ?? []).filter(isOver)
+    recordEnded(ended, by, needs.audit)
+    return ended.length
   }
 
   /**
