@@ -10,6 +10,7 @@
  * same time, each with a server and a database of its own, and are measured in turns: first undisturbed, then under
  * attack. Attacks run in a process of their own, are limited in number and time, and go to this machine only.
  */
+import { setTimeout as sleep } from 'node:timers/promises'
 import { parseArgs } from 'node:util'
 import { type Attack, type AttackPlan, plans } from './attacks.ts'
 import type { Part } from './part.ts'
@@ -38,6 +39,8 @@ const rounds = Number(options.rounds)
 const seconds = Number(options.seconds)
 /** Required under each attack: rate and p99 relative to the undisturbed ones. */
 const wanted = { leastRate: 0.5, mostP99: 3 }
+/** Servers are idle if they use at most this share of one processor during `everyMs`. */
+const idle = { everyMs: 500, mostShare: 0.1, waitMs: 30_000 }
 
 /** What honest clients measured at a server for a while. */
 export interface Served {
@@ -109,12 +112,12 @@ async function play(plan: AttackPlan, engine: Engine, stage: BenchStage, other: 
       // Warm up, until all code is compiled and Postgres has planned the statements again.
       await honest.serve(build.server, { at: `${plan.name} ${engine} ${name}`, seconds: 2, isAttacked: false })
     }
-    await inTurns(builds, async (build) => {
+    await inTurns(builds, stage, async (build) => {
       const how = { at: `${plan.name} ${engine} ${build.name}`, seconds, isAttacked: false }
       build.undisturbed.push(await honest.serve(build.server, how))
     })
     for (const { server } of builds) await plan.fill?.(server, Number(options.rows))
-    await inTurns(builds, async (build) => {
+    await inTurns(builds, stage, async (build) => {
       const how = { at: `${plan.name} ${engine} ${build.name}`, seconds, isAttacked: true }
       const attack = await prepareAttack(plan.attack, build, attacker)
       const [served, answers] = await Promise.all([honest.serve(build.server, how), attack()])
@@ -129,10 +132,34 @@ async function play(plan: AttackPlan, engine: Engine, stage: BenchStage, other: 
 }
 
 /** Every second round begins with the other build. */
-async function inTurns(builds: Build[], measure: (build: Build) => Promise<void>): Promise<void> {
+async function inTurns(builds: Build[], stage: BenchStage, measure: (build: Build) => Promise<void>): Promise<void> {
   for (let round = 0; round < rounds; round++) {
-    for (const build of round % 2 === 0 ? builds : builds.toReversed()) await measure(build)
+    for (const build of round % 2 === 0 ? builds : builds.toReversed()) {
+      await untilIdle(builds, stage)
+      await measure(build)
+    }
   }
+}
+
+/**
+ * Resolves when the servers and Postgres use little CPU. A server may still work off its last attack, such as passwords that wait to
+ * be hashed, and would slow down the other one while that is measured.
+ */
+async function untilIdle(builds: Build[], stage: BenchStage): Promise<void> {
+  const end = performance.now() + idle.waitMs
+  for (let last = await cpuOf(builds, stage); performance.now() < end; ) {
+    await sleep(idle.everyMs)
+    const now = await cpuOf(builds, stage)
+    if (now - last < idle.mostShare * idle.everyMs * 1000) return
+    last = now
+  }
+  process.stderr.write(`  the servers did not become idle within ${idle.waitMs / 1000} s\n`)
+}
+
+/** Resolves to the microseconds of CPU that the servers and Postgres have used so far. */
+async function cpuOf(builds: Build[], { stores }: BenchStage): Promise<number> {
+  const usages = await Promise.all(builds.map(({ server }) => server.part.usage()))
+  return usages.reduce((sum, { cpu }) => sum + cpu, (await stores.postgresCpu()) ?? 0)
 }
 
 /** The preparation, such as signing in, ends before the attack begins. */
