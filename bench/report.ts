@@ -64,6 +64,9 @@ export function table(head: string[], rows: string[][]): string {
 /** Other load on the machine affects the figures. */
 const loadBefore = loadavg()[0]!
 
+/** Determined at the start: a measurement takes long, and the checkout may change before it ends. */
+const commitMeasured = commit()
+
 /** Returns the circumstances of a measurement. */
 export function circumstances(postgres: string, how: string): string {
   const { model = 'unknown' } = cpus()[0] ?? {}
@@ -72,13 +75,13 @@ export function circumstances(postgres: string, how: string): string {
     readFileSync(new URL('../node_modules/oidc-provider/package.json', import.meta.url), 'utf8'),
   ) as { version: string }
   return [
-    `- ${new Date().toISOString().slice(0, 16).replace('T', ' ')} UTC, commit ${commit()}, ${how}`,
+    `- ${new Date().toISOString().slice(0, 16).replace('T', ' ')} UTC, commit ${commitMeasured}, ${how}`,
     `- ${model.trim()}, ${cpus().length} cores, ${gigabytes} GB of memory, ${process.platform} ${process.arch}, load before ${figure(loadBefore)}`,
     `- Node ${process.versions.node}, SQLite ${process.versions.sqlite}, Postgres ${postgres}, oidc-provider ${oidcProvider.version}`,
   ].join('\n')
 }
 
-/** Returns the commit that is measured, and whether there are uncommitted changes. */
+/** Returns the commit of the checkout, and whether there are uncommitted changes. */
 function commit(): string {
   const git = (...words: string[]) => spawnSync('git', words, { cwd: new URL('..', import.meta.url), encoding: 'utf8' })
   const { stdout, status } = git('rev-parse', '--short=10', 'HEAD')

@@ -61,7 +61,7 @@ export function addUserEndings(user: Command): void {
     'sign-out',
     'End all sessions and tokens of a user, everywhere and at once, the tokens of approvals too. (A user who signs out everywhere in the app keeps approvals.) Waiting requests stay.',
     runSignOut,
-    [['npx doorbell user sign-out dora', 'somebody else may have used her session, and approved with it']],
+    [['npx doorbell user sign-out dora', 'another person may have used her session to approve requests']],
   )
   add(
     'lock',

@@ -18,9 +18,9 @@ export type ErasureStore = ReturnType<typeof createErasureStore>
 export function createErasureStore(database: Database, erasedAs: (userId: string) => string) {
   return {
     /**
-     * Completes erasures that happened at least `erasureMs` ago. Deletes the id of the user, and all rows that calls
-     * under way wrote after the erasure. Skips users that were added again. Completes at most `atMost` erasures, the
-     * oldest first. Resolves to the number of completed erasures.
+     * Finishes erasures that began at least `erasureMs` ago: deletes the id of the user, and all rows that were written
+     * after the erasure by calls that were still running. Skips users that were added again. Finishes at most `atMost`
+     * erasures, the oldest first. Resolves to the number of finished erasures.
      */
     async complete(now: number, atMost: number): Promise<number> {
       const erasedBefore = now - erasureMs

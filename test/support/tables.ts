@@ -2,29 +2,13 @@
 import { systemClock } from '../../src/platform/clock.ts'
 import { createLog } from '../../src/platform/log.ts'
 import { openDatabase } from '../../src/platform/storage/open.ts'
+import { columnsByTable } from './columns.ts'
 import type { Stage } from './stage.ts'
 
-export const tables = [
-  'clients',
-  'used_assertions',
-  'users',
-  'signing_keys',
-  'backchannel_auth_requests',
-  'backchannel_auth_consent_history',
-  'notifications',
-  'oidc_models',
-  'blocked_clients',
-  'push_subscriptions',
-  'passkeys',
-  'passkey_challenges',
-  'server_keys',
-  'denial_pauses',
-  'sign_in_attempts',
-  'user_codes',
-  'user_code_tries',
-  'unknown_users',
-  'registration_attempts',
-] as const
+/** All tables except those about the database itself. */
+export const tables = Object.keys(columnsByTable).filter(
+  (table) => table !== 'doorbell_migrations' && table !== 'last_commits',
+)
 
 type Row = Record<string, string | number | null>
 

@@ -17,10 +17,11 @@ export interface AbsentUserNeeds extends DecisionNeeds {
 
 export type AbsentUsers = ReturnType<typeof createAbsentUsers>
 
-/** Milliseconds between two rounds. A round checks users with pending requests. */
+/** Milliseconds between two rounds. A round checks all users with pending requests. */
 const pauseMs = 30_000
-/** Maximum number of users in one round. The next round continues with the following users. */
-const mostOfARound = 1000
+/** Maximum number of users that are read from the database at once. */
+const batchSize = 1000
+/** Maximum number of calls of the hook at the same time. */
 const atOnce = 8
 /** Milliseconds that a call of the hook may take. */
 const patienceMs = 10_000
@@ -29,15 +30,24 @@ const patienceMs = 10_000
 export function createAbsentUsers(needs: AbsentUserNeeds) {
   const { clock, log, openRequests } = needs
   const stopping = new AbortController()
-  let last = ''
+  const reasonOf = createReasonOf(needs, stopping.signal)
 
   /**
    * Checks the users of one round. Ends early when the task is stopped, and then asks about no further users. Resolves to
    * the number of denied requests.
    */
   async function look(): Promise<number> {
-    const users = await openRequests.usersWithPending(last, clock.now(), mostOfARound)
-    last = users.length < mostOfARound ? '' : users.at(-1)!
+    let denied = 0
+    let after: string | undefined = ''
+    while (after !== undefined && !stopping.signal.aborted) {
+      const users: string[] = await openRequests.usersWithPending(after, clock.now(), batchSize)
+      after = users.length < batchSize ? undefined : users.at(-1)
+      denied += await denyAbsent(users)
+    }
+    return denied
+  }
+
+  async function denyAbsent(users: string[]): Promise<number> {
     let denied = 0
     const workers = Array.from({ length: atOnce }, async () => {
       while (!stopping.signal.aborted) {
@@ -66,41 +76,14 @@ export function createAbsentUsers(needs: AbsentUserNeeds) {
     return ended.length
   }
 
-  /**
-   * Resolves to the reason for which the user cannot decide any more: removed or disabled. Resolves to undefined if the
-   * user can decide, or if the hook fails.
-   */
-  async function reasonOf(userId: string): Promise<EndingReason | undefined> {
-    try {
-      const user = await askHook(userId)
-      if (user === null) return 'user_removed'
-      return user.disabled ? 'user_locked' : undefined
-    } catch (error) {
-      if (stopping.signal.aborted) return undefined
-      log.warn(
-        { event: 'absent_users.failed', user: userId, error },
-        'users.find failed; the user is asked about again',
-      )
-      return undefined
-    }
-  }
-
-  /** Calls the hook, and waits until it responds, its time is over, or the task is stopped. */
-  async function askHook(userId: string) {
-    const late = new AbortController()
-    const cancel = clock.after(patienceMs, () => late.abort(new Error(`no answer within ${patienceMs / 1000} seconds`)))
-    try {
-      return await untilAborted(needs.findUser(userId), AbortSignal.any([late.signal, stopping.signal]))
-    } finally {
-      cancel()
-    }
-  }
-
   async function run(): Promise<number> {
     try {
       await look()
     } catch (error) {
-      log.error({ event: 'absent_users.failed', error }, 'the look for absent users failed; it will be repeated')
+      log.error(
+        { event: 'absent_users.failed', error },
+        'the check for removed users failed; it will be repeated in 30 seconds',
+      )
     }
     return pauseMs
   }
@@ -114,5 +97,39 @@ export function createAbsentUsers(needs: AbsentUserNeeds) {
       stopping.abort()
       return task.stop()
     },
+  }
+}
+
+/**
+ * Returns a function that finds out from the application's hook whether a user can still decide. It resolves to the reason
+ * why not: the user was removed or disabled. It resolves to undefined if the user can decide, or if the hook fails.
+ *
+ * @param stopped when it is aborted, no call of the hook is waited for
+ */
+function createReasonOf({ clock, log, findUser }: AbsentUserNeeds, stopped: AbortSignal) {
+  /** Calls the hook, and waits until it responds, its time is over, or the task is stopped. */
+  async function askHook(userId: string) {
+    const late = new AbortController()
+    const cancel = clock.after(patienceMs, () => late.abort(new Error(`no answer within ${patienceMs / 1000} seconds`)))
+    try {
+      return await untilAborted(findUser(userId), AbortSignal.any([late.signal, stopped]))
+    } finally {
+      cancel()
+    }
+  }
+
+  return async (userId: string): Promise<EndingReason | undefined> => {
+    try {
+      const user = await askHook(userId)
+      if (user === null) return 'user_removed'
+      return user.disabled ? 'user_locked' : undefined
+    } catch (error) {
+      if (stopped.aborted) return undefined
+      log.warn(
+        { event: 'absent_users.failed', user: userId, error },
+        'users.find failed; it will be called again for this user in 30 seconds',
+      )
+      return undefined
+    }
   }
 }

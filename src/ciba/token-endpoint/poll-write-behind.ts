@@ -14,7 +14,7 @@ export interface WriteBehindNeeds {
   log: Log
 }
 
-/** Milliseconds within which the growth of an interval is written. */
+/** A longer polling interval, after `slow_down`, is saved in the database within this many milliseconds. */
 const writtenWithinMs = 1_000
 /** Maximum number of rows in one statement. */
 const atOnce = 500

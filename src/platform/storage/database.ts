@@ -32,7 +32,7 @@ export interface Change {
 export interface StepOptions<Row = unknown> {
   /** Executed in the same atomic step, in this order, and only if the first statement returned a row. */
   also?: Following<Row, Statement>
-  /** Published when the step has been committed, on every node, and only if the first statement returned a row. */
+  /** Published to every node after the commit, but only if the first statement returned a row. */
   announce?: Following<Row, Change>
   /**
    * Steps that share a lock key run one after the other, on all nodes. So `first` can count rows that other steps with the

@@ -1,0 +1,40 @@
+import assert from 'node:assert/strict'
+import { test } from 'node:test'
+import { createStageClock } from '../../../test/support/clock.ts'
+import { createLog } from '../../platform/log.ts'
+import { type AbsentUserNeeds, createAbsentUsers } from './absent-users.ts'
+
+test('one round asks about every user with pending requests, in batches of at most a thousand', async () => {
+  const pending = Array.from({ length: 2500 }, (_, number) => `user-${String(number).padStart(4, '0')}`)
+  const asked: string[] = []
+  let underWay = 0
+  const mostUnderWay: number[] = []
+  const batches: number[] = []
+  const needs = {
+    clock: createStageClock(),
+    log: createLog('silent'),
+    openRequests: {
+      async usersWithPending(after: string, _now: number, most: number) {
+        const found = pending.filter((id) => id > after).slice(0, most)
+        batches.push(found.length)
+        return found
+      },
+    },
+    async findUser(id: string) {
+      mostUnderWay.push(++underWay)
+      asked.push(id)
+      await Promise.resolve()
+      underWay -= 1
+      return { id }
+    },
+  }
+  const absentUsers = createAbsentUsers(needs as unknown as AbsentUserNeeds)
+  assert.equal(await absentUsers.look(), 0)
+  assert.deepEqual(asked.toSorted(), pending)
+  assert.deepEqual(batches, [1000, 1000, 500])
+  assert.equal(Math.max(...mostUnderWay), 8)
+
+  asked.length = 0
+  await absentUsers.look()
+  assert.equal(asked.length, pending.length, 'the next round begins with the first user again')
+})
