@@ -61,6 +61,7 @@ export function createWires(slowness = () => 0): Wires {
       step: (first, options) => through(() => database.step(first, options)),
       writable: () => through(() => database.writable()),
       listen: database.listen,
+      inLockOrder: database.inLockOrder,
       exclusively: database.exclusively,
       close: database.close,
     }

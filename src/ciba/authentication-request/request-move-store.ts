@@ -104,14 +104,20 @@ function createMoves(database: Database, { userKey, enqueue }: MoveNeeds): Moves
             also: (moved) => mergeRowStatements(those(moved).flatMap(({ also }) => also)),
             announce: (moved) => [...those(moved).flatMap(changesOf), ...changesByUser(moved)],
             lockKeys: all.flatMap(({ lockKeys = [] }) => lockKeys),
+            hasTurn: true,
           },
         )
         const ids = new Set(moved.map(({ id }) => id))
         return all.map(({ id }) => ids.has(id))
       },
     })
+    // A move joins a batch only when its lock keys are free. Otherwise all moves of the batch would wait for them.
     return (move, { facts = [], notifications = [] }) =>
-      enqueue(notifications, (adding, topics) => execute({ ...move, also: [...facts, ...adding], announce: topics }))
+      enqueue(notifications, (adding, topics) =>
+        database.inLockOrder(move.lockKeys ?? [], () =>
+          execute({ ...move, also: [...facts, ...adding], announce: topics }),
+        ),
+      )
   }
 
   const changesOf = ({ id, announce }: MoveStep): Change[] => [

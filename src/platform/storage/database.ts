@@ -39,6 +39,8 @@ export interface StepOptions<Row = unknown> {
    * same key add. A key is any text without secrets. If `first` counts several things, use a separate key for each thing.
    */
   lockKeys?: string | string[]
+  /** Set for a step inside `inLockOrder`: in this process, the step does not wait for its lock keys again. */
+  hasTurn?: boolean
 }
 
 /** Items that are known in advance, or a function that computes them from the rows that the first statement returned. */
@@ -62,6 +64,13 @@ export interface Database {
    * @returns the rows of `first`
    */
   step<Row>(first: Statement, options?: StepOptions<Row>): Promise<Row[]>
+
+  /**
+   * Runs `work` when all earlier steps of this process that share a lock key with it have ended. For `work` that is executed
+   * together with other work in one step: the other work does not wait for the keys of this `work`. The step must name
+   * the same lock keys, and set `hasTurn`. On SQLite, `work` begins at once, because all steps run one after the other.
+   */
+  inLockOrder<T>(lockKeys: readonly string[], work: () => Promise<T>): Promise<T>
 
   /**
    * Calls `listener` for each change announced on `topic`, by this node or another. The key '' means that announcements may

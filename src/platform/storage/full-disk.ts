@@ -70,6 +70,7 @@ export function watchingForFullDisk(database: Database, clock: Clock): Database 
     step,
     writable: async () => !(await isFull()) && database.writable(),
     listen: database.listen,
+    inLockOrder: database.inLockOrder,
     exclusively: database.exclusively,
     close: database.close,
   }

@@ -89,6 +89,7 @@ export async function openPostgres(url: string, { log, clock }: { log: Log; cloc
     },
     read: (sql, values = []) => track(() => query(pool, { sql, values })),
     step: (first, options = {}) => track(() => inLockOrder(surroundings, first, options)),
+    inLockOrder: surroundings.locks.withKeys,
     async writable() {
       const [row] = await track(() => query<{ readOnly: string }>(pool, readOnly))
       return row!.readOnly === 'off'
@@ -125,8 +126,9 @@ const readOnly: Statement = { sql: `select current_setting('transaction_read_onl
  * retried, and while it is unknown whether it was committed.
  */
 function inLockOrder<Row>(around: Surroundings, first: Statement, options: StepOptions<Row>): Promise<Row[]> {
+  const { lockKeys, hasTurn = false } = options
   const work = () => withRetries(() => step<Row>(around, first, options))
-  return options.lockKeys === undefined ? work() : around.locks.withKeys([options.lockKeys].flat(), work)
+  return lockKeys === undefined || hasTurn ? work() : around.locks.withKeys([lockKeys].flat(), work)
 }
 
 /** Executes a step. Listeners on this node are called when the step is committed; other nodes receive a notification. */

@@ -115,6 +115,7 @@ export function openSqlite(path: string, { serves = false } = {}): Database {
       refuseIfClosing()
       return path === ':memory:' || (await isStillThere(path, file))
     },
+    inLockOrder: (_lockKeys, work) => work(),
     listen: listeners.add,
     exclusively,
     close() {
