@@ -13,7 +13,7 @@ import { chooseLanguage, type Language } from '../../platform/i18n/texts.ts'
 import { OAuthError } from '../../platform/oauth-error.ts'
 import type { Authentication } from '../../user/authentication.ts'
 import type { NumberMatching } from '../number-matching.ts'
-import { showClient } from '../shown-client.ts'
+import { type ClientsById, findClients, showClient } from '../shown-client.ts'
 import { type AuthenticateApproval, passkeyRequired } from './approval-strength.ts'
 import { narrowed } from './approved-details.ts'
 import { type DeviceCall, type DeviceCaller, type IdentifyCaller, requireAccessToken } from './device-caller.ts'
@@ -37,30 +37,36 @@ export function deviceEndpoint(
   paths: { authinfo: string; complete: string },
   needs: DeviceNeeds,
 ): void {
+  const { identifyCaller } = needs
+  const show = (call: DeviceCall, form: Form) =>
+    identifyCaller(call, form, (caller) => authinfo(call, form, caller, needs))
+
   onlyMethods(app, paths.authinfo, ['GET', 'POST'])
   app.get(paths.authinfo, async (request, reply) => {
     requireAccessToken(request.headers.authorization)
     const form = readQuery(request.url)
-    return answer(reply, await authinfo(request.raw, form, needs))
+    return answer(reply, await show(request.raw, form))
   })
   app.post(paths.authinfo, async (request, reply) => {
     const form = readJsonFields(request.headers['content-type'], rawBody(request))
-    return answer(reply, await authinfo(request.raw, form, needs))
+    return answer(reply, await show(request.raw, form))
   })
 
   onlyMethods(app, paths.complete, ['POST'])
   app.post(paths.complete, async (request, reply) => {
     const form = readJsonFields(request.headers['content-type'], rawBody(request), ['authorization_details'])
-    return answer(reply, await complete(request.raw, form, request.ip, needs))
+    const work = (caller: DeviceCaller) => complete(form, request.ip, caller, needs)
+    return answer(reply, await identifyCaller(request.raw, form, work, request.ip))
   })
 }
 
-async function authinfo(call: DeviceCall, form: Form, needs: DeviceNeeds) {
-  const caller = await needs.identifyCaller(call, form)
+async function authinfo(call: DeviceCall, form: Form, caller: DeviceCaller, needs: DeviceNeeds) {
   const now = needs.clock.now()
   const requests = await asked(form, caller, now, needs)
   const language = chooseLanguage(form.get('ui_locales'), String(call.headers['accept-language'] ?? ''))
-  return { requests: await Promise.all(requests.map((request) => describe(request, caller, language, now, needs))) }
+  const clients = await findClients(requests, needs.clients)
+  const describing = { caller, language, now, clients, needs }
+  return { requests: requests.map((request) => describe(request, describing)) }
 }
 
 /**
@@ -87,18 +93,21 @@ async function named(form: Form, requests: RequestStore): Promise<Authentication
   return authReqId === undefined ? undefined : requests.findByAuthReqId(authReqId)
 }
 
+interface Describing {
+  caller: DeviceCaller
+  language: Language
+  now: number
+  clients: ClientsById
+  needs: Pick<DeviceNeeds, 'numbers' | 'details'>
+}
+
 /**
- * Resolves to the members of a request that devices see: an explicit list, so that new members are not shown
+ * Returns the members of a request that devices see: an explicit list, so that new members are not shown
  * unintentionally.
  */
-async function describe(
-  request: AuthenticationRequest,
-  caller: DeviceCaller,
-  language: Language,
-  now: number,
-  { clients, numbers, details }: DeviceNeeds,
-) {
-  const client = await clients.find(request.clientId)
+function describe(request: AuthenticationRequest, { caller, language, now, clients, needs }: Describing) {
+  const { numbers, details } = needs
+  const client = clients.get(request.clientId)
   const choices = caller.kind === 'user' ? numbers.choicesFor(request) : undefined
   return {
     request_id: request.id,
@@ -120,8 +129,7 @@ async function describe(
   }
 }
 
-async function complete(call: DeviceCall, form: Form, address: string, needs: DeviceNeeds) {
-  const caller = await needs.identifyCaller(call, form, address)
+async function complete(form: Form, address: string, caller: DeviceCaller, needs: DeviceNeeds) {
   const outcome = readOutcome(form)
   const reported = readReport(form, outcome)
   const approver = { ...caller, authentication: readAuthentication(form, caller) }

@@ -84,6 +84,9 @@ const operatorsOnly = ['backchannel_device_service', 'backchannel_unknown_users'
  */
 const attemptsEach = 10
 
+/** How often a client may replace its registration in an hour: each time may cause a fetch, and changes a row. */
+const replacementsPerHour = 60
+
 /** The caller's address, for limits and the audit, and the load-shedding slot of the call. */
 export interface RegistrationCall {
   from: string
@@ -171,6 +174,10 @@ export async function replace(
   needs: RegistrationNeeds,
 ): Promise<Registration> {
   const before = await find(id, token, needs)
+  const counter = needs.vault.keyedHash(`replacements of ${id}`)
+  if (!(await needs.attempts.count([counter], replacementsPerHour, needs.clock.now()))) {
+    throw tooMany('this registration was replaced too often; try again later')
+  }
   if (isPlain(said)) refuseWhatMayNotChange(said, before, needs.vault)
   const { client, secret } = await read(said, id, before, slot, needs)
   const now = needs.clock.now()
@@ -281,8 +288,8 @@ function notAllowed(): OAuthError {
   })
 }
 
-function tooMany(): OAuthError {
-  return new OAuthError('access_denied', 'too many registrations from this address; try again later', {
+function tooMany(description = 'too many registrations from this address; try again later'): OAuthError {
+  return new OAuthError('access_denied', description, {
     status: 429,
     headers: { 'Retry-After': '3600' },
   })
