@@ -29,7 +29,18 @@ export const requestSettings = {
         'Unless set, it is never more than `requests.defaultExpiry`.',
       { usual: { production: 30, development: 1 } },
     ),
-    interval: setting(whole('seconds', 1, 3600).default(5), 'How long a client must wait between two polls.'),
+    interval: setting(
+      whole('seconds', 1, 3600).default(5),
+      'How long a client must wait between two polls. A poll counts as too early only if it arrives more than a tenth of ' +
+        'this time, and more than half a second, before the interval is over.',
+    ),
+    longestInterval: setting(
+      whole('seconds', 1, 3600).exactOptional(),
+      'Each `slow_down` lengthens the interval of a request by five seconds, up to this number. After two polls in a row ' +
+        'that have kept a lengthened interval, `requests.interval` applies again. Unless set, it is never less than ' +
+        '`requests.interval`.',
+      { usual: { production: 30, development: 30 } },
+    ),
     maxBindingMessageLength: setting(whole('characters', 1, 1024).default(128), 'The longest binding message.'),
     longPoll: setting(
       whole('seconds', 0, 30).default(0),

@@ -102,6 +102,7 @@ export function openSqlite(path: string, { serves = false } = {}): Database {
     get epoch() {
       return exclusive || closing ? undefined : epochNow()
     },
+    clockOffset: 0,
     async read<Row>(sql: string, values: Value[] = []) {
       while (exclusive) await exclusive
       refuseIfClosing()
