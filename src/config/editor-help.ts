@@ -111,7 +111,7 @@ export type RequestsHelp = {
   longestInterval?: unknown
   /** The longest binding message. Value: characters, 1 to 1024. */
   maxBindingMessageLength?: unknown
-  /** How long a poll is held while the user has not decided (long polling). With 0, polls are answered at once. Value: seconds, 0 to 30. */
+  /** How long a poll is held while the user has not decided (long polling). With 0, polls are answered at once. A poll is never held for more than 25 seconds, because many clients wait 30 seconds for an answer: a greater number counts as 25, with a warning at the start. Value: seconds, 0 to 25. */
   longPoll?: unknown
   /** How many polls one process holds at the same time. Further polls are answered at once. Value: polls, 1 to 1 000 000. */
   maxHeldPolls?: unknown
