@@ -11,6 +11,7 @@ import { createPush } from '../ciba/client-notification/push.ts'
 import { createBlockClient } from '../ciba/decision/block-client.ts'
 import { createDecide } from '../ciba/decision/decide.ts'
 import { createRevokeApproval } from '../ciba/decision/revoke-approval.ts'
+import { longestHold } from '../ciba/token-endpoint/long-poll.ts'
 import { tokenEndpoint } from '../ciba/token-endpoint/token-endpoint.ts'
 import { createIssueTokens } from '../ciba/tokens/issue-tokens.ts'
 import { createDecoyUsers } from '../ciba/unknown-user/decoy-user.ts'
@@ -106,7 +107,7 @@ export function addCibaRoutes(app: FastifyInstance, needs: CibaNeeds, ciba: Ciba
     requests,
     pending,
     heldPolls,
-    longPoll: config.requests.longPoll,
+    longPoll: Math.min(config.requests.longPoll, longestHold),
     issueTokens: ciba.issueTokens,
     details,
     proofs,

@@ -2,6 +2,7 @@
 import type { FastifyInstance } from 'fastify'
 import { createAbsentUsers } from '../ciba/decision/absent-users.ts'
 import { createExpirySweep } from '../ciba/decision/expiry-sweep.ts'
+import { longestHold } from '../ciba/token-endpoint/long-poll.ts'
 import { weakValues } from '../config/weak-values.ts'
 import { healthEndpoint } from '../operations/health-endpoint.ts'
 import { metricsEndpoint } from '../operations/metrics-endpoint.ts'
@@ -120,6 +121,12 @@ export function warnOfWeakSettings({ platform, users, channels }: CibaNeeds): vo
   const { config, log } = platform
   for (const { setting, problem, isKey, advice } of weakValues(config)) {
     log[isKey ? 'error' : 'warn']({ event: 'config.weak_value', setting, advice }, `the ${setting} ${problem}`)
+  }
+  if (config.requests.longPoll > longestHold) {
+    log.warn(
+      { event: 'config.shortened', setting: 'requests.longPoll', given: config.requests.longPoll, used: longestHold },
+      `requests.longPoll is ${config.requests.longPoll}, but polls are held for ${longestHold} seconds at most, because many clients give up after 30 seconds`,
+    )
   }
   if (users.checkPassword === undefined && config.login.issuer === 'self') {
     log.warn(

@@ -54,6 +54,9 @@ export function checkConfig(
     requests: {
       ...value.requests,
       minExpiry: value.requests.minExpiry ?? leastExpiryOf(value),
+      longestInterval:
+        value.requests.longestInterval ??
+        Math.max(usualValue('requests.longestInterval', value), value.requests.interval),
       maxOpenPerUser:
         value.requests.maxOpenPerUser ?? limits.perUser.open ?? usualValue('requests.maxOpenPerUser', value),
       requireSigned: value.requests.requireSigned ?? profiles[value.profile].signedRequestsOnly,

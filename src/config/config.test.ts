@@ -23,6 +23,7 @@ test('defaults', () => {
       maxExpiry: 86_400,
       minExpiry: 30,
       interval: 5,
+      longestInterval: 30,
       maxBindingMessageLength: 128,
       longPoll: 0,
       maxHeldPolls: 10_000,

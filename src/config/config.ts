@@ -24,7 +24,7 @@ interface CompletedSettings {
   webPush?: With<SectionOf<'webPush'>, 'subject'>
   deviceWebhook?: With<SectionOf<'deviceWebhook'>, 'url' | 'secret'>
   strictAssertionAudience: boolean
-  requests: With<SectionOf<'requests'>, 'minExpiry' | 'maxOpenPerUser' | 'requireSigned'>
+  requests: With<SectionOf<'requests'>, 'minExpiry' | 'longestInterval' | 'maxOpenPerUser' | 'requireSigned'>
   userCodes: With<SectionOf<'userCodes'>, 'maxTriesPerUser'>
   limits: Limits
   shutdown: With<SectionOf<'shutdown'>, 'delay'>

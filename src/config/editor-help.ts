@@ -105,11 +105,13 @@ export type RequestsHelp = {
   maxExpiry?: unknown
   /** The shortest time that a request is valid, even if the client asks for less: a user needs time to look at it. Unless set, it is never more than `requests.defaultExpiry`. In development 1 unless set. Value: seconds, 1 to 1 209 600. */
   minExpiry?: unknown
-  /** How long a client must wait between two polls. Value: seconds, 1 to 3600. */
+  /** How long a client must wait between two polls. A poll counts as too early only if it arrives more than a tenth of this time, and more than half a second, before the interval is over. Value: seconds, 1 to 3600. */
   interval?: unknown
+  /** Each `slow_down` lengthens the interval of a request by five seconds, up to this number. After two polls in a row that have kept a lengthened interval, `requests.interval` applies again. Unless set, it is never less than `requests.interval`. Value: seconds, 1 to 3600. */
+  longestInterval?: unknown
   /** The longest binding message. Value: characters, 1 to 1024. */
   maxBindingMessageLength?: unknown
-  /** How long a poll is held while the user has not decided (long polling). With 0, polls are answered at once. Value: seconds, 0 to 30. */
+  /** How long a poll is held while the user has not decided (long polling). With 0, polls are answered at once. A poll is never held for more than 25 seconds, because many clients wait 30 seconds for an answer: a greater number counts as 25, with a warning at the start. Value: seconds, 0 to 25. */
   longPoll?: unknown
   /** How many polls one process holds at the same time. Further polls are answered at once. Value: polls, 1 to 1 000 000. */
   maxHeldPolls?: unknown

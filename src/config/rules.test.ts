@@ -58,6 +58,11 @@ const cases: [problem: string, broken: Input, mended: Input, options?: { demo: t
     { ...production, requests: { minExpiry: 45, defaultExpiry: 45 } },
   ],
   [
+    'requests.longestInterval must be at least requests.interval',
+    { ...production, requests: { longestInterval: 4 } },
+    { ...production, requests: { longestInterval: 5 } },
+  ],
+  [
     'userCodes.maxTriesPerUser must be more than userCodes.maxTries',
     { ...production, userCodes: { maxTriesPerUser: 5, maxTries: 5 } },
     { ...production, userCodes: { maxTriesPerUser: 6, maxTries: 5 } },

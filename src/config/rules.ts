@@ -153,6 +153,12 @@ export const rules: SettingRule[] = [
       `must be at most requests.defaultExpiry (${requests.defaultExpiry} seconds); it is ${requests.minExpiry}`,
   },
   {
+    settings: ['requests.longestInterval', 'requests.interval'],
+    requires: ({ requests }) => requests.longestInterval >= requests.interval,
+    message: ({ requests }) =>
+      `must be at least requests.interval (${requests.interval} seconds); it is ${requests.longestInterval}`,
+  },
+  {
     settings: ['userCodes.maxTriesPerUser', 'userCodes.maxTries'],
     requires: ({ userCodes }) => userCodes.maxTriesPerUser > userCodes.maxTries,
     message: ({ userCodes }) =>

@@ -57,6 +57,9 @@ export function createWires(slowness = () => 0): Wires {
       get epoch() {
         return database.epoch
       },
+      get clockOffset() {
+        return database.clockOffset
+      },
       read: (sql, values) => through(() => database.read(sql, values)),
       step: (first, options) => through(() => database.step(first, options)),
       writable: () => through(() => database.writable()),

@@ -17,6 +17,8 @@ export interface RequestRow {
   created_at: number
   expires_at: number
   interval_seconds: number
+  first_interval_seconds: number | null
+  kept_polls: number | null
   last_polled_at: number | null
   slowed_at: number | null
   acr: string | null

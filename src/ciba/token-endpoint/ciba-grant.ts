@@ -6,7 +6,7 @@ import type { Confirmation } from '../../client/sender-constraint/confirmation.t
 import type { SentProof } from '../../client/sender-constraint/dpop-proof.ts'
 import type { SenderConstraint } from '../../client/sender-constraint/sender-constraint.ts'
 import type { Audit } from '../../platform/audit.ts'
-import type { Clock } from '../../platform/clock.ts'
+import { type Clock, steadyTime } from '../../platform/clock.ts'
 import type { IncomingConnection } from '../../platform/http/connection.ts'
 import type { LoadShedding } from '../../platform/http/load-shedding.ts'
 import { OAuthError } from '../../platform/oauth-error.ts'
@@ -15,7 +15,7 @@ import type { RequestStore } from '../authentication-request/authentication-requ
 import type { IssueTokens, TokenResponse } from '../tokens/issue-tokens.ts'
 import { type HeldPolls, tick } from './long-poll.ts'
 import { answerPoll, type PollAnswer } from './poll-answer.ts'
-import type { PendingRequests } from './poll-cache.ts'
+import type { Arrival, PendingRequests } from './poll-cache.ts'
 import { type RequestedSubset, readRequestedSubset } from './requested-subset.ts'
 
 export interface CibaGrantNeeds {
@@ -39,8 +39,7 @@ export interface CibaGrantNeeds {
 /** A call of the token endpoint. */
 export interface TokenCall extends ClientCredentials {
   proof: SentProof
-  /** When the call arrived, in milliseconds since 1970. The interval between polls is measured between arrivals. */
-  arrivedAt: number
+  arrival: Arrival
   caller: IncomingConnection
 }
 
@@ -97,12 +96,12 @@ type Result =
 
 /** Resolves to the result of the poll. With long polling, a poll of a pending request is held until the result changes. */
 async function getResult(authReqId: string, clientId: string, call: TokenCall, needs: CibaGrantNeeds): Promise<Result> {
-  const { arrivedAt } = call
-  const recalled = needs.pending.recall(authReqId, clientId, arrivedAt)
+  const { arrival } = call
+  const recalled = needs.pending.recall(authReqId, clientId, arrival)
   if (recalled !== undefined) return hold(recalled, call, needs)
-  const poll = await needs.pending.poll(authReqId, clientId, arrivedAt)
+  const poll = await needs.pending.poll(authReqId, clientId, arrival)
   if (poll === undefined) return { answer: 'invalid_grant' }
-  return hold(resultOf(poll.request, arrivedAt, poll.tooEarly), call, needs)
+  return hold(resultOf(poll.request, arrival.at, poll.tooEarly), call, needs)
 }
 
 /** Holds the poll if the result is `authorization_pending`; any other result is returned at once, not as a promise. */
@@ -113,9 +112,11 @@ function hold(result: Result, call: TokenCall, needs: CibaGrantNeeds): Promise<R
 
 async function holdPending(result: PendingResult, call: TokenCall, needs: CibaGrantNeeds): Promise<Result> {
   const { id, expiresAt } = result
-  const longPollEnd = call.arrivedAt + needs.longPoll * 1000
+  const longPollEnd = call.arrival.steadyAt + needs.longPoll * 1000
+  // The deadline is a time of the wall clock, and the poll is held by the steady time.
+  const deadline = steadyTime(needs.clock) + expiresAt - needs.clock.now()
   // If the request expires first, the poll is released just after its deadline and answered with `expired_token`.
-  const until = expiresAt <= longPollEnd ? expiresAt + tick : longPollEnd
+  const until = deadline <= longPollEnd ? deadline + tick : longPollEnd
   const held = { requestId: id, until, isCertain: needs.pending.isKnown(id) }
   const release = await needs.releaseSlotWhile(call.slot, needs.heldPolls.hold(held, call.caller))
   const now = needs.clock.now()

@@ -89,6 +89,13 @@ export interface Database {
   readonly epoch: number | undefined
 
   /**
+   * Milliseconds to add to `steadyTime` of this process to get the time of the database's clock. All nodes that compare a
+   * stored time with the present use this clock, because the clocks of two nodes differ. Always 0 on SQLite, which has only
+   * one node.
+   */
+  readonly clockOffset: number
+
+  /**
    * Resolves to whether changes are possible at the moment. They are impossible on a standby, if the SQLite file was moved
    * away, and on a full disk. Rejects if the database cannot be reached. The check costs one trivial statement (Postgres)
    * or a look at the file (SQLite). While the disk is full, the check also tries to write, at most once a second.
