@@ -70,7 +70,7 @@ export type TlsHelp = {
   key?: unknown
   /** The certificate for it, followed by the certificates of the chain up to an authority. Value: a file with a PEM certificate, or its text. */
   cert?: unknown
-  /** The authorities that are trusted for clients with `tls_client_auth`. Value: a file with PEM certificates, or its text. */
+  /** The authorities that are trusted for clients with `tls_client_auth`. The server does not tell clients their names, because many clients would then show no other certificate (`docs/decisions/0025-client-certificates.md`). Value: a file with PEM certificates, or its text. */
   clientCa?: unknown
 }
 

@@ -4,7 +4,8 @@ import { TLSSocket } from 'node:tls'
 import type { Clock } from '../../platform/clock.ts'
 import { isWithin, rangesOf } from '../../platform/http/address.ts'
 import type { Log } from '../../platform/log.ts'
-import { isIssuedBy, isValidAt } from './chain.ts'
+import { isValidAt, type PresentedCertificates, trustedChain } from './chain.ts'
+import { createHandshakeCertificates } from './handshake-certificates.ts'
 
 export interface ClientCertificate {
   certificate: X509Certificate
@@ -17,7 +18,7 @@ export interface ClientCertificate {
    * Whether a trusted authority issued the certificate and the certificate is valid now. The certificate may still
    * belong to another client.
    */
-  isTrusted: boolean
+  readonly isTrusted: boolean
 }
 
 /** The part of a call that is needed to read its certificate. */
@@ -48,19 +49,35 @@ export function createReadCertificate(needs: CertificateNeeds): ReadCertificate 
   const authorities = readBundle(needs.authorities)
   const proxies = rangesOf(needs.trustedProxies)
   const header = needs.header?.toLowerCase()
+  const now = () => needs.clock.now()
+  const readHandshake = createHandshakeCertificates(authorities, now)
+  const ofConnection = new WeakMap<TLSSocket, ClientCertificate | undefined>()
 
-  const seen = (certificate: X509Certificate, isTrusted: boolean): ClientCertificate => ({
-    certificate,
-    thumbprint: thumbprintOf(certificate.raw),
-    isTrusted: isTrusted && isValidAt(certificate, needs.clock.now()),
+  /** The trust is checked only where it matters: for `tls_client_auth`. */
+  const seen = (presented: PresentedCertificates, isTrustedHere = () => false): ClientCertificate => ({
+    certificate: presented.certificate,
+    thumbprint: thumbprintOf(presented.certificate.raw),
+    get isTrusted() {
+      if (!isValidAt(presented.certificate, now())) return false
+      return isTrustedHere() || trustedChain(presented, authorities, now()) !== undefined
+    },
   })
+
+  function onConnection(socket: TLSSocket): ClientCertificate | undefined {
+    if (ofConnection.has(socket)) return ofConnection.get(socket)
+    const presented = readHandshake(socket)
+    // An application that terminates TLS may have verified the chain. This server's own TLS trusts no authority.
+    const certificate = presented && seen(presented, () => socket.authorized && authorities.length > 0)
+    ofConnection.set(socket, certificate)
+    return certificate
+  }
 
   return ({ socket, headers }) => {
     const handedOn = (header === undefined ? undefined : headers[header]) || undefined
     // The TLS certificate of this connection is that of the proxy, not that of the client.
     if (header !== undefined && isWithin(socket.remoteAddress, proxies)) {
       const certificate = handedOn === undefined ? undefined : decode(handedOn)
-      return certificate && seen(certificate, isIssuedBy(certificate, authorities, needs.clock.now()))
+      return certificate && seen({ certificate, others: [] })
     }
     if (handedOn !== undefined) {
       needs.log.warn(
@@ -68,10 +85,7 @@ export function createReadCertificate(needs: CertificateNeeds): ReadCertificate 
         'a client certificate header came from an address that is not a trusted proxy',
       )
     }
-    if (!(socket instanceof TLSSocket)) return undefined
-    const certificate = socket.getPeerX509Certificate()
-    // OpenSSL has verified the chain, including intermediate certificates that only the handshake contains.
-    return certificate && seen(certificate, socket.authorized && authorities.length > 0)
+    return socket instanceof TLSSocket ? onConnection(socket) : undefined
   }
 }
 

@@ -16,7 +16,9 @@ export const connectionSettings = {
     ),
     clientCa: setting(
       pem('certificates').exactOptional(),
-      'The authorities that are trusted for clients with `tls_client_auth`.',
+      'The authorities that are trusted for clients with `tls_client_auth`. The server does not tell clients their ' +
+        'names, because many clients would then show no other certificate ' +
+        '([0025](decisions/0025-client-certificates.md)).',
       { example: "'clients-ca.crt'", isSketch: true },
     ),
   }).exactOptional(),
