@@ -8,15 +8,16 @@ export interface TlsFiles {
   cert: string
 }
 
-/** The suites of TLS 1.3, and the four TLS 1.2 suites of FAPI 1.0 Advanced §8.5, which need an RSA key in the certificate. */
+/**
+ * The suites of TLS 1.3, and two of the four TLS 1.2 suites of FAPI 1.0 Advanced §8.5, which need an RSA key in the
+ * certificate. The other two exchange keys by finite-field Diffie-Hellman (DHE), which RFC 9325 §4.2 no longer recommends.
+ */
 const suites = [
   'TLS_AES_128_GCM_SHA256',
   'TLS_AES_256_GCM_SHA384',
   'TLS_CHACHA20_POLY1305_SHA256',
   'ECDHE-RSA-AES128-GCM-SHA256',
   'ECDHE-RSA-AES256-GCM-SHA384',
-  'DHE-RSA-AES128-GCM-SHA256',
-  'DHE-RSA-AES256-GCM-SHA384',
 ]
 
 /**
@@ -42,8 +43,6 @@ export function tlsOptions({ key, cert }: TlsFiles, anyKey: boolean): ServerOpti
     minVersion: 'TLSv1.2',
     ciphers: [...suites, ...(anyKey ? suitesForOtherKeys : [])].join(':'),
     honorCipherOrder: true,
-    // OpenSSL's own groups have at least 2048 bits.
-    dhparam: 'auto',
     // Without renegotiation, the certificate of a connection does not change.
     secureOptions: constants.SSL_OP_NO_RENEGOTIATION,
   }
