@@ -82,8 +82,10 @@ export type HstsHelp = {
 export type ProxyHelp = {
   /** Addresses and CIDR ranges of the proxies whose `X-Forwarded-*` headers are trusted. `X-Forwarded-For` is read from its right end. Value: a list; each entry is an IP address or a range like "10.0.0.0/8". */
   trust?: unknown
-  /** The header in which such a proxy passes on the certificate of the client. Value: the name of a header. */
+  /** The header in which such a proxy passes on the certificate of the client. The proxy must replace this header in every request. `docs/guides/client-certificates.md` lists the forms that are read. Value: the name of a header. */
   clientCertificateHeader?: unknown
+  /** The header in which it passes on the rest of the chain, if that is another header. With `clientCertificateHeader` `Client-Cert`, it is `Client-Cert-Chain` unless set. Value: the name of a header. */
+  clientCertificateChainHeader?: unknown
   /** As `tls.clientCa`, where a proxy terminates TLS. Value: a file with PEM certificates, or its text. */
   clientCa?: unknown
 }

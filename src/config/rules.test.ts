@@ -137,6 +137,11 @@ const cases: [problem: string, broken: Input, mended: Input, options?: { demo: t
   ],
   ['proxy.clientCertificateHeader needs proxy.trust', { ...fapi, proxy: { ...proxy, trust: [] } }, fapi],
   [
+    'proxy.clientCertificateChainHeader needs proxy.clientCertificateHeader',
+    { ...production, proxy: { clientCertificateChainHeader: 'x-chain' } },
+    { ...production, proxy: { ...proxy, clientCertificateChainHeader: 'x-chain' } },
+  ],
+  [
     'tls.key is missing',
     { ...production, tls: { cert: one.cert } },
     { ...production, tls: { key: one.key, cert: one.cert } },

@@ -194,6 +194,12 @@ export const rules: SettingRule[] = [
     requires: ({ proxy }) => proxy.clientCertificateHeader === undefined || proxy.trust.length > 0,
     message: 'needs proxy.trust: this header is accepted from trusted proxies only',
   },
+  {
+    settings: ['proxy.clientCertificateChainHeader', 'proxy.clientCertificateHeader'],
+    requires: ({ proxy }) =>
+      proxy.clientCertificateChainHeader === undefined || proxy.clientCertificateHeader !== undefined,
+    message: 'needs proxy.clientCertificateHeader: a chain belongs to the certificate of a client',
+  },
   needed('tls.key'),
   needed('tls.cert'),
   {
