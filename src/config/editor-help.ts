@@ -191,6 +191,8 @@ export type EmailHelp = {
   smtp?: unknown
   /** The sender of mails. Value: a mail address, like "no-reply@example.com" or "Doorbell <no-reply@example.com>". */
   from?: unknown
+  /** Authorities that are trusted for the mail server, besides those that Node.js trusts. Value: a file with PEM certificates, or its text. */
+  ca?: unknown
 }
 
 export type WebPushHelp = {

@@ -157,6 +157,11 @@ const cases: [problem: string, broken: Input, mended: Input, options?: { demo: t
     { ...production, tls: { key: one.key, cert: one.cert } },
   ],
   [
+    'email.ca must contain only valid PEM certificates',
+    { ...production, email: { smtp: 'smtp://h', from: 'a@b.c', ca: '-----BEGIN CERTIFICATE-----\nAAAA' } },
+    { ...production, email: { smtp: 'smtp://h', from: 'a@b.c', ca: one.cert } },
+  ],
+  [
     'notifications.ca must contain only valid PEM certificates',
     { ...production, notifications: { ca: one.cert + torn } },
     { ...production, notifications: { ca: one.cert + other.cert } },

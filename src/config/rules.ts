@@ -212,6 +212,11 @@ export const rules: SettingRule[] = [
     requires: ({ notifications }) => notifications.ca === undefined || isCertificateList(notifications.ca),
     message: 'must contain only valid PEM certificates, at least one',
   },
+  {
+    settings: ['email.ca'],
+    requires: ({ email }) => email?.ca === undefined || isCertificateList(email.ca),
+    message: 'must contain only valid PEM certificates, at least one',
+  },
   needed('mutualTls.issuer'),
   {
     settings: ['mutualTls.issuer', 'tls', 'proxy.clientCertificateHeader'],
