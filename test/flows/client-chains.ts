@@ -26,6 +26,8 @@ export async function chainsOf(by: Certified): Promise<Record<string, Chain>> {
   const expired = await certify({ subject: 'CN=Expired', isAuthority: true, by, from: -10, until: -1 })
   const strange = await certify({ subject: 'CN=Strange', isAuthority: true, by, hasUnknownCritical: true })
   const short = await certify({ subject: 'CN=Short', isAuthority: true, by, kind: 'weak' })
+  const twin = await certify({ subject: by.subject, isAuthority: true, kind: 'rsa' })
+  const belowTwin = await certify({ subject: 'CN=Below the twin', isAuthority: true, by: twin })
   const leaf = await certify({ subject: 'CN=Client', by })
   const of = (issuer: Certified, more = {}) => certify({ subject, by: issuer, ...more })
   return {
@@ -38,6 +40,12 @@ export async function chainsOf(by: Certified): Promise<Record<string, Chain>> {
     'without the authority between': { certified: await of(below), chain: [], isTrusted: false },
     'self-signed': { certified: await certify({ subject }), chain: [], isTrusted: false },
     'of another authority': { certified: await of(other), chain: [other], isTrusted: false },
+    'of another authority with the same name': { certified: await of(twin), chain: [twin], isTrusted: false },
+    'of an authority below another with the same name': {
+      certified: await of(belowTwin),
+      chain: [belowTwin],
+      isTrusted: false,
+    },
     'of an authority with the name of one below it': {
       certified: await of(sameName),
       chain: [sameName, other],

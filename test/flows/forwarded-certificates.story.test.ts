@@ -137,6 +137,12 @@ describe('a chain that a proxy forwards', () => {
     assert.equal(await through(header), 401)
   })
 
+  test('of an authority with a key that is too short is refused, even if this authority is configured', async (t) => {
+    const authority = await certify({ subject: 'CN=Short', isAuthority: true, kind: 'weak' })
+    const { through } = await openBehindProxy(t, { authority })
+    assert.equal(await through({ [own]: base64(await certify({ subject, by: authority })) }), 401)
+  })
+
   test('is not read from another header than the configured one', async (t) => {
     const { authority, through } = await openBehindProxy(t)
     const { certified, chain } = (await chainsOf(authority))['of an authority below it']!
