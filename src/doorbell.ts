@@ -153,7 +153,7 @@ async function compose(given: Given, parts: DoorbellOptions): Promise<Doorbell> 
       await Promise.all([app.close(), answered, work.stop(shutdownTimeoutMs)])
       cutOff()
       app.life.over()
-      await Promise.all([platform.close(), users.close()])
+      await Promise.all([platform.close(), users.close(), channels.close()])
       await stored.pending.close()
       await given.database.close()
     },

@@ -54,6 +54,9 @@ export async function composeChannels(platform: Platform, { clients }: Clients, 
     pushKey: vapid?.publicKey,
     mailbox,
     demoWire,
+    async close(): Promise<void> {
+      await Promise.all(channels.map((channel) => channel.close?.()))
+    },
   }
 }
 

@@ -88,6 +88,7 @@ function composeAuthentication(platform: Platform, clients: ReturnType<typeof cr
   const usedAssertions = createUsedAssertionStore(database)
   const certificateOf = createReadCertificate({
     header: config.proxy.clientCertificateHeader,
+    chainHeader: config.proxy.clientCertificateChainHeader,
     trustedProxies: config.proxy.trust,
     authorities: config.tls?.clientCa ?? config.proxy.clientCa,
     clock,

@@ -70,7 +70,7 @@ export type TlsHelp = {
   key?: unknown
   /** The certificate for it, followed by the certificates of the chain up to an authority. Value: a file with a PEM certificate, or its text. */
   cert?: unknown
-  /** The authorities that are trusted for clients with `tls_client_auth`. Value: a file with PEM certificates, or its text. */
+  /** The authorities that are trusted for clients with `tls_client_auth`. The server does not tell clients their names, because many clients would then show no other certificate (`docs/decisions/0025-client-certificates.md`). Value: a file with PEM certificates, or its text. */
   clientCa?: unknown
 }
 
@@ -82,8 +82,10 @@ export type HstsHelp = {
 export type ProxyHelp = {
   /** Addresses and CIDR ranges of the proxies whose `X-Forwarded-*` headers are trusted. `X-Forwarded-For` is read from its right end. Value: a list; each entry is an IP address or a range like "10.0.0.0/8". */
   trust?: unknown
-  /** The header in which such a proxy passes on the certificate of the client. Value: the name of a header. */
+  /** The header in which such a proxy passes on the certificate of the client. The proxy must replace this header in every request. `docs/guides/client-certificates.md` lists the forms that are read. Value: the name of a header. */
   clientCertificateHeader?: unknown
+  /** The header in which it passes on the rest of the chain, if that is another header. With `clientCertificateHeader` `Client-Cert`, it is `Client-Cert-Chain` unless set. Value: the name of a header. */
+  clientCertificateChainHeader?: unknown
   /** As `tls.clientCa`, where a proxy terminates TLS. Value: a file with PEM certificates, or its text. */
   clientCa?: unknown
 }
@@ -191,6 +193,8 @@ export type EmailHelp = {
   smtp?: unknown
   /** The sender of mails. Value: a mail address, like "no-reply@example.com" or "Doorbell <no-reply@example.com>". */
   from?: unknown
+  /** Authorities that are trusted for the mail server, besides those that Node.js trusts. Value: a file with PEM certificates, or its text. */
+  ca?: unknown
 }
 
 export type WebPushHelp = {

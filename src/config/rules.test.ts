@@ -142,6 +142,11 @@ const cases: [problem: string, broken: Input, mended: Input, options?: { demo: t
   ],
   ['proxy.clientCertificateHeader needs proxy.trust', { ...fapi, proxy: { ...proxy, trust: [] } }, fapi],
   [
+    'proxy.clientCertificateChainHeader needs proxy.clientCertificateHeader',
+    { ...production, proxy: { clientCertificateChainHeader: 'x-chain' } },
+    { ...production, proxy: { ...proxy, clientCertificateChainHeader: 'x-chain' } },
+  ],
+  [
     'tls.key is missing',
     { ...production, tls: { cert: one.cert } },
     { ...production, tls: { key: one.key, cert: one.cert } },
@@ -155,6 +160,11 @@ const cases: [problem: string, broken: Input, mended: Input, options?: { demo: t
     'tls.key and tls.cert do not match',
     { ...production, tls: { key: other.key, cert: one.cert } },
     { ...production, tls: { key: one.key, cert: one.cert } },
+  ],
+  [
+    'email.ca must contain only valid PEM certificates',
+    { ...production, email: { smtp: 'smtp://h', from: 'a@b.c', ca: '-----BEGIN CERTIFICATE-----\nAAAA' } },
+    { ...production, email: { smtp: 'smtp://h', from: 'a@b.c', ca: one.cert } },
   ],
   [
     'notifications.ca must contain only valid PEM certificates',

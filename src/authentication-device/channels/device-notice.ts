@@ -43,6 +43,8 @@ export interface Channel {
   send(notice: Notice, signal: AbortSignal): Promise<Outcome>
   /** Sends a message about a change of the user's account; undefined if the channel does not support it. */
   sendAccount?(notice: AccountNotice, signal: AbortSignal): Promise<Outcome>
+  /** Closes connections that are kept for further messages. Called when no more messages are sent. */
+  close?(): Promise<void>
 }
 
 /** Resolves to the messages for a new request: one for each channel that reaches the user. */
