@@ -117,7 +117,9 @@ async function runAdd(options: AddOptions): Promise<void> {
       )
     }
     audit({ event: 'client.added', client: client.id, by: 'command' })
-    return client
+    const { id_token_signed_response_alg = config.tokens.idTokenAlg } = metadata
+    // Shown even if it is the default, because many client libraries expect RS256 unless they are told.
+    return { ...client, metadata: { ...client.metadata, id_token_signed_response_alg } }
   })
   if (options.json)
     return printJson({ ...added.metadata, ...(madeSecret !== undefined && { client_secret: madeSecret }) })

@@ -173,6 +173,7 @@ export function addClientRoutes(
     attemptQueue: createFairQueue(1, clock),
     initialAccess: ours.initialAccess,
     validationContext,
+    idTokenAlg: config.tokens.idTokenAlg,
     scopes: config.tokens.scopes,
     userCodes: hasUserCodes,
     mailed: config.email !== undefined,

@@ -15,15 +15,16 @@ import type { Client } from '../client.ts'
 import type { ClientStore } from '../client-store.ts'
 import { toClient } from '../configured-clients.ts'
 import { type ClientMetadata, DECIDE_SCOPE, needsSecret } from '../metadata/client-metadata.ts'
-import { readClientMetadata, type ValidationContext } from '../metadata/read-client-metadata.ts'
+import { readClientMetadata } from '../metadata/read-client-metadata.ts'
 import { leavesSector, sectorStays } from '../metadata/sector.ts'
 import { nameProblem } from '../metadata/shown-name.ts'
 import { type SectorLists, sectorProblem } from '../pairwise/sector-identifier.ts'
 import type { InitialAccessStore } from './initial-access-token-store.ts'
 import type { RegistrationAttemptStore } from './registration-attempt-store.ts'
+import { registeredIdTokenAlg, type ValuesContext } from './registered-values.ts'
 import type { RegistrationStore } from './registration-store.ts'
 
-export interface RegistrationNeeds {
+export interface RegistrationNeeds extends ValuesContext {
   /**
    * `token`: an initial access token is required. `open`: no token is required. Then at most `perHour` clients may be
    * registered within an hour from one IPv4 address or one IPv6 /64. At most ten times as many attempts may be made
@@ -36,7 +37,6 @@ export interface RegistrationNeeds {
   /** The queue in which attempts of anonymous callers wait until they are counted. */
   attemptQueue: FairQueue
   initialAccess: InitialAccessStore
-  validationContext: ValidationContext
   /**
    * The scopes that clients can register. A client that registers no scopes gets all of them. The list never includes
    * `ciba:decide`, the scope with which users decide.
@@ -214,7 +214,7 @@ function refuseWhatMayNotChange(said: Record<string, unknown>, before: Client, v
   if (ours !== undefined) throw wrong(`${ours} must be left out`)
   if (said.client_id !== before.id) throw wrong('client_id must be that of the registration')
   const { client_secret: secret } = said
-  if (secret === undefined) return
+  if (secret === undefined || secret === null) return
   if (typeof secret !== 'string' || !sameSecret(vault.keyedHash(secret), before.secretHash ?? '')) {
     throw wrong('client_secret must be the current one, or left out')
   }
@@ -228,16 +228,18 @@ async function read(
   needs: RegistrationNeeds,
 ) {
   if (!isPlain(said)) throw wrong('client metadata must be a JSON object')
-  const reserved = operatorsOnly.find((name) => said[name] !== undefined && said[name] !== false)
+  // A member that is null counts as left out, so that it gets its default (RFC 7591 §2, RFC 7592 §2.2).
+  const { client_secret: _, ...own } = Object.fromEntries(Object.entries(said).filter(([, value]) => value !== null))
+  const reserved = operatorsOnly.find((name) => own[name] !== undefined && own[name] !== false)
   if (reserved !== undefined) throw wrong(`${reserved} may only be set by the operator`)
 
-  const { client_secret: _, ...own } = said
   const method = own.token_endpoint_auth_method ?? 'client_secret_basic'
   const keeps = before?.secretHash !== undefined && method === before.metadata.token_endpoint_auth_method
   const secret = needsSecret(method) && !keeps ? newSecret() : undefined
   const checked = readClientMetadata(
     {
       scope: needs.scopes.join(' '),
+      id_token_signed_response_alg: registeredIdTokenAlg(needs),
       ...own,
       // Overrides the value that the client sent: a client must not exempt itself from user codes. The response shows
       // the registered value (RFC 7591 §3.2.1).
@@ -272,7 +274,7 @@ async function read(
 }
 
 function sendsRequests({ backchannel_token_delivery_mode: mode }: Record<string, unknown>): boolean {
-  return mode !== undefined && mode !== null
+  return mode !== undefined
 }
 
 function withSecret(metadata: ClientMetadata, secret: string | undefined, before: Client | undefined, vault: Vault) {
