@@ -113,7 +113,6 @@ export const signInPageOf = (uid: string) => `/sign-in/${uid}`
 export function configurationOf(needs: AuthorizationServerNeeds): Configuration {
   const { tokens, vault } = needs
   const accepted = [...authenticationMethods, ...(needs.seesCertificates ? certificateMethods : [])]
-  const offered = needs.profile.clientAuthentication.filter((method) => accepted.includes(method))
   return withExtra(
     {
       adapter: adapterOf(needs),
@@ -167,11 +166,7 @@ export function configurationOf(needs: AuthorizationServerNeeds): Configuration 
         keys: [vault.key('cookies').toString('base64url')],
         names: cookieNames(needs.issuer),
       },
-      discovery: {
-        ...needs.cibaMetadata,
-        // The consent app may use a method that is not in this list. That method is not offered to other clients.
-        token_endpoint_auth_methods_supported: offered,
-      } as never,
+      discovery: needs.cibaMetadata as never,
       fetch: needs.fetch as never,
       renderError: (ctx, out, error) => showError(ctx, out, error, needs.texts),
     },

@@ -12,6 +12,7 @@ import {
   compareHashedSecrets,
   configureDpop,
   narrowKeySet,
+  narrowMethods,
   readOnlyWhatWasAsked,
   returnToSignInPage,
 } from './middlewares.ts'
@@ -62,6 +63,7 @@ function createProvider(needs: AuthorizationServerNeeds): Provider {
   }
   compareHashedSecrets(provider, needs.vault)
   narrowKeySet(provider, needs)
+  narrowMethods(provider, needs.profile)
   configureDpop(provider, needs.dpop)
   markProofsInOneStep(provider)
   reportErrors(provider, needs.log)

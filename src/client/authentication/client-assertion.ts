@@ -6,7 +6,7 @@ import type { Slot } from '../../platform/http/load-shedding.ts'
 import { Overloaded } from '../../platform/http/unavailable.ts'
 import { isPlainJws } from '../../platform/jose/jws.ts'
 import { OAuthError } from '../../platform/oauth-error.ts'
-import type { Profile } from '../../platform/security-profile.ts'
+import { type Profile, secretSigning } from '../../platform/security-profile.ts'
 import type { Client, ClientCredentials } from '../client.ts'
 import { secretAad } from '../configured-clients.ts'
 import type { Claim } from './claim.ts'
@@ -19,8 +19,6 @@ export type VerifyAssertion = (assertion: string, client: Client, slot?: Slot) =
 /** The only accepted `client_assertion_type` (RFC 7523 §2.2). */
 export const ASSERTION_TYPE = 'urn:ietf:params:oauth:client-assertion-type:jwt-bearer'
 
-const symmetric = ['HS256', 'HS384', 'HS512']
-
 /** Allowed difference between the client's clock and our clock, in seconds. */
 const skewSeconds = 10
 /**
@@ -30,14 +28,6 @@ const skewSeconds = 10
 const longestLifeSeconds = 300
 /** Maximum length of an assertion, in characters. A longer assertion is not decoded. */
 const longestAssertion = 16_384
-
-/**
- * Returns the algorithms with which client assertions may be signed. HMAC algorithms are among them only if the profile
- * allows `client_secret_jwt`.
- */
-export function assertionAlgorithms({ clientSigning, clientAuthentication }: Profile): string[] {
-  return clientAuthentication.includes('client_secret_jwt') ? [...clientSigning, ...symmetric] : [...clientSigning]
-}
 
 export interface AssertionNeeds {
   profile: Profile
@@ -181,7 +171,7 @@ function problemWithTimes({ exp, iat }: JWTPayload, now: number): string | undef
  * §3.1).
  */
 function algorithmsFor(client: Client, profile: Profile): string[] {
-  const family = client.metadata.token_endpoint_auth_method === 'client_secret_jwt' ? symmetric : profile.clientSigning
+  const family = client.metadata.token_endpoint_auth_method === 'client_secret_jwt' ? secretSigning : profile.clientSigning
   const registered = client.metadata.token_endpoint_auth_signing_alg
   return registered === undefined ? [...family] : family.filter((algorithm) => algorithm === registered)
 }

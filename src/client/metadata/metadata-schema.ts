@@ -2,7 +2,7 @@
 import { isIP } from 'node:net'
 import { z } from 'zod'
 import { isNormalized, isRedirectAddress, isSafeAddress, isWebAddress } from '../../platform/http/web-address.ts'
-import { type Profile, profiles } from '../../platform/security-profile.ts'
+import { assertionAlgorithms, type Profile, profiles } from '../../platform/security-profile.ts'
 import { expectation, secretExpectation } from '../../platform/validation.ts'
 import { isDistinguishedName } from '../certificate/subject-name.ts'
 import { CIBA_GRANT, hintKinds, type PublicJwk } from './client-metadata.ts'
@@ -26,8 +26,9 @@ const methods = [
 /** The client authentication methods that use a client certificate. */
 export const tlsMethods: string[] = ['tls_client_auth', 'self_signed_tls_client_auth']
 
-/** The JWS algorithms of signatures that a client makes with its own keys. */
-export const keySigningAlgs = ['ES256', 'RS256', 'PS256', 'Ed25519', 'EdDSA']
+/** The algorithms of client assertions. The rules and the profile may allow fewer. */
+const assertionAlgs = assertionAlgorithms(profiles.core)
+
 export type MetadataSchema = ReturnType<typeof makeSchema>
 /**
  * Client metadata in which each member is valid by itself. Defaults are not added yet, and rules between members are
@@ -106,7 +107,7 @@ function authenticationMembers(httpsAddress: HttpsAddress) {
   return {
     token_endpoint_auth_method: z.enum(methods, expectation(`one of ${methods.join(', ')}`)).exactOptional(),
     token_endpoint_auth_signing_alg: z
-      .enum(['HS256', ...keySigningAlgs], expectation(`one of HS256, ${keySigningAlgs.join(', ')}`))
+      .enum(assertionAlgs, expectation(`one of ${assertionAlgs.join(', ')}`))
       .exactOptional(),
     tls_client_auth_subject_dn: text(
       'a distinguished name, like "CN=till, O=Bank, C=DE"',

@@ -104,6 +104,16 @@ describe('rejected input', () => {
       /32 bytes .* 31 bytes/,
     ],
     [
+      'a secret too short for HS512',
+      {
+        ...poll,
+        client_secret: 'x'.repeat(63),
+        token_endpoint_auth_method: 'client_secret_jwt',
+        token_endpoint_auth_signing_alg: 'HS512',
+      },
+      /64 bytes .* 63 bytes/,
+    ],
+    [
       'an alg of another method',
       { ...jwt, jwks: { keys: [key] }, token_endpoint_auth_signing_alg: 'HS256' },
       /signing_alg does not fit/,
@@ -189,7 +199,16 @@ describe('rejected input', () => {
     ],
     ['a script as redirect', { ...app, redirect_uris: ['javascript:alert(1)'] }, /^redirect_uris\[0\] must be/],
     ['a script as logo', { ...poll, logo_uri: 'javascript:alert(1)' }, /^logo_uri must be/],
-    ['code without its grant', { ...poll, response_types: ['code'] }, /^response_types must contain/],
+    [
+      'code without its grant',
+      { ...app, grant_types: ['refresh_token'], response_types: ['code'] },
+      /^response_types must contain/,
+    ],
+    [
+      'a response type of another flow',
+      { ...poll, response_types: ['id_token'] },
+      /^response_types\[0\] must be "code"/,
+    ],
     ['a name that reverses letters', { ...poll, client_name: 'Bank\u202e' }, /^client_name must be/],
     ...[
       'Ba\u200bnk',

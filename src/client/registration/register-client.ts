@@ -13,15 +13,16 @@ import type { Statement } from '../../platform/storage/database.ts'
 import { isPlain } from '../../platform/validation.ts'
 import type { Client } from '../client.ts'
 import type { ClientStore } from '../client-store.ts'
-import { toClient } from '../configured-clients.ts'
+import { secretAad, toClient } from '../configured-clients.ts'
 import { type ClientMetadata, DECIDE_SCOPE, needsSecret } from '../metadata/client-metadata.ts'
+import { leastSecretLength, newClientSecret, unavailableSecret } from '../metadata/client-secret-length.ts'
 import { readClientMetadata } from '../metadata/read-client-metadata.ts'
 import { leavesSector, sectorStays } from '../metadata/sector.ts'
 import { nameProblem } from '../metadata/shown-name.ts'
 import { type SectorLists, sectorProblem } from '../pairwise/sector-identifier.ts'
 import type { InitialAccessStore } from './initial-access-token-store.ts'
-import type { RegistrationAttemptStore } from './registration-attempt-store.ts'
 import { registeredIdTokenAlg, type ValuesContext } from './registered-values.ts'
+import type { RegistrationAttemptStore } from './registration-attempt-store.ts'
 import type { RegistrationStore } from './registration-store.ts'
 
 export interface RegistrationNeeds extends ValuesContext {
@@ -234,8 +235,8 @@ async function read(
   if (reserved !== undefined) throw wrong(`${reserved} may only be set by the operator`)
 
   const method = own.token_endpoint_auth_method ?? 'client_secret_basic'
-  const keeps = before?.secretHash !== undefined && method === before.metadata.token_endpoint_auth_method
-  const secret = needsSecret(method) && !keeps ? newSecret() : undefined
+  const keeps = before !== undefined && keepsSecret(before, own, needs.vault)
+  const secret = needsSecret(method) && !keeps ? newClientSecret(method) : undefined
   const checked = readClientMetadata(
     {
       scope: needs.scopes.join(' '),
@@ -245,9 +246,8 @@ async function read(
       // the registered value (RFC 7591 §3.2.1).
       ...(needs.userCodes && sendsRequests(own) && { backchannel_user_code_parameter: true }),
       client_id: id,
-      // If the client keeps its secret, the hash of the secret is passed, because only the hash is stored. The rules
-      // only check whether there is a secret.
-      ...(needsSecret(method) && { client_secret: secret ?? before!.secretHash }),
+      // Only the hash of a secret that the client keeps is stored. `keepsSecret` has checked its length.
+      ...(needsSecret(method) && { client_secret: secret ?? unavailableSecret }),
     },
     needs.validationContext,
   )
@@ -271,6 +271,20 @@ async function read(
   const refused = await needs.accepts(client)
   if (refused !== undefined) throw wrong(refused)
   return { client, secret }
+}
+
+/** Whether a client keeps its secret: for the same method, if the secret is long enough for the algorithm. */
+function keepsSecret(
+  { id, metadata, secretHash, secretSealed }: Client,
+  {
+    token_endpoint_auth_method: method = 'client_secret_basic',
+    token_endpoint_auth_signing_alg,
+  }: Record<string, unknown>,
+  vault: Vault,
+): boolean {
+  if (secretHash === undefined || method !== metadata.token_endpoint_auth_method) return false
+  if (secretSealed === undefined) return true
+  return vault.open(secretSealed, secretAad(id)).length >= leastSecretLength(token_endpoint_auth_signing_alg)
 }
 
 function sendsRequests({ backchannel_token_delivery_mode: mode }: Record<string, unknown>): boolean {
