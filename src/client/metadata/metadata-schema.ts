@@ -7,7 +7,7 @@ import { expectation, secretExpectation } from '../../platform/validation.ts'
 import { isDistinguishedName } from '../certificate/subject-name.ts'
 import { CIBA_GRANT, hintKinds, type PublicJwk } from './client-metadata.ts'
 import { orOf } from './profile-violations.ts'
-import { keysProblem, onlyKnownMembers } from './public-keys.ts'
+import { keysProblem, onlyKnownKeys } from './public-keys.ts'
 
 interface SchemaContext {
   development: boolean
@@ -119,7 +119,7 @@ function authenticationMembers(httpsAddress: HttpsAddress) {
     tls_client_auth_san_email: text('a mail address', (address) => /^[^\s@]+@[^\s@]+$/.test(address)).exactOptional(),
     tls_client_certificate_bound_access_tokens: yesOrNo().exactOptional(),
     dpop_bound_access_tokens: yesOrNo().exactOptional(),
-    jwks: z.custom<{ keys: PublicJwk[] }>().superRefine(keysProblem).transform(onlyKnownMembers).exactOptional(),
+    jwks: z.custom<{ keys: PublicJwk[] }>().superRefine(keysProblem).transform(onlyKnownKeys).exactOptional(),
     jwks_uri: httpsAddress('user name and fragment').exactOptional(),
   }
 }

@@ -95,6 +95,17 @@ describe('rejected input', () => {
     ['private_key_jwt without keys (DR-9)', jwt, /^jwks or jwks_uri is missing/],
     ['a private key', { ...jwt, jwks: { keys: [{ ...key, d: 'hush' }] } }, /^jwks must contain public keys only.*"d"/],
     ['an RSA key of 1024 bits (FI-6)', { ...jwt, jwks: { keys: [weakKey] } }, /at least 2048 bits, but key 0/],
+    [
+      'a private ML-DSA key beside a public key',
+      { ...jwt, jwks: { keys: [key, { kty: 'AKP', alg: 'ML-DSA-44', pub: 'eA', priv: 'hush' }] } },
+      /^jwks must contain public keys only, but key 1 has the private member "priv"/,
+    ],
+    [
+      'only keys of unknown types',
+      { ...jwt, jwks: { keys: [{ kty: 'AKP', pub: 'eA' }] } },
+      /^jwks must contain a key of/,
+    ],
+    ['a key that is not an object', { ...jwt, jwks: { keys: [key, 'key'] } }, /^jwks .* key 1 is not an object/],
     ['a symmetric key', { ...jwt, jwks: { keys: [{ kty: 'oct', k: 'hush' }] } }, /private member "k"/],
     ['an empty key set', { ...jwt, jwks: { keys: [] } }, /^jwks must be a JWK Set/],
     ['no secret', { ...poll, client_secret: undefined }, /^client_secret is missing/],
