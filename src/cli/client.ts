@@ -14,6 +14,7 @@ import {
 } from '../client/metadata/client-metadata.ts'
 import { newClientSecret } from '../client/metadata/client-secret-length.ts'
 import { readClientMetadata } from '../client/metadata/read-client-metadata.ts'
+import { unusedMembers } from '../client/metadata/unused-members.ts'
 import { type Config, seesCertificates } from '../config/config.ts'
 import { weaknessOfClientSecret } from '../config/weak-values.ts'
 import { endClient } from '../endings/end-client.ts'
@@ -122,6 +123,7 @@ async function runAdd(options: AddOptions): Promise<void> {
     // Shown even if it is the default, because many client libraries expect RS256 unless they are told.
     return { ...client, metadata: { ...client.metadata, id_token_signed_response_alg } }
   })
+  for (const { name, problem } of unusedMembers(input)) note(`${name} ${problem}`)
   if (options.json)
     return printJson({ ...added.metadata, ...(madeSecret !== undefined && { client_secret: madeSecret }) })
   print(`Added ${colour('bold', added.id)}.`)

@@ -6,10 +6,23 @@ import { weakValues } from '../../config/weak-values.ts'
 import { count } from '../context/terminal.ts'
 import type { Finding } from './finding.ts'
 
-/** Checks the TLS certificate. Outside development, it also finds settings that are allowed but risky. */
+/**
+ * Checks the TLS certificate, and finds members of clients that are not used. Outside development, it also finds settings
+ * that are allowed but risky.
+ */
 export function examineSettings(config: Config): Finding[] {
   const certificate = config.tls === undefined ? [] : [examineCertificate(config.tls.cert, config.issuer)]
-  return config.development ? certificate : [...certificate, ...secondLooks(config)]
+  const always = [...certificate, ...unusedMembersIn(config)]
+  return config.development ? always : [...always, ...secondLooks(config)]
+}
+
+function unusedMembersIn({ unused = [] }: Config): Finding[] {
+  return unused.map(({ setting, problem }) => ({
+    about: 'clients',
+    state: 'warn',
+    says: `${setting} ${problem}`,
+    advice: 'correct the name, or remove the member',
+  }))
 }
 
 /** The warning begins this many days before the certificate expires. */

@@ -60,6 +60,7 @@ function makeSchema(development: boolean, profile: Profile) {
     ...authenticationMembers(httpsAddress),
     ...openidMembers(httpsAddress),
     ...cibaMembers(httpsAddress, profile),
+    ...encryptionMembers(),
   })
 }
 
@@ -172,6 +173,25 @@ function cibaMembers(httpsAddress: HttpsAddress, profile: Profile) {
     backchannel_authentication_request_signing_alg: z
       .enum(profile.clientSigning, expectation(`one of ${profile.clientSigning.join(', ')}`))
       .exactOptional(),
+  }
+}
+
+/**
+ * Members that request encrypted responses. They are refused: if they were ignored, claims about users would be sent
+ * without the protection that the client relies on.
+ */
+function encryptionMembers() {
+  const refused = (what: string) =>
+    z.never({ error: `must be left out: this server does not encrypt ${what}` }).exactOptional()
+  return {
+    id_token_encrypted_response_alg: refused('ID tokens'),
+    id_token_encrypted_response_enc: refused('ID tokens'),
+    userinfo_encrypted_response_alg: refused('userinfo responses'),
+    userinfo_encrypted_response_enc: refused('userinfo responses'),
+    introspection_encrypted_response_alg: refused('introspection responses'),
+    introspection_encrypted_response_enc: refused('introspection responses'),
+    authorization_encrypted_response_alg: refused('authorization responses'),
+    authorization_encrypted_response_enc: refused('authorization responses'),
   }
 }
 
