@@ -103,7 +103,7 @@ function settingsOf({ config, profile, details, vault, texts, clock, log, audit 
  * clients.
  */
 function clientsSeenBy({ config, vault, keySets, toClients }: Platform, ours: Clients) {
-  const { clients, ownApp, nonceKey, acceptAssertion, pairwise } = ours
+  const { clients, ownApp, nonceKey, acceptAssertion, explainAssertion, pairwise } = ours
   return {
     async findClient(id: string) {
       const client = await clients.find(id)
@@ -115,6 +115,10 @@ function clientsSeenBy({ config, vault, keySets, toClients }: Platform, ours: Cl
     ownClient: ownApp.client_id,
     dpop: { ...config.dpop, nonceKey },
     acceptAssertion,
+    async explainAssertion(assertion: string, clientId: string) {
+      const client = await clients.find(clientId)
+      return client && explainAssertion(assertion, client)
+    },
     pairwise,
     fetch: knownKeysOr(keySets, fetchThrough(toClients)),
   }

@@ -6,6 +6,7 @@ import { Provider } from 'oidc-provider'
 import { CIBA_GRANT } from '../client/metadata/client-metadata.ts'
 import { type AuthorizationServerNeeds, configurationOf, signInPageOf } from './configuration.ts'
 import { reportErrors, reportTokens } from './events.ts'
+import { explainClientAuthentication } from './explain-client-authentication.ts'
 import { markProofsInOneStep } from './forwarded-dpop-proof.ts'
 import {
   answerNotFound,
@@ -65,6 +66,7 @@ function createProvider(needs: AuthorizationServerNeeds): Provider {
   narrowKeySet(provider, needs)
   narrowMethods(provider, needs.profile)
   configureDpop(provider, needs.dpop)
+  explainClientAuthentication(provider, needs)
   markProofsInOneStep(provider)
   reportErrors(provider, needs.log)
   reportTokens(provider, needs.audit)
