@@ -4,6 +4,7 @@
  */
 import { Provider } from 'oidc-provider'
 import { CIBA_GRANT } from '../client/metadata/client-metadata.ts'
+import { hashAccessTokens } from './access-token-hash.ts'
 import { type AuthorizationServerNeeds, configurationOf, signInPageOf } from './configuration.ts'
 import { reportErrors, reportTokens } from './events.ts'
 import { explainClientAuthentication } from './explain-client-authentication.ts'
@@ -63,6 +64,7 @@ function createProvider(needs: AuthorizationServerNeeds): Provider {
     returnToSignInPage(provider, { pageOf: signInPageOf, signed: configuration.cookies?.short?.signed })
   }
   compareHashedSecrets(provider, needs.vault)
+  hashAccessTokens(provider)
   narrowKeySet(provider, needs)
   narrowMethods(provider, needs.profile)
   configureDpop(provider, needs.dpop)
