@@ -119,6 +119,9 @@ export function addOperationsRoutes(app: FastifyInstance, { platform, users, sto
 /** At the start, logs the settings that an operator should change. */
 export function warnOfWeakSettings({ platform, users, channels }: CibaNeeds): void {
   const { config, log } = platform
+  for (const { setting, problem } of config.unused ?? []) {
+    log.warn({ event: 'config.unused_member', setting }, `${setting} ${problem}`)
+  }
   for (const { setting, problem, isKey, advice } of weakValues(config)) {
     log[isKey ? 'error' : 'warn']({ event: 'config.weak_value', setting, advice }, `the ${setting} ${problem}`)
   }

@@ -73,6 +73,7 @@ export function checkConfig(
         metrics.enabled ?? (value.development !== false || metrics.token !== undefined || metrics.from.length > 0),
     },
     clients: clients.clients,
+    ...(clients.unused.length > 0 && { unused: clients.unused }),
     users: users.users,
     authorizationDetails: { types },
     resources,

@@ -157,7 +157,7 @@ export type TokensHelp = {
   idTtl?: unknown
   /** How long a refresh token is valid. Value: seconds, 1 to 315 360 000. */
   refreshTtl?: unknown
-  /** The algorithm for JWT access tokens, and for ID tokens of clients that registered none. Value: `ES256`, `RS256`, `PS256`. */
+  /** The algorithm for JWT access tokens, and for ID tokens of clients of the configuration and of `doorbell client add` that name none. Clients that register themselves and name none get RS256, the default of the standard. Value: `ES256`, `RS256`, `PS256`. */
   idTokenAlg?: unknown
   /** The scopes that clients may request; `openid` must be among them. `ciba:decide` is always included. Value: a list; each entry is a scope: printable ASCII without spaces. */
   scopes?: unknown

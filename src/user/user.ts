@@ -14,7 +14,7 @@ export interface User {
   disabled?: boolean | undefined
   /** With a `verifyUserCode` hook: `false` if this user has no code and needs none. */
   has_user_code?: boolean | undefined
-  /** Additional claims for the ID token and userinfo. */
+  /** Additional claims for the ID token and userinfo. Claims of the protocol, such as `acr` and `sub`, are ignored. */
   claims?: Record<string, unknown> | undefined
 }
 

@@ -62,6 +62,13 @@ describe('doctor checks the settings', () => {
     }
   })
 
+  test('members of clients that are not used are warnings', async () => {
+    const client = { client_id: 'long', client_secret: newSecret(), backchannel_token_delivery_mode: 'poll' }
+    const found = await findings({ clients: [{ ...client, backchannel_requires_passkey: true }] })
+    const named = of(found, 'clients').find(({ state, says }) => state === 'warn' && says.includes('passkey'))
+    assert.match(named!.says, /^clients\[0\]\.backchannel_requires_passkey is not used; did you mean/)
+  })
+
   test('weak values are warnings; a weak key fails', async () => {
     const [key, password, ...more] = of(
       await findings(

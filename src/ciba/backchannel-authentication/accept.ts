@@ -1,6 +1,7 @@
 /** Turns a valid authentication request into a pending request, with its deadline and the values for a ping or push. */
 
 import type { Client } from '../../client/client.ts'
+import { withoutOffline } from '../../client/metadata/offline-access.ts'
 import type { Confirmation } from '../../client/sender-constraint/confirmation.ts'
 import { newId, newSecret, type Vault } from '../../platform/crypto.ts'
 import type { User } from '../../user/user.ts'
@@ -47,7 +48,7 @@ export function accept(
       id,
       clientId: client.id,
       userId: user.id,
-      scope: [...new Set(asked.scope!.split(' '))].join(' '),
+      scope: scopeFor(asked, client),
       acrValues: asked.acrValues,
       bindingMessage: asked.bindingMessage,
       ...(details.length > 0 && { authorizationDetails: details }),
@@ -66,6 +67,15 @@ export function accept(
       authentication: {},
     },
   }
+}
+
+/**
+ * Returns the scope that the user is asked for. A client that may not refresh gets no `offline_access`, so the user must not
+ * be told otherwise (OpenID Connect Core §11: the request for it is ignored).
+ */
+function scopeFor({ scope }: Asked, { metadata }: Client): string {
+  const asked = [...new Set(scope!.split(' '))].join(' ')
+  return metadata.grant_types.includes('refresh_token') ? asked : withoutOffline(asked)
 }
 
 /** Returns the lifetime in seconds: as requested, but within the operator's limits. It is returned as `expires_in`. */

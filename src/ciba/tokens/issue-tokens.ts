@@ -6,6 +6,7 @@
 
 import { type AuthorizationDetail, detailsAt } from '../../authorization-details/detail-types.ts'
 import { knows, namesOf, type Resource, type Resources, scopeAt } from '../../authorization-details/resources.ts'
+import { OFFLINE, withoutOffline } from '../../client/metadata/offline-access.ts'
 import type { Confirmation } from '../../client/sender-constraint/confirmation.ts'
 import { claimsOf } from '../../openid-provider/claims.ts'
 import { collectWrites } from '../../openid-provider/oidc-adapter.ts'
@@ -109,10 +110,12 @@ async function issueAccess(
   share: Share,
   { resources, tokens }: ResourceServerNeeds,
 ) {
-  const { userId: accountId, scope } = request
+  const { userId: accountId } = request
   const [address, resource] =
     approvedResources(request, resources).find(([address]) => address === (share.resource ?? address)) ?? []
-  const wantsRefresh = scope.split(' ').includes('offline_access') && client.grantTypeAllowed('refresh_token')
+  const wantsRefresh = request.scope.split(' ').includes(OFFLINE) && client.grantTypeAllowed('refresh_token')
+  // A client without the grant gets no refresh token, so the scope is not granted (OpenID Connect Core §11).
+  const scope = wantsRefresh ? request.scope : withoutOffline(request.scope)
   const grant = new provider.Grant({
     accountId,
     clientId: client.clientId,

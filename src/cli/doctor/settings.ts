@@ -7,10 +7,13 @@ import { weakValues } from '../../config/weak-values.ts'
 import { count } from '../context/terminal.ts'
 import type { Finding } from './finding.ts'
 
-/** Checks the TLS certificate. Outside development, it also finds settings that are allowed but risky. */
+/**
+ * Checks the TLS certificate, and finds members of clients that are not used. Outside development, it also finds settings
+ * that are allowed but risky.
+ */
 export function examineSettings(config: Config): Finding[] {
   const certificate = config.tls === undefined ? [] : [examineCertificate(config.tls.cert, config.issuer)]
-  const always = [...certificate, ...examineLongPoll(config)]
+  const always = [...certificate, ...examineLongPoll(config), ...unusedMembersIn(config)]
   return config.development ? always : [...always, ...secondLooks(config)]
 }
 
@@ -18,6 +21,15 @@ function examineLongPoll({ requests: { longPoll } }: Config): Finding[] {
   if (longPoll <= longestHold) return []
   const says = `requests.longPoll is ${longPoll}, but polls are held for ${longestHold} seconds at most`
   return [{ about: 'polls', state: 'warn', says, advice: `set requests.longPoll to ${longestHold} or less` }]
+}
+
+function unusedMembersIn({ unused = [] }: Config): Finding[] {
+  return unused.map(({ setting, problem }) => ({
+    about: 'clients',
+    state: 'warn',
+    says: `${setting} ${problem}`,
+    advice: 'correct the name, or remove the member',
+  }))
 }
 
 /** The warning begins this many days before the certificate expires. */

@@ -274,6 +274,6 @@ function isTooLarge(error: Error & Partial<FastifyError>): boolean {
 }
 
 /** Replaces characters that RFC 6749 §5.2 does not allow in `error_description`. */
-function inOAuthCharacters(text: string): string {
+export function inOAuthCharacters(text: string): string {
   return text.replace(/\s/g, ' ').replace(/[^\x20-\x21\x23-\x5b\x5d-\x7e]/gu, '?')
 }

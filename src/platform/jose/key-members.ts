@@ -6,6 +6,16 @@
 /** Members of public keys: RFC 7517 §4, RFC 7518 §6, RFC 8037 §2. */
 const members = ['kty', 'use', 'key_ops', 'alg', 'kid', 'x5u', 'x5c', 'x5t', 'x5t#S256', 'crv', 'x', 'y', 'n', 'e']
 
+const keyTypes: unknown[] = ['EC', 'RSA', 'OKP']
+
+/**
+ * Returns whether the type of a key is one that this server can verify signatures with. Keys of other types in a set are
+ * ignored (RFC 7517 §5), for example the post-quantum keys of a client that also uses other servers.
+ */
+export function isOfKnownType({ kty }: Record<string, unknown>): boolean {
+  return keyTypes.includes(kty)
+}
+
 /** Upper limit for the keys of a set. */
 export const mostKeys = 100
 /** Upper limit for the texts in a member that is a list. A certificate chain is shorter. */

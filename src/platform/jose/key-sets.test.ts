@@ -50,6 +50,17 @@ describe('of a fetched key set', () => {
     assert.deepEqual(await latest({ keys: [...costly, rsa] }), { keys: [rsa] })
   })
 
+  test('keys of unknown types are left out (RFC 7517 §5)', async () => {
+    const unknown = [
+      { kty: 'AKP', alg: 'ML-DSA-44', pub: 'x' },
+      { kty: 'oct' },
+      { kty: 'LMS' },
+      { kty: 7 },
+      { kid: 'one' },
+    ]
+    assert.deepEqual(await latest({ keys: [...unknown, key] }), { keys: [key] })
+  })
+
   test('a set with more keys than the limit is refused', async () => {
     assert.equal((await latest({ keys: Array.from({ length: mostKeys }, () => key) })).keys.length, mostKeys)
     for (const keys of [Array.from({ length: mostKeys + 1 }, () => ({})), 'keys', null]) {

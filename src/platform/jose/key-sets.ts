@@ -6,7 +6,7 @@ import { createFetches, type Fetches } from '../http/fetches.ts'
 import type { LoadShedding, Slot } from '../http/load-shedding.ts'
 import type { GuardedCaller } from '../http/outgoing.ts'
 import { isPlain } from '../validation.ts'
-import { isCostlyToVerify, mostKeys, withKnownMembers } from './key-members.ts'
+import { isCostlyToVerify, isOfKnownType, mostKeys, withKnownMembers } from './key-members.ts'
 
 export interface KeySets {
   /**
@@ -116,6 +116,6 @@ function readKeys(set: unknown): JSONWebKeySet {
   const keys: unknown = (set as { keys?: unknown } | null)?.keys
   if (!Array.isArray(keys) || keys.length > mostKeys)
     throw new Error(`jwks_uri has no list of at most ${mostKeys} keys`)
-  const usable = keys.filter(isPlain).filter((key) => !isCostlyToVerify(key))
+  const usable = keys.filter(isPlain).filter((key) => isOfKnownType(key) && !isCostlyToVerify(key))
   return { keys: usable.map(withKnownMembers) as JSONWebKeySet['keys'] }
 }
