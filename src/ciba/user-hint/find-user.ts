@@ -1,8 +1,9 @@
 /** Finds the user of a hint, of any of the three kinds (CIBA §7.1). */
-import { createLocalJWKSet, errors, type JSONWebKeySet, type JWTPayload, jwtVerify } from 'jose'
+import { errors, type JSONWebKeySet, type JWTPayload, jwtVerify } from 'jose'
 import type { Client } from '../../client/client.ts'
 import type { Clock } from '../../platform/clock.ts'
 import type { Slot } from '../../platform/http/load-shedding.ts'
+import { keysIn } from '../../platform/jose/find-key.ts'
 import { isPlainJws } from '../../platform/jose/jws.ts'
 import { OAuthError } from '../../platform/oauth-error.ts'
 import type { User, UserHint, UserHooks } from '../../user/user.ts'
@@ -115,7 +116,7 @@ function nameIn({ kind, value, claims, subject }: UserHint): string {
 async function readIdToken(sent: SentHint, client: Client, needs: HintNeeds): Promise<UserHint> {
   try {
     if (!isPlainJws(sent.value)) throw new Error('not a JWT')
-    const keys = createLocalJWKSet(await needs.publicKeys())
+    const keys = keysIn(await needs.publicKeys())
     const { payload, protectedHeader } = await jwtVerify(sent.value, keys, {
       issuer: needs.issuer,
       audience: client.id,

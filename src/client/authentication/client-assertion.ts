@@ -3,7 +3,7 @@ import { decodeJwt, type JWTHeaderParameters, type JWTPayload, type JWTVerifyGet
 import type { Clock } from '../../platform/clock.ts'
 import type { Vault } from '../../platform/crypto.ts'
 import type { Slot } from '../../platform/http/load-shedding.ts'
-import { Overloaded } from '../../platform/http/unavailable.ts'
+import { Unavailable } from '../../platform/http/unavailable.ts'
 import { isPlainJws } from '../../platform/jose/jws.ts'
 import { OAuthError } from '../../platform/oauth-error.ts'
 import type { Profile } from '../../platform/security-profile.ts'
@@ -98,8 +98,8 @@ export function createAssertionVerification(needs: AssertionNeeds): VerifyAssert
     try {
       verified = await verify(assertion, client, slot, needs)
     } catch (error) {
-      // Too many calls wait for keys. The assertion itself may be valid.
-      if (error instanceof Overloaded) throw error
+      // The keys cannot be fetched now, or too many calls wait for them. The assertion itself may be valid.
+      if (error instanceof Unavailable) throw error
       return `client assertion refused: ${error instanceof Error ? error.message : String(error)}`
     }
     // Outside of the `try`: an error of the database must not be reported as an invalid assertion.
