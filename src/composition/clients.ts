@@ -124,6 +124,7 @@ function composeAuthentication(platform: Platform, clients: ReturnType<typeof cr
     clientKeys,
     usedAssertions,
     certificateOf,
+    audiences,
     acceptAssertion,
     nonceKey,
     proofs,

@@ -73,6 +73,7 @@ export function composeOpenidProvider(platform: Platform, clients: Clients, user
       proofs,
       addresses.slice(1),
       prepareKeys,
+      config.resources,
     ),
   }
 }
@@ -103,7 +104,7 @@ function settingsOf({ config, profile, details, vault, texts, clock, log, audit 
  * clients.
  */
 function clientsSeenBy({ config, vault, keySets, toClients }: Platform, ours: Clients) {
-  const { clients, ownApp, nonceKey, acceptAssertion, pairwise } = ours
+  const { clients, ownApp, nonceKey, acceptAssertion, audiences, pairwise } = ours
   return {
     async findClient(id: string) {
       const client = await clients.find(id)
@@ -115,6 +116,7 @@ function clientsSeenBy({ config, vault, keySets, toClients }: Platform, ours: Cl
     ownClient: ownApp.client_id,
     dpop: { ...config.dpop, nonceKey },
     acceptAssertion,
+    assertionAudiences: audiences,
     pairwise,
     fetch: knownKeysOr(keySets, fetchThrough(toClients)),
   }

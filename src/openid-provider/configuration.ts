@@ -55,6 +55,8 @@ export interface AuthorizationServerNeeds {
    * accepted at most once.
    */
   acceptAssertion: AcceptAssertion
+  /** The values of `aud` that client assertions may have at every endpoint. */
+  assertionAudiences: readonly string[]
   keys: SigningKeys
   /** Seconds for which clients may cache our key set. */
   keySetMaxAge: number

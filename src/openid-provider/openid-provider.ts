@@ -8,6 +8,7 @@ import { type AuthorizationServerNeeds, configurationOf, signInPageOf } from './
 import { reportErrors, reportTokens } from './events.ts'
 import { markProofsInOneStep } from './forwarded-dpop-proof.ts'
 import {
+  acceptAudiences,
   answerNotFound,
   compareHashedSecrets,
   configureDpop,
@@ -61,6 +62,7 @@ function createProvider(needs: AuthorizationServerNeeds): Provider {
     returnToSignInPage(provider, { pageOf: signInPageOf, signed: configuration.cookies?.short?.signed })
   }
   compareHashedSecrets(provider, needs.vault)
+  acceptAudiences(provider, needs.assertionAudiences)
   narrowKeySet(provider, needs)
   configureDpop(provider, needs.dpop)
   markProofsInOneStep(provider)

@@ -1,5 +1,6 @@
 /** Turns a valid authentication request into a pending request, with its deadline and the values for a ping or push. */
 
+import { configuredAddress, type Resources } from '../../authorization-details/resources.ts'
 import type { Client } from '../../client/client.ts'
 import type { Confirmation } from '../../client/sender-constraint/confirmation.ts'
 import { newId, newSecret, type Vault } from '../../platform/crypto.ts'
@@ -14,12 +15,13 @@ export interface Acceptance {
   authReqId: string
 }
 
-/** The operator's settings for new requests, in seconds. */
+/** The operator's settings for new requests. Times are in seconds. */
 export interface AcceptancePolicy {
   defaultExpiry: number
   maxExpiry: number
   minExpiry: number
   interval: number
+  resources: Resources
 }
 
 /**
@@ -40,7 +42,10 @@ export function accept(
   const lifetime = lifetimeOf(asked, policy)
   const callBack = { authReqId, notificationToken: asked.notificationToken }
   const details = detailsOf(asked)
-  const resources = [...new Set(asked.resources.map(String))]
+  // A rule has checked that each resource is configured. Tokens contain the spelling of the configuration.
+  const resources = [
+    ...new Set(asked.resources.map((address) => configuredAddress(policy.resources, String(address))!)),
+  ]
   return {
     authReqId,
     request: {

@@ -1,7 +1,7 @@
 /** The rules for authentication requests, in the order in which they are checked (CIBA Core §7.2). */
 import type { AuthorizationDetail, DetailTypes } from '../../authorization-details/detail-types.ts'
 import { areDetails } from '../../authorization-details/read-details.ts'
-import { isResourceAddress, knows, type Resources } from '../../authorization-details/resources.ts'
+import { configuredAddress, isResourceAddress, type Resources } from '../../authorization-details/resources.ts'
 import { type Client, mayAskFor, mayHintBy, mayInitiate } from '../../client/client.ts'
 import { DECIDE_SCOPE } from '../../client/metadata/client-metadata.ts'
 import { looksLikeALink } from '../../client/metadata/link-like.ts'
@@ -192,7 +192,8 @@ export const rules = {
   },
   resourcesAreKnown: {
     settings: ['resources'],
-    requires: (asked, { policy }) => asked.resources.every((address) => knows(policy.resources, String(address))),
+    requires: (asked, { policy }) =>
+      asked.resources.every((address) => configuredAddress(policy.resources, String(address)) !== undefined),
     error: 'invalid_target',
     message: 'resource is not one that this provider issues tokens for',
   },

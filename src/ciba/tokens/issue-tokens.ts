@@ -5,7 +5,7 @@
  */
 
 import { type AuthorizationDetail, detailsAt } from '../../authorization-details/detail-types.ts'
-import { knows, namesOf, type Resource, type Resources, scopeAt } from '../../authorization-details/resources.ts'
+import { namesOf, type Resource, type Resources, resourceAt, scopeAt } from '../../authorization-details/resources.ts'
 import type { Confirmation } from '../../client/sender-constraint/confirmation.ts'
 import { claimsOf } from '../../openid-provider/claims.ts'
 import { collectWrites } from '../../openid-provider/oidc-adapter.ts'
@@ -70,7 +70,7 @@ export function createIssueTokens(
     const user = await (signal === undefined ? finding : untilAborted(finding, signal))
     if (client === undefined || user === null || user.disabled) return undefined
     // A token without the audience of an approved resource would be valid for more than was approved.
-    if (request.resources?.some((address) => !knows(known.resources, address))) return undefined
+    if (request.resources?.some((address) => resourceAt(known.resources, address) === undefined)) return undefined
 
     const [response, statements] = await collectWrites(request.id, async () => {
       const tokens = await issueAccess(provider, request, client, binding, share, known)
@@ -177,7 +177,7 @@ function detailsFor(resource: Resource, address: string, granted: readonly Autho
 }
 
 function approvedResources({ resources = [] }: AuthenticationRequest, known: Resources): [string, Resource][] {
-  return resources.map((address) => [address, known[address]!])
+  return resources.map((address) => [address, resourceAt(known, address)!])
 }
 
 async function issueIdToken(

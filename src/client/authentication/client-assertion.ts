@@ -138,7 +138,7 @@ export function createAcceptAssertion(needs: AcceptanceNeeds): AcceptAssertion {
       problemWithType(header) ?? problemWithAudience(claims, needs) ?? problemWithTimes(claims, clock.now() / 1000)
     if (wrong !== undefined) return wrong
     const { exp, jti } = claims
-    if (typeof jti !== 'string') return 'jti is not a string'
+    if (typeof jti !== 'string' || jti === '') return 'jti is not a string, or empty'
     const fresh = await used.use(clientId, jti, Math.ceil((exp! + skewSeconds) * 1000))
     return fresh ? undefined : 'client assertion was used before'
   }
