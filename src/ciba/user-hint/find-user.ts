@@ -1,12 +1,15 @@
 /** Finds the user of a hint, of any of the three kinds (CIBA §7.1). */
 import { errors, type JSONWebKeySet, type JWTPayload, jwtVerify } from 'jose'
+import { isSameAddress } from '../../authorization-details/resources.ts'
 import type { Client } from '../../client/client.ts'
 import type { Clock } from '../../platform/clock.ts'
 import type { Slot } from '../../platform/http/load-shedding.ts'
 import { keysIn } from '../../platform/jose/find-key.ts'
 import { isPlainJws } from '../../platform/jose/jws.ts'
 import { OAuthError } from '../../platform/oauth-error.ts'
-import type { User, UserHint, UserHooks } from '../../user/user.ts'
+import { plainNumber } from '../../user/phone-number.ts'
+import { readSubjectIdentifier, textOf } from '../../user/subject-identifier.ts'
+import type { SubjectIdentifier, User, UserHint, UserHooks } from '../../user/user.ts'
 import type { ReadHintToken } from './hint-token.ts'
 
 /** A hint as the client sent it. */
@@ -84,7 +87,26 @@ async function read(sent: SentHint, client: Client, slot: Slot | undefined, need
   if (sent.kind === 'login_hint_token' && needs.readHintToken !== undefined) {
     return { ...sent, ...(await needs.readHintToken(sent.value, slot)) }
   }
-  return sent
+  const identifier = sent.kind === 'login_hint' ? readSubjectIdentifier(sent.value) : undefined
+  return identifier === undefined ? sent : { ...sent, identifier: await withUserId(identifier, client, needs) }
+}
+
+/**
+ * Replaces the subject of this server by the id of the user. Some clients write the issuer with a slash at its end, which
+ * means the same address.
+ */
+async function withUserId(
+  identifier: SubjectIdentifier,
+  client: Client,
+  needs: HintNeeds,
+): Promise<SubjectIdentifier> {
+  if (identifier.format === 'aliases') {
+    const all = identifier.identifiers as SubjectIdentifier[]
+    return { ...identifier, identifiers: await Promise.all(all.map((each) => withUserId(each, client, needs))) }
+  }
+  if (identifier.format !== 'iss_sub' || !isSameAddress(String(identifier.iss), needs.issuer)) return identifier
+  const sub = await needs.userOfSubject(client, String(identifier.sub))
+  return { ...identifier, iss: needs.issuer, sub: sub ?? '' }
 }
 
 /**
@@ -106,10 +128,13 @@ async function ask(hint: UserHint, client: Client, { users }: HintNeeds): Promis
   }
 }
 
-function nameIn({ kind, value, claims, subject }: UserHint): string {
-  const name = subject?.value ?? (kind === 'id_token_hint' && claims?.sub ? claims.sub : value)
+/** All hints that would lead to the same user have the same name. */
+function nameIn({ kind, value, claims, subject, identifier }: UserHint): string {
+  const plain = (identifier && textOf(identifier)) || value
+  const name = subject?.value ?? (kind === 'id_token_hint' && claims?.sub ? claims.sub : plain)
   // String() fails for some JSON objects.
-  return (typeof name === 'string' ? name : JSON.stringify(name)).toLowerCase()
+  const text = typeof name === 'string' ? name : JSON.stringify(name)
+  return plainNumber(text) ?? text.toLowerCase()
 }
 
 /** Verifies an `id_token_hint`: this server must have signed it, as its issuer, for the client that presents it. */
