@@ -14,6 +14,7 @@ import { createRevokeApproval } from '../ciba/decision/revoke-approval.ts'
 import { tokenEndpoint } from '../ciba/token-endpoint/token-endpoint.ts'
 import { createIssueTokens } from '../ciba/tokens/issue-tokens.ts'
 import { createDecoyUsers } from '../ciba/unknown-user/decoy-user.ts'
+import { scopesOfClaims } from '../openid-provider/claims.ts'
 import type { Senders } from '../outbox/delivery.ts'
 import { endpoints, paths } from '../routes.ts'
 import { createDemandUserCode } from '../user/user-code/user-code.ts'
@@ -161,5 +162,6 @@ function requestPolicyOf({ config, profile, details }: Platform) {
     requireNumber: config.requests.numberMatching === 'required',
     details,
     resources: config.resources,
+    claims: scopesOfClaims(config.tokens.scopes, config.oidc.claims as Record<string, unknown> | undefined),
   }
 }

@@ -127,10 +127,7 @@ async function approvedOn(form: Form, session: Session, id: string, api: DeviceA
 /** Returns the values for the page of a pending request, in the user's language. */
 function viewOf(shown: ShownRequest, { say }: Reader, now: number) {
   const until = new Date(now + shown.expires_in * 1000)
-  const wants = shown.scope.split(' ').map((scope) => {
-    const text = say(`scope.${scope}`)
-    return text === `scope.${scope}` ? say('scope.other', { scope }) : text
-  })
+  const wants = wantsOf(shown, say)
   const boxes = checkboxesOf(shown)
   const details = (shown.authorization_details_text ?? []).map(({ lines }, index) => ({
     lines,
@@ -146,6 +143,30 @@ function viewOf(shown: ShownRequest, { say }: Reader, now: number) {
     secondsLeft: shown.expires_in,
     until: until.toISOString(),
   }
+}
+
+/** The scope whose text also describes a claim that is requested by its name. */
+const scopeOfClaim = new Map(
+  Object.entries({
+    openid: ['sub', 'acr', 'amr', 'auth_time'],
+    profile: ['name', 'preferred_username', 'locale'],
+    email: ['email', 'email_verified'],
+    phone: ['phone_number', 'phone_number_verified'],
+  }).flatMap(([scope, claims]) => claims.map((claim) => [claim, scope] as const)),
+)
+
+/** Returns what the client requests, in words: its scopes, and the claims that it requests by their names. */
+function wantsOf({ scope, claims }: ShownRequest, say: Reader['say']): string[] {
+  const named = [...Object.keys(claims?.id_token ?? {}), ...Object.keys(claims?.userinfo ?? {})]
+  const ofScope = (name: string) => {
+    const text = say(`scope.${name}`)
+    return text === `scope.${name}` ? say('scope.other', { scope: name }) : text
+  }
+  const ofClaim = (claim: string) => {
+    const like = scopeOfClaim.get(claim)
+    return like === undefined ? say('scope.claim', { claim }) : ofScope(like)
+  }
+  return [...new Set([...scope.split(' ').map(ofScope), ...named.map(ofClaim)])]
 }
 
 /** Selects the text for a request that is not pending. It depends on whether the user has just decided in this form. */

@@ -61,6 +61,8 @@ export interface PendingRequest {
     hosts?: string[]
   }
   scope: string
+  /** The claims that the client requests one by one (OpenID Connect Core §5.5), as far as it may get them. */
+  claims?: object | undefined
   /** The user compares this message with the message that the client shows (CIBA Core §7.1). */
   binding_message?: string | undefined
   /** The authorization details of the request (RFC 9396). */

@@ -115,6 +115,7 @@ function describe(request: AuthenticationRequest, { caller, language, now, clien
     // With number matching, the binding message is the right number, which must not be shown.
     binding_message: choices === undefined ? request.bindingMessage : undefined,
     scope: request.scope,
+    claims: request.claims,
     authorization_details: request.authorizationDetails,
     authorization_details_text:
       request.authorizationDetails && details.describe(request.authorizationDetails, language),

@@ -3,6 +3,7 @@
 import type { AuthorizationDetail, DetailTypes } from '../../authorization-details/detail-types.ts'
 import { type RequestStatus, statusAt } from '../../ciba/authentication-request/authentication-request.ts'
 import type { RequestStore } from '../../ciba/authentication-request/authentication-request-store.ts'
+import type { RequestedClaims } from '../../ciba/authentication-request/requested-claims.ts'
 import type { Decide, DecisionResult } from '../../ciba/decision/decide.ts'
 import type { Clock } from '../../platform/clock.ts'
 import type { Authentication } from '../../user/authentication.ts'
@@ -15,6 +16,8 @@ export interface RequestView {
   userId: string
   status: RequestStatus
   scope: string
+  /** The claims that the client requested one by one (OpenID Connect Core §5.5). */
+  claims?: RequestedClaims | undefined
   bindingMessage: string | undefined
   /** Authorization details (RFC 9396) and resource indicators (RFC 8707), if the client sent them. */
   authorizationDetails?: AuthorizationDetail[] | undefined
@@ -61,6 +64,7 @@ export function createDeviceApi({ requests, decide, details, clock }: DeviceApiN
         status: statusAt({ status: request.status, expiresAt }, now),
         scope,
         bindingMessage,
+        ...(request.claims && { claims: request.claims }),
         ...(request.authorizationDetails && { authorizationDetails: request.authorizationDetails }),
         ...(request.resources && { resources: request.resources }),
         createdAt,

@@ -1,13 +1,14 @@
 /** Turns a valid authentication request into a pending request, with its deadline and the values for a ping or push. */
 
-import { configuredAddress, type Resources } from '../../authorization-details/resources.ts'
+import { configuredAddress } from '../../authorization-details/resources.ts'
 import type { Client } from '../../client/client.ts'
 import type { Confirmation } from '../../client/sender-constraint/confirmation.ts'
 import { newId, newSecret, type Vault } from '../../platform/crypto.ts'
 import type { User } from '../../user/user.ts'
 import { type AuthenticationRequest, callBackAad } from '../authentication-request/authentication-request.ts'
+import { acceptedValues, permittedClaims, type RequestedClaims } from '../authentication-request/requested-claims.ts'
 import type { Asked } from './parameters.ts'
-import { detailsOf } from './rules.ts'
+import { detailsOf, mayRequestClaim, type RequestPolicy } from './rules.ts'
 
 export interface Acceptance {
   request: AuthenticationRequest
@@ -15,13 +16,12 @@ export interface Acceptance {
   authReqId: string
 }
 
-/** The operator's settings for new requests. Times are in seconds. */
+/** The operator's settings for new requests, in seconds. */
 export interface AcceptancePolicy {
   defaultExpiry: number
   maxExpiry: number
   minExpiry: number
   interval: number
-  resources: Resources
 }
 
 /**
@@ -34,7 +34,7 @@ export function accept(
   user: User,
   binding: Confirmation,
   receivedAt: number,
-  policy: AcceptancePolicy,
+  policy: AcceptancePolicy & RequestPolicy,
   vault: Vault,
 ): Acceptance {
   const id = newId(receivedAt)
@@ -42,6 +42,7 @@ export function accept(
   const lifetime = lifetimeOf(asked, policy)
   const callBack = { authReqId, notificationToken: asked.notificationToken }
   const details = detailsOf(asked)
+  const claims = claimsOf(asked, client, policy)
   // A rule has checked that each resource is configured. Tokens contain the spelling of the configuration.
   const resources = [
     ...new Set(asked.resources.map((address) => configuredAddress(policy.resources, String(address))!)),
@@ -53,7 +54,8 @@ export function accept(
       clientId: client.id,
       userId: user.id,
       scope: [...new Set(asked.scope!.split(' '))].join(' '),
-      acrValues: asked.acrValues,
+      acrValues: asked.acrValues ?? acrValuesIn(claims),
+      ...(claims !== undefined && { claims }),
       bindingMessage: asked.bindingMessage,
       ...(details.length > 0 && { authorizationDetails: details }),
       ...(resources.length > 0 && { resources }),
@@ -71,6 +73,18 @@ export function accept(
       authentication: {},
     },
   }
+}
+
+function claimsOf(asked: Asked, client: Client, policy: RequestPolicy): RequestedClaims | undefined {
+  if (asked.claims === undefined) return undefined
+  // A rule has checked the form.
+  return permittedClaims(asked.claims as RequestedClaims, (claim) => mayRequestClaim(claim, client, policy))
+}
+
+/** Returns the requested values of `acr`, in the form of `acr_values` (OpenID Connect Core §5.5.1.1). */
+function acrValuesIn(claims: RequestedClaims | undefined): string | undefined {
+  const values = acceptedValues(claims, 'acr').filter((acr) => typeof acr === 'string' && /^[\x21-\x7e]+$/.test(acr))
+  return values.length === 0 ? undefined : values.join(' ')
 }
 
 /** Returns the lifetime in seconds: as requested, but within the operator's limits. It is returned as `expires_in`. */

@@ -16,6 +16,7 @@ import type { Statement } from '../../platform/storage/database.ts'
 import { untilAborted } from '../../platform/until-aborted.ts'
 import type { User, UserHooks } from '../../user/user.ts'
 import type { AuthenticationRequest } from '../authentication-request/authentication-request.ts'
+import { namesOfClaims } from '../authentication-request/requested-claims.ts'
 
 /** The token response (CIBA §10.1.1, RFC 6749 §5.1). */
 export interface TokenResponse {
@@ -119,7 +120,7 @@ async function issueAccess(
     ...(!wantsRefresh && { expiresIn: (resource?.accessTtl ?? tokens.accessTtl) + grantMarginSeconds }),
   } as never)
   grant.addOIDCScope(scope)
-  grant.addOIDCClaims(Object.keys(authenticationClaims))
+  grant.addOIDCClaims([...new Set([...Object.keys(authenticationClaims), ...namesOfClaims(request.claims)])])
   for (const [address, resource] of approvedResources(request, resources)) {
     grant.addResourceScope(address, scopeAt(resource, scope))
   }
@@ -137,6 +138,8 @@ async function issueAccess(
     ...common,
     ...bound,
     ...(details !== undefined && { rar: details }),
+    // The userinfo endpoint reads the requested claims from the access token.
+    ...(resource === undefined && request.claims !== undefined && { claims: request.claims }),
     ...(resource !== undefined && {
       scope: scopeAt(resource, scope),
       resourceServer: new provider.ResourceServer(address!, resourceServer(resource, tokens)),
@@ -154,7 +157,7 @@ async function issueAccess(
         rotations: 0,
         ...(request.resources !== undefined && { resource: request.resources }),
         ...(request.approvedDetails !== undefined && { rar: request.approvedDetails }),
-        claims: { id_token: authenticationClaims },
+        claims: { ...request.claims, id_token: { ...authenticationClaims, ...request.claims?.id_token } },
       } as never).save()
     : undefined
 
@@ -194,10 +197,11 @@ async function issueIdToken(
 ): Promise<string> {
   const available = { ...claimsOf(user), sub: request.userId }
   const made = new provider.IdToken(available as never, { client, ctx: undefined as never })
-  const idToken = made as typeof made & { scope: string }
+  const idToken = made as typeof made & { scope: string; mask: object | undefined }
   // Userinfo returns the claims of the scopes other than `openid` (OpenID Connect Core §5.4). If userinfo does not accept
   // the access token, the ID token contains these claims.
   idToken.scope = issued.isForResource ? request.scope : 'openid'
+  idToken.mask = request.claims?.id_token
   // The authentication context is included whenever it is known, even if it was not requested.
   const { acr, amr, authTime } = request.authentication
   for (const [claim, value] of Object.entries({ acr, amr, auth_time: authTime })) {

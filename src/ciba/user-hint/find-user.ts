@@ -26,8 +26,11 @@ export type Sought =
       detail: string
     }
 
-/** @param slot the slot of the call; it is released while the call waits for the keys of the hint's issuer */
-export type SeekUser = (hint: SentHint, client: Client, slot?: Slot) => Promise<Sought>
+/**
+ * @param slot the slot of the call; it is released while the call waits for the keys of the hint's issuer
+ * @param subjects the subjects of which the user must have one, if the client names any besides the hint
+ */
+export type SeekUser = (hint: SentHint, client: Client, slot?: Slot, subjects?: readonly unknown[]) => Promise<Sought>
 export type FindUser = (hint: SentHint, client: Client, slot?: Slot) => Promise<User>
 
 export interface HintNeeds {
@@ -56,13 +59,21 @@ const oldestIdTokenHint = 180 * 24 * 3600
  * `expired_login_hint_token`, or the error that the application's hook throws.
  */
 export function createSeekUser(needs: HintNeeds): SeekUser {
-  return async (sent, client, slot) => {
+  return async (sent, client, slot, subjects = []) => {
     const hint = await read(sent, client, slot, needs)
     const user = isDisproved(hint) ? null : await ask(hint, client, needs)
     if (user === null) return { user: undefined, named: nameIn(hint), detail: `no user for a ${sent.kind}` }
     if (user.disabled) return { user: undefined, named: user.id, detail: `user ${user.id} is disabled` }
+    if (subjects.length > 0 && !(await hasSubject(user, subjects, client, needs))) {
+      return { user: undefined, named: nameIn(hint), detail: `claims names another subject than the ${sent.kind}` }
+    }
     return { user }
   }
+}
+
+async function hasSubject({ id }: User, subjects: readonly unknown[], client: Client, needs: HintNeeds) {
+  const users = await Promise.all(subjects.map((subject) => needs.userOfSubject(client, String(subject))))
+  return users.includes(id)
 }
 
 /**
@@ -95,11 +106,7 @@ async function read(sent: SentHint, client: Client, slot: Slot | undefined, need
  * Replaces the subject of this server by the id of the user. Some clients write the issuer with a slash at its end, which
  * means the same address.
  */
-async function withUserId(
-  identifier: SubjectIdentifier,
-  client: Client,
-  needs: HintNeeds,
-): Promise<SubjectIdentifier> {
+async function withUserId(identifier: SubjectIdentifier, client: Client, needs: HintNeeds): Promise<SubjectIdentifier> {
   if (identifier.format === 'aliases') {
     const all = identifier.identifiers as SubjectIdentifier[]
     return { ...identifier, identifiers: await Promise.all(all.map((each) => withUserId(each, client, needs))) }
