@@ -102,6 +102,8 @@ function deciding({ notTheirs, sessionOver, formExpired }: Shell, api: DeviceApi
         return reply.redirect(`${to}?just=${how}`, 303)
       }
       case 401:
+        // The page says which sign-in is needed.
+        if (answer.body.error === 'insufficient_user_authentication') return reply.redirect(to, 303)
         return sessionOver(reply, reader, to)
       case 404:
         return notTheirs(reply, reader, to)
@@ -135,8 +137,10 @@ function viewOf(shown: ShownRequest, { say }: Reader, now: number) {
   }))
   const { self_registered, hosts = [] } = shown.client
   const selfRegistered = self_registered && saySelfRegistered(say, nameOf(shown), hosts)
+  const again = `/session/start?to=${encodeURIComponent(`/approve/${shown.request_id}`)}&again=yes`
   return {
     client: nameOf(shown),
+    signInAgain: shown.sign_in_needed && again,
     selfRegistered,
     wants,
     details,

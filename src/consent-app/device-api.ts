@@ -52,6 +52,8 @@ export interface ShownRequest {
   expires_in: number
   client: ShownClient
   passkey_required: boolean
+  /** The sign-in that is required before the request can be approved. */
+  sign_in_needed?: { max_age?: number; acr_values?: string }
   /** For number matching: the user picks the number that the client shows. */
   number_choices?: string[]
 }

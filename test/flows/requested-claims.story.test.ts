@@ -9,6 +9,8 @@ import { playedBy } from '../support/foreign-client.ts'
 import { openNotificationEndpoint } from '../support/notification-endpoint.ts'
 import { signedRequest } from '../support/signed-requests.ts'
 import { type Answer, ana, basic, CIBA, credentials, openStage, type Stage } from '../support/stage.ts'
+import { rowsOf } from '../support/tables.ts'
+import { until } from '../support/until.ts'
 import { openVisitor } from '../support/visitor.ts'
 
 interface Got {
@@ -228,7 +230,8 @@ test('the user sees them: on the page, in the device API, in the history, in the
     assert.equal(page.split(want).length, 2, want)
   }
   await stage.decide(String(shown!.request_id), 'approved')
-  const history = await stage.post('/backchannel/authinfo', { login_hint: 'ana' }, credentials.phoneService)
-  assert.deepEqual((history.body.requests as Record<string, unknown>[])[0]!.claims, claims)
+  const [kept] = await rowsOf(stage, 'select claims from backchannel_auth_consent_history')
+  assert.deepEqual(JSON.parse(String(kept!.claims)), claims)
+  await until(() => told.length > 0)
   assert.deepEqual(told, [claims])
 })
