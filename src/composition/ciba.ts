@@ -15,6 +15,7 @@ import { longestHold } from '../ciba/token-endpoint/long-poll.ts'
 import { tokenEndpoint } from '../ciba/token-endpoint/token-endpoint.ts'
 import { createIssueTokens } from '../ciba/tokens/issue-tokens.ts'
 import { createDecoyUsers } from '../ciba/unknown-user/decoy-user.ts'
+import { scopesOfClaims } from '../openid-provider/claims.ts'
 import type { Senders } from '../outbox/delivery.ts'
 import { endpoints, paths } from '../routes.ts'
 import { createDemandUserCode } from '../user/user-code/user-code.ts'
@@ -162,5 +163,6 @@ function requestPolicyOf({ config, profile, details }: Platform) {
     requireNumber: config.requests.numberMatching === 'required',
     details,
     resources: config.resources,
+    claims: scopesOfClaims(config.tokens.scopes, config.oidc.claims as Record<string, unknown> | undefined),
   }
 }

@@ -130,6 +130,7 @@ function composeAuthentication(platform: Platform, clients: ReturnType<typeof cr
     clientKeys,
     usedAssertions,
     certificateOf,
+    audiences,
     acceptAssertion,
     explainAssertion: createExplainAssertion({ ...verifyAssertion, ...acceptance }),
     nonceKey,

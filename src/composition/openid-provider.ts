@@ -73,6 +73,7 @@ export function composeOpenidProvider(platform: Platform, clients: Clients, user
       proofs,
       addresses.slice(1),
       prepareKeys,
+      config.resources,
     ),
   }
 }
@@ -103,7 +104,7 @@ function settingsOf({ config, profile, details, vault, texts, clock, log, audit 
  * clients.
  */
 function clientsSeenBy({ config, vault, keySets, toClients }: Platform, ours: Clients) {
-  const { clients, ownApp, nonceKey, acceptAssertion, explainAssertion, pairwise } = ours
+  const { clients, ownApp, nonceKey, acceptAssertion, explainAssertion, audiences, pairwise } = ours
   return {
     async findClient(id: string) {
       const client = await clients.find(id)
@@ -119,6 +120,7 @@ function clientsSeenBy({ config, vault, keySets, toClients }: Platform, ours: Cl
       const client = await clients.find(clientId)
       return client && explainAssertion(assertion, client)
     },
+    assertionAudiences: audiences,
     pairwise,
     fetch: knownKeysOr(keySets, fetchThrough(toClients)),
   }

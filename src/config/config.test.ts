@@ -17,6 +17,7 @@ test('defaults', () => {
     profile: 'core',
     proxy: { trust: [] },
     strictAssertionAudience: false,
+    fetchedKeys: { keepInOutage: 3600 },
     dpop: { requireNonce: false },
     requests: {
       defaultExpiry: 600,

@@ -31,6 +31,7 @@ export type EditorHelp = {
   mutualTls?: MutualTlsHelp | undefined
   /** Whether the `aud` of client assertions must be the issuer and nothing else, as FAPI 2.0 and the successor of RFC 7523 require it, against CIBA Core §7.1 (`docs/decisions/0013-assertion-audience.md`). In `fapi-ciba` it is `true` unless set. Value: `true`, `false`. */
   strictAssertionAudience?: unknown
+  fetchedKeys?: FetchedKeysHelp | undefined
   dpop?: DpopHelp | undefined
   requests?: RequestsHelp | undefined
   hints?: HintsHelp | undefined
@@ -93,6 +94,11 @@ export type ProxyHelp = {
 export type MutualTlsHelp = {
   /** The address at which clients with certificates find the same endpoints, if it differs (`mtls_endpoint_aliases`). Needs `tls` or `proxy.clientCertificateHeader`. Value: an https address. */
   issuer?: unknown
+}
+
+export type FetchedKeysHelp = {
+  /** How long keys that were fetched from a `jwks_uri` stay valid if they cannot be fetched again, counted from the last fetch. Then calls that need these keys are answered with 503. A key that its owner has removed stays valid as long if an attacker makes the address unreachable. Value: seconds, 0 to 604 800. */
+  keepInOutage?: unknown
 }
 
 export type DpopHelp = {

@@ -59,6 +59,8 @@ export interface AuthorizationServerNeeds {
   acceptAssertion: AcceptAssertion
   /** Finds out why an assertion was refused. */
   explainAssertion: ExplainAssertion
+  /** The values of `aud` that client assertions may have at every endpoint. */
+  assertionAudiences: readonly string[]
   keys: SigningKeys
   /** Seconds for which clients may cache our key set. */
   keySetMaxAge: number

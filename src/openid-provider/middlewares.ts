@@ -65,6 +65,18 @@ export function compareHashedSecrets(provider: Provider, vault: Vault): void {
   }
 }
 
+/**
+ * Makes oidc-provider accept the same values of `aud` in client assertions as our own endpoints (CIBA Core §7.1), besides
+ * the address of the endpoint that is called.
+ */
+export function acceptAudiences(provider: Provider, audiences: readonly string[]): void {
+  const prototype = provider.OIDCContext.prototype as { clientJwtAuthExpectedAudience(): Set<string> }
+  const usual = prototype.clientJwtAuthExpectedAudience
+  prototype.clientJwtAuthExpectedAudience = function clientJwtAuthExpectedAudience() {
+    return new Set([...usual.call(this), ...audiences])
+  }
+}
+
 /** Removes keys that only verify `id_token_hint` from the published key set. Keys that the operator has added stay. */
 export function narrowKeySet(
   provider: Provider,

@@ -10,6 +10,7 @@ import { reportErrors, reportTokens } from './events.ts'
 import { explainClientAuthentication } from './explain-client-authentication.ts'
 import { markProofsInOneStep } from './forwarded-dpop-proof.ts'
 import {
+  acceptAudiences,
   answerNotFound,
   compareHashedSecrets,
   configureDpop,
@@ -65,6 +66,7 @@ function createProvider(needs: AuthorizationServerNeeds): Provider {
   }
   compareHashedSecrets(provider, needs.vault)
   hashAccessTokens(provider)
+  acceptAudiences(provider, needs.assertionAudiences)
   narrowKeySet(provider, needs)
   narrowMethods(provider, needs.profile)
   configureDpop(provider, needs.dpop)

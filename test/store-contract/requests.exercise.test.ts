@@ -14,7 +14,11 @@ for (const engine of engines) {
   describe(`authentication requests, on ${engine.name}`, () => {
     test('an accepted request is found as it was, by its id and by the hash of auth_req_id', async (t) => {
       const { clock, one, other } = await furnished(t, engine, { count: 2 })
-      const more = { authorizationDetails: [{ type: 'tea', cups: [1, { of: 'é\'"' }] }], resources: ['urn:tea'] }
+      const more = {
+        authorizationDetails: [{ type: 'tea', cups: [1, { of: 'é\'"' }] }],
+        resources: ['urn:tea'],
+        claims: { id_token: { email: null, name: { essential: true } } },
+      }
       const request = newRequest(clock.now(), { deliveryMode: 'push', acrValues: 'urn:one urn:two', ...more })
       assert.equal(await one.requests.accept(request, 'its-auth-req-id', many), true)
       const nobodyYet = { acr: undefined, amr: undefined, authTime: undefined }

@@ -81,6 +81,7 @@ async function activityOf(userId: string, language: Language, needs: ActivityNee
     reported: entry.reported,
     decided_at: Math.floor(entry.decidedAt / 1000),
     scope: entry.scope,
+    claims: entry.claims,
     binding_message: entry.bindingMessage,
     authorization_details: entry.authorizationDetails,
     authorization_details_text: entry.authorizationDetails && details.describe(entry.authorizationDetails, language),

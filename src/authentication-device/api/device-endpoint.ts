@@ -17,6 +17,7 @@ import { type ClientsById, findClients, showClient } from '../shown-client.ts'
 import { type AuthenticateApproval, passkeyRequired } from './approval-strength.ts'
 import { narrowed } from './approved-details.ts'
 import { type DeviceCall, type DeviceCaller, type IdentifyCaller, requireAccessToken } from './device-caller.ts'
+import { authenticationNeeded } from './required-authentication.ts'
 
 export interface DeviceNeeds {
   identifyCaller: IdentifyCaller
@@ -109,12 +110,14 @@ function describe(request: AuthenticationRequest, { caller, language, now, clien
   const { numbers, details } = needs
   const client = clients.get(request.clientId)
   const choices = caller.kind === 'user' ? numbers.choicesFor(request) : undefined
+  const passkey_required = passkeyRequired(request, client?.metadata, caller, now)
   return {
     request_id: request.id,
     status: statusAt(request, now),
     // With number matching, the binding message is the right number, which must not be shown.
     binding_message: choices === undefined ? request.bindingMessage : undefined,
     scope: request.scope,
+    claims: request.claims,
     authorization_details: request.authorizationDetails,
     authorization_details_text:
       request.authorizationDetails && details.describe(request.authorizationDetails, language),
@@ -124,7 +127,12 @@ function describe(request: AuthenticationRequest, { caller, language, now, clien
     client: showClient(request.clientId, client),
     acr_values: request.acrValues,
     user_code_required: false,
-    passkey_required: passkeyRequired(request, client?.metadata, caller, now),
+    passkey_required,
+    // A confirmation with a passkey is a new authentication.
+    sign_in_needed:
+      caller.kind === 'user' && !passkey_required
+        ? authenticationNeeded(request, client?.metadata, caller.authentication, now)
+        : undefined,
     number_choices: choices,
   }
 }

@@ -117,6 +117,7 @@ function describe(request: AuthenticationRequest, client: Client | undefined): P
       ...selfRegistration(client),
     },
     scope: request.scope,
+    ...(request.claims && { claims: request.claims }),
     binding_message: request.bindingMessage,
     ...(request.authorizationDetails && { authorization_details: request.authorizationDetails }),
     ...(request.resources && { resource: request.resources }),

@@ -3,6 +3,7 @@ import type { AuthorizationDetail } from '../../authorization-details/detail-typ
 import type { DeliveryMode } from '../../client/metadata/client-metadata.ts'
 import type { Confirmation } from '../../client/sender-constraint/confirmation.ts'
 import type { Authentication } from '../../user/authentication.ts'
+import type { RequestedClaims } from './requested-claims.ts'
 
 /** The stored status. `statusAt` also takes the deadline into account. */
 export type RequestStatus = 'pending' | 'approved' | 'denied' | 'expired' | 'redeemed'
@@ -14,6 +15,8 @@ export interface AuthenticationRequest {
   userId: string
   scope: string
   acrValues: string | undefined
+  /** The claims that the client requested one by one, as far as it may get them. */
+  claims?: RequestedClaims | undefined
   bindingMessage: string | undefined
   /** The details requested (RFC 9396), as received. */
   authorizationDetails?: AuthorizationDetail[] | undefined

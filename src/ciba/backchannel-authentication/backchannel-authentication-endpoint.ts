@@ -19,6 +19,7 @@ import type { DemandUserCode } from '../../user/user-code/user-code.ts'
 import type { AuthenticationRequest } from '../authentication-request/authentication-request.ts'
 import type { RequestStore } from '../authentication-request/authentication-request-store.ts'
 import type { ReachedLimit, RequestLimits } from '../authentication-request/request-limit-store.ts'
+import { acceptedValues, type RequestedClaims } from '../authentication-request/requested-claims.ts'
 import type { BlockedClientStore } from '../request-limits/blocked-client-store.ts'
 import { type LimitSettings, limitsFor, refusalFor, unknownLimitFor } from '../request-limits/request-limits.ts'
 import { type createDecoyUsers, hidesUnknownUsers, type UserOrDecoy } from '../unknown-user/decoy-user.ts'
@@ -166,7 +167,11 @@ async function findUserToAsk(
 ): Promise<UserToAsk> {
   const hidesUnknown = hidesUnknownUsers(client, needs.policy.unknownUsers)
   if (!hidesUnknown) await enforceUnknownUserLimit(client, about, needs)
-  const sought = await needs.seekUser(asked.hints[0]!, client, call.slot)
+  // OpenID Connect Core §5.5.1: with a value of `sub`, the request is about this user and no other.
+  const subjects = acceptedValues(asked.claims as RequestedClaims | undefined, 'sub')
+    .filter(isText)
+    .slice(0, mostSubjects)
+  const sought = await needs.seekUser(asked.hints[0]!, client, call.slot, subjects)
   if (sought.user === undefined && !hidesUnknown) throw await noUserError(sought.detail, client, about, needs)
   const decoy = sought.user === undefined ? needs.decoyFor(sought.named) : undefined
   const user = sought.user ?? decoy!
@@ -207,6 +212,11 @@ function unknownUserLimitReached(until: number, now: number, about: About, needs
   needs.audit({ event: 'limit.reached', ...about, outcome: limit })
   return refusalFor({ limit, until }, now)
 }
+
+/** Maximum number of values of `sub` that are compared: each may need a query. */
+const mostSubjects = 10
+
+const isText = (value: unknown) => typeof value === 'string'
 
 /** A push client never calls the token endpoint, so its tokens are bound to the certificate or key of this call. */
 async function bindingOf(call: BackchannelCall, client: Client, needs: BackchannelNeeds): Promise<Confirmation> {

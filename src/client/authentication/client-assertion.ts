@@ -3,7 +3,7 @@ import { decodeJwt, errors, type JWTHeaderParameters, type JWTPayload, type JWTV
 import type { Clock } from '../../platform/clock.ts'
 import type { Vault } from '../../platform/crypto.ts'
 import type { Slot } from '../../platform/http/load-shedding.ts'
-import { Overloaded } from '../../platform/http/unavailable.ts'
+import { Unavailable } from '../../platform/http/unavailable.ts'
 import { isPlainJws } from '../../platform/jose/jws.ts'
 import { OAuthError } from '../../platform/oauth-error.ts'
 import { type Profile, secretSigning } from '../../platform/security-profile.ts'
@@ -92,8 +92,8 @@ export function createAssertionVerification(needs: AssertionNeeds): VerifyAssert
     try {
       verified = await verify(assertion, client, slot, needs)
     } catch (error) {
-      // Too many calls wait for keys. The assertion itself may be valid.
-      if (error instanceof Overloaded) throw error
+      // The keys cannot be fetched now, or too many calls wait for them. The assertion itself may be valid.
+      if (error instanceof Unavailable) throw error
       return failureOf(error)
     }
     // Outside of the `try`: an error of the database must not be reported as an invalid assertion.
@@ -172,7 +172,7 @@ export function createAcceptAssertion(needs: AcceptanceNeeds): AcceptAssertion {
     const wrong = problemWithClaims(assertion, needs)
     if (wrong !== undefined) return wrong
     const { exp, jti } = assertion.claims
-    if (typeof jti !== 'string') return 'jti is not a string'
+    if (typeof jti !== 'string' || jti === '') return 'jti is not a string, or empty'
     const fresh = await used.use(clientId, jti, Math.ceil((exp! + skewSeconds) * 1000))
     return fresh ? undefined : 'client assertion was used before'
   }

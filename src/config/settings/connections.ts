@@ -68,6 +68,14 @@ export const connectionSettings = {
       'is `true` unless set.',
     { unlessSet: '`false`', example: 'false' },
   ),
+  fetchedKeys: section({
+    keepInOutage: setting(
+      whole('seconds', 0, 7 * 86_400).default(3600),
+      'How long keys that were fetched from a `jwks_uri` stay valid if they cannot be fetched again, counted from the ' +
+        'last fetch. Then calls that need these keys are answered with 503. A key that its owner has removed stays ' +
+        'valid as long if an attacker makes the address unreachable.',
+    ),
+  }).prefault({}),
   dpop: section({
     requireNonce: setting(
       yesOrNo().default(false),
