@@ -85,7 +85,7 @@ function sendersOf({ platform, stored, channels, outbox }: CibaNeeds, issueToken
     audit,
   }
   return {
-    ping: { send: createPing({ caller, vault }) },
+    ping: { send: createPing({ caller, vault, clock }) },
     push: { send: createPush(pushNeeds) },
     ...channels.senders,
   }

@@ -1,24 +1,18 @@
 /** Sends a push (CIBA Core §10.3, §12): the tokens, or the error. */
 
 import type { Send } from '../../outbox/delivery.ts'
-import { contentAad, type OutboxMessage } from '../../outbox/notification.ts'
+import type { OutboxMessage } from '../../outbox/notification.ts'
 import type { OutboxStore } from '../../outbox/outbox-store.ts'
 import type { Audit } from '../../platform/audit.ts'
 import type { Clock } from '../../platform/clock.ts'
 import type { Vault } from '../../platform/crypto.ts'
 import type { GuardedCaller } from '../../platform/http/outgoing.ts'
 import { withTimeLimit } from '../../platform/until-aborted.ts'
-import { type CallBack, statusAt } from '../authentication-request/authentication-request.ts'
+import { statusAt } from '../authentication-request/authentication-request.ts'
 import type { RequestStore } from '../authentication-request/authentication-request-store.ts'
-import type { SettledStatus } from '../authentication-request/request-move-store.ts'
 import type { IssueTokens } from '../tokens/issue-tokens.ts'
 import { callBack } from './notification-endpoint.ts'
-
-export interface PushContent extends CallBack {
-  outcome: SettledStatus
-  /** The composed body, which every further attempt sends again; undefined if it is not composed yet. */
-  body: string | undefined
-}
+import { contentOf, type NotificationContent, sealContent } from './notification-for.ts'
 
 export interface PushNeeds {
   requests: RequestStore
@@ -35,7 +29,7 @@ export interface PushNeeds {
 /** Returns the sender of pushes for the outbox. It issues the tokens at the first attempt. */
 export function createPush(needs: PushNeeds): Send {
   return async (message, signal) => {
-    const content = read(message, needs.vault)
+    const content = contentOf(message, needs.vault)
     const body = content.body ?? (await composeBody(message, content, needs, signal))
     if (body === undefined)
       return { kind: 'refused', words: 'the approval expired before the tokens could be delivered' }
@@ -43,17 +37,15 @@ export function createPush(needs: PushNeeds): Send {
   }
 }
 
-function read(message: OutboxMessage, vault: Vault): PushContent {
-  return JSON.parse(vault.open(message.sealed!, contentAad(message.id))) as PushContent
-}
-
 async function composeBody(
   message: OutboxMessage,
-  content: PushContent,
+  content: NotificationContent,
   needs: PushNeeds,
   signal: AbortSignal,
 ): Promise<string | undefined> {
   switch (content.outcome) {
+    // A former version did not write the outcome for a ping. `issuePushTokens` reads the status of the request.
+    case undefined:
     case 'approved':
       return issuePushTokens(message, content, needs, signal)
     case 'denied':
@@ -70,7 +62,7 @@ async function composeBody(
  */
 async function issuePushTokens(
   message: OutboxMessage,
-  content: PushContent,
+  content: NotificationContent,
   needs: PushNeeds,
   signal: AbortSignal,
 ): Promise<string | undefined> {
@@ -88,7 +80,7 @@ async function issuePushTokens(
     issued === undefined
       ? errorBody(content, 'transaction_failed', 'the user or the client is no longer available')
       : JSON.stringify({ auth_req_id: content.authReqId, ...issued.response })
-  const sealed = needs.vault.seal(JSON.stringify({ ...content, body }), contentAad(message.id))
+  const sealed = sealContent(message.id, { ...content, body }, needs.vault)
   const kept = [...(issued?.statements ?? []), needs.outbox.replaceContent(message.id, sealed)]
   const first = await needs.requests.redeem(request.id, needs.clock.now(), kept)
   if (!first) return findStoredBody(message, needs)
@@ -107,12 +99,12 @@ async function issuePushTokens(
  */
 async function findStoredBody({ id }: OutboxMessage, { outbox, vault }: PushNeeds): Promise<string | undefined> {
   const message = await outbox.find(id)
-  return message?.sealed === undefined ? undefined : read(message, vault).body
+  return message?.sealed === undefined ? undefined : contentOf(message, vault).body
 }
 
 /** The error codes of CIBA §12. */
 type PushError = 'access_denied' | 'expired_token' | 'transaction_failed'
 
-function errorBody({ authReqId }: PushContent, error: PushError, description: string): string {
+function errorBody({ authReqId }: NotificationContent, error: PushError, description: string): string {
   return JSON.stringify({ auth_req_id: authReqId, error, error_description: description })
 }
