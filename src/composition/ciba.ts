@@ -6,8 +6,8 @@ import type { FastifyInstance } from 'fastify'
 import { noticesFor } from '../authentication-device/channels/device-notice.ts'
 import { backchannelEndpoint } from '../ciba/backchannel-authentication/backchannel-authentication-endpoint.ts'
 import { createReadSignedRequest } from '../ciba/backchannel-authentication/signed-request.ts'
-import { createPing } from '../ciba/client-notification/ping.ts'
-import { createPush } from '../ciba/client-notification/push.ts'
+import { createNotifyClient } from '../ciba/client-notification/client-notification.ts'
+import { createTakeBack, createTakeBackForPoll } from '../ciba/client-notification/take-back.ts'
 import { createBlockClient } from '../ciba/decision/block-client.ts'
 import { createDecide } from '../ciba/decision/decide.ts'
 import { createRevokeApproval } from '../ciba/decision/revoke-approval.ts'
@@ -53,6 +53,7 @@ export function composeCiba(needs: CibaNeeds) {
     blockedClients,
     denialPauses,
     findUser: users.findUser,
+    findClient: needs.clients.clients.find,
     vault,
     clock,
     log,
@@ -71,24 +72,29 @@ export function composeCiba(needs: CibaNeeds) {
 type IssueTokens = ReturnType<typeof createIssueTokens>
 
 /** Returns the senders of all notifications, by kind. */
-function sendersOf({ platform, stored, channels, outbox }: CibaNeeds, issueTokens: IssueTokens): Senders {
+function sendersOf(needs: CibaNeeds, issueTokens: IssueTokens): Senders {
+  const { platform, clients, stored, channels, outbox } = needs
   const { vault, clock, audit, toClients: caller } = platform
-  const timeout = timeoutMsOf(platform.config)
-  const pushNeeds = {
-    requests: stored.requests,
-    outbox: outbox.store,
-    issueTokens,
-    timeout,
-    caller,
-    vault,
-    clock,
-    audit,
+  const toClient = {
+    send: createNotifyClient({
+      clients: clients.clients,
+      requests: stored.requests,
+      outbox: outbox.store,
+      issueTokens,
+      takeBack: createTakeBack(takeBackNeedsOf(needs)),
+      timeout: timeoutMsOf(platform.config),
+      caller,
+      vault,
+      clock,
+      audit,
+    }),
   }
-  return {
-    ping: { send: createPing({ caller, vault, clock }) },
-    push: { send: createPush(pushNeeds) },
-    ...channels.senders,
-  }
+  return { ping: toClient, push: toClient, ...channels.senders }
+}
+
+function takeBackNeedsOf({ platform, openid, stored, outbox }: CibaNeeds) {
+  const { vault } = platform
+  return { requests: stored.requests, outbox: outbox.store, removeIssued: openid.models.removeByRequest, vault }
 }
 
 /** Adds the backchannel authentication endpoint and the token endpoint. */
@@ -108,6 +114,7 @@ export function addCibaRoutes(app: FastifyInstance, needs: CibaNeeds, ciba: Ciba
     heldPolls,
     longPoll: config.requests.longPoll,
     issueTokens: ciba.issueTokens,
+    takeBack: createTakeBackForPoll(takeBackNeedsOf(needs)),
     details,
     proofs,
     senderConstraint,

@@ -164,6 +164,24 @@ function reportingOn(database: Database) {
       sql: `update notifications set sealed = $2 where id = $1 and state <> 'delivered'`,
       values: [id, sealed],
     }),
+
+    /**
+     * Returns the statement that settles a message as delivered although it was not sent, because it is not needed any more.
+     * An attempt that is under way loses its lease.
+     */
+    supersede: (id: string, reason: string, now: number): Statement => ({
+      sql: `update notifications set state = 'delivered', lease = null, sealed = null, last_outcome = $2, settled_at = $3
+            where id = $1 and state <> 'delivered'`,
+      values: [id, reason, now],
+    }),
+
+    /** Changes the kind and the address of a message, because its receiver has changed them. */
+    async readdress({ id, kind, address }: Pick<OutboxMessage, 'id' | 'kind' | 'address'>): Promise<void> {
+      await database.step({
+        sql: 'update notifications set kind = $2, address = $3 where id = $1 returning id',
+        values: [id, kind, address ?? null],
+      })
+    },
   }
 }
 
@@ -220,6 +238,15 @@ function lookingAt(database: Database) {
     async find(id: string): Promise<OutboxMessage | undefined> {
       const [row] = await database.read<NotificationRow>('select * from notifications where id = $1', [id])
       return row && toMessage(row)
+    },
+
+    /** Resolves to the notifications of a subject that were not delivered and still have their content. */
+    async undeliveredAbout(subject: string): Promise<OutboxMessage[]> {
+      const rows = await database.read<NotificationRow>(
+        `select * from notifications where subject = $1 and state <> 'delivered' and sealed is not null`,
+        [subject],
+      )
+      return rows.map(toMessage)
     },
 
     /** Resolves to notifications without their content, newest first. */

@@ -1,18 +1,9 @@
 /** Sends a ping (CIBA Core §10.2): it says that a result is available, but does not contain the result. */
 
-import type { Send } from '../../outbox/delivery.ts'
 import type { Outcome } from '../../outbox/notification.ts'
-import type { Clock } from '../../platform/clock.ts'
-import type { Vault } from '../../platform/crypto.ts'
 import type { GuardedCaller } from '../../platform/http/outgoing.ts'
 import { callBack } from './notification-endpoint.ts'
-import { contentOf, type NotificationContent } from './notification-for.ts'
-
-/** Returns the sender of pings for the outbox. */
-export function createPing({ caller, vault, clock }: { caller: GuardedCaller; vault: Vault; clock: Clock }): Send {
-  return (message, signal) =>
-    sendPing(contentOf(message, vault), message.address!, { caller, now: clock.now(), signal })
-}
+import type { NotificationContent } from './notification-for.ts'
 
 /**
  * Sends a ping. After the deadline of the request nothing can be collected any more, so no ping is sent or retried then.

@@ -1,7 +1,6 @@
 /** Sends a push (CIBA Core §10.3, §12): the tokens, or the error. */
 
-import type { Send } from '../../outbox/delivery.ts'
-import type { OutboxMessage } from '../../outbox/notification.ts'
+import type { OutboxMessage, Outcome } from '../../outbox/notification.ts'
 import type { OutboxStore } from '../../outbox/outbox-store.ts'
 import type { Audit } from '../../platform/audit.ts'
 import type { Clock } from '../../platform/clock.ts'
@@ -26,10 +25,12 @@ export interface PushNeeds {
   audit: Audit
 }
 
-/** Returns the sender of pushes for the outbox. It issues the tokens at the first attempt. */
-export function createPush(needs: PushNeeds): Send {
-  return async (message, signal) => {
-    const content = contentOf(message, needs.vault)
+/** Sends a push to the address of the message. */
+export type Push = (message: OutboxMessage, content: NotificationContent, signal: AbortSignal) => Promise<Outcome>
+
+/** Returns the function that sends pushes. It issues the tokens at the first attempt. */
+export function createPush(needs: PushNeeds): Push {
+  return async (message, content, signal) => {
     const body = content.body ?? (await composeBody(message, content, needs, signal))
     if (body === undefined)
       return { kind: 'refused', words: 'the approval expired before the tokens could be delivered' }
@@ -69,6 +70,10 @@ async function issuePushTokens(
   const request = await needs.requests.find(message.subject)
   const status = request && statusAt(request, needs.clock.now())
   if (status === 'denied') return errorBody(content, 'access_denied', 'the user revoked the approval')
+  // The sweep pushes the expiry of a request that was made for push; a ping client gets no message about an expiry.
+  if (status === 'expired' && request?.deliveryMode === 'ping') {
+    return errorBody(content, 'expired_token', 'the request expired')
+  }
   if (request === undefined || status !== 'approved') return findStoredBody(message, needs)
   const issued = await needs.issueTokens(request, {
     pushedAs: content.authReqId,
