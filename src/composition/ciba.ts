@@ -23,12 +23,14 @@ import type { OpenidProvider } from './openid-provider.ts'
 import type { Outbox } from './outbox.ts'
 import type { Platform } from './platform.ts'
 import type { Requests } from './requests.ts'
+import type { SigningKeys } from './signing-keys.ts'
 import type { UserHints, Users } from './users.ts'
 
 /** The parts that CIBA needs. */
 export interface CibaNeeds {
   platform: Platform
   clients: Clients
+  signingKeys: SigningKeys
   users: Users
   hints: UserHints
   openid: OpenidProvider
@@ -73,7 +75,7 @@ type IssueTokens = ReturnType<typeof createIssueTokens>
 
 /** Returns the senders of all notifications, by kind. */
 function sendersOf(needs: CibaNeeds, issueTokens: IssueTokens): Senders {
-  const { platform, clients, stored, channels, outbox } = needs
+  const { platform, clients, signingKeys, stored, channels, outbox } = needs
   const { vault, clock, audit, toClients: caller } = platform
   const toClient = {
     send: createNotifyClient({
@@ -81,6 +83,7 @@ function sendersOf(needs: CibaNeeds, issueTokens: IssueTokens): Senders {
       requests: stored.requests,
       outbox: outbox.store,
       issueTokens,
+      signingKeys: platform.config.oidc.jwks === undefined ? signingKeys.watch.now : undefined,
       takeBack: createTakeBack(takeBackNeedsOf(needs)),
       timeout: timeoutMsOf(platform.config),
       caller,

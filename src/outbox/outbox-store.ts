@@ -165,6 +165,16 @@ function reportingOn(database: Database) {
       values: [id, sealed],
     }),
 
+    /** Replaces the content of a message. Resolves to false if the message has another content by now. */
+    async exchangeContent({ id, sealed }: Pick<OutboxMessage, 'id' | 'sealed'>, next: string): Promise<boolean> {
+      return changed(
+        await database.step({
+          sql: 'update notifications set sealed = $3 where id = $1 and sealed = $2 returning id',
+          values: [id, sealed ?? null, next],
+        }),
+      )
+    },
+
     /**
      * Returns the statement that settles a message as delivered although it was not sent, because it is not needed any more.
      * An attempt that is under way loses its lease.

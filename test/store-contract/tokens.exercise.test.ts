@@ -105,7 +105,17 @@ for (const engine of engines) {
           const caller = { call, close: async () => {} }
           const { requests, outbox, needs } = node
           const { audit } = needs
-          const push = createPush({ requests, outbox, issueTokens, timeout: 60_000, caller, vault, clock, audit })
+          const push = createPush({
+            requests,
+            outbox,
+            issueTokens,
+            signingKeys: undefined,
+            timeout: 60_000,
+            caller,
+            vault,
+            clock,
+            audit,
+          })
           return push(message, contentOf(message, vault), new AbortController().signal)
         }
         const outcomes = [pushing(one, early, 0), pushing(other, late, 1)]

@@ -71,6 +71,6 @@ export function sealContent(messageId: string, content: NotificationContent, vau
 }
 
 /** Whether the body of a push contains tokens: they were issued, but the client has not confirmed the push. */
-export function holdsTokens({ body }: NotificationContent): body is string {
-  return body !== undefined && 'access_token' in (JSON.parse(body) as object)
+export function holdsTokens(content: NotificationContent): content is NotificationContent & { body: string } {
+  return content.body !== undefined && 'access_token' in (JSON.parse(content.body) as object)
 }

@@ -2,6 +2,7 @@
 
 import type { OutboxMessage, Outcome } from '../../outbox/notification.ts'
 import type { OutboxStore } from '../../outbox/outbox-store.ts'
+import type { SigningKeys } from '../../openid-provider/signing-keys/signing-keys.ts'
 import type { Audit } from '../../platform/audit.ts'
 import type { Clock } from '../../platform/clock.ts'
 import type { Vault } from '../../platform/crypto.ts'
@@ -9,14 +10,17 @@ import type { GuardedCaller } from '../../platform/http/outgoing.ts'
 import { withTimeLimit } from '../../platform/until-aborted.ts'
 import { statusAt } from '../authentication-request/authentication-request.ts'
 import type { RequestStore } from '../authentication-request/authentication-request-store.ts'
-import type { IssueTokens } from '../tokens/issue-tokens.ts'
+import type { IssueTokens, TokenResponse } from '../tokens/issue-tokens.ts'
+import { signAgain } from '../tokens/sign-again.ts'
 import { callBack } from './notification-endpoint.ts'
-import { contentOf, type NotificationContent, sealContent } from './notification-for.ts'
+import { contentOf, holdsTokens, type NotificationContent, sealContent } from './notification-for.ts'
 
 export interface PushNeeds {
   requests: RequestStore
   outbox: OutboxStore
   issueTokens: IssueTokens
+  /** Returns the current signing keys; undefined if the operator's own keys sign, which Doorbell does not rotate. */
+  signingKeys: (() => SigningKeys) | undefined
   /** Milliseconds that the look-up of the user may take. */
   timeout: number
   caller: GuardedCaller
@@ -31,7 +35,9 @@ export type Push = (message: OutboxMessage, content: NotificationContent, signal
 /** Returns the function that sends pushes. It issues the tokens at the first attempt. */
 export function createPush(needs: PushNeeds): Push {
   return async (message, content, signal) => {
-    const body = content.body ?? (await composeBody(message, content, needs, signal))
+    const body = holdsTokens(content)
+      ? await withVerifiableTokens(message, content, needs)
+      : (content.body ?? (await composeBody(message, content, needs, signal)))
     if (body === undefined)
       return { kind: 'refused', words: 'the approval expired before the tokens could be delivered' }
     return callBack({ address: message.address!, bearer: content.notificationToken, body }, needs.caller, signal)
@@ -96,6 +102,24 @@ async function issuePushTokens(
       : { event: 'tokens.issued', ...about },
   )
   return body
+}
+
+/**
+ * Resolves to the body of the former attempt. If the key that signed its tokens was revoked since, the tokens are signed
+ * again and the new body is stored, so that every further attempt sends it.
+ */
+async function withVerifiableTokens(
+  message: OutboxMessage,
+  content: NotificationContent & { body: string },
+  needs: PushNeeds,
+): Promise<string | undefined> {
+  const keys = needs.signingKeys?.()
+  const signed = keys && (await signAgain(JSON.parse(content.body) as TokenResponse, keys))
+  if (signed === undefined) return content.body
+  const body = JSON.stringify(signed)
+  const sealed = sealContent(message.id, { ...content, body }, needs.vault)
+  // If another worker was faster, all attempts send the body of that worker.
+  return (await needs.outbox.exchangeContent(message, sealed)) ? body : findStoredBody(message, needs)
 }
 
 /**
