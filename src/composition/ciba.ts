@@ -8,6 +8,7 @@ import { backchannelEndpoint } from '../ciba/backchannel-authentication/backchan
 import { createReadSignedRequest } from '../ciba/backchannel-authentication/signed-request.ts'
 import { createNotifyClient } from '../ciba/client-notification/client-notification.ts'
 import { createTakeBack, createTakeBackForPoll } from '../ciba/client-notification/take-back.ts'
+import { createRefusedPush } from '../ciba/client-notification/undelivered-push.ts'
 import { createBlockClient } from '../ciba/decision/block-client.ts'
 import { createDecide } from '../ciba/decision/decide.ts'
 import { createRevokeApproval } from '../ciba/decision/revoke-approval.ts'
@@ -91,8 +92,15 @@ function sendersOf(needs: CibaNeeds, issueTokens: IssueTokens): Senders {
       clock,
       audit,
     }),
+    whenRefused: createRefusedPush(undeliveredNeedsOf(needs)),
   }
   return { ping: toClient, push: toClient, ...channels.senders }
+}
+
+/** Returns what the functions need that revoke the tokens of pushes that cannot be delivered. */
+export function undeliveredNeedsOf({ platform, openid, outbox }: CibaNeeds) {
+  const { vault, audit } = platform
+  return { outbox: outbox.store, removeIssued: openid.models.removeByRequest, vault, audit }
 }
 
 function takeBackNeedsOf({ platform, openid, stored, outbox }: CibaNeeds) {

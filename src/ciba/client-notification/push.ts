@@ -1,8 +1,8 @@
 /** Sends a push (CIBA Core §10.3, §12): the tokens, or the error. */
 
+import type { SigningKeys } from '../../openid-provider/signing-keys/signing-keys.ts'
 import type { OutboxMessage, Outcome } from '../../outbox/notification.ts'
 import type { OutboxStore } from '../../outbox/outbox-store.ts'
-import type { SigningKeys } from '../../openid-provider/signing-keys/signing-keys.ts'
 import type { Audit } from '../../platform/audit.ts'
 import type { Clock } from '../../platform/clock.ts'
 import type { Vault } from '../../platform/crypto.ts'
@@ -134,6 +134,11 @@ async function findStoredBody({ id }: OutboxMessage, { outbox, vault }: PushNeed
 /** The error codes of CIBA §12. */
 type PushError = 'access_denied' | 'expired_token' | 'transaction_failed'
 
-function errorBody({ authReqId }: NotificationContent, error: PushError, description: string): string {
+/** Returns the body of a push that reports an error. */
+export function errorBody(
+  { authReqId }: Pick<NotificationContent, 'authReqId'>,
+  error: PushError,
+  description: string,
+): string {
   return JSON.stringify({ auth_req_id: authReqId, error, error_description: description })
 }
