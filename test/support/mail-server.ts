@@ -27,7 +27,8 @@ export interface MailServer {
   start(): Promise<void>
 }
 
-export async function openMailServer(t: TestContext): Promise<MailServer> {
+/** @param options.smtpUtf8 whether the server offers SMTPUTF8 (RFC 6531) */
+export async function openMailServer(t: TestContext, { smtpUtf8 = true } = {}): Promise<MailServer> {
   const mails: ReceivedMail[] = []
   const port = await freePort()
   let refusal: string | undefined
@@ -38,6 +39,7 @@ export async function openMailServer(t: TestContext): Promise<MailServer> {
       authOptional: true,
       disabledCommands: ['STARTTLS', 'AUTH'],
       disableReverseLookup: true,
+      hideSMTPUTF8: !smtpUtf8,
       onRcptTo(_address, _session, callback) {
         const responseCode = Number(refusal?.slice(0, 3))
         callback(refusal === undefined ? null : Object.assign(new Error(refusal.slice(4)), { responseCode }))

@@ -7,6 +7,7 @@ import type { User } from '../../user/user.ts'
 import { writeAccountMail } from './account-notice-text.ts'
 import type { Channel } from './device-notice.ts'
 import { isMailAddress, type Mail, writeMail } from './mail.ts'
+import { addressIn, needsSmtpUtf8, requireSmtpUtf8 } from './mail-address-support.ts'
 
 export interface MailServer {
   /** `smtp://user:password@host:port`, or `smtps://` for TLS from the first byte. */
@@ -34,7 +35,9 @@ export function createEmailChannel({ from, issuer, texts, ...server }: EmailNeed
 
   async function sendTo({ email }: User, id: string, mail: Mail, signal: AbortSignal): Promise<Outcome> {
     if (!isMailAddress(email)) return { kind: 'refused', words: 'the user has no mail address' }
-    const transport = await openTransport(settings)
+    const utf8 = new AbortController()
+    const isBeyondAscii = needsSmtpUtf8(email) || needsSmtpUtf8(addressIn(from))
+    const transport = await openTransport({ ...settings, ...(isBeyondAscii && requireSmtpUtf8(utf8)) })
     try {
       await transport.sendMail({
         ...mail,
@@ -43,14 +46,19 @@ export function createEmailChannel({ from, issuer, texts, ...server }: EmailNeed
         to: { name: '', address: email },
         messageId: `<${id}@${hostname}>`,
         headers: { 'Auto-Submitted': 'auto-generated' },
-        signal: AbortSignal.any([signal, AbortSignal.timeout(server.timeout)]),
+        signal: AbortSignal.any([signal, utf8.signal, AbortSignal.timeout(server.timeout)]),
       })
       return { kind: 'delivered', words: 'accepted by the mail server' }
     } catch (error) {
       if (signal.aborted) throw error
-      return meaningOfRefusal(error)
+      return utf8.signal.aborted ? withoutSmtpUtf8 : meaningOfRefusal(error)
     }
   }
+}
+
+const withoutSmtpUtf8: Outcome = {
+  kind: 'refused',
+  words: 'the mail server does not support SMTPUTF8, which the mail address needs',
 }
 
 /** Connects to the mail server and authenticates. Resolves to undefined, or to the reason if this fails. */
