@@ -1,5 +1,6 @@
 /** Builds the background work (expiry, removal by age) and the parts for operators (health routes, metrics, warnings). */
 import type { FastifyInstance } from 'fastify'
+import { createForgetUndelivered } from '../ciba/client-notification/undelivered-push.ts'
 import { createAbsentUsers } from '../ciba/decision/absent-users.ts'
 import { createExpirySweep } from '../ciba/decision/expiry-sweep.ts'
 import { longestHold } from '../ciba/token-endpoint/long-poll.ts'
@@ -8,7 +9,7 @@ import { healthEndpoint } from '../operations/health-endpoint.ts'
 import { metricsEndpoint } from '../operations/metrics-endpoint.ts'
 import { createPruning } from '../operations/pruning.ts'
 import { createReadinessStore } from '../operations/readiness-store.ts'
-import type { Ciba, CibaNeeds } from './ciba.ts'
+import { type Ciba, type CibaNeeds, undeliveredNeedsOf } from './ciba.ts'
 import type { DeviceApi } from './device.ts'
 import type { SigningKeys } from './signing-keys.ts'
 
@@ -62,8 +63,11 @@ export function composeWork(needs: CibaNeeds, around: LookedAfter) {
 function composeExpirySweep(needs: CibaNeeds, { ciba, device, signingKeys }: LookedAfter) {
   const { platform, clients, users, openid, stored, outbox } = needs
   const { config } = platform
+  const forgetUndelivered = createForgetUndelivered(undeliveredNeedsOf(needs))
   return createExpirySweep(ciba.decisionNeeds, [
     (now) => users.passkeyChallenges.forgetExpired(now),
+    // Pushes first: their tokens are revoked in the step that erases the content.
+    (now) => forgetUndelivered(now - parkedKeepContentMs),
     (now) => outbox.store.eraseParked(now - parkedKeepContentMs),
     (now) => clients.initialAccess.forgetExpired(now),
     (now) => clients.registrationAttempts.forgetOld(now),

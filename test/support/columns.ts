@@ -54,7 +54,7 @@ export const columnsByTable: Record<string, Columns> = {
     user: 'credential_id name public_key user_id',
     other: 'counter created_at id transports used_at',
   },
-  push_subscriptions: { user: 'endpoint_hash sealed uid_hash user_id', other: 'created_at id used_at' },
+  push_subscriptions: { user: 'endpoint_hash sealed uid_hash user_id', other: 'created_at id refusals used_at' },
   registration_attempts: { other: 'attempts network since' },
   server_keys: { other: 'created_at name public sealed' },
   sign_in_attempts: { user: 'subject_hash', other: 'attempts last_at paused_until' },

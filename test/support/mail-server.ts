@@ -39,9 +39,14 @@ export interface MailServer {
 export interface MailServerOptions {
   /** PEM. With them, the server offers STARTTLS, or speaks TLS from the first byte. */
   tls?: { key: string; cert: string; fromTheFirstByte?: boolean }
+  /** Whether the server offers SMTPUTF8 (RFC 6531). */
+  smtpUtf8?: boolean
 }
 
-export async function openMailServer(t: TestContext, { tls }: MailServerOptions = {}): Promise<MailServer> {
+export async function openMailServer(
+  t: TestContext,
+  { tls, smtpUtf8 = true }: MailServerOptions = {},
+): Promise<MailServer> {
   const mails: ReceivedMail[] = []
   const introductions: string[] = []
   const sockets = new Set<Socket>()
@@ -62,6 +67,7 @@ export async function openMailServer(t: TestContext, { tls }: MailServerOptions 
         introductions.push(session.hostNameAppearsAs)
         callback()
       },
+      hideSMTPUTF8: !smtpUtf8,
       onRcptTo(_address, _session, callback) {
         const responseCode = Number(refusal?.slice(0, 3))
         callback(refusal === undefined ? null : Object.assign(new Error(refusal.slice(4)), { responseCode }))

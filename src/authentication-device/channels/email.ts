@@ -6,7 +6,8 @@ import type { User } from '../../user/user.ts'
 import { writeAccountMail } from './account-notice-text.ts'
 import type { Channel } from './device-notice.ts'
 import { isMailAddress, type Mail, writeMail } from './mail.ts'
-import { type MailServer, meaningOfRefusal, openTransport } from './mail-transport.ts'
+import { addressIn, needsSmtpUtf8, requireSmtpUtf8 } from './mail-address-support.ts'
+import { type MailServer, meaningOfRefusal, openTransport, openTransportForOne } from './mail-transport.ts'
 
 export interface EmailNeeds extends Omit<MailServer, 'hostname'> {
   from: string
@@ -28,8 +29,12 @@ export function createEmailChannel({ from, issuer, texts, ...server }: EmailNeed
 
   async function sendTo({ email }: User, id: string, mail: Mail, signal: AbortSignal): Promise<Outcome> {
     if (!isMailAddress(email)) return { kind: 'refused', words: 'the user has no mail address' }
-    opened ??= openTransport({ ...server, hostname })
-    const transport = await opened
+    const utf8 = new AbortController()
+    const isBeyondAscii = needsSmtpUtf8(email) || needsSmtpUtf8(addressIn(from))
+    if (!isBeyondAscii) opened ??= openTransport({ ...server, hostname })
+    const transport = await (isBeyondAscii
+      ? openTransportForOne({ ...server, hostname }, requireSmtpUtf8(utf8))
+      : opened!)
     try {
       await transport.sendMail({
         ...mail,
@@ -38,12 +43,17 @@ export function createEmailChannel({ from, issuer, texts, ...server }: EmailNeed
         to: { name: '', address: email },
         messageId: `<${id}@${hostname}>`,
         headers: { 'Auto-Submitted': 'auto-generated' },
-        signal: AbortSignal.any([signal, AbortSignal.timeout(server.timeout)]),
+        signal: AbortSignal.any([signal, utf8.signal, AbortSignal.timeout(server.timeout)]),
       })
       return { kind: 'delivered', words: 'accepted by the mail server' }
     } catch (error) {
       if (signal.aborted) throw error
-      return meaningOfRefusal(error)
+      return utf8.signal.aborted ? withoutSmtpUtf8 : meaningOfRefusal(error)
     }
   }
+}
+
+const withoutSmtpUtf8: Outcome = {
+  kind: 'refused',
+  words: 'the mail server does not support SMTPUTF8, which the mail address needs',
 }

@@ -32,10 +32,15 @@ export async function openTransport(server: MailServer) {
   })
 }
 
+/** Resolves to a connection that is closed after one mail. */
+export async function openTransportForOne(server: MailServer, more: object = {}) {
+  const { createTransport } = await nodemailer()
+  return createTransport({ ...settingsFor(server), ...more })
+}
+
 /** Connects to the mail server and authenticates. Resolves to undefined, or to the reason if this fails. */
 export async function tryMailServer(server: MailServer): Promise<string | undefined> {
-  const { createTransport } = await nodemailer()
-  const transport = createTransport(settingsFor(server))
+  const transport = await openTransportForOne(server)
   try {
     await transport.verify()
     return undefined

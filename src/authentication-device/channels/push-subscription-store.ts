@@ -30,7 +30,7 @@ export function createPushSubscriptionStore(database: Database) {
                   and ${isSignedIn('$6')}
                 on conflict (endpoint_hash) do update
                 set user_id = excluded.user_id, sealed = excluded.sealed, created_at = excluded.created_at, used_at = null,
-                  uid_hash = excluded.uid_hash
+                  refusals = 0, uid_hash = excluded.uid_hash
                 returning id`,
           values: [id, userId, endpointHash, sealed, now, tokenHash ?? null],
         },
@@ -102,9 +102,17 @@ export function createPushSubscriptionStore(database: Database) {
 
     async used(id: string, now: number): Promise<void> {
       await database.step({
-        sql: 'update push_subscriptions set used_at = $2 where id = $1 returning id',
+        sql: 'update push_subscriptions set used_at = $2, refusals = 0 where id = $1 returning id',
         values: [id, now],
       })
+    },
+
+    /**
+     * Counts a message that the push service has refused. If this is the `most`th in succession, the subscription is removed.
+     */
+    async refused(id: string, most: number): Promise<void> {
+      const removal = { sql: 'delete from push_subscriptions where id = $1 and refusals >= $2', values: [id, most] }
+      await database.step({ sql: counting, values: [id] }, { also: [removal] })
     },
 
     /** Resolves to whether a subscription of this user with this endpoint was removed. */
@@ -117,6 +125,8 @@ export function createPushSubscriptionStore(database: Database) {
     },
   }
 }
+
+const counting = 'update push_subscriptions set refusals = refusals + 1 where id = $1 returning id'
 
 /**
  * Returns the SQL for the hash of the `uid` of the session to which an access token belongs, or for null.

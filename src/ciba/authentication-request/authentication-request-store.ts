@@ -4,6 +4,7 @@ import { fingerprint, idsBefore } from '../../platform/crypto.ts'
 import { pruneByCursor } from '../../platform/storage/cursor-prune.ts'
 import { atMostRows, type Database } from '../../platform/storage/database.ts'
 import { requestsFoundIn, requestsListedIn } from './request-lookup-store.ts'
+import { modesIn } from './request-mode-store.ts'
 import { acceptingIn, type MoveNeeds, settlingIn } from './request-move-store.ts'
 import { type PollStoreNeeds, pollsIn } from './request-poll-store.ts'
 
@@ -26,6 +27,7 @@ export function createRequestStore(database: Database, needs: Partial<MoveNeeds>
     ...requestsFoundIn(database),
     ...requestsListedIn(database),
     ...pollsIn(database, needs),
+    ...modesIn(database),
     /**
      * Removes denied, expired and redeemed requests that were settled before `before`, at most `atMost`. A request is
      * kept while a token that was issued for the request exists, because the row names the user who may revoke the token.

@@ -24,7 +24,10 @@ export interface AuthenticationRequest {
   approvedDetails?: AuthorizationDetail[] | undefined
   /** The resources that the tokens are for (RFC 8707), in the order of the request. */
   resources?: string[] | undefined
-  /** Fixed when the request is received. A later change of the client's settings does not affect this request. */
+  /**
+   * The client's mode and endpoint when the request was received. If the client has others when a notification is sent, the
+   * later ones decide, except that a request that was made for poll has no notification token and stays a request for poll.
+   */
   deliveryMode: DeliveryMode
   notificationEndpoint: string | undefined
   /** The encrypted `CallBack`, kept while a ping or push may still have to be composed from it. */

@@ -130,8 +130,9 @@ export function createPendingRequests(needs: PendingNeeds): PendingRequests {
         drop(remembered.withKey(key))
         return { request, tooEarly: false }
       }
-      // A ping client polls right after its ping, perhaps before the announcement of the change has reached this node.
-      const isPinged = request.deliveryMode === 'ping'
+      // A ping client polls right after its ping, perhaps before the announcement of the change has reached this node. A
+      // request that was made for push may have a ping client now.
+      const isPinged = request.deliveryMode !== 'poll'
       if (isPinged || !tracker.isUnchangedSince(snapshot, request.id)) {
         return pollInTable(key, authReqId, clientId, arrival)
       }
