@@ -12,6 +12,7 @@ import {
   CONSENT_APP,
   needsSecret as methodNeedsSecret,
 } from '../client/metadata/client-metadata.ts'
+import { newClientSecret } from '../client/metadata/hmac-secret.ts'
 import { readClientMetadata } from '../client/metadata/read-client-metadata.ts'
 import { type Config, seesCertificates } from '../config/config.ts'
 import { weaknessOfClientSecret } from '../config/weak-values.ts'
@@ -101,7 +102,7 @@ export function addClient(program: Command): void {
 
 async function runAdd(options: AddOptions): Promise<void> {
   const input = await gather(options)
-  const madeSecret = needsSecret(input) ? newSecret() : undefined
+  const madeSecret = needsSecret(input) ? newClientSecret(input.token_endpoint_auth_method) : undefined
   const added = await withNewDatabase(options, async ({ config, database, vault, clock, audit }) => {
     const metadata = check({ ...input, ...(madeSecret !== undefined && { client_secret: madeSecret }) }, config)
     refuseWeakSecret(metadata, config)

@@ -97,11 +97,11 @@ function composeAuthentication(platform: Platform, clients: ReturnType<typeof cr
   const alias = config.mutualTls?.issuer
   const addresses = [config.issuer, ...(alias === undefined ? [] : [alias])]
   const at = (...which: string[]) => addresses.flatMap((address) => which.map((path) => address + path))
-  const audiences = [config.issuer, ...at(paths.token, endpoints.backchannel)]
+  // Every address at which clients authenticate (CIBA Core §7.1).
+  const audiences = [config.issuer, ...at(paths.token, endpoints.backchannel, paths.introspection, paths.revocation)]
   const acceptAssertion = createAcceptAssertion({
     issuer: config.issuer,
-    // oidc-provider also accepts the addresses of its own endpoints as the audience.
-    audiences: [...audiences, ...at(paths.introspection, paths.revocation)],
+    audiences,
     strictAudience: config.strictAssertionAudience,
     used: usedAssertions,
     clock,
@@ -124,7 +124,6 @@ function composeAuthentication(platform: Platform, clients: ReturnType<typeof cr
     clientKeys,
     usedAssertions,
     certificateOf,
-    acceptAssertion,
     nonceKey,
     proofs,
     senderConstraint: createSenderConstraint({ proofs, boundTokensOnly: profile.boundTokensOnly }),

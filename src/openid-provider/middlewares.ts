@@ -1,6 +1,5 @@
 /** Makes responses of oidc-provider like those of our own endpoints, and removes keys that should not be published. */
 import type { KoaContextWithOIDC, Provider } from 'oidc-provider'
-import { sameSecret, type Vault } from '../platform/crypto.ts'
 import { wasProofWithheld } from './forwarded-dpop-proof.ts'
 import { resumePathsOf } from './forwarded-endpoint.ts'
 import { paths } from './paths.ts'
@@ -54,14 +53,16 @@ export function returnToSignInPage(
 }
 
 /**
- * Makes oidc-provider compare hashes of client secrets: the keyed hash of the secret that a client sends, and the
- * stored hash.
+ * Makes the metadata document contain our own members. oidc-provider's setting `discovery` only adds members that are
+ * missing, so it cannot correct the members that oidc-provider derives from its other settings.
  */
-export function compareHashedSecrets(provider: Provider, vault: Vault): void {
-  const prototype = provider.Client.prototype as { compareClientSecret(actual: string): boolean }
-  prototype.compareClientSecret = function compareClientSecret(this: { clientSecret?: string }, actual) {
-    return sameSecret(vault.keyedHash(actual), this.clientSecret ?? '')
-  }
+export function announce(provider: Provider, membersFor: (document: object) => object): void {
+  provider.use(async (ctx, next) => {
+    await next()
+    if (ctx.oidc?.route !== 'discovery' || ctx.status !== 200) return
+    const document = ctx.body as object
+    ctx.body = { ...document, ...membersFor(document) }
+  })
 }
 
 /** Removes keys that only verify `id_token_hint` from the published key set. Keys that the operator has added stay. */

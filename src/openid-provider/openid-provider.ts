@@ -5,11 +5,13 @@
 import { Provider } from 'oidc-provider'
 import { CIBA_GRANT } from '../client/metadata/client-metadata.ts'
 import { type AuthorizationServerNeeds, configurationOf, signInPageOf } from './configuration.ts'
+import { announcedMembers } from './discovery.ts'
 import { reportErrors, reportTokens } from './events.ts'
+import { trustOurAuthentication } from './forwarded-client.ts'
 import { markProofsInOneStep } from './forwarded-dpop-proof.ts'
 import {
+  announce,
   answerNotFound,
-  compareHashedSecrets,
   configureDpop,
   narrowKeySet,
   readOnlyWhatWasAsked,
@@ -60,7 +62,8 @@ function createProvider(needs: AuthorizationServerNeeds): Provider {
   if (needs.extra.interactions === undefined) {
     returnToSignInPage(provider, { pageOf: signInPageOf, signed: configuration.cookies?.short?.signed })
   }
-  compareHashedSecrets(provider, needs.vault)
+  trustOurAuthentication(provider)
+  announce(provider, (document) => announcedMembers(document, needs))
   narrowKeySet(provider, needs)
   configureDpop(provider, needs.dpop)
   markProofsInOneStep(provider)

@@ -6,5 +6,6 @@ export interface Claim {
    * one of them.
    */
   couldBe: readonly string[]
-  proof: string
+  /** Undefined if the call only names the client. */
+  proof: string | undefined
 }

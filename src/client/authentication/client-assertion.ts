@@ -9,6 +9,7 @@ import { OAuthError } from '../../platform/oauth-error.ts'
 import type { Profile } from '../../platform/security-profile.ts'
 import type { Client, ClientCredentials } from '../client.ts'
 import { secretAad } from '../configured-clients.ts'
+import { isLongEnough } from '../metadata/hmac-secret.ts'
 import type { Claim } from './claim.ts'
 import type { ClientKeys } from './client-keys.ts'
 import type { UsedAssertionStore } from './used-jti-store.ts'
@@ -41,10 +42,7 @@ export function assertionAlgorithms({ clientSigning, clientAuthentication }: Pro
 
 export interface AssertionNeeds {
   profile: Profile
-  /**
-   * The valid values of `aud`: the issuer, the token endpoint and the backchannel authentication endpoint (CIBA Core
-   * §7.1).
-   */
+  /** The valid values of `aud`: every address at which clients authenticate. One of them must be named. */
   audiences: string[]
   vault: Vault
   keys: ClientKeys
@@ -127,8 +125,7 @@ async function verify(
 }
 
 /**
- * Returns a function that makes all checks of an assertion except that of its signature. Our own endpoints and
- * oidc-provider use this function. An assertion is accepted only once: one SQL statement stores the assertion as used,
+ * Returns a function that makes all checks of an assertion except that of its signature. An assertion is accepted only once: one SQL statement stores the assertion as used,
  * for all endpoints, until the assertion expires. So only one of two simultaneous uses is accepted (RFC 7523 §3).
  */
 export function createAcceptAssertion(needs: AcceptanceNeeds): AcceptAssertion {
@@ -188,9 +185,11 @@ function algorithmsFor(client: Client, profile: Profile): string[] {
 
 function keyFor(client: Client, slot: Slot | undefined, { vault, keys }: AssertionNeeds): JWTVerifyGetKey {
   if (client.metadata.token_endpoint_auth_method !== 'client_secret_jwt') return keys.of(client, slot)
-  return async () => {
+  return async ({ alg }) => {
     if (client.secretSealed === undefined) throw new Error('no secret is stored for this client')
-    return new TextEncoder().encode(vault.open(client.secretSealed, secretAad(client.id)))
+    const secret = vault.open(client.secretSealed, secretAad(client.id))
+    if (!isLongEnough(secret, alg)) throw new Error(`the client secret is too short for ${alg}`)
+    return new TextEncoder().encode(secret)
   }
 }
 

@@ -9,6 +9,7 @@ import {
   DECIDE_SCOPE,
   needsSecret,
 } from './client-metadata.ts'
+import { isHmac, isLongEnough, shortestSecret } from './hmac-secret.ts'
 import { keySigningAlgs, tlsMethods } from './metadata-schema.ts'
 import type { ValidationContext } from './read-client-metadata.ts'
 import { sectorOf, usesItsKeys } from './sector.ts'
@@ -81,12 +82,17 @@ export const rules: MetadataRule[] = [
     message: (client) => `client_secret is missing; ${method} ${client[method]} needs it`,
   },
   {
-    settings: ['client_secret', method],
-    // The key of HMAC with SHA-256 must be at least as long as the hash: 32 bytes (RFC 7518 §3.2).
-    requires: (client) =>
-      client[method] !== 'client_secret_jwt' || client.client_secret === undefined || client.client_secret.length >= 32,
-    message: (client) =>
-      `client_secret must be at least 32 bytes for client_secret_jwt; it is ${client.client_secret?.length} bytes long`,
+    settings: ['client_secret', method, 'token_endpoint_auth_signing_alg'],
+    requires: ({ client_secret: secret, token_endpoint_auth_signing_alg: alg, ...client }) =>
+      client[method] !== 'client_secret_jwt' ||
+      secret === undefined ||
+      // Another rule reports an algorithm that does not fit the method.
+      isLongEnough(secret, isHmac(alg) ? alg : undefined),
+    message: ({ client_secret: secret = '', token_endpoint_auth_signing_alg: alg = '' }) =>
+      `client_secret must be at least ${shortestSecret(isHmac(alg) ? alg : undefined)} bytes for client_secret_jwt ${alg}; it is ${Buffer.byteLength(secret)} bytes long (CA-6)`.replace(
+        ' ;',
+        ';',
+      ),
   },
   {
     settings: ['jwks', 'jwks_uri', method],

@@ -15,6 +15,7 @@ import type { Client } from '../client.ts'
 import type { ClientStore } from '../client-store.ts'
 import { toClient } from '../configured-clients.ts'
 import { type ClientMetadata, DECIDE_SCOPE, needsSecret } from '../metadata/client-metadata.ts'
+import { newClientSecret } from '../metadata/hmac-secret.ts'
 import { readClientMetadata, type ValidationContext } from '../metadata/read-client-metadata.ts'
 import { leavesSector, sectorStays } from '../metadata/sector.ts'
 import { nameProblem } from '../metadata/shown-name.ts'
@@ -233,8 +234,11 @@ async function read(
 
   const { client_secret: _, ...own } = said
   const method = own.token_endpoint_auth_method ?? 'client_secret_basic'
-  const keeps = before?.secretHash !== undefined && method === before.metadata.token_endpoint_auth_method
-  const secret = needsSecret(method) && !keeps ? newSecret() : undefined
+  const keeps =
+    before?.secretHash !== undefined &&
+    method === before.metadata.token_endpoint_auth_method &&
+    own.token_endpoint_auth_signing_alg === before.metadata.token_endpoint_auth_signing_alg
+  const secret = needsSecret(method) && !keeps ? newClientSecret(method) : undefined
   const checked = readClientMetadata(
     {
       scope: needs.scopes.join(' '),
@@ -243,9 +247,9 @@ async function read(
       // the registered value (RFC 7591 §3.2.1).
       ...(needs.userCodes && sendsRequests(own) && { backchannel_user_code_parameter: true }),
       client_id: id,
-      // If the client keeps its secret, the hash of the secret is passed, because only the hash is stored. The rules
-      // only check whether there is a secret.
-      ...(needsSecret(method) && { client_secret: secret ?? before!.secretHash }),
+      // If the client keeps its secret, a text that is long enough takes its place, because only the hash is stored.
+      // With another algorithm, the client gets a new secret, which is long enough for it.
+      ...(needsSecret(method) && { client_secret: secret ?? newClientSecret('client_secret_jwt') }),
     },
     needs.validationContext,
   )
