@@ -7,6 +7,7 @@
 import { type AuthorizationDetail, detailsAt } from '../../authorization-details/detail-types.ts'
 import { knows, namesOf, type Resource, type Resources, scopeAt } from '../../authorization-details/resources.ts'
 import type { Confirmation } from '../../client/sender-constraint/confirmation.ts'
+import { setAuthenticationContext } from '../../openid-provider/authentication-context.ts'
 import { claimsOf } from '../../openid-provider/claims.ts'
 import { collectWrites } from '../../openid-provider/oidc-adapter.ts'
 import type { CurrentProvider, Provider } from '../../openid-provider/openid-provider.ts'
@@ -142,6 +143,8 @@ async function issueAccess(
       resourceServer: new provider.ResourceServer(address!, resourceServer(resource, tokens)),
     }),
   } as never)
+  // A refreshed access token has the same claims, from the refresh token.
+  setAuthenticationContext(access, request.authentication)
   const accessToken = await access.save()
 
   const { acr, amr, authTime } = request.authentication
