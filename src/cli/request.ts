@@ -1,6 +1,7 @@
 /** `doorbell request`: acts as a client: sends an authentication request and waits for the tokens. */
 import { type Command, InvalidArgumentError, Option } from 'commander'
 import { demoUsers } from '../config/demo.ts'
+import { newSecret } from '../platform/crypto.ts'
 import { type CallBackEndpoint, openCallBack } from './client-role/callback.ts'
 import { type Cast, findCast } from './client-role/cast.ts'
 import { type Connection, connect } from './client-role/connection.ts'
@@ -87,11 +88,17 @@ async function run(options: RequestOptions): Promise<void> {
     const cast = await findCast(options)
     const client = await findClient(options, cast)
     const metadata = await discover(cast.issuer)
+    const notificationToken = newSecret()
     const endpoint =
-      client.mode === 'poll' ? undefined : await openCallBack(client.endpoint, cast.issuer, options.callbackPort)
+      client.mode === 'poll'
+        ? undefined
+        : await openCallBack(notificationToken, client.endpoint, cast.issuer, options.callbackPort)
     try {
       const connection = await connect(client, metadata)
-      const ringing = await requestAuthentication(connection, client.mode, { ...hint, ...parametersOf(options) })
+      const ringing = await requestAuthentication(connection, client.mode, notificationToken, {
+        ...hint,
+        ...parametersOf(options),
+      })
       tell(describeRinging(ringing, client, options, endpoint))
       tell(`Waiting for the decision …${adviceFor(options, cast)}`)
       const played = { client, metadata, connection, ringing, options }
@@ -195,13 +202,13 @@ async function outcomeOf(
 ): Promise<Outcome> {
   if (endpoint === undefined) return poll(connection, ringing, tell)
   if (client.mode === 'ping') {
-    const pinged = await endpoint.hears(ringing, ringing.deadline)
+    const pinged = await endpoint.hears(ringing.authReqId, ringing.deadline)
     if (pinged === undefined) return { kind: 'expired' }
     tell('Pinged: the result is ready. Fetching it.')
     return poll(connection, ringing, tell)
   }
   // The provider also pushes the error of an expired request, after the deadline of the request (CIBA Core §12).
-  const pushed = await endpoint.hears(ringing, ringing.deadline + grace)
+  const pushed = await endpoint.hears(ringing.authReqId, ringing.deadline + grace)
   return pushed === undefined ? { kind: 'expired' } : readPush(pushed)
 }
 

@@ -37,6 +37,8 @@ export interface ClientCredentials {
   address?: string | undefined
   /** The load-shedding slot of the call. The number of slots limits how many calls are in progress. */
   slot?: Slot | undefined
+  /** Whether a public client may make this call. A public client only names itself, by `client_id`. Default: false. */
+  mayBePublic?: boolean
 }
 
 /** Whether the client may send authentication requests: it has a delivery mode and, for poll and ping, the CIBA grant. */

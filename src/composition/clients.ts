@@ -4,11 +4,7 @@
  */
 import type { FastifyInstance } from 'fastify'
 import { createClientAuthentication } from '../client/authentication/authenticate-client.ts'
-import {
-  createAcceptAssertion,
-  createAssertionVerification,
-  createExplainAssertion,
-} from '../client/authentication/client-assertion.ts'
+import { createAcceptAssertion, createAssertionVerification } from '../client/authentication/client-assertion.ts'
 import { createClientKeys } from '../client/authentication/client-keys.ts'
 import { createSecretVerification } from '../client/authentication/client-secret.ts'
 import { createCertificateVerification } from '../client/authentication/client-tls.ts'
@@ -102,16 +98,15 @@ function composeAuthentication(platform: Platform, clients: ReturnType<typeof cr
   const alias = config.mutualTls?.issuer
   const addresses = [config.issuer, ...(alias === undefined ? [] : [alias])]
   const at = (...which: string[]) => addresses.flatMap((address) => which.map((path) => address + path))
-  const audiences = [config.issuer, ...at(paths.token, endpoints.backchannel)]
-  const acceptance = {
+  // Every address at which clients authenticate (CIBA Core §7.1).
+  const audiences = [config.issuer, ...at(paths.token, endpoints.backchannel, paths.introspection, paths.revocation)]
+  const acceptAssertion = createAcceptAssertion({
     issuer: config.issuer,
-    // oidc-provider also accepts the addresses of its own endpoints as the audience.
-    audiences: [...audiences, ...at(paths.introspection, paths.revocation)],
+    audiences,
     strictAudience: config.strictAssertionAudience,
     used: usedAssertions,
     clock,
-  }
-  const acceptAssertion = createAcceptAssertion(acceptance)
+  })
   const nonceKey = vault.key('dpop nonces')
   const proofs = createProofs({
     addresses,
@@ -130,9 +125,6 @@ function composeAuthentication(platform: Platform, clients: ReturnType<typeof cr
     clientKeys,
     usedAssertions,
     certificateOf,
-    audiences,
-    acceptAssertion,
-    explainAssertion: createExplainAssertion({ ...verifyAssertion, ...acceptance }),
     nonceKey,
     proofs,
     senderConstraint: createSenderConstraint({ proofs, boundTokensOnly: profile.boundTokensOnly }),

@@ -4,14 +4,13 @@
  */
 import type { FastifyInstance } from 'fastify'
 import { createUserKey } from '../ciba/authentication-request/user-announcement.ts'
-import { createPrepareKeys } from '../client/authentication/prepare-keys.ts'
-import { secretAad } from '../client/configured-clients.ts'
 import { seesCertificates } from '../config/config.ts'
 import { createCookies } from '../consent-app/session.ts'
 import { createEndSession } from '../endings/end-session.ts'
 import { createSessionEndingStore } from '../endings/session-ending-store.ts'
 import { authorizeEndpoint } from '../openid-provider/authorize-endpoint.ts'
 import { createForwardToOidcProvider } from '../openid-provider/forward-request.ts'
+import { createAuthenticateForwarded } from '../openid-provider/forwarded-client.ts'
 import { forwardedEndpoint } from '../openid-provider/forwarded-endpoint.ts'
 import { createBeginFor } from '../openid-provider/held-generations.ts'
 import { createOidcModelStore } from '../openid-provider/oidc-model-store.ts'
@@ -58,7 +57,6 @@ export function composeOpenidProvider(platform: Platform, clients: Clients, user
       }),
   })
   const endSession = createEndSession({ provider, store: endedSessions, userKey: createUserKey(vault), clock, audit })
-  const prepareKeys = createPrepareKeys({ clients: clients.clients, keys: clients.clientKeys })
   const { certificateOf, proofs, addresses } = clients
   return {
     provider,
@@ -72,8 +70,8 @@ export function composeOpenidProvider(platform: Platform, clients: Clients, user
       certificateOf,
       proofs,
       addresses.slice(1),
-      prepareKeys,
       config.resources,
+      createAuthenticateForwarded(clients.authenticateClient),
     ),
   }
 }
@@ -100,27 +98,15 @@ function settingsOf({ config, profile, details, vault, texts, clock, log, audit 
 }
 
 /**
- * Returns the function by which oidc-provider finds clients, and the values that oidc-provider needs to authenticate
- * clients.
+ * Returns the function by which oidc-provider finds clients, and what oidc-provider needs for tokens that are bound to a key
+ * and for keys of clients.
  */
-function clientsSeenBy({ config, vault, keySets, toClients }: Platform, ours: Clients) {
-  const { clients, ownApp, nonceKey, acceptAssertion, explainAssertion, audiences, pairwise } = ours
+function clientsSeenBy({ config, keySets, toClients }: Platform, ours: Clients) {
+  const { clients, ownApp, nonceKey, pairwise } = ours
   return {
-    async findClient(id: string) {
-      const client = await clients.find(id)
-      if (client === undefined) return undefined
-      const { metadata, secretHash, secretSealed } = client
-      const secret = secretSealed === undefined ? undefined : vault.open(secretSealed, secretAad(id))
-      return { metadata, secretHash, secret }
-    },
+    findClient: (id: string) => clients.find(id),
     ownClient: ownApp.client_id,
     dpop: { ...config.dpop, nonceKey },
-    acceptAssertion,
-    async explainAssertion(assertion: string, clientId: string) {
-      const client = await clients.find(clientId)
-      return client && explainAssertion(assertion, client)
-    },
-    assertionAudiences: audiences,
     pairwise,
     fetch: knownKeysOr(keySets, fetchThrough(toClients)),
   }

@@ -1,6 +1,6 @@
 /**
- * How the user of a token was authenticated (OpenID Connect Core §2). Needed only for tokens of users who did not sign
- * in at our own page.
+ * How the user of a token was authenticated (OpenID Connect Core §2). Needed only for access tokens that are not issued for
+ * an authorization code or a refresh token, which contain this themselves.
  */
 export interface AuthenticationContext {
   acr?: string | undefined
@@ -16,7 +16,7 @@ export function setAuthenticationContext(token: object, authentication: Authenti
   contexts.set(token, authentication)
 }
 
-/** Returns the authentication context that was set for a token, or undefined if the user signed in at our own page. */
+/** Returns the authentication context that was set for a token, or undefined if none was set. */
 export function authenticationContextOf(token: object): AuthenticationContext | undefined {
   return contexts.get(token)
 }

@@ -1,17 +1,12 @@
-/**
- * Converts a client to oidc-provider's format: without its CIBA metadata, and with a hash instead of its secret if only the
- * hash is stored.
- */
+/** Converts a client to oidc-provider's format: without its CIBA metadata, and with a hash instead of its secret. */
 import type { AdapterPayload, Provider } from 'oidc-provider'
 import { CIBA_GRANT, type ClientMetadata } from '../client/metadata/client-metadata.ts'
 import { isBoundToCertificate } from '../client/sender-constraint/mtls-constraint.ts'
 
-/** A registered client, with its secret or the hash of its secret. */
+/** A registered client, with the hash of its secret. */
 export interface KnownClient {
   metadata: ClientMetadata
   secretHash: string | undefined
-  /** Undefined unless the client's authentication method needs the secret itself. */
-  secret: string | undefined
 }
 
 /** Defaults for clients whose metadata does not contain these values. */
@@ -20,12 +15,9 @@ export interface TokenDefaults {
   scopes: readonly string[]
 }
 
-/**
- * Returns a client without its CIBA metadata. If only a hash of its secret is stored, `client_secret` is that hash, and
- * `compareHashedSecrets` compares secrets with it.
- */
+/** Returns a client without its CIBA metadata. */
 export function asOidcProviderSeesIt(
-  { metadata, secret, secretHash }: KnownClient,
+  { metadata, secretHash }: KnownClient,
   { idTokenAlg, scopes }: TokenDefaults,
   boundTokens: boolean,
 ): AdapterPayload {
@@ -52,7 +44,7 @@ export function asOidcProviderSeesIt(
     ...(boundTokens &&
       isBoundToCertificate({ metadata }, true) && { tls_client_certificate_bound_access_tokens: true }),
     grant_types: metadata.grant_types.filter((grant) => grant !== CIBA_GRANT),
-    client_secret: secret ?? secretHash,
+    client_secret: secretHash,
   } as AdapterPayload
 }
 
@@ -70,8 +62,8 @@ export function onlyWithGrants(client: AdapterPayload, scopes: readonly string[]
  * to the description of the error, or undefined if the client is valid.
  */
 export function createAcceptance(provider: () => Provider, tokens: TokenDefaults) {
-  return async (client: { metadata: ClientMetadata; secretHash: string | undefined }): Promise<string | undefined> => {
-    const seen = asOidcProviderSeesIt({ ...client, secret: undefined }, tokens, false)
+  return async (client: KnownClient): Promise<string | undefined> => {
+    const seen = asOidcProviderSeesIt(client, tokens, false)
     try {
       await provider().Client.validate(seen as never)
       return undefined

@@ -1,10 +1,7 @@
 /** The configuration of oidc-provider: features, clients, users, lifetimes. */
-import { type Configuration, errors, type KoaContextWithOIDC, type ResponseType } from 'oidc-provider'
+import type { Configuration, KoaContextWithOIDC, ResponseType } from 'oidc-provider'
 import type { DetailTypes } from '../authorization-details/detail-types.ts'
 import type { Resources } from '../authorization-details/resources.ts'
-import { failedBecause } from '../client/authentication/claim.ts'
-import type { AcceptAssertion } from '../client/authentication/client-assertion.ts'
-import { type SubjectMetadata, subjectMatches } from '../client/certificate/subject-name.ts'
 import { DECIDE_SCOPE } from '../client/metadata/client-metadata.ts'
 import type { PairwiseSubjects } from '../client/pairwise/pairwise-subjects.ts'
 import type { Audit } from '../platform/audit.ts'
@@ -21,8 +18,9 @@ import type { UserHooks } from '../user/user.ts'
 import { authenticationContextOf } from './authentication-context.ts'
 import { claimsByScope, claimsOf } from './claims.ts'
 import { asOidcProviderSeesIt, type KnownClient, onlyWithGrants } from './client-view.ts'
-import type { ExplainAssertion } from './explain-client-authentication.ts'
+import { implementedMethods } from './discovery.ts'
 import { certificateOfForwarded } from './forward-request.ts'
+import { withPlaceholder } from './forwarded-client.ts'
 import { createAdapterFactory } from './oidc-adapter.ts'
 import type { OidcModelStore } from './oidc-model-store.ts'
 import { cookieNames, paths } from './paths.ts'
@@ -52,15 +50,6 @@ export interface AuthorizationServerNeeds {
   cibaMetadata: Record<string, unknown>
   /** Algorithms that client assertions may be signed with. */
   assertionAlgorithms: readonly string[]
-  /**
-   * Resolves to the reason why a verified client assertion is rejected, or undefined if it is accepted. Each assertion is
-   * accepted at most once.
-   */
-  acceptAssertion: AcceptAssertion
-  /** Finds out why an assertion was refused. */
-  explainAssertion: ExplainAssertion
-  /** The values of `aud` that client assertions may have at every endpoint. */
-  assertionAudiences: readonly string[]
   keys: SigningKeys
   /** Seconds for which clients may cache our key set. */
   keySetMaxAge: number
@@ -74,7 +63,7 @@ export interface AuthorizationServerNeeds {
    * @param cookies the `Cookie` header of the browser that has the session
    */
   endSession(providerSession: string, cookies: string | undefined): Promise<void>
-  /** Resolves to a registered client with its secret or the hash of its secret, or undefined if the client does not exist. */
+  /** Resolves to a registered client, or undefined if the client does not exist. */
   findClient(id: string): Promise<KnownClient | undefined>
   findUser: UserHooks['find']
   pairwise: PairwiseSubjects
@@ -92,18 +81,6 @@ export interface AuthorizationServerNeeds {
   extra: Record<string, unknown>
 }
 
-/** Client authentication methods that are always implemented. */
-const authenticationMethods = [
-  'client_secret_basic',
-  'client_secret_post',
-  'client_secret_jwt',
-  'private_key_jwt',
-  'none',
-]
-
-/** Client authentication methods that are available only if the server can see client certificates. */
-const certificateMethods = ['tls_client_auth', 'self_signed_tls_client_auth']
-
 /** Lifetime in seconds of an interaction after its user has signed in. */
 const interactionTtl = 3600
 /**
@@ -118,7 +95,6 @@ export const signInPageOf = (uid: string) => `/sign-in/${uid}`
 /** Returns the whole configuration of oidc-provider. The operator's own settings override ours. */
 export function configurationOf(needs: AuthorizationServerNeeds): Configuration {
   const { tokens, vault } = needs
-  const accepted = [...authenticationMethods, ...(needs.seesCertificates ? certificateMethods : [])]
   return withExtra(
     {
       adapter: adapterOf(needs),
@@ -133,10 +109,11 @@ export function configurationOf(needs: AuthorizationServerNeeds): Configuration 
       acrValues: [PASSKEY_ACR],
       scopes: [...tokens.scopes, DECIDE_SCOPE],
       responseTypes: ['code'] as ResponseType[],
-      clientAuthMethods: accepted as never,
+      // All methods, also those that the profile forbids: this list decides which clients oidc-provider accepts as valid,
+      // and the consent app, a part of this server, may use a method that is not offered to other clients.
+      clientAuthMethods: implementedMethods(needs) as never,
       enabledJWA: {
         idTokenSigningAlgValues: [...needs.profile.idTokenSigning],
-        // The same algorithms as at the backchannel authentication endpoint.
         clientAuthSigningAlgValues: [...needs.assertionAlgorithms] as never,
         dPoPSigningAlgValues: [...needs.profile.clientSigning] as never,
       },
@@ -144,15 +121,6 @@ export function configurationOf(needs: AuthorizationServerNeeds): Configuration 
       pairwiseIdentifier: async (_ctx, userId, client) => {
         const known = await needs.findClient(client.clientId)
         return known === undefined ? userId : needs.pairwise.subjectFor(known.metadata, userId)
-      },
-      // Each assertion is accepted only once, at all endpoints together: our own and those of oidc-provider.
-      // oidc-provider's own check reads first and writes later, so that two simultaneous calls with one assertion would
-      // both pass.
-      assertJwtClientAuthClaimsAndHeader: async (_ctx, claims, header, client) => {
-        const wrong = await needs.acceptAssertion({ header, claims }, client.clientId)
-        if (wrong === undefined) return
-        // The signature was verified before, so the client may learn the reason.
-        throw Object.assign(new errors.InvalidClientAuth(wrong), { error_description: failedBecause(wrong) })
       },
       pkce: { required: () => true },
       features: featuresOf(needs),
@@ -174,7 +142,6 @@ export function configurationOf(needs: AuthorizationServerNeeds): Configuration 
         keys: [vault.key('cookies').toString('base64url')],
         names: cookieNames(needs.issuer),
       },
-      discovery: needs.cibaMetadata as never,
       fetch: needs.fetch as never,
       renderError: (ctx, out, error) => showError(ctx, out, error, needs.texts),
     },
@@ -196,7 +163,7 @@ function adapterOf(needs: AuthorizationServerNeeds): Configuration['adapter'] {
       const client = await needs.findClient(id)
       if (client === undefined) return undefined
       const bound = needs.profile.boundTokensOnly && id !== needs.ownClient
-      const seen = onlyWithGrants(asOidcProviderSeesIt(client, tokens, bound), tokens.scopes)
+      const seen = withPlaceholder(onlyWithGrants(asOidcProviderSeesIt(client, tokens, bound), tokens.scopes))
       // All types are allowed here. The authentication request was checked: it contains only types that the client may
       // use. A refresh can only select from the granted details.
       return needs.details.names.length > 0 ? { ...seen, authorization_details_types: [...needs.details.names] } : seen
@@ -216,18 +183,16 @@ function featuresOf(needs: AuthorizationServerNeeds): Configuration['features'] 
     },
     // oidc-provider enables this feature by default. We do not support it yet, so the metadata must not contain it.
     pushedAuthorizationRequests: { enabled: false },
-    // Certificates are read and compared in the same way as at our own endpoints.
+    // Certificates are read in the same way as at our own endpoints. Tokens are bound to them; clients that authenticate by
+    // certificate are authenticated before the call is forwarded.
     mTLS: {
       enabled: needs.seesCertificates,
       certificateBoundAccessTokens: true,
       selfSignedTlsClientAuth: true,
       tlsClientAuth: true,
       getCertificate: (ctx) => certificateOfForwarded(ctx.req)?.certificate,
-      certificateAuthorized: (ctx) => certificateOfForwarded(ctx.req)?.isTrusted === true,
-      certificateSubjectMatches: (ctx, property, expected) => {
-        const shown = certificateOfForwarded(ctx.req)
-        return shown !== undefined && subjectMatches(shown.certificate, property as SubjectMetadata, expected)
-      },
+      certificateAuthorized: () => false,
+      certificateSubjectMatches: () => false,
     },
     userinfo: { enabled: true },
     introspection: {
@@ -235,9 +200,7 @@ function featuresOf(needs: AuthorizationServerNeeds): Configuration['features'] 
       // A client may introspect its own tokens. A service (a client whose id is the audience of a token) may introspect that
       // token. For all other tokens the response is that they are not active.
       allowedPolicy: async (_ctx, client, token) =>
-        client.clientAuthMethod !== 'none' &&
-        [token.clientId, ...audienceOf(token)].includes(client.clientId) &&
-        (await isUserThere(token, needs)),
+        [token.clientId, ...audienceOf(token)].includes(client.clientId) && (await isUserThere(token, needs)),
     },
     revocation: {
       enabled: true,

@@ -8,20 +8,19 @@ import { type Proofs, proofSentWith } from '../client/sender-constraint/dpop-pro
 import { rawBody } from '../platform/http/answer.ts'
 import { callerOf } from '../platform/http/connection.ts'
 import { type Form, isForm, readForm } from '../platform/http/form.ts'
-import { type Slot, slotOf } from '../platform/http/load-shedding.ts'
+import { slotOf } from '../platform/http/load-shedding.ts'
 import { targetOf } from '../platform/http/one-spelling.ts'
 import { refuseUnstorableForm } from '../platform/http/outside-text.ts'
+import {
+  type AuthenticateForwarded,
+  authenticatingRouteAt,
+  rememberClient,
+  withoutCredentials,
+} from './forwarded-client.ts'
 import { createReadForwardedProof, rememberProof } from './forwarded-dpop-proof.ts'
 import { withConfiguredResources } from './forwarded-resource.ts'
 import { holdingGenerations } from './held-generations.ts'
 import type { CurrentProvider, Provider } from './openid-provider.ts'
-
-/** Fetches the keys that oidc-provider needs to authenticate a client. Resolves to whether the caller had to wait. */
-export type PrepareKeys = (call: {
-  form: Form
-  certificate: ClientCertificate | undefined
-  slot: Slot | undefined
-}) => Promise<boolean>
 
 export type ForwardToOidcProvider = ReturnType<typeof createForwardToOidcProvider>
 
@@ -35,8 +34,8 @@ export function createForwardToOidcProvider(
   certificateOf: ReadCertificate,
   proofs: Proofs,
   aliases: readonly string[],
-  prepareKeys: PrepareKeys,
   resources: Resources,
+  authenticateForwarded: AuthenticateForwarded,
 ) {
   const callbackOf = rememberCallback()
   const readProof = createReadForwardedProof(provider, proofs)
@@ -48,21 +47,29 @@ export function createForwardToOidcProvider(
     const body = rawBody(request)
     refuseUnstorableForm(body)
     const certificate = certificateOf(request.raw)
-    const form = formIn(request, body)
-    const forwardedProof = await readProof({ proof, authorization: request.headers.authorization, form })
-    const waited = form !== undefined && (await prepareKeys({ form, certificate, slot: slotOf(request.raw) }))
-    // If the caller closed the connection while it waited for the keys, its code and its proof must stay unused.
-    if (waited) await callerOf(reply).throwIfClosed()
+    const { authorization } = request.headers
+    const route = request.method === 'POST' ? authenticatingRouteAt(proof.path, provider) : undefined
+    const form = formIn(request, body, route !== undefined)
+    const forwardedProof = await readProof({ proof, authorization, form })
+    let clientId: string | undefined
+    if (route !== undefined) {
+      const call = { form: form!, authorization, certificate, address: request.ip, slot: slotOf(request.raw) }
+      clientId = await authenticateForwarded(route, call)
+      // The call may have waited for keys of the client. If the caller has closed the connection, its code and its proof
+      // must stay unused.
+      await callerOf(reply).throwIfClosed()
+    }
     reply.hijack()
     // Fastify's hooks do not run for responses of oidc-provider. So the headers that these hooks add are set here.
     const headers = { ...request.server.commonHeaders, ...proofs.answerHeaders(proof) }
     for (const [name, value] of Object.entries(headers)) reply.raw.setHeader(name, value)
     if (request.method === 'POST') reply.raw.setHeader('Cache-Control', 'no-store')
     const address = known.get(request.raw.headers.host?.toLowerCase() ?? '') ?? issuer
-    const forwarded = withConfiguredResources(body, form, resources)
-    const replayed = replay(request.raw, forwarded, address, forwardedProof === 'withheld')
+    const options = { clientId, withoutProof: forwardedProof === 'withheld' }
+    const replayed = replay(request.raw, withConfiguredResources(body, form, resources), address, options)
     if (certificate !== undefined) certificates.set(replayed, certificate)
     rememberProof(replayed, forwardedProof)
+    rememberClient(replayed, clientId)
     await holdingGenerations(() => callbackOf(provider())(replayed, reply.raw))
     return reply
   }
@@ -81,12 +88,14 @@ function rememberCallback() {
 }
 
 /**
- * Returns the form of a call, which may contain client credentials, or undefined if there is none. A form is read as
- * strictly as at our own endpoints: a form that only oidc-provider could read would bypass the checks made here.
+ * Returns the form of a call, or undefined if there is none. A form is read as strictly as at our own endpoints: a form that
+ * only oidc-provider could read would bypass the checks made here.
+ *
+ * @param needed whether the body must be a form
  */
-function formIn({ method, headers }: FastifyRequest, body: Buffer): Form | undefined {
+function formIn({ method, headers }: FastifyRequest, body: Buffer, needed: boolean): Form | undefined {
   const type = headers['content-type']
-  return method === 'POST' && isForm(type) ? readForm(type, body) : undefined
+  return needed || (method === 'POST' && isForm(type)) ? readForm(type, body) : undefined
 }
 
 const certificates = new WeakMap<IncomingMessage, ClientCertificate>()
@@ -99,11 +108,19 @@ export function certificateOfForwarded(request: IncomingMessage): ClientCertific
 /**
  * Returns a copy of the request with a readable body and with `address` as its host.
  *
+ * @param clientId the client that was authenticated: its credentials are left out
  * @param withoutProof whether to leave out the header `DPoP`
  */
-function replay(raw: IncomingMessage, body: Buffer, address: URL, withoutProof: boolean): IncomingMessage {
+function replay(
+  raw: IncomingMessage,
+  sent: Buffer,
+  address: URL,
+  { clientId, withoutProof }: { clientId: string | undefined; withoutProof: boolean },
+): IncomingMessage {
+  const { body, headers: changed } = clientId === undefined ? { body: sent } : withoutCredentials(clientId, sent)
   const headers = {
     ...raw.headers,
+    ...changed,
     ...(withoutProof && { dpop: undefined }),
     // The body may have been written anew.
     ...(raw.headers['content-length'] !== undefined && { 'content-length': String(body.length) }),

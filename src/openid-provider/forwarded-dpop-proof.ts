@@ -13,6 +13,7 @@ import { type Proofs, type ReadProof, type SentProof, usedBefore } from '../clie
 import { accessTokenOf } from '../platform/http/authorization.ts'
 import type { Form } from '../platform/http/form.ts'
 import { OAuthError } from '../platform/oauth-error.ts'
+import { providerPath } from './forwarded-endpoint.ts'
 import type { CurrentProvider } from './openid-provider.ts'
 
 /** A call with a proof. */
@@ -55,13 +56,7 @@ export function createReadForwardedProof(provider: CurrentProvider, proofs: Proo
 const routes = ['userinfo', 'token', 'pushed_authorization_request'] as const
 
 function routeOf(path: string, provider: Provider): (typeof routes)[number] | undefined {
-  return routes.find((route) => {
-    try {
-      return provider.pathFor(route, { mountPath: '' }) === path
-    } catch {
-      return false
-    }
-  })
+  return routes.find((route) => providerPath(provider, route) === path)
 }
 
 /**

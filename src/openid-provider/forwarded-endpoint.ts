@@ -40,7 +40,7 @@ export function forwardedEndpoint(
   forwardToOidcProvider: ForwardToOidcProvider,
 ): void {
   const paths = [
-    ...names.map((name) => pathOf(provider(), name)),
+    ...names.map((name) => providerPath(provider(), name)),
     ...resumePathsOf(provider()),
     ...discoveryPaths,
   ].filter((path) => path !== undefined)
@@ -52,14 +52,14 @@ export function forwardedEndpoint(
 
 /** Returns the paths to which a user's browser returns from an interaction. Each ends with `:uid`. */
 export function resumePathsOf(provider: Provider): string[] {
-  return namesWithUid.flatMap((name) => pathOf(provider, name, 'uid')?.replace(/[^/]+$/, ':uid') ?? [])
+  return namesWithUid.flatMap((name) => providerPath(provider, name, 'uid')?.replace(/[^/]+$/, ':uid') ?? [])
 }
 
-function pathOf(provider: Provider, name: string, uid?: string): string | undefined {
+/** Returns the path of a route of oidc-provider, or undefined if its feature is not enabled. */
+export function providerPath(provider: Provider, name: string, uid?: string): string | undefined {
   try {
     return provider.pathFor(name, { mountPath: '', uid })
   } catch {
-    // The feature is not enabled.
     return undefined
   }
 }

@@ -6,16 +6,15 @@ import { Provider } from 'oidc-provider'
 import { CIBA_GRANT } from '../client/metadata/client-metadata.ts'
 import { hashAccessTokens } from './access-token-hash.ts'
 import { type AuthorizationServerNeeds, configurationOf, signInPageOf } from './configuration.ts'
+import { announcedMembers } from './discovery.ts'
 import { reportErrors, reportTokens } from './events.ts'
-import { explainClientAuthentication } from './explain-client-authentication.ts'
+import { trustOurAuthentication } from './forwarded-client.ts'
 import { markProofsInOneStep } from './forwarded-dpop-proof.ts'
 import {
-  acceptAudiences,
+  announce,
   answerNotFound,
-  compareHashedSecrets,
   configureDpop,
   narrowKeySet,
-  narrowMethods,
   readOnlyWhatWasAsked,
   returnToSignInPage,
 } from './middlewares.ts'
@@ -64,13 +63,11 @@ function createProvider(needs: AuthorizationServerNeeds): Provider {
   if (needs.extra.interactions === undefined) {
     returnToSignInPage(provider, { pageOf: signInPageOf, signed: configuration.cookies?.short?.signed })
   }
-  compareHashedSecrets(provider, needs.vault)
   hashAccessTokens(provider)
-  acceptAudiences(provider, needs.assertionAudiences)
+  trustOurAuthentication(provider)
+  announce(provider, (document) => announcedMembers(document, needs))
   narrowKeySet(provider, needs)
-  narrowMethods(provider, needs.profile)
   configureDpop(provider, needs.dpop)
-  explainClientAuthentication(provider, needs)
   markProofsInOneStep(provider)
   reportErrors(provider, needs.log)
   reportTokens(provider, needs.audit)

@@ -132,7 +132,40 @@ test('a provider with another issuer is rejected', async (t) => {
   assert.match(stderr, /has the issuer http:\/\/localhost/)
 })
 
-test('a push: unknown callers are ignored, and tokens that do not match the ID token are rejected', async (t) => {
+test('notifications with another token get 401, and the one with the token of the request gets 204 (PI-4, PU-6)', async (t) => {
+  const terminal = await openTerminal(t)
+  const port = await freePort()
+  const provider = await openProvider(t, () => [ok({})])
+  const request = terminal.start([...played(provider.issuer), '--mode', 'push', '--callback-port', String(port)])
+  const { client_notification_token: token = '' } = await provider.received
+  await request.says(/Waiting/)
+  const notify = async (authorization: string | undefined, body: object) => {
+    const response = await fetch(`http://127.0.0.1:${port}/notify`, {
+      method: 'POST',
+      headers: { 'content-type': 'application/json', ...(authorization !== undefined && { authorization }) },
+      body: JSON.stringify(body),
+    })
+    return [response.status, response.headers.get('www-authenticate')]
+  }
+  const pushed = { auth_req_id: 'the-request', error: 'access_denied' }
+  for (const authorization of [
+    undefined,
+    'Bearer',
+    'Bearer another-token',
+    `Bearer ${token}x`,
+    `Bearer ${token.slice(1)}`,
+    `Bearer ${token.toUpperCase()}`,
+    `Basic ${Buffer.from(`:${token}`).toString('base64')}`,
+    token,
+  ]) {
+    assert.deepEqual(await notify(authorization, pushed), [401, 'Bearer'], String(authorization))
+  }
+  assert.deepEqual(await notify(`bearer ${token}`, pushed), [204, null])
+  const { code } = await request.ended
+  assert.equal(code, 2, 'denied')
+})
+
+test('a push: unknown callers are refused, and tokens that do not match the ID token are rejected', async (t) => {
   const terminal = await openTerminal(t)
   const port = await freePort()
   const provider = await openProvider(t, () => [ok({})])
@@ -147,7 +180,7 @@ test('a push: unknown callers are ignored, and tokens that do not match the ID t
     })
   }
   await request.says(/Waiting/)
-  await push('another-token', {})
+  assert.equal((await push('another-token', {})).status, 401)
   await push(token!, { at_hash: 'wrong', 'urn:openid:params:jwt:claim:auth_req_id': 'the-request' })
   const { code, stderr } = await request.ended
   assert.equal(code, 1)

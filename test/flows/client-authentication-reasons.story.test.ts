@@ -77,7 +77,7 @@ for (const engine of engines) {
     }
 
     test('a caller with a secret learns nothing', async () => {
-      for (const { path, form } of cibaEndpoints) {
+      for (const { path, form } of everywhere) {
         const texts = new Set<string>()
         for (const as of [basic('nobody', 'x'), basic('basic', 'x'), basic('key', 'x'), basic('hmac', 'x')])
           texts.add((await it().post(path, form, as)).text)
@@ -102,18 +102,11 @@ for (const engine of engines) {
 describe('in development, the response says why', () => {
   const { it, key, foreign } = serve(engines[0]!, {})
   const assertion = async (holder: KeyHolder) => asserted(await assertionOf(it(), 'key', { key: holder.privateKey }))
-  const cases: [
-    name: string,
-    call: () => Promise<[Record<string, string>, string?]>,
-    reason: RegExp,
-    /** False if oidc-provider answers this call in another way. */
-    everywhere?: false,
-  ][] = [
+  const cases: [name: string, call: () => Promise<[Record<string, string>, string?]>, reason: RegExp][] = [
     [
       'post, though registered for basic',
       async () => [{ client_id: 'basic', client_secret: secret }],
       /registered for client_secret_basic, called as client_secret_post$/,
-      false,
     ],
     [
       'an assertion, though registered for basic',
@@ -130,22 +123,15 @@ describe('in development, the response says why', () => {
       async () => [{ client_id: 'hmac', client_secret: secret }],
       /registered for client_secret_jwt, called as client_secret_post$/,
     ],
-    ['a wrong secret', async () => [{}, basic('basic', 'x')], /(wrong client secret|invalid secret provided)$/],
-    ['an unknown client', async () => [{}, basic('nobody', 'x')], /(no such client|client not found)$/],
+    ['a wrong secret', async () => [{}, basic('basic', 'x')], /wrong client secret$/],
+    ['an unknown client', async () => [{}, basic('nobody', 'x')], /no such client$/],
     ['the key of another client', async () => [await assertion(foreign())], /signature verification failed$/],
-    ['no credentials', async () => [{}], /no client authentication$/, false],
-    [
-      'an assertion that is not a JWT',
-      async () => [asserted('not-a-jwt')],
-      /client_assertion is not a readable JWT$/,
-      false,
-    ],
+    ['no credentials', async () => [{}], /no client authentication$/],
+    ['an assertion that is not a JWT', async () => [asserted('not-a-jwt')], /client_assertion is not a readable JWT$/],
   ]
-  for (const [name, make, reason, isEverywhere = true] of cases) {
+  for (const [name, make, reason] of cases) {
     test(name, async () => {
       for (const { path, form } of everywhere) {
-        const isOurs = cibaEndpoints.some((each) => each.form === form)
-        if (!isOurs && !isEverywhere) continue
         const [more, authorization] = await make()
         const { status, body, text } = await it().post(path, { ...form, ...more }, authorization)
         assert.deepEqual([status, body.error], [401, 'invalid_client'], text)

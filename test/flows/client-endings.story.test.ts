@@ -4,6 +4,7 @@
  */
 import assert from 'node:assert/strict'
 import { describe, type TestContext, test } from 'node:test'
+import type { ClientMetadataInput } from '../../src/client/metadata/client-metadata.ts'
 import { openDatabase } from '../../src/platform/storage/open.ts'
 import { byCommand } from '../support/commands.ts'
 import { type Engine, engines } from '../support/engines.ts'
@@ -63,24 +64,73 @@ for (const engine of engines) {
   })
 }
 
+for (const engine of engines) {
+  describe(`a client that loses its permission while a request is pending, on ${engine.name} (SM-5)`, () => {
+    const redirect = { redirect_uris: ['http://localhost/callback'], response_types: ['code' as const] }
+    const { backchannel_token_delivery_mode: _, ...withoutMode } = shop
+    const changes: [string, ClientMetadataInput][] = [
+      ['it loses the CIBA grant and its mode', { ...withoutMode, ...redirect, grant_types: ['authorization_code'] }],
+      [
+        'it may only refresh tokens',
+        { ...withoutMode, ...redirect, grant_types: ['authorization_code', 'refresh_token'] },
+      ],
+      [
+        'it gets its tokens by push from now on',
+        {
+          ...shop,
+          grant_types: ['refresh_token'],
+          backchannel_token_delivery_mode: 'push',
+          backchannel_client_notification_endpoint: 'http://localhost:9/push',
+        },
+      ],
+      [
+        'it gets its tokens by push, and keeps the grant',
+        {
+          ...shop,
+          backchannel_token_delivery_mode: 'push',
+          backchannel_client_notification_endpoint: 'http://localhost:9/push',
+        },
+      ],
+      ['it becomes a device service', { ...withoutMode, grant_types: [], backchannel_device_service: true }],
+    ]
+    test('it cannot collect the request, whether pending, approved or denied, until it has the permission again', async (t) => {
+      const stage = await openStage(t, { engine, config: { clients: [shop], resources } })
+      for (const [name, changed] of changes) {
+        const approved = await sendRequest(stage, 'approved')
+        const denied = await sendRequest(stage, 'denied')
+        const pending = await sendRequest(stage, undefined)
+        await stage.restart({ clients: [changed] })
+        for (const authReqId of [approved, denied, pending, 'unknown']) {
+          const { status, body } = await poll(stage, authReqId)
+          assert.deepEqual([status, body.error], [400, 'unauthorized_client'], `${name}: ${authReqId}`)
+        }
+        await stage.restart({ clients: [shop] })
+        assert.equal((await poll(stage, approved)).status, 200, name)
+        assert.equal((await poll(stage, denied)).body.error, 'access_denied', name)
+        assert.equal((await poll(stage, pending)).body.error, 'authorization_pending', name)
+      }
+    })
+  })
+}
+
 async function scene(t: TestContext, engine: Engine, gate?: Gate) {
   const stage = await openStage(t, {
     engine,
     config: { clients: [shop], resources },
     ...(gate && { parts: { openDatabase: gatedAtTokens(gate) } }),
   })
-  const collected = await sendRequest(stage)
+  const collected = await sendRequest(stage, 'approved')
   const tokens = (await poll(stage, collected)).body
   assert.ok(tokens.refresh_token, JSON.stringify(tokens))
-  return { stage, tokens, waiting: await sendRequest(stage) }
+  return { stage, tokens, waiting: await sendRequest(stage, 'approved') }
 }
 
-/** Sends a request that is then approved. @returns its auth_req_id */
-async function sendRequest(stage: Stage): Promise<unknown> {
+/** Sends a request that is then decided, unless `decision` is undefined. @returns its auth_req_id */
+async function sendRequest(stage: Stage, decision: 'approved' | 'denied' | undefined): Promise<unknown> {
   stage.clock.advance(1)
   const asked = { scope: 'openid offline_access', login_hint: 'ana', resource: api }
   const { body } = await stage.post('/backchannel/authorize', asked, asShop)
-  await stage.decide(await stage.newestRequest(), 'approved')
+  if (decision !== undefined) await stage.decide(await stage.newestRequest(), decision)
   return body.auth_req_id
 }
 

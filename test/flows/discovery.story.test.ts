@@ -4,8 +4,10 @@ import { request } from 'node:http'
 import { describe, type TestContext, test } from 'node:test'
 import type { ConfigInput } from '../../src/config/config.ts'
 import { newSecret } from '../../src/platform/crypto.ts'
+import { newKey } from '../support/assertions.ts'
+import { certify } from '../support/certificates.ts'
 import { engines } from '../support/engines.ts'
-import { openStage } from '../support/stage.ts'
+import { openStage, type Stage } from '../support/stage.ts'
 import { openVisitor } from '../support/visitor.ts'
 
 const documents = ['/.well-known/openid-configuration', '/.well-known/oauth-authorization-server']
@@ -65,6 +67,97 @@ describe('the metadata (M46)', () => {
     for (const key of keys) for (const member of ['d', 'p', 'q', 'dp', 'dq', 'qi', 'k']) assert.ok(!(member in key))
   })
 })
+
+describe('client authentication methods (MD-5, FI-1, RFC 8414 §2)', () => {
+  const certificates = { proxy: { trust: ['127.0.0.1'], clientCertificateHeader: 'X-Client-Cert' } }
+  const settings: [string, ConfigInput][] = [
+    ['core', {}],
+    ['core, with client certificates', certificates],
+    ['core, outside development', production.config],
+    ['fapi-ciba', { ...production.config, ...certificates, profile: 'fapi-ciba' }],
+    [
+      'fapi-ciba, with other audiences',
+      { ...production.config, ...certificates, profile: 'fapi-ciba', strictAssertionAudience: false },
+    ],
+  ]
+  for (const engine of engines) {
+    test(`a client can be registered for a method if and only if the metadata list the method, on ${engine.name}`, async (t) => {
+      const { publicJwk } = await newKey('one')
+      const { x5c } = await certify({ subject: 'CN=till' })
+      const metadataFor: Record<string, object> = {
+        client_secret_basic: {},
+        client_secret_post: {},
+        client_secret_jwt: {},
+        private_key_jwt: { jwks: { keys: [publicJwk] } },
+        none: {},
+        tls_client_auth: { tls_client_auth_subject_dn: 'CN=till' },
+        self_signed_tls_client_auth: { jwks: { keys: [{ ...publicJwk, x5c: [x5c] }] } },
+      }
+      for (const [name, config] of settings) {
+        const stage = await openStage(t, {
+          engine,
+          cast: false,
+          config: { ...config, registration: { mode: 'open', perHour: 1000 } },
+        })
+        const { body } = await stage.get(documents[0]!)
+        const usable: string[] = []
+        for (const [method, metadata] of Object.entries(metadataFor)) {
+          const { status, body } = await register(stage, {
+            redirect_uris: ['https://till.example/callback'],
+            token_endpoint_auth_method: method,
+            ...metadata,
+          })
+          if (status === 201) usable.push(method)
+          else assert.equal(body.error, 'invalid_client_metadata', `${name}: ${method}`)
+        }
+        for (const endpoint of ['token', 'revocation']) {
+          assert.deepEqual(body[`${endpoint}_endpoint_auth_methods_supported`], usable, `${name}: ${endpoint}`)
+        }
+        const confidential = usable.filter((method) => method !== 'none')
+        assert.deepEqual(body.introspection_endpoint_auth_methods_supported, confidential, name)
+      }
+    })
+  }
+
+  test('in fapi-ciba the whole documents are those of core, except for what the profile forbids', async (t) => {
+    const config = { ...production.config, ...certificates, profile: 'fapi-ciba' as const }
+    const stage = await openStage(t, { cast: false, config })
+    for (const path of documents) {
+      assert.deepEqual((await stage.get(path)).body, {
+        ...expected('https://id.example.com'),
+        ...ofFapiCiba,
+        tls_client_certificate_bound_access_tokens: true,
+      })
+    }
+  })
+
+  test("an operator's own members of the document stay, and replace ours", async (t) => {
+    const discovery = { service_documentation: 'https://id.example.com/docs', claims_supported: ['sub'] }
+    const stage = await openStage(t, { config: { oidc: { discovery } } })
+    const { body } = await stage.get(documents[0]!)
+    assert.partialDeepStrictEqual(body, discovery)
+    assert.equal(body.backchannel_authentication_endpoint, `${stage.url}/backchannel/authorize`)
+  })
+
+  test('nothing is said about endpoints that an operator has switched off', async (t) => {
+    const features = { introspection: { enabled: false }, revocation: { enabled: false } }
+    const stage = await openStage(t, { config: { oidc: { features } } })
+    const { body } = await stage.get(documents[0]!)
+    assert.deepEqual(
+      Object.keys(body).filter((name) => /^(introspection|revocation)_/.test(name)),
+      [],
+    )
+  })
+})
+
+async function register(stage: Stage, metadata: object) {
+  const response = await fetch(`${stage.url}/oauth/register`, {
+    method: 'POST',
+    headers: { 'content-type': 'application/json' },
+    body: JSON.stringify(metadata),
+  })
+  return { status: response.status, body: (await response.json()) as Record<string, unknown> }
+}
 
 describe('a provider without a way to notify users (M50)', () => {
   test('logs a warning when it starts', async (t) => {
@@ -188,16 +281,43 @@ function expected(issuer: string): Record<string, unknown> {
     claim_types_supported: ['normal'],
     claims_supported: [
       ...['sub', 'acr', 'amr', 'auth_time', 'name', 'preferred_username', 'locale', 'email', 'email_verified'],
-      ...['phone_number', 'phone_number_verified', 'sid', 'iss'],
+      ...['phone_number', 'phone_number_verified', 'iss'],
     ],
     subject_types_supported: ['public', 'pairwise'],
     id_token_signing_alg_values_supported: ['ES256', 'PS256', 'RS256'],
     token_endpoint_auth_methods_supported: [
       ...['client_secret_basic', 'client_secret_post', 'client_secret_jwt', 'private_key_jwt', 'none'],
     ],
-    token_endpoint_auth_signing_alg_values_supported: [
-      ...['ES256', 'ES384', 'ES512', 'PS256', 'PS384', 'PS512', 'RS256', 'RS384', 'RS512', 'Ed25519', 'EdDSA'],
-      ...['HS256', 'HS384', 'HS512'],
+    token_endpoint_auth_signing_alg_values_supported: assertionAlgs,
+    introspection_endpoint_auth_methods_supported: [
+      ...['client_secret_basic', 'client_secret_post', 'client_secret_jwt', 'private_key_jwt'],
     ],
+    introspection_endpoint_auth_signing_alg_values_supported: assertionAlgs,
+    revocation_endpoint_auth_methods_supported: [
+      ...['client_secret_basic', 'client_secret_post', 'client_secret_jwt', 'private_key_jwt', 'none'],
+    ],
+    revocation_endpoint_auth_signing_alg_values_supported: assertionAlgs,
   }
+}
+
+const assertionAlgs = [
+  ...['ES256', 'ES384', 'ES512', 'PS256', 'PS384', 'PS512', 'RS256', 'RS384', 'RS512', 'Ed25519', 'EdDSA'],
+  ...['HS256', 'HS384', 'HS512'],
+]
+
+/** The members by which the profile `fapi-ciba` differs. */
+const ofFapiCiba = {
+  backchannel_authentication_request_signing_alg_values_supported: ['ES256', 'PS256'],
+  backchannel_token_delivery_modes_supported: ['poll', 'ping'],
+  dpop_signing_alg_values_supported: ['ES256', 'PS256'],
+  id_token_signing_alg_values_supported: ['ES256', 'PS256'],
+  ...Object.fromEntries(
+    ['token', 'introspection', 'revocation'].flatMap((endpoint) => [
+      [
+        `${endpoint}_endpoint_auth_methods_supported`,
+        ['private_key_jwt', 'tls_client_auth', 'self_signed_tls_client_auth'],
+      ],
+      [`${endpoint}_endpoint_auth_signing_alg_values_supported`, ['ES256', 'PS256']],
+    ]),
+  ),
 }

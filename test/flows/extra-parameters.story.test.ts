@@ -259,8 +259,8 @@ for (const engine of engines) {
         await stage.post('/oauth/revoke', { ...extra, token: foreign }, credentials.kiosk)
       }
       const asAnother = { ...besides, client_id: 'phone-app' }
-      assert.equal((await look(asAnother)).body.error, 'invalid_request')
-      assert.equal((await stage.post('/oauth/revoke', { ...asAnother, token: foreign }, credentials.kiosk)).status, 400)
+      assert.equal((await look(asAnother)).body.error, 'invalid_client')
+      assert.equal((await stage.post('/oauth/revoke', { ...asAnother, token: foreign }, credentials.kiosk)).status, 401)
       assert.equal(await worksAt(stage, foreign), true)
       const bens = await approvedBy(stage, 'ben')
       assert.equal(

@@ -106,7 +106,7 @@ describe('when the maximum of calls is in work', () => {
     await until(async () => (await stage.poll('northbank', 'unknown')).status === 400)
     for (let number = 0; number < 5; number++) {
       assert.equal((await stage.poll('northbank', 'unknown')).body.error, 'invalid_grant')
-      assert.equal((await stage.post('/oauth/token', { foo: 'a' })).status, 400)
+      assert.equal((await stage.post('/oauth/token', { foo: 'a' })).status, 401)
       assert.equal((await stage.post('/backchannel/authorize', {})).status, 401)
     }
     // Kiosk's abandoned call is still running, and counts towards its share.

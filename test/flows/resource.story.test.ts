@@ -120,6 +120,46 @@ for (const engine of engines) {
   })
 }
 
+for (const engine of engines) {
+  test(`access tokens say how the user was authenticated, the same before and after a refresh, on ${engine.name}`, async (t) => {
+    const till = await openNotificationEndpoint(t)
+    const stage = await openStage(t, withResources({ engine, till: till.url }))
+    const authTime = Math.floor(stage.clock.now() / 1000) - 120
+    const stated = { acr: 'strong', amr: 'face pin', auth_time: String(authTime) }
+    const asStated = { acr: 'strong', amr: ['face', 'pin'], auth_time: authTime }
+    const cases: [as: 'kiosk' | 'till', resource: string, decided: Record<string, string>, expected: object][] = [
+      ['kiosk', urn, stated, asStated],
+      ['kiosk', api, stated, asStated],
+      ['kiosk', '', stated, asStated],
+      ['till', urn, stated, asStated],
+      ['till', '', stated, asStated],
+      ['kiosk', urn, { amr: 'face', auth_time: String(authTime) }, { amr: ['face'], auth_time: authTime }],
+      ['kiosk', api, { acr: 'strong', auth_time: String(authTime) }, { acr: 'strong', auth_time: authTime }],
+    ]
+    let pushes = 0
+    for (const [as, resource, decided, expected] of cases) {
+      const { auth_req_id } = (await stage.ring(as, { scope: 'openid email offline_access', resource })).body
+      await stage.decide(await stage.newestRequest(), 'approved', decided)
+      const first = as === 'till' ? (await till.hears(++pushes)).at(-1)!.body : (await stage.poll(as, auth_req_id)).body
+      const form = { grant_type: 'refresh_token', refresh_token: String(first.refresh_token) }
+      const { body: refreshed } = await stage.post('/oauth/token', form, credentials[as])
+      const shown: object[] = []
+      for (const { access_token } of [first, refreshed]) {
+        const form = { token: String(access_token) }
+        // A JWT is not introspected: the service reads it.
+        const claims =
+          resource === urn ? decodeJwt(form.token) : (await stage.post('/oauth/introspect', form, credentials[as])).body
+        shown.push(
+          Object.fromEntries(Object.entries(claims).filter(([name]) => ['acr', 'amr', 'auth_time'].includes(name))),
+        )
+      }
+      const what = `${as} ${resource} ${JSON.stringify(decided)}`
+      assert.partialDeepStrictEqual(shown[0], expected, what)
+      assert.deepEqual(shown[1], shown[0], what)
+    }
+  })
+}
+
 test('a token for a service is not for userinfo: the ID token has the claims instead', async (t) => {
   const stage = await openStage(t, withResources())
   const answer = await redeem(stage, (await approved(stage, [api])).authReqId)

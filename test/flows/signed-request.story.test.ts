@@ -12,7 +12,7 @@ import { openDatabase } from '../../src/platform/storage/open.ts'
 import { type KeyHolder, newKey, pollClient } from '../support/assertions.ts'
 import { engines } from '../support/engines.ts'
 import { type SignedRequestOptions, signedRequest } from '../support/signed-requests.ts'
-import { type Answer, basic, newNotificationToken, openStage, type Stage } from '../support/stage.ts'
+import { type Answer, basic, credentials, newNotificationToken, openStage, type Stage } from '../support/stage.ts'
 import { countRows } from '../support/tables.ts'
 
 const secret = newSecret()
@@ -231,9 +231,19 @@ describe('a refused signed request is an invalid_request, and nothing of it is s
     assert.deepEqual([status, body.error], [400, 'invalid_request'])
   })
 
-  test('a client without the CIBA grant is refused, whatever it signs (VL-9)', async () => {
+  test('a client that is not registered for CIBA is refused before its request is read (VL-9)', async () => {
+    for (const request of [
+      await sign({}, {}, 'phone-service'),
+      await sign({ exp: 1 }, {}, 'phone-service'),
+      await sign({}, { key: foreign.privateKey }, 'phone-service'),
+      await sign(),
+      'x',
+    ]) {
+      const { status, body } = await stage.post('/backchannel/authorize', { request }, credentials.phoneService)
+      assert.deepEqual([status, body.error], [400, 'unauthorized_client'], request)
+    }
     const { body } = await stage.post('/backchannel/authorize', { request: 'x' }, basic('phone-service', 'wrong'))
-    assert.equal(body.error, 'invalid_client')
+    assert.equal(body.error, 'invalid_client', 'first it has to authenticate itself (VL-1)')
   })
 })
 

@@ -42,7 +42,7 @@ for (const engine of engines) {
       const { refresh } = calls(stage)
       const first = await tokensOf(stage)
       assertRefused(await refresh(first.refresh_token!, {}, 'northbank'), 'invalid_grant')
-      assertRefused(await refresh(first.refresh_token!, {}, 'none'), 'invalid_request')
+      assertRefused(await refresh(first.refresh_token!, {}, 'none'), 'invalid_client', 401)
       assertRefused(await refresh('made-up'), 'invalid_grant')
       assertRefused(await refresh(first.access_token!), 'invalid_grant')
       assertRefused(await refresh(first.refresh_token!, { scope: 'openid email phone' }), 'invalid_scope')
@@ -65,7 +65,7 @@ for (const engine of engines) {
       const isActive = async (token: string) => (await introspect({ token })).body.active
 
       assertRefused(await revoke({}), 'invalid_request')
-      assertRefused(await revoke({ token: access }, 'none'), 'invalid_request')
+      assertRefused(await revoke({ token: access }, 'none'), 'invalid_client', 401)
       for (const [token, as] of [
         [access, 'northbank'],
         [refreshing, 'till'],
@@ -91,7 +91,7 @@ for (const engine of engines) {
       const stage = await openStage(t, { engine })
       const { introspect } = calls(stage)
       const { access_token: token = '' } = await tokensOf(stage)
-      assertRefused(await introspect({ token }, 'none'), 'invalid_request')
+      assertRefused(await introspect({ token }, 'none'), 'invalid_client', 401)
       assertRefused(await introspect({}), 'invalid_request')
       const { body, headers } = await introspect({ token, token_type_hint: 'nonsense' })
       assert.partialDeepStrictEqual(body, { active: true, client_id: 'kiosk', token_type: 'Bearer', iss: stage.url })

@@ -8,6 +8,7 @@ import { type AuthorizationDetail, detailsAt } from '../../authorization-details
 import { namesOf, type Resource, type Resources, resourceAt, scopeAt } from '../../authorization-details/resources.ts'
 import { OFFLINE, withoutOffline } from '../../client/metadata/offline-access.ts'
 import type { Confirmation } from '../../client/sender-constraint/confirmation.ts'
+import { setAuthenticationContext } from '../../openid-provider/authentication-context.ts'
 import { claimsOf } from '../../openid-provider/claims.ts'
 import { collectWrites } from '../../openid-provider/oidc-adapter.ts'
 import type { CurrentProvider, Provider } from '../../openid-provider/openid-provider.ts'
@@ -148,6 +149,8 @@ async function issueAccess(
       resourceServer: new provider.ResourceServer(address!, resourceServer(resource, tokens)),
     }),
   } as never)
+  // A refreshed access token has the same claims, from the refresh token.
+  setAuthenticationContext(access, request.authentication)
   const accessToken = await access.save()
 
   const { acr, amr, authTime } = request.authentication

@@ -10,7 +10,6 @@ import { bearerOf } from '../../platform/http/authorization.ts'
 import { isLoopback } from '../../platform/http/web-address.ts'
 import { isPlain } from '../../platform/validation.ts'
 import { Failure } from '../context/failure.ts'
-import type { StartedRequest } from './ring.ts'
 import { call, Unreachable } from './web.ts'
 
 /** The body of a ping or push: `auth_req_id`, and in a push also the tokens or the error. */
@@ -23,24 +22,26 @@ export interface CallBackEndpoint {
    * Waits for the notification about a request. Resolves to it, or to undefined if none arrives before `until`
    * (milliseconds since 1970).
    */
-  hears(ringing: StartedRequest, until: number): Promise<CallBackBody | undefined>
+  hears(authReqId: string, until: number): Promise<CallBackBody | undefined>
   close(): void
 }
 
 /**
  * Opens the endpoint at which the command receives the notifications of a client.
  *
+ * @param notificationToken the bearer token of the notifications; a call with another token is refused
  * @param endpoint the notification endpoint that the client has registered; undefined if it is not known
  * @param listenOn the port to listen on; needed if a tunnel leads from `endpoint` to another port of this machine
  */
 export async function openCallBack(
+  notificationToken: string,
   endpoint: string | undefined,
   issuer: string,
   listenOn: number | undefined,
 ): Promise<CallBackEndpoint> {
-  if (endpoint !== undefined && isOfServer(endpoint, issuer)) return watchServer(endpoint)
+  if (endpoint !== undefined && isOfServer(endpoint, issuer)) return watchServer(endpoint, notificationToken)
   const url = endpoint === undefined ? undefined : new URL(endpoint)
-  if (listenOn !== undefined) return listen({ port: listenOn, host: '127.0.0.1', path: undefined })
+  if (listenOn !== undefined) return listen({ port: listenOn, host: '127.0.0.1', path: undefined }, notificationToken)
   if (url === undefined) {
     throw new Failure('The notification endpoint of this client is not known. Name its port: --callback-port <number>.')
   }
@@ -50,7 +51,7 @@ export async function openCallBack(
     )
   }
   const host = url.hostname === 'localhost' ? '127.0.0.1' : url.hostname.replace(/[[\]]/g, '')
-  return listen({ port: Number(url.port || 80), host, path: url.pathname + url.search })
+  return listen({ port: Number(url.port || 80), host, path: url.pathname + url.search }, notificationToken)
 }
 
 function isOfServer(endpoint: string, issuer: string): boolean {
@@ -61,6 +62,7 @@ function isOfServer(endpoint: string, issuer: string): boolean {
 /** Milliseconds between two queries of the server. */
 const look = 300
 
+/** A call that arrived at the endpoint. `authorization` is absent if the command itself has compared it. */
 interface RecordedCall {
   authorization?: string
   contentType?: string
@@ -68,10 +70,10 @@ interface RecordedCall {
 }
 
 /** Reads the notifications that a development server has recorded. */
-function watchServer(endpoint: string): CallBackEndpoint {
+function watchServer(endpoint: string, notificationToken: string): CallBackEndpoint {
   return {
     description: `${endpoint} (the server keeps the notifications that arrive there)`,
-    async hears({ authReqId, notificationToken }, until) {
+    async hears(authReqId, until) {
       for (;;) {
         const ours = (await callsAt(endpoint)).find(({ authorization }) => isBearer(authorization, notificationToken))
         if (ours) return checked(ours.body, ours.contentType, authReqId)
@@ -104,11 +106,11 @@ interface Place {
   path: string | undefined
 }
 
-async function listen(place: Place): Promise<CallBackEndpoint> {
+async function listen(place: Place, notificationToken: string): Promise<CallBackEndpoint> {
   const received: RecordedCall[] = []
   let news = () => {}
   const server = createServer((request, response) => {
-    receive(request, response, place.path).then((recorded) => {
+    receive(request, response, { path: place.path, notificationToken }).then((recorded) => {
       if (recorded === undefined) return
       received.push(recorded)
       news()
@@ -118,9 +120,9 @@ async function listen(place: Place): Promise<CallBackEndpoint> {
 
   return {
     description: `http://${place.host.includes(':') ? `[${place.host}]` : place.host}:${place.port}${place.path ?? '/'}`,
-    async hears({ authReqId, notificationToken }, until) {
+    async hears(authReqId, until) {
       for (;;) {
-        const ours = received.find(({ authorization }) => isBearer(authorization, notificationToken))
+        const [ours] = received
         if (ours) return checked(ours.body, ours.contentType, authReqId)
         const left = until - Date.now()
         if (left <= 0) return undefined
@@ -153,13 +155,13 @@ function begin(server: Server, { port, host }: Place): Promise<void> {
 const mostBytes = 256 * 1024
 
 /**
- * Acknowledges each call to `path`, and returns it. `hears` checks later whether the call is genuine, by the token of the
- * request.
+ * Acknowledges a call to `path` that has the token of the request, and returns it. A call with another token is answered
+ * with 401 (CIBA Core §10.2, §10.3.1), so that its sender learns that nobody has received it.
  */
 async function receive(
   request: IncomingMessage,
   response: ServerResponse,
-  path: string | undefined,
+  { path, notificationToken }: { path: string | undefined; notificationToken: string },
 ): Promise<RecordedCall | undefined> {
   const { authorization, 'content-type': contentType } = request.headers
   if (request.method !== 'POST' || (path !== undefined && request.url !== path)) {
@@ -168,8 +170,12 @@ async function receive(
   }
   try {
     const body = parse(await readText(request))
+    if (!isBearer(authorization, notificationToken)) {
+      response.writeHead(401, { 'www-authenticate': 'Bearer' }).end()
+      return undefined
+    }
     response.writeHead(204).end()
-    return { ...(authorization && { authorization }), ...(contentType && { contentType }), body }
+    return { ...(contentType && { contentType }), body }
   } catch {
     response.writeHead(400).end()
     return undefined

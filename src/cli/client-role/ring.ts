@@ -1,5 +1,4 @@
 /** Sends an authentication request (CIBA Core §7). Defines its possible outcomes. */
-import { newSecret } from '../../platform/crypto.ts'
 import type { Connection } from './connection.ts'
 import { type PlayedClient, Refused } from './provider.ts'
 
@@ -12,8 +11,6 @@ export interface StartedRequest {
   deadline: number
   /** Seconds between two polls. */
   interval: number
-  /** The bearer token that the provider sends with a ping or push (CIBA Core §7.1). */
-  notificationToken: string
 }
 
 export type Tokens = Record<string, unknown> & { access_token: string; id_token: string; refresh_token?: string }
@@ -23,14 +20,16 @@ export type Outcome = { kind: 'approved'; tokens: Tokens } | { kind: 'denied' } 
 /**
  * Sends an authentication request. Throws `Refused` if the provider answers with an error.
  *
+ * @param notificationToken the bearer token that the provider sends with a ping or push (CIBA Core §7.1); not sent by a
+ *   client that polls
  * @param parameters the parameters of the request; a parameter with the value undefined is not sent
  */
 export async function requestAuthentication(
   connection: Connection,
   mode: PlayedClient['mode'],
+  notificationToken: string,
   parameters: Record<string, string | undefined>,
 ): Promise<StartedRequest> {
-  const notificationToken = newSecret()
   const form = new URLSearchParams()
   for (const [name, value] of Object.entries(parameters)) if (value !== undefined) form.set(name, value)
   if (mode !== 'poll') form.set('client_notification_token', notificationToken)
@@ -44,6 +43,5 @@ export async function requestAuthentication(
     deadline: Date.now() + Number(expiresIn) * 1000,
     // CIBA Core §7.3: the default interval is 5 seconds.
     interval: Number(interval ?? 5),
-    notificationToken,
   }
 }

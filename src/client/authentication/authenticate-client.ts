@@ -1,6 +1,6 @@
 /**
- * Authenticates clients, in the same way at the backchannel authentication endpoint, for the CIBA grant and in the
- * device API. A client must use the one authentication method that it registered.
+ * Authenticates clients, in the same way at every endpoint: at our own, and at those that oidc-provider answers. A client
+ * must use the one authentication method that it registered.
  */
 import type { Audit } from '../../platform/audit.ts'
 import type { LoadShedding } from '../../platform/http/load-shedding.ts'
@@ -10,7 +10,7 @@ import type { ClientStore } from '../client-store.ts'
 import { type AuthenticationFailure, authenticationFailed, type Claim, failedBecause } from './claim.ts'
 import { readAssertion, type VerifyAssertion } from './client-assertion.ts'
 import { readBasic, readPost, type VerifySecret } from './client-secret.ts'
-import { readTls, type VerifyCertificate } from './client-tls.ts'
+import { readName, readTls, type VerifyCertificate } from './client-tls.ts'
 
 export interface AuthenticationNeeds {
   clients: ClientStore
@@ -29,10 +29,14 @@ export function createClientAuthentication(needs: AuthenticationNeeds): Authenti
     let client: Client | undefined
     try {
       const claim = readClaim(credentials)
-      return await needs.whileProving(claim.clientId, credentials.slot, async () => {
+      const prove = async () => {
         client = await needs.clients.find(claim.clientId)
         return await authenticate(client, claim, credentials, needs)
-      })
+      }
+      // A call that only names a client proves nothing, so its address must not be remembered as that of the client.
+      return claim.proof === undefined
+        ? await prove()
+        : await needs.whileProving(claim.clientId, credentials.slot, prove)
     } catch (error) {
       // The client_id is audited only if such a client exists. Any other client_id may be a secret that was sent by
       // mistake.
@@ -67,13 +71,16 @@ function prove(
   client: Client,
   needs: AuthenticationNeeds,
 ): Promise<AuthenticationFailure | string | undefined> | string | undefined {
+  const { proof = '' } = claim
   switch (method) {
+    case 'none':
+      return undefined
     case 'client_secret_basic':
     case 'client_secret_post':
-      return needs.verifySecret(claim.proof, client)
+      return needs.verifySecret(proof, client)
     case 'client_secret_jwt':
     case 'private_key_jwt':
-      return needs.verifyAssertion(claim.proof, client, slot)
+      return needs.verifyAssertion(proof, client, slot)
     case 'tls_client_auth':
     case 'self_signed_tls_client_auth':
       return needs.verifyCertificate(method, certificate, client, slot)
@@ -91,7 +98,11 @@ function readClaim(credentials: ClientCredentials): Claim {
   const asserts = form.has('client_assertion') || form.has('client_assertion_type')
   const ways = Number(authorization !== undefined) + Number(form.has('client_secret')) + Number(asserts)
   if (ways > 1) throw new OAuthError('invalid_request', 'use exactly one client authentication method')
-  const claim = readBasic(credentials) ?? readPost(credentials) ?? readAssertion(credentials) ?? readTls(credentials)
+  const claim =
+    readBasic(credentials) ??
+    readPost(credentials) ??
+    readAssertion(credentials) ??
+    (credentials.mayBePublic ? readName(credentials) : readTls(credentials))
   if (claim === undefined) throw failed(credentials, 'the request has no client authentication')
   const named = credentials.form.get('client_id')
   if (named !== undefined && named !== claim.clientId) {

@@ -6,7 +6,8 @@ export interface Claim {
    * one of them.
    */
   couldBe: readonly string[]
-  proof: string
+  /** Undefined if the call only names the client. */
+  proof: string | undefined
 }
 
 /** Why client authentication failed. */

@@ -9,6 +9,7 @@ import { OAuthError } from '../../platform/oauth-error.ts'
 import { type Profile, secretSigning } from '../../platform/security-profile.ts'
 import type { Client, ClientCredentials } from '../client.ts'
 import { secretAad } from '../configured-clients.ts'
+import { leastSecretLength } from '../metadata/client-secret-length.ts'
 import { type AuthenticationFailure, authenticationFailed, type Claim } from './claim.ts'
 import type { ClientKeys } from './client-keys.ts'
 import type { UsedAssertionStore } from './used-jti-store.ts'
@@ -35,10 +36,7 @@ const longestAssertion = 16_384
 
 export interface AssertionNeeds {
   profile: Profile
-  /**
-   * The valid values of `aud`: the issuer, the token endpoint and the backchannel authentication endpoint (CIBA Core
-   * §7.1).
-   */
+  /** The valid values of `aud`: every address at which clients authenticate. One of them must be named. */
   audiences: string[]
   vault: Vault
   keys: ClientKeys
@@ -102,22 +100,6 @@ export function createAssertionVerification(needs: AssertionNeeds): VerifyAssert
   }
 }
 
-/**
- * Returns a function that finds out why oidc-provider has refused an assertion. It resolves to the reason, or to undefined
- * if the signature cannot be verified, because then the caller must not learn the reason. It marks nothing as used.
- */
-export function createExplainAssertion(needs: AssertionNeeds & Omit<AcceptanceNeeds, 'used'>) {
-  return async (assertion: string, client: Client): Promise<string | undefined> => {
-    try {
-      const verified = await verify(assertion, client, undefined, needs)
-      return problemWithClaims(verified, needs)
-    } catch (error) {
-      const { reason, isSigned } = failureOf(error)
-      return isSigned ? reason : undefined
-    }
-  }
-}
-
 /** jose checks the claims after the signature, so an error about a claim shows that the signature is valid. */
 function failureOf(error: unknown): AuthenticationFailure {
   if (error instanceof errors.JWTExpired) return { reason: 'exp has passed', isSigned: true }
@@ -162,29 +144,24 @@ async function verify(
 }
 
 /**
- * Returns a function that makes all checks of an assertion except that of its signature. Our own endpoints and
- * oidc-provider use this function. An assertion is accepted only once: one SQL statement stores the assertion as used,
- * for all endpoints, until the assertion expires. So only one of two simultaneous uses is accepted (RFC 7523 §3).
+ * Returns a function that makes all checks of an assertion except that of its signature. An assertion is accepted only
+ * once: one SQL statement stores the assertion as used, for all endpoints, until the assertion expires. So only one of two
+ * simultaneous uses is accepted (RFC 7523 §3).
  */
 export function createAcceptAssertion(needs: AcceptanceNeeds): AcceptAssertion {
   const { used } = needs
   return async (assertion, clientId) => {
-    const wrong = problemWithClaims(assertion, needs)
+    const { header, claims } = assertion
+    const wrong =
+      problemWithType(header) ??
+      problemWithAudience(claims, needs) ??
+      problemWithTimes(claims, needs.clock.now() / 1000)
     if (wrong !== undefined) return wrong
-    const { exp, jti } = assertion.claims
+    const { exp, jti } = claims
     if (typeof jti !== 'string' || jti === '') return 'jti is not a string, or empty'
     const fresh = await used.use(clientId, jti, Math.ceil((exp! + skewSeconds) * 1000))
     return fresh ? undefined : 'client assertion was used before'
   }
-}
-
-function problemWithClaims(
-  { header, claims }: VerifiedAssertion,
-  needs: Omit<AcceptanceNeeds, 'used'>,
-): string | undefined {
-  return (
-    problemWithType(header) ?? problemWithAudience(claims, needs) ?? problemWithTimes(claims, needs.clock.now() / 1000)
-  )
 }
 
 /**
@@ -206,7 +183,7 @@ function problemWithType({ typ }: VerifiedAssertion['header']): string | undefin
  * Every value of `aud` must name this server. If `aud` also named another server, that server could send the assertion
  * here and act as the client.
  */
-function problemWithAudience({ aud }: JWTPayload, needs: Omit<AcceptanceNeeds, 'used'>): string | undefined {
+function problemWithAudience({ aud }: JWTPayload, needs: AcceptanceNeeds): string | undefined {
   if (needs.strictAudience) return aud === needs.issuer ? undefined : 'aud must be the issuer and nothing else'
   const named = [aud ?? []].flat()
   if (named.length === 0) return 'aud is missing'
@@ -232,9 +209,12 @@ function algorithmsFor(client: Client, profile: Profile): string[] {
 
 function keyFor(client: Client, slot: Slot | undefined, { vault, keys }: AssertionNeeds): JWTVerifyGetKey {
   if (client.metadata.token_endpoint_auth_method !== 'client_secret_jwt') return keys.of(client, slot)
-  return async () => {
+  return async ({ alg }) => {
     if (client.secretSealed === undefined) throw new Error('no secret is stored for this client')
-    return new TextEncoder().encode(vault.open(client.secretSealed, secretAad(client.id)))
+    const secret = new TextEncoder().encode(vault.open(client.secretSealed, secretAad(client.id)))
+    // At registration, the length can only be checked if the client registers an algorithm.
+    if (secret.length < leastSecretLength(alg)) throw new Error(`the client secret is too short for ${alg}`)
+    return secret
   }
 }
 

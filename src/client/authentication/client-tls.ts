@@ -25,6 +25,17 @@ export function readTls({ form, certificate }: ClientCredentials): Claim | undef
   return { clientId, couldBe: ['tls_client_auth', 'self_signed_tls_client_auth'], proof: certificate.thumbprint }
 }
 
+/**
+ * Returns the claim of a call that may come from a public client: the `client_id`, and the certificate if there is one.
+ * Undefined if the call has no `client_id`.
+ */
+export function readName(credentials: ClientCredentials): Claim | undefined {
+  const clientId = credentials.form.get('client_id')
+  if (clientId === undefined) return undefined
+  const { couldBe = [], proof } = readTls(credentials) ?? {}
+  return { clientId, couldBe: ['none', ...couldBe], proof }
+}
+
 /** Returns the function that compares a client certificate with the client's registration. */
 export function createCertificateVerification(keys: Pick<ClientKeys, 'certificatesOf'>): VerifyCertificate {
   return async (method, shown, client, slot) => {

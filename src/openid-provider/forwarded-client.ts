@@ -1,0 +1,84 @@
+/**
+ * Authenticates the client of a call before the call is forwarded to oidc-provider, by the same code as at our own
+ * endpoints. oidc-provider then gets the call without the client's credentials: to oidc-provider, every confidential client
+ * is registered for `client_secret_basic`, and its secret is right if and only if the call was authenticated here.
+ */
+import { type AdapterPayload, Provider } from 'oidc-provider'
+import { subjectMetadata } from '../client/certificate/subject-name.ts'
+import type { AuthenticateClient, ClientCredentials } from '../client/client.ts'
+import { providerPath } from './forwarded-endpoint.ts'
+import type { CurrentProvider } from './openid-provider.ts'
+
+/** The endpoints of oidc-provider at which clients authenticate. The last two exist only if an operator has enabled them. */
+const routes = ['token', 'introspection', 'revocation', 'pushed_authorization_request', 'device_authorization']
+
+/** The endpoints at which a public client has nothing to do: only an authorized caller may introspect (RFC 7662 §2.1). */
+const confidentialOnly = ['introspection']
+
+/** Resolves to the id of the authenticated client; undefined for a public client, which only names itself. @throws {OAuthError} */
+export type AuthenticateForwarded = (
+  route: string,
+  credentials: Omit<ClientCredentials, 'mayBePublic'>,
+) => Promise<string | undefined>
+
+/** Returns the name of the endpoint at a path, or undefined if clients do not authenticate there. */
+export function authenticatingRouteAt(path: string, provider: CurrentProvider): string | undefined {
+  return routes.find((route) => providerPath(provider(), route) === path)
+}
+
+/** Returns the function that authenticates the client of a call that is going to be forwarded. */
+export function createAuthenticateForwarded(authenticateClient: AuthenticateClient): AuthenticateForwarded {
+  return async (route, credentials) => {
+    const mayBePublic = !confidentialOnly.includes(route)
+    const { id, metadata } = await authenticateClient({ ...credentials, mayBePublic })
+    return metadata.token_endpoint_auth_method === 'none' ? undefined : id
+  }
+}
+
+/** The members of a form that contain credentials of a client. */
+const credentialMembers = ['client_secret', 'client_assertion', 'client_assertion_type']
+
+/** What stands for the secret of every confidential client. It is not a secret: see `trustOurAuthentication`. */
+const placeholder = 'authenticated-by-doorbell'
+
+/** Returns the headers and the body by which oidc-provider learns which client was authenticated. */
+export function withoutCredentials(clientId: string, body: Buffer): { headers: Record<string, string>; body: Buffer } {
+  const form = new URLSearchParams(body.toString('utf8'))
+  for (const name of credentialMembers) form.delete(name)
+  const left = Buffer.from(form.toString())
+  const credentials = [clientId, placeholder].map(encodeURIComponent).join(':')
+  return {
+    headers: {
+      authorization: `Basic ${Buffer.from(credentials).toString('base64')}`,
+      'content-length': String(left.length),
+    },
+    body: left,
+  }
+}
+
+/** Returns a client as oidc-provider gets it. Members that concern only the authentication of the client are left out. */
+export function withPlaceholder(client: AdapterPayload): AdapterPayload {
+  if (client.token_endpoint_auth_method === 'none') return client
+  const rest = { ...client }
+  for (const name of ['token_endpoint_auth_signing_alg', ...subjectMetadata]) delete rest[name]
+  return { ...rest, token_endpoint_auth_method: 'client_secret_basic', client_secret: placeholder }
+}
+
+const authenticated = new WeakMap<object, string>()
+
+/** Remembers which client was authenticated for a forwarded call. */
+export function rememberClient(request: object, clientId: string | undefined): void {
+  if (clientId !== undefined) authenticated.set(request, clientId)
+}
+
+/**
+ * Makes oidc-provider accept the secret of a client if this client was authenticated for the current call, and in no other
+ * case. So a call that reaches oidc-provider without our authentication is refused.
+ */
+export function trustOurAuthentication(provider: Provider): void {
+  const prototype = provider.Client.prototype as { compareClientSecret(actual: string): boolean }
+  prototype.compareClientSecret = function compareClientSecret(this: { clientId?: string }) {
+    const request = Provider.ctx?.req
+    return request !== undefined && this.clientId !== undefined && authenticated.get(request) === this.clientId
+  }
+}
