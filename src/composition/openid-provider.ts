@@ -72,6 +72,7 @@ export function composeOpenidProvider(platform: Platform, clients: Clients, user
       addresses.slice(1),
       config.resources,
       createAuthenticateForwarded(clients.authenticateClient),
+      platform.loadShedding,
     ),
   }
 }

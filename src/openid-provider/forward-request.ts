@@ -17,8 +17,9 @@ import {
   rememberClient,
   withoutCredentials,
 } from './forwarded-client.ts'
-import { createReadForwardedProof, rememberProof } from './forwarded-dpop-proof.ts'
+import { createReadForwardedProof, type ForwardedProof, rememberProof } from './forwarded-dpop-proof.ts'
 import { withConfiguredResources } from './forwarded-resource.ts'
+import { isUserinfo, type Shares, workForClient, workForToken } from './forwarded-share.ts'
 import { holdingGenerations } from './held-generations.ts'
 import type { CurrentProvider, Provider } from './openid-provider.ts'
 
@@ -36,29 +37,30 @@ export function createForwardToOidcProvider(
   aliases: readonly string[],
   resources: Resources,
   authenticateForwarded: AuthenticateForwarded,
+  shares: Shares,
 ) {
   const callbackOf = rememberCallback()
   const readProof = createReadForwardedProof(provider, proofs)
   const issuer = new URL(provider().issuer)
   const known = new Map(aliases.map((alias) => [new URL(alias).host, new URL(alias)]))
 
-  return async (request: FastifyRequest, reply: FastifyReply): Promise<FastifyReply> => {
+  const readCall = (request: FastifyRequest) => {
     const proof = proofSentWith(request.raw)
     const body = rawBody(request)
     refuseUnstorableForm(body)
-    const certificate = certificateOf(request.raw)
-    const { authorization } = request.headers
     const route = request.method === 'POST' ? authenticatingRouteAt(proof.path, provider) : undefined
     const form = formIn(request, body, route !== undefined)
-    const forwardedProof = await readProof({ proof, authorization, form })
-    let clientId: string | undefined
-    if (route !== undefined) {
-      const call = { form: form!, authorization, certificate, address: request.ip, slot: slotOf(request.raw) }
-      clientId = await authenticateForwarded(route, call)
-      // The call may have waited for keys of the client. If the caller has closed the connection, its code and its proof
-      // must stay unused.
-      await callerOf(reply).throwIfClosed()
-    }
+    const { authorization } = request.headers
+    const certificate = certificateOf(request.raw)
+    return { proof, body, route, form, authorization, certificate, address: request.ip, slot: slotOf(request.raw) }
+  }
+
+  async function forward(
+    request: FastifyRequest,
+    reply: FastifyReply,
+    { proof, body, form, certificate }: ReturnType<typeof readCall>,
+    { forwardedProof, clientId }: { forwardedProof: ForwardedProof; clientId?: string | undefined },
+  ): Promise<FastifyReply> {
     reply.hijack()
     // Fastify's hooks do not run for responses of oidc-provider. So the headers that these hooks add are set here.
     const headers = { ...request.server.commonHeaders, ...proofs.answerHeaders(proof) }
@@ -72,6 +74,28 @@ export function createForwardToOidcProvider(
     rememberClient(replayed, clientId)
     await holdingGenerations(() => callbackOf(provider())(replayed, reply.raw))
     return reply
+  }
+
+  return async (request: FastifyRequest, reply: FastifyReply): Promise<FastifyReply> => {
+    const call = readCall(request)
+    const { route, form } = call
+    const prepare = () => readProof(call)
+    if (route !== undefined) {
+      return workForClient(call, shares, {
+        readProof: prepare,
+        authenticate: () => authenticateForwarded(route, { ...call, form: form! }),
+        answer: async (forwardedProof, { id, isPublic }) => {
+          // The call may have waited for keys of the client. If the caller has closed the connection, its code and its
+          // proof must stay unused.
+          await callerOf(reply).throwIfClosed()
+          return forward(request, reply, call, { forwardedProof, clientId: isPublic ? undefined : id })
+        },
+      })
+    }
+    const answer = (forwardedProof: ForwardedProof) => forward(request, reply, call, { forwardedProof })
+    return isUserinfo(call.proof.path, provider) && request.method !== 'OPTIONS'
+      ? workForToken(call, provider, shares, { readProof: prepare, answer })
+      : answer(await prepare())
   }
 }
 

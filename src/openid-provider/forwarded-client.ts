@@ -15,11 +15,18 @@ const routes = ['token', 'introspection', 'revocation', 'pushed_authorization_re
 /** The endpoints at which a public client has nothing to do: only an authorized caller may introspect (RFC 7662 §2.1). */
 const confidentialOnly = ['introspection']
 
-/** Resolves to the id of the authenticated client; undefined for a public client, which only names itself. @throws {OAuthError} */
+/** The client of a forwarded call. */
+export interface ForwardedClient {
+  id: string
+  /** Whether the client only names itself. Then nothing proves that the call comes from this client. */
+  isPublic: boolean
+}
+
+/** Resolves to the client of a call. @throws {OAuthError} */
 export type AuthenticateForwarded = (
   route: string,
   credentials: Omit<ClientCredentials, 'mayBePublic'>,
-) => Promise<string | undefined>
+) => Promise<ForwardedClient>
 
 /** Returns the name of the endpoint at a path, or undefined if clients do not authenticate there. */
 export function authenticatingRouteAt(path: string, provider: CurrentProvider): string | undefined {
@@ -31,7 +38,7 @@ export function createAuthenticateForwarded(authenticateClient: AuthenticateClie
   return async (route, credentials) => {
     const mayBePublic = !confidentialOnly.includes(route)
     const { id, metadata } = await authenticateClient({ ...credentials, mayBePublic })
-    return metadata.token_endpoint_auth_method === 'none' ? undefined : id
+    return { id, isPublic: metadata.token_endpoint_auth_method === 'none' }
   }
 }
 

@@ -84,9 +84,12 @@ async function proofOfResource(call: ForwardedCall, provider: Provider, proofs: 
  */
 async function proofOfGrant(call: ForwardedCall, provider: Provider, proofs: Proofs): Promise<ForwardedProof> {
   const proof = await proofs.read(call.proof)
-  const showsCredentials =
-    call.authorization !== undefined || call.form?.has('client_secret') || call.form?.has('client_assertion')
-  return showsCredentials || (await hasValidCodeOrToken(call.form, proof, provider)) ? proof : 'withheld'
+  return showsCredentials(call) || (await hasValidCodeOrToken(call.form, proof, provider)) ? proof : 'withheld'
+}
+
+/** Whether the call contains credentials of a client. A client certificate does not count: any caller can make one. */
+export function showsCredentials({ authorization, form }: Pick<ForwardedCall, 'authorization' | 'form'>): boolean {
+  return authorization !== undefined || form?.has('client_secret') === true || form?.has('client_assertion') === true
 }
 
 async function hasValidCodeOrToken(form: Form | undefined, { key }: ReadProof, provider: Provider): Promise<boolean> {

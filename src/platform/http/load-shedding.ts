@@ -22,6 +22,14 @@ export interface LoadShedding {
    */
   whileProving<T>(clientId: string, slot: Slot | undefined, prove: () => Promise<T>): Promise<T>
   /**
+   * Runs work for a caller that proves nothing: it sends no credentials, or its access token is not known yet. During the
+   * work, the call is counted as `unproven-callers.ts` describes.
+   *
+   * @param clientId the client that the caller names; empty if it names none
+   * @throws {Overloaded} if the limit for such calls is reached
+   */
+  whileUnproven<T>(clientId: string, slot: Slot | undefined, work: () => Promise<T>): Promise<T>
+  /**
    * Runs a client's work. Once half of the slots are taken, the other half is shared equally between clients, so that one
    * client cannot take the slots that other clients need.
    *
@@ -156,15 +164,19 @@ export function createLoadShedding({ most: limit, clients, exempt }: RouteGroups
   const ofUsers: RouteGroup = { most, inWork: 0, unproven: new UnprovenCallers(most), shares: undefined }
   const proven = new ProvenCallers()
 
-  async function proveFirst<T>(clientId: string, slot: Slot, prove: () => Promise<T>): Promise<T> {
-    slot.countUnproven(clientId)
+  async function whileUnproven<T>(clientId: string, slot: Slot | undefined, work: () => Promise<T>): Promise<T> {
+    slot?.countUnproven(clientId)
     try {
-      const outcome = await prove()
-      proven.add(clientId, slot.address)
-      return outcome
+      return await work()
     } finally {
-      slot.uncount()
+      slot?.uncount()
     }
+  }
+
+  async function proveFirst<T>(clientId: string, slot: Slot, prove: () => Promise<T>): Promise<T> {
+    const outcome = await whileUnproven(clientId, slot, prove)
+    proven.add(clientId, slot.address)
+    return outcome
   }
 
   return {
@@ -183,6 +195,7 @@ export function createLoadShedding({ most: limit, clients, exempt }: RouteGroups
       if (!slot.isShuttingDown) slot.countFor(clientId)
       return prove()
     },
+    whileUnproven,
     async withFairShare(client, slot, work) {
       slot?.beginWork(client)
       try {

@@ -1,0 +1,74 @@
+/**
+ * Counts forwarded calls in the shares of load shedding, so that one client, or callers that prove nothing, cannot take the
+ * slots that other clients need.
+ */
+import type { ClientCertificate } from '../client/certificate/client-certificate.ts'
+import { accessTokenOf } from '../platform/http/authorization.ts'
+import type { Form } from '../platform/http/form.ts'
+import type { LoadShedding, Slot } from '../platform/http/load-shedding.ts'
+import type { ForwardedClient } from './forwarded-client.ts'
+import { showsCredentials } from './forwarded-dpop-proof.ts'
+import { providerPath } from './forwarded-endpoint.ts'
+import type { CurrentProvider } from './openid-provider.ts'
+
+export type Shares = Pick<LoadShedding, 'withFairShare' | 'whileUnproven'>
+
+/** The properties of a forwarded call by which it is counted. */
+export interface CountedCall {
+  authorization: string | undefined
+  form: Form | undefined
+  certificate: ClientCertificate | undefined
+  slot: Slot | undefined
+}
+
+/** What is done for a call at an endpoint at which clients authenticate. */
+export interface ClientWork<P, T> {
+  readProof(): Promise<P>
+  authenticate(): Promise<ForwardedClient>
+  answer(proof: P, client: ForwardedClient): Promise<T>
+}
+
+/**
+ * Answers the call of a client: in the share of the client, once it is authenticated. A caller that only names a client
+ * counts as unproven from the beginning to the end.
+ */
+export async function workForClient<P, T>(
+  call: CountedCall,
+  { withFairShare, whileUnproven }: Shares,
+  { readProof, authenticate, answer }: ClientWork<P, T>,
+): Promise<T> {
+  const { slot, form, certificate } = call
+  const unproven = <R>(work: () => Promise<R>) => whileUnproven(form?.get('client_id') ?? '', slot, work)
+  const isShown = showsCredentials(call)
+  if (!isShown && certificate === undefined) {
+    return unproven(async () => answer(await readProof(), await authenticate()))
+  }
+  // Any caller can make a certificate, and may have a code looked up that does not exist.
+  const proof = await (isShown ? readProof() : unproven(readProof))
+  const client = await authenticate()
+  const work = () => answer(proof, client)
+  return client.isPublic ? unproven(work) : withFairShare(client.id, slot, work)
+}
+
+/** Returns whether a path is that of the userinfo endpoint. */
+export const isUserinfo = (path: string, provider: CurrentProvider) => providerPath(provider(), 'userinfo') === path
+
+/**
+ * Answers a call with an access token: in the share of the client that the token was issued to, once the token is found.
+ * Until then, the caller counts as unproven, and if there is no such token, to the end.
+ */
+export async function workForToken<P, T>(
+  { authorization, form, slot }: CountedCall,
+  provider: CurrentProvider,
+  { withFairShare, whileUnproven }: Shares,
+  { readProof, answer }: { readProof(): Promise<P>; answer(proof: P): Promise<T> },
+): Promise<T> {
+  const token = accessTokenOf(authorization)?.token ?? form?.get('access_token')
+  const done = await whileUnproven('', slot, async () => {
+    const proof = await readProof()
+    const found = token === undefined ? undefined : await provider().AccessToken.find(token)
+    if (found?.clientId === undefined) return { result: await answer(proof) }
+    return { client: found.clientId, proof }
+  })
+  return 'result' in done ? done.result : withFairShare(done.client, slot, () => answer(done.proof))
+}

@@ -1,0 +1,165 @@
+/**
+ * Fair shares at the endpoints that oidc-provider answers: neither one client nor callers that prove nothing can take the
+ * slots that other clients need.
+ */
+import assert from 'node:assert/strict'
+import { describe, type TestContext, test } from 'node:test'
+import { openDatabase } from '../../src/platform/storage/open.ts'
+import type { UserHooks } from '../../src/user/user.ts'
+import { type Engine, engines } from '../support/engines.ts'
+import { createGate } from '../support/gate.ts'
+import { callWith, newProofKey, proofOf } from '../support/proofs.ts'
+import { type Answer, ana, credentials, openStage, type Stage } from '../support/stage.ts'
+import { until } from '../support/until.ts'
+
+const junk = 'unknown'
+const networks = (from: string) => ({ 'x-forwarded-for': from })
+
+/** A server with eight slots. While the gate is closed, no code and no token can be looked up. */
+async function open(t: TestContext, engine: Engine) {
+  const gate = createGate()
+  const open: typeof openDatabase = async (...given) => {
+    const database = await openDatabase(...given)
+    const { read } = database
+    database.read = async (sql, values) => {
+      if (/from oidc_models\b.*\bid_hash = /s.test(sql)) await gate.pass()
+      return read(sql, values)
+    }
+    return database
+  }
+  const config = { limits: { inFlight: 8 }, proxy: { trust: ['127.0.0.1', '::1'] } }
+  const stage = await openStage(t, { engine, config, parts: { openDatabase: open } })
+  const under: Promise<Answer>[] = []
+  t.after(() => {
+    gate.release()
+    return Promise.allSettled(under)
+  })
+  // From now on, both clients are known at this address.
+  for (const client of ['kiosk', 'till'] as const) await stage.poll(client, junk)
+  return {
+    stage,
+    gate,
+    /** Makes eight calls at once. Resolves when all have been refused but those that wait at the gate. */
+    async callEightTimes(call: () => Promise<Answer>, held: number) {
+      gate.hold()
+      const calls = Array.from({ length: 8 }, call)
+      under.push(...calls)
+      const refused: Answer[] = []
+      for (const each of calls) each.then((answer) => refused.push(answer))
+      await gate.waiting(held)
+      await until(() => refused.length === 8 - held)
+      for (const { status, body } of refused) {
+        assert.deepEqual([status, body.error], [503, 'temporarily_unavailable'])
+      }
+    },
+    /** Opens the gate. Resolves to the status of each call. */
+    async statuses() {
+      gate.release()
+      return (await Promise.all(under)).map(({ status }) => status)
+    },
+  }
+}
+
+/** Another client polls, from the same address. */
+async function assertOthersAreServed(stage: Stage) {
+  const { body, text } = await stage.poll('kiosk', junk)
+  assert.equal(body.error, 'invalid_grant', text)
+}
+
+const count = (statuses: number[], status: number) => statuses.filter((each) => each === status).length
+
+for (const engine of engines) {
+  describe(`calls that are forwarded, on ${engine.name}`, () => {
+    const ofOneClient: [name: string, path: string, form: Record<string, string>, status: number][] = [
+      ['introspection', '/oauth/introspect', { token: junk }, 200],
+      ['revocation', '/oauth/revoke', { token: junk }, 200],
+      ['refresh', '/oauth/token', { grant_type: 'refresh_token', refresh_token: junk }, 400],
+    ]
+    for (const [name, path, form, status] of ofOneClient) {
+      test(`${name}: one client gets half of the slots`, async (t) => {
+        const { stage, callEightTimes, statuses } = await open(t, engine)
+        let number = 0
+        // From addresses at which the client is not known yet, so that it is counted only once it is authenticated.
+        const call = () => {
+          const from = networks(`198.51.${++number}.7`)
+          return callWith(stage, 'POST', path, { authorization: credentials.till, ...from }, form)
+        }
+        await callEightTimes(call, 4)
+        await assertOthersAreServed(stage)
+        assert.equal(count(await statuses(), status), 4)
+        assert.equal((await stage.post(path, form, credentials.till)).status, status, 'the share is free again')
+      })
+    }
+
+    test('a caller that only names a public client counts as one that proves nothing', async (t) => {
+      const { stage, callEightTimes, statuses } = await open(t, engine)
+      const revoke = () => stage.post('/oauth/revoke', { client_id: 'phone-app', token: junk })
+      await callEightTimes(revoke, 3)
+      await assertOthersAreServed(stage)
+      assert.equal(count(await statuses(), 200), 3)
+      assert.equal((await revoke()).status, 200)
+    })
+
+    test('userinfo with an unknown token: one network gets three of eight slots', async (t) => {
+      const { stage, gate, callEightTimes, statuses } = await open(t, engine)
+      const call = (from: string) =>
+        stage.get('/oauth/userinfo', { authorization: `Bearer ${junk}`, ...networks(from) })
+      await callEightTimes(() => call('198.51.100.7'), 3)
+      await assertOthersAreServed(stage)
+      const other = call('203.0.113.7')
+      await gate.waiting(4)
+      await assertOthersAreServed(stage)
+      assert.equal(count(await statuses(), 401), 3)
+      assert.equal((await other).status, 401, 'another network is served')
+    })
+
+    test('userinfo with a token: the client that it was issued to gets half of the slots', async (t) => {
+      const gate = createGate()
+      t.after(gate.release)
+      const users: UserHooks = {
+        async find(id) {
+          await gate.pass()
+          return id === ana.id ? ana : null
+        },
+        findByHint: async () => ana,
+      }
+      const stage = await openStage(t, { engine, config: { limits: { inFlight: 8 }, users } })
+      const { auth_req_id } = (await stage.ring('kiosk')).body
+      await stage.decide(await stage.newestRequest(), 'approved')
+      const { access_token } = (await stage.poll('kiosk', auth_req_id)).body
+      const call = () => stage.get('/oauth/userinfo', { authorization: `Bearer ${access_token}` })
+      gate.hold()
+      const calls: Promise<Answer>[] = []
+      for (let number = 1; number <= 4; number++) {
+        calls.push(call())
+        await gate.waiting(number)
+      }
+      // Half of the slots are taken, so the client has its full share.
+      assert.equal((await call()).status, 503)
+      const { body, text } = await stage.poll('northbank', junk)
+      assert.equal(body.error, 'invalid_grant', text)
+      gate.release()
+      for (const { status } of await Promise.all(calls)) assert.equal(status, 200)
+    })
+
+    test('the same with a DPoP proof', async (t) => {
+      const { stage, callEightTimes, statuses } = await open(t, engine)
+      const key = await newProofKey()
+      const claims = { htm: 'GET', htu: `${stage.url}/oauth/userinfo` }
+      const proofs = await Promise.all(Array.from({ length: 8 }, () => proofOf(stage, key, { claims })))
+      await callEightTimes(
+        () => stage.get('/oauth/userinfo', { authorization: `Bearer ${junk}`, dpop: proofs.pop()! }),
+        3,
+      )
+      await assertOthersAreServed(stage)
+      assert.equal(count(await statuses(), 401), 3)
+    })
+
+    test('the same with the token in the body', async (t) => {
+      const { stage, callEightTimes, statuses } = await open(t, engine)
+      await callEightTimes(() => stage.post('/oauth/userinfo', { access_token: junk }), 3)
+      await assertOthersAreServed(stage)
+      assert.equal(count(await statuses(), 401), 3)
+    })
+  })
+}
