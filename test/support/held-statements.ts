@@ -1,12 +1,15 @@
 /** Holds statements inside their transactions, on Postgres: a trigger waits for a lock that the test holds. */
 import type { TestContext } from 'node:test'
 import { Client } from 'pg'
+import { closeAfter } from './teardown.ts'
 
 export interface HeldStatements {
   /** Resolves to the number of transactions that are held. */
   waiting(): Promise<number>
   /** Resolves to the number of transactions that wait for a row that another transaction has changed or locked. */
   waitingForRows(): Promise<number>
+  /** Resolves to the number of steps that wait for the lock key of another step. */
+  waitingForKeys(): Promise<number>
   /** Lets all held and later statements continue. */
   release(): Promise<void>
 }
@@ -25,7 +28,7 @@ export async function holdStatements(
   // The database may be dropped first, which ends this connection.
   client.on('error', () => {})
   await client.connect()
-  t.after(() => client.end())
+  closeAfter(t, () => client.end())
   await client.query(`create function hold() returns trigger language plpgsql as $$
       begin perform pg_advisory_xact_lock(${key}); return null; end $$;
     create trigger hold before ${kind} on ${table} for each statement execute function hold()`)
@@ -42,6 +45,7 @@ export async function holdStatements(
   return {
     waiting: () => count(`locktype = 'advisory' and classid = 0 and objid = ${key}`),
     waitingForRows: () => count(`locktype in ('transactionid', 'tuple')`),
+    waitingForKeys: () => count(`locktype = 'advisory' and classid <> 0`),
     async release() {
       await client.query(`select pg_advisory_unlock(${key})`)
     },

@@ -48,15 +48,15 @@ async function authenticate(
   needs: AuthenticationNeeds,
 ): Promise<Client> {
   const method = client?.metadata.token_endpoint_auth_method
-  if (client === undefined) throw failed(credentials, 'no such client')
+  if (client === undefined) throw authenticationFailed(credentials, 'no such client')
   if (method === undefined || !claim.couldBe.includes(method)) {
-    throw failed(
+    throw authenticationFailed(
       credentials,
       `${client.id} is registered for ${method}, but authenticated with ${claim.couldBe.join(' or ')}`,
     )
   }
   const wrong = await prove(method, claim, credentials, client, needs)
-  if (wrong !== undefined) throw failed(credentials, `${client.id}: ${wrong}`)
+  if (wrong !== undefined) throw authenticationFailed(credentials, `${client.id}: ${wrong}`)
   return client
 }
 
@@ -92,16 +92,16 @@ function readClaim(credentials: ClientCredentials): Claim {
   const ways = Number(authorization !== undefined) + Number(form.has('client_secret')) + Number(asserts)
   if (ways > 1) throw new OAuthError('invalid_request', 'use exactly one client authentication method')
   const claim = readBasic(credentials) ?? readPost(credentials) ?? readAssertion(credentials) ?? readTls(credentials)
-  if (claim === undefined) throw failed(credentials, 'the request has no client authentication')
+  if (claim === undefined) throw authenticationFailed(credentials, 'the request has no client authentication')
   const named = credentials.form.get('client_id')
   if (named !== undefined && named !== claim.clientId) {
-    throw failed(credentials, 'client_id in the body is not the client that authenticates')
+    throw authenticationFailed(credentials, 'client_id in the body is not the client that authenticates')
   }
   return claim
 }
 
 /** Returns the same error for every failure, so that a caller does not learn the reason; `detail` goes to the log only. */
-function failed(credentials: ClientCredentials, detail: string): OAuthError {
+export function authenticationFailed(credentials: ClientCredentials, detail: string): OAuthError {
   // `WWW-Authenticate` is sent only if the caller sent an `Authorization` header (RFC 6749 §5.2).
   const challenge = { 'WWW-Authenticate': 'Basic realm="doorbell", charset="UTF-8"' }
   return new OAuthError('invalid_client', 'client authentication failed', {

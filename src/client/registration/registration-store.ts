@@ -1,7 +1,7 @@
 import { fingerprint } from '../../platform/crypto.ts'
 import type { Database, Statement } from '../../platform/storage/database.ts'
 import type { Client } from '../client.ts'
-import { insertClient } from '../client-store.ts'
+import { insertClient, removal } from '../client-store.ts'
 
 export type RegistrationStore = ReturnType<typeof createRegistrationStore>
 
@@ -105,7 +105,7 @@ export function createRegistrationStore(database: Database) {
           sql: 'delete from clients where id = $1 and registration_token_hash = $2 returning id',
           values: [id, fingerprint(registrationToken)],
         },
-        { also, announce: announce(id) },
+        removal(id, also),
       )
       return rows.length > 0
     },
