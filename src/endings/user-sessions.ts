@@ -1,6 +1,6 @@
 /** Lets users list and end their sessions at this provider. */
 
-import { USER_REQUESTS, type UserKey } from '../ciba/authentication-request/user-announcement.ts'
+import { sessionsEnded, type UserKey } from '../ciba/authentication-request/user-announcement.ts'
 import type { CurrentProvider } from '../openid-provider/openid-provider.ts'
 import type { Audit } from '../platform/audit.ts'
 import type { Clock } from '../platform/clock.ts'
@@ -27,7 +27,7 @@ export function createUserSessions({ provider, store, userKey, clock, audit }: U
     return session as { uid: string; loginTs?: number } | undefined
   }
 
-  const announced = (userId: string) => [{ topic: USER_REQUESTS, key: userKey(userId) }]
+  const announced = (userId: string) => sessionsEnded(userKey(userId))
 
   return {
     /**
