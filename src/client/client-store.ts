@@ -1,5 +1,5 @@
 import { newId } from '../platform/crypto.ts'
-import type { Database, Statement, StepOptions } from '../platform/storage/database.ts'
+import type { Database, Statement, StepOptions, Value } from '../platform/storage/database.ts'
 import type { Client } from './client.ts'
 import type { ClientMetadata, DeliveryMode } from './metadata/client-metadata.ts'
 
@@ -97,8 +97,8 @@ export function createClientStore(database: Database) {
       )
       const removed: string[] = []
       for (const { id } of others) {
-        const isGone = { sql: `delete from clients where id = $1 and origin = 'config' returning id`, values: [id] }
-        if ((await database.step(isGone, removal(id, ending(id)))).length > 0) removed.push(id)
+        const { first, options } = removal(id, ending(id), `origin = 'config'`)
+        if ((await database.step(first, options)).length > 0) removed.push(id)
       }
       return removed
     },
@@ -109,11 +109,8 @@ export function createClientStore(database: Database) {
      * @param also statements that revoke or remove all that belongs to the client
      */
     async remove(id: string, also: Statement[]): Promise<boolean> {
-      const rows = await database.step(
-        { sql: 'delete from clients where id = $1 returning id', values: [id] },
-        removal(id, also),
-      )
-      return rows.length > 0
+      const { first, options } = removal(id, also)
+      return (await database.step(first, options)).length > 0
     },
 
     /**
@@ -147,9 +144,29 @@ export function createClientStore(database: Database) {
  */
 export const clientLock = (id: string): string => `requests by ${id}`
 
-/** Returns the options of a step that removes a client. `also` revokes or removes all that belongs to the client. */
-export function removal(id: string, also: Statement[]): StepOptions {
-  return { also, announce: [{ topic: 'client', key: id }], lockKeys: clientLock(id) }
+/**
+ * Returns the step that removes a client. The client and its open requests are announced, so that held polls of these
+ * requests are answered. The step returns rows if the client was removed.
+ *
+ * @param also statements that revoke or remove all that belongs to the client
+ * @param condition SQL: a further condition on the row of the client, with parameters from `$2`
+ */
+export function removal(id: string, also: Statement[], condition = 'true', values: Value[] = []) {
+  const first = {
+    sql: `with gone as materialized (select id from clients where id = $1 and ${condition} /* for update */)
+          select open.id as request_id from gone left join backchannel_auth_requests open
+            on open.client_id = gone.id and open.status in ('pending', 'approved')`,
+    values: [id, ...values],
+  }
+  const options: StepOptions<{ request_id: string | null }> = {
+    also: [{ sql: 'delete from clients where id = $1', values: [id] }, ...also],
+    announce: (rows) => [
+      { topic: 'client', key: id },
+      ...rows.flatMap(({ request_id }) => (request_id === null ? [] : [{ topic: 'request', key: request_id }])),
+    ],
+    lockKeys: clientLock(id),
+  }
+  return { first, options }
 }
 
 /**

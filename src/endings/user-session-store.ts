@@ -23,9 +23,9 @@ export type UserSessionStore = ReturnType<typeof createUserSessionStore>
 export function createUserSessionStore(database: Database) {
   const generations = createUserGenerationStore(database)
   return {
-    /** Records that a session is used, if the session exists. */
-    async note(used: UsedSession): Promise<void> {
-      await database.step(noteSession(used))
+    /** Records that a session is used. Resolves to whether the session exists. */
+    async note(used: UsedSession): Promise<boolean> {
+      return (await database.step(noteSession(used))).length > 0
     },
 
     /**

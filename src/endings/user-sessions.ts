@@ -31,15 +31,16 @@ export function createUserSessions({ provider, store, userKey, clock, audit }: U
 
   return {
     /**
-     * Records that the session of a token is used. Does nothing if the token has no session at this provider.
+     * Records that the session of a token is used, if the token has a session at this provider. Resolves to false if the
+     * session has ended.
      * @param browser the name of the browser: an application may have a more exact name than the `User-Agent` header
      */
-    async note(accessToken: string, browser: string): Promise<void> {
+    async note(accessToken: string, browser: string): Promise<boolean> {
       const session = await sessionOf(accessToken)
-      if (session === undefined) return
+      if (session === undefined) return true
       const now = clock.now()
       const signedInAt = session.loginTs === undefined ? now : session.loginTs * 1000
-      await store.note({ id: newId(now), uidHash: fingerprint(session.uid), browser, signedInAt, now })
+      return store.note({ id: newId(now), uidHash: fingerprint(session.uid), browser, signedInAt, now })
     },
 
     /**

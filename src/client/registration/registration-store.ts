@@ -100,14 +100,9 @@ export function createRegistrationStore(database: Database) {
      * @param also statements that revoke or remove all that belongs to the client
      */
     async remove(id: string, registrationToken: string, also: Statement[]): Promise<boolean> {
-      const rows = await database.step(
-        {
-          sql: 'delete from clients where id = $1 and registration_token_hash = $2 returning id',
-          values: [id, fingerprint(registrationToken)],
-        },
-        removal(id, also),
-      )
-      return rows.length > 0
+      const ofToken = [fingerprint(registrationToken)]
+      const { first, options } = removal(id, also, 'registration_token_hash = $2', ofToken)
+      return (await database.step(first, options)).length > 0
     },
   }
 }
