@@ -3,6 +3,7 @@ import type { Change, Database, Statement } from '../platform/storage/database.t
 import type { RowOf } from '../platform/storage/row.ts'
 import { createUserGenerationStore } from '../user/user-generation-store.ts'
 import { isValid, signOutLock } from '../user/validity-store.ts'
+import { endingGrants } from './session-ending-store.ts'
 
 /** A session as the user sees it. Times are in milliseconds since 1970. */
 export interface UserSession {
@@ -132,6 +133,7 @@ function ending(userId: string, uidHash: string, now: number): Statement[] {
       values: [uidHash, now],
     },
     { sql: `delete from oidc_models where model = 'Session' and uid_hash = $1`, values: [uidHash] },
+    ...endingGrants([uidHash]),
     {
       // Subscriptions that an earlier version stored name no session: one of them may belong to this session.
       sql: 'delete from push_subscriptions where user_id = $1 and (uid_hash = $2 or uid_hash is null)',
