@@ -119,7 +119,7 @@ async function compose(given: Given, parts: DoorbellOptions): Promise<Doorbell> 
   const openid = composeOpenidProvider(platform, clients, users, signingKeys)
   const stored = composeRequests(platform, outbox)
   const channels = await composeChannels(platform, clients, users, stored)
-  const needs: CibaNeeds = { platform, clients, users, hints, openid, stored, channels, outbox }
+  const needs: CibaNeeds = { platform, clients, signingKeys, users, hints, openid, stored, channels, outbox }
   const ciba = composeCiba(needs)
   const device = composeDeviceApi(needs)
   const work = composeWork(needs, { ciba, device, signingKeys })
@@ -153,7 +153,7 @@ async function compose(given: Given, parts: DoorbellOptions): Promise<Doorbell> 
       await Promise.all([app.close(), answered, work.stop(shutdownTimeoutMs)])
       cutOff()
       app.life.over()
-      await Promise.all([platform.close(), users.close()])
+      await Promise.all([platform.close(), users.close(), channels.close()])
       await stored.pending.close()
       await given.database.close()
     },

@@ -1,5 +1,23 @@
 import type { Client } from '../client/client.ts'
+import type { ClientStore } from '../client/client-store.ts'
 import { usesItsKeys } from '../client/metadata/sector.ts'
+
+export type ClientsById = ReadonlyMap<string, Client | undefined>
+
+/**
+ * Resolves to the clients of requests. Looks up each client once, and one after the other, so that a long list does not
+ * take all connections of the database.
+ */
+export async function findClients(
+  requests: readonly { clientId: string }[],
+  clients: Pick<ClientStore, 'find'>,
+): Promise<ClientsById> {
+  const found = new Map<string, Client | undefined>()
+  for (const { clientId } of requests) {
+    if (!found.has(clientId)) found.set(clientId, await clients.find(clientId))
+  }
+  return found
+}
 
 /**
  * Returns the members of a client that users see: an explicit list, so that new members are not shown unintentionally.

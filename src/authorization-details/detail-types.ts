@@ -5,6 +5,7 @@
 import { isDeepStrictEqual } from 'node:util'
 import type { Language } from '../platform/i18n/texts.ts'
 import { isPlain } from '../platform/validation.ts'
+import { isSameAddress } from './resources.ts'
 
 /** One authorization detail. It is stored and returned as received: nothing is normalised. */
 export interface AuthorizationDetail {
@@ -121,7 +122,9 @@ export function createDetailTypes(
  */
 export function detailsAt(details: readonly AuthorizationDetail[], names: readonly string[]): AuthorizationDetail[] {
   return details.filter(
-    ({ locations }) => !Array.isArray(locations) || locations.some((location) => names.includes(location as string)),
+    ({ locations }) =>
+      !Array.isArray(locations) ||
+      locations.some((location) => names.some((name) => isSameAddress(name, String(location)))),
   )
 }
 

@@ -11,12 +11,43 @@ export interface Resource {
   accessTtl?: number
 }
 
-/** Resources by address. Addresses are compared as exact strings. */
+/** Resources by address. */
 export type Resources = Readonly<Record<string, Resource>>
 
-/** Whether a resource is configured. */
-export function knows(resources: Resources, address: string): boolean {
-  return Object.hasOwn(resources, address)
+/** For each `Resources`, the configured addresses by their normal form. */
+const byNormalForm = new WeakMap<Resources, Map<string, string>>()
+
+/**
+ * Returns the address of a resource as it is configured, or undefined if the resource is not configured. Clients may spell
+ * the address in another way that means the same: libraries add a slash to an address without a path.
+ */
+export function configuredAddress(resources: Resources, address: string): string | undefined {
+  if (Object.hasOwn(resources, address)) return address
+  let configured = byNormalForm.get(resources)
+  if (configured === undefined) {
+    configured = new Map(Object.keys(resources).map((each) => [normalForm(each), each]))
+    byNormalForm.set(resources, configured)
+  }
+  return configured.get(normalForm(address))
+}
+
+/** Returns the configured resource with this address, or undefined. */
+export function resourceAt(resources: Resources, address: string): Resource | undefined {
+  const configured = configuredAddress(resources, address)
+  return configured === undefined ? undefined : resources[configured]
+}
+
+/** Whether two addresses mean the same. */
+export function isSameAddress(one: string, other: string): boolean {
+  return one === other || normalForm(one) === normalForm(other)
+}
+
+/**
+ * Returns the normal form of an address: scheme and host in lower case, no default port, no `.` and `..` in the path, and
+ * `/` in place of an empty path (RFC 3986 §6.2.2, §6.2.3). A text that is no address is returned as it is.
+ */
+function normalForm(address: string): string {
+  return URL.parse(address)?.href ?? address
 }
 
 /** Whether a value is an absolute URI without a fragment (RFC 8707 §2), and without spaces or control characters. */

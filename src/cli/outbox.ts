@@ -180,11 +180,14 @@ async function retryAll(context: CommandContext): Promise<string[]> {
   const outbox = createOutboxStore(context.database)
   const parked = await outbox.list('parked', Number.MAX_SAFE_INTEGER)
   const retried: string[] = []
-  for (const { id, subject } of parked) {
-    if (await outbox.retry(id, context.clock.now(), await giveUpAt(subject, context))) retried.push(id)
+  for (const one of parked) {
+    const giveUpAt = await nextGiveUpAt(one, context)
+    if (giveUpAt !== undefined && (await outbox.retry(one.id, context.clock.now(), giveUpAt))) retried.push(one.id)
   }
   const left = parked.length - retried.length
-  if (left > 0) note(`${count(left, 'other')} cannot be sent any more: the content has been erased.`)
+  if (left > 0) {
+    note(`${count(left, 'other')} cannot be sent any more: the content has been erased, or a ping is too late.`)
+  }
   return retried
 }
 
@@ -192,7 +195,11 @@ async function retryOne(id: string, context: CommandContext): Promise<string[]> 
   const outbox = createOutboxStore(context.database)
   const message = await find(id, outbox)
   if (message.state !== 'parked') throw new Failure(`It is ${message.state}, not parked: there is nothing to retry.`)
-  if (!(await outbox.retry(id, context.clock.now(), await giveUpAt(message.subject, context)))) {
+  const giveUpAt = await nextGiveUpAt(message, context)
+  if (giveUpAt === undefined) {
+    throw new Failure('It is a ping, and its request has expired: the client cannot collect anything any more.')
+  }
+  if (!(await outbox.retry(id, context.clock.now(), giveUpAt))) {
     throw new Failure('It cannot be sent any more: its content was erased a day after it was parked.')
   }
   return [id]
@@ -201,7 +208,13 @@ async function retryOne(id: string, context: CommandContext): Promise<string[]> 
 /** A message is retried for at least this many milliseconds, because the deadline of its request has often passed already. */
 const anotherChance = 10 * 60_000
 
-async function giveUpAt(subject: string, { database, clock }: CommandContext): Promise<number> {
+/** Resolves to undefined if another attempt would be useless: a ping is of no use after the deadline of its request. */
+async function nextGiveUpAt(
+  { kind, subject }: Notification,
+  { database, clock }: CommandContext,
+): Promise<number | undefined> {
   const request = await createRequestStore(database).find(subject)
-  return Math.max(request?.expiresAt ?? 0, clock.now() + anotherChance)
+  const deadline = request?.expiresAt ?? 0
+  if (kind === 'ping' && clock.now() >= deadline) return undefined
+  return Math.max(deadline, clock.now() + anotherChance)
 }

@@ -1,5 +1,5 @@
 /** Caches registered clients in memory, because each call of a client begins with a look-up of the client. */
-import type { Clock } from '../platform/clock.ts'
+import { type Clock, steadyTime } from '../platform/clock.ts'
 import { createChangeTracker, type Snapshot } from '../platform/storage/change-tracker.ts'
 import type { Database } from '../platform/storage/database.ts'
 import type { Client } from './client.ts'
@@ -36,7 +36,7 @@ export function createKnownClients(
     known.delete(id)
     if (client === undefined || !changes.isUnchangedSince(snapshot, id)) return client
     if (known.size >= most) known.delete(known.keys().next().value!)
-    known.set(id, { client: freeze(client), snapshot, until: clock.now() + cachedForMs })
+    known.set(id, { client: freeze(client), snapshot, until: steadyTime(clock) + cachedForMs })
     return client
   }
 
@@ -44,7 +44,7 @@ export function createKnownClients(
     ...clients,
     async find(id) {
       const found = known.get(id)
-      if (found && clock.now() < found.until && changes.isUnchangedSince(found.snapshot, id)) return found.client
+      if (found && steadyTime(clock) < found.until && changes.isUnchangedSince(found.snapshot, id)) return found.client
       return look(id)
     },
   }

@@ -114,9 +114,9 @@ export function createClientStore(database: Database) {
     },
 
     /**
-     * Changes the delivery mode and the notification endpoint of a client. Requests that were accepted before keep
-     * their mode and endpoint. Resolves to false if the client does not exist, does not have this registration any more,
-     * or has no delivery mode.
+     * Changes the delivery mode and the notification endpoint of a client. They also apply to the notifications of
+     * requests that were accepted before, except that a request for poll stays one. Resolves to false if the client does
+     * not exist, does not have this registration any more, or has no delivery mode.
      */
     async changeDelivery(
       { id, registrationId }: Pick<Client, 'id' | 'registrationId'>,

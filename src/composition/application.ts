@@ -4,10 +4,14 @@ import type { Ciba, CibaNeeds } from './ciba.ts'
 import type { Work } from './operations.ts'
 
 /** Returns the members of `Doorbell` that an application calls. */
-export function forTheApplication({ platform, users, stored, outbox }: CibaNeeds, { decide }: Ciba, work: Work) {
+export function forTheApplication(
+  { platform, clients, users, stored, outbox }: CibaNeeds,
+  { decide }: Ciba,
+  work: Work,
+) {
   const { config, details, clock } = platform
   return {
-    requests: createDeviceApi({ requests: stored.requests, decide, details, clock }),
+    requests: createDeviceApi({ requests: stored.requests, clients: clients.clients, decide, details, clock }),
     users: {
       async signOut(userId: string) {
         await users.endUser(userId, 'signed_out', { by: 'application' })

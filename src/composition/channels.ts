@@ -25,7 +25,7 @@ import type { Users } from './users.ts'
 export type Channels = Awaited<ReturnType<typeof composeChannels>>
 
 export async function composeChannels(platform: Platform, { clients }: Clients, { users }: Users, stored: Requests) {
-  const { config, database, vault, texts, clock } = platform
+  const { config, database, vault, texts, clock, audit } = platform
   const demoWire = config.development && config.demo ? createWire() : undefined
   const mailbox = config.development ? createMailbox({ texts, clock, onMail: demoWire?.showMail }) : undefined
   const subscriptions = createPushSubscriptions({ store: createPushSubscriptionStore(database), vault, clock })
@@ -40,7 +40,8 @@ export async function composeChannels(platform: Platform, { clients }: Clients, 
   const numbers = config.requests.numberMatching ? createNumberMatching(vault.key('number matching')) : noNumberMatching
   const whereToCheck = config.issuer + (config.login.issuer === 'self' ? '/sessions' : '/passkeys')
   const timeout = timeoutMsOf(config)
-  const noticeNeeds = { findRequest: stored.requests.find, clients, users, timeout, numbers, issuer: config.issuer }
+  const { issuer } = config
+  const noticeNeeds = { findRequest: stored.requests.find, clients, users, timeout, numbers, issuer, audit }
   return {
     channels,
     /** The senders of notifications to devices, by kind. */
@@ -54,6 +55,9 @@ export async function composeChannels(platform: Platform, { clients }: Clients, 
     pushKey: vapid?.publicKey,
     mailbox,
     demoWire,
+    async close(): Promise<void> {
+      await Promise.all(channels.map((channel) => channel.close?.()))
+    },
   }
 }
 

@@ -6,14 +6,17 @@ import type { FastifyInstance } from 'fastify'
 import { noticesFor } from '../authentication-device/channels/device-notice.ts'
 import { backchannelEndpoint } from '../ciba/backchannel-authentication/backchannel-authentication-endpoint.ts'
 import { createReadSignedRequest } from '../ciba/backchannel-authentication/signed-request.ts'
-import { createPing } from '../ciba/client-notification/ping.ts'
-import { createPush } from '../ciba/client-notification/push.ts'
+import { createNotifyClient } from '../ciba/client-notification/client-notification.ts'
+import { createTakeBack, createTakeBackForPoll } from '../ciba/client-notification/take-back.ts'
+import { createRefusedPush } from '../ciba/client-notification/undelivered-push.ts'
 import { createBlockClient } from '../ciba/decision/block-client.ts'
 import { createDecide } from '../ciba/decision/decide.ts'
 import { createRevokeApproval } from '../ciba/decision/revoke-approval.ts'
+import { longestHold } from '../ciba/token-endpoint/long-poll.ts'
 import { tokenEndpoint } from '../ciba/token-endpoint/token-endpoint.ts'
 import { createIssueTokens } from '../ciba/tokens/issue-tokens.ts'
 import { createDecoyUsers } from '../ciba/unknown-user/decoy-user.ts'
+import { scopesOfClaims } from '../openid-provider/claims.ts'
 import type { Senders } from '../outbox/delivery.ts'
 import { endpoints, paths } from '../routes.ts'
 import { createDemandUserCode } from '../user/user-code/user-code.ts'
@@ -23,12 +26,14 @@ import type { OpenidProvider } from './openid-provider.ts'
 import type { Outbox } from './outbox.ts'
 import type { Platform } from './platform.ts'
 import type { Requests } from './requests.ts'
+import type { SigningKeys } from './signing-keys.ts'
 import type { UserHints, Users } from './users.ts'
 
 /** The parts that CIBA needs. */
 export interface CibaNeeds {
   platform: Platform
   clients: Clients
+  signingKeys: SigningKeys
   users: Users
   hints: UserHints
   openid: OpenidProvider
@@ -53,6 +58,7 @@ export function composeCiba(needs: CibaNeeds) {
     blockedClients,
     denialPauses,
     findUser: users.findUser,
+    findClient: needs.clients.clients.find,
     vault,
     clock,
     log,
@@ -71,24 +77,37 @@ export function composeCiba(needs: CibaNeeds) {
 type IssueTokens = ReturnType<typeof createIssueTokens>
 
 /** Returns the senders of all notifications, by kind. */
-function sendersOf({ platform, stored, channels, outbox }: CibaNeeds, issueTokens: IssueTokens): Senders {
+function sendersOf(needs: CibaNeeds, issueTokens: IssueTokens): Senders {
+  const { platform, clients, signingKeys, stored, channels, outbox } = needs
   const { vault, clock, audit, toClients: caller } = platform
-  const timeout = timeoutMsOf(platform.config)
-  const pushNeeds = {
-    requests: stored.requests,
-    outbox: outbox.store,
-    issueTokens,
-    timeout,
-    caller,
-    vault,
-    clock,
-    audit,
+  const toClient = {
+    send: createNotifyClient({
+      clients: clients.clients,
+      requests: stored.requests,
+      outbox: outbox.store,
+      issueTokens,
+      signingKeys: platform.config.oidc.jwks === undefined ? signingKeys.watch.now : undefined,
+      takeBack: createTakeBack(takeBackNeedsOf(needs)),
+      timeout: timeoutMsOf(platform.config),
+      caller,
+      vault,
+      clock,
+      audit,
+    }),
+    whenRefused: createRefusedPush(undeliveredNeedsOf(needs)),
   }
-  return {
-    ping: { send: createPing({ caller, vault }) },
-    push: { send: createPush(pushNeeds) },
-    ...channels.senders,
-  }
+  return { ping: toClient, push: toClient, ...channels.senders }
+}
+
+/** Returns what the functions need that revoke the tokens of pushes that cannot be delivered. */
+export function undeliveredNeedsOf({ platform, openid, outbox }: CibaNeeds) {
+  const { vault, audit } = platform
+  return { outbox: outbox.store, removeIssued: openid.models.removeByRequest, vault, audit }
+}
+
+function takeBackNeedsOf({ platform, openid, stored, outbox }: CibaNeeds) {
+  const { vault } = platform
+  return { requests: stored.requests, outbox: outbox.store, removeIssued: openid.models.removeByRequest, vault }
 }
 
 /** Adds the backchannel authentication endpoint and the token endpoint. */
@@ -106,8 +125,9 @@ export function addCibaRoutes(app: FastifyInstance, needs: CibaNeeds, ciba: Ciba
     requests,
     pending,
     heldPolls,
-    longPoll: config.requests.longPoll,
+    longPoll: Math.min(config.requests.longPoll, longestHold),
     issueTokens: ciba.issueTokens,
+    takeBack: createTakeBackForPoll(takeBackNeedsOf(needs)),
     details,
     proofs,
     senderConstraint,
@@ -161,5 +181,6 @@ function requestPolicyOf({ config, profile, details }: Platform) {
     requireNumber: config.requests.numberMatching === 'required',
     details,
     resources: config.resources,
+    claims: scopesOfClaims(config.tokens.scopes, config.oidc.claims as Record<string, unknown> | undefined),
   }
 }

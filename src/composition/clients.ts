@@ -4,7 +4,11 @@
  */
 import type { FastifyInstance } from 'fastify'
 import { createClientAuthentication } from '../client/authentication/authenticate-client.ts'
-import { createAcceptAssertion, createAssertionVerification } from '../client/authentication/client-assertion.ts'
+import {
+  createAcceptAssertion,
+  createAssertionVerification,
+  createExplainAssertion,
+} from '../client/authentication/client-assertion.ts'
 import { createClientKeys } from '../client/authentication/client-keys.ts'
 import { createSecretVerification } from '../client/authentication/client-secret.ts'
 import { createCertificateVerification } from '../client/authentication/client-tls.ts'
@@ -88,6 +92,7 @@ function composeAuthentication(platform: Platform, clients: ReturnType<typeof cr
   const usedAssertions = createUsedAssertionStore(database)
   const certificateOf = createReadCertificate({
     header: config.proxy.clientCertificateHeader,
+    chainHeader: config.proxy.clientCertificateChainHeader,
     trustedProxies: config.proxy.trust,
     authorities: config.tls?.clientCa ?? config.proxy.clientCa,
     clock,
@@ -98,14 +103,15 @@ function composeAuthentication(platform: Platform, clients: ReturnType<typeof cr
   const addresses = [config.issuer, ...(alias === undefined ? [] : [alias])]
   const at = (...which: string[]) => addresses.flatMap((address) => which.map((path) => address + path))
   const audiences = [config.issuer, ...at(paths.token, endpoints.backchannel)]
-  const acceptAssertion = createAcceptAssertion({
+  const acceptance = {
     issuer: config.issuer,
     // oidc-provider also accepts the addresses of its own endpoints as the audience.
     audiences: [...audiences, ...at(paths.introspection, paths.revocation)],
     strictAudience: config.strictAssertionAudience,
     used: usedAssertions,
     clock,
-  })
+  }
+  const acceptAssertion = createAcceptAssertion(acceptance)
   const nonceKey = vault.key('dpop nonces')
   const proofs = createProofs({
     addresses,
@@ -124,12 +130,15 @@ function composeAuthentication(platform: Platform, clients: ReturnType<typeof cr
     clientKeys,
     usedAssertions,
     certificateOf,
+    audiences,
     acceptAssertion,
+    explainAssertion: createExplainAssertion({ ...verifyAssertion, ...acceptance }),
     nonceKey,
     proofs,
     senderConstraint: createSenderConstraint({ proofs, boundTokensOnly: profile.boundTokensOnly }),
     authenticateClient: createClientAuthentication({
       clients,
+      development: config.development,
       audit,
       whileProving: loadShedding.whileProving,
       verifySecret: createSecretVerification(vault),
@@ -173,6 +182,7 @@ export function addClientRoutes(
     attemptQueue: createFairQueue(1, clock),
     initialAccess: ours.initialAccess,
     validationContext,
+    idTokenAlg: config.tokens.idTokenAlg,
     scopes: config.tokens.scopes,
     userCodes: hasUserCodes,
     mailed: config.email !== undefined,

@@ -4,7 +4,6 @@
  */
 import type { FastifyInstance } from 'fastify'
 import { createUserKey } from '../ciba/authentication-request/user-announcement.ts'
-import { assertionAlgorithms } from '../client/authentication/client-assertion.ts'
 import { createPrepareKeys } from '../client/authentication/prepare-keys.ts'
 import { secretAad } from '../client/configured-clients.ts'
 import { seesCertificates } from '../config/config.ts'
@@ -27,6 +26,7 @@ import { onlyMethods } from '../platform/http/answer.ts'
 import { fetchThrough } from '../platform/http/fetch.ts'
 import { knownKeysOr } from '../platform/jose/key-sets.ts'
 import type { Framing } from '../platform/pages/pages.ts'
+import { assertionAlgorithms } from '../platform/security-profile.ts'
 import { aliasesAt, endpoints, paths } from '../routes.ts'
 import type { Clients } from './clients.ts'
 import type { Platform } from './platform.ts'
@@ -73,6 +73,7 @@ export function composeOpenidProvider(platform: Platform, clients: Clients, user
       proofs,
       addresses.slice(1),
       prepareKeys,
+      config.resources,
     ),
   }
 }
@@ -103,7 +104,7 @@ function settingsOf({ config, profile, details, vault, texts, clock, log, audit 
  * clients.
  */
 function clientsSeenBy({ config, vault, keySets, toClients }: Platform, ours: Clients) {
-  const { clients, ownApp, nonceKey, acceptAssertion, pairwise } = ours
+  const { clients, ownApp, nonceKey, acceptAssertion, explainAssertion, audiences, pairwise } = ours
   return {
     async findClient(id: string) {
       const client = await clients.find(id)
@@ -115,6 +116,11 @@ function clientsSeenBy({ config, vault, keySets, toClients }: Platform, ours: Cl
     ownClient: ownApp.client_id,
     dpop: { ...config.dpop, nonceKey },
     acceptAssertion,
+    async explainAssertion(assertion: string, clientId: string) {
+      const client = await clients.find(clientId)
+      return client && explainAssertion(assertion, client)
+    },
+    assertionAudiences: audiences,
     pairwise,
     fetch: knownKeysOr(keySets, fetchThrough(toClients)),
   }

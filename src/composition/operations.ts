@@ -1,13 +1,15 @@
 /** Builds the background work (expiry, removal by age) and the parts for operators (health routes, metrics, warnings). */
 import type { FastifyInstance } from 'fastify'
+import { createForgetUndelivered } from '../ciba/client-notification/undelivered-push.ts'
 import { createAbsentUsers } from '../ciba/decision/absent-users.ts'
 import { createExpirySweep } from '../ciba/decision/expiry-sweep.ts'
+import { longestHold } from '../ciba/token-endpoint/long-poll.ts'
 import { weakValues } from '../config/weak-values.ts'
 import { healthEndpoint } from '../operations/health-endpoint.ts'
 import { metricsEndpoint } from '../operations/metrics-endpoint.ts'
 import { createPruning } from '../operations/pruning.ts'
 import { createReadinessStore } from '../operations/readiness-store.ts'
-import type { Ciba, CibaNeeds } from './ciba.ts'
+import { type Ciba, type CibaNeeds, undeliveredNeedsOf } from './ciba.ts'
 import type { DeviceApi } from './device.ts'
 import type { SigningKeys } from './signing-keys.ts'
 
@@ -61,8 +63,11 @@ export function composeWork(needs: CibaNeeds, around: LookedAfter) {
 function composeExpirySweep(needs: CibaNeeds, { ciba, device, signingKeys }: LookedAfter) {
   const { platform, clients, users, openid, stored, outbox } = needs
   const { config } = platform
+  const forgetUndelivered = createForgetUndelivered(undeliveredNeedsOf(needs))
   return createExpirySweep(ciba.decisionNeeds, [
     (now) => users.passkeyChallenges.forgetExpired(now),
+    // Pushes first: their tokens are revoked in the step that erases the content.
+    (now) => forgetUndelivered(now - parkedKeepContentMs),
     (now) => outbox.store.eraseParked(now - parkedKeepContentMs),
     (now) => clients.initialAccess.forgetExpired(now),
     (now) => clients.registrationAttempts.forgetOld(now),
@@ -118,8 +123,17 @@ export function addOperationsRoutes(app: FastifyInstance, { platform, users, sto
 /** At the start, logs the settings that an operator should change. */
 export function warnOfWeakSettings({ platform, users, channels }: CibaNeeds): void {
   const { config, log } = platform
+  for (const { setting, problem } of config.unused ?? []) {
+    log.warn({ event: 'config.unused_member', setting }, `${setting} ${problem}`)
+  }
   for (const { setting, problem, isKey, advice } of weakValues(config)) {
     log[isKey ? 'error' : 'warn']({ event: 'config.weak_value', setting, advice }, `the ${setting} ${problem}`)
+  }
+  if (config.requests.longPoll > longestHold) {
+    log.warn(
+      { event: 'config.shortened', setting: 'requests.longPoll', given: config.requests.longPoll, used: longestHold },
+      `requests.longPoll is ${config.requests.longPoll}, but polls are held for ${longestHold} seconds at most, because many clients give up after 30 seconds`,
+    )
   }
   if (users.checkPassword === undefined && config.login.issuer === 'self') {
     log.warn(

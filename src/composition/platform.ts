@@ -61,7 +61,13 @@ export function composePlatform({ config, database, clock, log }: Given) {
     clients: routesOfClients,
     exempt: routesNeverRefused,
   })
-  const openKeySets = () => createKeySets({ caller: toClients, releaseSlotWhile: loadShedding.releaseSlotWhile, clock })
+  const openKeySets = () =>
+    createKeySets({
+      caller: toClients,
+      releaseSlotWhile: loadShedding.releaseSlotWhile,
+      keptInOutageMs: config.fetchedKeys.keepInOutage * 1000,
+      clock,
+    })
 
   return {
     config,

@@ -16,7 +16,8 @@ export type Requests = ReturnType<typeof composeRequests>
 
 export function composeRequests({ config, database, vault, clock, log }: Platform, { enqueue }: Outbox) {
   const userKey = createUserKey(vault)
-  const requests = createRequestStore(database, { userKey, enqueue })
+  const { longestInterval } = config.requests
+  const requests = createRequestStore(database, { userKey, enqueue, longestInterval })
   const { first, longest } = config.limits.pauseAfterDenial
   const { stillPending } = requests
   return {
@@ -29,7 +30,7 @@ export function composeRequests({ config, database, vault, clock, log }: Platfor
     blockedClients: createBlockedClientStore(database),
     denialPauses: createDenialPauseStore(database, { first: first * 1000, longest: longest * 1000 }),
     unknownUsers: createUnknownUserStore(database),
-    pending: createPendingRequests({ requests, database, clock, log }),
+    pending: createPendingRequests({ requests, database, longestInterval, clock, log }),
     heldPolls: createHeldPolls({ database, stillPending, most: config.requests.maxHeldPolls, clock, log }),
   }
 }

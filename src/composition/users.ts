@@ -58,7 +58,7 @@ export async function composeUsers(platform: Platform, { enqueue }: Outbox, part
   // checks at the same time.
   const credentialQueue = createFairQueue(Array.isArray(config.users) ? atOnce : Number.POSITIVE_INFINITY, clock)
   const users: UserHooks = Array.isArray(config.users)
-    ? createUserDirectory(config.users, store)
+    ? createUserDirectory(config.users, store, config.issuer)
     : createUserHooks(config.users)
   const challenges = createPasskeyChallengeStore(database)
 

@@ -54,6 +54,9 @@ export function checkConfig(
     requests: {
       ...value.requests,
       minExpiry: value.requests.minExpiry ?? leastExpiryOf(value),
+      longestInterval:
+        value.requests.longestInterval ??
+        Math.max(usualValue('requests.longestInterval', value), value.requests.interval),
       maxOpenPerUser:
         value.requests.maxOpenPerUser ?? limits.perUser.open ?? usualValue('requests.maxOpenPerUser', value),
       requireSigned: value.requests.requireSigned ?? profiles[value.profile].signedRequestsOnly,
@@ -70,6 +73,7 @@ export function checkConfig(
         metrics.enabled ?? (value.development !== false || metrics.token !== undefined || metrics.from.length > 0),
     },
     clients: clients.clients,
+    ...(clients.unused.length > 0 && { unused: clients.unused }),
     users: users.users,
     authorizationDetails: { types },
     resources,

@@ -1,8 +1,9 @@
 /** Reads the clients of the configuration. */
 import { type ClientMetadata, CONSENT_APP, DECIDE_SCOPE } from '../client/metadata/client-metadata.ts'
 import { readClientMetadata, type ValidationContext } from '../client/metadata/read-client-metadata.ts'
+import { unusedMembers } from '../client/metadata/unused-members.ts'
 import { isPlain } from '../platform/validation.ts'
-import type { Config } from './config.ts'
+import type { Config, UnusedSetting } from './config.ts'
 
 interface ClientReading extends Required<Omit<ValidationContext, 'detailTypes'>> {
   detailTypes?: readonly string[]
@@ -13,8 +14,9 @@ interface ClientReading extends Required<Omit<ValidationContext, 'detailTypes'>>
 export function readClients(
   inputs: unknown[],
   { scopes, ...circumstances }: ClientReading,
-): { clients: ClientMetadata[]; problems: string[] } {
+): { clients: ClientMetadata[]; unused: UnusedSetting[]; problems: string[] } {
   const problems: string[] = []
+  const unused: UnusedSetting[] = []
   const clients: ClientMetadata[] = []
   const owners = new Map<string, number>()
   for (const [index, input] of inputs.entries()) {
@@ -27,6 +29,7 @@ export function readClients(
     if ('problems' in read) problems.push(...read.problems.map((problem) => `${place}.${problem}`))
     else {
       clients.push(read.client)
+      for (const { name, problem } of unusedMembers(input)) unused.push({ setting: `${place}.${name}`, problem })
       const strange = read.client.scope?.split(' ').find((scope) => scopes?.includes(scope) === false)
       if (strange !== undefined) problems.push(`${place}.scope contains "${strange}", which is not in tokens.scopes`)
     }
@@ -36,7 +39,7 @@ export function readClients(
     if (owner !== undefined) problems.push(`${place}.client_id is the same as clients[${owner}].client_id`)
     else if (typeof input.client_id === 'string') owners.set(input.client_id, index)
   }
-  return { clients, problems }
+  return { clients, unused, problems }
 }
 
 /** Returns the scopes that tokens may have: the configured scopes, and Doorbell's own scope. */

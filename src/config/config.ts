@@ -24,7 +24,7 @@ interface CompletedSettings {
   webPush?: With<SectionOf<'webPush'>, 'subject'>
   deviceWebhook?: With<SectionOf<'deviceWebhook'>, 'url' | 'secret'>
   strictAssertionAudience: boolean
-  requests: With<SectionOf<'requests'>, 'minExpiry' | 'maxOpenPerUser' | 'requireSigned'>
+  requests: With<SectionOf<'requests'>, 'minExpiry' | 'longestInterval' | 'maxOpenPerUser' | 'requireSigned'>
   userCodes: With<SectionOf<'userCodes'>, 'maxTriesPerUser'>
   limits: Limits
   shutdown: With<SectionOf<'shutdown'>, 'delay'>
@@ -34,6 +34,16 @@ interface CompletedSettings {
   clients: ClientMetadata[]
   /** A list of users, or hooks of the application that find users. */
   users: ConfiguredUser[] | UserHooks
+  /** The members of configured clients that the server does not use; absent if there are none. */
+  unused?: UnusedSetting[]
+}
+
+/** A member of a configured client that the server does not use: probably a misspelt name. */
+export interface UnusedSetting {
+  /** The name of the member, with the position of the client, such as `clients[0].backchannel_requires_passkey`. */
+  setting: string
+  /** A text that follows the name. It contains no value. */
+  problem: string
 }
 
 type GivenLimits = SectionOf<'limits'>

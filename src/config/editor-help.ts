@@ -31,6 +31,7 @@ export type EditorHelp = {
   mutualTls?: MutualTlsHelp | undefined
   /** Whether the `aud` of client assertions must be the issuer and nothing else, as FAPI 2.0 and the successor of RFC 7523 require it, against CIBA Core §7.1 (`docs/decisions/0013-assertion-audience.md`). In `fapi-ciba` it is `true` unless set. Value: `true`, `false`. */
   strictAssertionAudience?: unknown
+  fetchedKeys?: FetchedKeysHelp | undefined
   dpop?: DpopHelp | undefined
   requests?: RequestsHelp | undefined
   hints?: HintsHelp | undefined
@@ -70,7 +71,7 @@ export type TlsHelp = {
   key?: unknown
   /** The certificate for it, followed by the certificates of the chain up to an authority. Value: a file with a PEM certificate, or its text. */
   cert?: unknown
-  /** The authorities that are trusted for clients with `tls_client_auth`. Value: a file with PEM certificates, or its text. */
+  /** The authorities that are trusted for clients with `tls_client_auth`. The server does not tell clients their names, because many clients would then show no other certificate (`docs/decisions/0025-client-certificates.md`). Value: a file with PEM certificates, or its text. */
   clientCa?: unknown
 }
 
@@ -82,8 +83,10 @@ export type HstsHelp = {
 export type ProxyHelp = {
   /** Addresses and CIDR ranges of the proxies whose `X-Forwarded-*` headers are trusted. `X-Forwarded-For` is read from its right end. Value: a list; each entry is an IP address or a range like "10.0.0.0/8". */
   trust?: unknown
-  /** The header in which such a proxy passes on the certificate of the client. Value: the name of a header. */
+  /** The header in which such a proxy passes on the certificate of the client. The proxy must replace this header in every request. `docs/guides/client-certificates.md` lists the forms that are read. Value: the name of a header. */
   clientCertificateHeader?: unknown
+  /** The header in which it passes on the rest of the chain, if that is another header. With `clientCertificateHeader` `Client-Cert`, it is `Client-Cert-Chain` unless set. Value: the name of a header. */
+  clientCertificateChainHeader?: unknown
   /** As `tls.clientCa`, where a proxy terminates TLS. Value: a file with PEM certificates, or its text. */
   clientCa?: unknown
 }
@@ -91,6 +94,11 @@ export type ProxyHelp = {
 export type MutualTlsHelp = {
   /** The address at which clients with certificates find the same endpoints, if it differs (`mtls_endpoint_aliases`). Needs `tls` or `proxy.clientCertificateHeader`. Value: an https address. */
   issuer?: unknown
+}
+
+export type FetchedKeysHelp = {
+  /** How long keys that were fetched from a `jwks_uri` stay valid if they cannot be fetched again, counted from the last fetch. Then calls that need these keys are answered with 503. A key that its owner has removed stays valid as long if an attacker makes the address unreachable. Value: seconds, 0 to 604 800. */
+  keepInOutage?: unknown
 }
 
 export type DpopHelp = {
@@ -105,11 +113,13 @@ export type RequestsHelp = {
   maxExpiry?: unknown
   /** The shortest time that a request is valid, even if the client asks for less: a user needs time to look at it. Unless set, it is never more than `requests.defaultExpiry`. In development 1 unless set. Value: seconds, 1 to 1 209 600. */
   minExpiry?: unknown
-  /** How long a client must wait between two polls. Value: seconds, 1 to 3600. */
+  /** How long a client must wait between two polls. A poll counts as too early only if it arrives more than a tenth of this time, and more than half a second, before the interval is over. Value: seconds, 1 to 3600. */
   interval?: unknown
+  /** Each `slow_down` lengthens the interval of a request by five seconds, up to this number. After two polls in a row that have kept a lengthened interval, `requests.interval` applies again. Unless set, it is never less than `requests.interval`. Value: seconds, 1 to 3600. */
+  longestInterval?: unknown
   /** The longest binding message. Value: characters, 1 to 1024. */
   maxBindingMessageLength?: unknown
-  /** How long a poll is held while the user has not decided (long polling). With 0, polls are answered at once. Value: seconds, 0 to 30. */
+  /** How long a poll is held while the user has not decided (long polling). With 0, polls are answered at once. A poll is never held for more than 25 seconds, because many clients wait 30 seconds for an answer: a greater number counts as 25, with a warning at the start. Value: seconds, 0 to 25. */
   longPoll?: unknown
   /** How many polls one process holds at the same time. Further polls are answered at once. Value: polls, 1 to 1 000 000. */
   maxHeldPolls?: unknown
@@ -153,7 +163,7 @@ export type TokensHelp = {
   idTtl?: unknown
   /** How long a refresh token is valid. Value: seconds, 1 to 315 360 000. */
   refreshTtl?: unknown
-  /** The algorithm for JWT access tokens, and for ID tokens of clients that registered none. Value: `ES256`, `RS256`, `PS256`. */
+  /** The algorithm for JWT access tokens, and for ID tokens of clients of the configuration and of `doorbell client add` that name none. Clients that register themselves and name none get RS256, the default of the standard. Value: `ES256`, `RS256`, `PS256`. */
   idTokenAlg?: unknown
   /** The scopes that clients may request; `openid` must be among them. `ciba:decide` is always included. Value: a list; each entry is a scope: printable ASCII without spaces. */
   scopes?: unknown
@@ -189,6 +199,8 @@ export type EmailHelp = {
   smtp?: unknown
   /** The sender of mails. Value: a mail address, like "no-reply@example.com" or "Doorbell <no-reply@example.com>". */
   from?: unknown
+  /** Authorities that are trusted for the mail server, besides those that Node.js trusts. Value: a file with PEM certificates, or its text. */
+  ca?: unknown
 }
 
 export type WebPushHelp = {

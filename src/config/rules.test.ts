@@ -58,6 +58,11 @@ const cases: [problem: string, broken: Input, mended: Input, options?: { demo: t
     { ...production, requests: { minExpiry: 45, defaultExpiry: 45 } },
   ],
   [
+    'requests.longestInterval must be at least requests.interval',
+    { ...production, requests: { longestInterval: 4 } },
+    { ...production, requests: { longestInterval: 5 } },
+  ],
+  [
     'userCodes.maxTriesPerUser must be more than userCodes.maxTries',
     { ...production, userCodes: { maxTriesPerUser: 5, maxTries: 5 } },
     { ...production, userCodes: { maxTriesPerUser: 6, maxTries: 5 } },
@@ -137,6 +142,11 @@ const cases: [problem: string, broken: Input, mended: Input, options?: { demo: t
   ],
   ['proxy.clientCertificateHeader needs proxy.trust', { ...fapi, proxy: { ...proxy, trust: [] } }, fapi],
   [
+    'proxy.clientCertificateChainHeader needs proxy.clientCertificateHeader',
+    { ...production, proxy: { clientCertificateChainHeader: 'x-chain' } },
+    { ...production, proxy: { ...proxy, clientCertificateChainHeader: 'x-chain' } },
+  ],
+  [
     'tls.key is missing',
     { ...production, tls: { cert: one.cert } },
     { ...production, tls: { key: one.key, cert: one.cert } },
@@ -150,6 +160,11 @@ const cases: [problem: string, broken: Input, mended: Input, options?: { demo: t
     'tls.key and tls.cert do not match',
     { ...production, tls: { key: other.key, cert: one.cert } },
     { ...production, tls: { key: one.key, cert: one.cert } },
+  ],
+  [
+    'email.ca must contain only valid PEM certificates',
+    { ...production, email: { smtp: 'smtp://h', from: 'a@b.c', ca: '-----BEGIN CERTIFICATE-----\nAAAA' } },
+    { ...production, email: { smtp: 'smtp://h', from: 'a@b.c', ca: one.cert } },
   ],
   [
     'notifications.ca must contain only valid PEM certificates',

@@ -153,6 +153,12 @@ export const rules: SettingRule[] = [
       `must be at most requests.defaultExpiry (${requests.defaultExpiry} seconds); it is ${requests.minExpiry}`,
   },
   {
+    settings: ['requests.longestInterval', 'requests.interval'],
+    requires: ({ requests }) => requests.longestInterval >= requests.interval,
+    message: ({ requests }) =>
+      `must be at least requests.interval (${requests.interval} seconds); it is ${requests.longestInterval}`,
+  },
+  {
     settings: ['userCodes.maxTriesPerUser', 'userCodes.maxTries'],
     requires: ({ userCodes }) => userCodes.maxTriesPerUser > userCodes.maxTries,
     message: ({ userCodes }) =>
@@ -194,6 +200,12 @@ export const rules: SettingRule[] = [
     requires: ({ proxy }) => proxy.clientCertificateHeader === undefined || proxy.trust.length > 0,
     message: 'needs proxy.trust: this header is accepted from trusted proxies only',
   },
+  {
+    settings: ['proxy.clientCertificateChainHeader', 'proxy.clientCertificateHeader'],
+    requires: ({ proxy }) =>
+      proxy.clientCertificateChainHeader === undefined || proxy.clientCertificateHeader !== undefined,
+    message: 'needs proxy.clientCertificateHeader: a chain belongs to the certificate of a client',
+  },
   needed('tls.key'),
   needed('tls.cert'),
   {
@@ -204,6 +216,11 @@ export const rules: SettingRule[] = [
   {
     settings: ['notifications.ca'],
     requires: ({ notifications }) => notifications.ca === undefined || isCertificateList(notifications.ca),
+    message: 'must contain only valid PEM certificates, at least one',
+  },
+  {
+    settings: ['email.ca'],
+    requires: ({ email }) => email?.ca === undefined || isCertificateList(email.ca),
     message: 'must contain only valid PEM certificates, at least one',
   },
   needed('mutualTls.issuer'),

@@ -1,6 +1,7 @@
 /** Reads the users of a configuration: a list, or hooks of the application. */
 import { z } from 'zod'
 import { didYouMean, expectation, isPlain, nearest, readSettings, secretExpectation } from '../platform/validation.ts'
+import { plainNumber } from '../user/phone-number.ts'
 import type { ConfiguredUser, UserHooks } from '../user/user.ts'
 
 /** Reads the setting `users`. Each problem begins with `users`, and no problem contains a password. */
@@ -97,8 +98,9 @@ function complainAboutTwins(users: ConfiguredUser[]): string[] {
   const problems: string[] = []
   for (const [index, user] of users.entries()) {
     for (const name of ['id', 'username', 'email', 'phone_number'] as const) {
-      const value = user[name]?.toLowerCase()
-      if (!value) continue
+      const given = user[name]
+      if (!given) continue
+      const value = (name === 'phone_number' && plainNumber(given)) || given.toLowerCase()
       const owner = owners.get(value)
       if (owner === undefined) owners.set(value, { index, place: `users[${index}].${name}` })
       else if (owner.index !== index) problems.push(`users[${index}].${name} is the same as ${owner.place}`)

@@ -56,6 +56,7 @@ describe('numbers at their boundaries', () => {
     ['port', 0, 65_535],
     ['requests.maxExpiry', 600, 1_209_600],
     ['requests.interval', 1, 3600],
+    ['requests.longestInterval', 5, 3600],
     ['requests.maxBindingMessageLength', 1, 1024],
     ['requests.maxOpenPerUser', 1, 1000],
     ['limits.perUser.open', 1, 1000],
@@ -103,6 +104,10 @@ describe('numbers at their boundaries', () => {
     ])
     assert.equal(accepted({ ...production, requests: { defaultExpiry: 20 } }).requests.minExpiry, 20)
     assert.equal(accepted({ development: true }).requests.minExpiry, 1)
+    assert.equal(accepted({ ...production, requests: { interval: 45 } }).requests.longestInterval, 45)
+    assert.deepEqual(problemsIn({ ...production, requests: { interval: 45, longestInterval: 44 } }), [
+      'requests.longestInterval must be at least requests.interval (45 seconds); it is 44',
+    ])
     assert.equal(accepted({ development: true }).limits.perClientAndUser.open, 0)
     assert.equal(accepted({ ...production, userCodes: { maxTries: 3 } }).userCodes.maxTriesPerUser, 12)
     assert.match(
@@ -163,7 +168,7 @@ describe('values', () => {
     ['tokens.idTokenAlg', ['ES256', 'RS256', 'PS256'], ['HS256', 'none', 'es256']],
     ['development', ['exposed', false], ['true', 1, null, 'open']],
     ['requests.numberMatching', [true, false, 'required'], ['true', 1, 'always']],
-    ['requests.longPoll', [0, 30], [31, -1, 0.5, '30']],
+    ['requests.longPoll', [0, 25, 26, 30, 60, 3600], [-1, 0.5, '30', null, Number.NaN]],
     ['requests.maxHeldPolls', [1, 10_000], [0, '10']],
     ['logLevel', ['debug', 'silent'], ['verbose', 3]],
     ['clients', [[]], [{}, 'x', [1], [null]]],

@@ -102,6 +102,8 @@ function deciding({ notTheirs, sessionOver, formExpired }: Shell, api: DeviceApi
         return reply.redirect(`${to}?just=${how}`, 303)
       }
       case 401:
+        // The page says which sign-in is needed.
+        if (answer.body.error === 'insufficient_user_authentication') return reply.redirect(to, 303)
         return sessionOver(reply, reader, to)
       case 404:
         return notTheirs(reply, reader, to)
@@ -127,10 +129,7 @@ async function approvedOn(form: Form, session: Session, id: string, api: DeviceA
 /** Returns the values for the page of a pending request, in the user's language. */
 function viewOf(shown: ShownRequest, { say }: Reader, now: number) {
   const until = new Date(now + shown.expires_in * 1000)
-  const wants = shown.scope.split(' ').map((scope) => {
-    const text = say(`scope.${scope}`)
-    return text === `scope.${scope}` ? say('scope.other', { scope }) : text
-  })
+  const wants = wantsOf(shown, say)
   const boxes = checkboxesOf(shown)
   const details = (shown.authorization_details_text ?? []).map(({ lines }, index) => ({
     lines,
@@ -138,14 +137,40 @@ function viewOf(shown: ShownRequest, { say }: Reader, now: number) {
   }))
   const { self_registered, hosts = [] } = shown.client
   const selfRegistered = self_registered && saySelfRegistered(say, nameOf(shown), hosts)
+  const again = `/session/start?to=${encodeURIComponent(`/approve/${shown.request_id}`)}&again=yes`
   return {
     client: nameOf(shown),
+    signInAgain: shown.sign_in_needed && again,
     selfRegistered,
     wants,
     details,
     secondsLeft: shown.expires_in,
     until: until.toISOString(),
   }
+}
+
+/** The scope whose text also describes a claim that is requested by its name. */
+const scopeOfClaim = new Map(
+  Object.entries({
+    openid: ['sub', 'acr', 'amr', 'auth_time'],
+    profile: ['name', 'preferred_username', 'locale'],
+    email: ['email', 'email_verified'],
+    phone: ['phone_number', 'phone_number_verified'],
+  }).flatMap(([scope, claims]) => claims.map((claim) => [claim, scope] as const)),
+)
+
+/** Returns what the client requests, in words: its scopes, and the claims that it requests by their names. */
+function wantsOf({ scope, claims }: ShownRequest, say: Reader['say']): string[] {
+  const named = [...Object.keys(claims?.id_token ?? {}), ...Object.keys(claims?.userinfo ?? {})]
+  const ofScope = (name: string) => {
+    const text = say(`scope.${name}`)
+    return text === `scope.${name}` ? say('scope.other', { scope: name }) : text
+  }
+  const ofClaim = (claim: string) => {
+    const like = scopeOfClaim.get(claim)
+    return like === undefined ? say('scope.claim', { claim }) : ofScope(like)
+  }
+  return [...new Set([...scope.split(' ').map(ofScope), ...named.map(ofClaim)])]
 }
 
 /** Selects the text for a request that is not pending. It depends on whether the user has just decided in this form. */

@@ -25,6 +25,12 @@ export interface ShownClient {
   hosts?: string[]
 }
 
+/** Claims that the client requests one by one, by name. */
+export interface ShownClaims {
+  id_token?: Record<string, unknown>
+  userinfo?: Record<string, unknown>
+}
+
 /** The text of one of the authorization details, and the lists from which the user may leave members out. */
 export interface ShownDetail {
   lines: string[]
@@ -36,6 +42,7 @@ export interface ShownRequest {
   status: 'pending' | 'approved' | 'denied' | 'expired' | 'redeemed'
   binding_message?: string
   scope: string
+  claims?: ShownClaims
   authorization_details?: Record<string, unknown>[]
   authorization_details_text?: ShownDetail[]
   /** The resources that the tokens are for. */
@@ -45,6 +52,8 @@ export interface ShownRequest {
   expires_in: number
   client: ShownClient
   passkey_required: boolean
+  /** The sign-in that is required before the request can be approved. */
+  sign_in_needed?: { max_age?: number; acr_values?: string }
   /** For number matching: the user picks the number that the client shows. */
   number_choices?: string[]
 }
@@ -56,6 +65,7 @@ export interface ShownActivity {
   /** Seconds since 1970. */
   decided_at: number
   scope: string
+  claims?: ShownClaims
   binding_message?: string
   authorization_details_text?: ShownDetail[]
   resource?: string[]

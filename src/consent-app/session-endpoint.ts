@@ -46,7 +46,7 @@ export function sessionEndpoint(app: FastifyInstance, shell: Shell, needs: Sessi
     const { language } = readerOf(request)
     const asked = as === 'another' || again !== undefined || request.cookies[cookies.signedOutName] !== undefined
     const acrValues = again === 'passkey' ? 'phr' : undefined
-    const wishes = { asked, acrValues, uiLocales: language }
+    const wishes = { asked, isRecent: again !== undefined, acrValues, uiLocales: language }
     const started = await whileSigningIn(slotOf(request.raw), () => signIn.start(safeReturn(to), wishes))
     reply.setCookie(cookies.signInName, cookies.sealSignIn(started.underWay), cookies.options)
     return reply.redirect(started.url, 303)

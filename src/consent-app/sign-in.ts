@@ -37,6 +37,8 @@ export interface SignInWishes {
    * sign-in is required.
    */
   asked?: boolean
+  /** Whether the time of the sign-in must be known. */
+  isRecent?: boolean
   /** The requested strength of authentication (`acr_values`). */
   acrValues?: string | undefined
   uiLocales?: string | undefined
@@ -63,7 +65,10 @@ export function createSignIn(needs: SignInNeeds) {
   }
 
   return {
-    async start(to: string, { asked = false, acrValues, uiLocales }: SignInWishes): Promise<StartedSignIn> {
+    async start(
+      to: string,
+      { asked = false, isRecent = false, acrValues, uiLocales }: SignInWishes,
+    ): Promise<StartedSignIn> {
       const codeVerifier = openid.randomPKCECodeVerifier()
       const state = openid.randomState()
       const nonce = openid.randomNonce()
@@ -75,6 +80,8 @@ export function createSignIn(needs: SignInNeeds) {
         code_challenge: await openid.calculatePKCECodeChallenge(codeVerifier),
         code_challenge_method: 'S256',
         ...(asked && { prompt: 'login' }),
+        // With this, the provider must say when the user was authenticated.
+        ...(isRecent && { max_age: '0' }),
         ...(acrValues !== undefined && { acr_values: acrValues }),
         ...(uiLocales !== undefined && { ui_locales: uiLocales }),
       })

@@ -1,4 +1,5 @@
 /** The claims about a user, by scope. */
+import { isPlain } from '../platform/validation.ts'
 import type { User } from '../user/user.ts'
 
 /** The claims that each scope requests (OpenID Connect Core §5.4). */
@@ -11,19 +12,68 @@ const claims = {
   phone: ['phone_number', 'phone_number_verified'],
 }
 
+/**
+ * Claims by which the server makes statements about the token, the authentication or the session (RFC 7519 §4.1, OpenID
+ * Connect Core §2 and §3.3.2.11, CIBA Core §10.3.1, RFC 7800, RFC 8693, RFC 9068, RFC 9396, the logout specifications). A
+ * directory of users must not make them: its `amr` would say that the user has used a factor that nobody has checked.
+ */
+const protocolClaims = new Set([
+  ...['iss', 'sub', 'aud', 'exp', 'nbf', 'iat', 'jti', 'typ'],
+  ...['acr', 'amr', 'auth_time', 'nonce', 'azp', 'sid', 'events', 'sub_jwk'],
+  ...['at_hash', 'c_hash', 's_hash', 'urn:openid:params:jwt:claim:rt_hash', 'urn:openid:params:jwt:claim:auth_req_id'],
+  ...['cnf', 'act', 'may_act', 'client_id', 'scope', 'active', 'token_type', 'authorization_details'],
+])
+
 /** Returns the claims by scope, for the scopes that this server offers. */
 export function claimsByScope(scopes: readonly string[]): Record<string, string[]> {
   return Object.fromEntries(Object.entries(claims).filter(([scope]) => scopes.includes(scope)))
 }
 
+/**
+ * Returns the claims that the server can supply, each with the scopes that contain it.
+ *
+ * @param configured oidc-provider's setting `claims`, if the operator has set it in place of ours: claims by scope, and
+ *   claims without a scope, whose value is null
+ */
+export function scopesOfClaims(
+  scopes: readonly string[],
+  configured: Readonly<Record<string, unknown>> = claimsByScope(scopes),
+): Map<string, string[]> {
+  const found = new Map<string, string[]>(statementsOfTheServer.map((claim) => [claim, ['openid']]))
+  for (const [name, members] of Object.entries(configured)) {
+    if (members === null) found.set(name, found.get(name) ?? [])
+    else if (scopes.includes(name))
+      for (const claim of namesIn(members)) found.set(claim, [...(found.get(claim) ?? []), name])
+  }
+  return found
+}
+
+/** What the server itself states about the user and the sign-in, whatever claims the operator has configured. */
+const statementsOfTheServer = ['sub', 'acr', 'amr', 'auth_time']
+
+function namesIn(members: unknown): string[] {
+  return Array.isArray(members) ? members.map(String) : Object.keys(Object(members))
+}
+
 /** Returns the values of all claims of a user. oidc-provider selects the claims of the granted scopes. */
 export function claimsOf(user: User): Record<string, unknown> {
   return {
-    ...user.claims,
+    ...(user.claims && claimsAboutUser(user.claims)),
     name: user.name,
     preferred_username: user.username,
     locale: user.locale,
     email: user.email,
     phone_number: user.phone_number,
   }
+}
+
+/** Returns the claims without protocol claims, also without those that another server is said to know (§5.6.2). */
+function claimsAboutUser(given: Record<string, unknown>): Record<string, unknown> {
+  const { _claim_names: elsewhere, ...own } = withoutProtocolClaims(given)
+  if (!isPlain(elsewhere)) return own
+  return { ...own, _claim_names: withoutProtocolClaims(elsewhere) }
+}
+
+function withoutProtocolClaims(given: Record<string, unknown>): Record<string, unknown> {
+  return Object.fromEntries(Object.entries(given).filter(([name]) => !protocolClaims.has(name)))
 }

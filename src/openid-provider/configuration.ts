@@ -2,6 +2,7 @@
 import { type Configuration, errors, type KoaContextWithOIDC, type ResponseType } from 'oidc-provider'
 import type { DetailTypes } from '../authorization-details/detail-types.ts'
 import type { Resources } from '../authorization-details/resources.ts'
+import { failedBecause } from '../client/authentication/claim.ts'
 import type { AcceptAssertion } from '../client/authentication/client-assertion.ts'
 import { type SubjectMetadata, subjectMatches } from '../client/certificate/subject-name.ts'
 import { DECIDE_SCOPE } from '../client/metadata/client-metadata.ts'
@@ -20,6 +21,7 @@ import type { UserHooks } from '../user/user.ts'
 import { authenticationContextOf } from './authentication-context.ts'
 import { claimsByScope, claimsOf } from './claims.ts'
 import { asOidcProviderSeesIt, type KnownClient, onlyWithGrants } from './client-view.ts'
+import type { ExplainAssertion } from './explain-client-authentication.ts'
 import { certificateOfForwarded } from './forward-request.ts'
 import { createAdapterFactory } from './oidc-adapter.ts'
 import type { OidcModelStore } from './oidc-model-store.ts'
@@ -55,6 +57,10 @@ export interface AuthorizationServerNeeds {
    * accepted at most once.
    */
   acceptAssertion: AcceptAssertion
+  /** Finds out why an assertion was refused. */
+  explainAssertion: ExplainAssertion
+  /** The values of `aud` that client assertions may have at every endpoint. */
+  assertionAudiences: readonly string[]
   keys: SigningKeys
   /** Seconds for which clients may cache our key set. */
   keySetMaxAge: number
@@ -113,7 +119,6 @@ export const signInPageOf = (uid: string) => `/sign-in/${uid}`
 export function configurationOf(needs: AuthorizationServerNeeds): Configuration {
   const { tokens, vault } = needs
   const accepted = [...authenticationMethods, ...(needs.seesCertificates ? certificateMethods : [])]
-  const offered = needs.profile.clientAuthentication.filter((method) => accepted.includes(method))
   return withExtra(
     {
       adapter: adapterOf(needs),
@@ -145,7 +150,9 @@ export function configurationOf(needs: AuthorizationServerNeeds): Configuration 
       // both pass.
       assertJwtClientAuthClaimsAndHeader: async (_ctx, claims, header, client) => {
         const wrong = await needs.acceptAssertion({ header, claims }, client.clientId)
-        if (wrong !== undefined) throw new errors.InvalidClientAuth(wrong)
+        if (wrong === undefined) return
+        // The signature was verified before, so the client may learn the reason.
+        throw Object.assign(new errors.InvalidClientAuth(wrong), { error_description: failedBecause(wrong) })
       },
       pkce: { required: () => true },
       features: featuresOf(needs),
@@ -167,11 +174,7 @@ export function configurationOf(needs: AuthorizationServerNeeds): Configuration 
         keys: [vault.key('cookies').toString('base64url')],
         names: cookieNames(needs.issuer),
       },
-      discovery: {
-        ...needs.cibaMetadata,
-        // The consent app may use a method that is not in this list. That method is not offered to other clients.
-        token_endpoint_auth_methods_supported: offered,
-      } as never,
+      discovery: needs.cibaMetadata as never,
       fetch: needs.fetch as never,
       renderError: (ctx, out, error) => showError(ctx, out, error, needs.texts),
     },

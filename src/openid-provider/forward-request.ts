@@ -2,6 +2,7 @@
 import type { IncomingMessage } from 'node:http'
 import { Readable } from 'node:stream'
 import type { FastifyReply, FastifyRequest } from 'fastify'
+import type { Resources } from '../authorization-details/resources.ts'
 import type { ClientCertificate, ReadCertificate } from '../client/certificate/client-certificate.ts'
 import { type Proofs, proofSentWith } from '../client/sender-constraint/dpop-proof.ts'
 import { rawBody } from '../platform/http/answer.ts'
@@ -11,6 +12,7 @@ import { type Slot, slotOf } from '../platform/http/load-shedding.ts'
 import { targetOf } from '../platform/http/one-spelling.ts'
 import { refuseUnstorableForm } from '../platform/http/outside-text.ts'
 import { createReadForwardedProof, rememberProof } from './forwarded-dpop-proof.ts'
+import { withConfiguredResources } from './forwarded-resource.ts'
 import { holdingGenerations } from './held-generations.ts'
 import type { CurrentProvider, Provider } from './openid-provider.ts'
 
@@ -34,6 +36,7 @@ export function createForwardToOidcProvider(
   proofs: Proofs,
   aliases: readonly string[],
   prepareKeys: PrepareKeys,
+  resources: Resources,
 ) {
   const callbackOf = rememberCallback()
   const readProof = createReadForwardedProof(provider, proofs)
@@ -56,7 +59,8 @@ export function createForwardToOidcProvider(
     for (const [name, value] of Object.entries(headers)) reply.raw.setHeader(name, value)
     if (request.method === 'POST') reply.raw.setHeader('Cache-Control', 'no-store')
     const address = known.get(request.raw.headers.host?.toLowerCase() ?? '') ?? issuer
-    const replayed = replay(request.raw, body, address, forwardedProof === 'withheld')
+    const forwarded = withConfiguredResources(body, form, resources)
+    const replayed = replay(request.raw, forwarded, address, forwardedProof === 'withheld')
     if (certificate !== undefined) certificates.set(replayed, certificate)
     rememberProof(replayed, forwardedProof)
     await holdingGenerations(() => callbackOf(provider())(replayed, reply.raw))
@@ -101,6 +105,8 @@ function replay(raw: IncomingMessage, body: Buffer, address: URL, withoutProof: 
   const headers = {
     ...raw.headers,
     ...(withoutProof && { dpop: undefined }),
+    // The body may have been written anew.
+    ...(raw.headers['content-length'] !== undefined && { 'content-length': String(body.length) }),
     host: address.host,
     'x-forwarded-proto': address.protocol.slice(0, -1),
     'x-forwarded-host': address.host,

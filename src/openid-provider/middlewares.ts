@@ -1,6 +1,7 @@
 /** Makes responses of oidc-provider like those of our own endpoints, and removes keys that should not be published. */
 import type { KoaContextWithOIDC, Provider } from 'oidc-provider'
 import { sameSecret, type Vault } from '../platform/crypto.ts'
+import { type Profile, profiles } from '../platform/security-profile.ts'
 import { wasProofWithheld } from './forwarded-dpop-proof.ts'
 import { resumePathsOf } from './forwarded-endpoint.ts'
 import { paths } from './paths.ts'
@@ -64,6 +65,18 @@ export function compareHashedSecrets(provider: Provider, vault: Vault): void {
   }
 }
 
+/**
+ * Makes oidc-provider accept the same values of `aud` in client assertions as our own endpoints (CIBA Core §7.1), besides
+ * the address of the endpoint that is called.
+ */
+export function acceptAudiences(provider: Provider, audiences: readonly string[]): void {
+  const prototype = provider.OIDCContext.prototype as { clientJwtAuthExpectedAudience(): Set<string> }
+  const usual = prototype.clientJwtAuthExpectedAudience
+  prototype.clientJwtAuthExpectedAudience = function clientJwtAuthExpectedAudience() {
+    return new Set([...usual.call(this), ...audiences])
+  }
+}
+
 /** Removes keys that only verify `id_token_hint` from the published key set. Keys that the operator has added stay. */
 export function narrowKeySet(
   provider: Provider,
@@ -77,6 +90,22 @@ export function narrowKeySet(
     const { keys } = ctx.body as { keys: { kid: string }[] }
     ctx.body = { keys: keys.filter(({ kid }) => !hidden.has(kid)) }
     ctx.set('Cache-Control', `public, max-age=${keySetMaxAge}`)
+  })
+}
+
+/**
+ * Removes client authentication methods from the metadata document that the profile does not allow. oidc-provider lists
+ * every method that it accepts, and the consent app may use a method that other clients cannot register.
+ */
+export function narrowMethods(provider: Provider, { clientAuthentication }: Profile): void {
+  const refused = profiles.core.clientAuthentication.filter((method) => !clientAuthentication.includes(method))
+  if (refused.length === 0) return
+  provider.use(async (ctx, next) => {
+    await next()
+    if (ctx.oidc?.route !== 'discovery' || ctx.status !== 200) return
+    const metadata = ctx.body as { token_endpoint_auth_methods_supported: string[] }
+    const offered = metadata.token_endpoint_auth_methods_supported.filter((method) => !refused.includes(method))
+    ctx.body = { ...metadata, token_endpoint_auth_methods_supported: offered }
   })
 }
 

@@ -4,14 +4,18 @@
  */
 import { Provider } from 'oidc-provider'
 import { CIBA_GRANT } from '../client/metadata/client-metadata.ts'
+import { hashAccessTokens } from './access-token-hash.ts'
 import { type AuthorizationServerNeeds, configurationOf, signInPageOf } from './configuration.ts'
 import { reportErrors, reportTokens } from './events.ts'
+import { explainClientAuthentication } from './explain-client-authentication.ts'
 import { markProofsInOneStep } from './forwarded-dpop-proof.ts'
 import {
+  acceptAudiences,
   answerNotFound,
   compareHashedSecrets,
   configureDpop,
   narrowKeySet,
+  narrowMethods,
   readOnlyWhatWasAsked,
   returnToSignInPage,
 } from './middlewares.ts'
@@ -61,8 +65,12 @@ function createProvider(needs: AuthorizationServerNeeds): Provider {
     returnToSignInPage(provider, { pageOf: signInPageOf, signed: configuration.cookies?.short?.signed })
   }
   compareHashedSecrets(provider, needs.vault)
+  hashAccessTokens(provider)
+  acceptAudiences(provider, needs.assertionAudiences)
   narrowKeySet(provider, needs)
+  narrowMethods(provider, needs.profile)
   configureDpop(provider, needs.dpop)
+  explainClientAuthentication(provider, needs)
   markProofsInOneStep(provider)
   reportErrors(provider, needs.log)
   reportTokens(provider, needs.audit)

@@ -2,7 +2,7 @@
 import { type Configuration, errors, type KoaContextWithOIDC, type ResourceServer } from 'oidc-provider'
 import { type AuthorizationDetail, type DetailTypes, detailsAt } from '../authorization-details/detail-types.ts'
 import { areDetails, parseDetails } from '../authorization-details/read-details.ts'
-import { knows, namesOf, type Resource, type Resources } from '../authorization-details/resources.ts'
+import { namesOf, type Resource, type Resources, resourceAt } from '../authorization-details/resources.ts'
 
 type Features = NonNullable<Configuration['features']>
 
@@ -27,23 +27,34 @@ export function resourceServer(
 }
 
 /**
+ * Stands for "no resource". oidc-provider requires a resource with `authorization_details`, although RFC 9396 does not. A
+ * list with an empty text is accepted there, and oidc-provider later asks `defaultResource` to select a resource from it.
+ */
+const noResourceNamed = ['']
+
+/**
  * Returns the configuration of resource indicators. A refreshed token is for one resource: the resource that the client
- * names, or else the first approved resource.
+ * names, or else the first approved resource, or none if none was approved.
  */
 export function resourceIndicators({ resources, tokens }: ResourceServerNeeds): Features['resourceIndicators'] {
   return {
     enabled: true,
     useGrantedResource: () => true,
     defaultResource: (ctx, _client, oneOf) => {
-      if (oneOf === undefined) return undefined as never
+      if (oneOf === undefined) {
+        const hasDetails = atTokenEndpoint(ctx) && ctx.oidc.params?.authorization_details !== undefined
+        return (hasDetails ? noResourceNamed : undefined) as never
+      }
+      if (oneOf === noResourceNamed) return approvedResourcesOf(ctx)[0] as never
       const named = (ctx.oidc.params?.resource ?? undefined) !== undefined
       return named ? oneOf : oneOf[0]!
     },
     getResourceServerInfo: (ctx, address) => {
       // oidc-provider accepts a resource only at its token endpoint. Clients request resources at the backchannel
       // authentication endpoint.
-      if (!atTokenEndpoint(ctx) || !knows(resources, address)) throw new errors.InvalidTarget()
-      return resourceServer(resources[address]!, tokens)
+      const resource = resourceAt(resources, address)
+      if (!atTokenEndpoint(ctx) || resource === undefined) throw new errors.InvalidTarget()
+      return resourceServer(resource, tokens)
     },
   }
 }
@@ -97,8 +108,14 @@ interface AccessTokenFor {
 /** Returns only the details for the service that the token is for, selected by their `locations`. */
 function ownOf({ resourceServer }: AccessTokenFor, wanted: AuthorizationDetail[], resources: Resources) {
   const address = resourceServer?.identifier()
-  if (address === undefined || !knows(resources, address)) return wanted
-  return detailsAt(wanted, namesOf(address, resources[address]!))
+  const resource = address === undefined ? undefined : resourceAt(resources, address)
+  return resource === undefined ? wanted : detailsAt(wanted, namesOf(address!, resource))
+}
+
+/** Returns the resources of the refresh token or code of a token request. */
+function approvedResourcesOf(ctx: KoaContextWithOIDC): string[] {
+  const { RefreshToken, AuthorizationCode } = ctx.oidc.entities
+  return [(RefreshToken ?? AuthorizationCode)?.resource ?? []].flat()
 }
 
 /** Returns the authorization details of a token or grant, or undefined if it has none. */

@@ -3,7 +3,7 @@
  * user has signed in. Therefore each unfinished sign-in takes a place, and this process has a limited number of places, for
  * each network and in total. The place becomes free when the sign-in is finished or has expired.
  */
-import type { Clock } from '../platform/clock.ts'
+import { type Clock, steadyTime } from '../platform/clock.ts'
 import { networksOf } from '../platform/http/address.ts'
 
 export interface SignInLimits {
@@ -41,7 +41,9 @@ const widerTimes = 4
 
 interface Taken {
   networks: readonly string[]
+  /** When it was taken, by the steady time of this process. */
   since: number
+  /** In milliseconds since 1970. */
   expiresAt: number
   idHash?: string
 }
@@ -62,9 +64,9 @@ export function createSignInPlaces({ perNetwork, inAll }: SignInLimits, clock: C
   const places = createTakenPlaces(clock)
   const { all, ofNetwork, take, giveUp } = places
 
-  function isFull(its: ReadonlySet<Taken> | undefined, most: number, now: number): its is ReadonlySet<Taken> {
+  function isFull(its: ReadonlySet<Taken> | undefined, most: number): its is ReadonlySet<Taken> {
     if (its === undefined || its.size < most) return false
-    places.giveUpExpired(now)
+    places.giveUpExpired(clock.now())
     return its.size >= most
   }
 
@@ -85,7 +87,7 @@ export function createSignInPlaces({ perNetwork, inAll }: SignInLimits, clock: C
 
   /** Frees places for a new sign-in. Returns the id hashes of the rows that must be removed. */
   function makeRoom(networks: readonly string[]): string[] {
-    const now = clock.now()
+    const now = steadyTime(clock)
     const removed: string[] = []
     const remove = (taken: Taken) => {
       removed.push(taken.idHash!)
@@ -93,9 +95,9 @@ export function createSignInPlaces({ perNetwork, inAll }: SignInLimits, clock: C
     }
     for (const [index, network] of networks.entries()) {
       const its = ofNetwork.get(network)
-      if (isFull(its, perNetwork * (index === 0 ? 1 : widerTimes), now)) remove(oldestOf(its, now))
+      if (isFull(its, perNetwork * (index === 0 ? 1 : widerTimes))) remove(oldestOf(its, now))
     }
-    if (isFull(all, inAll, now)) remove(oneOfAll(networks, now))
+    if (isFull(all, inAll)) remove(oneOfAll(networks, now))
     return removed
   }
 
@@ -175,7 +177,7 @@ function createTakenPlaces(clock: Clock) {
     /** Returns the sign-ins of the network that has the most sign-ins. */
     mostOfOne: (): ReadonlySet<Taken> => bySize[largest]?.values().next().value ?? new Set(),
     take(networks: readonly string[]): Taken {
-      const taken = { networks, since: clock.now(), expiresAt: Number.POSITIVE_INFINITY }
+      const taken = { networks, since: steadyTime(clock), expiresAt: Number.POSITIVE_INFINITY }
       all.add(taken)
       for (const network of networks) {
         const its = ofNetwork.get(network) ?? new Set<Taken>()

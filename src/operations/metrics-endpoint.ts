@@ -6,7 +6,7 @@ import type { FastifyInstance, FastifyRequest } from 'fastify'
 import type { RequestStore } from '../ciba/authentication-request/authentication-request-store.ts'
 import type { HeldPolls } from '../ciba/token-endpoint/long-poll.ts'
 import type { OutboxStore } from '../outbox/outbox-store.ts'
-import type { Clock } from '../platform/clock.ts'
+import { type Clock, steadyTime } from '../platform/clock.ts'
 import { sameSecret } from '../platform/crypto.ts'
 import { isWithin, rangesOf } from '../platform/http/address.ts'
 import { onlyMethods } from '../platform/http/answer.ts'
@@ -98,9 +98,9 @@ function createCounting({ countOpen, outbox, clock }: MetricsNeeds) {
   }
 
   return () => {
-    if (last === undefined || clock.now() - last.at >= countedFor) {
+    if (last === undefined || steadyTime(clock) - last.at >= countedFor) {
       const families = count()
-      last = { at: clock.now(), families }
+      last = { at: steadyTime(clock), families }
       families.catch(() => {
         last = undefined
       })

@@ -8,7 +8,7 @@ import {
   performance,
 } from 'node:perf_hooks'
 import { cpuUsage, memoryUsage, version } from 'node:process'
-import type { Clock } from '../platform/clock.ts'
+import { type Clock, steadyTime } from '../platform/clock.ts'
 import { createHistogram, type Family, gauge, total } from './metric-families.ts'
 
 export interface ProcessMetrics {
@@ -79,11 +79,11 @@ function observeEventLoop(clock: Clock) {
 
   return {
     families(): Family[] {
-      if (shown !== undefined && clock.now() - shown.at < lagShownMs) return shown.families
+      if (shown !== undefined && steadyTime(clock) - shown.at < lagShownMs) return shown.families
       // If nothing was measured since the last reset, the values would be NaN.
       if (delays.count === 0) return []
       shown = {
-        at: clock.now(),
+        at: steadyTime(clock),
         families: [
           lag('min', 'Least', seconds(delays.min)),
           lag('max', 'Greatest', seconds(delays.max)),

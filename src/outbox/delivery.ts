@@ -2,6 +2,7 @@
 import type { Audit } from '../platform/audit.ts'
 import type { Clock } from '../platform/clock.ts'
 import type { Log } from '../platform/log.ts'
+import type { Statement } from '../platform/storage/database.ts'
 import { nextState, type OutboxMessage, type Outcome } from './notification.ts'
 import type { OutboxStore } from './outbox-store.ts'
 
@@ -16,6 +17,17 @@ export interface Sender {
   send: Send
   /** Whether attempts continue until `giveUpAt`, without a limit on their number. */
   isTriedToTheEnd?: boolean
+  /** Resolves to what else happens if the receiver has refused the notification for good. */
+  whenRefused?(message: OutboxMessage): Promise<Refusal | undefined>
+}
+
+/** What the transaction that parks a refused notification also does. */
+export interface Refusal {
+  statements: Statement[]
+  /** Transactions that share a key do not run at the same time, on any node. */
+  lockKeys: string[]
+  /** Called after the commit. */
+  recorded(): void
 }
 
 /** The senders by kind. */
@@ -67,8 +79,12 @@ export function createDelivery(senders: Senders, { outbox, clock, log, audit, ..
       case 'waiting':
         if (await outbox.reschedule(message, outcome.words, next.dueAt)) tell('failed', outcome.words)
         return
-      case 'parked':
-        if (await outbox.park(message, next.reason, now)) tell('parked', next.reason)
+      case 'parked': {
+        const refusal = outcome.kind === 'refused' ? await senders[message.kind]?.whenRefused?.(message) : undefined
+        if (!(await outbox.park(message, next.reason, now, refusal))) return
+        tell('parked', next.reason)
+        refusal?.recorded()
+      }
     }
   }
 

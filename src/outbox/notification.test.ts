@@ -75,6 +75,14 @@ describe('the state after an attempt', () => {
     assert.deepEqual(after(1, failed, { giveUpAt: now + 501 }), { state: 'waiting', dueAt: now + 500 })
     assert.deepEqual(after(1, { ...failed, after: 600_000 }), parked)
   })
+
+  test('there is no attempt when it would be useless, even if the time of the message is not over', () => {
+    const failed: Outcome = { kind: 'failed', words: 'answered 503' }
+    const parked = { state: 'parked', reason: 'answered 503; no time left for another attempt' }
+    assert.deepEqual(after(1, { ...failed, usefulUntil: now + 500 }), parked)
+    assert.deepEqual(after(1, { ...failed, usefulUntil: now + 501 }), { state: 'waiting', dueAt: now + 500 })
+    assert.deepEqual(after(1, { ...failed, usefulUntil: deadline + 1, after: 600_000 }), parked)
+  })
 })
 
 test('the content of a notification is encrypted, and does not decrypt in another row', () => {

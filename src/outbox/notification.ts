@@ -76,8 +76,11 @@ export function compose(notification: NewNotification, now: number, vault: Vault
 /** The outcome of an attempt. */
 export type Outcome =
   | { kind: 'delivered'; words: string }
-  /** A later attempt may succeed. `after` is the pause in milliseconds that the receiver asked for. */
-  | { kind: 'failed'; words: string; after?: number }
+  /**
+   * A later attempt may succeed. `after` is the pause in milliseconds that the receiver asked for. `usefulUntil` is the
+   * time from which another attempt would be useless, if that is before `giveUpAt`.
+   */
+  | { kind: 'failed'; words: string; after?: number; usefulUntil?: number }
   /** A retry would not help: an operator has to look at the notification. */
   | { kind: 'refused'; words: string }
 
@@ -114,7 +117,7 @@ export function nextState(
     return { state: 'parked', reason: `${outcome.words}; all ${attempts} attempts used` }
   const pause = Math.min(firstPause * 2 ** (message.attempts - 1), longestPause) * (0.5 + dice / 2)
   const dueAt = now + Math.ceil(Math.max(pause, outcome.after ?? 0))
-  if (dueAt >= message.giveUpAt)
+  if (dueAt >= Math.min(message.giveUpAt, outcome.usefulUntil ?? message.giveUpAt))
     return { state: 'parked', reason: `${outcome.words}; no time left for another attempt` }
   return { state: 'waiting', dueAt }
 }

@@ -1,12 +1,10 @@
 import { writeBatch } from '../platform/storage/batch.ts'
 import { atMostRows, type Database, type Statement } from '../platform/storage/database.ts'
-import type { RowOf } from '../platform/storage/row.ts'
 import { few } from '../platform/storage/sql-dialect.ts'
 import { type Capacity, initialCapacityOfReceiver } from './concurrency-limits.ts'
 import type { Notification, NotificationState, OutboxMessage } from './notification.ts'
-
-/** The column of the receiver is called `lane`. */
-type NotificationRow = Omit<RowOf<OutboxMessage>, 'receiver'> & { lane: string }
+import { type NotificationRow, toMessage, withoutContent } from './notification-row.ts'
+import { undeliveredIn } from './undelivered-message-store.ts'
 
 /** The outcome of an attempt, as reported by the worker that claimed the message. */
 interface OutboxReport {
@@ -15,6 +13,12 @@ interface OutboxReport {
   outcome: string
   settledAt: number | null
   dueAt: number
+}
+
+/** Statements of the caller that a step executes too, and the lock keys that these statements need. */
+interface Along {
+  statements: Statement[]
+  lockKeys: string[]
 }
 
 /** The topic under which waiting notifications are announced. */
@@ -31,6 +35,7 @@ export const createOutboxStore = (database: Database) => ({
   ...reportingOn(database),
   ...lookingAfter(database),
   ...lookingAt(database),
+  ...undeliveredIn(database),
 })
 
 /** Adds messages, and claims due messages. */
@@ -138,9 +143,21 @@ function reportingOn(database: Database) {
     reschedule: (message: OutboxMessage, outcome: string, dueAt: number): Promise<boolean> =>
       report({ message, state: 'waiting', outcome, settledAt: null, dueAt }),
 
-    /** sending → parked. The message is kept with the reason until an operator looks at it. */
-    park: (message: OutboxMessage, reason: string, now: number): Promise<boolean> =>
-      report({ message, state: 'parked', outcome: reason, settledAt: now, dueAt: message.dueAt }),
+    /**
+     * sending → parked. The message is kept with the reason until an operator looks at it.
+     * @param also further statements of the same transaction, and its lock keys
+     */
+    async park(message: OutboxMessage, reason: string, now: number, also?: Along): Promise<boolean> {
+      if (also === undefined) {
+        return report({ message, state: 'parked', outcome: reason, settledAt: now, dueAt: message.dueAt })
+      }
+      const parking = {
+        sql: `update notifications set state = 'parked', lease = null, last_outcome = $3, settled_at = $4
+              where id = $1 and lease = $2 returning id`,
+        values: [message.id, message.lease ?? null, reason, now],
+      }
+      return changed(await database.step(parking, { also: also.statements, lockKeys: also.lockKeys }))
+    },
 
     /** sending → waiting, as if the message had never been claimed: the attempt is not counted. */
     async releaseLease(message: OutboxMessage, now: number): Promise<boolean> {
@@ -312,24 +329,3 @@ const claiming = `
   where id in (select id from due) returning *`
 
 const changed = (rows: unknown[]) => rows.length > 0
-
-function toMessage(row: NotificationRow): OutboxMessage {
-  return { ...withoutContent(row), sealed: row.sealed ?? undefined, lease: row.lease ?? undefined }
-}
-
-function withoutContent(row: NotificationRow): Notification {
-  return {
-    id: row.id,
-    kind: row.kind,
-    subject: row.subject,
-    receiver: row.lane,
-    address: row.address ?? undefined,
-    state: row.state,
-    createdAt: row.created_at,
-    dueAt: row.due_at,
-    giveUpAt: row.give_up_at,
-    attempts: row.attempts,
-    lastOutcome: row.last_outcome ?? undefined,
-    settledAt: row.settled_at ?? undefined,
-  }
-}

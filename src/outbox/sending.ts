@@ -1,5 +1,5 @@
 /** Sends messages within the concurrency limits. A new message is never sent before older messages of its receiver. */
-import type { Clock } from '../platform/clock.ts'
+import { type Clock, steadyTime } from '../platform/clock.ts'
 import { createBacklog } from './backlog.ts'
 import { type Capacity, createConcurrencyLimits, type ReceiverPace } from './concurrency-limits.ts'
 import type { OutboxMessage, Outcome } from './notification.ts'
@@ -12,7 +12,7 @@ export interface SendingNeeds {
   onChance(): void
   /** Returns whether a caller waits until no message is being sent. */
   isAwaited(): boolean
-  clock: Pick<Clock, 'now'>
+  clock: Pick<Clock, 'now' | 'steady'>
 }
 
 /** A delivery within this many milliseconds counts as quick. */
@@ -34,10 +34,10 @@ export function createSending({ kinds, deliver, onChance, isAwaited, clock }: Se
   }
 
   function send(message: OutboxMessage): void {
-    const begun = clock.now()
+    const begun = steadyTime(clock)
     const sent = deliver(message).then((outcome) => {
       underWay.delete(sent)
-      freeCapacity(message, outcome && mannerOf(outcome, clock.now() - begun))
+      freeCapacity(message, outcome && mannerOf(outcome, steadyTime(clock) - begun))
       // A message that was not delivered may be due again soon.
       if (outcome !== 'delivered' || isAwaited()) onChance()
     })

@@ -28,6 +28,7 @@ const levels = {
   // tokens
   'tokens.issued': 'info',
   'tokens.refused': 'warn',
+  'tokens.revoked': 'warn',
   // clients
   'client.refused': 'info',
   'client.configured': 'info',

@@ -3,19 +3,33 @@ export interface Clock {
   /** Milliseconds since 1970. */
   now(): number
   /**
+   * Milliseconds that only ever grow: the wall clock when the process started, plus the time since then. Durations within
+   * the process are measured with it, because the wall clock may be set. May be missing in a clock of an application or a
+   * test: call `steadyTime`.
+   */
+  steady?(): number
+  /**
    * Calls `callback` once after `milliseconds`, unless the returned function is called first. The timer does not keep the
    * process alive.
    */
   after(milliseconds: number, callback: () => void): () => void
 }
 
+const startedAt = Date.now() - performance.now()
+
 export const systemClock: Clock = {
   now: () => Date.now(),
+  steady: () => Math.floor(startedAt + performance.now()),
   after(milliseconds, callback) {
     const timer = setTimeout(callback, milliseconds)
     timer.unref()
     return () => clearTimeout(timer)
   },
+}
+
+/** Returns the time by which durations within the process are measured: it is not affected if the wall clock is set. */
+export function steadyTime(clock: Pick<Clock, 'now' | 'steady'>): number {
+  return clock.steady === undefined ? clock.now() : clock.steady()
 }
 
 let last = { time: Number.NaN, text: '' }

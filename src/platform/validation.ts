@@ -134,9 +134,17 @@ export function didYouMean(nearest: string | undefined): string {
   return nearest === undefined ? '' : `; did you mean ${nearest}?`
 }
 
-/** Returns the candidate that was probably meant by the misspelled `word`, or undefined if there is none. */
-export function nearest(word: string, candidates: string[]): string | undefined {
-  return closest(candidates, (candidate) => slips(word, candidate), Math.max(1, Math.floor(word.length / 4)))
+/**
+ * Returns the candidate that was probably meant by the misspelled `word`, or undefined if there is none.
+ *
+ * @param atMost how many letters may be wrong, by default a quarter of the word
+ */
+export function nearest(
+  word: string,
+  candidates: string[],
+  atMost: number = Math.max(1, Math.floor(word.length / 4)),
+): string | undefined {
+  return closest(candidates, (candidate) => slips(word, candidate), atMost)
 }
 
 function nearestSetting(unknown: string, known: string[]): string | undefined {

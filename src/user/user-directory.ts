@@ -2,6 +2,9 @@
  * Implements `UserHooks` for the built-in users, as an application does for its own users. The passwords of built-in
  * users are checked in `password-check.ts`.
  */
+
+import { createFindByIdentifier } from './find-by-identifier.ts'
+import { isSameNumber, plainNumber } from './phone-number.ts'
 import type { ConfiguredUser, HintSubject, User, UserHooks } from './user.ts'
 import type { UserStore } from './user-store.ts'
 
@@ -9,13 +12,20 @@ import type { UserStore } from './user-store.ts'
  * Returns the hooks of the built-in directory. Users from the configuration are searched first, then users that were
  * added by command.
  *
- * A `login_hint` is an id, a username, an e-mail address (in any letter case) or a phone number. An `id_token_hint`
- * names its subject. A verified `login_hint_token` names a user by the configured claim; an unverified one matches no
- * user.
+ * A `login_hint` is an id, a username, an e-mail address (in any letter case) or a phone number (with any visual
+ * separators, or as a `tel:` address), or a subject identifier (RFC 9493). An `id_token_hint` names its subject. A verified
+ * `login_hint_token` names a user by the configured claim; an unverified one matches no user.
+ *
+ * @param issuer the issuer whose subjects are these users
  */
-export function createUserDirectory(configured: readonly ConfiguredUser[], users: UserStore): UserHooks {
+export function createUserDirectory(
+  configured: readonly ConfiguredUser[],
+  users: UserStore,
+  issuer: string,
+): UserHooks {
   const byId = new Map(configured.map((user) => [user.id, user]))
   const byIdentifier = new Map(configured.flatMap((user) => identifiersOf(user).map((name) => [name, user])))
+  const byNumber = new Map(configured.map((user) => [plainNumber(user.phone_number ?? ''), user]))
 
   const find = async (id: string): Promise<User | null> => {
     const user = byId.get(id)
@@ -23,7 +33,11 @@ export function createUserDirectory(configured: readonly ConfiguredUser[], users
   }
 
   async function findByName(name: string): Promise<User | null> {
-    const configured = byIdentifier.get(name) ?? byIdentifier.get(name.toLowerCase())
+    const number = plainNumber(name)
+    const configured =
+      byIdentifier.get(name) ??
+      byIdentifier.get(name.toLowerCase()) ??
+      (number === undefined ? undefined : byNumber.get(number))
     // Added users are searched even if the configuration has the name: the time must not reveal which names exist.
     const added = await users.findByIdentifier(name)
     return configured ? withoutSecrets(configured) : (added ?? null)
@@ -35,15 +49,18 @@ export function createUserDirectory(configured: readonly ConfiguredUser[], users
     if (!Object.hasOwn(namesByClaim, claim)) return find(value)
     const user = await findByName(value)
     const name = user?.[namesByClaim[claim as keyof typeof namesByClaim]]
-    return name === value || (claim === 'email' && name?.toLowerCase() === value.toLowerCase()) ? user : null
+    if (claim === 'email') return name?.toLowerCase() === value.toLowerCase() ? user : null
+    return name === value || (claim === 'phone_number' && isSameNumber(name, value)) ? user : null
   }
+
+  const findByIdentifier = createFindByIdentifier({ find, findByName, findBySubject, issuer })
 
   return {
     find,
     async findByHint(hint) {
       if (hint.kind === 'login_hint_token') return hint.subject === undefined ? null : findBySubject(hint.subject)
       if (hint.kind === 'id_token_hint') return find(String(hint.claims?.sub ?? ''))
-      return findByName(hint.value)
+      return hint.identifier === undefined ? findByName(hint.value) : findByIdentifier(hint.identifier)
     },
   }
 }

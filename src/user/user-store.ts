@@ -1,5 +1,6 @@
 import type { Database, Statement } from '../platform/storage/database.ts'
 import type { RowOf } from '../platform/storage/row.ts'
+import { plainNumber, plainNumberIn } from './phone-number.ts'
 import type { User } from './user.ts'
 import { signOutLock } from './validity-store.ts'
 
@@ -31,14 +32,19 @@ export function createUserStore(database: Database) {
       return row && toUser(row)
     },
 
-    /** Finds a user by an identifier that a client may send: id, username, e-mail address or phone number. */
+    /**
+     * Finds a user by an identifier that a client may send: id, username, e-mail address or phone number. A phone number may
+     * have other visual separators than the stored one, unless two users have the same number in different spellings.
+     */
     async findByIdentifier(identifier: string): Promise<KnownUser | undefined> {
-      const [row] = await database.read<UserRow>(
-        `select * from users where id = $1 or username = $1 or email = $2 or phone_number = $1
-         order by case when id = $1 then 0 else 1 end limit 1`,
-        [identifier, identifier.toLowerCase()],
+      const [row, next] = await database.read<UserRow & { is_exact: number }>(
+        `select users.*, case when id = $1 or username = $1 or email = $2 or phone_number = $1 then 1 else 0 end as is_exact
+         from users
+         where id = $1 or username = $1 or email = $2 or phone_number = $1 or ${plainNumberIn('phone_number')} = $3
+         order by case when id = $1 then 0 else 1 end, is_exact desc limit 2`,
+        [identifier, identifier.toLowerCase(), plainNumber(identifier) ?? null],
       )
-      return row && toUser(row)
+      return row === undefined || (row.is_exact === 0 && next !== undefined) ? undefined : toUser(row)
     },
 
     async list(): Promise<KnownUser[]> {
@@ -71,8 +77,9 @@ export function createUserStore(database: Database) {
           sql: `insert into users (id, username, email, phone_number, name, locale, password_hash, disabled, claims, created_at)
                 select cast($1 as text), cast($2 as text), cast($3 as text), cast($4 as text), cast($5 as text),
                   cast($6 as text), cast($7 as text), cast($8 as bigint), cast($9 as text), cast($10 as bigint)
-                where cast($11 as bigint) = 1 or not exists (
-                  select 1 from user_generations where is_closed = 1 and user_id in (select value from each($12)))
+                where (cast($11 as bigint) = 1 or not exists (
+                  select 1 from user_generations where is_closed = 1 and user_id in (select value from each($12))))
+                  and not exists (select 1 from users where ${plainNumberIn('phone_number')} = cast($13 as text))
                 on conflict do nothing returning id`,
           values: [
             user.id,
@@ -87,6 +94,7 @@ export function createUserStore(database: Database) {
             now,
             isSamePerson ? 1 : 0,
             JSON.stringify(usedIds),
+            plainNumber(user.phone_number ?? '') ?? null,
           ],
         },
         // Without this lock, this transaction could wait for a transaction that removes the user with this id, and then

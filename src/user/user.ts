@@ -14,7 +14,7 @@ export interface User {
   disabled?: boolean | undefined
   /** With a `verifyUserCode` hook: `false` if this user has no code and needs none. */
   has_user_code?: boolean | undefined
-  /** Additional claims for the ID token and userinfo. */
+  /** Additional claims for the ID token and userinfo. Claims of the protocol, such as `acr` and `sub`, are ignored. */
   claims?: Record<string, unknown> | undefined
 }
 
@@ -22,6 +22,13 @@ export interface User {
 export interface HintSubject {
   claim: string
   value: unknown
+}
+
+/** A subject identifier (RFC 9493): its format, and the members of this format. */
+export interface SubjectIdentifier {
+  /** For example `email`, `iss_sub` or `aliases`. */
+  format: string
+  [member: string]: unknown
 }
 
 /** The hint by which a client names the user of a request. */
@@ -33,6 +40,11 @@ export interface UserHint {
   claims?: Record<string, unknown> | undefined
   /** The subject of a verified `login_hint_token`. */
   subject?: HintSubject | undefined
+  /**
+   * The subject identifier, if a `login_hint` is the JSON of one. If its `iss` is this server, `sub` is the id of the user,
+   * also for a client with pairwise subjects.
+   */
+  identifier?: SubjectIdentifier | undefined
 }
 
 /** A pending request as users and applications may see it: it contains nothing that helps to get the tokens. */
@@ -49,6 +61,8 @@ export interface PendingRequest {
     hosts?: string[]
   }
   scope: string
+  /** The claims that the client requests one by one (OpenID Connect Core §5.5), as far as it may get them. */
+  claims?: object | undefined
   /** The user compares this message with the message that the client shows (CIBA Core §7.1). */
   binding_message?: string | undefined
   /** The authorization details of the request (RFC 9396). */

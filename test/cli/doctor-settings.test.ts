@@ -47,6 +47,28 @@ describe('doctor checks the settings', () => {
     assert.match(of(found, 'proxy')[0]!.advice!, /proxy\.trust/)
   })
 
+  test('polls that would be held for longer than clients wait', async () => {
+    for (const [longPoll, says] of [
+      [0, []],
+      [25, []],
+      [26, ['requests.longPoll is 26, but polls are held for 25 seconds at most']],
+      [30, ['requests.longPoll is 30, but polls are held for 25 seconds at most']],
+    ] as const) {
+      const found = of(await findings({ requests: { longPoll } }), 'polls')
+      assert.deepEqual(
+        found.map((finding) => finding.says),
+        says,
+      )
+    }
+  })
+
+  test('members of clients that are not used are warnings', async () => {
+    const client = { client_id: 'long', client_secret: newSecret(), backchannel_token_delivery_mode: 'poll' }
+    const found = await findings({ clients: [{ ...client, backchannel_requires_passkey: true }] })
+    const named = of(found, 'clients').find(({ state, says }) => state === 'warn' && says.includes('passkey'))
+    assert.match(named!.says, /^clients\[0\]\.backchannel_requires_passkey is not used; did you mean/)
+  })
+
   test('weak values are warnings; a weak key fails', async () => {
     const [key, password, ...more] = of(
       await findings(

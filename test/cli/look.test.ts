@@ -252,6 +252,14 @@ describe('beside a server', () => {
     const removed = await terminal.run(['client', 'remove', String(added.client_id)])
     assert.equal(removed.code, 0, removed.stderr)
 
+    const metadata = { client_id: 'slip', backchannel_token_delivery_mode: 'poll', backchannel_requires_passkey: true }
+    await writeFile(file, JSON.stringify(metadata))
+    const slip = await terminal.run(['client', 'add', '--file', file])
+    assert.equal(slip.code, 0, slip.stderr)
+    assert.match(slip.stdout, /id_token_signed_response_alg +ES256/, 'the default, which the client has to know')
+    assert.match(slip.stderr, /backchannel_requires_passkey is not used; did you mean backchannel_require_passkey\?/)
+    assert.equal((await terminal.run(['client', 'remove', 'slip'])).code, 0)
+
     await writeFile(file, '{ "client_secret": "very-secret" ')
     const unreadable = await terminal.run(['client', 'add', '--file', file])
     assert.match(unreadable.stderr, /must contain one JSON object/)

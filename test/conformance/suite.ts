@@ -1,6 +1,6 @@
 /**
  * The actions of the OpenID Foundation's suite in the plan `fapi-ciba-id1-test-plan`, written after its description
- * (fapi-ciba.md §3 to §8): two clients with keys and certificates of their own, static or registered dynamically, a
+ * (fapi-ciba.md §3 to §8), against the configuration of docs/fapi-ciba.md: two clients with keys and certificates of their own, static or registered dynamically, a
  * notification endpoint on TLS, and the steps of every flow with all its checks.
  */
 import assert from 'node:assert/strict'
@@ -14,9 +14,10 @@ import type { Engine } from '../support/engines.ts'
 import { type NotificationEndpoint, openNotificationEndpoint } from '../support/notification-endpoint.ts'
 import { freePort } from '../support/ports.ts'
 import { signedRequest } from '../support/signed-requests.ts'
-import { type Answer, ana, ben, CIBA } from '../support/stage.ts'
+import { type Answer, CIBA } from '../support/stage.ts'
 import { type Caller, openTlsStage, type TlsStage } from '../support/tls-stage.ts'
 import { assertAcknowledgement, assertKeySet, assertPending, assertPing, assertTokens } from './checks.ts'
+import { documentedConfig } from './documented-config.ts'
 
 export interface Variant {
   clientAuthType: 'private_key_jwt' | 'mtls'
@@ -120,20 +121,15 @@ export async function openSuite(t: TestContext, variant: Variant, engine: Engine
   const stage = await openTlsStage(t, {
     engine,
     port,
-    config: {
-      profile: 'fapi-ciba',
-      // As docs/fapi-ciba.md configures it for the suite: CT-5 uses the token endpoint.
-      strictAssertionAudience: false,
-      development: true,
-      tls: { clientCa: authority.cert },
-      mutualTls: { issuer: `https://127.0.0.1:${port}` },
-      notifications: { ca: suiteCertificate.cert },
-      ...(isStatic
-        ? { clients: clients.map((client) => ({ client_id: client.id, ...metadataOf(client, variant, endpoint) })) }
-        : { registration: { mode: 'open' } }),
-      users: [ana, ben],
-    },
-    cast: false,
+    config: await documentedConfig({
+      issuer: `https://localhost:${port}`,
+      clientCa: authority.cert,
+      notificationsCa: suiteCertificate.cert,
+      clients: isStatic
+        ? clients.map((client) => ({ client_id: client.id, ...metadataOf(client, variant, endpoint) }))
+        : [],
+    }),
+    isComplete: true,
   })
   // Code other than CIBA reads the system's clock, which must stand still as well.
   mock.timers.enable({ apis: ['Date'], now: stage.clock.now() })
@@ -197,16 +193,21 @@ async function register(
   client.id = String(answer.body.client_id)
 }
 
+/** The address of an endpoint for clients with certificates: its alias if the provider publishes one (RFC 8705 §5). */
+export function mtlsAddress(metadata: Record<string, unknown>, endpoint: string): string {
+  const aliases = (metadata.mtls_endpoint_aliases ?? {}) as Record<string, string>
+  return String(aliases[endpoint] ?? metadata[endpoint])
+}
+
 /** Calls the provider's endpoints as the two clients. */
 function callsTo({ stage, variant, metadata }: Parties): Calls {
   const isMtls = variant.clientAuthType === 'mtls'
-  const aliases = metadata.mtls_endpoint_aliases as Record<string, string>
   // CT-4: clients with keys use the plain address for authentication requests, those with certificates the alias;
   // tokens are always fetched at the alias.
-  const backchannelEndpoint = String(
-    isMtls ? aliases.backchannel_authentication_endpoint : metadata.backchannel_authentication_endpoint,
-  )
-  const tokenEndpoint = String(aliases.token_endpoint)
+  const backchannelEndpoint = isMtls
+    ? mtlsAddress(metadata, 'backchannel_authentication_endpoint')
+    : String(metadata.backchannel_authentication_endpoint)
+  const tokenEndpoint = mtlsAddress(metadata, 'token_endpoint')
   const post = (caller: Caller, url: string, form: Record<string, string>) =>
     caller.send('POST', url, String(new URLSearchParams(form)), { 'content-type': 'application/x-www-form-urlencoded' })
 
@@ -256,7 +257,7 @@ function callsTo({ stage, variant, metadata }: Parties): Calls {
       }),
 
     resource: (client, token, headers = {}) =>
-      stage.as(client.certified).send('GET', String(aliases.userinfo_endpoint), undefined, {
+      stage.as(client.certified).send('GET', mtlsAddress(metadata, 'userinfo_endpoint'), undefined, {
         authorization: `Bearer ${token}`,
         ...headers,
       }),

@@ -15,7 +15,8 @@ export const aboutBen: Record<string, string> = {
   login: ben.email,
   email: ben.email,
   act: JSON.stringify({ sub: ben.id }),
-  claims: JSON.stringify({ id_token: { sub: { value: ben.id } } }),
+  // In `id_token`, a value of `sub` that is not the user of the hint is refused: requested-claims.story.test.ts.
+  claims: JSON.stringify({ userinfo: { sub: { value: ben.id } } }),
   aud: 'northbank',
   azp: 'northbank',
   iss: 'https://elsewhere.example',

@@ -97,7 +97,7 @@ describe('a refused assertion changes nothing: with', () => {
     ['an exp that has passed', () => sign({ iat: inSeconds(-100), exp: inSeconds(-11) })],
     ['no exp', () => sign({ exp: undefined })],
     ['an exp that is text', () => sign({ exp: String(inSeconds(60)) })],
-    ['too long a life', () => sign({ exp: inSeconds(312) })],
+    ['too long a life', () => sign({ exp: inSeconds(3612) })],
     ['an iat in the future', () => sign({ iat: inSeconds(12) })],
     ['an nbf in the future', () => sign({ nbf: inSeconds(12) })],
     ['no jti', () => sign({ jti: undefined })],
@@ -141,7 +141,7 @@ describe('clocks may differ by ten seconds', () => {
   for (const [name, claims] of [
     ['exp just passed', () => ({ exp: inSeconds(-9) })],
     ['iat and nbf ahead', () => ({ iat: inSeconds(9), nbf: inSeconds(9) })],
-    ['five minutes to live', () => ({ exp: inSeconds(300) })],
+    ['an hour to live', () => ({ exp: inSeconds(3600) })],
   ] as [string, () => Record<string, number>][]) {
     test(name, async () => assert.ok(isBelieved(await tell(await sign(claims())))))
   }
@@ -194,7 +194,7 @@ describe('an assertion is accepted once (CA-9)', () => {
 
   test('a lifetime that is too long is refused by every endpoint (CA-10)', async () => {
     for (const { path, form } of everywhere) {
-      const { body } = await stage.post(path, { ...form, ...asserted(await sign({ exp: inSeconds(320) })) })
+      const { body } = await stage.post(path, { ...form, ...asserted(await sign({ exp: inSeconds(3620) })) })
       assert.equal(body.error, 'invalid_client', path)
     }
   })
@@ -313,12 +313,13 @@ describe('jwks_uri', () => {
 
     server.publish('not JSON')
     own.clock.advance(11 * 60_000)
-    assertInvalidClient(await sendRequest(next, 'next'))
+    assert.equal((await sendRequest(next, 'next')).status, 200, 'known keys stay good for a while')
     server.publish([next.publicJwk])
-    assertInvalidClient(await sendRequest(next, 'next'))
     const before = server.fetched()
+    assert.equal((await sendRequest(next, 'next')).status, 200)
+    assert.equal(server.fetched(), before, 'a failed fetch is remembered for a second')
     own.clock.advance(1000)
-    assert.equal((await sendRequest(next, 'next')).status, 200, 'a failed fetch is remembered for a second')
+    assert.equal((await sendRequest(next, 'next')).status, 200)
     assert.equal(server.fetched(), before + 1)
   })
 })
@@ -344,10 +345,9 @@ async function broken(): Promise<string> {
 }
 
 function assertInvalidClient({ status, body }: Answer): void {
-  assert.deepEqual(
-    [status, body.error, body.error_description],
-    [401, 'invalid_client', 'client authentication failed'],
-  )
+  assert.deepEqual([status, body.error], [401, 'invalid_client'])
+  // In development, the reason follows.
+  assert.match(String(body.error_description), /^client authentication failed/)
 }
 
 /** Another Doorbell on the stage's database, with the same issuer. Returns its address. */

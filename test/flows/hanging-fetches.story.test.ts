@@ -167,7 +167,7 @@ describe('the key set of a client hangs, and attackers claim to be that client',
 
       it.server.drop()
       await calls.all()
-      assert.deepEqual(calls.statuses(), [401, 503])
+      assert.deepEqual(calls.statuses(), [503], 'nobody can tell whether the assertions are valid')
       assert.equal(it.server.asked(), 1)
     })
 
@@ -191,7 +191,7 @@ describe('the key set of a client hangs, and attackers claim to be that client',
       assert.equal((await it.stage.get('/', { accept: 'text/html' })).status, 303, 'the page of a user')
       it.server.drop()
       await calls.all()
-      assert.deepEqual(calls.statuses(), [401, 503])
+      assert.deepEqual(calls.statuses(), [503], 'nobody can tell whether the assertions are valid')
     })
   }
 
@@ -283,7 +283,7 @@ describe('an authenticated client makes us fetch what hangs', () => {
     it.server.drop()
     hints.drop()
     await calls.all()
-    assert.deepEqual(calls.statuses(), [400, 503])
+    assert.deepEqual(calls.statuses(), [503])
   })
 })
 

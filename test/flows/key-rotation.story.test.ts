@@ -18,15 +18,13 @@ import {
   revokeKey,
   rotateKey,
 } from '../../src/openid-provider/signing-keys/key-rotation.ts'
-import { createSigningKeyStore } from '../../src/openid-provider/signing-keys/signing-key-store.ts'
 import { createVault } from '../../src/platform/crypto.ts'
-import { createLog } from '../../src/platform/log.ts'
-import { openDatabase } from '../../src/platform/storage/open.ts'
 import { engines } from '../support/engines.ts'
 import { collect, playedBy } from '../support/foreign-client.ts'
 import { type Neighbour, openNeighbour } from '../support/neighbour.ts'
 import { openNotificationEndpoint } from '../support/notification-endpoint.ts'
 import { startSignIn } from '../support/phone-app.ts'
+import { rotateAt as rotateBeside, untilNoticed } from '../support/rotating-keys.ts'
 import { ana, CIBA, credentials, openStage, type Stage, type StageOptions } from '../support/stage.ts'
 import { rowsOf } from '../support/tables.ts'
 import { until } from '../support/until.ts'
@@ -334,17 +332,9 @@ async function staged(t: TestContext, { alone = false, ...options }: StageOption
   return { stage, nodes }
 }
 
-/** Like the command: in another process, which on SQLite cannot notify the server. */
-async function rotateAt<Result>(stage: Stage, rotate: (needs: RotationNeeds) => Promise<Result>): Promise<Result> {
-  const { clock } = stage
-  const database = await openDatabase(stage.database, { log: createLog('silent'), clock })
-  try {
-    const vault = createVault(Buffer.alloc(32, 7).toString('base64url'))
-    return await rotate({ keys: createSigningKeyStore(database), vault, clock, times: keyTimesOf(settings) })
-  } finally {
-    await database.close()
-  }
-}
+/** Rotates with the lifetimes of these tests. */
+const rotateAt = <Result>(stage: Stage, rotate: (needs: RotationNeeds) => Promise<Result>): Promise<Result> =>
+  rotateBeside(stage, keyTimesOf(settings), rotate)
 
 /** Kiosk sends its request to one node, Ana decides at the other, and Kiosk polls at the first. */
 async function flow(node: Node, other: Node): Promise<string> {
@@ -373,13 +363,6 @@ function hinted(stage: Stage, idToken: string) {
 
 function logOut(stage: Stage, idToken: string) {
   return stage.get(`/oauth/logout?id_token_hint=${idToken}`)
-}
-
-/** On SQLite there are no notifications from other processes: the server checks every five seconds. */
-async function untilNoticed(stage: Stage, holds: () => boolean | Promise<boolean>): Promise<void> {
-  const onSqlite = stage.database.startsWith('sqlite:')
-  if (onSqlite) stage.clock.advance(5000)
-  await until(holds)
 }
 
 function allNodesHave(stage: Stage, nodes: Node[], holds: (keys: JSONWebKeySet['keys']) => boolean): Promise<void> {

@@ -6,7 +6,7 @@ import { beforeSteps } from '../support/before-steps.ts'
 import { engines } from '../support/engines.ts'
 import { bearerOf } from '../support/phone-app.ts'
 import { openPushService } from '../support/push-service.ts'
-import { credentials, openStage, type Stage } from '../support/stage.ts'
+import { ana, ben, credentials, openStage, type Stage } from '../support/stage.ts'
 import { until } from '../support/until.ts'
 import { openVisitor } from '../support/visitor.ts'
 
@@ -33,6 +33,41 @@ test('a user adds many push subscriptions at once: other calls are answered', as
       return stage.post('/backchannel/push-subscriptions', { subscription }, token)
     }
   })
+})
+
+test('calls of five users are held up, and clients ask these users: requests and decisions of other users go on', async (t) => {
+  const people = Array.from({ length: 5 }, (_, number) => ({ ...ana, id: `user-${number}`, username: `u${number}` }))
+  const users = [ben, ...people.map(({ id, username, password }) => ({ id, username, password }))]
+  const config = { users, webPush: { subject: 'mailto:operator@shop.example' } }
+  const stage = await openStage(t, { engine: postgres, config })
+  const service = await openPushService(t)
+  const subscription = JSON.stringify(service.newBrowser().subscription)
+  const bens = await bearerOf(stage, ben)
+  await stage.ring('kiosk', { login_hint: 'ben' })
+  const toDecide = await stage.newestRequest('ben')
+  const tokens = await Promise.all(people.map((person) => bearerOf(stage, person)))
+  const other = new Client({ connectionString: stage.database })
+  await other.connect()
+  try {
+    // Only changes of the table wait; notifications of the users can still be addressed.
+    await other.query('begin; lock table push_subscriptions in share mode')
+    const changes = tokens.map((token) => stage.post('/backchannel/push-subscriptions', { subscription }, token))
+    await until(async () => (await countWaiting(other, 'relation')) === people.length)
+    const asked = []
+    for (const { username } of people) {
+      asked.push(stage.ring('kiosk', { login_hint: username }), stage.ring('till', { login_hint: username }))
+      // Each request arrives in a turn of its own, so that each could begin a batch of its own.
+      assert.equal((await stage.ring('kiosk', { login_hint: 'ben' })).status, 200)
+    }
+    const decided = await stage.post('/backchannel/complete', { request_id: toDecide, status: 'approved' }, bens)
+    assert.equal(decided.status, 200)
+    assert.equal(await countWaiting(other, 'advisory'), 0)
+    await other.query('rollback')
+    const statuses = (await Promise.all([...changes, ...asked])).map(({ status }) => status)
+    assert.deepEqual(new Set(statuses), new Set([200, 201]), statuses.join())
+  } finally {
+    await other.end()
+  }
 })
 
 /** Holds up the commit of the first of many calls, by a lock on the table that all of them write. */

@@ -1,10 +1,12 @@
 /** Long polling (CIBA §10.1): a poll is held until there is a result. */
 import assert from 'node:assert/strict'
 import { describe, type TestContext, test } from 'node:test'
+import * as openid from 'openid-client'
 import { createRequestStore } from '../../src/ciba/authentication-request/authentication-request-store.ts'
 import { createLog } from '../../src/platform/log.ts'
 import { openDatabase } from '../../src/platform/storage/open.ts'
 import { type Engine, engines } from '../support/engines.ts'
+import { playedBy, refusalOf } from '../support/foreign-client.ts'
 import { openNeighbour } from '../support/neighbour.ts'
 import { CIBA, credentials, openStage, type Stage } from '../support/stage.ts'
 import { rowsOf } from '../support/tables.ts'
@@ -38,6 +40,33 @@ for (const engine of engines) {
       await holds(1)
       stage.clock.advance(1_000)
       assert.equal((await answer).body.error, 'authorization_pending')
+    })
+
+    test('for no longer than 25 seconds, so that openid-client gets its answer; a longer setting is named at the start', async (t) => {
+      for (const [given, seconds] of [
+        [10, 10],
+        [25, 25],
+        [26, 25],
+        [30, 25],
+        [60, 25],
+        [3600, 25],
+      ] as const) {
+        const { stage, holds } = await patient(t, engine, { longPoll: given })
+        const { auth_req_id } = (await stage.ring('kiosk')).body
+        const client = await playedBy(stage, 'kiosk')
+        const answer = refusalOf(openid.genericGrantRequest(client, CIBA, { auth_req_id: String(auth_req_id) }))
+        await holds(1)
+        stage.clock.advance(seconds * 1000 - 1_000)
+        await holds(1)
+        stage.clock.advance(1_000)
+        await holds(0)
+        assert.deepEqual(await answer, { error: 'authorization_pending', status: 400 })
+        const warnings = stage.logLines
+          .map((line) => JSON.parse(line))
+          .filter(({ event }) => event === 'config.shortened')
+        const named = warnings.map(({ level, setting, given, used }) => [level, setting, given, used])
+        assert.deepEqual(named, given > 25 ? [[40, 'requests.longPoll', given, 25]] : [])
+      }
     })
 
     test('a poll that was held for longer than the interval may be followed by another at once (TK-4, TK-7)', async (t) => {

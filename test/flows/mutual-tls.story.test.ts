@@ -92,10 +92,9 @@ async function approve(): Promise<void> {
 }
 
 function assertInvalidClient({ status, body }: Answer): void {
-  assert.deepEqual(
-    [status, body.error, body.error_description],
-    [401, 'invalid_client', 'client authentication failed'],
-  )
+  assert.deepEqual([status, body.error], [401, 'invalid_client'])
+  // In development, the reason follows.
+  assert.match(String(body.error_description), /^client authentication failed/)
 }
 
 describe('tls_client_auth', () => {
@@ -260,12 +259,10 @@ describe('own TLS', () => {
     assert.match(await stage.handshake({}), /^TLSv1.3 TLS_AES/)
   })
 
-  test('TLS 1.2 with the four suites of FAPI (FC-17, TL-3)', async () => {
+  test('TLS 1.2 with the two suites of FAPI that RFC 9325 recommends (FC-17, TL-3)', async () => {
     for (const [ours, theirs] of [
       ['ECDHE-RSA-AES128-GCM-SHA256', 'TLS_ECDHE_RSA_WITH_AES_128_GCM_SHA256'],
       ['ECDHE-RSA-AES256-GCM-SHA384', 'TLS_ECDHE_RSA_WITH_AES_256_GCM_SHA384'],
-      ['DHE-RSA-AES128-GCM-SHA256', 'TLS_DHE_RSA_WITH_AES_128_GCM_SHA256'],
-      ['DHE-RSA-AES256-GCM-SHA384', 'TLS_DHE_RSA_WITH_AES_256_GCM_SHA384'],
     ] as const) {
       assert.equal(await stage.handshake({ maxVersion: 'TLSv1.2', ciphers: ours }), `TLSv1.2 ${theirs}`)
     }
@@ -273,6 +270,9 @@ describe('own TLS', () => {
 
   test('no other cipher suite, and no older version (TL-4, TL-6)', async () => {
     for (const ciphers of [
+      // FAPI allows these two, the suite warns of them (RFC 9325 §4.2).
+      'DHE-RSA-AES128-GCM-SHA256',
+      'DHE-RSA-AES256-GCM-SHA384',
       'ECDHE-RSA-AES128-SHA256',
       'ECDHE-RSA-CHACHA20-POLY1305',
       'AES128-GCM-SHA256',

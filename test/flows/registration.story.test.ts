@@ -7,6 +7,7 @@ import { createDoorbell } from '../../src/doorbell.ts'
 import { createLog } from '../../src/platform/log.ts'
 import { openDatabase } from '../../src/platform/storage/open.ts'
 import { newKey, pollClient } from '../support/assertions.ts'
+import { openDocumentServer } from '../support/document-server.ts'
 import { engines } from '../support/engines.ts'
 import { openNotificationEndpoint } from '../support/notification-endpoint.ts'
 import { basic, CIBA, castConfig, newNotificationToken, type Stage } from '../support/stage.ts'
@@ -216,6 +217,27 @@ describe('a client manages its registration (DR-11, DR-12)', () => {
   })
 
   for (const engine of engines) {
+    test(`at most sixty times in an hour, without further fetches beyond that, on ${engine.name}`, async (t) => {
+      const { stage, register, send } = await opened(t, { registration: { mode: 'open', perHour: 100 } }, engine)
+      const replace = async (made: Record<string, unknown>, more: object = {}) =>
+        send(
+          'PUT',
+          String(made.registration_client_uri),
+          { client_id: made.client_id, ...poll, ...more },
+          String(made.registration_access_token),
+        )
+      let { body: made } = await register(poll)
+      const { body: other } = await register(poll)
+      for (let time = 0; time < 60; time++) made = (await replace(made)).body
+      const list = await openDocumentServer(t)
+      const over = await replace(made, { sector_identifier_uri: list.byAddress })
+      assert.deepEqual([over.status, over.headers.get('retry-after')], [429, '3600'])
+      assert.equal(list.asked(), 0)
+      assert.equal((await replace(other)).status, 200, 'another client')
+      stage.clock.advance(3600_001)
+      assert.equal((await replace(made)).status, 200)
+    })
+
     test(`and ends it, with its tokens, its requests and its pending notifications, on ${engine.name}`, async (t) => {
       const { stage, register, send } = await opened(t, open, engine)
       const silent = await openNotificationEndpoint(t)

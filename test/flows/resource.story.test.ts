@@ -86,7 +86,7 @@ for (const engine of engines) {
       assert.deepEqual([other.body.scope, other.body.expires_in], ['email', 60], 'only what applies to it')
       const { aud, scope } = await introspect(stage, other)
       assert.deepEqual([aud, scope], ['ledger', 'email'])
-      for (const wrong of [[urn], ['https://api.example.com/'], [api, ledger], ['/api'], [`${api}#x`]]) {
+      for (const wrong of [[urn], ['https://api.example.com//'], [api, ledger], ['/api'], [`${api}#x`]]) {
         refused(await refresh(stage, first.body.refresh_token, wrong), wrong.join())
       }
       await stage.post('/oauth/revoke', { token: String(other.body.access_token) }, credentials.kiosk)
@@ -96,7 +96,7 @@ for (const engine of engines) {
     test('an approved resource may be named at the token endpoint; a refused call uses nothing up (RI-4)', async (t) => {
       const stage = await openStage(t, withResources({ engine }))
       const { authReqId } = await approved(stage, [api, ledger])
-      for (const wrong of [[urn], ['https://API.example.com'], [api, ledger], ['x'], [`${ledger}#`]]) {
+      for (const wrong of [[urn], ['https://api.example.com:444'], [api, ledger], ['x'], [`${ledger}#`]]) {
         refused(await redeem(stage, authReqId, wrong), wrong.join())
       }
       const answer = await redeem(stage, authReqId, [ledger])
@@ -215,10 +215,10 @@ test("a JWT names the user by the client's own subject only (PW-1)", async (t) =
 describe('resources that are refused', () => {
   const wrong = [
     'https://unknown.example.com',
-    `${api}/`,
+    `${api}//`,
     `${api}#fragment`,
     `${api}#`,
-    'HTTPS://api.example.com',
+    'http://api.example.com',
     '/v1',
     'api.example.com',
     'x',
@@ -262,13 +262,14 @@ describe('resources that are refused', () => {
         [ledger, api],
       ],
       ['', undefined],
+      [null, undefined],
       [[], undefined],
     ] as const) {
       const { status, text } = await send(resource)
       assert.equal(status, 200, text)
       assert.deepEqual((await stage.waiting())[0]!.resource, kept)
     }
-    for (const resource of [5, null, {}, [5], [[api]], [api, 'x'], [''], `${api}#`]) {
+    for (const resource of [5, {}, [5], [[api]], [api, 'x'], [''], `${api}#`]) {
       refused(await send(resource), JSON.stringify(resource))
     }
     assert.equal((await send(undefined, { resource: api })).body.error, 'invalid_request', 'SR-11')

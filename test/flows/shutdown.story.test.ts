@@ -142,7 +142,7 @@ describe('during the delay', () => {
   })
 
   test('held polls are answered at once, and no more are held', async (t) => {
-    const stage = await openStage(t, { config: { requests: { longPoll: 30 } } })
+    const stage = await openStage(t, { config: { requests: { longPoll: 25 } } })
     const { body } = await send(stage.url, authenticationRequest)
     const held = send(stage.url, poll(body.auth_req_id), keptConnection(t))
     while (!(await stage.get('/metrics')).text.includes('doorbell_polls_held 1')) await new Promise(setImmediate)

@@ -79,11 +79,13 @@ describe('a signed request is accepted, and means the same as the form', () => {
     ['request_context as an object (FC-12)', () => sign({ request_context: { geo: [1, 2], depth: { er: true } } })],
     ['unknown claims (VL-7)', () => sign({ client_id: 'bank', foo: { bar: 1 }, nonce: 5 })],
     ['an empty parameter, which is an absent one', () => sign({ acr_values: '' })],
+    ['a null, which is an absent parameter', () => sign({ acr_values: null })],
     ['times within ten seconds of clocks that differ (SR-8)', () => sign({ nbf: inSeconds(9), iat: inSeconds(9) })],
     ['a life of exactly 60 minutes (FC-10)', () => sign({ exp: inSeconds(3600) })],
     ['PS256', () => sign({}, { key: rsa.privateKey, header: { alg: 'PS256' } }, 'pss'), { as: 'pss' }],
     ['two kinds of keys with one kid (FI-17)', () => sign({}, { header: { kid: 'one' } }, 'twins'), { as: 'twins' }],
     ['one of two keys, named by kid (SR-3)', () => sign({}, { header: { kid: 'one' } }, 'many'), { as: 'many' }],
+    ['one of two keys, without kid', () => sign({}, {}, 'many'), { as: 'many' }],
   ]
   for (const [name, make, { as = 'bank', expires_in = 600 } = {}] of good) {
     test(name, async () => {
@@ -145,7 +147,6 @@ describe('a refused signed request is an invalid_request, and nothing of it is s
     ['another algorithm than the registered', () => sign({}, { key: rsa.privateKey, header: { alg: 'PS256' } })],
     ['RS256 where PS256 is registered', async () => sign({}, await asRs256(), 'pss'), 'pss'],
     ['a shared secret (SR-3)', () => sign({}, { key: new TextEncoder().encode(secret), header: { alg: 'HS256' } })],
-    ['two keys to choose from and no kid (SR-3)', () => sign({}, {}, 'many'), 'many'],
     ['a kid that is not registered', () => sign({}, { header: { kid: 'three' } })],
     ['alg none', async () => unsigned(await sign())],
     ['a signature that was changed', async () => withOtherSignature(await sign())],
@@ -163,7 +164,6 @@ describe('a refused signed request is an invalid_request, and nothing of it is s
     ['a scope that is a list (SR-18)', () => sign({ scope: ['openid'] })],
     ['a hint that is a number (SR-18)', () => sign({ login_hint: 5 })],
     ['a binding message that is an object', () => sign({ binding_message: { text: 'x' } })],
-    ['a null', () => sign({ acr_values: null })],
     ['a NUL', () => sign({ binding_message: 'a\0b' })],
     ['a client that never registered to sign (RG-7)', () => sign({}, {}, 'unregistered'), 'unregistered'],
   ]

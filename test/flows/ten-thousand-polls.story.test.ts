@@ -29,8 +29,8 @@ const [decided, staying] = [200, 1_000]
 /** Polls that are sent at once: fewer than a client may have in work. */
 const wave = 400
 /** Seconds for which a poll is held, by a slow clock, so that none times out before the test is over. */
-const longPoll = 30
-const clockPace = 0.1
+const longPoll = 25
+const clockPace = 0.08
 /** Milliseconds until it is clear that something will not happen. No test waits for them to pass. */
 const patience = 120_000
 

@@ -82,7 +82,7 @@ const goodClaims: Record<string, (value: unknown, clientId: string) => boolean> 
   sub: (sub, clientId) => sub === clientId,
   aud: (aud) => [aud].flat().includes(stage.url),
   jti: (jti) => typeof jti === 'string',
-  exp: (exp) => isTime(exp) && exp > now() - 10 && exp <= now() + 310,
+  exp: (exp) => isTime(exp) && exp > now() - 10 && exp <= now() + 3610,
   iat: (iat) => iat === undefined || (isTime(iat) && iat <= now() + 10),
   nbf: (nbf) => nbf === undefined || (isTime(nbf) && nbf <= now() + 10),
 }

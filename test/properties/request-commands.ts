@@ -3,12 +3,13 @@ import assert from 'node:assert/strict'
 import fc from 'fast-check'
 import type { RingingClient, Stage } from '../support/stage.ts'
 import {
+  countPoll,
   deliver,
   expectDecision,
   expectPoll,
-  intervalOf,
   learn,
   learnClocks,
+  learnInterval,
   type Model,
   type ModelRequest,
   phoneService,
@@ -59,6 +60,8 @@ export class SendRequest implements Command {
       status: 'pending',
       expiresAt: now + this.expiry * 1000,
       interval: 5,
+      keptPolls: 0,
+      longestInterval: 5,
       lastPolledAt: undefined,
       history: [],
       shaken: false,
@@ -146,7 +149,8 @@ class Crowd extends Move {
 
     const slowed = words.filter((word) => word === 'slow_down').length
     const pending = words.filter((word) => word === 'authorization_pending').length
-    request.interval += 5 * slowed
+    if (pending === 1 && request.lastPolledAt !== undefined) countPoll(request, false)
+    for (let number = 0; number < slowed; number++) countPoll(request, true)
     assert.ok(pending <= 1, 'at most one poll kept the interval')
     if (before !== 'pending') assert.equal(pending + slowed, 0, 'a result is never hidden by slow_down')
     if (this.polls > 0 && request.client !== 'till') request.lastPolledAt = stage.clock.now()
@@ -252,7 +256,7 @@ class DiePolling extends Move {
       assert.equal((await stage.post('/backchannel/authinfo', form, phoneService)).status, 200)
       // One or two early polls: the model adopts the interval in the table, once it is stored.
       await stage.doorbell.idle()
-      request.interval = await intervalOf(stage, request.requestId)
+      await learnInterval(request, stage)
       request.lastPolledAt = now
     } else assert.equal(word, expectPoll(request, now))
   }

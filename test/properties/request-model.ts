@@ -17,6 +17,10 @@ export interface ModelRequest {
   status: Status
   expiresAt: number
   interval: number
+  /** How many polls in a row have kept a lengthened interval. */
+  keptPolls: number
+  /** The longest interval that this request ever had. */
+  longestInterval: number
   lastPolledAt: number | undefined
   /** The settled outcomes, in order. */
   history: string[]
@@ -44,7 +48,8 @@ export function statusAt(request: ModelRequest, now: number): Status {
 export function expectPoll(request: ModelRequest, now: number): string {
   if (request.client === 'till') return 'unauthorized_client'
   const status = statusAt(request, now)
-  const early = request.lastPolledAt !== undefined && now < request.lastPolledAt + request.interval * 1000
+  const isFirst = request.lastPolledAt === undefined
+  const early = !isFirst && now < request.lastPolledAt! + request.interval * 1000 - toleranceOf(request)
   request.lastPolledAt = now
   switch (status) {
     case 'redeemed':
@@ -57,8 +62,23 @@ export function expectPoll(request: ModelRequest, now: number): string {
       request.status = 'redeemed'
       return 'tokens'
     case 'pending':
-      if (early) request.interval += 5
+      if (!isFirst) countPoll(request, early)
       return early ? 'slow_down' : 'authorization_pending'
+  }
+}
+
+/** The tolerance of the interval, in milliseconds: a tenth, but at least half a second. */
+const toleranceOf = ({ interval }: ModelRequest) => Math.max(500, interval * 100)
+
+/** Changes the interval: at most 30 seconds, and five seconds again after two polls that have kept it. */
+export function countPoll(request: ModelRequest, isEarly: boolean): void {
+  if (isEarly) {
+    request.interval = Math.min(request.interval + 5, 30)
+    request.longestInterval = Math.max(request.longestInterval, request.interval)
+    request.keptPolls = 0
+  } else if (request.interval > 5) {
+    request.keptPolls += 1
+    if (request.keptPolls === 2) Object.assign(request, { interval: 5, keptPolls: 0 })
   }
 }
 
@@ -98,19 +118,27 @@ export async function learn(request: ModelRequest, stage: Stage): Promise<Status
 }
 
 /**
- * Poll times are written later than the polls, so a crash loses the latest of them; it never makes an interval longer.
+ * Poll times are written later than the polls, so a crash loses the latest of them; it never makes an interval longer than
+ * it has ever been.
  *
  * @param polled the request whose last poll may or may not have been counted
  */
 export async function learnClocks(model: Model, stage: Stage, polled?: ModelRequest): Promise<void> {
-  const rows = await rowsOf(stage, 'select id, interval_seconds, last_polled_at from backchannel_auth_requests')
+  const rows = await rowsOf(
+    stage,
+    'select id, interval_seconds, kept_polls, last_polled_at from backchannel_auth_requests',
+  )
   for (const request of model.requests) {
     const row = rows.find(({ id }) => id === request.requestId)!
-    const [interval, lastPolledAt] =
-      request === polled ? [request.interval + 5, stage.clock.now()] : [request.interval, request.lastPolledAt ?? 0]
-    assert.ok(Number(row.interval_seconds) <= interval, 'no interval is longer than the client was told')
+    const [longest, lastPolledAt] =
+      request === polled
+        ? [request.longestInterval + 5, stage.clock.now()]
+        : [request.longestInterval, request.lastPolledAt ?? 0]
+    assert.ok(Number(row.interval_seconds) <= longest, 'no interval is longer than the client was told')
     assert.ok(Number(row.last_polled_at) <= lastPolledAt, 'no poll is later than it was')
     request.interval = Number(row.interval_seconds)
+    request.longestInterval = Math.max(request.longestInterval, request.interval)
+    request.keptPolls = Number(row.kept_polls)
     request.lastPolledAt = row.last_polled_at === null ? undefined : Number(row.last_polled_at)
   }
 }
@@ -134,6 +162,10 @@ export async function lookUp(stage: Stage, requestId: string) {
   }
 }
 
-export async function intervalOf(stage: Stage, requestId: string): Promise<number> {
-  return Number((await lookUp(stage, requestId)).row.interval_seconds)
+/** Adopts the interval in the table, when several intervals are correct. */
+export async function learnInterval(request: ModelRequest, stage: Stage): Promise<void> {
+  const { row } = await lookUp(stage, request.requestId)
+  request.interval = Number(row.interval_seconds)
+  request.longestInterval = Math.max(request.longestInterval, request.interval)
+  request.keptPolls = Number(row.kept_polls)
 }

@@ -163,7 +163,7 @@ async function storesOf(open: ReturnType<typeof collectStatements>['openDatabase
   const request = newRequest(now)
   await requests.accept(request, 'its-id', { maxOpenPerUser: 100 })
   await requests.poll('its-id', 'kiosk', now)
-  await requests.keepPolls([{ authReqIdHash: 'x'.repeat(43), lastPolledAt: now, growth: 0 }])
+  await requests.keepPolls([{ authReqIdHash: 'x'.repeat(43), lastPolledAt: now }])
   await requests.stillPending([request.id])
   await requests.list('open', now)
   await requests.list('all', now)

@@ -153,6 +153,30 @@ for (const engine of engines) {
       assert.deepEqual(await users.list(), [(await users.find('u1'))!, { id: 'u2', disabled: true }])
     })
 
+    test('a phone number is found and taken in every spelling', async (t) => {
+      const { users, clock } = await stores(t, engine)
+      await users.add({ id: 'u1', phone_number: '+49 (151) 23-45.67' }, clock.now())
+      await users.add({ id: 'u2', username: '+49151234568' }, clock.now())
+      for (const hint of ['+49 (151) 23-45.67', '+491512345 67', '+49151234567', 'tel:+49-151-234567']) {
+        assert.equal((await users.findByIdentifier(hint))?.id, 'u1', hint)
+      }
+      for (const unknown of ['49151234567', '+4915123456', '+491512345678', 'tel:+49151234567;ext=1', '+', '-']) {
+        assert.equal(await users.findByIdentifier(unknown), undefined, unknown)
+      }
+      assert.equal(await users.add({ id: 'u3', phone_number: '+49151234567' }, clock.now()), false)
+      assert.equal(await users.add({ id: 'u3', phone_number: '+49151234568' }, clock.now()), true)
+      assert.equal((await users.findByIdentifier('+49151234568'))!.id, 'u2', 'an exact identifier has priority')
+    })
+
+    test('a number of two users in two spellings, as older versions stored it, names neither', async (t) => {
+      const { users, clock, database } = await stores(t, engine)
+      await users.add({ id: 'u1', phone_number: '+49 151' }, clock.now())
+      await users.add({ id: 'u2' }, clock.now())
+      await database.step({ sql: "update users set phone_number = '+49-151' where id = 'u2' returning id", values: [] })
+      assert.equal(await users.findByIdentifier('+49151'), undefined)
+      assert.equal((await users.findByIdentifier('+49-151'))!.id, 'u2')
+    })
+
     test("an id has priority over another user's username", async (t) => {
       const { users, clock } = await stores(t, engine)
       await users.add({ id: 'u1', username: 'u2' }, clock.now())

@@ -4,6 +4,7 @@
 import assert from 'node:assert/strict'
 import { describe, test } from 'node:test'
 import type { AuthenticationRequest } from '../../src/ciba/authentication-request/authentication-request.ts'
+import { contentOf } from '../../src/ciba/client-notification/notification-for.ts'
 import { createPush } from '../../src/ciba/client-notification/push.ts'
 import type { Issued } from '../../src/ciba/tokens/issue-tokens.ts'
 import type { OutboxMessage } from '../../src/outbox/notification.ts'
@@ -104,8 +105,18 @@ for (const engine of engines) {
           const caller = { call, close: async () => {} }
           const { requests, outbox, needs } = node
           const { audit } = needs
-          const send = createPush({ requests, outbox, issueTokens, timeout: 60_000, caller, vault, clock, audit })
-          return send(message, new AbortController().signal)
+          const push = createPush({
+            requests,
+            outbox,
+            issueTokens,
+            signingKeys: undefined,
+            timeout: 60_000,
+            caller,
+            vault,
+            clock,
+            audit,
+          })
+          return push(message, contentOf(message, vault), new AbortController().signal)
         }
         const outcomes = [pushing(one, early, 0), pushing(other, late, 1)]
         const order = first === 'the one whose lease ended' ? ([0, 1] as const) : ([1, 0] as const)

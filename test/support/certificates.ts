@@ -4,7 +4,8 @@ import { webcrypto, X509Certificate } from 'node:crypto'
 import {
   BasicConstraintsExtension,
   cryptoProvider,
-  type Extension,
+  ExtendedKeyUsageExtension,
+  Extension,
   type JsonGeneralNames,
   SubjectAlternativeNameExtension,
   X509CertificateGenerator,
@@ -31,10 +32,21 @@ export interface CertificateOptions {
   /** The issuer. Default: self-signed. */
   by?: Certified
   isAuthority?: boolean
+  /** How many authorities may stand between this authority and the certificate of a client. Default: any number. */
+  pathLength?: number
+  /** The purposes (`extKeyUsage`), as object identifiers. Default: any purpose. */
+  purposes?: string[]
+  /** Whether it has a critical extension of an enterprise that nobody knows. */
+  hasUnknownCritical?: boolean
+  /** The only DNS names for which an authority may issue certificates. */
+  onlyNames?: string
   /** In days from now. */
   from?: number
   until?: number
-  kind?: 'rsa' | 'ec'
+  /** `weak`: an RSA key of 1024 bits. */
+  kind?: 'rsa' | 'ec' | 'weak'
+  /** The hash of the signature, for an issuer with an RSA key. Default: SHA-256. */
+  hash?: 'SHA-1'
 }
 
 const day = 24 * 3600_000
@@ -42,22 +54,28 @@ let serial = 1
 
 export async function certify(options: CertificateOptions): Promise<Certified> {
   const { subject, names, by, isAuthority = false, from = -1, until = 365, kind = 'ec' } = options
+  const { pathLength, purposes, onlyNames, hasUnknownCritical = false } = options
   const rsa = {
     name: 'RSASSA-PKCS1-v1_5',
     hash: 'SHA-256',
     publicExponent: new Uint8Array([1, 0, 1]),
-    modulusLength: 2048,
+    modulusLength: kind === 'weak' ? 1024 : 2048,
   }
   const ec = { name: 'ECDSA', namedCurve: 'P-256', hash: 'SHA-256' }
-  const keys = (await webcrypto.subtle.generateKey(kind === 'rsa' ? rsa : ec, true, [
+  const keys = (await webcrypto.subtle.generateKey(kind === 'ec' ? ec : rsa, true, [
     'sign',
     'verify',
   ])) as webcrypto.CryptoKeyPair
   const signer = by?.keys ?? keys
   const extensions: Extension[] = [
-    new BasicConstraintsExtension(isAuthority, undefined, true),
+    new BasicConstraintsExtension(isAuthority, pathLength, true),
     ...(names === undefined ? [] : [new SubjectAlternativeNameExtension(names)]),
+    ...(purposes === undefined ? [] : [new ExtendedKeyUsageExtension(purposes)]),
+    ...(onlyNames === undefined ? [] : [new Extension('2.5.29.30', true, permittedNames(onlyNames))]),
+    ...(hasUnknownCritical ? [new Extension('1.3.6.1.4.1.55555.1', true, Buffer.from('0500', 'hex'))] : []),
   ]
+  const signingKey =
+    options.hash === undefined ? signer.privateKey : await withHash(signer.privateKey, { ...rsa, hash: options.hash })
   const made = await X509CertificateGenerator.create({
     serialNumber: (serial++).toString(16).padStart(4, '0'),
     subject,
@@ -65,8 +83,10 @@ export async function certify(options: CertificateOptions): Promise<Certified> {
     notBefore: new Date(Date.now() + from * day),
     notAfter: new Date(Date.now() + until * day),
     publicKey: keys.publicKey as never,
-    signingKey: signer.privateKey as never,
-    signingAlgorithm: (signer.privateKey.algorithm.name === 'ECDSA' ? ec : rsa) as never,
+    signingKey: signingKey as never,
+    signingAlgorithm: (signer.privateKey.algorithm.name === 'ECDSA'
+      ? ec
+      : { ...rsa, ...signingKey.algorithm }) as never,
     extensions,
   })
   const der = Buffer.from(made.rawData)
@@ -79,6 +99,18 @@ export async function certify(options: CertificateOptions): Promise<Certified> {
     keys,
     subject,
   }
+}
+
+/** Returns the same key for another hash: in Web Crypto, a key belongs to one. */
+async function withHash(key: webcrypto.CryptoKey, algorithm: webcrypto.RsaHashedImportParams) {
+  const pkcs8 = await webcrypto.subtle.exportKey('pkcs8', key)
+  return webcrypto.subtle.importKey('pkcs8', pkcs8, algorithm, true, ['sign'])
+}
+
+/** Returns the DER of name constraints that permit one DNS name (RFC 5280 §4.2.1.10). */
+function permittedNames(name: string): Buffer {
+  const wrap = (tag: number, content: Buffer) => Buffer.concat([Buffer.from([tag, content.length]), content])
+  return wrap(0x30, wrap(0xa0, wrap(0x30, wrap(0x82, Buffer.from(name)))))
 }
 
 /**

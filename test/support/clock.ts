@@ -1,9 +1,11 @@
 /** A clock that advances only on request: a test passes a ten-minute expiry at once. */
-import type { Clock } from '../../src/platform/clock.ts'
+import { type Clock, steadyTime } from '../../src/platform/clock.ts'
 
 export interface StageClock extends Clock {
   /** Advances the time. Timers that are due run, in order. */
   advance(milliseconds: number): void
+  /** Sets the wall clock back. Timers and the steady time are not affected. */
+  setBack(milliseconds: number): void
 }
 
 interface Timer {
@@ -11,9 +13,19 @@ interface Timer {
   callback: () => void
 }
 
+/** Returns a clock that is ahead of another by this many milliseconds, or behind it if the number is negative. */
+export function aheadOf(clock: Clock, milliseconds: number): Clock {
+  return {
+    now: () => clock.now() + milliseconds,
+    steady: () => steadyTime(clock) + milliseconds,
+    after: clock.after,
+  }
+}
+
 /** Starts at the real time, because tokens of oidc-provider and other libraries use it. */
 export function createStageClock(start = Date.now()): StageClock {
-  let now = start
+  let steady = start
+  let behind = 0
   const timers = new Set<Timer>()
 
   function nextDue(until: number): Timer | undefined {
@@ -22,20 +34,24 @@ export function createStageClock(start = Date.now()): StageClock {
   }
 
   return {
-    now: () => now,
+    now: () => steady - behind,
+    steady: () => steady,
     after(milliseconds, callback) {
-      const timer = { at: now + milliseconds, callback }
+      const timer = { at: steady + milliseconds, callback }
       timers.add(timer)
       return () => timers.delete(timer)
     },
     advance(milliseconds) {
-      const until = now + milliseconds
+      const until = steady + milliseconds
       for (let timer = nextDue(until); timer !== undefined; timer = nextDue(until)) {
         timers.delete(timer)
-        now = timer.at
+        steady = timer.at
         timer.callback()
       }
-      now = until
+      steady = until
+    },
+    setBack(milliseconds) {
+      behind += milliseconds
     },
   }
 }

@@ -23,7 +23,7 @@ export const columnsByTable: Record<string, Columns> = {
     client: 'certificate_thumbprint client_id dpop_key notification_endpoint',
     linked: 'auth_req_id_hash call_back_sealed id settled_by',
     other: `acr acr_values amr approved_details auth_time authorization_details binding_message created_at delivery_mode
-      expires_at interval_seconds last_polled_at redeemed_at resources scope settled_at slowed_at status`,
+      expires_at first_interval_seconds interval_seconds kept_polls last_polled_at redeemed_at resources scope settled_at slowed_at status`,
   },
   blocked_clients: { user: 'user_id', client: 'client_id', other: 'blocked_at' },
   clients: {
@@ -54,7 +54,7 @@ export const columnsByTable: Record<string, Columns> = {
     user: 'credential_id name public_key user_id',
     other: 'counter created_at id transports used_at',
   },
-  push_subscriptions: { user: 'endpoint_hash sealed uid_hash user_id', other: 'created_at id used_at' },
+  push_subscriptions: { user: 'endpoint_hash sealed uid_hash user_id', other: 'created_at id refusals used_at' },
   registration_attempts: { other: 'attempts network since' },
   server_keys: { other: 'created_at name public sealed' },
   sign_in_attempts: { user: 'subject_hash', other: 'attempts last_at paused_until' },

@@ -1,5 +1,6 @@
 /** A mail server that keeps all mail, can reject recipients, and can be stopped. */
 import { once } from 'node:events'
+import type { Socket } from 'node:net'
 import type { TestContext } from 'node:test'
 import { SMTPServer } from 'smtp-server'
 import { freePort } from './ports.ts'
@@ -16,19 +17,39 @@ export interface ReceivedMail {
 }
 
 export interface MailServer {
-  /** smtp://localhost:<port> */
+  /** smtp://127.0.0.1:<port>, or smtps:// */
   url: string
   mails: ReceivedMail[]
+  /** The names with which clients have introduced themselves (EHLO), in lower case: one for each mail. */
+  introductions: string[]
+  /** How many connections there have been. */
+  connections: number
   /**
    * Sets the response to each recipient: undefined accepts it; otherwise an error such as `550 5.1.1 no such person`.
    */
   refuses(answer: string | undefined): void
+  /** Resolves when no connection is open. */
+  allClosed(): Promise<void>
+  /** Ends all connections, as a mail server does with idle ones. */
+  hangUp(): void
   stop(): Promise<void>
   start(): Promise<void>
 }
 
-export async function openMailServer(t: TestContext): Promise<MailServer> {
+export interface MailServerOptions {
+  /** PEM. With them, the server offers STARTTLS, or speaks TLS from the first byte. */
+  tls?: { key: string; cert: string; fromTheFirstByte?: boolean }
+  /** Whether the server offers SMTPUTF8 (RFC 6531). */
+  smtpUtf8?: boolean
+}
+
+export async function openMailServer(
+  t: TestContext,
+  { tls, smtpUtf8 = true }: MailServerOptions = {},
+): Promise<MailServer> {
   const mails: ReceivedMail[] = []
+  const introductions: string[] = []
+  const sockets = new Set<Socket>()
   const port = await freePort()
   let refusal: string | undefined
   let server: SMTPServer | undefined
@@ -36,8 +57,17 @@ export async function openMailServer(t: TestContext): Promise<MailServer> {
   const listen = async () => {
     server = new SMTPServer({
       authOptional: true,
-      disabledCommands: ['STARTTLS', 'AUTH'],
+      ...(tls === undefined ? { disabledCommands: ['STARTTLS', 'AUTH'] } : { key: tls.key, cert: tls.cert }),
+      secure: tls?.fromTheFirstByte ?? false,
       disableReverseLookup: true,
+      // Clients keep their connections for a while.
+      closeTimeout: 1,
+      onAuth: (_auth, _session, callback) => callback(null, { user: 'anybody' }),
+      onMailFrom(_address, session, callback) {
+        introductions.push(session.hostNameAppearsAs)
+        callback()
+      },
+      hideSMTPUTF8: !smtpUtf8,
       onRcptTo(_address, _session, callback) {
         const responseCode = Number(refusal?.slice(0, 3))
         callback(refusal === undefined ? null : Object.assign(new Error(refusal.slice(4)), { responseCode }))
@@ -56,22 +86,36 @@ export async function openMailServer(t: TestContext): Promise<MailServer> {
       },
     })
     server.on('error', () => {})
+    server.server.on('connection', (socket: Socket) => {
+      result.connections += 1
+      sockets.add(socket)
+      socket.on('close', () => sockets.delete(socket))
+    })
     server.listen(port, '127.0.0.1')
     await once(server.server, 'listening')
   }
   const stop = () => new Promise<void>((resolve) => (server ? server.close(() => resolve()) : resolve()))
 
-  await listen()
-  t.after(stop)
-  return {
-    url: `smtp://127.0.0.1:${port}`,
+  const result: MailServer = {
+    url: `${tls?.fromTheFirstByte ? 'smtps' : 'smtp'}://127.0.0.1:${port}`,
     mails,
+    introductions,
+    connections: 0,
     refuses(answer) {
       refusal = answer
+    },
+    async allClosed() {
+      await Promise.all([...sockets].map((socket) => once(socket, 'close')))
+    },
+    hangUp() {
+      for (const socket of sockets) socket.destroy()
     },
     stop,
     start: listen,
   }
+  await listen()
+  t.after(stop)
+  return result
 }
 
 function readMail(raw: string, to: string[]): ReceivedMail {

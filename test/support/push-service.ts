@@ -14,8 +14,8 @@ export interface Browser {
   subscription: PushSubscription
   /** The received messages, decrypted. */
   received: Pushed[]
-  /** Sets the status that the push service returns for it. Default: 201. */
-  answers(status: number): void
+  /** Sets the status that the push service returns for it, and the body. Default: 201. */
+  answers(status: number, body?: string): void
 }
 
 export interface PushService {
@@ -25,7 +25,10 @@ export interface PushService {
 }
 
 export async function openPushService(t: TestContext): Promise<PushService> {
-  const browsers = new Map<string, { decrypt(body: Buffer): string; received: Pushed[]; status: number }>()
+  const browsers = new Map<
+    string,
+    { decrypt(body: Buffer): string; received: Pushed[]; status: number; body: string }
+  >()
 
   const server = createServer(async (request, response) => {
     const browser = browsers.get(request.url ?? '')
@@ -33,7 +36,7 @@ export async function openPushService(t: TestContext): Promise<PushService> {
     for await (const chunk of request) chunks.push(chunk as Buffer)
     const message = browser?.decrypt(Buffer.concat(chunks))
     if (browser && message) browser.received.push({ headers: request.headers, message: JSON.parse(message) })
-    response.writeHead(browser?.status ?? 404).end()
+    response.writeHead(browser?.status ?? 404).end(browser?.body)
   })
   await new Promise<void>((resolve) => server.listen(0, '127.0.0.1', resolve))
   t.after(() => {
@@ -49,7 +52,12 @@ export async function openPushService(t: TestContext): Promise<PushService> {
       const keys = createECDH('prime256v1')
       const p256dh = keys.generateKeys()
       const auth = randomBytes(16)
-      const browser = { decrypt: (body: Buffer) => decrypt(body, keys, auth), received: [] as Pushed[], status: 201 }
+      const browser = {
+        decrypt: (body: Buffer) => decrypt(body, keys, auth),
+        received: [] as Pushed[],
+        status: 201,
+        body: '',
+      }
       browsers.set(path, browser)
       return {
         subscription: {
@@ -57,8 +65,9 @@ export async function openPushService(t: TestContext): Promise<PushService> {
           keys: { p256dh: p256dh.toString('base64url'), auth: auth.toString('base64url') },
         },
         received: browser.received,
-        answers(status) {
+        answers(status, body = '') {
           browser.status = status
+          browser.body = body
         },
       }
     },

@@ -61,6 +61,7 @@ export async function furnished(
       blockedClients: createBlockedClientStore(database),
       denialPauses: createDenialPauseStore(database, { first: 0, longest: 0 }),
       findUser: async (id) => ({ id }),
+      findClient: async () => undefined,
       vault,
       clock,
       log,

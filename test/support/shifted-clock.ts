@@ -7,6 +7,9 @@ const pace = Number(process.env.DOORBELL_TEST_CLOCK_PACE ?? 1)
 const { Date: MachineDate } = globalThis
 const begin = MachineDate.now()
 
+const machineElapsed = performance.now.bind(performance)
+performance.now = () => machineElapsed() * pace
+
 const now = () => Math.floor(begin + (MachineDate.now() - begin) * pace + ahead)
 
 globalThis.Date = class extends MachineDate {

@@ -55,6 +55,8 @@ export interface StageOptions {
   port?: number
   /** False omits Kiosk, Northbank and the others: only the clients of `config` are registered. */
   cast?: false
+  /** Whether `config` is used as it is, without the clients, users and limits of the test configuration. */
+  isComplete?: true
 }
 
 export interface Answer {
@@ -205,14 +207,16 @@ function parse(text: string): Record<string, unknown> {
 }
 
 export function castConfig(port: number, database: string, options: StageOptions = {}): ConfigInput {
-  const { config = {} } = options
+  const { config = {}, isComplete = false } = options
+  const secret = config.secret ?? Buffer.alloc(32, 7).toString('base64url')
+  if (isComplete) return { ...config, port, database, secret }
   return {
     ...config,
     issuer: config.issuer ?? `http://localhost:${port}`,
     port,
     database,
     development: config.development ?? true,
-    secret: config.secret ?? Buffer.alloc(32, 7).toString('base64url'),
+    secret,
     requests: { maxOpenPerUser: 1000, ...config.requests },
     notifications: { timeout: 2, ...config.notifications },
     clients: [...(options.cast === false ? [] : castClients(options)), ...(config.clients ?? [])],

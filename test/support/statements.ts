@@ -30,6 +30,9 @@ export function listenToStatements(): Statements {
         get epoch() {
           return database.epoch
         },
+        get clockOffset() {
+          return database.clockOffset
+        },
         read(sql, values) {
           hear({ sql })
           return database.read(sql, values)
@@ -68,6 +71,9 @@ export function collectStatements() {
       },
       get epoch() {
         return database.epoch
+      },
+      get clockOffset() {
+        return database.clockOffset
       },
       read(sql, values = []) {
         collect({ sql, values })

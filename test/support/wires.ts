@@ -57,10 +57,14 @@ export function createWires(slowness = () => 0): Wires {
       get epoch() {
         return database.epoch
       },
+      get clockOffset() {
+        return database.clockOffset
+      },
       read: (sql, values) => through(() => database.read(sql, values)),
       step: (first, options) => through(() => database.step(first, options)),
       writable: () => through(() => database.writable()),
       listen: database.listen,
+      inLockOrder: database.inLockOrder,
       exclusively: database.exclusively,
       close: database.close,
     }

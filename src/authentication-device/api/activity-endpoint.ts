@@ -12,7 +12,7 @@ import type { Clock } from '../../platform/clock.ts'
 import { readQuery } from '../../platform/http/form.ts'
 import { chooseLanguage, type Language } from '../../platform/i18n/texts.ts'
 import { OAuthError } from '../../platform/oauth-error.ts'
-import { showClient } from '../shown-client.ts'
+import { findClients, showClient } from '../shown-client.ts'
 import { type IdentifyCaller, sessionEnded } from './device-caller.ts'
 import { needed, userRoute } from './user-route.ts'
 
@@ -75,22 +75,23 @@ export function activityEndpoint(app: FastifyInstance, paths: ActivityPaths, nee
 async function activityOf(userId: string, language: Language, needs: ActivityNeeds) {
   const { decisions, clients, blockedClients, details, clock } = needs
   const history = await decisions.listForUser(userId, clock.now())
-  return Promise.all(
-    history.map(async (entry) => ({
-      request_id: entry.requestId,
-      outcome: entry.outcome,
-      reported: entry.reported,
-      decided_at: Math.floor(entry.decidedAt / 1000),
-      scope: entry.scope,
-      binding_message: entry.bindingMessage,
-      authorization_details: entry.authorizationDetails,
-      authorization_details_text: entry.authorizationDetails && details.describe(entry.authorizationDetails, language),
-      resource: entry.resources,
-      client: showClient(entry.clientId, await clients.find(entry.clientId)),
-      in_use: entry.inUse,
-      client_blocked: await blockedClients.isBlocked(userId, entry.clientId),
-    })),
-  )
+  const shown = await findClients(history, clients)
+  const blocked = await blockedClients.blockedBy(userId)
+  return history.map((entry) => ({
+    request_id: entry.requestId,
+    outcome: entry.outcome,
+    reported: entry.reported,
+    decided_at: Math.floor(entry.decidedAt / 1000),
+    scope: entry.scope,
+    claims: entry.claims,
+    binding_message: entry.bindingMessage,
+    authorization_details: entry.authorizationDetails,
+    authorization_details_text: entry.authorizationDetails && details.describe(entry.authorizationDetails, language),
+    resource: entry.resources,
+    client: showClient(entry.clientId, shown.get(entry.clientId)),
+    in_use: entry.inUse,
+    client_blocked: blocked.has(entry.clientId),
+  }))
 }
 
 /** Accepts only `true` and `false`, so that a typing error does not unblock a client. */

@@ -8,6 +8,7 @@ import type { Authentication } from '../../user/authentication.ts'
 import type { Passkeys } from '../../user/passkey/passkey.ts'
 import { asksForPasskey, authenticatedByPasskey, PASSKEY_ACR } from '../../user/passkey/passkey-strength.ts'
 import type { DeviceCaller } from './device-caller.ts'
+import { authenticationNeeded, insufficientAuthentication } from './required-authentication.ts'
 
 export type Approver = Pick<DeviceCaller, 'kind' | 'userId' | 'authentication'>
 
@@ -77,7 +78,8 @@ export function signedInJustNow({ authTime }: Authentication, now: number): bool
 /**
  * Returns a function that resolves to how the approving user is authenticated: by the passkey that was just used or, if
  * no passkey is required, by the sign-in. `passkey` is the authenticator's response as JSON text. The function throws an
- * `OAuthError` with `access_denied` if the passkey is not the user's, or if a passkey is required and none was used.
+ * `OAuthError` with `access_denied` if the passkey is not the user's, or if a passkey is required and none was used, and
+ * with `insufficient_user_authentication` if the client requires another authentication.
  */
 export function createAuthenticateApproval({ passkeys, clients, clock }: ApprovalNeeds): AuthenticateApproval {
   return async (request, approver, passkey) => {
@@ -85,14 +87,19 @@ export function createAuthenticateApproval({ passkeys, clients, clock }: Approva
     if (request.userId !== approver.userId || statusAt(request, clock.now()) !== 'pending') {
       return approver.authentication
     }
-    if (passkey !== undefined) return confirmed(request, approver, passkey)
     const client = await clients.find(request.clientId)
-    if (passkeyRequired(request, client?.metadata, approver, clock.now())) {
+    const now = clock.now()
+    // Checked before the passkey is used up.
+    const claimed = passkey === undefined ? approver.authentication : authenticatedByPasskey(now)
+    const needsPasskey = passkey === undefined && passkeyRequired(request, client?.metadata, approver, now)
+    if (needsPasskey) {
       throw new OAuthError('access_denied', 'approving this request requires a passkey', {
         members: { passkey_required: true },
       })
     }
-    return approver.authentication
+    const needed = authenticationNeeded(request, client?.metadata, claimed, now)
+    if (needed !== undefined) throw insufficientAuthentication(needed, approver.kind === 'user')
+    return passkey === undefined ? approver.authentication : confirmed(request, approver, passkey)
   }
 
   async function confirmed(request: AuthenticationRequest, { kind, userId }: Approver, passkey: string) {

@@ -25,6 +25,7 @@ import { slotOf } from '../../platform/http/load-shedding.ts'
 import { OAuthError } from '../../platform/oauth-error.ts'
 import type { Authentication } from '../../user/authentication.ts'
 import type { UserHooks } from '../../user/user.ts'
+import { createUserShares } from './user-shares.ts'
 
 /** An authenticated caller of the device API. */
 export interface DeviceCaller {
@@ -57,12 +58,23 @@ export interface CallerNeeds {
 /** The incoming request: its `Authorization` header, its DPoP proof, and the certificate of its connection. */
 export type DeviceCall = CertificateCall & CallWithProof
 
-/** @param address the caller's IP address, for the audit */
-export type IdentifyCaller = (call: DeviceCall, form: Form, address?: string) => Promise<DeviceCaller>
+/**
+ * Authenticates the caller, then runs `work` for this caller.
+ *
+ * @param address the caller's IP address, for the audit
+ * @throws {Overloaded} if the user has too many calls in progress
+ */
+export type IdentifyCaller = <Result>(
+  call: DeviceCall,
+  form: Form,
+  work: (caller: DeviceCaller) => Promise<Result>,
+  address?: string,
+) => Promise<Result>
 
 /** Returns the function that authenticates callers: by an access token if one is sent, otherwise as a device service. */
 export function createIdentifyCaller(needs: CallerNeeds): IdentifyCaller {
-  return (call, form, address) => {
+  const shares = createUserShares()
+  return async (call, form, work, address) => {
     const { authorization } = call.headers
     const credentials = {
       form,
@@ -71,8 +83,13 @@ export function createIdentifyCaller(needs: CallerNeeds): IdentifyCaller {
       address,
       slot: slotOf(call),
     }
+    const workFor = (caller: DeviceCaller) => shares.within(`user ${caller.userId}`, () => work(caller))
     const sent = accessTokenOf(credentials.authorization)
-    return sent === undefined ? asDeviceService(credentials, needs) : asUser({ ...sent, call }, needs)
+    if (sent === undefined) return workFor(await asDeviceService(credentials, needs))
+    // Until the user is known, the call is counted for the token, because the token is looked up in the database.
+    return shares.within(`token ${fingerprint(sent.token)}`, async () =>
+      workFor(await asUser({ ...sent, call }, needs)),
+    )
   }
 }
 

@@ -13,10 +13,11 @@ import { chooseLanguage, type Language } from '../../platform/i18n/texts.ts'
 import { OAuthError } from '../../platform/oauth-error.ts'
 import type { Authentication } from '../../user/authentication.ts'
 import type { NumberMatching } from '../number-matching.ts'
-import { showClient } from '../shown-client.ts'
+import { type ClientsById, findClients, showClient } from '../shown-client.ts'
 import { type AuthenticateApproval, passkeyRequired } from './approval-strength.ts'
 import { narrowed } from './approved-details.ts'
 import { type DeviceCall, type DeviceCaller, type IdentifyCaller, requireAccessToken } from './device-caller.ts'
+import { authenticationNeeded } from './required-authentication.ts'
 
 export interface DeviceNeeds {
   identifyCaller: IdentifyCaller
@@ -37,30 +38,36 @@ export function deviceEndpoint(
   paths: { authinfo: string; complete: string },
   needs: DeviceNeeds,
 ): void {
+  const { identifyCaller } = needs
+  const show = (call: DeviceCall, form: Form) =>
+    identifyCaller(call, form, (caller) => authinfo(call, form, caller, needs))
+
   onlyMethods(app, paths.authinfo, ['GET', 'POST'])
   app.get(paths.authinfo, async (request, reply) => {
     requireAccessToken(request.headers.authorization)
     const form = readQuery(request.url)
-    return answer(reply, await authinfo(request.raw, form, needs))
+    return answer(reply, await show(request.raw, form))
   })
   app.post(paths.authinfo, async (request, reply) => {
     const form = readJsonFields(request.headers['content-type'], rawBody(request))
-    return answer(reply, await authinfo(request.raw, form, needs))
+    return answer(reply, await show(request.raw, form))
   })
 
   onlyMethods(app, paths.complete, ['POST'])
   app.post(paths.complete, async (request, reply) => {
     const form = readJsonFields(request.headers['content-type'], rawBody(request), ['authorization_details'])
-    return answer(reply, await complete(request.raw, form, request.ip, needs))
+    const work = (caller: DeviceCaller) => complete(form, request.ip, caller, needs)
+    return answer(reply, await identifyCaller(request.raw, form, work, request.ip))
   })
 }
 
-async function authinfo(call: DeviceCall, form: Form, needs: DeviceNeeds) {
-  const caller = await needs.identifyCaller(call, form)
+async function authinfo(call: DeviceCall, form: Form, caller: DeviceCaller, needs: DeviceNeeds) {
   const now = needs.clock.now()
   const requests = await asked(form, caller, now, needs)
   const language = chooseLanguage(form.get('ui_locales'), String(call.headers['accept-language'] ?? ''))
-  return { requests: await Promise.all(requests.map((request) => describe(request, caller, language, now, needs))) }
+  const clients = await findClients(requests, needs.clients)
+  const describing = { caller, language, now, clients, needs }
+  return { requests: requests.map((request) => describe(request, describing)) }
 }
 
 /**
@@ -87,25 +94,30 @@ async function named(form: Form, requests: RequestStore): Promise<Authentication
   return authReqId === undefined ? undefined : requests.findByAuthReqId(authReqId)
 }
 
+interface Describing {
+  caller: DeviceCaller
+  language: Language
+  now: number
+  clients: ClientsById
+  needs: Pick<DeviceNeeds, 'numbers' | 'details'>
+}
+
 /**
- * Resolves to the members of a request that devices see: an explicit list, so that new members are not shown
+ * Returns the members of a request that devices see: an explicit list, so that new members are not shown
  * unintentionally.
  */
-async function describe(
-  request: AuthenticationRequest,
-  caller: DeviceCaller,
-  language: Language,
-  now: number,
-  { clients, numbers, details }: DeviceNeeds,
-) {
-  const client = await clients.find(request.clientId)
+function describe(request: AuthenticationRequest, { caller, language, now, clients, needs }: Describing) {
+  const { numbers, details } = needs
+  const client = clients.get(request.clientId)
   const choices = caller.kind === 'user' ? numbers.choicesFor(request) : undefined
+  const passkey_required = passkeyRequired(request, client?.metadata, caller, now)
   return {
     request_id: request.id,
     status: statusAt(request, now),
     // With number matching, the binding message is the right number, which must not be shown.
     binding_message: choices === undefined ? request.bindingMessage : undefined,
     scope: request.scope,
+    claims: request.claims,
     authorization_details: request.authorizationDetails,
     authorization_details_text:
       request.authorizationDetails && details.describe(request.authorizationDetails, language),
@@ -115,13 +127,17 @@ async function describe(
     client: showClient(request.clientId, client),
     acr_values: request.acrValues,
     user_code_required: false,
-    passkey_required: passkeyRequired(request, client?.metadata, caller, now),
+    passkey_required,
+    // A confirmation with a passkey is a new authentication.
+    sign_in_needed:
+      caller.kind === 'user' && !passkey_required
+        ? authenticationNeeded(request, client?.metadata, caller.authentication, now)
+        : undefined,
     number_choices: choices,
   }
 }
 
-async function complete(call: DeviceCall, form: Form, address: string, needs: DeviceNeeds) {
-  const caller = await needs.identifyCaller(call, form, address)
+async function complete(form: Form, address: string, caller: DeviceCaller, needs: DeviceNeeds) {
   const outcome = readOutcome(form)
   const reported = readReport(form, outcome)
   const approver = { ...caller, authentication: readAuthentication(form, caller) }

@@ -1,12 +1,19 @@
 /** Listing and deciding requests without HTTP, for an application that runs Doorbell in its own process. */
 
 import type { AuthorizationDetail, DetailTypes } from '../../authorization-details/detail-types.ts'
-import { type RequestStatus, statusAt } from '../../ciba/authentication-request/authentication-request.ts'
+import {
+  type AuthenticationRequest,
+  type RequestStatus,
+  statusAt,
+} from '../../ciba/authentication-request/authentication-request.ts'
 import type { RequestStore } from '../../ciba/authentication-request/authentication-request-store.ts'
+import type { RequestedClaims } from '../../ciba/authentication-request/requested-claims.ts'
 import type { Decide, DecisionResult } from '../../ciba/decision/decide.ts'
+import type { ClientStore } from '../../client/client-store.ts'
 import type { Clock } from '../../platform/clock.ts'
 import type { Authentication } from '../../user/authentication.ts'
 import { narrowed } from './approved-details.ts'
+import { authenticationNeeded, insufficientAuthentication } from './required-authentication.ts'
 
 /** A request as an application sees it. Times are milliseconds since 1970. */
 export interface RequestView {
@@ -15,6 +22,8 @@ export interface RequestView {
   userId: string
   status: RequestStatus
   scope: string
+  /** The claims that the client requested one by one (OpenID Connect Core §5.5). */
+  claims?: RequestedClaims | undefined
   bindingMessage: string | undefined
   /** Authorization details (RFC 9396) and resource indicators (RFC 8707), if the client sent them. */
   authorizationDetails?: AuthorizationDetail[] | undefined
@@ -25,6 +34,7 @@ export interface RequestView {
 
 export interface DeviceApiNeeds {
   requests: RequestStore
+  clients: Pick<ClientStore, 'find'>
   decide: Decide
   details: DetailTypes
   clock: Clock
@@ -37,16 +47,14 @@ export interface DeviceApiNeeds {
  * const [waiting] = await doorbell.requests.list('u1', { only: 'open' })
  * await doorbell.requests.approve(waiting.requestId, 'u1', { authTime: 1_790_000_000, amr: ['face'] })
  */
-export function createDeviceApi({ requests, decide, details, clock }: DeviceApiNeeds) {
+export function createDeviceApi({ requests, clients, decide, details, clock }: DeviceApiNeeds) {
   const decidedBy = 'application'
 
-  /**
-   * Resolves to the approved details. Resolves to undefined for an unknown request and for a request about another user,
-   * because `decide` then returns `unknown`.
-   */
-  async function readApproved(requestId: string, userId: string, approved: AuthorizationDetail[] | undefined) {
-    const request = approved && (await requests.find(requestId))
-    return request?.userId === userId ? narrowed(request, approved, details) : undefined
+  /** Throws if the client requires another authentication. */
+  async function refuseUnlessSufficient(request: AuthenticationRequest, authentication: Authentication): Promise<void> {
+    const client = await clients.find(request.clientId)
+    const needed = authenticationNeeded(request, client?.metadata, authentication, clock.now())
+    if (needed !== undefined) throw insufficientAuthentication(needed, false)
   }
 
   return {
@@ -61,6 +69,7 @@ export function createDeviceApi({ requests, decide, details, clock }: DeviceApiN
         status: statusAt({ status: request.status, expiresAt }, now),
         scope,
         bindingMessage,
+        ...(request.claims && { claims: request.claims }),
         ...(request.authorizationDetails && { authorizationDetails: request.authorizationDetails }),
         ...(request.resources && { resources: request.resources }),
         createdAt,
@@ -72,7 +81,8 @@ export function createDeviceApi({ requests, decide, details, clock }: DeviceApiN
      *
      * @param less the part of the authorization details that the user approves. If it is left out, all details are
      *   approved
-     * @throws {OAuthError} `invalid_authorization_details` if this part is more than was requested
+     * @throws {OAuthError} `invalid_authorization_details` if this part is more than was requested,
+     *   `insufficient_user_authentication` if the client requires an `authTime`, a later one, or another `acr`
      */
     async approve(
       requestId: string,
@@ -80,8 +90,14 @@ export function createDeviceApi({ requests, decide, details, clock }: DeviceApiN
       authentication: Authentication = {},
       less: { authorizationDetails?: AuthorizationDetail[] } = {},
     ): Promise<DecisionResult> {
-      const approvedDetails = await readApproved(requestId, userId, less.authorizationDetails)
-      return decide({ requestId, userId, outcome: 'approved', decidedBy, authentication, approvedDetails })
+      const request = await requests.find(requestId)
+      const answer = { requestId, request, userId, outcome: 'approved' as const, decidedBy, authentication } as const
+      // `decide` returns why this request cannot be approved.
+      if (request?.userId !== userId || statusAt(request, clock.now()) !== 'pending') return decide(answer)
+      const { authorizationDetails } = less
+      const approvedDetails = authorizationDetails && narrowed(request, authorizationDetails, details)
+      await refuseUnlessSufficient(request, authentication)
+      return decide({ ...answer, approvedDetails })
     },
     /** Denies a request. */
     deny: (requestId: string, userId: string, authentication: Authentication = {}): Promise<DecisionResult> =>

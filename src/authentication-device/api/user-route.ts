@@ -28,8 +28,9 @@ export function userRoute(
   const answerWith = (handle: UserHandler) => async (request: FastifyRequest, reply: FastifyReply) => {
     const accessToken = requireAccessToken(request.headers.authorization)
     const form = readBody(request)
-    const caller = await identifyCaller(request.raw, form)
-    const body = await handle({ caller, accessToken, form, request, reply })
+    const body = await identifyCaller(request.raw, form, (caller) =>
+      handle({ caller, accessToken, form, request, reply }),
+    )
     return reply.header('cache-control', 'no-store').send(body)
   }
   onlyMethods(app, path, Object.keys(handlers) as ('GET' | 'POST')[])

@@ -5,6 +5,7 @@ import type { Client } from '../../client/client.ts'
 import type { ClientStore } from '../../client/client-store.ts'
 import type { Send, Senders } from '../../outbox/delivery.ts'
 import { compose, type OutboxMessage, type Outcome } from '../../outbox/notification.ts'
+import type { Audit } from '../../platform/audit.ts'
 import type { Vault } from '../../platform/crypto.ts'
 import { untilAborted, withTimeLimit } from '../../platform/until-aborted.ts'
 import type { AccountChange, PendingRequest, User, UserHooks } from '../../user/user.ts'
@@ -37,12 +38,16 @@ export interface Channel {
    * have one receiver.
    */
   receiverOf?(user: User): string
+  /** Whether the messages are shown to a developer, and do not reach the user. */
+  isForDevelopers?: boolean
   /** Whether the messages go to a program, which decides what to show. Number matching does not apply to programs. */
   toProgram?: boolean
   /** Sends a message. May be called again for a message that was delivered. Must settle soon after `signal` is aborted. */
   send(notice: Notice, signal: AbortSignal): Promise<Outcome>
   /** Sends a message about a change of the user's account; undefined if the channel does not support it. */
   sendAccount?(notice: AccountNotice, signal: AbortSignal): Promise<Outcome>
+  /** Closes connections that are kept for further messages. Called when no more messages are sent. */
+  close?(): Promise<void>
 }
 
 /** Resolves to the messages for a new request: one for each channel that reaches the user. */
@@ -52,10 +57,13 @@ export async function noticesFor(
   channels: readonly Channel[],
   vault: Vault,
 ): Promise<OutboxMessage[]> {
-  const reaching = await Promise.all(channels.map((channel) => channel.reaches(user)))
-  return channels
-    .filter((_channel, index) => reaching[index])
-    .map((channel) => composeNotice(channel, request, user, vault))
+  return (await reaching(user, channels)).map((channel) => composeNotice(channel, request, user, vault))
+}
+
+/** Resolves to the channels that reach a user. */
+async function reaching(user: User, channels: readonly Channel[]): Promise<Channel[]> {
+  const reaches = await Promise.all(channels.map((channel) => channel.reaches(user)))
+  return channels.filter((_channel, index) => reaches[index])
 }
 
 /** Composes a message. It is stored without the address of the user, which is read when the message is sent. */
@@ -74,6 +82,7 @@ export interface NoticeNeeds {
   /** The numbers that users pick from. A message must not reveal the right number. */
   numbers: NumberMatching
   issuer: string
+  audit: Audit
 }
 
 /**
@@ -81,12 +90,12 @@ export interface NoticeNeeds {
  * a mail server may be down for an hour while the request is still pending.
  */
 export function createNoticeSenders(channels: readonly Channel[], needs: NoticeNeeds): Senders {
-  const senderOf = (channel: Channel) => ({ send: createSend(channel, needs), isTriedToTheEnd: true })
+  const senderOf = (channel: Channel) => ({ send: createSend(channel, channels, needs), isTriedToTheEnd: true })
   return Object.fromEntries(channels.map((channel) => [channel.kind, senderOf(channel)]))
 }
 
 /** Returns the sender of a channel. It sends nothing for a request that is no longer pending. */
-function createSend(channel: Channel, needs: NoticeNeeds): Send {
+function createSend(channel: Channel, channels: readonly Channel[], needs: NoticeNeeds): Send {
   return async (message, signal) => {
     const request = await needs.findRequest(message.subject)
     if (request?.status !== 'pending') return { kind: 'delivered', words: 'no longer needed' }
@@ -99,7 +108,16 @@ function createSend(channel: Channel, needs: NoticeNeeds): Send {
     const link = `${needs.issuer}/approve/${request.id}`
     const toPick = !channel.toProgram && needs.numbers.choicesFor(request) !== undefined
     const described = { ...describe(request, client), ...(toPick && { binding_message: undefined }) }
-    return channel.send({ id: message.id, request: described, user, link }, signal)
+    const outcome = await channel.send({ id: message.id, request: described, user, link }, signal)
+    // The refusal may have removed the last address of the user, such as the subscription of a browser.
+    if (
+      outcome.kind === 'refused' &&
+      (await reaching(user, channels)).every(({ isForDevelopers }) => isForDevelopers)
+    ) {
+      const { id, clientId, userId } = request
+      needs.audit({ event: 'device.unreachable', request: id, client: clientId, user: userId, by: channel.kind })
+    }
+    return outcome
   }
 }
 
@@ -115,6 +133,7 @@ function describe(request: AuthenticationRequest, client: Client | undefined): P
       ...selfRegistration(client),
     },
     scope: request.scope,
+    ...(request.claims && { claims: request.claims }),
     binding_message: request.bindingMessage,
     ...(request.authorizationDetails && { authorization_details: request.authorizationDetails }),
     ...(request.resources && { resource: request.resources }),

@@ -30,7 +30,7 @@ export function createPushSubscriptionStore(database: Database) {
                   and ${isSignedIn('$6')}
                 on conflict (endpoint_hash) do update
                 set user_id = excluded.user_id, sealed = excluded.sealed, created_at = excluded.created_at, used_at = null,
-                  uid_hash = excluded.uid_hash
+                  refusals = 0, uid_hash = excluded.uid_hash
                 returning id`,
           values: [id, userId, endpointHash, sealed, now, tokenHash ?? null],
         },
@@ -105,9 +105,17 @@ export function createPushSubscriptionStore(database: Database) {
 
     async used(id: string, now: number): Promise<void> {
       await database.step({
-        sql: 'update push_subscriptions set used_at = $2 where id = $1 returning id',
+        sql: 'update push_subscriptions set used_at = $2, refusals = 0 where id = $1 returning id',
         values: [id, now],
       })
+    },
+
+    /**
+     * Counts a message that the push service has refused. If this is the `most`th in succession, the subscription is removed.
+     */
+    async refused(id: string, most: number): Promise<void> {
+      const removal = { sql: 'delete from push_subscriptions where id = $1 and refusals >= $2', values: [id, most] }
+      await database.step({ sql: counting, values: [id] }, { also: [removal] })
     },
 
     /**
@@ -115,26 +123,17 @@ export function createPushSubscriptionStore(database: Database) {
      * is changed, if the access token is not valid any more.
      */
     async remove(userId: string, endpointHash: string, tokenHash?: string): Promise<boolean | undefined> {
+      const values = [userId, endpointHash]
       const [row] = await database.step<{ count: number }>(
-        {
-          sql: `select (select count(*) from push_subscriptions where user_id = $1 and endpoint_hash = $2) as count
-                from (select 1 as present where ${isSignedIn('$3')}) as present`,
-          values: [userId, endpointHash, tokenHash ?? null],
-        },
-        {
-          also: [
-            {
-              sql: 'delete from push_subscriptions where user_id = $1 and endpoint_hash = $2',
-              values: [userId, endpointHash],
-            },
-          ],
-          lockKeys: signedInLock(userId, tokenHash),
-        },
+        { sql: countingOwn, values: [...values, tokenHash ?? null] },
+        { also: [{ sql: removingOwn, values }], lockKeys: signedInLock(userId, tokenHash) },
       )
       return row && row.count > 0
     },
   }
 }
+
+const counting = 'update push_subscriptions set refusals = refusals + 1 where id = $1 returning id'
 
 /**
  * Returns the SQL for the hash of the `uid` of the session to which an access token belongs, or for null.
@@ -145,3 +144,10 @@ const sessionOfToken = (hash: string) => `(select uid_hash from oidc_models
 
 /** SQL: whether the subscription belongs to another session than the access token `$3`. */
 const isOfAnother = `${sessionOfToken('$3')} <> coalesce(uid_hash, '')`
+
+/** SQL: returns no row if the access token `$3` is not valid. */
+const countingOwn = `
+  select (select count(*) from push_subscriptions where user_id = $1 and endpoint_hash = $2) as count
+  from (select 1 as present where ${isSignedIn('$3')}) as present`
+
+const removingOwn = 'delete from push_subscriptions where user_id = $1 and endpoint_hash = $2'

@@ -20,6 +20,12 @@ export type PushSubscriptions = ReturnType<typeof createPushSubscriptions>
 /** Maximum number of subscriptions of one user, because each message is sent to all of them. */
 const mostOfAUser = 20
 
+/**
+ * Number of refused messages in succession after which a subscription is removed. One refusal may have another cause, such as
+ * a clock that is wrong or a fault of the push service.
+ */
+const mostRefusals = 3
+
 export function createPushSubscriptions(needs: { store: PushSubscriptionStore; vault: Vault; clock: Clock }) {
   const { store, vault, clock } = needs
   return {
@@ -52,6 +58,9 @@ export function createPushSubscriptions(needs: { store: PushSubscriptionStore; v
     },
 
     used: (id: string): Promise<void> => store.used(id, clock.now()),
+
+    /** Counts a message that the push service has refused. After a few in succession, the subscription is removed. */
+    refused: (id: string): Promise<void> => store.refused(id, mostRefusals),
 
     /**
      * Removes another user's subscription in the browser that this user uses now. `endpointHash` is the SHA-256 of the

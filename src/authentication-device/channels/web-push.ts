@@ -69,13 +69,17 @@ async function sendTo(
   signal: AbortSignal,
 ): Promise<Outcome> {
   const message = await tryToEncrypt(subscription, push, needs)
-  if (message === undefined) return { kind: 'refused', words: 'the subscription has an invalid key' }
-  const outcome = await post(message, needs.caller, signal)
+  const outcome: Outcome & { status?: number } =
+    message === undefined
+      ? { kind: 'refused', words: 'the subscription has an invalid key' }
+      : await post(message, needs.caller, signal)
   if (outcome.kind === 'delivered') await needs.subscriptions.used(subscription.id)
   // The subscription no longer exists (RFC 8030 §7.3).
-  if (outcome.status === 404 || outcome.status === 410) {
+  else if (outcome.status === 404 || outcome.status === 410) {
     await needs.subscriptions.remove(push.userId, subscription.endpoint)
   }
+  // For example, the subscription was made for another VAPID key. 413 is about the length of this message.
+  else if (outcome.kind === 'refused' && outcome.status !== 413) await needs.subscriptions.refused(subscription.id)
   return outcome
 }
 

@@ -4,8 +4,9 @@ import { fingerprint, idsBefore } from '../../platform/crypto.ts'
 import { pruneByCursor } from '../../platform/storage/cursor-prune.ts'
 import { atMostRows, type Database } from '../../platform/storage/database.ts'
 import { requestsFoundIn, requestsListedIn } from './request-lookup-store.ts'
+import { modesIn } from './request-mode-store.ts'
 import { acceptingIn, type MoveNeeds, settlingIn } from './request-move-store.ts'
-import { pollsIn } from './request-poll-store.ts'
+import { type PollStoreNeeds, pollsIn } from './request-poll-store.ts'
 
 export type RequestStore = ReturnType<typeof createRequestStore>
 
@@ -18,14 +19,15 @@ export type RequestStore = ReturnType<typeof createRequestStore>
  * @param needs not needed for reading. Without `enqueue`, this process sends no notifications: they stay in the outbox
  *   until a server sends them
  */
-export function createRequestStore(database: Database, needs: Partial<MoveNeeds> = {}) {
+export function createRequestStore(database: Database, needs: Partial<MoveNeeds> & PollStoreNeeds = {}) {
   const moving = { userKey: fingerprint, enqueue: enqueueForOthers(createOutboxStore(database)), ...needs }
   return {
     ...acceptingIn(database, moving),
     ...settlingIn(database, moving),
     ...requestsFoundIn(database),
     ...requestsListedIn(database),
-    ...pollsIn(database),
+    ...pollsIn(database, needs),
+    ...modesIn(database),
     /**
      * Removes denied, expired and redeemed requests that were settled before `before`, at most `atMost`. A request is
      * kept while a token that was issued for the request exists, because the row names the user who may revoke the token.

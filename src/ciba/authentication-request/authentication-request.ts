@@ -3,6 +3,7 @@ import type { AuthorizationDetail } from '../../authorization-details/detail-typ
 import type { DeliveryMode } from '../../client/metadata/client-metadata.ts'
 import type { Confirmation } from '../../client/sender-constraint/confirmation.ts'
 import type { Authentication } from '../../user/authentication.ts'
+import type { RequestedClaims } from './requested-claims.ts'
 
 /** The stored status. `statusAt` also takes the deadline into account. */
 export type RequestStatus = 'pending' | 'approved' | 'denied' | 'expired' | 'redeemed'
@@ -14,6 +15,8 @@ export interface AuthenticationRequest {
   userId: string
   scope: string
   acrValues: string | undefined
+  /** The claims that the client requested one by one, as far as it may get them. */
+  claims?: RequestedClaims | undefined
   bindingMessage: string | undefined
   /** The details requested (RFC 9396), as received. */
   authorizationDetails?: AuthorizationDetail[] | undefined
@@ -21,7 +24,10 @@ export interface AuthenticationRequest {
   approvedDetails?: AuthorizationDetail[] | undefined
   /** The resources that the tokens are for (RFC 8707), in the order of the request. */
   resources?: string[] | undefined
-  /** Fixed when the request is received. A later change of the client's settings does not affect this request. */
+  /**
+   * The client's mode and endpoint when the request was received. If the client has others when a notification is sent, the
+   * later ones decide, except that a request that was made for poll has no notification token and stays a request for poll.
+   */
   deliveryMode: DeliveryMode
   notificationEndpoint: string | undefined
   /** The encrypted `CallBack`, kept while a ping or push may still have to be composed from it. */

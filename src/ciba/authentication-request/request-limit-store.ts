@@ -106,7 +106,9 @@ function rowsOf(name: Counted, { user, client, now }: Asked): string {
   const whose = { user: `user_id = ${user}`, pair: ofPair(user, client), client: `client_id = ${client}` }[who]
   const when = {
     open: `status = 'pending' and expires_at > cast(${now} as bigint)`,
-    recent: `created_at > cast(${now} as bigint) - ${minute}`,
+    // A request from the future is counted only if it may come from a node whose clock is ahead. If the clock was set back,
+    // the requests before that would otherwise be counted until the clock has caught up.
+    recent: `created_at > cast(${now} as bigint) - ${minute} and created_at < cast(${now} as bigint) + ${minute}`,
   }[which]
   return `from backchannel_auth_requests where ${whose} and ${when}`
 }

@@ -5,10 +5,15 @@ import { atMostRows, type Database } from '../../platform/storage/database.ts'
 import type { AuthenticationRequest } from './authentication-request.ts'
 import { its, type RequestRow, toRequest } from './request-row.ts'
 
-/** A request, and the time of its last poll as stored in the table: milliseconds since 1970, 0 if never polled. */
+/** A request, and its polls as stored in the table. */
 export interface PolledRequest {
   request: AuthenticationRequest
+  /** By the clock of the database, in milliseconds since 1970; 0 if never polled. */
   lastPolledAt: number
+  /** The interval that the client was told, in seconds. */
+  firstInterval: number
+  /** How many polls in a row have kept a lengthened interval. */
+  keptPolls: number
 }
 
 /** Finds single requests. */
@@ -46,7 +51,12 @@ export function requestsFoundIn(database: Database) {
     async findPolled(authReqIdHash: string, clientId: string): Promise<PolledRequest | undefined> {
       const row = await findByHash(authReqIdHash)
       if (row?.client_id !== clientId) return undefined
-      return { request: toRequest(row), lastPolledAt: row.last_polled_at ?? 0 }
+      return {
+        request: toRequest(row),
+        lastPolledAt: row.last_polled_at ?? 0,
+        firstInterval: row.first_interval_seconds ?? row.interval_seconds,
+        keptPolls: row.kept_polls ?? 0,
+      }
     },
   }
 }
@@ -79,11 +89,11 @@ export function requestsListedIn(database: Database) {
       now: number,
       limit = 100,
     ): Promise<AuthenticationRequest[]> {
-      const condition = only === 'open' ? `and status = 'pending' and expires_at > $2` : 'and created_at <= $2'
+      const [condition, values] = only === 'open' ? [`and status = 'pending' and expires_at > $2`, [now]] : ['', []]
       const rows = await database.read<RequestRow>(
         `select * from backchannel_auth_requests where user_id = $1 ${condition}
          order by created_at desc, id desc ${atMostRows(limit)}`,
-        [userId, now],
+        [userId, ...values],
       )
       return rows.map(toRequest)
     },
@@ -93,14 +103,17 @@ export function requestsListedIn(database: Database) {
      * uses an index and ids grow with time.
      */
     async list(only: 'open' | 'all', now: number, limit = 100): Promise<AuthenticationRequest[]> {
-      const condition =
+      const rows =
         only === 'open'
-          ? `status in ('pending', 'approved') and status = 'pending' and redeemed_at is null and expires_at > $1 order by created_at desc, id desc`
-          : 'created_at <= $1 order by id desc'
-      const rows = await database.read<RequestRow>(
-        `select * from backchannel_auth_requests where ${condition} ${atMostRows(limit)}`,
-        [now],
-      )
+          ? await database.read<RequestRow>(
+              `select * from backchannel_auth_requests
+               where status in ('pending', 'approved') and status = 'pending' and redeemed_at is null and expires_at > $1
+               order by created_at desc, id desc ${atMostRows(limit)}`,
+              [now],
+            )
+          : await database.read<RequestRow>(
+              `select * from backchannel_auth_requests order by id desc ${atMostRows(limit)}`,
+            )
       return rows.map(toRequest)
     },
 

@@ -108,14 +108,20 @@ function createMoves(database: Database, { userKey, enqueue }: MoveNeeds): Moves
             announce: (moved) => [...those(moved).flatMap(changesOf), ...changesByUser(moved)],
             lockKeys: all.flatMap(({ lockKeys = [] }) => lockKeys),
             sharedLockKeys: all.flatMap(({ sharedLockKeys = [] }) => sharedLockKeys),
+            hasTurn: true,
           },
         )
         const ids = new Set(moved.map(({ id }) => id))
         return all.map(({ id }) => ids.has(id))
       },
     })
+    // A move joins a batch only when its lock keys are free. Otherwise all moves of the batch would wait for them.
     return (move, { facts = [], notifications = [] }) =>
-      enqueue(notifications, (adding, topics) => execute({ ...move, also: [...facts, ...adding], announce: topics }))
+      enqueue(notifications, (adding, topics) =>
+        database.inLockOrder(move.lockKeys ?? [], () =>
+          execute({ ...move, also: [...facts, ...adding], announce: topics }),
+        ),
+      )
   }
 
   const changesOf = ({ id, announce }: MoveStep): Change[] => [
@@ -173,6 +179,7 @@ export function acceptingIn(database: Database, needs: MoveNeeds) {
           user_id: request.userId,
           scope: request.scope,
           acr_values: request.acrValues,
+          claims: jsonOf(request.claims),
           binding_message: request.bindingMessage,
           delivery_mode: request.deliveryMode,
           notification_endpoint: request.notificationEndpoint,
@@ -258,14 +265,14 @@ export function settlingIn(database: Database, needs: MoveNeeds) {
 const acceptingWithin = (limits: RequestLimits) => `
   insert into backchannel_auth_requests (id, auth_req_id_hash, client_id, user_id, scope, acr_values, binding_message,
     delivery_mode, notification_endpoint, call_back_sealed, status, created_at, expires_at, interval_seconds,
-    certificate_thumbprint, dpop_key, authorization_details, resources)
+    first_interval_seconds, certificate_thumbprint, dpop_key, authorization_details, resources, claims)
   select id, auth_req_id_hash, client_id, user_id, scope, acr_values, binding_message,
     delivery_mode, notification_endpoint, call_back_sealed, 'pending', created_at, expires_at, interval_seconds,
-    certificate_thumbprint, dpop_key, authorization_details, resources
+    interval_seconds, certificate_thumbprint, dpop_key, authorization_details, resources, claims
   from rows($1) as asked (id text, auth_req_id_hash text, client_id text, user_id text, scope text, acr_values text,
     binding_message text, delivery_mode text, notification_endpoint text, call_back_sealed text, created_at bigint,
     expires_at bigint, interval_seconds bigint, certificate_thumbprint text, dpop_key text, authorization_details text,
-    resources text, ${limitColumns})
+    resources text, claims text, ${limitColumns})
   where ${acceptedWithin(limits)}
   returning id, user_id`
 

@@ -2,20 +2,23 @@
 import { fingerprint } from '../../platform/crypto.ts'
 import type { Database } from '../../platform/storage/database.ts'
 import type { AuthenticationRequest } from './authentication-request.ts'
+import { countPollSql, leastPauseSql, usualLongestInterval } from './poll-interval.ts'
 import { its, type RequestRow, toRequest } from './request-row.ts'
 
 /** A poll that was counted: the request as it is after the poll, and whether the poll came too early. */
 export interface Poll {
   request: AuthenticationRequest
   tooEarly: boolean
+  /** How many polls in a row have kept a lengthened interval. */
+  keptPolls: number
 }
 
-/** Polls of a request that are not in the table yet. */
+/** What a node has counted in memory and not written to the table yet. */
 export interface UnwrittenPolls {
-  /** The time of the last of these polls, in milliseconds since 1970; 0 if there was none. */
+  /** The time of the last of these polls by the clock of the database, in milliseconds since 1970; 0 if there was none. */
   lastPolledAt: number
-  /** Seconds by which these polls have lengthened the interval. */
-  growth: number
+  /** The interval after these polls; undefined if they have not changed it. */
+  changed?: { interval: number; keptPolls: number } | undefined
 }
 
 /** Polls of one request that are to be written to the table. */
@@ -23,64 +26,92 @@ export interface KeptPoll extends UnwrittenPolls {
   authReqIdHash: string
 }
 
+export interface PollStoreNeeds {
+  /** The interval does not grow beyond this number of seconds. */
+  longestInterval?: number | undefined
+}
+
 /** Counts polls in the table. */
-export function pollsIn(database: Database) {
+export function pollsIn(database: Database, { longestInterval = usualLongestInterval }: PollStoreNeeds = {}) {
   return {
     /**
-     * Counts a poll by the client that owns the request, and lengthens the interval by five seconds if a pending request
-     * is polled too early (CIBA §11). The first poll is never too early. All of this is one statement, so the second of
-     * two concurrent polls takes the first into account. Resolves to undefined, and changes nothing, if the request is
-     * unknown or belongs to another client.
+     * Counts a poll by the client that owns the request, and changes the interval (`poll-interval.ts`) if the request is
+     * pending. The first poll is never too early. All of this is one statement, so the second of two concurrent polls takes
+     * the first into account. Resolves to undefined, and changes nothing, if the request is unknown or belongs to another
+     * client.
      *
-     * @param arrivedAt when the poll arrived, not when it is answered
+     * @param polledAt when the poll arrived, not when it is answered: by the clock of the database, because several nodes
+     *   count the polls of a request
      * @param unwritten polls that were counted in memory and are written together with this poll
      */
     async poll(
       authReqId: string,
       clientId: string,
-      arrivedAt: number,
-      unwritten: UnwrittenPolls = { lastPolledAt: 0, growth: 0 },
+      polledAt: number,
+      { lastPolledAt, changed }: UnwrittenPolls = { lastPolledAt: 0 },
     ): Promise<Poll | undefined> {
       const [row] = await database.step<RequestRow>({
-        sql: `update backchannel_auth_requests set
-                interval_seconds = ${grown} + case when ${early} then 5 else 0 end,
-                slowed_at = case when ${early} then $3 else slowed_at end,
-                last_polled_at = $3
-              where auth_req_id_hash = $1 and client_id = $2 returning *`,
-        values: [fingerprint(authReqId), clientId, arrivedAt, unwritten.lastPolledAt, unwritten.growth],
+        sql: counting,
+        values: [
+          fingerprint(authReqId),
+          clientId,
+          polledAt,
+          lastPolledAt,
+          changed?.interval ?? null,
+          changed?.keptPolls ?? null,
+          longestInterval,
+        ],
       })
-      return row && { request: toRequest(row), tooEarly: row.slowed_at === arrivedAt }
+      return row && { request: toRequest(row), tooEarly: row.slowed_at === polledAt, keptPolls: row.kept_polls ?? 0 }
     },
 
-    /** Writes polls that were counted in memory. @returns the new intervals in seconds, by `authReqIdHash` */
-    async keepPolls(polls: KeptPoll[]): Promise<Map<string, number>> {
+    /** Writes polls that were counted in memory. */
+    async keepPolls(polls: KeptPoll[]): Promise<void> {
       // Each poll is one string with fields of fixed width, because `each` takes a list of strings.
       const texts = polls.map(
-        ({ authReqIdHash, lastPolledAt, growth }) =>
-          authReqIdHash.padEnd(43) + String(lastPolledAt).padStart(15, '0') + growth,
+        ({ authReqIdHash, lastPolledAt, changed }) =>
+          authReqIdHash.padEnd(43) +
+          String(lastPolledAt).padStart(15, '0') +
+          (changed === undefined ? '' : changed.keptPolls + String(changed.interval)),
       )
-      const rows = await database.step<{ hash: string; interval: number }>({
+      await database.step({
         sql: `update backchannel_auth_requests set
-                interval_seconds = interval_seconds + cast(substr(each.value, 59) as bigint),
+                interval_seconds = case when ${isChanged} then cast(substr(each.value, 60) as bigint) else interval_seconds end,
+                kept_polls = case when ${isChanged} then cast(substr(each.value, 59, 1) as bigint) else kept_polls end,
                 last_polled_at = case when last_polled_at > ${lastPoll} then last_polled_at else ${lastPoll} end
               from each($1)
               where auth_req_id_hash = substr(each.value, 1, 43) and ${its('status')} = 'pending'
-              returning auth_req_id_hash as hash, interval_seconds as interval`,
+              returning auth_req_id_hash as hash`,
         values: [JSON.stringify(texts)],
       })
-      return new Map(rows.map(({ hash, interval }) => [hash, interval]))
     },
   }
 }
 
-const grown = 'interval_seconds + cast($5 as bigint)'
-
-/**
- * SQL: whether a poll is too early. This is the case if the request is pending and less than the interval has passed
- * since the last poll.
- */
-const early = `status = 'pending' and expires_at > $3
-                  and (coalesce($3 < last_polled_at + (${grown}) * 1000, false)
-                    or cast($4 as bigint) > 0 and $3 < cast($4 as bigint) + (${grown}) * 1000)`
-
 const lastPoll = 'cast(substr(each.value, 44, 15) as bigint)'
+const isChanged = 'length(each.value) > 58'
+
+const longest = 'cast($7 as bigint)'
+const atMostLongest = (seconds: string) => `case when ${seconds} > ${longest} then ${longest} else ${seconds} end`
+
+/** SQL: the interval before the poll. An earlier version may have made it longer than is allowed now. */
+const interval = atMostLongest('coalesce(cast($5 as bigint), interval_seconds)')
+const first = atMostLongest('coalesce(first_interval_seconds, interval_seconds)')
+const kept = 'coalesce(cast($6 as bigint), kept_polls, 0)'
+
+/** SQL: whether less than the least pause has passed since a time. False if the time is null, or lies in the future. */
+const isJustAfter = (time: string) => `coalesce($3 >= ${time} and $3 < ${time} + ${leastPauseSql(interval)}, false)`
+
+/** SQL: whether a poll is too early. This is the case if the request is pending and was polled a short time ago. */
+const early = `(status = 'pending' and expires_at > $3
+  and (${isJustAfter('last_polled_at')} or cast($4 as bigint) > 0 and ${isJustAfter('cast($4 as bigint)')}))`
+
+const counted = countPollSql(early, { interval, first, kept, longest })
+
+const counting = `
+  update backchannel_auth_requests set
+    interval_seconds = ${counted.interval},
+    kept_polls = ${counted.kept},
+    slowed_at = case when ${early} then $3 else slowed_at end,
+    last_polled_at = $3
+  where auth_req_id_hash = $1 and client_id = $2 returning *`

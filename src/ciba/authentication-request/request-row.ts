@@ -9,6 +9,7 @@ export interface RequestRow {
   user_id: string
   scope: string
   acr_values: string | null
+  claims: string | null
   binding_message: string | null
   delivery_mode: DeliveryMode
   notification_endpoint: string | null
@@ -17,6 +18,8 @@ export interface RequestRow {
   created_at: number
   expires_at: number
   interval_seconds: number
+  first_interval_seconds: number | null
+  kept_polls: number | null
   last_polled_at: number | null
   slowed_at: number | null
   acr: string | null
@@ -38,6 +41,7 @@ export function toRequest(row: RequestRow): AuthenticationRequest {
     userId: row.user_id,
     scope: row.scope,
     acrValues: row.acr_values ?? undefined,
+    claims: fromJson(row.claims),
     bindingMessage: row.binding_message ?? undefined,
     authorizationDetails: fromJson(row.authorization_details),
     approvedDetails: fromJson(row.approved_details),

@@ -1,12 +1,15 @@
 /** Turns a valid authentication request into a pending request, with its deadline and the values for a ping or push. */
 
+import { configuredAddress } from '../../authorization-details/resources.ts'
 import type { Client } from '../../client/client.ts'
+import { withoutOffline } from '../../client/metadata/offline-access.ts'
 import type { Confirmation } from '../../client/sender-constraint/confirmation.ts'
 import { newId, newSecret, type Vault } from '../../platform/crypto.ts'
 import type { User } from '../../user/user.ts'
 import { type AuthenticationRequest, callBackAad } from '../authentication-request/authentication-request.ts'
+import { acceptedValues, permittedClaims, type RequestedClaims } from '../authentication-request/requested-claims.ts'
 import type { Asked } from './parameters.ts'
-import { detailsOf } from './rules.ts'
+import { detailsOf, mayRequestClaim, type RequestPolicy } from './rules.ts'
 
 export interface Acceptance {
   request: AuthenticationRequest
@@ -32,7 +35,7 @@ export function accept(
   user: User,
   binding: Confirmation,
   receivedAt: number,
-  policy: AcceptancePolicy,
+  policy: AcceptancePolicy & RequestPolicy,
   vault: Vault,
 ): Acceptance {
   const id = newId(receivedAt)
@@ -40,15 +43,20 @@ export function accept(
   const lifetime = lifetimeOf(asked, policy)
   const callBack = { authReqId, notificationToken: asked.notificationToken }
   const details = detailsOf(asked)
-  const resources = [...new Set(asked.resources.map(String))]
+  const claims = claimsOf(asked, client, policy)
+  // A rule has checked that each resource is configured. Tokens contain the spelling of the configuration.
+  const resources = [
+    ...new Set(asked.resources.map((address) => configuredAddress(policy.resources, String(address))!)),
+  ]
   return {
     authReqId,
     request: {
       id,
       clientId: client.id,
       userId: user.id,
-      scope: [...new Set(asked.scope!.split(' '))].join(' '),
-      acrValues: asked.acrValues,
+      scope: scopeFor(asked, client),
+      acrValues: asked.acrValues ?? acrValuesIn(claims),
+      ...(claims !== undefined && { claims }),
       bindingMessage: asked.bindingMessage,
       ...(details.length > 0 && { authorizationDetails: details }),
       ...(resources.length > 0 && { resources }),
@@ -66,6 +74,27 @@ export function accept(
       authentication: {},
     },
   }
+}
+
+/**
+ * Returns the scope that the user is asked for. A client that may not refresh gets no `offline_access`, so the user must not
+ * be told otherwise (OpenID Connect Core §11: the request for it is ignored).
+ */
+function scopeFor({ scope }: Asked, { metadata }: Client): string {
+  const asked = [...new Set(scope!.split(' '))].join(' ')
+  return metadata.grant_types.includes('refresh_token') ? asked : withoutOffline(asked)
+}
+
+function claimsOf(asked: Asked, client: Client, policy: RequestPolicy): RequestedClaims | undefined {
+  if (asked.claims === undefined) return undefined
+  // A rule has checked the form.
+  return permittedClaims(asked.claims as RequestedClaims, (claim) => mayRequestClaim(claim, client, policy))
+}
+
+/** Returns the requested values of `acr`, in the form of `acr_values` (OpenID Connect Core §5.5.1.1). */
+function acrValuesIn(claims: RequestedClaims | undefined): string | undefined {
+  const values = acceptedValues(claims, 'acr').filter((acr) => typeof acr === 'string' && /^[\x21-\x7e]+$/.test(acr))
+  return values.length === 0 ? undefined : values.join(' ')
 }
 
 /** Returns the lifetime in seconds: as requested, but within the operator's limits. It is returned as `expires_in`. */

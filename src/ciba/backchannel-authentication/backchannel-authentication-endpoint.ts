@@ -1,6 +1,6 @@
 /** The backchannel authentication endpoint (CIBA Core §7): receives the authentication requests of clients. */
 import type { FastifyInstance } from 'fastify'
-import { authenticationFailed } from '../../client/authentication/authenticate-client.ts'
+import { clientRefused } from '../../client/authentication/authenticate-client.ts'
 import type { ReadCertificate } from '../../client/certificate/client-certificate.ts'
 import type { AuthenticateClient, Client, ClientCredentials } from '../../client/client.ts'
 import type { Confirmation } from '../../client/sender-constraint/confirmation.ts'
@@ -20,6 +20,7 @@ import type { DemandUserCode } from '../../user/user-code/user-code.ts'
 import type { AuthenticationRequest } from '../authentication-request/authentication-request.ts'
 import type { RequestStore } from '../authentication-request/authentication-request-store.ts'
 import type { ReachedLimit, RequestLimits } from '../authentication-request/request-limit-store.ts'
+import { acceptedValues, type RequestedClaims } from '../authentication-request/requested-claims.ts'
 import type { BlockedClientStore } from '../request-limits/blocked-client-store.ts'
 import { type LimitSettings, limitsFor, refusalFor, unknownLimitFor } from '../request-limits/request-limits.ts'
 import { type createDecoyUsers, hidesUnknownUsers, type UserOrDecoy } from '../unknown-user/decoy-user.ts'
@@ -144,7 +145,7 @@ async function limitError(
 ) {
   const now = needs.clock.now()
   const found = await needs.requests.obstacleTo(request, limits, request.createdAt)
-  if (found?.limit === 'clientRemoved') return authenticationFailed(call, 'the client was removed during the call')
+  if (found?.limit === 'clientRemoved') return clientRefused(call, 'the client was removed during the call')
   const reached: ReachedLimit = found ?? { limit: 'perUser.perMinute', until: now }
   needs.audit({ event: 'limit.reached', ...about, outcome: reached.limit })
   return refusalFor(reached, now)
@@ -169,7 +170,11 @@ async function findUserToAsk(
 ): Promise<UserToAsk> {
   const hidesUnknown = hidesUnknownUsers(client, needs.policy.unknownUsers)
   if (!hidesUnknown) await enforceUnknownUserLimit(client, about, needs)
-  const sought = await needs.seekUser(asked.hints[0]!, client, call.slot)
+  // OpenID Connect Core §5.5.1: with a value of `sub`, the request is about this user and no other.
+  const subjects = acceptedValues(asked.claims as RequestedClaims | undefined, 'sub')
+    .filter(isText)
+    .slice(0, mostSubjects)
+  const sought = await needs.seekUser(asked.hints[0]!, client, call.slot, subjects)
   if (sought.user === undefined && !hidesUnknown) throw await noUserError(sought.detail, client, about, needs)
   const decoy = sought.user === undefined ? needs.decoyFor(sought.named) : undefined
   const user = sought.user ?? decoy!
@@ -210,6 +215,11 @@ function unknownUserLimitReached(until: number, now: number, about: About, needs
   needs.audit({ event: 'limit.reached', ...about, outcome: limit })
   return refusalFor({ limit, until }, now)
 }
+
+/** Maximum number of values of `sub` that are compared: each may need a query. */
+const mostSubjects = 10
+
+const isText = (value: unknown) => typeof value === 'string'
 
 /** A push client never calls the token endpoint, so its tokens are bound to the certificate or key of this call. */
 async function bindingOf(call: BackchannelCall, client: Client, needs: BackchannelNeeds): Promise<Confirmation> {

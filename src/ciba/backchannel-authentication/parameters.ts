@@ -15,6 +15,8 @@ export interface Asked {
   hints: SentHint[]
   notificationToken: string | undefined
   acrValues: string | undefined
+  /** The JSON of `claims` (OpenID Connect Core §5.5), parsed but not validated. */
+  claims: unknown
   bindingMessage: string | undefined
   requestedExpiry: string | undefined
   /** The JSON of `authorization_details` (RFC 9396), parsed but not validated. */
@@ -39,8 +41,10 @@ const texts = [
   'requested_expiry',
 ]
 
-/** Parameters of RFC 9396, RFC 8707 and FAPI-CIBA: any JSON value in a signed request, a string in a form. */
-const structures = ['authorization_details', 'resource', 'request_context']
+/**
+ * Parameters of RFC 9396, RFC 8707, FAPI-CIBA and OpenID Connect: any JSON value in a signed request, a string in a form.
+ */
+const structures = ['authorization_details', 'resource', 'request_context', 'claims']
 
 /**
  * Reads the signed request if there is one, otherwise the form. Beside a signed request the form may contain client
@@ -58,7 +62,7 @@ export async function readAsked(
   if (signedRequest === undefined) return readParameters(form)
   const outside = [...texts, ...structures].find((name) => form.has(name))
   if (outside !== undefined) throw refused(`${outside} must be inside the signed request, not beside it`)
-  const claims = await readSigned(signedRequest, client, slot)
+  const claims = withoutNull(await readSigned(signedRequest, client, slot))
   return { ...readParameters(readClaims(claims)), ...readStructures(claims), signedRequest }
 }
 
@@ -72,6 +76,7 @@ export function readParameters(form: Form): Asked {
     }),
     notificationToken: form.get('client_notification_token'),
     acrValues: form.get('acr_values'),
+    claims: parsed(form.get('claims')),
     bindingMessage: form.get('binding_message'),
     requestedExpiry: form.get('requested_expiry'),
     authorizationDetails: parsed(form.get('authorization_details')),
@@ -84,22 +89,35 @@ export function readParameters(form: Form): Asked {
 
 /** Returns the claims that must be strings, in the form of a parsed form. Empty claims are left out. */
 function readClaims(claims: SignedClaims): Form {
-  const present = texts.filter((name) => Object.hasOwn(claims, name) && claims[name] !== '')
+  const present = texts.filter((name) => Object.hasOwn(claims, name) && !isEmpty(name, claims[name]))
   return new Map(present.map((name) => [name, readText(name, claims[name])]))
 }
 
+/** An empty list of `acr_values` means the same as an empty text. */
+function isEmpty(name: string, value: unknown): boolean {
+  return value === '' || (name === 'acr_values' && Array.isArray(value) && value.length === 0)
+}
+
+/** Leaves out the members that are null: libraries write null for a value that is not there. */
+function withoutNull(claims: SignedClaims): SignedClaims {
+  return Object.fromEntries(Object.entries(claims).filter(([, value]) => value !== null))
+}
+
 /**
- * Reads the structured parameters of a signed request. Each is a JSON value. `authorization_details` may also be a string
- * that contains the JSON, as in a form-encoded request.
+ * Reads the structured parameters of a signed request. Each is a JSON value. `authorization_details` and `claims` may also
+ * be strings that contain the JSON, as in a form-encoded request.
  */
-function readStructures(claims: SignedClaims): Pick<Asked, 'authorizationDetails' | 'resources' | 'requestContext'> {
-  const [authorizationDetails, resource, requestContext] = structures.map((name) =>
+function readStructures(
+  claims: SignedClaims,
+): Pick<Asked, 'authorizationDetails' | 'resources' | 'requestContext' | 'claims'> {
+  const [authorizationDetails, resource, requestContext, requestedClaims] = structures.map((name) =>
     Object.hasOwn(claims, name) && claims[name] !== '' ? claims[name] : undefined,
   )
   return {
     authorizationDetails: parsed(authorizationDetails),
     resources: resource === undefined ? [] : [resource].flat(),
     requestContext,
+    claims: parsed(requestedClaims),
   }
 }
 
@@ -107,13 +125,24 @@ function parsed(value: unknown): unknown {
   return typeof value === 'string' ? parseDetails(value) : value
 }
 
-/** Returns a claim that must be a JSON string. Only `requested_expiry` may also be a number (CIBA §7.1.1). */
+/**
+ * Returns a claim that must be a JSON string. Only `requested_expiry` may also be a number (CIBA §7.1.1), and `acr_values` a
+ * list: `default_acr_values` in client metadata is a list, so some libraries write both in the same way.
+ */
 function readText(name: string, value: unknown): string {
+  if (name === 'acr_values' && Array.isArray(value)) return readList(name, value)
   if (name === 'requested_expiry' && typeof value === 'number') return String(value)
   if (typeof value !== 'string') throw refused(`${name} must be a JSON string`)
   // `readForm` refuses the same characters, because they cannot be stored.
   if (!isStorable(value)) throw refused(`${name} has characters that are not allowed`)
   return value
+}
+
+/** Returns the texts of a list, separated by spaces. */
+function readList(name: string, list: unknown[]): string {
+  const isWord = (value: unknown) => typeof value === 'string' && /^[\x21-\x7e]+$/.test(value)
+  if (!list.every(isWord)) throw refused(`${name} must be a JSON string, or a list of strings without spaces`)
+  return list.join(' ')
 }
 
 function refused(reason: string): OAuthError {

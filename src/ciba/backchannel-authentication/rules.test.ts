@@ -24,6 +24,7 @@ const policy = {
     tea: { schema: z.strictObject({ cups: z.number().exactOptional() }), describe: () => 'tea' },
   }),
   resources: { 'https://tea.example': {} },
+  claims: new Map([['email', ['email']]]),
 }
 const strict = { ...policy, requireSigned: true, requireContext: true }
 
@@ -51,6 +52,7 @@ describe('the rules apply in order: the first one that is violated gives the err
     ['requestedExpiryIsPositive', { requested_expiry: '0' }],
     ['bindingMessageCanBeShown', { binding_message: 'a\nb' }],
     ['bindingMessageFits', { binding_message: 'a\nb'.padEnd(11) }],
+    ['claimsAreObjects', { claims: '[]' }],
     ['acrValuesAreAList', { acr_values: ' ' }],
     ['tokenFitsTheHeader', { client_notification_token: '!' }],
     ['exactlyOneHint', { id_token_hint: 'x' }],
@@ -170,6 +172,7 @@ describe('the parameters', () => {
       hints: [],
       notificationToken: undefined,
       acrValues: undefined,
+      claims: undefined,
       bindingMessage: undefined,
       requestedExpiry: undefined,
       authorizationDetails: undefined,
@@ -188,7 +191,7 @@ describe('the parameters', () => {
 
 describe('a request that is accepted', () => {
   const vault = createVault(Buffer.alloc(32, 1).toString('base64url'))
-  const limits = { defaultExpiry: 600, maxExpiry: 900, minExpiry: 30, interval: 7 }
+  const limits = { ...policy, defaultExpiry: 600, maxExpiry: 900, minExpiry: 30, interval: 7 }
   const user = { id: 'user-ana' }
   const made = (mode: DeliveryMode, more: Record<string, string> = {}) =>
     accept(

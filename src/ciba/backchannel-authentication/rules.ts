@@ -1,7 +1,7 @@
 /** The rules for authentication requests, in the order in which they are checked (CIBA Core §7.2). */
 import type { AuthorizationDetail, DetailTypes } from '../../authorization-details/detail-types.ts'
 import { areDetails } from '../../authorization-details/read-details.ts'
-import { isResourceAddress, knows, type Resources } from '../../authorization-details/resources.ts'
+import { configuredAddress, isResourceAddress, type Resources } from '../../authorization-details/resources.ts'
 import { type Client, mayAskFor, mayHintBy, mayInitiate } from '../../client/client.ts'
 import { DECIDE_SCOPE } from '../../client/metadata/client-metadata.ts'
 import { looksLikeALink } from '../../client/metadata/link-like.ts'
@@ -9,6 +9,7 @@ import { OAuthError, type OAuthErrorCode } from '../../platform/oauth-error.ts'
 import type { Rule } from '../../platform/rule.ts'
 import { isPlain } from '../../platform/validation.ts'
 import { isNumberToMatch } from '../authentication-request/authentication-request.ts'
+import { areClaims, type ScopesOfClaims } from '../authentication-request/requested-claims.ts'
 import type { Asked } from './parameters.ts'
 
 export interface RequestPolicy {
@@ -27,6 +28,8 @@ export interface RequestPolicy {
   details: DetailTypes
   /** The resources that tokens may be for (RFC 8707). */
   resources: Resources
+  /** The claims that this server can supply. */
+  claims: ScopesOfClaims
 }
 
 /** A request is checked against its client and the policy of this server. */
@@ -113,6 +116,12 @@ export const rules = {
     error: 'invalid_request',
     message: 'acr_values must be a list of values separated by single spaces',
   },
+  claimsAreObjects: {
+    settings: ['claims'],
+    requires: (asked) => asked.claims === undefined || areClaims(asked.claims),
+    error: 'invalid_request',
+    message: 'claims must be a JSON object with id_token or userinfo, each an object of at most 50 claims',
+  },
   bindingMessageFits: {
     settings: ['bindingMessage'],
     requires: (asked, { policy }) =>
@@ -192,7 +201,8 @@ export const rules = {
   },
   resourcesAreKnown: {
     settings: ['resources'],
-    requires: (asked, { policy }) => asked.resources.every((address) => knows(policy.resources, String(address))),
+    requires: (asked, { policy }) =>
+      asked.resources.every((address) => configuredAddress(policy.resources, String(address)) !== undefined),
     error: 'invalid_target',
     message: 'resource is not one that this provider issues tokens for',
   },
@@ -211,6 +221,16 @@ export function refuseUnlessMayInitiate(client: Client): void {
 /** Returns the authorization details of a request. Call it only if `authorizationDetails` is a list or undefined. */
 export function detailsOf({ authorizationDetails }: Asked): AuthorizationDetail[] {
   return (authorizationDetails ?? []) as AuthorizationDetail[]
+}
+
+/**
+ * Whether the client may request a claim by its name: the server can supply the claim, and the client may request one of
+ * the scopes that contain it.
+ */
+export function mayRequestClaim(claim: string, client: Client, policy: RequestPolicy): boolean {
+  const scopes = policy.claims.get(claim)
+  if (scopes === undefined) return false
+  return scopes.length === 0 || scopes.some((scope) => mayAskFor(scope, client, policy.scopes))
 }
 
 /** Whether the client must sign all its requests: it has registered an algorithm for this (CIBA §4). */

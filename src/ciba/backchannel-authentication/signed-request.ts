@@ -4,7 +4,7 @@ import type { ClientKeys } from '../../client/authentication/client-keys.ts'
 import type { Client } from '../../client/client.ts'
 import type { Clock } from '../../platform/clock.ts'
 import type { Slot } from '../../platform/http/load-shedding.ts'
-import { Overloaded } from '../../platform/http/unavailable.ts'
+import { Unavailable } from '../../platform/http/unavailable.ts'
 import { isPlainJws } from '../../platform/jose/jws.ts'
 import { OAuthError } from '../../platform/oauth-error.ts'
 
@@ -42,7 +42,8 @@ const registeredClaims = ['iss', 'sub', 'aud', 'exp', 'nbf', 'iat', 'jti']
  * Returns a function that verifies a signed request and resolves to its parameters, without the registered claims of JWT.
  * The `jti` is marked as used after all other checks, so that an invalid request does not use up a `jti`.
  *
- * The function throws an `OAuthError` with `invalid_request` for every problem of the JWT.
+ * The function throws an `OAuthError` with `invalid_request` for every problem of the JWT, and `Unavailable` if the keys
+ * of the client cannot be fetched now.
  */
 export function createReadSignedRequest(needs: SignedRequestNeeds): ReadSignedRequest {
   return async (jwt, client, slot) => {
@@ -109,7 +110,7 @@ async function verify(
     })
     return payload as RequestClaims
   } catch (error) {
-    if (error instanceof Overloaded) throw error
+    if (error instanceof Unavailable) throw error
     throw refused(reasonOf(error), error)
   }
 }
@@ -131,8 +132,6 @@ function reasonOf(error: unknown): string {
   }
   if (error instanceof errors.JOSEAlgNotAllowed) return 'it is not signed with the registered algorithm'
   if (error instanceof errors.JWKSNoMatchingKey) return 'none of the registered keys matches its header'
-  if (error instanceof errors.JWKSMultipleMatchingKeys)
-    return 'several registered keys match its header; select one by kid'
   if (error instanceof errors.JWSSignatureVerificationFailed) return 'its signature does not verify'
   return 'it is not a JWT that can be verified with the registered keys'
 }

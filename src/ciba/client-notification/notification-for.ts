@@ -1,6 +1,7 @@
 /** The notification that a client gets when its request is settled. It depends on the delivery mode. */
 
-import { compose, type OutboxMessage } from '../../outbox/notification.ts'
+import type { DeliveryMode } from '../../client/metadata/client-metadata.ts'
+import { compose, contentAad, type OutboxMessage } from '../../outbox/notification.ts'
 import type { Vault } from '../../platform/crypto.ts'
 import {
   type AuthenticationRequest,
@@ -8,40 +9,68 @@ import {
   callBackAad,
 } from '../authentication-request/authentication-request.ts'
 import type { SettledStatus } from '../authentication-request/request-move-store.ts'
-import type { PingContent } from './ping.ts'
-import type { PushContent } from './push.ts'
 
-/** Milliseconds after an expiry during which a push client can be notified of the expiry. */
-const afterTheDeadline = 10 * 60_000
+/**
+ * The encrypted content of a ping or push. Both contain the same, because the client may change its delivery mode before
+ * the notification is sent. A former version wrote only the `CallBack` for a ping.
+ */
+export interface NotificationContent extends CallBack {
+  outcome?: SettledStatus
+  /** The deadline of the request, in milliseconds since 1970: a ping that is sent later is useless. */
+  expiresAt?: number
+  /** The body of a push, which every further attempt sends again; undefined if it is not composed yet. */
+  body?: string | undefined
+}
+
+/** Milliseconds for which a result is pushed, from the moment when the request is settled. */
+const pushedFor = 10 * 60_000
 
 /**
  * Returns the notification that a settlement causes, or undefined if there is none.
  *
  * A poll client gets none. A ping client gets one after an approval or denial, not after an expiry (CIBA §10.2). A push
- * client gets one in all three cases (CIBA §10.3, §12).
+ * client gets one in all three cases (CIBA §10.3, §12). The mode and the endpoint are checked again when it is sent.
+ *
+ * @param mode the client's delivery mode, if it differs from the mode of the request
  */
 export function notificationFor(
   request: AuthenticationRequest,
   outcome: SettledStatus,
   now: number,
   vault: Vault,
+  mode: DeliveryMode = request.deliveryMode,
 ): OutboxMessage | undefined {
-  if (request.deliveryMode === 'poll' || request.callBackSealed === undefined) return undefined
-  if (request.deliveryMode === 'ping' && outcome === 'expired') return undefined
+  const { deliveryMode: kind, expiresAt } = request
+  if (kind === 'poll' || request.callBackSealed === undefined) return undefined
+  if (mode === 'ping' && outcome === 'expired') return undefined
 
   const callBack = JSON.parse(vault.open(request.callBackSealed, callBackAad(request.id))) as CallBack
-  const content: PingContent | PushContent =
-    request.deliveryMode === 'ping' ? callBack : { ...callBack, outcome, body: undefined }
+  const content: NotificationContent = { ...callBack, outcome, expiresAt }
   return compose(
     {
-      kind: request.deliveryMode,
+      kind,
       subject: request.id,
       receiver: request.clientId,
       address: request.notificationEndpoint,
       content,
-      giveUpAt: outcome === 'expired' ? now + afterTheDeadline : request.expiresAt,
+      giveUpAt: Math.max(expiresAt, now + pushedFor),
     },
     now,
     vault,
   )
+}
+
+/** Decrypts the content of a ping or push. */
+export function contentOf(message: OutboxMessage, vault: Vault): NotificationContent {
+  return JSON.parse(vault.open(message.sealed!, contentAad(message.id))) as NotificationContent
+}
+
+/** Encrypts the content of a ping or push. */
+export function sealContent(messageId: string, content: NotificationContent, vault: Vault): string {
+  return vault.seal(JSON.stringify(content), contentAad(messageId))
+}
+
+/** Whether the body of a push contains tokens: they were issued, but the client has not confirmed the push. */
+export function holdsTokens(content: NotificationContent): content is NotificationContent & { body: string } {
+  return content.body !== undefined && 'access_token' in (JSON.parse(content.body) as object)
 }

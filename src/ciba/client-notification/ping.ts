@@ -1,19 +1,22 @@
 /** Sends a ping (CIBA Core §10.2): it says that a result is available, but does not contain the result. */
 
-import type { Send } from '../../outbox/delivery.ts'
-import { contentAad } from '../../outbox/notification.ts'
-import type { Vault } from '../../platform/crypto.ts'
+import type { Outcome } from '../../outbox/notification.ts'
 import type { GuardedCaller } from '../../platform/http/outgoing.ts'
-import type { CallBack } from '../authentication-request/authentication-request.ts'
 import { callBack } from './notification-endpoint.ts'
+import type { NotificationContent } from './notification-for.ts'
 
-export type PingContent = CallBack
-
-/** Returns the sender of pings for the outbox. */
-export function createPing({ caller, vault }: { caller: GuardedCaller; vault: Vault }): Send {
-  return (message, signal) => {
-    const content = JSON.parse(vault.open(message.sealed!, contentAad(message.id))) as PingContent
-    const body = JSON.stringify({ auth_req_id: content.authReqId })
-    return callBack({ address: message.address!, bearer: content.notificationToken, body }, caller, signal)
-  }
+/**
+ * Sends a ping. After the deadline of the request nothing can be collected any more, so no ping is sent or retried then.
+ *
+ * @param now milliseconds since 1970
+ */
+export async function sendPing(
+  { authReqId, notificationToken, expiresAt = Number.POSITIVE_INFINITY }: NotificationContent,
+  address: string,
+  { caller, now, signal }: { caller: GuardedCaller; now: number; signal: AbortSignal },
+): Promise<Outcome> {
+  if (now >= expiresAt) return { kind: 'refused', words: 'the request expired before the ping could be sent' }
+  const body = JSON.stringify({ auth_req_id: authReqId })
+  const outcome = await callBack({ address, bearer: notificationToken, body }, caller, signal)
+  return outcome.kind === 'failed' ? { ...outcome, usefulUntil: expiresAt } : outcome
 }

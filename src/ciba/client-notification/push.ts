@@ -1,29 +1,26 @@
 /** Sends a push (CIBA Core §10.3, §12): the tokens, or the error. */
 
-import type { Send } from '../../outbox/delivery.ts'
-import { contentAad, type OutboxMessage } from '../../outbox/notification.ts'
+import type { SigningKeys } from '../../openid-provider/signing-keys/signing-keys.ts'
+import type { OutboxMessage, Outcome } from '../../outbox/notification.ts'
 import type { OutboxStore } from '../../outbox/outbox-store.ts'
 import type { Audit } from '../../platform/audit.ts'
 import type { Clock } from '../../platform/clock.ts'
 import type { Vault } from '../../platform/crypto.ts'
 import type { GuardedCaller } from '../../platform/http/outgoing.ts'
 import { withTimeLimit } from '../../platform/until-aborted.ts'
-import { type CallBack, statusAt } from '../authentication-request/authentication-request.ts'
+import { statusAt } from '../authentication-request/authentication-request.ts'
 import type { RequestStore } from '../authentication-request/authentication-request-store.ts'
-import type { SettledStatus } from '../authentication-request/request-move-store.ts'
-import type { IssueTokens } from '../tokens/issue-tokens.ts'
+import type { IssueTokens, TokenResponse } from '../tokens/issue-tokens.ts'
+import { signAgain } from '../tokens/sign-again.ts'
 import { callBack } from './notification-endpoint.ts'
-
-export interface PushContent extends CallBack {
-  outcome: SettledStatus
-  /** The composed body, which every further attempt sends again; undefined if it is not composed yet. */
-  body: string | undefined
-}
+import { contentOf, holdsTokens, type NotificationContent, sealContent } from './notification-for.ts'
 
 export interface PushNeeds {
   requests: RequestStore
   outbox: OutboxStore
   issueTokens: IssueTokens
+  /** Returns the current signing keys; undefined if the operator's own keys sign, which Doorbell does not rotate. */
+  signingKeys: (() => SigningKeys) | undefined
   /** Milliseconds that the look-up of the user may take. */
   timeout: number
   caller: GuardedCaller
@@ -32,28 +29,30 @@ export interface PushNeeds {
   audit: Audit
 }
 
-/** Returns the sender of pushes for the outbox. It issues the tokens at the first attempt. */
-export function createPush(needs: PushNeeds): Send {
-  return async (message, signal) => {
-    const content = read(message, needs.vault)
-    const body = content.body ?? (await composeBody(message, content, needs, signal))
+/** Sends a push to the address of the message. */
+export type Push = (message: OutboxMessage, content: NotificationContent, signal: AbortSignal) => Promise<Outcome>
+
+/** Returns the function that sends pushes. It issues the tokens at the first attempt. */
+export function createPush(needs: PushNeeds): Push {
+  return async (message, content, signal) => {
+    const body = holdsTokens(content)
+      ? await withVerifiableTokens(message, content, needs)
+      : (content.body ?? (await composeBody(message, content, needs, signal)))
     if (body === undefined)
       return { kind: 'refused', words: 'the approval expired before the tokens could be delivered' }
     return callBack({ address: message.address!, bearer: content.notificationToken, body }, needs.caller, signal)
   }
 }
 
-function read(message: OutboxMessage, vault: Vault): PushContent {
-  return JSON.parse(vault.open(message.sealed!, contentAad(message.id))) as PushContent
-}
-
 async function composeBody(
   message: OutboxMessage,
-  content: PushContent,
+  content: NotificationContent,
   needs: PushNeeds,
   signal: AbortSignal,
 ): Promise<string | undefined> {
   switch (content.outcome) {
+    // A former version did not write the outcome for a ping. `issuePushTokens` reads the status of the request.
+    case undefined:
     case 'approved':
       return issuePushTokens(message, content, needs, signal)
     case 'denied':
@@ -70,13 +69,17 @@ async function composeBody(
  */
 async function issuePushTokens(
   message: OutboxMessage,
-  content: PushContent,
+  content: NotificationContent,
   needs: PushNeeds,
   signal: AbortSignal,
 ): Promise<string | undefined> {
   const request = await needs.requests.find(message.subject)
   const status = request && statusAt(request, needs.clock.now())
   if (status === 'denied') return errorBody(content, 'access_denied', 'the user revoked the approval')
+  // The sweep pushes the expiry of a request that was made for push; a ping client gets no message about an expiry.
+  if (status === 'expired' && request?.deliveryMode === 'ping') {
+    return errorBody(content, 'expired_token', 'the request expired')
+  }
   if (request === undefined || status !== 'approved') return findStoredBody(message, needs)
   const issued = await needs.issueTokens(request, {
     pushedAs: content.authReqId,
@@ -88,7 +91,7 @@ async function issuePushTokens(
     issued === undefined
       ? errorBody(content, 'transaction_failed', 'the user or the client is no longer available')
       : JSON.stringify({ auth_req_id: content.authReqId, ...issued.response })
-  const sealed = needs.vault.seal(JSON.stringify({ ...content, body }), contentAad(message.id))
+  const sealed = sealContent(message.id, { ...content, body }, needs.vault)
   const kept = [...(issued?.statements ?? []), needs.outbox.replaceContent(message.id, sealed)]
   const first = await needs.requests.redeem(request.id, needs.clock.now(), kept)
   if (!first) return findStoredBody(message, needs)
@@ -102,17 +105,40 @@ async function issuePushTokens(
 }
 
 /**
+ * Resolves to the body of the former attempt. If the key that signed its tokens was revoked since, the tokens are signed
+ * again and the new body is stored, so that every further attempt sends it.
+ */
+async function withVerifiableTokens(
+  message: OutboxMessage,
+  content: NotificationContent & { body: string },
+  needs: PushNeeds,
+): Promise<string | undefined> {
+  const keys = needs.signingKeys?.()
+  const signed = keys && (await signAgain(JSON.parse(content.body) as TokenResponse, keys))
+  if (signed === undefined) return content.body
+  const body = JSON.stringify(signed)
+  const sealed = sealContent(message.id, { ...content, body }, needs.vault)
+  // If another worker was faster, all attempts send the body of that worker.
+  return (await needs.outbox.exchangeContent(message, sealed)) ? body : findStoredBody(message, needs)
+}
+
+/**
  * Resolves to the body that another worker stored but did not send before its lease ended. Resolves to undefined if there
  * is no such body.
  */
 async function findStoredBody({ id }: OutboxMessage, { outbox, vault }: PushNeeds): Promise<string | undefined> {
   const message = await outbox.find(id)
-  return message?.sealed === undefined ? undefined : read(message, vault).body
+  return message?.sealed === undefined ? undefined : contentOf(message, vault).body
 }
 
 /** The error codes of CIBA §12. */
 type PushError = 'access_denied' | 'expired_token' | 'transaction_failed'
 
-function errorBody({ authReqId }: PushContent, error: PushError, description: string): string {
+/** Returns the body of a push that reports an error. */
+export function errorBody(
+  { authReqId }: Pick<NotificationContent, 'authReqId'>,
+  error: PushError,
+  description: string,
+): string {
   return JSON.stringify({ auth_req_id: authReqId, error, error_description: description })
 }

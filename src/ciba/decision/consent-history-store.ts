@@ -7,6 +7,7 @@ import type { Authentication } from '../../user/authentication.ts'
 import type { AuthenticationRequest } from '../authentication-request/authentication-request.ts'
 import type { SettledStatus } from '../authentication-request/request-move-store.ts'
 import { fromJson, jsonOf } from '../authentication-request/request-row.ts'
+import type { RequestedClaims } from '../authentication-request/requested-claims.ts'
 
 export type DecidedBy = 'user' | 'device_service' | 'clock' | 'application'
 
@@ -38,6 +39,8 @@ export interface HistoryEntry extends Decision {
   /** The approved details or, if there are none, the requested details. */
   authorizationDetails: AuthorizationDetail[] | undefined
   resources: string[] | undefined
+  /** The claims that the client requested one by one. */
+  claims: RequestedClaims | undefined
   /** Whether tokens for this decision are still valid, or can still be collected by the client. */
   inUse: boolean
 }
@@ -53,35 +56,14 @@ export function createDecisionStore(database: Database) {
     add: (decision: Decision, request: AuthenticationRequest): Statement => ({
       sql: `insert into backchannel_auth_consent_history (id, request_id, client_id, user_id, outcome, decided_by,
               device_client_id, acr, amr, auth_time, reported, scope, binding_message, decided_at,
-              authorization_details, resources, reason)
+              authorization_details, resources, claims, reason)
             select id, request_id, client_id, user_id, outcome, decided_by, device_client_id, acr, amr, auth_time,
-              reported, scope, binding_message, decided_at, authorization_details, resources, reason
+              reported, scope, binding_message, decided_at, authorization_details, resources, claims, reason
             from rows($1) as decision (id text, request_id text, client_id text, user_id text, outcome text,
               decided_by text, device_client_id text, acr text, amr text, auth_time bigint, reported bigint, scope text,
-              binding_message text, decided_at bigint, authorization_details text, resources text, reason text)`,
-      rows: [
-        {
-          id: decision.id,
-          request_id: request.id,
-          client_id: request.clientId,
-          user_id: request.userId,
-          outcome: decision.outcome,
-          decided_by: decision.decidedBy,
-          device_client_id: decision.deviceClientId,
-          acr: decision.acr,
-          amr: jsonOf(decision.amr),
-          auth_time: decision.authTime,
-          reported: decision.reported ? 1 : 0,
-          scope: request.scope,
-          binding_message: request.bindingMessage,
-          decided_at: decision.decidedAt,
-          authorization_details: jsonOf(
-            decision.approvedDetails ?? request.approvedDetails ?? request.authorizationDetails,
-          ),
-          resources: jsonOf(request.resources),
-          reason: decision.reason,
-        },
-      ],
+              binding_message text, decided_at bigint, authorization_details text, resources text, claims text,
+              reason text)`,
+      rows: [rowOf(decision, request)],
     }),
 
     /**
@@ -109,6 +91,7 @@ export function createDecisionStore(database: Database) {
         bindingMessage: row.binding_message ?? undefined,
         authorizationDetails: fromJson(row.authorization_details),
         resources: fromJson(row.resources),
+        claims: fromJson(row.claims),
         inUse: row.in_use === 1 && row.outcome === 'approved',
       }))
     },
@@ -159,6 +142,30 @@ export function createDecisionStore(database: Database) {
         return rows.length
       },
     }),
+  }
+}
+
+/** Returns the row of a decision: what the user was shown, and how it was decided. */
+function rowOf(decision: Decision, request: AuthenticationRequest) {
+  return {
+    id: decision.id,
+    request_id: request.id,
+    client_id: request.clientId,
+    user_id: request.userId,
+    outcome: decision.outcome,
+    decided_by: decision.decidedBy,
+    device_client_id: decision.deviceClientId,
+    acr: decision.acr,
+    amr: jsonOf(decision.amr),
+    auth_time: decision.authTime,
+    reported: decision.reported ? 1 : 0,
+    scope: request.scope,
+    binding_message: request.bindingMessage,
+    decided_at: decision.decidedAt,
+    authorization_details: jsonOf(decision.approvedDetails ?? request.approvedDetails ?? request.authorizationDetails),
+    resources: jsonOf(request.resources),
+    claims: jsonOf(request.claims),
+    reason: decision.reason,
   }
 }
 

@@ -1,6 +1,8 @@
 /** Settles each request exactly once: approved or denied by the user, or expired. */
 
 import type { AuthorizationDetail } from '../../authorization-details/detail-types.ts'
+import type { ClientStore } from '../../client/client-store.ts'
+import type { DeliveryMode } from '../../client/metadata/client-metadata.ts'
 import type { Audit } from '../../platform/audit.ts'
 import { newId } from '../../platform/crypto.ts'
 import type { Log } from '../../platform/log.ts'
@@ -27,6 +29,8 @@ export interface DecisionNeeds extends BlockNeeds {
   denialPauses: Pick<DenialPauseStore, 'lengthen' | 'lift'>
   /** Finds the user, to check that it still exists and is not disabled. */
   findUser: UserHooks['find']
+  /** Finds the client, whose delivery mode may have changed since the request. */
+  findClient: ClientStore['find']
   log: Log
 }
 
@@ -115,7 +119,10 @@ export async function expire(request: AuthenticationRequest, needs: DecisionNeed
     reported: false,
     decidedAt: now,
   }
-  const expired = await needs.requests.expire(request, decision.id, now, consequences(request, decision, needs))
+  // A ping client is not notified of an expiry, but it may have gone to push since the request.
+  const mode =
+    request.deliveryMode === 'ping' ? (await needs.findClient(request.clientId))?.deliveryMode : request.deliveryMode
+  const expired = await needs.requests.expire(request, decision.id, now, consequences(request, decision, needs, mode))
   if (expired) recordAudit(needs.audit, request, decision)
   return expired
 }
@@ -128,8 +135,9 @@ function consequences(
   request: AuthenticationRequest,
   decision: Decision,
   needs: DecisionNeeds,
+  mode?: DeliveryMode,
 ): Required<Consequences> {
-  const message = notificationFor(request, decision.outcome, decision.decidedAt, needs.vault)
+  const message = notificationFor(request, decision.outcome, decision.decidedAt, needs.vault, mode)
   return {
     notifications: message === undefined ? [] : [message],
     facts: [needs.decisions.add(decision, request), ...pauseStatements(request, decision, needs)],

@@ -15,6 +15,15 @@ export function createBlockedClientStore(database: Database) {
       return rows.length > 0
     },
 
+    /** Resolves to the ids of all clients that the user has blocked. */
+    async blockedBy(userId: string): Promise<ReadonlySet<string>> {
+      const rows = await database.read<{ client_id: string }>(
+        'select client_id from blocked_clients where user_id = $1',
+        [userId],
+      )
+      return new Set(rows.map((row) => row.client_id))
+    },
+
     /** Returns the statement that blocks a client, for the transaction of the block or report. */
     blocking,
 

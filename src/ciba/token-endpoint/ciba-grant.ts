@@ -6,28 +6,31 @@ import type { Confirmation } from '../../client/sender-constraint/confirmation.t
 import type { SentProof } from '../../client/sender-constraint/dpop-proof.ts'
 import type { SenderConstraint } from '../../client/sender-constraint/sender-constraint.ts'
 import type { Audit } from '../../platform/audit.ts'
-import type { Clock } from '../../platform/clock.ts'
+import { type Clock, steadyTime } from '../../platform/clock.ts'
 import type { IncomingConnection } from '../../platform/http/connection.ts'
 import type { LoadShedding } from '../../platform/http/load-shedding.ts'
 import { OAuthError } from '../../platform/oauth-error.ts'
 import { type AuthenticationRequest, statusAt } from '../authentication-request/authentication-request.ts'
 import type { RequestStore } from '../authentication-request/authentication-request-store.ts'
+import type { TakeBackForPoll } from '../client-notification/take-back.ts'
 import type { IssueTokens, TokenResponse } from '../tokens/issue-tokens.ts'
 import { type HeldPolls, tick } from './long-poll.ts'
 import { answerPoll, type PollAnswer } from './poll-answer.ts'
-import type { PendingRequests } from './poll-cache.ts'
+import type { Arrival, PendingRequests } from './poll-cache.ts'
 import { type RequestedSubset, readRequestedSubset } from './requested-subset.ts'
 
 export interface CibaGrantNeeds {
   withFairShare: LoadShedding['withFairShare']
   releaseSlotWhile: LoadShedding['releaseSlotWhile']
   authenticateClient: AuthenticateClient
-  requests: Pick<RequestStore, 'redeem' | 'find'>
+  requests: Pick<RequestStore, 'redeem' | 'find' | 'findByAuthReqId'>
   pending: Pick<PendingRequests, 'recall' | 'poll' | 'isKnown'>
   heldPolls: Pick<HeldPolls, 'hold'>
   /** Seconds for which a poll of a pending request is held; 0 turns long polling off. */
   longPoll: number
   issueTokens: IssueTokens
+  /** Called if the client has left push, and the tokens of the request were issued for a push. */
+  takeBack: TakeBackForPoll
   details: DetailTypes
   senderConstraint: SenderConstraint
   /** Called with the answer to each poll. */
@@ -39,8 +42,7 @@ export interface CibaGrantNeeds {
 /** A call of the token endpoint. */
 export interface TokenCall extends ClientCredentials {
   proof: SentProof
-  /** When the call arrived, in milliseconds since 1970. The interval between polls is measured between arrivals. */
-  arrivedAt: number
+  arrival: Arrival
   caller: IncomingConnection
 }
 
@@ -61,7 +63,8 @@ async function collect(call: TokenCall, client: Client, needs: CibaGrantNeeds): 
   const { form } = call
   const authReqId = form.get('auth_req_id')
   if (authReqId === undefined) throw new OAuthError('invalid_request', 'auth_req_id is missing')
-  refuseUnlessItMayCollect(client)
+  if (client.deliveryMode === 'push') await refuseUnlessMadeForPoll(authReqId, client, needs)
+  else if (!mayUseGrant(client)) throw new OAuthError('unauthorized_client', 'this client may not use this grant')
   // Checked before the poll is counted, so that a client can repeat a call whose proof was missing or invalid.
   const binding = await needs.senderConstraint(call, client)
 
@@ -97,12 +100,16 @@ type Result =
 
 /** Resolves to the result of the poll. With long polling, a poll of a pending request is held until the result changes. */
 async function getResult(authReqId: string, clientId: string, call: TokenCall, needs: CibaGrantNeeds): Promise<Result> {
-  const { arrivedAt } = call
-  const recalled = needs.pending.recall(authReqId, clientId, arrivedAt)
+  const { arrival } = call
+  const recalled = needs.pending.recall(authReqId, clientId, arrival)
   if (recalled !== undefined) return hold(recalled, call, needs)
-  const poll = await needs.pending.poll(authReqId, clientId, arrivedAt)
+  const poll = await needs.pending.poll(authReqId, clientId, arrival)
   if (poll === undefined) return { answer: 'invalid_grant' }
-  return hold(resultOf(poll.request, arrivedAt, poll.tooEarly), call, needs)
+  const { request, tooEarly } = poll
+  if (request.status === 'redeemed' && request.deliveryMode !== 'poll' && (await needs.takeBack(request, arrival.at))) {
+    return { answer: 'issue tokens', request: { ...request, status: 'approved' } }
+  }
+  return hold(resultOf(request, arrival.at, tooEarly), call, needs)
 }
 
 /** Holds the poll if the result is `authorization_pending`; any other result is returned at once, not as a promise. */
@@ -113,9 +120,11 @@ function hold(result: Result, call: TokenCall, needs: CibaGrantNeeds): Promise<R
 
 async function holdPending(result: PendingResult, call: TokenCall, needs: CibaGrantNeeds): Promise<Result> {
   const { id, expiresAt } = result
-  const longPollEnd = call.arrivedAt + needs.longPoll * 1000
+  const longPollEnd = call.arrival.steadyAt + needs.longPoll * 1000
+  // The deadline is a time of the wall clock, and the poll is held by the steady time.
+  const deadline = steadyTime(needs.clock) + expiresAt - needs.clock.now()
   // If the request expires first, the poll is released just after its deadline and answered with `expired_token`.
-  const until = expiresAt <= longPollEnd ? expiresAt + tick : longPollEnd
+  const until = deadline <= longPollEnd ? deadline + tick : longPollEnd
   const held = { requestId: id, until, isCertain: needs.pending.isKnown(id) }
   const release = await needs.releaseSlotWhile(call.slot, needs.heldPolls.hold(held, call.caller))
   const now = needs.clock.now()
@@ -133,11 +142,14 @@ function resultOf(request: AuthenticationRequest, now: number, tooEarly: boolean
   return answer === 'authorization_pending' || answer === 'slow_down' ? { answer, id, expiresAt } : { answer }
 }
 
-/** A push client gets its result by push and must not poll (CIBA §11). Other clients must be registered for the grant. */
-function refuseUnlessItMayCollect(client: Client): void {
-  if (client.deliveryMode === 'push')
-    throw new OAuthError('unauthorized_client', 'this client is registered for push and must not poll')
-  if (!mayUseGrant(client)) throw new OAuthError('unauthorized_client', 'this client may not use this grant')
+/**
+ * A push client gets its result by push and must not poll (CIBA §11). But a request that it made as a poll client has no
+ * notification token, so it cannot be pushed and stays a request for poll.
+ */
+async function refuseUnlessMadeForPoll(authReqId: string, client: Client, { requests }: CibaGrantNeeds): Promise<void> {
+  const request = await requests.findByAuthReqId(authReqId)
+  if (request?.clientId === client.id && request.deliveryMode === 'poll') return
+  throw new OAuthError('unauthorized_client', 'this client is registered for push and must not poll')
 }
 
 /**
@@ -156,7 +168,8 @@ async function redeemApproved(
     client: request.clientId,
     user: request.userId,
     address: call.address,
-    by: request.deliveryMode,
+    // A client that has left push collects what it requested for a push.
+    by: request.deliveryMode === 'push' ? 'poll' : request.deliveryMode,
   }
   const issued = await needs.issueTokens(request, { binding, ...share })
   if (issued === undefined) {

@@ -2,7 +2,7 @@
  * Long polling (CIBA §10.1): a poll of a pending request is held until the request changes, so that the client gets the
  * result at once. A held poll is an entry in a map: it uses no database connection, and all held polls share one timer.
  */
-import type { Clock } from '../../platform/clock.ts'
+import { type Clock, steadyTime } from '../../platform/clock.ts'
 import type { IncomingConnection } from '../../platform/http/connection.ts'
 import type { Log } from '../../platform/log.ts'
 import type { Database } from '../../platform/storage/database.ts'
@@ -13,7 +13,7 @@ export type Release = 'changed' | 'over' | 'left'
 
 export interface HeldPoll {
   requestId: string
-  /** When the poll is released at the latest, in milliseconds since 1970. */
+  /** When the poll is released at the latest, by the steady time of this process. */
   until: number
   /** Whether the request is known to be pending now; if not, the table is checked once more. */
   isCertain: boolean
@@ -36,6 +36,12 @@ export interface HeldPollsNeeds {
   clock: Clock
   log: Log
 }
+
+/**
+ * The longest time that a poll is held, in seconds. Clients such as openid-client give up after 30 seconds, including the
+ * time for the connection and the client authentication. A client that has given up does not get the tokens.
+ */
+export const longestHold = 25
 
 /** Milliseconds between two runs of the timer. A poll may be released up to this many milliseconds before `until`. */
 export const tick = 250
@@ -72,7 +78,7 @@ export function createHeldPolls(needs: HeldPollsNeeds): HeldPolls {
 
   function onTick(): void {
     cancelTick = undefined
-    const now = clock.now()
+    const now = steadyTime(clock)
     for (const [id, { until }] of held) if (until <= now + tick) release(id, 'over')
     if (database.epoch !== epoch || (epoch === undefined && now >= checkedAt + recheckMs)) void checkAll()
     setTick()
@@ -93,7 +99,7 @@ export function createHeldPolls(needs: HeldPollsNeeds): HeldPolls {
     }
     isChecking = true
     epoch = database.epoch
-    checkedAt = clock.now()
+    checkedAt = steadyTime(clock)
     const ids = [...held.keys()]
     for (let from = 0; from < ids.length; from += atOnce) await check(ids.slice(from, from + atOnce))
     isChecking = false
@@ -114,7 +120,7 @@ export function createHeldPolls(needs: HeldPollsNeeds): HeldPolls {
       return new Promise((resolve) => {
         if (caller.isClosed()) return resolve('left')
         release(requestId, 'over')
-        if (isClosed || held.size >= most || until <= clock.now() + tick) return resolve('over')
+        if (isClosed || held.size >= most || until <= steadyTime(clock) + tick) return resolve('over')
         if (held.size === 0) epoch = database.epoch
         const one: Held = { until, release: resolve }
         held.set(requestId, one)

@@ -8,24 +8,33 @@ import { createChangeTracker, type Snapshot } from '../../platform/storage/chang
 import type { Database } from '../../platform/storage/database.ts'
 import type { AuthenticationRequest } from '../authentication-request/authentication-request.ts'
 import type { RequestStore } from '../authentication-request/authentication-request-store.ts'
+import { usualLongestInterval } from '../authentication-request/poll-interval.ts'
 import type { Poll } from '../authentication-request/request-poll-store.ts'
 import { createPollWriteBehind, type WriteBehindNeeds } from './poll-write-behind.ts'
 import { applyUpdate, createRememberedRequests, type Moment, type RememberedRequest } from './remembered-requests.ts'
+
+/** When a poll arrived. The pauses between polls are measured between arrivals (CIBA §10.1). */
+export interface Arrival {
+  /** By the wall clock, in milliseconds since 1970: compared with deadlines. */
+  at: number
+  /** By the steady time of this process: compared with other polls. */
+  steadyAt: number
+}
 
 export interface PendingRequests {
   /**
    * Counts a poll of a request that is known to be pending, and returns the answer. Returns undefined if the request is
    * not known to be pending: then call `poll`.
    */
-  recall(authReqId: string, clientId: string, arrivedAt: number): RecalledPoll | undefined
+  recall(authReqId: string, clientId: string, arrival: Arrival): RecalledPoll | undefined
   /** Whether the request is known to be pending now. */
   isKnown(id: string): boolean
   /**
    * Reads the request from the table and counts the poll: in memory if the request can be cached as pending, otherwise in
    * the table. Resolves to undefined if the request is unknown or belongs to another client.
    */
-  poll(authReqId: string, clientId: string, arrivedAt: number): Promise<Poll | undefined>
-  /** Writes the growth of the intervals to the table. */
+  poll(authReqId: string, clientId: string, arrival: Arrival): Promise<Pick<Poll, 'request' | 'tooEarly'> | undefined>
+  /** Writes the changed intervals to the table. */
   flush(): Promise<void>
   /** Writes everything to the table, including the time of each last poll. */
   close(): Promise<void>
@@ -37,9 +46,11 @@ export interface RecalledPoll {
   expiresAt: number
 }
 
-export interface PendingNeeds extends WriteBehindNeeds {
+export interface PendingNeeds extends Pick<WriteBehindNeeds, 'clock' | 'log'> {
   requests: Pick<RequestStore, 'poll' | 'findPolled' | 'keepPolls'>
-  database: Pick<Database, 'listen' | 'epoch'>
+  database: Pick<Database, 'listen' | 'epoch' | 'clockOffset'>
+  /** The interval does not grow beyond this number of seconds. */
+  longestInterval?: number
   /** Maximum number of requests in memory. */
   most?: number
 }
@@ -47,13 +58,15 @@ export interface PendingNeeds extends WriteBehindNeeds {
 /** Default of `most`. If each request is polled every five seconds, one node cannot answer the polls of more requests. */
 const usualMost = 100_000
 
-const nothingUnwritten = { growth: 0, lastPolledAt: 0 }
-
 /** Returns the cache of this process. Call `close` before the process ends. */
 export function createPendingRequests(needs: PendingNeeds): PendingRequests {
-  const { requests, database, clock } = needs
-  const remembered = createRememberedRequests(needs.most ?? usualMost)
-  const writing = createPollWriteBehind(needs)
+  const { requests, database, clock, log, longestInterval = usualLongestInterval } = needs
+  // The table has the times of the database's clock, because several nodes compare them. The memory has the steady time of
+  // this process, which never goes back.
+  const toDatabaseTime = (steadyAt: number) => steadyAt + database.clockOffset
+  const toSteady = (databaseTime: number) => databaseTime - database.clockOffset
+  const remembered = createRememberedRequests({ most: needs.most ?? usualMost, longestInterval, toSteady })
+  const writing = createPollWriteBehind({ requests, longestInterval, toDatabaseTime, clock, log })
   const tracker = listenForChanges(database, (id) => invalidate(remembered.withId(id)))
 
   /**
@@ -62,7 +75,7 @@ export function createPendingRequests(needs: PendingNeeds): PendingRequests {
    * late: it may be about a change before the request was read, and the request may still be pending.
    */
   function invalidate(known: RememberedRequest | undefined): void {
-    if (known && known.lastPolledAt > known.writtenAt && clock.now() < known.expiresAt) known.epoch = undefined
+    if (known && known.lastPolledAt !== known.writtenAt && clock.now() < known.expiresAt) known.epoch = undefined
     else drop(known)
   }
 
@@ -73,29 +86,31 @@ export function createPendingRequests(needs: PendingNeeds): PendingRequests {
   }
 
   /** Counts the poll in the table, which all nodes share. Called if the request cannot be cached as pending. */
-  async function pollInTable(key: string, authReqId: string, clientId: string, arrivedAt: number) {
+  async function pollInTable(key: string, authReqId: string, clientId: string, { at, steadyAt }: Arrival) {
     const ours = remembered.withKey(key)
     const known = ours?.clientId === clientId ? ours : undefined
-    const unwritten = known ? { growth: known.growth, lastPolledAt: known.lastPolledAt } : nothingUnwritten
-    if (known) known.growth = 0
-    const poll = await requests.poll(authReqId, clientId, arrivedAt, unwritten).catch((error: unknown) => {
-      if (known) known.growth += unwritten.growth
+    const unwritten = known && writing.unwrittenOf(known)
+    // Another poll at the same time must not write the same change again.
+    if (known) known.writtenChanges = known.changes
+    const polledAt = toDatabaseTime(steadyAt)
+    const poll = await requests.poll(authReqId, clientId, polledAt, unwritten).catch((error: unknown) => {
+      if (known && unwritten?.changed) known.changes += 1
       throw error
     })
-    if (poll === undefined || !isPending(poll.request, arrivedAt)) drop(known)
+    if (poll === undefined || !isPending(poll.request, at)) drop(known)
     else if (known) {
-      applyUpdate(known, { interval: poll.request.interval, lastPolledAt: arrivedAt })
+      applyUpdate(known, { interval: poll.request.interval, keptPolls: poll.keptPolls, lastPolledAt: steadyAt })
       known.writtenAt = known.lastPolledAt
     }
     return poll
   }
 
   return {
-    recall(authReqId, clientId, arrivedAt) {
+    recall(authReqId, clientId, { at, steadyAt }) {
       const known = remembered.withKey(fingerprint(authReqId))
-      if (known?.clientId !== clientId || arrivedAt >= known.expiresAt || !tracker.isCurrent(known)) return undefined
+      if (known?.clientId !== clientId || at >= known.expiresAt || !tracker.isCurrent(known)) return undefined
       known.isUsed = true
-      const answer = writing.account(known, arrivedAt) ? 'slow_down' : 'authorization_pending'
+      const answer = writing.account(known, steadyAt) ? 'slow_down' : 'authorization_pending'
       return { answer, id: known.id, expiresAt: known.expiresAt }
     },
 
@@ -104,23 +119,24 @@ export function createPendingRequests(needs: PendingNeeds): PendingRequests {
       return known !== undefined && tracker.isCurrent(known)
     },
 
-    async poll(authReqId, clientId, arrivedAt) {
+    async poll(authReqId, clientId, arrival) {
       const key = fingerprint(authReqId)
       const snapshot = tracker.snapshot()
-      if (snapshot.epoch === undefined) return pollInTable(key, authReqId, clientId, arrivedAt)
+      if (snapshot.epoch === undefined) return pollInTable(key, authReqId, clientId, arrival)
       const found = await requests.findPolled(key, clientId)
       if (found === undefined) return undefined
       const { request } = found
-      if (!isPending(request, arrivedAt)) {
+      if (!isPending(request, arrival.at)) {
         drop(remembered.withKey(key))
         return { request, tooEarly: false }
       }
-      // A ping client polls right after its ping, perhaps before the announcement of the change has reached this node.
-      const isPinged = request.deliveryMode === 'ping'
+      // A ping client polls right after its ping, perhaps before the announcement of the change has reached this node. A
+      // request that was made for push may have a ping client now.
+      const isPinged = request.deliveryMode !== 'poll'
       if (isPinged || !tracker.isUnchangedSince(snapshot, request.id)) {
-        return pollInTable(key, authReqId, clientId, arrivedAt)
+        return pollInTable(key, authReqId, clientId, arrival)
       }
-      return { request, tooEarly: writing.account(remembered.remember(key, found, snapshot), arrivedAt) }
+      return { request, tooEarly: writing.account(remembered.remember(key, found, snapshot), arrival.steadyAt) }
     },
 
     flush: writing.flush,

@@ -1,30 +1,35 @@
 /**
- * Counts polls in memory and writes them to the table later. The growth of an interval is written within a second; the
- * time of a last poll is written when the process shuts down.
+ * Counts polls in memory and writes them to the table later. A changed interval is written within a second; the time of a
+ * last poll is written when the process shuts down.
  */
 import type { Clock } from '../../platform/clock.ts'
 import type { Log } from '../../platform/log.ts'
 import type { RequestStore } from '../authentication-request/authentication-request-store.ts'
-import type { KeptPoll } from '../authentication-request/request-poll-store.ts'
-import type { RememberedRequest } from './remembered-requests.ts'
+import { countPoll, isTooEarly } from '../authentication-request/poll-interval.ts'
+import type { KeptPoll, UnwrittenPolls } from '../authentication-request/request-poll-store.ts'
+import { isChanged, type RememberedRequest } from './remembered-requests.ts'
 
 export interface WriteBehindNeeds {
   requests: Pick<RequestStore, 'keepPolls'>
+  /** The interval does not grow beyond this number of seconds. */
+  longestInterval: number
+  /** Converts the steady time of this process to the time of the database's clock. */
+  toDatabaseTime(steadyTime: number): number
   clock: Clock
   log: Log
 }
 
-/** A longer polling interval, after `slow_down`, is saved in the database within this many milliseconds. */
+/** A changed polling interval is saved in the database within this many milliseconds. */
 const writtenWithinMs = 1_000
 /** Maximum number of rows in one statement. */
 const atOnce = 500
-/** Seconds by which `slow_down` lengthens the interval (CIBA Core §11). */
-const growthSeconds = 5
 
 export type PollWriteBehind = ReturnType<typeof createPollWriteBehind>
 
-export function createPollWriteBehind({ requests, clock, log }: WriteBehindNeeds) {
-  const grown = new Set<RememberedRequest>()
+export function createPollWriteBehind(needs: WriteBehindNeeds) {
+  const { requests, longestInterval, toDatabaseTime, clock, log } = needs
+  /** The requests whose interval has changed and is to be written. */
+  const changed = new Set<RememberedRequest>()
   let cancelFlush: (() => void) | undefined
   let flushing: Promise<void> | undefined
 
@@ -39,7 +44,7 @@ export function createPollWriteBehind({ requests, clock, log }: WriteBehindNeeds
 
   function flush(): Promise<void> {
     stopWaiting()
-    flushing = (flushing ?? Promise.resolve()).then(() => write([...grown]))
+    flushing = (flushing ?? Promise.resolve()).then(() => write([...changed]))
     return flushing
   }
 
@@ -47,26 +52,30 @@ export function createPollWriteBehind({ requests, clock, log }: WriteBehindNeeds
     for (let from = 0; from < unwritten.length; from += atOnce) await writeSome(unwritten.slice(from, from + atOnce))
   }
 
+  /** Returns what the table does not contain yet. */
+  function unwrittenOf(known: RememberedRequest): UnwrittenPolls {
+    const { lastPolledAt, interval, keptPolls } = known
+    return {
+      lastPolledAt: lastPolledAt === undefined ? 0 : toDatabaseTime(lastPolledAt),
+      changed: isChanged(known) ? { interval, keptPolls } : undefined,
+    }
+  }
+
   async function writeSome(unwritten: RememberedRequest[]): Promise<void> {
-    const polls = unwritten.map((known): KeptPoll => {
-      grown.delete(known)
-      known.onItsWay = known.growth
-      known.growth = 0
-      return { authReqIdHash: known.key, lastPolledAt: known.lastPolledAt, growth: known.onItsWay }
+    const written = unwritten.map((known) => {
+      changed.delete(known)
+      const { changes, lastPolledAt } = known
+      const poll: KeptPoll = { authReqIdHash: known.key, ...unwrittenOf(known) }
+      return { known, changes, lastPolledAt, poll }
     })
     try {
-      const intervals = await requests.keepPolls(polls)
-      for (const [index, known] of unwritten.entries()) {
-        known.onItsWay = 0
-        known.writtenAt = Math.max(known.writtenAt, polls[index]!.lastPolledAt)
-        known.interval = Math.max(known.interval, intervals.get(known.key) ?? 0)
+      await requests.keepPolls(written.map(({ poll }) => poll))
+      for (const { known, changes, lastPolledAt } of written) {
+        known.writtenChanges = Math.max(known.writtenChanges, changes)
+        known.writtenAt = lastPolledAt
       }
     } catch (error) {
-      for (const known of unwritten) {
-        known.growth += known.onItsWay
-        known.onItsWay = 0
-        if (known.growth > 0) grown.add(known)
-      }
+      for (const { known } of written) if (isChanged(known)) changed.add(known)
       flushSoon()
       log.warn(
         { event: 'polls.not_written', error },
@@ -79,27 +88,32 @@ export function createPollWriteBehind({ requests, clock, log }: WriteBehindNeeds
     /**
      * Counts a poll. The first poll of a request is never too early. If two polls arrive at the same time, the second is
      * too early.
+     *
+     * @param arrivedAt by the steady time of this process
      * @returns whether the poll came too early
      */
     account(known: RememberedRequest, arrivedAt: number): boolean {
-      const interval = known.interval + known.growth + known.onItsWay
-      const isEarly = known.lastPolledAt > 0 && arrivedAt < known.lastPolledAt + interval * 1000
-      known.lastPolledAt = Math.max(known.lastPolledAt, arrivedAt)
-      if (isEarly) {
-        known.growth += growthSeconds
-        grown.add(known)
+      const { lastPolledAt, interval, keptPolls } = known
+      known.lastPolledAt = arrivedAt
+      if (lastPolledAt === undefined) return false
+      const isEarly = isTooEarly(arrivedAt - lastPolledAt, interval)
+      countPoll(known, isEarly, longestInterval)
+      if (known.interval !== interval || known.keptPolls !== keptPolls) known.changes += 1
+      if (known.interval !== interval) {
+        changed.add(known)
         flushSoon()
       }
       return isEarly
     },
-    forget: (known: RememberedRequest): void => void grown.delete(known),
-    /** Writes the growth of the intervals. */
+    unwrittenOf,
+    forget: (known: RememberedRequest): void => void changed.delete(known),
+    /** Writes the changed intervals. */
     flush,
     /** Writes everything, including the time of each last poll. Nothing is written afterwards. */
     async close(all: () => Iterable<RememberedRequest>): Promise<void> {
       await flush()
       stopWaiting()
-      await write([...all()].filter((known) => known.growth > 0 || known.lastPolledAt > known.writtenAt))
+      await write([...all()].filter((known) => isChanged(known) || known.lastPolledAt !== known.writtenAt))
       stopWaiting()
     },
   }

@@ -1,5 +1,6 @@
 /** The cached pending requests of a node, by the hash of their `auth_req_id` and by their internal id. */
 
+import type { PollInterval } from '../authentication-request/poll-interval.ts'
 import type { PolledRequest } from '../authentication-request/request-lookup-store.ts'
 
 /**
@@ -14,35 +15,43 @@ export interface Moment {
 }
 
 /** A pending request, and its polls. */
-export interface RememberedRequest extends Moment {
+export interface RememberedRequest extends Moment, PollInterval {
   /** The hash of its `auth_req_id`. */
   key: string
   id: string
   clientId: string
   expiresAt: number
-  /** Seconds, as in the table. */
-  interval: number
-  /** Seconds by which the interval has grown and that are not in the table yet. */
-  growth: number
-  /** Seconds of growth that are being written to the table now. */
-  onItsWay: number
-  lastPolledAt: number
-  /** The time of the last poll as stored in the table. */
-  writtenAt: number
+  /** How often the interval or the number of kept polls has changed in memory. */
+  changes: number
+  /** The value of `changes` when they were last written to the table. */
+  writtenChanges: number
+  /** When it was last polled, by the steady time of this process; undefined if it was not polled. */
+  lastPolledAt: number | undefined
+  /** The last poll that is in the table, by the steady time of this process. */
+  writtenAt: number | undefined
   /** Whether the request was polled since `makeRoom` last checked it. */
   isUsed: boolean
 }
 
 export type RememberedRequests = ReturnType<typeof createRememberedRequests>
 
-/** @param most maximum number of requests; each takes about 700 bytes */
-export function createRememberedRequests(most: number) {
+/** The limits of the cache. */
+export interface RememberingNeeds {
+  /** Maximum number of requests; each takes about 700 bytes. */
+  most: number
+  /** The longest interval in seconds. An earlier version may have stored a longer one. */
+  longestInterval: number
+  /** Converts a time by the clock of the database to the steady time of this process. */
+  toSteady(databaseTime: number): number
+}
+
+export function createRememberedRequests({ most, longestInterval, toSteady }: RememberingNeeds) {
   const byKey = new Map<string, RememberedRequest>()
   const byId = new Map<string, RememberedRequest>()
 
   /**
-   * Removes requests until `most` remain: approximately those that were polled least recently. The growth of their
-   * intervals is still written to the table.
+   * Removes requests until `most` remain: approximately those that were polled least recently. Changes of their intervals
+   * are still written to the table.
    */
   function makeRoom(): void {
     while (byKey.size > most) {
@@ -55,22 +64,34 @@ export function createRememberedRequests(most: number) {
     }
   }
 
+  function pollsOf({ request, lastPolledAt, firstInterval, keptPolls }: PolledRequest) {
+    const polledAt = lastPolledAt > 0 ? toSteady(lastPolledAt) : undefined
+    return {
+      interval: Math.min(request.interval, longestInterval),
+      firstInterval: Math.min(firstInterval, longestInterval),
+      keptPolls,
+      lastPolledAt: polledAt,
+      writtenAt: polledAt,
+    }
+  }
+
   return {
     withKey: (key: string) => byKey.get(key),
     withId: (id: string) => byId.get(id),
     all: () => byKey.values(),
     /** Adds a request, or updates a known request with newer values. */
-    remember(key: string, { request, lastPolledAt }: PolledRequest, { epoch, changeEpoch }: Moment): RememberedRequest {
-      const { id, clientId, expiresAt, interval } = request
+    remember(key: string, found: PolledRequest, { epoch, changeEpoch }: Moment): RememberedRequest {
+      const polls = pollsOf(found)
       const known = byKey.get(key)
       if (known) {
         Object.assign(known, { epoch, changeEpoch })
-        applyUpdate(known, { interval, lastPolledAt })
-        known.writtenAt = Math.max(known.writtenAt, lastPolledAt)
+        applyUpdate(known, polls)
+        known.writtenAt = later(known.writtenAt, polls.writtenAt)
         return known
       }
-      const polls = { interval, growth: 0, onItsWay: 0, lastPolledAt, writtenAt: lastPolledAt }
-      const added = { key, id, clientId, expiresAt, epoch, changeEpoch, ...polls, isUsed: false }
+      const { id, clientId, expiresAt } = found.request
+      const counters = { changes: 0, writtenChanges: 0 }
+      const added = { key, id, clientId, expiresAt, epoch, changeEpoch, ...polls, ...counters, isUsed: false }
       byKey.set(key, added)
       byId.set(id, added)
       makeRoom()
@@ -83,11 +104,23 @@ export function createRememberedRequests(most: number) {
   }
 }
 
-/** Applies values that other nodes have written. The interval and the time of the last poll never decrease. */
+/** Whether the interval or the number of kept polls has changed in memory and was not written to the table yet. */
+export function isChanged({ changes, writtenChanges }: RememberedRequest): boolean {
+  return changes > writtenChanges
+}
+
+/** Applies values of the table. Changes in memory that are not in the table yet are kept. */
 export function applyUpdate(
   known: RememberedRequest,
-  news: Pick<RememberedRequest, 'interval' | 'lastPolledAt'>,
+  news: Pick<RememberedRequest, 'interval' | 'keptPolls' | 'lastPolledAt'>,
 ): void {
-  known.interval = Math.max(known.interval, news.interval)
-  known.lastPolledAt = Math.max(known.lastPolledAt, news.lastPolledAt)
+  if (!isChanged(known)) {
+    known.interval = news.interval
+    known.keptPolls = news.keptPolls
+  }
+  known.lastPolledAt = later(known.lastPolledAt, news.lastPolledAt)
+}
+
+function later(one: number | undefined, other: number | undefined): number | undefined {
+  return one === undefined || (other !== undefined && other > one) ? other : one
 }

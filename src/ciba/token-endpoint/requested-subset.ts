@@ -2,6 +2,7 @@
 
 import type { AuthorizationDetail, DetailTypes } from '../../authorization-details/detail-types.ts'
 import { areDetails, parseDetails } from '../../authorization-details/read-details.ts'
+import { isSameAddress } from '../../authorization-details/resources.ts'
 import { allOf, type Form } from '../../platform/http/form.ts'
 import { OAuthError } from '../../platform/oauth-error.ts'
 import type { AuthenticationRequest } from '../authentication-request/authentication-request.ts'
@@ -24,10 +25,10 @@ export function readRequestedSubset(form: Form, request: AuthenticationRequest, 
 function wantedResource(form: Form, { resources = [] }: AuthenticationRequest): string | undefined {
   const [wanted, ...more] = allOf(form, 'resource')
   if (more.length > 0) throw new OAuthError('invalid_target', 'an access token is for one resource: send exactly one')
-  if (wanted !== undefined && !resources.includes(wanted)) {
-    throw new OAuthError('invalid_target', 'resource was not approved')
-  }
-  return wanted
+  if (wanted === undefined) return undefined
+  const approved = resources.find((address) => isSameAddress(address, wanted))
+  if (approved === undefined) throw new OAuthError('invalid_target', 'resource was not approved')
+  return approved
 }
 
 function wantedDetails(form: Form, { approvedDetails = [] }: AuthenticationRequest, types: DetailTypes) {

@@ -4,6 +4,7 @@ import type { ReadCertificate } from '../../client/certificate/client-certificat
 import { CIBA_GRANT } from '../../client/metadata/client-metadata.ts'
 import { type Proofs, proofSentWith } from '../../client/sender-constraint/dpop-proof.ts'
 import type { ForwardToOidcProvider } from '../../openid-provider/forward-request.ts'
+import { steadyTime } from '../../platform/clock.ts'
 import { onlyMethods, precomputedResponse, rawBody } from '../../platform/http/answer.ts'
 import { callerOf } from '../../platform/http/connection.ts'
 import { readForm } from '../../platform/http/form.ts'
@@ -22,7 +23,7 @@ export function tokenEndpoint(app: FastifyInstance, path: string, needs: TokenEn
   onlyMethods(app, path, ['POST', 'OPTIONS'])
   app.options(path, (request, reply) => needs.forwardToOidcProvider(request, reply))
   app.post(path, async (request, reply) => {
-    const arrivedAt = needs.clock.now()
+    const arrival = { at: needs.clock.now(), steadyAt: steadyTime(needs.clock) }
     const form = readForm(request.headers['content-type'], rawBody(request))
     const caller = callerOf(reply)
     if (form.get('grant_type') !== CIBA_GRANT) {
@@ -37,7 +38,7 @@ export function tokenEndpoint(app: FastifyInstance, path: string, needs: TokenEn
     reply.headers(needs.proofs.answerHeaders(proof))
     const certificate = needs.certificateOf(request.raw)
     const slot = slotOf(request.raw)
-    const call = { form, authorization, certificate, proof, address: request.ip, slot, arrivedAt, caller }
+    const call = { form, authorization, certificate, proof, address: request.ip, slot, arrival, caller }
     const tokens = await redeem(call, needs)
     if (typeof tokens === 'string') return waiting[tokens](reply)
     return reply.header('cache-control', 'no-store').header('pragma', 'no-cache').send(tokens)
@@ -47,6 +48,6 @@ export function tokenEndpoint(app: FastifyInstance, path: string, needs: TokenEn
 const waiting = {
   authorization_pending: precomputedResponse(new OAuthError('authorization_pending', 'the user has not decided yet')),
   slow_down: precomputedResponse(
-    new OAuthError('slow_down', 'polled too early; the interval is now five seconds longer'),
+    new OAuthError('slow_down', 'polled too early; add five seconds to the pause between two polls'),
   ),
 }

@@ -5,7 +5,8 @@
  */
 
 import { type AuthorizationDetail, detailsAt } from '../../authorization-details/detail-types.ts'
-import { knows, namesOf, type Resource, type Resources, scopeAt } from '../../authorization-details/resources.ts'
+import { namesOf, type Resource, type Resources, resourceAt, scopeAt } from '../../authorization-details/resources.ts'
+import { OFFLINE, withoutOffline } from '../../client/metadata/offline-access.ts'
 import type { Confirmation } from '../../client/sender-constraint/confirmation.ts'
 import { claimsOf } from '../../openid-provider/claims.ts'
 import { collectWrites } from '../../openid-provider/oidc-adapter.ts'
@@ -16,6 +17,7 @@ import type { Statement } from '../../platform/storage/database.ts'
 import { untilAborted } from '../../platform/until-aborted.ts'
 import type { User, UserHooks } from '../../user/user.ts'
 import type { AuthenticationRequest } from '../authentication-request/authentication-request.ts'
+import { namesOfClaims } from '../authentication-request/requested-claims.ts'
 
 /** The token response (CIBA §10.1.1, RFC 6749 §5.1). */
 export interface TokenResponse {
@@ -70,7 +72,7 @@ export function createIssueTokens(
     const user = await (signal === undefined ? finding : untilAborted(finding, signal))
     if (client === undefined || user === null || user.disabled) return undefined
     // A token without the audience of an approved resource would be valid for more than was approved.
-    if (request.resources?.some((address) => !knows(known.resources, address))) return undefined
+    if (request.resources?.some((address) => resourceAt(known.resources, address) === undefined)) return undefined
 
     const [response, statements] = await collectWrites(request.id, async () => {
       const tokens = await issueAccess(provider, request, client, binding, share, known)
@@ -109,17 +111,19 @@ async function issueAccess(
   share: Share,
   { resources, tokens }: ResourceServerNeeds,
 ) {
-  const { userId: accountId, scope } = request
+  const { userId: accountId } = request
   const [address, resource] =
     approvedResources(request, resources).find(([address]) => address === (share.resource ?? address)) ?? []
-  const wantsRefresh = scope.split(' ').includes('offline_access') && client.grantTypeAllowed('refresh_token')
+  const wantsRefresh = request.scope.split(' ').includes(OFFLINE) && client.grantTypeAllowed('refresh_token')
+  // A client without the grant gets no refresh token, so the scope is not granted (OpenID Connect Core §11).
+  const scope = wantsRefresh ? request.scope : withoutOffline(request.scope)
   const grant = new provider.Grant({
     accountId,
     clientId: client.clientId,
     ...(!wantsRefresh && { expiresIn: (resource?.accessTtl ?? tokens.accessTtl) + grantMarginSeconds }),
   } as never)
   grant.addOIDCScope(scope)
-  grant.addOIDCClaims(Object.keys(authenticationClaims))
+  grant.addOIDCClaims([...new Set([...Object.keys(authenticationClaims), ...namesOfClaims(request.claims)])])
   for (const [address, resource] of approvedResources(request, resources)) {
     grant.addResourceScope(address, scopeAt(resource, scope))
   }
@@ -137,6 +141,8 @@ async function issueAccess(
     ...common,
     ...bound,
     ...(details !== undefined && { rar: details }),
+    // The userinfo endpoint reads the requested claims from the access token.
+    ...(resource === undefined && request.claims !== undefined && { claims: request.claims }),
     ...(resource !== undefined && {
       scope: scopeAt(resource, scope),
       resourceServer: new provider.ResourceServer(address!, resourceServer(resource, tokens)),
@@ -154,7 +160,7 @@ async function issueAccess(
         rotations: 0,
         ...(request.resources !== undefined && { resource: request.resources }),
         ...(request.approvedDetails !== undefined && { rar: request.approvedDetails }),
-        claims: { id_token: authenticationClaims },
+        claims: { ...request.claims, id_token: { ...authenticationClaims, ...request.claims?.id_token } },
       } as never).save()
     : undefined
 
@@ -177,7 +183,7 @@ function detailsFor(resource: Resource, address: string, granted: readonly Autho
 }
 
 function approvedResources({ resources = [] }: AuthenticationRequest, known: Resources): [string, Resource][] {
-  return resources.map((address) => [address, known[address]!])
+  return resources.map((address) => [address, resourceAt(known, address)!])
 }
 
 async function issueIdToken(
@@ -194,10 +200,11 @@ async function issueIdToken(
 ): Promise<string> {
   const available = { ...claimsOf(user), sub: request.userId }
   const made = new provider.IdToken(available as never, { client, ctx: undefined as never })
-  const idToken = made as typeof made & { scope: string }
+  const idToken = made as typeof made & { scope: string; mask: object | undefined }
   // Userinfo returns the claims of the scopes other than `openid` (OpenID Connect Core §5.4). If userinfo does not accept
   // the access token, the ID token contains these claims.
   idToken.scope = issued.isForResource ? request.scope : 'openid'
+  idToken.mask = request.claims?.id_token
   // The authentication context is included whenever it is known, even if it was not requested.
   const { acr, amr, authTime } = request.authentication
   for (const [claim, value] of Object.entries({ acr, amr, auth_time: authTime })) {

@@ -1,11 +1,15 @@
 /** Finds the user of a hint, of any of the three kinds (CIBA §7.1). */
-import { createLocalJWKSet, errors, type JSONWebKeySet, type JWTPayload, jwtVerify } from 'jose'
+import { errors, type JSONWebKeySet, type JWTPayload, jwtVerify } from 'jose'
+import { isSameAddress } from '../../authorization-details/resources.ts'
 import type { Client } from '../../client/client.ts'
 import type { Clock } from '../../platform/clock.ts'
 import type { Slot } from '../../platform/http/load-shedding.ts'
+import { keysIn } from '../../platform/jose/find-key.ts'
 import { isPlainJws } from '../../platform/jose/jws.ts'
 import { OAuthError } from '../../platform/oauth-error.ts'
-import type { User, UserHint, UserHooks } from '../../user/user.ts'
+import { plainNumber } from '../../user/phone-number.ts'
+import { readSubjectIdentifier, textOf } from '../../user/subject-identifier.ts'
+import type { SubjectIdentifier, User, UserHint, UserHooks } from '../../user/user.ts'
 import type { ReadHintToken } from './hint-token.ts'
 
 /** A hint as the client sent it. */
@@ -22,8 +26,11 @@ export type Sought =
       detail: string
     }
 
-/** @param slot the slot of the call; it is released while the call waits for the keys of the hint's issuer */
-export type SeekUser = (hint: SentHint, client: Client, slot?: Slot) => Promise<Sought>
+/**
+ * @param slot the slot of the call; it is released while the call waits for the keys of the hint's issuer
+ * @param subjects the subjects of which the user must have one, if the client names any besides the hint
+ */
+export type SeekUser = (hint: SentHint, client: Client, slot?: Slot, subjects?: readonly unknown[]) => Promise<Sought>
 export type FindUser = (hint: SentHint, client: Client, slot?: Slot) => Promise<User>
 
 export interface HintNeeds {
@@ -52,13 +59,21 @@ const oldestIdTokenHint = 180 * 24 * 3600
  * `expired_login_hint_token`, or the error that the application's hook throws.
  */
 export function createSeekUser(needs: HintNeeds): SeekUser {
-  return async (sent, client, slot) => {
+  return async (sent, client, slot, subjects = []) => {
     const hint = await read(sent, client, slot, needs)
     const user = isDisproved(hint) ? null : await ask(hint, client, needs)
     if (user === null) return { user: undefined, named: nameIn(hint), detail: `no user for a ${sent.kind}` }
     if (user.disabled) return { user: undefined, named: user.id, detail: `user ${user.id} is disabled` }
+    if (subjects.length > 0 && !(await hasSubject(user, subjects, client, needs))) {
+      return { user: undefined, named: nameIn(hint), detail: `claims names another subject than the ${sent.kind}` }
+    }
     return { user }
   }
+}
+
+async function hasSubject({ id }: User, subjects: readonly unknown[], client: Client, needs: HintNeeds) {
+  const users = await Promise.all(subjects.map((subject) => needs.userOfSubject(client, String(subject))))
+  return users.includes(id)
 }
 
 /**
@@ -83,7 +98,22 @@ async function read(sent: SentHint, client: Client, slot: Slot | undefined, need
   if (sent.kind === 'login_hint_token' && needs.readHintToken !== undefined) {
     return { ...sent, ...(await needs.readHintToken(sent.value, slot)) }
   }
-  return sent
+  const identifier = sent.kind === 'login_hint' ? readSubjectIdentifier(sent.value) : undefined
+  return identifier === undefined ? sent : { ...sent, identifier: await withUserId(identifier, client, needs) }
+}
+
+/**
+ * Replaces the subject of this server by the id of the user. Some clients write the issuer with a slash at its end, which
+ * means the same address.
+ */
+async function withUserId(identifier: SubjectIdentifier, client: Client, needs: HintNeeds): Promise<SubjectIdentifier> {
+  if (identifier.format === 'aliases') {
+    const all = identifier.identifiers as SubjectIdentifier[]
+    return { ...identifier, identifiers: await Promise.all(all.map((each) => withUserId(each, client, needs))) }
+  }
+  if (identifier.format !== 'iss_sub' || !isSameAddress(String(identifier.iss), needs.issuer)) return identifier
+  const sub = await needs.userOfSubject(client, String(identifier.sub))
+  return { ...identifier, iss: needs.issuer, sub: sub ?? '' }
 }
 
 /**
@@ -105,17 +135,20 @@ async function ask(hint: UserHint, client: Client, { users }: HintNeeds): Promis
   }
 }
 
-function nameIn({ kind, value, claims, subject }: UserHint): string {
-  const name = subject?.value ?? (kind === 'id_token_hint' && claims?.sub ? claims.sub : value)
+/** All hints that would lead to the same user have the same name. */
+function nameIn({ kind, value, claims, subject, identifier }: UserHint): string {
+  const plain = (identifier && textOf(identifier)) || value
+  const name = subject?.value ?? (kind === 'id_token_hint' && claims?.sub ? claims.sub : plain)
   // String() fails for some JSON objects.
-  return (typeof name === 'string' ? name : JSON.stringify(name)).toLowerCase()
+  const text = typeof name === 'string' ? name : JSON.stringify(name)
+  return plainNumber(text) ?? text.toLowerCase()
 }
 
 /** Verifies an `id_token_hint`: this server must have signed it, as its issuer, for the client that presents it. */
 async function readIdToken(sent: SentHint, client: Client, needs: HintNeeds): Promise<UserHint> {
   try {
     if (!isPlainJws(sent.value)) throw new Error('not a JWT')
-    const keys = createLocalJWKSet(await needs.publicKeys())
+    const keys = keysIn(await needs.publicKeys())
     const { payload, protectedHeader } = await jwtVerify(sent.value, keys, {
       issuer: needs.issuer,
       audience: client.id,

@@ -1,6 +1,5 @@
 /** Verifies a `login_hint_token`: a JWT in which a trusted issuer identifies the user. */
 import {
-  createLocalJWKSet,
   decodeJwt,
   decodeProtectedHeader,
   errors,
@@ -13,7 +12,8 @@ import type { Clock } from '../../platform/clock.ts'
 import { isTooDeep } from '../../platform/http/form.ts'
 import type { Slot } from '../../platform/http/load-shedding.ts'
 import { holdsOnlyStorable } from '../../platform/http/outside-text.ts'
-import { Overloaded } from '../../platform/http/unavailable.ts'
+import { Unavailable } from '../../platform/http/unavailable.ts'
+import { keysIn } from '../../platform/jose/find-key.ts'
 import { isPlainJws } from '../../platform/jose/jws.ts'
 import type { KeySets } from '../../platform/jose/key-sets.ts'
 import { OAuthError } from '../../platform/oauth-error.ts'
@@ -65,7 +65,8 @@ export type ReadHintToken = (token: string, slot?: Slot) => Promise<ReadToken>
 
 /**
  * Returns the function that verifies a token. It throws an `OAuthError`: `expired_login_hint_token` if the token is valid
- * except that it has expired, otherwise `invalid_request`.
+ * except that it has expired, otherwise `invalid_request`. It throws `Unavailable` if the keys of the issuer cannot be
+ * fetched now.
  */
 export function createReadHintToken(needs: HintTokenNeeds): ReadHintToken {
   const trusted = new Map(needs.tokenIssuers.map((each) => [each.issuer, { ...each, keys: keysOf(each, needs) }]))
@@ -87,7 +88,7 @@ type KeysFor = (slot: Slot | undefined) => JWTVerifyGetKey
 
 function keysOf({ jwks, jwksUri }: TokenIssuer, { keySets }: HintTokenNeeds): KeysFor {
   if (jwksUri !== undefined) return (slot) => keySets.at(jwksUri, slot)
-  const keys = createLocalJWKSet(jwks as unknown as JSONWebKeySet) as JWTVerifyGetKey
+  const keys = keysIn(jwks as unknown as JSONWebKeySet)
   return () => keys
 }
 
@@ -121,7 +122,7 @@ async function verify(
     if (payload.iat! > clock.now() / 1000 + skew) throw new Error('iat lies in the future')
     return payload
   } catch (error) {
-    if (error instanceof Overloaded) throw error
+    if (error instanceof Unavailable) throw error
     // jose verifies the signature first and `exp` last, so only a token with a valid signature gets this error.
     if (error instanceof errors.JWTExpired) {
       throw new OAuthError('expired_login_hint_token', 'the login_hint_token has expired')

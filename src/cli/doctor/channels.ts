@@ -1,6 +1,6 @@
 /** `doorbell doctor`: checks the channels that notify users. */
 import { connect } from 'node:net'
-import { tryMailServer } from '../../authentication-device/channels/email.ts'
+import { tryMailServer } from '../../authentication-device/channels/mail-transport.ts'
 import type { Config } from '../../config/config.ts'
 import type { Finding } from './finding.ts'
 import { answersWithinMs } from './others.ts'
@@ -21,10 +21,11 @@ export async function examineChannels(config: Config): Promise<Finding[]> {
   return [{ about, state: 'warn', says: 'none: users are not notified of requests', advice }]
 }
 
-async function examineMail({ email, notifications }: Config): Promise<Finding> {
+async function examineMail({ email, notifications, issuer }: Config): Promise<Finding> {
   const about = 'mail'
   const { host } = new URL(email!.smtp)
-  const trouble = await tryMailServer({ smtp: email!.smtp, timeout: notifications.timeout * 1000 })
+  const { hostname } = new URL(issuer)
+  const trouble = await tryMailServer({ ...email!, hostname, timeout: notifications.timeout * 1000 })
   if (trouble === undefined) return { about, state: 'ok', says: `${host} accepts mail from ${email!.from}` }
   const advice = 'is email.smtp (DOORBELL_EMAIL_SMTP) right: host, port, user and password?'
   return { about, state: 'fail', says: `${host}: ${trouble}`, advice }

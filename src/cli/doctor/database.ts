@@ -6,13 +6,13 @@ import { mayInitiate } from '../../client/client.ts'
 import { createClientStore, type RegisteredClient } from '../../client/client-store.ts'
 import { secretAad } from '../../client/configured-clients.ts'
 import { CONSENT_APP } from '../../client/metadata/client-metadata.ts'
+import { unavailableSecret } from '../../client/metadata/client-secret-length.ts'
 import { readClientMetadata } from '../../client/metadata/read-client-metadata.ts'
 import { type Config, seesCertificates } from '../../config/config.ts'
 import { isOverdue, keyTimesOf } from '../../openid-provider/signing-keys/key-rotation.ts'
 import { createSigningKeyStore } from '../../openid-provider/signing-keys/signing-key-store.ts'
 import { keyAlgorithms, signingKeyAad, stateOf } from '../../openid-provider/signing-keys/signing-keys.ts'
 import { createOutboxStore } from '../../outbox/outbox-store.ts'
-import { newSecret } from '../../platform/crypto.ts'
 import { profiles } from '../../platform/security-profile.ts'
 import { migrationStatus } from '../../platform/storage/migrate.ts'
 import { createUserStore } from '../../user/user-store.ts'
@@ -169,8 +169,8 @@ async function examineClients({ database, config }: CommandContext): Promise<Fin
 
 /** Returns the problems of a stored client: metadata that was registered in development may be invalid in production. */
 function problemsIn({ client }: RegisteredClient, config: Config): string[] {
-  // Only the hash of the secret is stored. This check only needs to know whether there is a secret, so it uses a new one.
-  const secret = client.secretHash === undefined ? {} : { client_secret: newSecret() }
+  // Only the hash of the secret is stored. Its length was checked at registration.
+  const secret = client.secretHash === undefined ? {} : { client_secret: unavailableSecret }
   const read = readClientMetadata(
     { ...client.metadata, ...secret },
     {

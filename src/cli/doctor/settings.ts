@@ -1,15 +1,35 @@
 /** `doorbell doctor`: checks the configuration. */
 import { X509Certificate } from 'node:crypto'
 import { isIP } from 'node:net'
+import { longestHold } from '../../ciba/token-endpoint/long-poll.ts'
 import type { Config } from '../../config/config.ts'
 import { weakValues } from '../../config/weak-values.ts'
 import { count } from '../context/terminal.ts'
 import type { Finding } from './finding.ts'
 
-/** Checks the TLS certificate. Outside development, it also finds settings that are allowed but risky. */
+/**
+ * Checks the TLS certificate, and finds members of clients that are not used. Outside development, it also finds settings
+ * that are allowed but risky.
+ */
 export function examineSettings(config: Config): Finding[] {
   const certificate = config.tls === undefined ? [] : [examineCertificate(config.tls.cert, config.issuer)]
-  return config.development ? certificate : [...certificate, ...secondLooks(config)]
+  const always = [...certificate, ...examineLongPoll(config), ...unusedMembersIn(config)]
+  return config.development ? always : [...always, ...secondLooks(config)]
+}
+
+function examineLongPoll({ requests: { longPoll } }: Config): Finding[] {
+  if (longPoll <= longestHold) return []
+  const says = `requests.longPoll is ${longPoll}, but polls are held for ${longestHold} seconds at most`
+  return [{ about: 'polls', state: 'warn', says, advice: `set requests.longPoll to ${longestHold} or less` }]
+}
+
+function unusedMembersIn({ unused = [] }: Config): Finding[] {
+  return unused.map(({ setting, problem }) => ({
+    about: 'clients',
+    state: 'warn',
+    says: `${setting} ${problem}`,
+    advice: 'correct the name, or remove the member',
+  }))
 }
 
 /** The warning begins this many days before the certificate expires. */

@@ -7,7 +7,7 @@ import type { LoadShedding } from '../../platform/http/load-shedding.ts'
 import { OAuthError } from '../../platform/oauth-error.ts'
 import type { AuthenticateClient, Client, ClientCredentials } from '../client.ts'
 import type { ClientStore } from '../client-store.ts'
-import type { Claim } from './claim.ts'
+import { type AuthenticationFailure, authenticationFailed, type Claim, failedBecause } from './claim.ts'
 import { readAssertion, type VerifyAssertion } from './client-assertion.ts'
 import { readBasic, readPost, type VerifySecret } from './client-secret.ts'
 import { readTls, type VerifyCertificate } from './client-tls.ts'
@@ -18,6 +18,8 @@ export interface AuthenticationNeeds {
   verifyAssertion: VerifyAssertion
   verifyCertificate: VerifyCertificate
   whileProving: LoadShedding['whileProving']
+  /** In development, the response says why client authentication failed. */
+  development: boolean
   audit: Audit
 }
 
@@ -36,7 +38,7 @@ export function createClientAuthentication(needs: AuthenticationNeeds): Authenti
       // mistake.
       const happened = { event: 'client.refused', client: client?.id, address: credentials.address } as const
       if (error instanceof OAuthError) needs.audit({ ...happened, outcome: error.code })
-      throw error
+      throw needs.development ? explained(error) : error
     }
   }
 }
@@ -48,16 +50,14 @@ async function authenticate(
   needs: AuthenticationNeeds,
 ): Promise<Client> {
   const method = client?.metadata.token_endpoint_auth_method
-  if (client === undefined) throw authenticationFailed(credentials, 'no such client')
+  if (client === undefined) throw clientRefused(credentials, 'no such client')
   if (method === undefined || !claim.couldBe.includes(method)) {
-    throw authenticationFailed(
-      credentials,
-      `${client.id} is registered for ${method}, but authenticated with ${claim.couldBe.join(' or ')}`,
-    )
+    throw clientRefused(credentials, `${client.id}: registered for ${method}, called as ${claim.couldBe.join(' or ')}`)
   }
   const wrong = await prove(method, claim, credentials, client, needs)
-  if (wrong !== undefined) throw authenticationFailed(credentials, `${client.id}: ${wrong}`)
-  return client
+  if (wrong === undefined) return client
+  const { reason, isSigned } = typeof wrong === 'string' ? { reason: wrong, isSigned: false } : wrong
+  throw clientRefused(credentials, `${client.id}: ${reason}`, isSigned ? failedBecause(reason) : undefined)
 }
 
 function prove(
@@ -66,7 +66,7 @@ function prove(
   { certificate, slot }: ClientCredentials,
   client: Client,
   needs: AuthenticationNeeds,
-): Promise<string | undefined> | string | undefined {
+): Promise<AuthenticationFailure | string | undefined> | string | undefined {
   switch (method) {
     case 'client_secret_basic':
     case 'client_secret_post':
@@ -92,20 +92,34 @@ function readClaim(credentials: ClientCredentials): Claim {
   const ways = Number(authorization !== undefined) + Number(form.has('client_secret')) + Number(asserts)
   if (ways > 1) throw new OAuthError('invalid_request', 'use exactly one client authentication method')
   const claim = readBasic(credentials) ?? readPost(credentials) ?? readAssertion(credentials) ?? readTls(credentials)
-  if (claim === undefined) throw authenticationFailed(credentials, 'the request has no client authentication')
+  if (claim === undefined) throw clientRefused(credentials, 'the request has no client authentication')
   const named = credentials.form.get('client_id')
   if (named !== undefined && named !== claim.clientId) {
-    throw authenticationFailed(credentials, 'client_id in the body is not the client that authenticates')
+    throw clientRefused(credentials, 'client_id in the body is not the client that authenticates')
   }
   return claim
 }
 
-/** Returns the same error for every failure, so that a caller does not learn the reason; `detail` goes to the log only. */
-export function authenticationFailed(credentials: ClientCredentials, detail: string): OAuthError {
+/**
+ * Returns the error for a failure. It is the same for every failure, so that a caller does not learn the reason; `detail`
+ * goes to the log only. A caller that has signed with the client's key may learn the reason (`hint`).
+ */
+export function clientRefused(
+  credentials: ClientCredentials,
+  detail: string,
+  hint: string = authenticationFailed,
+): OAuthError {
   // `WWW-Authenticate` is sent only if the caller sent an `Authorization` header (RFC 6749 §5.2).
   const challenge = { 'WWW-Authenticate': 'Basic realm="doorbell", charset="UTF-8"' }
-  return new OAuthError('invalid_client', 'client authentication failed', {
+  return new OAuthError('invalid_client', hint, {
     detail,
     headers: credentials.authorization === undefined ? {} : challenge,
   })
+}
+
+/** Returns the error with its reason in the response. */
+function explained(error: unknown): unknown {
+  if (!(error instanceof OAuthError) || error.hint !== authenticationFailed || error.detail === undefined) return error
+  const { code, detail, headers } = error
+  return new OAuthError(code, failedBecause(detail), { detail, headers })
 }

@@ -8,3 +8,18 @@ export interface Claim {
   couldBe: readonly string[]
   proof: string
 }
+
+/** Why client authentication failed. */
+export interface AuthenticationFailure {
+  reason: string
+  /** Whether the client's signature was verified. Only then does the response contain the reason. */
+  isSigned: boolean
+}
+
+/** The `error_description` of failed client authentication. It is the same for known and unknown clients. */
+export const authenticationFailed = 'client authentication failed'
+
+/** Returns the `error_description` for a caller that may learn the reason. */
+export function failedBecause(reason: string): string {
+  return `${authenticationFailed}: ${reason}`
+}

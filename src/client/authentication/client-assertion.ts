@@ -1,43 +1,37 @@
 /** `client_secret_jwt` and `private_key_jwt` (OpenID Connect Core §9, RFC 7523), with the audience rule of CIBA Core §7.1. */
-import { decodeJwt, type JWTHeaderParameters, type JWTPayload, type JWTVerifyGetKey, jwtVerify } from 'jose'
+import { decodeJwt, errors, type JWTHeaderParameters, type JWTPayload, type JWTVerifyGetKey, jwtVerify } from 'jose'
 import type { Clock } from '../../platform/clock.ts'
 import type { Vault } from '../../platform/crypto.ts'
 import type { Slot } from '../../platform/http/load-shedding.ts'
-import { Overloaded } from '../../platform/http/unavailable.ts'
+import { Unavailable } from '../../platform/http/unavailable.ts'
 import { isPlainJws } from '../../platform/jose/jws.ts'
 import { OAuthError } from '../../platform/oauth-error.ts'
-import type { Profile } from '../../platform/security-profile.ts'
+import { type Profile, secretSigning } from '../../platform/security-profile.ts'
 import type { Client, ClientCredentials } from '../client.ts'
 import { secretAad } from '../configured-clients.ts'
-import type { Claim } from './claim.ts'
+import { type AuthenticationFailure, authenticationFailed, type Claim } from './claim.ts'
 import type { ClientKeys } from './client-keys.ts'
 import type { UsedAssertionStore } from './used-jti-store.ts'
 
 /** Resolves to what is wrong with the assertion, or to undefined if it is valid. */
-export type VerifyAssertion = (assertion: string, client: Client, slot?: Slot) => Promise<string | undefined>
+export type VerifyAssertion = (
+  assertion: string,
+  client: Client,
+  slot?: Slot,
+) => Promise<AuthenticationFailure | undefined>
 
 /** The only accepted `client_assertion_type` (RFC 7523 §2.2). */
 export const ASSERTION_TYPE = 'urn:ietf:params:oauth:client-assertion-type:jwt-bearer'
 
-const symmetric = ['HS256', 'HS384', 'HS512']
-
 /** Allowed difference between the client's clock and our clock, in seconds. */
 const skewSeconds = 10
 /**
- * Maximum time until an assertion expires, in seconds. A used assertion is stored until it expires, so this also limits
- * how long it is stored.
+ * Maximum time until an assertion expires, in seconds: an hour, because client libraries make assertions with this
+ * lifetime (Authlib by default). A used assertion is stored until it expires, so this also limits how long it is stored.
  */
-const longestLifeSeconds = 300
+const longestLifeSeconds = 3600
 /** Maximum length of an assertion, in characters. A longer assertion is not decoded. */
 const longestAssertion = 16_384
-
-/**
- * Returns the algorithms with which client assertions may be signed. HMAC algorithms are among them only if the profile
- * allows `client_secret_jwt`.
- */
-export function assertionAlgorithms({ clientSigning, clientAuthentication }: Profile): string[] {
-  return clientAuthentication.includes('client_secret_jwt') ? [...clientSigning, ...symmetric] : [...clientSigning]
-}
 
 export interface AssertionNeeds {
   profile: Profile
@@ -98,12 +92,53 @@ export function createAssertionVerification(needs: AssertionNeeds): VerifyAssert
     try {
       verified = await verify(assertion, client, slot, needs)
     } catch (error) {
-      // Too many calls wait for keys. The assertion itself may be valid.
-      if (error instanceof Overloaded) throw error
-      return `client assertion refused: ${error instanceof Error ? error.message : String(error)}`
+      // The keys cannot be fetched now, or too many calls wait for them. The assertion itself may be valid.
+      if (error instanceof Unavailable) throw error
+      return failureOf(error)
     }
     // Outside of the `try`: an error of the database must not be reported as an invalid assertion.
-    return needs.accept(verified, client.id)
+    const reason = await needs.accept(verified, client.id)
+    return reason === undefined ? undefined : { reason, isSigned: true }
+  }
+}
+
+/**
+ * Returns a function that finds out why oidc-provider has refused an assertion. It resolves to the reason, or to undefined
+ * if the signature cannot be verified, because then the caller must not learn the reason. It marks nothing as used.
+ */
+export function createExplainAssertion(needs: AssertionNeeds & Omit<AcceptanceNeeds, 'used'>) {
+  return async (assertion: string, client: Client): Promise<string | undefined> => {
+    try {
+      const verified = await verify(assertion, client, undefined, needs)
+      return problemWithClaims(verified, needs)
+    } catch (error) {
+      const { reason, isSigned } = failureOf(error)
+      return isSigned ? reason : undefined
+    }
+  }
+}
+
+/** jose checks the claims after the signature, so an error about a claim shows that the signature is valid. */
+function failureOf(error: unknown): AuthenticationFailure {
+  if (error instanceof errors.JWTExpired) return { reason: 'exp has passed', isSigned: true }
+  if (error instanceof errors.JWTClaimValidationFailed) return { reason: problemWithClaim(error), isSigned: true }
+  const reason = `client assertion refused: ${error instanceof Error ? error.message : String(error)}`
+  return { reason, isSigned: false }
+}
+
+function problemWithClaim({ claim, reason }: errors.JWTClaimValidationFailed): string {
+  if (reason === 'missing') return `${claim} is missing`
+  if (reason === 'invalid') return `${claim} is not a number`
+  switch (claim) {
+    case 'iss':
+    case 'sub':
+      return `${claim} must be the client_id`
+    case 'aud':
+      return 'aud does not name this server'
+    case 'nbf':
+      return 'nbf is in the future'
+    default:
+      return `${claim} is not valid`
   }
 }
 
@@ -132,16 +167,24 @@ async function verify(
  * for all endpoints, until the assertion expires. So only one of two simultaneous uses is accepted (RFC 7523 §3).
  */
 export function createAcceptAssertion(needs: AcceptanceNeeds): AcceptAssertion {
-  const { used, clock } = needs
-  return async ({ header, claims }, clientId) => {
-    const wrong =
-      problemWithType(header) ?? problemWithAudience(claims, needs) ?? problemWithTimes(claims, clock.now() / 1000)
+  const { used } = needs
+  return async (assertion, clientId) => {
+    const wrong = problemWithClaims(assertion, needs)
     if (wrong !== undefined) return wrong
-    const { exp, jti } = claims
-    if (typeof jti !== 'string') return 'jti is not a string'
+    const { exp, jti } = assertion.claims
+    if (typeof jti !== 'string' || jti === '') return 'jti is not a string, or empty'
     const fresh = await used.use(clientId, jti, Math.ceil((exp! + skewSeconds) * 1000))
     return fresh ? undefined : 'client assertion was used before'
   }
+}
+
+function problemWithClaims(
+  { header, claims }: VerifiedAssertion,
+  needs: Omit<AcceptanceNeeds, 'used'>,
+): string | undefined {
+  return (
+    problemWithType(header) ?? problemWithAudience(claims, needs) ?? problemWithTimes(claims, needs.clock.now() / 1000)
+  )
 }
 
 /**
@@ -163,7 +206,7 @@ function problemWithType({ typ }: VerifiedAssertion['header']): string | undefin
  * Every value of `aud` must name this server. If `aud` also named another server, that server could send the assertion
  * here and act as the client.
  */
-function problemWithAudience({ aud }: JWTPayload, needs: AcceptanceNeeds): string | undefined {
+function problemWithAudience({ aud }: JWTPayload, needs: Omit<AcceptanceNeeds, 'used'>): string | undefined {
   if (needs.strictAudience) return aud === needs.issuer ? undefined : 'aud must be the issuer and nothing else'
   const named = [aud ?? []].flat()
   if (named.length === 0) return 'aud is missing'
@@ -172,7 +215,7 @@ function problemWithAudience({ aud }: JWTPayload, needs: AcceptanceNeeds): strin
 
 function problemWithTimes({ exp, iat }: JWTPayload, now: number): string | undefined {
   if (typeof exp !== 'number' || exp > now + longestLifeSeconds + skewSeconds)
-    return `it expires more than ${longestLifeSeconds} seconds from now`
+    return `exp is more than ${longestLifeSeconds} seconds from now`
   return iat !== undefined && iat > now + skewSeconds ? 'iat is in the future' : undefined
 }
 
@@ -181,7 +224,8 @@ function problemWithTimes({ exp, iat }: JWTPayload, now: number): string | undef
  * §3.1).
  */
 function algorithmsFor(client: Client, profile: Profile): string[] {
-  const family = client.metadata.token_endpoint_auth_method === 'client_secret_jwt' ? symmetric : profile.clientSigning
+  const family =
+    client.metadata.token_endpoint_auth_method === 'client_secret_jwt' ? secretSigning : profile.clientSigning
   const registered = client.metadata.token_endpoint_auth_signing_alg
   return registered === undefined ? [...family] : family.filter((algorithm) => algorithm === registered)
 }
@@ -205,7 +249,7 @@ function subjectOf(assertion: string): string {
   } catch {
     // not a JWT: the same error as below
   }
-  throw new OAuthError('invalid_client', 'client authentication failed', {
+  throw new OAuthError('invalid_client', authenticationFailed, {
     detail: 'client_assertion is not a readable JWT',
   })
 }

@@ -1,6 +1,7 @@
 /** The public keys of clients, from their registration or from their `jwks_uri`. */
-import { createLocalJWKSet, type JSONWebKeySet, type JWTVerifyGetKey } from 'jose'
+import type { JSONWebKeySet, JWTVerifyGetKey } from 'jose'
 import type { Slot } from '../../platform/http/load-shedding.ts'
+import { keysIn } from '../../platform/jose/find-key.ts'
 import type { KeySets } from '../../platform/jose/key-sets.ts'
 import { thumbprintOf } from '../certificate/client-certificate.ts'
 import type { Client } from '../client.ts'
@@ -27,17 +28,17 @@ export function createClientKeys(keySets: KeySets): ClientKeys {
   const readKeys = new WeakMap<object, JWTVerifyGetKey>()
 
   /** Returns the imported keys. They are cached as long as the client is cached, so that each key is imported only once. */
-  function keysIn(jwks: object): JWTVerifyGetKey {
+  function importedKeys(jwks: object): JWTVerifyGetKey {
     const known = readKeys.get(jwks)
     if (known) return known
-    const keys = createLocalJWKSet(jwks as JSONWebKeySet) as JWTVerifyGetKey
+    const keys = keysIn(jwks as JSONWebKeySet)
     readKeys.set(jwks, keys)
     return keys
   }
 
   return {
     of({ metadata }, slot) {
-      if (metadata.jwks !== undefined) return keysIn(metadata.jwks)
+      if (metadata.jwks !== undefined) return importedKeys(metadata.jwks)
       if (metadata.jwks_uri === undefined) throw new Error('the client has registered no keys')
       return keySets.at(metadata.jwks_uri, slot)
     },

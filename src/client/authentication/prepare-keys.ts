@@ -5,7 +5,7 @@
  */
 import { type CompactJWSHeaderParameters, decodeProtectedHeader } from 'jose'
 import type { Slot } from '../../platform/http/load-shedding.ts'
-import { Overloaded } from '../../platform/http/unavailable.ts'
+import { Unavailable } from '../../platform/http/unavailable.ts'
 import type { Client, ClientCredentials } from '../client.ts'
 import type { ClientStore } from '../client-store.ts'
 import { readAssertion } from './client-assertion.ts'
@@ -21,7 +21,7 @@ export interface PrepareKeysNeeds {
  * Returns a function that fetches the keys for a call. The function resolves to whether the call may have waited for
  * keys. It ignores invalid credentials and keys, because oidc-provider reports them.
  *
- * @throws {Overloaded} if too many calls wait for keys
+ * @throws {Unavailable} if the keys cannot be fetched now, or too many calls wait for keys
  */
 export function createPrepareKeys({ clients, keys }: PrepareKeysNeeds) {
   return async (call: Pick<ClientCredentials, 'form' | 'certificate' | 'slot'>): Promise<boolean> => {
@@ -32,7 +32,7 @@ export function createPrepareKeys({ clients, keys }: PrepareKeysNeeds) {
       if (client?.metadata.jwks_uri === undefined) return false
       await bringKeys(client, claim!.proof, call.slot, keys)
     } catch (error) {
-      if (error instanceof Overloaded) throw error
+      if (error instanceof Unavailable) throw error
     }
     return true
   }
@@ -44,8 +44,10 @@ async function bringKeys(client: Client, proof: string, slot: Slot | undefined, 
   if (method !== 'private_key_jwt') return
   // The key itself is not used here. The look-up fills the cache: if the cached key set does not contain the key, it
   // fetches the key set again.
+  const [protectedHeader, payload, signature] = proof.split('.')
   await keys.of(client, slot)(decodeProtectedHeader(proof) as CompactJWSHeaderParameters, {
-    payload: '',
-    signature: '',
+    protected: protectedHeader!,
+    payload: payload ?? '',
+    signature: signature ?? '',
   })
 }

@@ -1,28 +1,75 @@
-/**
- * Checks which authority issued a client certificate. Used only for certificates that a proxy has received and
- * forwarded.
- */
+/** Checks which authority issued a client certificate: from the handshake, or from the header of a proxy. */
 import type { X509Certificate } from 'node:crypto'
+import { constraintsOf } from './extensions.ts'
+
+/** The most certificates of authorities that are read with one of a client. Each may cost the verification of signatures. */
+export const longestChain = 6
+
+/** The certificates that a client has presented: its own, and those of authorities. */
+export interface PresentedCertificates {
+  certificate: X509Certificate
+  /** In any order. They may be those of an attacker: only the signature of a trusted authority makes them count. */
+  others: readonly X509Certificate[]
+}
 
 /**
- * Whether a configured authority issued the certificate directly. If an intermediate authority issued the certificate,
- * this intermediate authority must be configured. In longer chains, the proxy checks name constraints, purposes and
- * path lengths.
+ * Returns the certificates of authorities between the certificate and a configured authority, or undefined if no chain of
+ * valid signatures leads to one. The checks are those of RFC 5280 §6.1 and of OpenSSL: validity, key usage, purposes, path
+ * lengths, unknown critical extensions, keys and signatures that are too weak. Name constraints are not implemented, so an
+ * authority that has some is accepted only if it is configured and has issued the client's certificate itself.
  *
  * @param now milliseconds since 1970
  */
-export function isIssuedBy(
-  certificate: X509Certificate,
+export function trustedChain(
+  { certificate, others }: PresentedCertificates,
   authorities: readonly X509Certificate[],
   now: number,
-): boolean {
-  return authorities.some(
-    (authority) =>
-      authority.ca &&
-      isValidAt(authority, now) &&
-      certificate.checkIssued(authority) &&
-      certificate.verify(authority.publicKey),
-  )
+): X509Certificate[] | undefined {
+  // Each certificate is tried once, so that an attacker cannot make the number of paths explode.
+  const untried = new Set(others.slice(0, longestChain))
+
+  const hasIssued = (authority: X509Certificate, issued: X509Certificate, between: X509Certificate[]) =>
+    authority.ca &&
+    isValidAt(authority, now) &&
+    issued.checkIssued(authority) &&
+    issued.verify(authority.publicKey) &&
+    isStrong(authority) &&
+    constraintsOf(authority).pathLength >= between.length
+
+  function chainFrom(issued: X509Certificate, between: X509Certificate[]): X509Certificate[] | undefined {
+    const isTrusted = (authority: X509Certificate) =>
+      hasIssued(authority, issued, between) && (between.length === 0 || !constraintsOf(authority).hasNameConstraints)
+    if (authorities.some(isTrusted)) return between
+    for (const authority of [...untried]) {
+      if (!untried.has(authority) || !hasIssued(authority, issued, between)) continue
+      untried.delete(authority)
+      const chain = mayStandBetween(authority) ? chainFrom(authority, [...between, authority]) : undefined
+      if (chain !== undefined) return chain
+    }
+    return undefined
+  }
+
+  try {
+    return isUsable(certificate) ? chainFrom(certificate, []) : undefined
+  } catch {
+    // A key of an unknown kind, or an extension of another form.
+    return undefined
+  }
+}
+
+function isUsable(certificate: X509Certificate): boolean {
+  const { isForClients, hasUnknownCritical, hasWeakSignature } = constraintsOf(certificate)
+  return isForClients && !hasUnknownCritical && !hasWeakSignature && isStrong(certificate)
+}
+
+function mayStandBetween(authority: X509Certificate): boolean {
+  return isUsable(authority) && !constraintsOf(authority).hasNameConstraints
+}
+
+/** Whether the key has at least 112 bits of security, as OpenSSL requires by default. */
+function isStrong({ publicKey }: X509Certificate): boolean {
+  const { modulusLength } = publicKey.asymmetricKeyDetails ?? {}
+  return modulusLength === undefined || modulusLength >= 2048
 }
 
 /** Whether the certificate is valid at `now` (milliseconds since 1970). */

@@ -4,7 +4,9 @@ import { TLSSocket } from 'node:tls'
 import type { Clock } from '../../platform/clock.ts'
 import { isWithin, rangesOf } from '../../platform/http/address.ts'
 import type { Log } from '../../platform/log.ts'
-import { isIssuedBy, isValidAt } from './chain.ts'
+import { isValidAt, type PresentedCertificates, trustedChain } from './chain.ts'
+import { readForwarded, UnreadableHeader } from './forwarded-certificate.ts'
+import { createHandshakeCertificates } from './handshake-certificates.ts'
 
 export interface ClientCertificate {
   certificate: X509Certificate
@@ -17,13 +19,15 @@ export interface ClientCertificate {
    * Whether a trusted authority issued the certificate and the certificate is valid now. The certificate may still
    * belong to another client.
    */
-  isTrusted: boolean
+  readonly isTrusted: boolean
 }
 
 /** The part of a call that is needed to read its certificate. */
 export interface CertificateCall {
   socket: { remoteAddress?: string | undefined }
   headers: Readonly<Record<string, string | string[] | undefined>>
+  /** The same, each line by itself. */
+  headersDistinct?: Readonly<Record<string, string[] | undefined>>
 }
 
 /** Returns the client certificate of a call, or undefined if there is none or it cannot be read. */
@@ -32,6 +36,8 @@ export type ReadCertificate = (call: CertificateCall) => ClientCertificate | und
 export interface CertificateNeeds {
   /** The name of the header in which a trusted proxy forwards certificates, if configured. */
   header: string | undefined
+  /** The name of the header in which it forwards the rest of the chain, if configured. */
+  chainHeader: string | undefined
   /** Addresses and ranges of the proxies whose header is trusted. */
   trustedProxies: readonly string[]
   /** PEM certificates of the authorities that are trusted for `tls_client_auth`. */
@@ -48,31 +54,73 @@ export function createReadCertificate(needs: CertificateNeeds): ReadCertificate 
   const authorities = readBundle(needs.authorities)
   const proxies = rangesOf(needs.trustedProxies)
   const header = needs.header?.toLowerCase()
+  const chainHeader = (needs.chainHeader ?? (header === 'client-cert' ? 'client-cert-chain' : undefined))?.toLowerCase()
+  const now = () => needs.clock.now()
+  const readHandshake = createHandshakeCertificates(authorities, now)
+  const ofConnection = new WeakMap<TLSSocket, ClientCertificate | undefined>()
 
-  const seen = (certificate: X509Certificate, isTrusted: boolean): ClientCertificate => ({
-    certificate,
-    thumbprint: thumbprintOf(certificate.raw),
-    isTrusted: isTrusted && isValidAt(certificate, needs.clock.now()),
+  /** The trust is checked only where it matters: for `tls_client_auth`. */
+  const seen = (presented: PresentedCertificates, isTrustedHere = () => false): ClientCertificate => ({
+    certificate: presented.certificate,
+    thumbprint: thumbprintOf(presented.certificate.raw),
+    get isTrusted() {
+      if (!isValidAt(presented.certificate, now())) return false
+      return isTrustedHere() || trustedChain(presented, authorities, now()) !== undefined
+    },
   })
 
-  return ({ socket, headers }) => {
-    const handedOn = (header === undefined ? undefined : headers[header]) || undefined
-    // The TLS certificate of this connection is that of the proxy, not that of the client.
-    if (header !== undefined && isWithin(socket.remoteAddress, proxies)) {
-      const certificate = handedOn === undefined ? undefined : decode(handedOn)
-      return certificate && seen(certificate, isIssuedBy(certificate, authorities, needs.clock.now()))
+  function onConnection(socket: TLSSocket): ClientCertificate | undefined {
+    if (ofConnection.has(socket)) return ofConnection.get(socket)
+    const presented = readHandshake(socket)
+    // An application that terminates TLS may have verified the chain. This server's own TLS trusts no authority.
+    const certificate = presented && seen(presented, () => socket.authorized && authorities.length > 0)
+    ofConnection.set(socket, certificate)
+    return certificate
+  }
+
+  function onProxy(lines: string[], call: CertificateCall): ClientCertificate | undefined {
+    if (lines.length === 0) return undefined
+    try {
+      return seen(readLines(lines, linesOf(call, chainHeader)))
+    } catch (error) {
+      if (!(error instanceof UnreadableHeader)) throw error
+      needs.log.warn(
+        { event: 'client_certificate.unreadable', from: call.socket.remoteAddress, reason: error.message },
+        'a trusted proxy has sent a client certificate header that cannot be read',
+      )
+      return undefined
     }
-    if (handedOn !== undefined) {
+  }
+
+  return (call) => {
+    const { socket } = call
+    const lines = linesOf(call, header)
+    // The TLS certificate of this connection is that of the proxy, not that of the client.
+    if (header !== undefined && isWithin(socket.remoteAddress, proxies)) return onProxy(lines, call)
+    if (lines.length > 0) {
       needs.log.warn(
         { event: 'client_certificate.spoofed', from: socket.remoteAddress },
         'a client certificate header came from an address that is not a trusted proxy',
       )
     }
-    if (!(socket instanceof TLSSocket)) return undefined
-    const certificate = socket.getPeerX509Certificate()
-    // OpenSSL has verified the chain, including intermediate certificates that only the handshake contains.
-    return certificate && seen(certificate, socket.authorized && authorities.length > 0)
+    return socket instanceof TLSSocket ? onConnection(socket) : undefined
   }
+}
+
+/** What proxies write if the client has sent no certificate: HAProxy an empty value, also between colons, Apache `(null)`. */
+const none = ['', '::', '(null)']
+
+/** Returns the lines of a header that contain anything. */
+function linesOf({ headers, headersDistinct }: CertificateCall, header: string | undefined): string[] {
+  if (header === undefined || headers[header] === undefined) return []
+  const lines = headersDistinct?.[header] ?? [headers[header]].flat()
+  return lines.filter((line) => !none.includes(line))
+}
+
+function readLines([line = '', ...others]: string[], chain: string[]): PresentedCertificates {
+  // The proxy must replace the header of the caller, not add a second one.
+  if (others.length > 0) throw new UnreadableHeader('there are several of this header')
+  return readForwarded(line, chain.join(','))
 }
 
 /** Returns SHA-256 of the DER, base64url (`x5t#S256`, RFC 8705 §3.1). */
@@ -84,29 +132,4 @@ export function thumbprintOf(der: Uint8Array): string {
 export function readBundle(pem: string | undefined): X509Certificate[] {
   const blocks = pem?.match(/-----BEGIN CERTIFICATE-----[^-]+-----END CERTIFICATE-----/g) ?? []
   return blocks.map((block) => new X509Certificate(block))
-}
-
-/** Maximum length of the header, in characters. A certificate has about 2 KiB. */
-const longestHeader = 16_384
-
-/**
- * Reads a certificate in a format that a proxy uses: percent-encoded PEM (nginx), PEM in one line, base64 of the DER in
- * one line, or `:base64:` (RFC 9440). Returns undefined for anything else.
- */
-function decode(value: string | string[]): X509Certificate | undefined {
-  if (typeof value !== 'string' || value.length > longestHeader) return undefined
-  try {
-    const text = value.includes('%') ? decodeURIComponent(value) : value
-    const base64 = text
-      .replace(/^:|:$/g, '')
-      .replace(/-----(BEGIN|END) CERTIFICATE-----/g, '')
-      .replaceAll(/\s/g, '')
-    if (!/^[A-Za-z0-9+/]+={0,2}$/.test(base64)) return undefined
-    const der = Buffer.from(base64, 'base64')
-    const certificate = new X509Certificate(der)
-    // A value with additional bytes after the certificate is rejected.
-    return certificate.raw.equals(der) ? certificate : undefined
-  } catch {
-    return undefined
-  }
 }

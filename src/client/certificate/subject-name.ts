@@ -4,6 +4,7 @@
  */
 import type { X509Certificate } from 'node:crypto'
 import { isIP } from 'node:net'
+import { split } from './quoted-text.ts'
 
 /**
  * The client metadata that names the certificate subject for `tls_client_auth`. A client registers exactly one of these
@@ -83,25 +84,6 @@ function readName(text: string, separator: ',' | '\n'): Relative[] | undefined {
   } catch {
     return undefined
   }
-}
-
-/** Splits at separators that are neither escaped nor within quotes. */
-function split(text: string, separator: string): string[] {
-  const pieces: string[] = []
-  let piece = ''
-  let quoted = false
-  for (let at = 0; at < text.length; at++) {
-    const letter = text[at]!
-    if (letter === '\\') piece += letter + (text[++at] ?? '')
-    else if (letter === separator && !quoted) {
-      pieces.push(piece)
-      piece = ''
-    } else {
-      if (letter === '"') quoted = !quoted
-      piece += letter
-    }
-  }
-  return [...pieces, piece]
 }
 
 function readPart(part: string): string {

@@ -91,7 +91,7 @@ const cases: [problem: RegExp, broken: Metadata, mended: Metadata, context?: Par
     { ...byKey, jwks, token_endpoint_auth_signing_alg: 'ES256' },
   ],
   [/^redirect_uris is missing/, confidential, web],
-  [/^response_types must contain/, { ...poll, response_types: ['code'] }, poll],
+  [/^response_types must contain/, { ...web, response_types: [] }, web],
   [
     /does not support/,
     { ...poll, authorization_details_types: ['tea', 'coffee'] },

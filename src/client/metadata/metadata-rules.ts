@@ -1,6 +1,7 @@
 /** Rules that concern several members of client metadata, in the order in which problems are reported. */
 import { isLoopback } from '../../platform/http/web-address.ts'
 import type { Rule } from '../../platform/rule.ts'
+import { profiles, secretSigning } from '../../platform/security-profile.ts'
 import { subjectMetadata } from '../certificate/subject-name.ts'
 import {
   CIBA_GRANT,
@@ -9,7 +10,8 @@ import {
   DECIDE_SCOPE,
   needsSecret,
 } from './client-metadata.ts'
-import { keySigningAlgs, tlsMethods } from './metadata-schema.ts'
+import { leastSecretLength } from './client-secret-length.ts'
+import { tlsMethods } from './metadata-schema.ts'
 import type { ValidationContext } from './read-client-metadata.ts'
 import { sectorOf, usesItsKeys } from './sector.ts'
 
@@ -19,6 +21,7 @@ export type MetadataRule = Rule<ClientMetadata, ValidationContext, keyof ClientM
 const mode = 'backchannel_token_delivery_mode'
 const endpoint = 'backchannel_client_notification_endpoint'
 const method = 'token_endpoint_auth_method'
+const assertionSigning = 'token_endpoint_auth_signing_alg'
 const service = 'backchannel_device_service'
 const requestSigning = 'backchannel_authentication_request_signing_alg'
 const dpopBound = 'dpop_bound_access_tokens'
@@ -81,12 +84,14 @@ export const rules: MetadataRule[] = [
     message: (client) => `client_secret is missing; ${method} ${client[method]} needs it`,
   },
   {
-    settings: ['client_secret', method],
-    // The key of HMAC with SHA-256 must be at least as long as the hash: 32 bytes (RFC 7518 §3.2).
+    settings: ['client_secret', method, assertionSigning],
+    // The key of an HMAC must be at least as long as the hash (RFC 7518 §3.2).
     requires: (client) =>
-      client[method] !== 'client_secret_jwt' || client.client_secret === undefined || client.client_secret.length >= 32,
+      client[method] !== 'client_secret_jwt' ||
+      client.client_secret === undefined ||
+      client.client_secret.length >= leastSecretLength(client[assertionSigning]),
     message: (client) =>
-      `client_secret must be at least 32 bytes for client_secret_jwt; it is ${client.client_secret?.length} bytes long`,
+      `client_secret must be at least ${leastSecretLength(client[assertionSigning])} bytes for client_secret_jwt; it is ${client.client_secret?.length} bytes long`,
   },
   {
     settings: ['jwks', 'jwks_uri', method],
@@ -157,12 +162,12 @@ export const rules: MetadataRule[] = [
     message: 'jwks and jwks_uri must not both be set (DR-5)',
   },
   {
-    settings: ['token_endpoint_auth_signing_alg', method],
+    settings: [assertionSigning, method],
     requires: (client) => {
-      const alg = client.token_endpoint_auth_signing_alg
+      const alg = client[assertionSigning]
       return alg === undefined || signingAlgsOf(client[method]).includes(alg)
     },
-    message: (client) => `token_endpoint_auth_signing_alg does not fit ${method} ${client[method]}`,
+    message: (client) => `${assertionSigning} does not fit ${method} ${client[method]}`,
   },
   {
     settings: [mode, service, 'grant_types', 'redirect_uris'],
@@ -220,9 +225,10 @@ function subjectsOf(client: ClientMetadata): string[] {
   return subjectMetadata.filter((name) => client[name] !== undefined)
 }
 
-function signingAlgsOf(authentication: ClientAuthenticationMethod): string[] {
-  if (authentication === 'client_secret_jwt') return ['HS256']
-  return authentication === 'private_key_jwt' ? keySigningAlgs : []
+/** The same algorithms as in the metadata document. */
+function signingAlgsOf(authentication: ClientAuthenticationMethod): readonly string[] {
+  if (authentication === 'client_secret_jwt') return secretSigning
+  return authentication === 'private_key_jwt' ? profiles.core.clientSigning : []
 }
 
 function fitsKind(uri: string, client: ClientMetadata, development: boolean): boolean {

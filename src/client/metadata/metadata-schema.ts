@@ -2,12 +2,12 @@
 import { isIP } from 'node:net'
 import { z } from 'zod'
 import { isNormalized, isRedirectAddress, isSafeAddress, isWebAddress } from '../../platform/http/web-address.ts'
-import { type Profile, profiles } from '../../platform/security-profile.ts'
+import { assertionAlgorithms, type Profile, profiles } from '../../platform/security-profile.ts'
 import { expectation, secretExpectation } from '../../platform/validation.ts'
 import { isDistinguishedName } from '../certificate/subject-name.ts'
 import { CIBA_GRANT, hintKinds, type PublicJwk } from './client-metadata.ts'
 import { orOf } from './profile-violations.ts'
-import { keysProblem, onlyKnownMembers } from './public-keys.ts'
+import { keysProblem, onlyKnownKeys } from './public-keys.ts'
 
 interface SchemaContext {
   development: boolean
@@ -26,8 +26,9 @@ const methods = [
 /** The client authentication methods that use a client certificate. */
 export const tlsMethods: string[] = ['tls_client_auth', 'self_signed_tls_client_auth']
 
-/** The JWS algorithms of signatures that a client makes with its own keys. */
-export const keySigningAlgs = ['ES256', 'RS256', 'PS256', 'Ed25519', 'EdDSA']
+/** The algorithms of client assertions. The rules and the profile may allow fewer. */
+const assertionAlgs = assertionAlgorithms(profiles.core)
+
 export type MetadataSchema = ReturnType<typeof makeSchema>
 /**
  * Client metadata in which each member is valid by itself. Defaults are not added yet, and rules between members are
@@ -59,6 +60,7 @@ function makeSchema(development: boolean, profile: Profile) {
     ...authenticationMembers(httpsAddress),
     ...openidMembers(httpsAddress),
     ...cibaMembers(httpsAddress, profile),
+    ...encryptionMembers(),
   })
 }
 
@@ -106,7 +108,7 @@ function authenticationMembers(httpsAddress: HttpsAddress) {
   return {
     token_endpoint_auth_method: z.enum(methods, expectation(`one of ${methods.join(', ')}`)).exactOptional(),
     token_endpoint_auth_signing_alg: z
-      .enum(['HS256', ...keySigningAlgs], expectation(`one of HS256, ${keySigningAlgs.join(', ')}`))
+      .enum(assertionAlgs, expectation(`one of ${assertionAlgs.join(', ')}`))
       .exactOptional(),
     tls_client_auth_subject_dn: text(
       'a distinguished name, like "CN=till, O=Bank, C=DE"',
@@ -118,7 +120,7 @@ function authenticationMembers(httpsAddress: HttpsAddress) {
     tls_client_auth_san_email: text('a mail address', (address) => /^[^\s@]+@[^\s@]+$/.test(address)).exactOptional(),
     tls_client_certificate_bound_access_tokens: yesOrNo().exactOptional(),
     dpop_bound_access_tokens: yesOrNo().exactOptional(),
-    jwks: z.custom<{ keys: PublicJwk[] }>().superRefine(keysProblem).transform(onlyKnownMembers).exactOptional(),
+    jwks: z.custom<{ keys: PublicJwk[] }>().superRefine(keysProblem).transform(onlyKnownKeys).exactOptional(),
     jwks_uri: httpsAddress('user name and fragment').exactOptional(),
   }
 }
@@ -171,6 +173,25 @@ function cibaMembers(httpsAddress: HttpsAddress, profile: Profile) {
     backchannel_authentication_request_signing_alg: z
       .enum(profile.clientSigning, expectation(`one of ${profile.clientSigning.join(', ')}`))
       .exactOptional(),
+  }
+}
+
+/**
+ * Members that request encrypted responses. They are refused: if they were ignored, claims about users would be sent
+ * without the protection that the client relies on.
+ */
+function encryptionMembers() {
+  const refused = (what: string) =>
+    z.never({ error: `must be left out: this server does not encrypt ${what}` }).exactOptional()
+  return {
+    id_token_encrypted_response_alg: refused('ID tokens'),
+    id_token_encrypted_response_enc: refused('ID tokens'),
+    userinfo_encrypted_response_alg: refused('userinfo responses'),
+    userinfo_encrypted_response_enc: refused('userinfo responses'),
+    introspection_encrypted_response_alg: refused('introspection responses'),
+    introspection_encrypted_response_enc: refused('introspection responses'),
+    authorization_encrypted_response_alg: refused('authorization responses'),
+    authorization_encrypted_response_enc: refused('authorization responses'),
   }
 }
 

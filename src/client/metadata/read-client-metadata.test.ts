@@ -95,6 +95,17 @@ describe('rejected input', () => {
     ['private_key_jwt without keys (DR-9)', jwt, /^jwks or jwks_uri is missing/],
     ['a private key', { ...jwt, jwks: { keys: [{ ...key, d: 'hush' }] } }, /^jwks must contain public keys only.*"d"/],
     ['an RSA key of 1024 bits (FI-6)', { ...jwt, jwks: { keys: [weakKey] } }, /at least 2048 bits, but key 0/],
+    [
+      'a private ML-DSA key beside a public key',
+      { ...jwt, jwks: { keys: [key, { kty: 'AKP', alg: 'ML-DSA-44', pub: 'eA', priv: 'hush' }] } },
+      /^jwks must contain public keys only, but key 1 has the private member "priv"/,
+    ],
+    [
+      'only keys of unknown types',
+      { ...jwt, jwks: { keys: [{ kty: 'AKP', pub: 'eA' }] } },
+      /^jwks must contain a key of/,
+    ],
+    ['a key that is not an object', { ...jwt, jwks: { keys: [key, 'key'] } }, /^jwks .* key 1 is not an object/],
     ['a symmetric key', { ...jwt, jwks: { keys: [{ kty: 'oct', k: 'hush' }] } }, /private member "k"/],
     ['an empty key set', { ...jwt, jwks: { keys: [] } }, /^jwks must be a JWK Set/],
     ['no secret', { ...poll, client_secret: undefined }, /^client_secret is missing/],
@@ -102,6 +113,16 @@ describe('rejected input', () => {
       'a short HMAC secret',
       { ...poll, client_secret: 'x'.repeat(31), token_endpoint_auth_method: 'client_secret_jwt' },
       /32 bytes .* 31 bytes/,
+    ],
+    [
+      'a secret too short for HS512',
+      {
+        ...poll,
+        client_secret: 'x'.repeat(63),
+        token_endpoint_auth_method: 'client_secret_jwt',
+        token_endpoint_auth_signing_alg: 'HS512',
+      },
+      /64 bytes .* 63 bytes/,
     ],
     [
       'an alg of another method',
@@ -189,7 +210,16 @@ describe('rejected input', () => {
     ],
     ['a script as redirect', { ...app, redirect_uris: ['javascript:alert(1)'] }, /^redirect_uris\[0\] must be/],
     ['a script as logo', { ...poll, logo_uri: 'javascript:alert(1)' }, /^logo_uri must be/],
-    ['code without its grant', { ...poll, response_types: ['code'] }, /^response_types must contain/],
+    [
+      'code without its grant',
+      { ...app, grant_types: ['refresh_token'], response_types: ['code'] },
+      /^response_types must contain/,
+    ],
+    [
+      'a response type of another flow',
+      { ...poll, response_types: ['id_token'] },
+      /^response_types\[0\] must be "code"/,
+    ],
     ['a name that reverses letters', { ...poll, client_name: 'Bank\u202e' }, /^client_name must be/],
     ...[
       'Ba\u200bnk',

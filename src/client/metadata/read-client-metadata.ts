@@ -62,13 +62,18 @@ export function readClientMetadata(
 
 function complete(draft: MetadataDraft): ClientMetadata {
   const mode = draft.backchannel_token_delivery_mode
-  const grants = draft.grant_types ?? defaultGrants(mode, draft.backchannel_device_service === true)
+  const isDeviceService = draft.backchannel_device_service === true
+  const grants = draft.grant_types ?? defaultGrants(mode, isDeviceService)
+  const signsIn = grants.includes('authorization_code')
+  // Client libraries add `response_types: ["code"]` to every registration. A client that signs in no users has no use for
+  // it; the response to its registration shows that it was left out (RFC 7591 §2).
+  const ignoresResponses = !signsIn && (mode !== undefined || isDeviceService || grants.includes(CIBA_GRANT))
   return {
     ...draft,
     client_id: draft.client_id ?? '',
     redirect_uris: draft.redirect_uris ?? [],
     grant_types: grants,
-    response_types: draft.response_types ?? (grants.includes('authorization_code') ? ['code'] : []),
+    response_types: ignoresResponses ? [] : [...new Set(draft.response_types ?? (signsIn ? ['code'] : []))],
     token_endpoint_auth_method: draft.token_endpoint_auth_method ?? 'client_secret_basic',
   }
 }

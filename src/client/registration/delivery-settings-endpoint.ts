@@ -13,6 +13,7 @@ import type { ReadCertificate } from '../certificate/client-certificate.ts'
 import type { AuthenticateClient, Client } from '../client.ts'
 import type { ClientStore } from '../client-store.ts'
 import type { DeliveryMode } from '../metadata/client-metadata.ts'
+import { unavailableSecret } from '../metadata/client-secret-length.ts'
 import { readClientMetadata, type ValidationContext } from '../metadata/read-client-metadata.ts'
 import { sectorStays, staysInSector } from '../metadata/sector.ts'
 
@@ -65,8 +66,8 @@ function readSettings(form: Form, client: Client, context: ValidationContext): S
   const read = readClientMetadata(
     {
       ...client.metadata,
-      // The secret is not available, so its hash is passed instead. The rules only check whether there is a secret.
-      ...(client.secretHash !== undefined && { client_secret: client.secretHash }),
+      // Only the hash of the secret is stored. Its length was checked at registration.
+      ...(client.secretHash !== undefined && { client_secret: unavailableSecret }),
       backchannel_token_delivery_mode: mode,
       backchannel_client_notification_endpoint: endpoint ?? kept,
     },

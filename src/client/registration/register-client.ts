@@ -13,17 +13,19 @@ import type { Statement } from '../../platform/storage/database.ts'
 import { isPlain } from '../../platform/validation.ts'
 import type { Client } from '../client.ts'
 import type { ClientStore } from '../client-store.ts'
-import { toClient } from '../configured-clients.ts'
+import { secretAad, toClient } from '../configured-clients.ts'
 import { type ClientMetadata, DECIDE_SCOPE, needsSecret } from '../metadata/client-metadata.ts'
-import { readClientMetadata, type ValidationContext } from '../metadata/read-client-metadata.ts'
+import { leastSecretLength, newClientSecret, unavailableSecret } from '../metadata/client-secret-length.ts'
+import { readClientMetadata } from '../metadata/read-client-metadata.ts'
 import { leavesSector, sectorStays } from '../metadata/sector.ts'
 import { nameProblem } from '../metadata/shown-name.ts'
 import { type SectorLists, sectorProblem } from '../pairwise/sector-identifier.ts'
 import type { InitialAccessStore } from './initial-access-token-store.ts'
+import { registeredIdTokenAlg, type ValuesContext } from './registered-values.ts'
 import type { RegistrationAttemptStore } from './registration-attempt-store.ts'
 import type { RegistrationStore } from './registration-store.ts'
 
-export interface RegistrationNeeds {
+export interface RegistrationNeeds extends ValuesContext {
   /**
    * `token`: an initial access token is required. `open`: no token is required. Then at most `perHour` clients may be
    * registered within an hour from one IPv4 address or one IPv6 /64. At most ten times as many attempts may be made
@@ -36,7 +38,6 @@ export interface RegistrationNeeds {
   /** The queue in which attempts of anonymous callers wait until they are counted. */
   attemptQueue: FairQueue
   initialAccess: InitialAccessStore
-  validationContext: ValidationContext
   /**
    * The scopes that clients can register. A client that registers no scopes gets all of them. The list never includes
    * `ciba:decide`, the scope with which users decide.
@@ -83,6 +84,9 @@ const operatorsOnly = ['backchannel_device_service', 'backchannel_unknown_users'
  * mistakes.
  */
 const attemptsEach = 10
+
+/** How often a client may replace its registration in an hour: each time may cause a fetch, and changes a row. */
+const replacementsPerHour = 60
 
 /** The caller's address, for limits and the audit, and the load-shedding slot of the call. */
 export interface RegistrationCall {
@@ -171,6 +175,10 @@ export async function replace(
   needs: RegistrationNeeds,
 ): Promise<Registration> {
   const before = await find(id, token, needs)
+  const counter = needs.vault.keyedHash(`replacements of ${id}`)
+  if (!(await needs.attempts.count([counter], replacementsPerHour, needs.clock.now()))) {
+    throw tooMany('this registration was replaced too often; try again later')
+  }
   if (isPlain(said)) refuseWhatMayNotChange(said, before, needs.vault)
   const { client, secret } = await read(said, id, before, slot, needs)
   const now = needs.clock.now()
@@ -207,7 +215,7 @@ function refuseWhatMayNotChange(said: Record<string, unknown>, before: Client, v
   if (ours !== undefined) throw wrong(`${ours} must be left out`)
   if (said.client_id !== before.id) throw wrong('client_id must be that of the registration')
   const { client_secret: secret } = said
-  if (secret === undefined) return
+  if (secret === undefined || secret === null) return
   if (typeof secret !== 'string' || !sameSecret(vault.keyedHash(secret), before.secretHash ?? '')) {
     throw wrong('client_secret must be the current one, or left out')
   }
@@ -221,24 +229,25 @@ async function read(
   needs: RegistrationNeeds,
 ) {
   if (!isPlain(said)) throw wrong('client metadata must be a JSON object')
-  const reserved = operatorsOnly.find((name) => said[name] !== undefined && said[name] !== false)
+  // A member that is null counts as left out, so that it gets its default (RFC 7591 §2, RFC 7592 §2.2).
+  const { client_secret: _, ...own } = Object.fromEntries(Object.entries(said).filter(([, value]) => value !== null))
+  const reserved = operatorsOnly.find((name) => own[name] !== undefined && own[name] !== false)
   if (reserved !== undefined) throw wrong(`${reserved} may only be set by the operator`)
 
-  const { client_secret: _, ...own } = said
   const method = own.token_endpoint_auth_method ?? 'client_secret_basic'
-  const keeps = before?.secretHash !== undefined && method === before.metadata.token_endpoint_auth_method
-  const secret = needsSecret(method) && !keeps ? newSecret() : undefined
+  const keeps = before !== undefined && keepsSecret(before, own, needs.vault)
+  const secret = needsSecret(method) && !keeps ? newClientSecret(method) : undefined
   const checked = readClientMetadata(
     {
       scope: needs.scopes.join(' '),
+      id_token_signed_response_alg: registeredIdTokenAlg(needs),
       ...own,
       // Overrides the value that the client sent: a client must not exempt itself from user codes. The response shows
       // the registered value (RFC 7591 §3.2.1).
       ...(needs.userCodes && sendsRequests(own) && { backchannel_user_code_parameter: true }),
       client_id: id,
-      // If the client keeps its secret, the hash of the secret is passed, because only the hash is stored. The rules
-      // only check whether there is a secret.
-      ...(needsSecret(method) && { client_secret: secret ?? before!.secretHash }),
+      // Only the hash of a secret that the client keeps is stored. `keepsSecret` has checked its length.
+      ...(needsSecret(method) && { client_secret: secret ?? unavailableSecret }),
     },
     needs.validationContext,
   )
@@ -264,8 +273,22 @@ async function read(
   return { client, secret }
 }
 
+/** Whether a client keeps its secret: for the same method, if the secret is long enough for the algorithm. */
+function keepsSecret(
+  { id, metadata, secretHash, secretSealed }: Client,
+  {
+    token_endpoint_auth_method: method = 'client_secret_basic',
+    token_endpoint_auth_signing_alg,
+  }: Record<string, unknown>,
+  vault: Vault,
+): boolean {
+  if (secretHash === undefined || method !== metadata.token_endpoint_auth_method) return false
+  if (secretSealed === undefined) return true
+  return vault.open(secretSealed, secretAad(id)).length >= leastSecretLength(token_endpoint_auth_signing_alg)
+}
+
 function sendsRequests({ backchannel_token_delivery_mode: mode }: Record<string, unknown>): boolean {
-  return mode !== undefined && mode !== null
+  return mode !== undefined
 }
 
 function withSecret(metadata: ClientMetadata, secret: string | undefined, before: Client | undefined, vault: Vault) {
@@ -281,8 +304,8 @@ function notAllowed(): OAuthError {
   })
 }
 
-function tooMany(): OAuthError {
-  return new OAuthError('access_denied', 'too many registrations from this address; try again later', {
+function tooMany(description = 'too many registrations from this address; try again later'): OAuthError {
+  return new OAuthError('access_denied', description, {
     status: 429,
     headers: { 'Retry-After': '3600' },
   })

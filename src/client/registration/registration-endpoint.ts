@@ -6,7 +6,6 @@ import { bearerOf } from '../../platform/http/authorization.ts'
 import { callerOf } from '../../platform/http/connection.ts'
 import { readJson } from '../../platform/http/form.ts'
 import { slotOf } from '../../platform/http/load-shedding.ts'
-import type { ClientMetadata } from '../metadata/client-metadata.ts'
 import {
   find,
   type Registration,
@@ -16,6 +15,7 @@ import {
   remove,
   replace,
 } from './register-client.ts'
+import { type ValuesContext, valuesInForce } from './registered-values.ts'
 
 export function registrationEndpoint(
   app: FastifyInstance,
@@ -27,7 +27,7 @@ export function registrationEndpoint(
   onlyMethods(app, path, ['POST'])
   app.post(path, async (request, reply) => {
     const registration = await register(readBody(request), bearer(request), callOf(request, reply), needs)
-    return answer(reply.code(201), whole(registration, uriOf(registration.client.id)))
+    return answer(reply.code(201), whole(registration, uriOf(registration.client.id), needs))
   })
 
   const one = `${path}/:client_id`
@@ -37,14 +37,14 @@ export function registrationEndpoint(
     const token = bearer(request)
     const client = await find(idOf(request), token, needs)
     return answer(reply, {
-      ...withoutSecret(client.metadata),
+      ...valuesInForce(client.metadata, needs),
       registration_client_uri: uriOf(client.id),
       registration_access_token: token,
     })
   })
   app.put(one, async (request, reply) => {
     const registration = await replace(idOf(request), bearer(request), readBody(request), callOf(request, reply), needs)
-    return answer(reply, whole(registration, uriOf(registration.client.id)))
+    return answer(reply, whole(registration, uriOf(registration.client.id), needs))
   })
   app.delete(one, async (request, reply) => {
     await remove(idOf(request), bearer(request), request.ip, needs)
@@ -66,19 +66,16 @@ function bearer(request: FastifyRequest): string | undefined {
   return token !== undefined && token.length <= 255 ? token : undefined
 }
 
-/** Returns all registered metadata, defaults included, with the members that only the client receives (RFC 7591 §3.2.1). */
-function whole({ client, secret, registrationToken, registeredAt }: Registration, uri: string) {
+/** Returns all metadata in force, with the members that only the client receives (RFC 7591 §3.2.1). */
+function whole(registration: Registration, uri: string, context: ValuesContext) {
+  const { client, secret, registrationToken, registeredAt } = registration
   return {
-    ...withoutSecret(client.metadata),
+    ...valuesInForce(client.metadata, context),
     client_id_issued_at: Math.floor(registeredAt / 1000),
     ...(secret !== undefined && { client_secret: secret, client_secret_expires_at: 0 }),
     registration_client_uri: uri,
     registration_access_token: registrationToken,
   }
-}
-
-function withoutSecret({ client_secret: _, ...metadata }: ClientMetadata) {
-  return metadata
 }
 
 function answer(reply: FastifyReply, body: unknown): FastifyReply {

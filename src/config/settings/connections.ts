@@ -1,5 +1,5 @@
 /** Settings of TLS, proxies, client certificates, client assertions and DPoP. */
-import { isRange } from './formats.ts'
+import { isHeaderName, isRange } from './formats.ts'
 import { list, pem, section, text, whole, year, yesOrNo } from './kinds.ts'
 import { setting } from './setting.ts'
 
@@ -16,7 +16,9 @@ export const connectionSettings = {
     ),
     clientCa: setting(
       pem('certificates').exactOptional(),
-      'The authorities that are trusted for clients with `tls_client_auth`.',
+      'The authorities that are trusted for clients with `tls_client_auth`. The server does not tell clients their ' +
+        'names, because many clients would then show no other certificate ' +
+        '([0025](decisions/0025-client-certificates.md)).',
       { example: "'clients-ca.crt'", isSketch: true },
     ),
   }).exactOptional(),
@@ -35,9 +37,16 @@ export const connectionSettings = {
         'from its right end.',
     ),
     clientCertificateHeader: setting(
-      text('the name of a header', (name) => /^[\w-]+$/.test(name)).exactOptional(),
-      'The header in which such a proxy passes on the certificate of the client.',
+      text('the name of a header', isHeaderName).exactOptional(),
+      'The header in which such a proxy passes on the certificate of the client. The proxy must replace this header in ' +
+        'every request. [Client certificates](guides/client-certificates.md) lists the forms that are read.',
       { example: "'X-Client-Cert'", isSketch: true },
+    ),
+    clientCertificateChainHeader: setting(
+      text('the name of a header', isHeaderName).exactOptional(),
+      'The header in which it passes on the rest of the chain, if that is another header. With ' +
+        '`clientCertificateHeader` `Client-Cert`, it is `Client-Cert-Chain` unless set.',
+      { example: "'X-Client-Cert-Chain'", isSketch: true },
     ),
     clientCa: setting(pem('certificates').exactOptional(), 'As `tls.clientCa`, where a proxy terminates TLS.', {
       example: "'clients-ca.crt'",
@@ -59,6 +68,14 @@ export const connectionSettings = {
       'is `true` unless set.',
     { unlessSet: '`false`', example: 'false' },
   ),
+  fetchedKeys: section({
+    keepInOutage: setting(
+      whole('seconds', 0, 7 * 86_400).default(3600),
+      'How long keys that were fetched from a `jwks_uri` stay valid if they cannot be fetched again, counted from the ' +
+        'last fetch. Then calls that need these keys are answered with 503. A key that its owner has removed stays ' +
+        'valid as long if an attacker makes the address unreachable.',
+    ),
+  }).prefault({}),
   dpop: section({
     requireNonce: setting(
       yesOrNo().default(false),

@@ -108,6 +108,10 @@ export function isRange(range: string): boolean {
   return bits === undefined || (/^\d{1,3}$/.test(bits) && Number(bits) <= (version === 4 ? 32 : 128))
 }
 
+export function isHeaderName(name: string): boolean {
+  return /^[\w-]+$/.test(name)
+}
+
 export function isScope(scope: string): boolean {
   return /^[\x21\x23-\x5b\x5d-\x7e]+$/.test(scope)
 }

@@ -39,6 +39,11 @@ export const notificationSettings = {
       from: setting(text(senderForm, isSender).exactOptional(), 'The sender of mails.', {
         example: "'Doorbell <no-reply@example.com>'",
       }),
+      ca: setting(
+        pem('certificates').exactOptional(),
+        'Authorities that are trusted for the mail server, besides those that Node.js trusts.',
+        { example: "'mail-ca.pem'", isSketch: true },
+      ),
     }).exactOptional(),
     'How users are notified of requests: by mail, web push, your own service, or the hook `notify`. Without any of ' +
       'them the app of the users has to poll.',

@@ -4,7 +4,7 @@ import { keysProblem } from '../../client/metadata/public-keys.ts'
 import { profiles } from '../../platform/security-profile.ts'
 import { expectation } from '../../platform/validation.ts'
 import { isPlainUrl } from './formats.ts'
-import { choice, section, text, whole, yesOrNo } from './kinds.ts'
+import { choice, number, section, text, whole, yesOrNo } from './kinds.ts'
 import { setting } from './setting.ts'
 
 /**
@@ -29,11 +29,25 @@ export const requestSettings = {
         'Unless set, it is never more than `requests.defaultExpiry`.',
       { usual: { production: 30, development: 1 } },
     ),
-    interval: setting(whole('seconds', 1, 3600).default(5), 'How long a client must wait between two polls.'),
+    interval: setting(
+      whole('seconds', 1, 3600).default(5),
+      'How long a client must wait between two polls. A poll counts as too early only if it arrives more than a tenth of ' +
+        'this time, and more than half a second, before the interval is over.',
+    ),
+    longestInterval: setting(
+      whole('seconds', 1, 3600).exactOptional(),
+      'Each `slow_down` lengthens the interval of a request by five seconds, up to this number. After two polls in a row ' +
+        'that have kept a lengthened interval, `requests.interval` applies again. Unless set, it is never less than ' +
+        '`requests.interval`.',
+      { usual: { production: 30, development: 30 } },
+    ),
     maxBindingMessageLength: setting(whole('characters', 1, 1024).default(128), 'The longest binding message.'),
     longPoll: setting(
-      whole('seconds', 0, 30).default(0),
-      'How long a poll is held while the user has not decided (long polling). With 0, polls are answered at once.',
+      number('a whole number of seconds, at least 0', 0, Number.MAX_SAFE_INTEGER).default(0),
+      'How long a poll is held while the user has not decided (long polling). With 0, polls are answered at once. A poll ' +
+        'is never held for more than 25 seconds, because many clients wait 30 seconds for an answer: a greater number ' +
+        'counts as 25, with a warning at the start.',
+      { values: 'seconds, 0 to 25' },
     ),
     maxHeldPolls: setting(
       whole('polls', 1, 1_000_000).default(10_000),

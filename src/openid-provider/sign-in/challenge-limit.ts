@@ -2,7 +2,7 @@
  * Limits how many passkey challenges are issued for one sign-in. Every caller can begin a sign-in and then request
  * challenges without being authenticated, and each challenge is written to the database.
  */
-import type { Clock } from '../../platform/clock.ts'
+import { type Clock, steadyTime } from '../../platform/clock.ts'
 
 /** How many challenges are issued for one sign-in: a user needs one for each attempt with a passkey. */
 export const mostChallenges = 20
@@ -20,7 +20,7 @@ export type ChallengeLimit = ReturnType<typeof createChallengeLimit>
  *
  * @param most how many sign-ins are counted at the same time
  */
-export function createChallengeLimit(clock: Pick<Clock, 'now'>, most = mostCounted) {
+export function createChallengeLimit(clock: Pick<Clock, 'now' | 'steady'>, most = mostCounted) {
   /** By the id of the sign-in, in order of the first challenge. */
   const counts = new Map<string, { issued: number; since: number }>()
 
@@ -40,7 +40,7 @@ export function createChallengeLimit(clock: Pick<Clock, 'now'>, most = mostCount
         known.issued += 1
         return true
       }
-      const now = clock.now()
+      const now = steadyTime(clock)
       forgetOld(now)
       counts.set(signIn, { issued: 1, since: now })
       return true

@@ -199,7 +199,9 @@ function answerProblem(
     log.info({ request: request.id, code: error.code, detail: error.detail }, 'refused')
     answerOAuthError(reply, error)
   } else if (error instanceof Unavailable) {
-    answerUnavailable(request, reply, page)
+    // A service that this server depends on has failed. Too many calls are not logged: there would be too many lines.
+    if (error.cause !== undefined) log.info({ request: request.id, detail: error.message }, 'cannot be answered now')
+    answerUnavailable(error, request, reply, page)
   } else if (isBadRequest(error)) {
     answerOAuthError(reply, isTooLarge(error) ? tooLarge() : malformed())
   } else if (isUnstorableForDatabase(error)) {
@@ -207,7 +209,7 @@ function answerProblem(
     answerOAuthError(reply, malformed())
   } else if (isUnavailable(error)) {
     log.error({ request: request.id, error }, 'cannot be answered now')
-    answerUnavailable(request, reply, page)
+    answerUnavailable(error, request, reply, page)
   } else {
     log.error({ request: request.id, error }, 'a request failed')
     answerFailure(reply, request.id)
@@ -274,6 +276,6 @@ function isTooLarge(error: Error & Partial<FastifyError>): boolean {
 }
 
 /** Replaces characters that RFC 6749 §5.2 does not allow in `error_description`. */
-function inOAuthCharacters(text: string): string {
+export function inOAuthCharacters(text: string): string {
   return text.replace(/\s/g, ' ').replace(/[^\x20-\x21\x23-\x5b\x5d-\x7e]/gu, '?')
 }

@@ -38,6 +38,12 @@ export class Failures {
     if (failure !== undefined && this.#options.clock.now() < failure.until) throw failure.error
   }
 
+  /** Returns for how many milliseconds the operation must not be tried again; 0 if it may be tried now. */
+  pauseLeft(key: string): number {
+    const failure = this.#failures.get(key)
+    return failure === undefined ? 0 : Math.max(0, failure.until - this.#options.clock.now())
+  }
+
   failed(key: string, error: unknown): void {
     const { firstPauseMs, longestPauseMs, most, clock } = this.#options
     const before = this.#failures.get(key)

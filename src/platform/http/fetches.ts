@@ -29,6 +29,8 @@ export interface Fetches<Document> {
    * @throws the error of the last fetch, if the pause after it has not ended
    */
   throwIfPaused(url: string): void
+  /** Returns for how many milliseconds the document must not be fetched again; 0 if it may be fetched now. */
+  pauseLeft(url: string): number
   /** Returns the number of fetches under way, and of callers that wait for a fetch. */
   count(): { underWay: number; waiting: number }
 }
@@ -89,6 +91,7 @@ export function createFetches<Document>({ load, releaseSlotWhile, clock }: Fetch
       }
     },
     throwIfPaused: (url) => failures.throwIfPaused(url),
+    pauseLeft: (url) => failures.pauseLeft(url),
     count: () => ({ underWay: underWay.count, waiting: waiting.count }),
   }
 }

@@ -6,18 +6,18 @@ export interface TlsFiles {
   /** All members are PEM texts. */
   key: string
   cert: string
-  clientCa?: string | undefined
 }
 
-/** The suites of TLS 1.3, and the four TLS 1.2 suites of FAPI 1.0 Advanced §8.5, which need an RSA key in the certificate. */
+/**
+ * The suites of TLS 1.3, and two of the four TLS 1.2 suites of FAPI 1.0 Advanced §8.5, which need an RSA key in the
+ * certificate. The other two exchange keys by finite-field Diffie-Hellman (DHE), which RFC 9325 §4.2 no longer recommends.
+ */
 const suites = [
   'TLS_AES_128_GCM_SHA256',
   'TLS_AES_256_GCM_SHA384',
   'TLS_CHACHA20_POLY1305_SHA256',
   'ECDHE-RSA-AES128-GCM-SHA256',
   'ECDHE-RSA-AES256-GCM-SHA384',
-  'DHE-RSA-AES128-GCM-SHA256',
-  'DHE-RSA-AES256-GCM-SHA384',
 ]
 
 /**
@@ -30,19 +30,19 @@ const suitesForOtherKeys = ['ECDHE-ECDSA-AES128-GCM-SHA256', 'ECDHE-ECDSA-AES256
  * Returns options with which the server requests a certificate. A client may send none, or a certificate that no authority
  * issued (RFC 8705 §2.2). The client's registration decides later whether the certificate is accepted.
  */
-export function tlsOptions({ key, cert, clientCa }: TlsFiles, anyKey: boolean): ServerOptions {
+export function tlsOptions({ key, cert }: TlsFiles, anyKey: boolean): ServerOptions {
   return {
     key,
     cert,
-    // Without this list, Node would trust the public web authorities, which issue certificates to any applicant.
-    ca: clientCa ?? [],
+    // Node would send the names of the authorities in this list to clients. The clients of Go and Java then send no
+    // certificate of another authority, and no self-signed one (RFC 8705 §6.1). So the list is empty, and chains are checked
+    // later (client/certificate/chain.ts). Without the list, Node would trust the public web authorities.
+    ca: [],
     requestCert: true,
     rejectUnauthorized: false,
     minVersion: 'TLSv1.2',
     ciphers: [...suites, ...(anyKey ? suitesForOtherKeys : [])].join(':'),
     honorCipherOrder: true,
-    // OpenSSL's own groups have at least 2048 bits.
-    dhparam: 'auto',
     // Without renegotiation, the certificate of a connection does not change.
     secureOptions: constants.SSL_OP_NO_RENEGOTIATION,
   }

@@ -5,6 +5,10 @@ import { isDatabaseUnavailable } from '../storage/unavailable.ts'
 /** Thrown if the server, or a service that the server depends on, cannot answer now. */
 export class Unavailable extends Error {
   override readonly name: string = 'Unavailable'
+  /** `error_description` of the response. */
+  readonly description: string = unavailable.body.error_description
+  /** After how many seconds the call should be tried again. */
+  readonly retryAfterSeconds: number = 1
 }
 
 /** Thrown if more work is requested than can be done soon. */
@@ -35,13 +39,15 @@ export function isUnavailable(error: unknown): boolean {
 export type ErrorPage = (acceptLanguage: string | undefined) => { headers: Record<string, string>; text: string }
 
 /** Sends the 503: as a page if the caller is a browser and `page` is given, otherwise as JSON. */
-export function answerUnavailable(request: FastifyRequest, reply: FastifyReply, page?: ErrorPage): void {
+export function answerUnavailable(error: Error, request: FastifyRequest, reply: FastifyReply, page?: ErrorPage): void {
   reply.code(unavailable.status).headers(unavailable.headers)
+  if (error instanceof Unavailable) reply.header('Retry-After', String(error.retryAfterSeconds))
   if (page && request.headers.accept?.includes('text/html')) {
     const { headers, text } = page(request.headers['accept-language'])
     reply.headers(headers).send(text)
   } else {
-    reply.headers(jsonErrorHeaders).send(JSON.stringify(unavailable.body))
+    const error_description = error instanceof Unavailable ? error.description : unavailable.body.error_description
+    reply.headers(jsonErrorHeaders).send(JSON.stringify({ ...unavailable.body, error_description }))
   }
 }
 

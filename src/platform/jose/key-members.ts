@@ -6,6 +6,33 @@
 /** Members of public keys: RFC 7517 §4, RFC 7518 §6, RFC 8037 §2. */
 const members = ['kty', 'use', 'key_ops', 'alg', 'kid', 'x5u', 'x5c', 'x5t', 'x5t#S256', 'crv', 'x', 'y', 'n', 'e']
 
+/** The members that a key of each kind must have. */
+const materialOf = new Map<unknown, readonly string[]>([
+  ['EC', ['crv', 'x', 'y']],
+  ['OKP', ['crv', 'x']],
+  ['RSA', ['n', 'e']],
+])
+
+/**
+ * Returns whether the type of a key is one that this server can verify signatures with. Keys of other types in a set are
+ * ignored (RFC 7517 §5), for example the post-quantum keys of a client that also uses other servers.
+ */
+export function isOfKnownType({ kty }: Record<string, unknown>): boolean {
+  return materialOf.has(kty)
+}
+
+/**
+ * Returns whether a key is of a kind that is used here, and has the members of this kind. Other keys of a set are ignored
+ * (RFC 7517 §5): with one of them, oidc-provider would refuse the whole set.
+ */
+export function isComplete(key: Record<string, unknown>): boolean {
+  const material = materialOf.get(key.kty)
+  return (
+    material?.every((name) => typeof key[name] === 'string') === true &&
+    ['alg', 'kid', 'use'].every((name) => key[name] === undefined || typeof key[name] === 'string')
+  )
+}
+
 /** Upper limit for the keys of a set. */
 export const mostKeys = 100
 /** Upper limit for the texts in a member that is a list. A certificate chain is shorter. */

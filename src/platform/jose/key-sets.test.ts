@@ -2,7 +2,7 @@ import assert from 'node:assert/strict'
 import { describe, test } from 'node:test'
 import { createStageClock } from '../../../test/support/clock.ts'
 import { mostKeys } from './key-members.ts'
-import { createKeySets } from './key-sets.ts'
+import { createKeySets, KeysUnavailable } from './key-sets.ts'
 
 const key = { kty: 'EC', crv: 'P-256', kid: 'one', x: 'x', y: 'y', alg: 'ES256', use: 'sig' }
 
@@ -11,6 +11,7 @@ function keySetsOf(set: unknown) {
   return createKeySets({
     caller: { call: async () => answer, close: async () => {} },
     releaseSlotWhile: (_slot, fetched) => fetched,
+    keptInOutageMs: 0,
     clock: createStageClock(),
   })
 }
@@ -50,6 +51,17 @@ describe('of a fetched key set', () => {
     assert.deepEqual(await latest({ keys: [...costly, rsa] }), { keys: [rsa] })
   })
 
+  test('keys of unknown types are left out (RFC 7517 §5)', async () => {
+    const unknown = [
+      { kty: 'AKP', alg: 'ML-DSA-44', pub: 'x' },
+      { kty: 'oct' },
+      { kty: 'LMS' },
+      { kty: 7 },
+      { kid: 'one' },
+    ]
+    assert.deepEqual(await latest({ keys: [...unknown, key] }), { keys: [key] })
+  })
+
   test('a set with more keys than the limit is refused', async () => {
     assert.equal((await latest({ keys: Array.from({ length: mostKeys }, () => key) })).keys.length, mostKeys)
     for (const keys of [Array.from({ length: mostKeys + 1 }, () => ({})), 'keys', null]) {
@@ -58,4 +70,42 @@ describe('of a fetched key set', () => {
     for (const set of [null, 7, []]) await assert.rejects(latest(set), /no list of at most/)
     assert.deepEqual((await latest({ keys: [null, 7, [], key] })).keys, [key])
   })
+})
+
+describe('a set that cannot be fetched again', () => {
+  const away: (() => Promise<{ status: number; headers: object; body: string }>)[] = [
+    async () => {
+      throw new Error('connect ECONNREFUSED')
+    },
+    async () => ({ status: 500, headers: {}, body: '' }),
+    async () => ({ status: 404, headers: {}, body: 'not found' }),
+    async () => ({ status: 200, headers: {}, body: '<html>' }),
+    async () => ({ status: 200, headers: {}, body: '{}' }),
+  ]
+
+  for (const [index, fail] of away.entries()) {
+    test(`stays in use for the time of the setting, for certificates and oidc-provider too (${index})`, async () => {
+      const clock = createStageClock()
+      let answer = async () => ({ status: 200, headers: {}, body: JSON.stringify({ keys: [key] }) })
+      const sets = createKeySets({
+        caller: { call: (() => answer()) as never, close: async () => {} },
+        releaseSlotWhile: (_slot, fetched) => fetched,
+        keptInOutageMs: 3600_000,
+        clock,
+      })
+      assert.equal(sets.known(address), undefined)
+      assert.deepEqual((await sets.latest(address, undefined)).keys, [key])
+      answer = fail as typeof answer
+      clock.advance(59 * 60_000)
+      assert.equal(sets.known(address), undefined, 'it must be fetched first')
+      assert.deepEqual((await sets.latest(address, undefined)).keys, [key])
+      assert.deepEqual(sets.known(address)?.keys, [key])
+      clock.advance(60_001)
+      await assert.rejects(sets.latest(address, undefined), KeysUnavailable)
+      assert.throws(() => sets.known(address))
+      clock.advance(30_000)
+      answer = async () => ({ status: 200, headers: {}, body: '{"keys":[]}' })
+      assert.deepEqual((await sets.latest(address, undefined)).keys, [], 'a removed key is gone with the next fetch')
+    })
+  }
 })

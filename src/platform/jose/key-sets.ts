@@ -1,26 +1,49 @@
 /** Fetches public keys from URLs that others have chosen, through the guarded caller, and caches them for a while. */
-import { createLocalJWKSet, errors, type JSONWebKeySet, type JWTVerifyGetKey } from 'jose'
+import { errors, type JSONWebKeySet, type JWTVerifyGetKey } from 'jose'
 import type { Clock } from '../clock.ts'
 import { type fetchThrough, toResponse } from '../http/fetch.ts'
 import { createFetches, type Fetches } from '../http/fetches.ts'
 import type { LoadShedding, Slot } from '../http/load-shedding.ts'
 import type { GuardedCaller } from '../http/outgoing.ts'
+import { Overloaded, Unavailable } from '../http/unavailable.ts'
 import { isPlain } from '../validation.ts'
-import { isCostlyToVerify, mostKeys, withKnownMembers } from './key-members.ts'
+import { findVerifyingKey, keysIn } from './find-key.ts'
+import { isComplete, isCostlyToVerify, mostKeys, withKnownMembers } from './key-members.ts'
+
+/** Thrown if a key set cannot be fetched now, so that nobody can tell whether a signature is valid. */
+export class KeysUnavailable extends Unavailable {
+  override readonly name = 'KeysUnavailable'
+  override readonly description =
+    'the keys with which a signature must be verified cannot be fetched now, please try again'
+  override readonly retryAfterSeconds: number
+
+  constructor(cause: unknown, pauseMs: number) {
+    super(`a key set cannot be fetched: ${cause instanceof Error ? cause.message : String(cause)}`, { cause })
+    this.retryAfterSeconds = Math.max(1, Math.ceil(pauseMs / 1000))
+  }
+}
 
 export interface KeySets {
   /**
    * Returns a function that finds the key of a signature. If the set at `uri` does not contain the key, the set is fetched
-   * again.
+   * again. A signature without `kid` says nothing about its key: then the set is also fetched again if none of its keys
+   * verifies the signature.
+   *
+   * The function throws `KeysUnavailable` if the set cannot be fetched.
    */
   at(uri: string, slot: Slot | undefined): JWTVerifyGetKey
-  /** Resolves to a set that was fetched at most `refetchPauseMs` ago, so that a removed key soon stops working. */
+  /**
+   * Resolves to a set that was fetched at most `refetchPauseMs` ago, so that a removed key soon stops working. If the set
+   * cannot be fetched, resolves to a set that was fetched at most `keptInOutageMs` ago.
+   *
+   * @throws {KeysUnavailable} if there is no such set
+   */
   latest(uri: string, slot: Slot | undefined): Promise<JSONWebKeySet>
   /**
    * Returns the cached set, or undefined if no fresh set is cached. In that case the caller of this function fetches the
-   * set.
+   * set. In the pause after a failed fetch, also returns a set that was fetched at most `keptInOutageMs` ago.
    *
-   * @throws the error of the last fetch, if the pause after it has not ended
+   * @throws the error of the last fetch, if there is no such set and the pause after the fetch has not ended
    */
   known(uri: string): JSONWebKeySet | undefined
   /** Returns the number of fetches under way, and of callers that wait for a fetch. */
@@ -40,7 +63,7 @@ const mostSets = 1000
 
 interface KeySet {
   keys: JSONWebKeySet
-  find: JWTVerifyGetKey
+  find: ReturnType<typeof keysIn>
   /** When the fetch of this set began, in milliseconds since 1970. */
   at: number
 }
@@ -48,10 +71,12 @@ interface KeySet {
 export interface KeySetNeeds {
   caller: GuardedCaller
   releaseSlotWhile: LoadShedding['releaseSlotWhile']
+  /** Milliseconds for which a set that cannot be fetched again stays in use, counted from its last fetch. */
+  keptInOutageMs: number
   clock: Clock
 }
 
-export function createKeySets({ caller, releaseSlotWhile, clock }: KeySetNeeds): KeySets {
+export function createKeySets({ caller, releaseSlotWhile, keptInOutageMs, clock }: KeySetNeeds): KeySets {
   const sets = new Map<string, KeySet>()
   const fetches = createFetches({ load, releaseSlotWhile, clock })
 
@@ -65,30 +90,64 @@ export function createKeySets({ caller, releaseSlotWhile, clock }: KeySetNeeds):
     return keySet
   }
 
-  function keySetAt(uri: string, oldest: number, slot: Slot | undefined): Promise<KeySet> | KeySet {
+  /** @throws {KeysUnavailable} if the cached set is older than `oldest`, and the set cannot be fetched */
+  async function keySetSince(oldest: number, uri: string, slot: Slot | undefined): Promise<KeySet> {
     const keySet = sets.get(uri)
-    return keySet !== undefined && keySet.at >= oldest ? keySet : fetches.get(uri, slot)
+    if (keySet !== undefined && keySet.at >= oldest) return keySet
+    try {
+      return await fetches.get(uri, slot)
+    } catch (error) {
+      if (error instanceof Overloaded) throw error
+      throw new KeysUnavailable(error, fetches.pauseLeft(uri))
+    }
+  }
+
+  /** Returns the cached set if it may be used although it cannot be fetched again. */
+  function keptInOutage(uri: string): KeySet | undefined {
+    const keySet = sets.get(uri)
+    return keySet !== undefined && keySet.at >= clock.now() - keptInOutageMs ? keySet : undefined
+  }
+
+  /** Like `keySetSince`, but if the set cannot be fetched, an older cached set may be used for a while. */
+  async function keySetOrKept(oldest: number, uri: string, slot: Slot | undefined): Promise<KeySet> {
+    try {
+      return await keySetSince(oldest, uri, slot)
+    } catch (error) {
+      const kept = error instanceof KeysUnavailable ? keptInOutage(uri) : undefined
+      if (kept === undefined) throw error
+      return kept
+    }
   }
 
   return {
     at: (uri, slot) => async (header, token) => {
       const now = clock.now()
+      const keySet = await keySetOrKept(now - freshForMs, uri, slot)
       try {
-        return await (await keySetAt(uri, now - freshForMs, slot)).find(header, token)
+        // Only a set that may be fetched again has to be compared with the signature here.
+        const verifies = header.kid === undefined && keySet.at < now - refetchPauseMs
+        return await (verifies ? findVerifyingKey(keySet.find, header, token) : keySet.find(header, token))
       } catch (error) {
-        if (!(error instanceof errors.JWKSNoMatchingKey)) throw error
-        return await (await keySetAt(uri, now - refetchPauseMs, slot)).find(header, token)
+        if (!isAnotherKeyNeeded(error)) throw error
+        return await (await keySetSince(now - refetchPauseMs, uri, slot)).find(header, token)
       }
     },
-    latest: async (uri, slot) => (await keySetAt(uri, clock.now() - refetchPauseMs, slot)).keys,
+    latest: async (uri, slot) => (await keySetOrKept(clock.now() - refetchPauseMs, uri, slot)).keys,
     known(uri) {
       const keySet = sets.get(uri)
       if (keySet !== undefined && keySet.at >= clock.now() - freshForMs) return keySet.keys
-      fetches.throwIfPaused(uri)
-      return undefined
+      if (fetches.pauseLeft(uri) === 0) return undefined
+      const kept = keptInOutage(uri)
+      if (kept === undefined) fetches.throwIfPaused(uri)
+      return kept?.keys
     },
     count: fetches.count,
   }
+}
+
+/** Whether the set may have been replaced by another one, with the key of the signature. */
+function isAnotherKeyNeeded(error: unknown): boolean {
+  return error instanceof errors.JWKSNoMatchingKey || error instanceof errors.JWSSignatureVerificationFailed
 }
 
 /**
@@ -109,13 +168,13 @@ async function fetchKeySet(uri: string, caller: GuardedCaller): Promise<Omit<Key
   const answer = await caller.call({ url: uri, method: 'GET', headers: { accept: 'application/json' } })
   if (answer.status !== 200) throw new Error(`jwks_uri answered ${answer.status}`)
   const keys = readKeys(JSON.parse(answer.body))
-  return { keys, find: createLocalJWKSet(keys) as JWTVerifyGetKey }
+  return { keys, find: keysIn(keys) }
 }
 
 function readKeys(set: unknown): JSONWebKeySet {
   const keys: unknown = (set as { keys?: unknown } | null)?.keys
   if (!Array.isArray(keys) || keys.length > mostKeys)
     throw new Error(`jwks_uri has no list of at most ${mostKeys} keys`)
-  const usable = keys.filter(isPlain).filter((key) => !isCostlyToVerify(key))
+  const usable = keys.filter(isPlain).filter((key) => isComplete(key) && !isCostlyToVerify(key))
   return { keys: usable.map(withKnownMembers) as JSONWebKeySet['keys'] }
 }

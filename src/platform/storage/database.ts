@@ -44,6 +44,8 @@ export interface StepOptions<Row = unknown> {
    * a step either sees what they have written, or they see what it has written.
    */
   sharedLockKeys?: string[]
+  /** Set for a step inside `inLockOrder`: in this process, the step does not wait for its lock keys again. */
+  hasTurn?: boolean
 }
 
 /** Items that are known in advance, or a function that computes them from the rows that the first statement returned. */
@@ -69,6 +71,13 @@ export interface Database {
   step<Row>(first: Statement, options?: StepOptions<Row>): Promise<Row[]>
 
   /**
+   * Runs `work` when all earlier steps of this process that share a lock key with it have ended. For `work` that is executed
+   * together with other work in one step: the other work does not wait for the keys of this `work`. The step must name
+   * the same lock keys, and set `hasTurn`. On SQLite, `work` begins at once, because all steps run one after the other.
+   */
+  inLockOrder<T>(lockKeys: readonly string[], work: () => Promise<T>): Promise<T>
+
+  /**
    * Calls `listener` for each change announced on `topic`, by this node or another. The key '' means that announcements may
    * have been missed. `listener` must not throw. Returns a function that stops listening.
    */
@@ -83,6 +92,13 @@ export interface Database {
    * long as the epoch lasts. On SQLite an epoch ends when another process writes.
    */
   readonly epoch: number | undefined
+
+  /**
+   * Milliseconds to add to `steadyTime` of this process to get the time of the database's clock. All nodes that compare a
+   * stored time with the present use this clock, because the clocks of two nodes differ. Always 0 on SQLite, which has only
+   * one node.
+   */
+  readonly clockOffset: number
 
   /**
    * Resolves to whether changes are possible at the moment. They are impossible on a standby, if the SQLite file was moved

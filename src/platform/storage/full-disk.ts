@@ -4,7 +4,7 @@
  * a node that is not writable, so no request can end this state. Therefore `writable` itself tries a write from time to time.
  */
 import { randomBytes } from 'node:crypto'
-import type { Clock } from '../clock.ts'
+import { type Clock, steadyTime } from '../clock.ts'
 import type { Database, Statement } from './database.ts'
 
 /** Milliseconds between two attempts to write. The first attempt is made this long after the step that failed. */
@@ -30,7 +30,7 @@ export function watchingForFullDisk(database: Database, clock: Clock): Database 
   }
 
   function failed(error: unknown): void {
-    if (isDiskFull(error)) nextTryAt ??= clock.now() + triesEveryMs
+    if (isDiskFull(error)) nextTryAt ??= steadyTime(clock) + triesEveryMs
   }
 
   function step<Row>(...arguments_: Parameters<typeof database.step<Row>>): Promise<Row[]> {
@@ -53,8 +53,8 @@ export function watchingForFullDisk(database: Database, clock: Clock): Database 
 
   async function isFull(): Promise<boolean> {
     if (nextTryAt === undefined) return false
-    if (clock.now() < nextTryAt) return true
-    nextTryAt = clock.now() + triesEveryMs
+    if (steadyTime(clock) < nextTryAt) return true
+    nextTryAt = steadyTime(clock) + triesEveryMs
     return tryWriting()
   }
 
@@ -66,10 +66,14 @@ export function watchingForFullDisk(database: Database, clock: Clock): Database 
     get epoch() {
       return database.epoch
     },
+    get clockOffset() {
+      return database.clockOffset
+    },
     read: database.read,
     step,
     writable: async () => !(await isFull()) && database.writable(),
     listen: database.listen,
+    inLockOrder: database.inLockOrder,
     exclusively: database.exclusively,
     close: database.close,
   }

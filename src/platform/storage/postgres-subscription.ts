@@ -6,6 +6,7 @@ import { Client, type ClientConfig } from 'pg'
 import type { Clock } from '../clock.ts'
 import { newSecret } from '../crypto.ts'
 import type { Log } from '../log.ts'
+import { type ClockOffset, createClockOffset } from './clock-offset.ts'
 import type { Change } from './database.ts'
 import type { Listeners } from './listeners.ts'
 import { prepareSession } from './postgres-session.ts'
@@ -32,6 +33,8 @@ export interface Subscription {
   readonly listening: boolean
   /** See `Database.epoch`. */
   readonly epoch: number | undefined
+  /** See `Database.clockOffset`. */
+  readonly clockOffset: number
   end(): Promise<void>
 }
 
@@ -40,6 +43,8 @@ interface Surroundings {
   clock: Clock
   listeners: Listeners
   publisher: Publisher
+  /** For tests: replaces the clock of this machine, with which the database's clock is compared. */
+  machine?: Clock | undefined
 }
 
 /**
@@ -135,8 +140,9 @@ const payloadOf = ({ origin, texts }: OwnAnnouncement) => `[${JSON.stringify(ori
 /** Opens the subscription. Resolves when announcements are received; rejects if the first connection fails. */
 export async function subscribe(
   settings: ClientConfig,
-  { log, clock, listeners, publisher }: Surroundings,
+  { log, clock, listeners, publisher, machine }: Surroundings,
 ): Promise<Subscription> {
+  const clockOffset = createClockOffset(machine)
   let current: Client | undefined
   let epoch = 0
   let aliveAt = 0
@@ -145,7 +151,7 @@ export async function subscribe(
   let ended = false
 
   async function connect(): Promise<void> {
-    const client = await openListener(settings, { lose, tell })
+    const client = await openListener(settings, { lose, tell }, clockOffset)
     if (ended) return client.end()
     current = client
     epoch += 1
@@ -155,7 +161,7 @@ export async function subscribe(
   }
 
   function checkConnection(client: Client): void {
-    client.query('select 1').then(
+    measureClock(client, clockOffset).then(
       () => {
         if (client !== current) return
         aliveAt = clock.now()
@@ -202,9 +208,14 @@ export async function subscribe(
       return current !== undefined
     },
     // If the last check is too old, there is no epoch. A process that was suspended may have missed announcements and not
-    // yet noticed that the connection was lost.
+    // yet noticed that the connection was lost. This is measured by the wall clock, because the steady time may stand still
+    // while the machine is suspended. If the wall clock was set back, it is unknown how old the last check is.
     get epoch() {
-      return current !== undefined && clock.now() - aliveAt <= trustMs ? epoch : undefined
+      const age = clock.now() - aliveAt
+      return current !== undefined && age >= 0 && age <= trustMs ? epoch : undefined
+    },
+    get clockOffset() {
+      return clockOffset.milliseconds
     },
     async end() {
       ended = true
@@ -219,6 +230,7 @@ export async function subscribe(
 async function openListener(
   settings: ClientConfig,
   { lose, tell }: { lose(client: Client): void; tell(payload: string): void },
+  clockOffset: ClockOffset,
 ): Promise<Client> {
   const client = new Client({ ...settings, query_timeout: trustMs })
   client.on('error', () => lose(client))
@@ -227,6 +239,7 @@ async function openListener(
   try {
     await client.connect()
     await prepareSession(client)
+    await measureClock(client, clockOffset)
     await client.query(`listen ${channel}`)
   } catch (error) {
     void client.end().catch(() => {})
@@ -234,6 +247,15 @@ async function openListener(
   }
   return client
 }
+
+function measureClock(client: Client, clockOffset: ClockOffset): Promise<void> {
+  return clockOffset.measure(async () => {
+    const { rows } = await client.query<{ now: string }>(databaseTime)
+    return Number(rows[0]!.now)
+  })
+}
+
+const databaseTime = 'select (extract(epoch from clock_timestamp()) * 1000)::bigint as now'
 
 /**
  * Parses a notification. Any program on the same database can write to the channel, so notifications in another form are

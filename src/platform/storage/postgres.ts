@@ -41,7 +41,10 @@ const exclusiveLock = 0x646f6f72
  *
  * @throws if the database cannot be reached; the message contains the URL without the password
  */
-export async function openPostgres(url: string, { log, clock }: { log: Log; clock: Clock }): Promise<Database> {
+export async function openPostgres(
+  url: string,
+  { log, clock, machine }: { log: Log; clock: Clock; machine?: Clock | undefined },
+): Promise<Database> {
   const settings = {
     connectionString: url,
     application_name: 'doorbell',
@@ -50,9 +53,11 @@ export async function openPostgres(url: string, { log, clock }: { log: Log; cloc
   }
   const listeners = createListeners()
   const publisher = createPublisher(listeners)
-  const subscription = await subscribe(settings, { log, clock, listeners, publisher }).catch((error: unknown) => {
-    throw new Error(`cannot reach the database ${withoutPassword(url)}: ${reasonOf(error)}`, { cause: error })
-  })
+  const subscription = await subscribe(settings, { log, clock, listeners, publisher, machine }).catch(
+    (error: unknown) => {
+      throw new Error(`cannot reach the database ${withoutPassword(url)}: ${reasonOf(error)}`, { cause: error })
+    },
+  )
   const pool = new Pool({ ...settings, max: 10, types: { getTypeParser: parserOf }, onConnect: prepareConnection })
   pool.on('error', (error) => log.warn({ error }, 'an idle database connection was lost'))
   const commits = createCommits(pool, send)
@@ -87,8 +92,12 @@ export async function openPostgres(url: string, { log, clock }: { log: Log; cloc
     get epoch() {
       return subscription.epoch
     },
+    get clockOffset() {
+      return subscription.clockOffset
+    },
     read: (sql, values = []) => track(() => query(pool, { sql, values })),
     step: (first, options = {}) => track(() => inLockOrder(surroundings, first, options)),
+    inLockOrder: surroundings.locks.withKeys,
     async writable() {
       const [row] = await track(() => query<{ readOnly: string }>(pool, readOnly))
       return row!.readOnly === 'off'
@@ -125,8 +134,9 @@ const readOnly: Statement = { sql: `select current_setting('transaction_read_onl
  * retried, and while it is unknown whether it was committed.
  */
 function inLockOrder<Row>(around: Surroundings, first: Statement, options: StepOptions<Row>): Promise<Row[]> {
+  const { lockKeys, hasTurn = false } = options
   const work = () => withRetries(() => step<Row>(around, first, options))
-  return options.lockKeys === undefined ? work() : around.locks.withKeys([options.lockKeys].flat(), work)
+  return lockKeys === undefined || hasTurn ? work() : around.locks.withKeys([lockKeys].flat(), work)
 }
 
 /** Executes a step. Listeners on this node are called when the step is committed; other nodes receive a notification. */

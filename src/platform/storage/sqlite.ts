@@ -31,6 +31,12 @@ interface QueuedStep extends StepOptions<Record<string, Value>> {
   reject(error: unknown): void
 }
 
+/**
+ * While another process reads for a long time, the write-ahead log grows. When the log begins again after that, SQLite
+ * shortens its file to this many bytes. In normal operation the log begins again after about 4 MB.
+ */
+const mostLogBytes = 8 * 2 ** 20
+
 /** A process that starts waits at most this many milliseconds for another process that uses the database. */
 const startWithinMs = 60_000
 
@@ -102,6 +108,7 @@ export function openSqlite(path: string, { serves = false } = {}): Database {
     get epoch() {
       return exclusive || closing ? undefined : epochNow()
     },
+    clockOffset: 0,
     async read<Row>(sql: string, values: Value[] = []) {
       while (exclusive) await exclusive
       refuseIfClosing()
@@ -115,6 +122,7 @@ export function openSqlite(path: string, { serves = false } = {}): Database {
       refuseIfClosing()
       return path === ':memory:' || (await isStillThere(path, file))
     },
+    inLockOrder: (_lockKeys, work) => work(),
     listen: listeners.add,
     exclusively,
     close() {
@@ -238,7 +246,7 @@ function connect(path: string, serves: boolean) {
   try {
     const connection = new sqlite.DatabaseSync(path, { timeout: 5000 })
     execWhenFree(connection, 'pragma journal_mode = wal')
-    connection.exec('pragma synchronous = full; pragma foreign_keys = on')
+    connection.exec(`pragma synchronous = full; pragma foreign_keys = on; pragma journal_size_limit = ${mostLogBytes}`)
     return { connection, releaseFile }
   } catch (error) {
     releaseFile()

@@ -46,7 +46,7 @@ function createDatabaseEnds(postgres: Postgres, progress: Progress, { count }: F
     for (let time = 0; time < 3; time++) {
       const { rowCount } = await client.query(
         `select pg_terminate_backend(pid) from pg_stat_activity
-         where application_name = 'doorbell' and query in ('listen doorbell', 'select 1')`,
+         where application_name = 'doorbell' and (query = 'listen doorbell' or query like '%clock_timestamp()%')`,
       )
       count('LISTEN connections terminated', rowCount ?? 0)
       await pause(500)

@@ -1,0 +1,74 @@
+/**
+ * What a client requires of the authentication of the user who approves its request: that its time is known, that it is
+ * not too old (`require_auth_time`, `default_max_age`), and an essential `acr` (OpenID Connect Core §5.5.1.1).
+ */
+import type { AuthenticationRequest } from '../../ciba/authentication-request/authentication-request.ts'
+import { acceptedValues, isEssential } from '../../ciba/authentication-request/requested-claims.ts'
+import type { ClientMetadata } from '../../client/metadata/client-metadata.ts'
+import { OAuthError } from '../../platform/oauth-error.ts'
+import type { Authentication } from '../../user/authentication.ts'
+
+/** The authentication that is needed, as parameters of an authorization request (RFC 9470 §4). */
+export interface AuthenticationNeeded {
+  /** Seconds. */
+  max_age?: number
+  /** Accepted values, separated by spaces. */
+  acr_values?: string
+}
+
+/** Milliseconds by which the clocks of this server and of another server may differ. */
+const skew = 10_000
+/** The age of a sign-in that is asked for if only its time must be known, in seconds. */
+const anyAge = 86_400
+
+/**
+ * Returns the authentication that is needed before the user may approve the request, or undefined if this one suffices. An
+ * authentication that happened after the request was received is never too old: the user was authenticated for it.
+ *
+ * @param client undefined if the client was removed
+ */
+export function authenticationNeeded(
+  request: Pick<AuthenticationRequest, 'claims' | 'createdAt'>,
+  client: ClientMetadata | undefined,
+  { acr, authTime }: Authentication,
+  now: number,
+): AuthenticationNeeded | undefined {
+  const accepted = isEssential(request.claims, 'acr') ? acceptedValues(request.claims, 'acr') : []
+  const isOther = accepted.length > 0 && !accepted.includes(acr)
+  const maxAge = client?.default_max_age
+  // A time in the future says nothing about when the user was authenticated.
+  const at = authTime !== undefined && authTime * 1000 <= now + skew ? authTime * 1000 : undefined
+  const mustBeKnown =
+    maxAge !== undefined || client?.require_auth_time === true || isEssential(request.claims, 'auth_time')
+  const isUnknown = mustBeKnown && at === undefined
+  const isOld =
+    maxAge !== undefined && at !== undefined && at < Math.min(now - maxAge * 1000, secondOf(request.createdAt))
+  if (!isOther && !isUnknown && !isOld) return undefined
+  return {
+    ...((isUnknown || isOld) && { max_age: maxAge ?? anyAge }),
+    ...(isOther && { acr_values: accepted.join(' ') }),
+  }
+}
+
+/** @param isUser whether the caller sent an access token of the user, so that the response can name the sign-in to ask for */
+export function insufficientAuthentication({ max_age, acr_values }: AuthenticationNeeded, isUser: boolean): OAuthError {
+  const members = { ...(max_age !== undefined && { max_age }), ...(acr_values !== undefined && { acr_values }) }
+  const listed = Object.entries(members).map(([name, value]) => `, ${name}="${value}"`)
+  return new OAuthError(
+    'insufficient_user_authentication',
+    'the client requires an authentication that is recent enough, whose time is known, or with another acr',
+    isUser
+      ? {
+          members,
+          headers: {
+            'WWW-Authenticate': `Bearer realm="doorbell", error="insufficient_user_authentication"${listed.join('')}`,
+          },
+        }
+      : { members, status: 403 },
+  )
+}
+
+/** `auth_time` has whole seconds. */
+function secondOf(milliseconds: number): number {
+  return Math.floor(milliseconds / 1000) * 1000
+}

@@ -1,0 +1,82 @@
+/**
+ * When a poll is too early, and how the interval of a request grows and shrinks. Polls are counted in memory or in the
+ * table, by the same rules: each rule is written in TypeScript and in SQL.
+ */
+
+/** The interval of a request, and how many polls in a row have kept it since it was lengthened. */
+export interface PollInterval {
+  /** Seconds that the client has to wait between two polls. */
+  interval: number
+  /** The interval that the client was told in the acknowledgement, in seconds. */
+  firstInterval: number
+  keptPolls: number
+}
+
+/** Seconds by which `slow_down` lengthens the interval (CIBA Core §11). */
+const growthSeconds = 5
+
+/** After this many polls in a row that have kept a lengthened interval, the first interval applies again. */
+const keptEnough = 2
+
+/** The shortest tolerance, in milliseconds. */
+const leastTolerance = 500
+
+/** The default of `requests.longestInterval`, in seconds. */
+export const usualLongestInterval = 30
+
+/**
+ * Returns the least number of milliseconds between the arrivals of two polls. It is shorter than the interval by a tolerance
+ * of a tenth, but at least half a second: the interval is the pause between two polls that the client sends, and a poll may
+ * take longer on the wire than the next one.
+ */
+export function leastPauseMs(interval: number): number {
+  return interval * 1000 - Math.max(leastTolerance, interval * 100)
+}
+
+/** SQL for `leastPauseMs`. */
+export const leastPauseSql = (interval: string) =>
+  `(${interval}) * 1000 - case when (${interval}) * 100 < ${leastTolerance} then ${leastTolerance} else (${interval}) * 100 end`
+
+/**
+ * Whether a poll is too early, if this much time has passed since the poll before. The time is negative if a clock was set
+ * back. Then the real pause is unknown, and the poll counts as in time.
+ */
+export function isTooEarly(elapsedMs: number, interval: number): boolean {
+  return elapsedMs >= 0 && elapsedMs < leastPauseMs(interval)
+}
+
+/**
+ * Changes the interval after a poll of a pending request that is not the first.
+ *
+ * @param longest the interval does not grow beyond this number of seconds
+ */
+export function countPoll(polls: PollInterval, isEarly: boolean, longest: number): void {
+  if (isEarly) {
+    polls.interval = Math.max(polls.interval, Math.min(polls.interval + growthSeconds, longest))
+    polls.keptPolls = 0
+  } else if (polls.interval > polls.firstInterval && ++polls.keptPolls >= keptEnough) {
+    polls.interval = polls.firstInterval
+    polls.keptPolls = 0
+  }
+}
+
+/** SQL expressions for the interval of a request, the interval that the client was told, and the longest interval. */
+interface PollIntervalSql {
+  interval: string
+  first: string
+  kept: string
+  longest: string
+}
+
+/** SQL for `countPoll`: the new values of the interval and of the number of polls that have kept it. */
+export function countPollSql(early: string, { interval, first, kept, longest }: PollIntervalSql) {
+  const isKept = `(${interval}) > (${first}) and ${kept} + 1 >= ${keptEnough}`
+  return {
+    interval: `case
+        when ${early} then case
+          when (${interval}) + ${growthSeconds} <= ${longest} then (${interval}) + ${growthSeconds}
+          when (${interval}) < ${longest} then ${longest} else (${interval}) end
+        when ${isKept} then (${first}) else (${interval}) end`,
+    kept: `case when ${early} or ${isKept} or (${interval}) <= (${first}) then 0 else ${kept} + 1 end`,
+  }
+}

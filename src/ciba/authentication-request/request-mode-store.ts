@@ -1,0 +1,64 @@
+/** Changes how the result of a request is delivered, after its client has changed its delivery mode. */
+import type { DeliveryMode } from '../../client/metadata/client-metadata.ts'
+import type { OutboxMessage } from '../../outbox/notification.ts'
+import type { Database, Statement } from '../../platform/storage/database.ts'
+import { signOutLock } from '../../user/validity-store.ts'
+import type { AuthenticationRequest } from './authentication-request.ts'
+import { announced } from './request-move-store.ts'
+
+/** A request whose tokens were issued for a push that the client has not confirmed. */
+export interface UnconfirmedPush {
+  /** The delivery mode and the notification endpoint that the client has now. */
+  mode: Exclude<DeliveryMode, 'push'>
+  endpoint?: string | undefined
+  /** The notification that contains the tokens. */
+  notification: Pick<OutboxMessage, 'id' | 'sealed'>
+  now: number
+}
+
+/** Adds the functions that change the delivery mode of a request. */
+export function modesIn(database: Database) {
+  return {
+    /** The result is collected by poll: no notification is composed from this request any more. */
+    async becomePoll(id: string): Promise<void> {
+      await database.step({
+        sql: `update backchannel_auth_requests set delivery_mode = 'poll', notification_endpoint = null,
+                call_back_sealed = null
+              where id = $1 returning id`,
+        values: [id],
+      })
+    },
+
+    /**
+     * redeemed → approved, before the deadline, if the notification still contains the tokens and was not delivered, and the
+     * tokens still exist: the user may have revoked them. `facts` remove the tokens. Resolves to whether the request was
+     * changed.
+     */
+    async takeBack(
+      { id, userId }: Pick<AuthenticationRequest, 'id' | 'userId'>,
+      { mode, endpoint, notification, now }: UnconfirmedPush,
+      facts: Statement[],
+    ): Promise<boolean> {
+      const rows = await database.step(
+        {
+          sql: takingBack,
+          values: [id, mode, endpoint ?? null, now, notification.id, notification.sealed ?? null],
+        },
+        // The first lock is also taken by a revocation by the user, the second when the notification is parked.
+        { also: facts, announce: announced(id), lockKeys: [signOutLock(userId), pushLock(id)] },
+      )
+      return rows.length > 0
+    },
+  }
+}
+
+/** Returns the lock key of transactions that revoke the tokens of a push. */
+export const pushLock = (requestId: string): string => `push of ${requestId}`
+
+const takingBack = `
+  update backchannel_auth_requests
+  set status = 'approved', redeemed_at = null, delivery_mode = $2, notification_endpoint = $3
+  where id = $1 and status = 'redeemed' and expires_at > $4
+    and exists (select 1 from notifications where id = $5 and sealed = $6 and state <> 'delivered')
+    and exists (select 1 from oidc_models where request_id = $1)
+  returning id`

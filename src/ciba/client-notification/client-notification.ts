@@ -1,0 +1,76 @@
+/**
+ * Sends the notification of a settled request to its client. The delivery mode and the endpoint that are in force when the
+ * notification is sent decide, not those of the time of the request: tokens must not go to an endpoint that the client has
+ * withdrawn.
+ */
+
+import type { Client } from '../../client/client.ts'
+import type { ClientStore } from '../../client/client-store.ts'
+import type { Send } from '../../outbox/delivery.ts'
+import type { OutboxMessage, Outcome } from '../../outbox/notification.ts'
+import { contentOf, holdsTokens, type NotificationContent, sealContent } from './notification-for.ts'
+import { sendPing } from './ping.ts'
+import { createPush, type PushNeeds } from './push.ts'
+import type { TakeBack } from './take-back.ts'
+
+export interface NotifyNeeds extends PushNeeds {
+  clients: Pick<ClientStore, 'find'>
+  takeBack: TakeBack
+}
+
+/** Returns the sender of pings and pushes for the outbox. */
+export function createNotifyClient(needs: NotifyNeeds): Send {
+  const { clients, outbox, vault } = needs
+  const push = createPush(needs)
+
+  return async (message, signal) => {
+    const client = await clients.find(message.receiver)
+    if (client?.deliveryMode === undefined) {
+      return { kind: 'refused', words: 'the client is not registered for backchannel authentication any more' }
+    }
+    const content = contentOf(message, vault)
+    if (client.deliveryMode === 'poll') return leaveToPoll(message, content, needs)
+    if (client.deliveryMode === 'ping' && content.outcome === 'expired') {
+      return { kind: 'delivered', words: 'not sent: a ping client is not notified of an expiry' }
+    }
+    const addressed = { ...message, kind: client.deliveryMode, address: client.notificationEndpoint }
+    if (message.address !== addressed.address || message.kind !== addressed.kind) await outbox.readdress(addressed)
+    return client.deliveryMode === 'push'
+      ? push(addressed, content, signal)
+      : pingInstead({ message: addressed, content, client, signal }, needs)
+  }
+}
+
+/** The client polls now: its request becomes a request for poll, and no notification is sent. */
+async function leaveToPoll(
+  message: OutboxMessage,
+  content: NotificationContent,
+  { requests, takeBack, clock }: NotifyNeeds,
+): Promise<Outcome> {
+  if (!holdsTokens(content)) await requests.becomePoll(message.subject)
+  else if (!(await takeBack(message, { mode: 'poll', now: clock.now() }))) return uncollectable
+  return { kind: 'delivered', words: 'not sent: the client polls now' }
+}
+
+/** Sends a ping. If tokens were already issued for a push, they are taken back first, so that the client can collect them. */
+async function pingInstead(
+  { message, content, client, signal }: PingTask,
+  { takeBack, vault, clock, caller }: NotifyNeeds,
+): Promise<Outcome> {
+  const now = clock.now()
+  if (holdsTokens(content)) {
+    const replaced = sealContent(message.id, { ...content, body: undefined }, vault)
+    const taken = await takeBack(message, { mode: 'ping', endpoint: client.notificationEndpoint, replaced, now })
+    if (!taken) return uncollectable
+  }
+  return sendPing(content, message.address!, { caller, now, signal })
+}
+
+interface PingTask {
+  message: OutboxMessage
+  content: NotificationContent
+  client: Client
+  signal: AbortSignal
+}
+
+const uncollectable: Outcome = { kind: 'refused', words: 'the client does not take pushes any more' }

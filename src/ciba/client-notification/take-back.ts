@@ -1,0 +1,67 @@
+/**
+ * Takes back tokens that were issued for a push and that the client has not confirmed, because the client has left the push
+ * mode. The request is then approved again, and the client collects the result at the token endpoint. The tokens are
+ * revoked: if the client did get them, it would otherwise have two sets.
+ */
+
+import type { OidcModelStore } from '../../openid-provider/oidc-model-store.ts'
+import type { OutboxMessage } from '../../outbox/notification.ts'
+import type { OutboxStore } from '../../outbox/outbox-store.ts'
+import type { Vault } from '../../platform/crypto.ts'
+import type { AuthenticationRequest } from '../authentication-request/authentication-request.ts'
+import type { RequestStore } from '../authentication-request/authentication-request-store.ts'
+import { contentOf, holdsTokens } from './notification-for.ts'
+
+export interface TakeBackNeeds {
+  requests: Pick<RequestStore, 'find' | 'takeBack'>
+  outbox: Pick<OutboxStore, 'replaceContent' | 'supersede' | 'undeliveredAbout'>
+  /** Returns the statement that removes the tokens issued for a request. */
+  removeIssued: OidcModelStore['removeByRequest']
+  vault: Vault
+}
+
+/** What becomes of the request and of the notification. */
+export interface TakenBackAs {
+  mode: 'poll' | 'ping'
+  endpoint?: string | undefined
+  /** The new content of the notification, which is sent; if undefined, the caller or this transaction settles it. */
+  replaced?: string | undefined
+  /** Whether this transaction settles the notification. */
+  settles?: boolean
+  now: number
+}
+
+/**
+ * Resolves to false, and changes nothing, if the push was confirmed, the deadline of the request has passed, or the user has
+ * revoked the tokens.
+ */
+export type TakeBack = (message: OutboxMessage, as: TakenBackAs) => Promise<boolean>
+
+/** Returns the function that takes back the tokens of a push. */
+export function createTakeBack({ requests, outbox, removeIssued }: TakeBackNeeds): TakeBack {
+  return async (message, { mode, endpoint, replaced, settles = false, now }) => {
+    const request = await requests.find(message.subject)
+    if (request === undefined) return false
+    return requests.takeBack(request, { mode, endpoint, notification: message, now }, [
+      removeIssued(request.id),
+      ...(replaced === undefined ? [] : [outbox.replaceContent(message.id, replaced)]),
+      ...(settles ? [outbox.supersede(message.id, 'not sent: the client polls now', now)] : []),
+    ])
+  }
+}
+
+/** Takes back the tokens of a redeemed request. Resolves to whether the request can be collected by poll now. */
+export type TakeBackForPoll = (request: AuthenticationRequest, now: number) => Promise<boolean>
+
+/**
+ * Returns the function for a client that polls before the next attempt of its former push. Call it only for a redeemed
+ * request of a client that is not registered for push.
+ */
+export function createTakeBackForPoll(needs: TakeBackNeeds): TakeBackForPoll {
+  const takeBack = createTakeBack(needs)
+  return async ({ id }, now) => {
+    const messages = await needs.outbox.undeliveredAbout(id)
+    const holding = messages.find((message) => holdsTokens(contentOf(message, needs.vault)))
+    return holding !== undefined && takeBack(holding, { mode: 'poll', settles: true, now })
+  }
+}

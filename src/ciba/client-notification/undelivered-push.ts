@@ -1,0 +1,78 @@
+/** Revokes the tokens of a push that the client can no longer get, so that no access stays valid that nobody has. */
+
+import type { OidcModelStore } from '../../openid-provider/oidc-model-store.ts'
+import type { Refusal } from '../../outbox/delivery.ts'
+import type { OutboxMessage } from '../../outbox/notification.ts'
+import type { OutboxStore } from '../../outbox/outbox-store.ts'
+import type { Audit } from '../../platform/audit.ts'
+import type { Vault } from '../../platform/crypto.ts'
+import { pushLock } from '../authentication-request/request-mode-store.ts'
+import { contentOf, holdsTokens, sealContent } from './notification-for.ts'
+import { errorBody } from './push.ts'
+
+export interface UndeliveredNeeds {
+  outbox: Pick<OutboxStore, 'find' | 'replaceContent' | 'parkedWithContent' | 'erase'>
+  /** Returns the statement that removes the tokens issued for a request. */
+  removeIssued: OidcModelStore['removeByRequest']
+  vault: Vault
+  audit: Audit
+}
+
+/**
+ * Returns the function for a push that was refused for good. The transaction that parks the push revokes its tokens, and
+ * replaces them by an error: if an operator retries the notification, the client learns that it got no tokens.
+ */
+export function createRefusedPush({ outbox, removeIssued, vault, audit }: UndeliveredNeeds) {
+  return async ({ id }: OutboxMessage): Promise<Refusal | undefined> => {
+    // The body was stored during this attempt or before it.
+    const message = await outbox.find(id)
+    if (message?.sealed === undefined) return undefined
+    const content = contentOf(message, vault)
+    if (!holdsTokens(content)) return undefined
+    const body = errorBody(content, 'transaction_failed', 'the tokens could not be delivered and were revoked')
+    return {
+      statements: [
+        removeIssued(message.subject),
+        outbox.replaceContent(id, sealContent(id, { ...content, body }, vault)),
+      ],
+      lockKeys: [pushLock(message.subject)],
+      recorded: () => tell(message, audit),
+    }
+  }
+}
+
+/** Number of notifications that are read together. */
+const batch = 200
+
+/**
+ * Returns the function that erases the content of pings and pushes that were parked before `parkedBefore`, and revokes the
+ * tokens in them: after that, not even an operator can deliver them.
+ */
+export function createForgetUndelivered({ outbox, removeIssued, vault, audit }: UndeliveredNeeds) {
+  async function forget(message: OutboxMessage): Promise<void> {
+    const isHolding = isReadable(message, vault) && holdsTokens(contentOf(message, vault))
+    const statements = isHolding ? [removeIssued(message.subject)] : []
+    if ((await outbox.erase(message, statements, [pushLock(message.subject)])) && isHolding) tell(message, audit)
+  }
+
+  return async (parkedBefore: number): Promise<void> => {
+    for (;;) {
+      const messages = await outbox.parkedWithContent(['ping', 'push'], parkedBefore, batch)
+      for (const message of messages) await forget(message)
+      if (messages.length < batch) return
+    }
+  }
+}
+
+/** Whether the content can be decrypted. If not, because the secret was changed, nobody can deliver the tokens either. */
+function isReadable(message: OutboxMessage, vault: Vault): boolean {
+  try {
+    return contentOf(message, vault) !== undefined
+  } catch {
+    return false
+  }
+}
+
+function tell({ id, subject, receiver }: OutboxMessage, audit: Audit): void {
+  audit({ event: 'tokens.revoked', request: subject, client: receiver, by: 'push', about: id, outcome: 'undelivered' })
+}

@@ -1,0 +1,58 @@
+/**
+ * Reads the certificates of a TLS handshake. Node returns the certificates of authorities that a client has sent only once,
+ * and only after a full handshake: a TLS session contains nothing but the client's own certificate. So they are read at the
+ * first call of a connection, and kept for resumed sessions if they led to a trusted authority.
+ */
+import type { X509Certificate } from 'node:crypto'
+import type { TLSSocket } from 'node:tls'
+import { longestChain, type PresentedCertificates, trustedChain } from './chain.ts'
+
+/**
+ * The number of clients whose chain is kept. Only trusted authorities can issue such certificates, so strangers cannot fill
+ * this memory.
+ */
+const mostClients = 20_000
+/** Many clients have certificates of the same authority, which is then kept once. */
+const mostAuthorities = 1_000
+
+/** Returns a function that reads the certificates of a connection, or returns undefined if the client has sent none. */
+export function createHandshakeCertificates(authorities: readonly X509Certificate[], now: () => number) {
+  /** The chains by the fingerprint of the client's certificate, those that were used last at the end. */
+  const chains = new Map<string, X509Certificate[]>()
+  const shared = new Map<string, X509Certificate>()
+
+  function share(authority: X509Certificate): X509Certificate {
+    const known = shared.get(authority.fingerprint256)
+    if (known !== undefined) return known
+    if (shared.size >= mostAuthorities) shared.clear()
+    shared.set(authority.fingerprint256, authority)
+    return authority
+  }
+
+  function keep(fingerprint: string, chain: X509Certificate[]): void {
+    chains.delete(fingerprint)
+    chains.set(fingerprint, chain)
+    if (chains.size > mostClients) chains.delete(chains.keys().next().value!)
+  }
+
+  return (socket: TLSSocket): PresentedCertificates | undefined => {
+    const certificate = socket.getPeerX509Certificate()
+    if (certificate === undefined) return undefined
+    const isResumed = socket.isSessionReused()
+    const others = isResumed ? (chains.get(certificate.fingerprint256) ?? []) : issuersOf(certificate)
+    const presented = { certificate, others }
+    const chain = others.length === 0 ? undefined : trustedChain(presented, authorities, now())
+    if (chain !== undefined) keep(certificate.fingerprint256, chain.map(share))
+    return presented
+  }
+}
+
+function issuersOf(certificate: X509Certificate): X509Certificate[] {
+  const issuers: X509Certificate[] = []
+  let next = certificate.issuerCertificate
+  while (next !== undefined && issuers.length < longestChain) {
+    issuers.push(next)
+    next = next.issuerCertificate
+  }
+  return issuers
+}

@@ -1,0 +1,43 @@
+/** Finds members of an operator's client that the server does not use, so that a misspelt name does not stay unnoticed. */
+import { isOfKnownType } from '../../platform/jose/key-members.ts'
+import { didYouMean, isPlain, nearest } from '../../platform/validation.ts'
+import { schemaFor } from './metadata-schema.ts'
+
+export interface UnusedMember {
+  name: string
+  /** A text that follows the name: that the member is not used, and which member was probably meant. */
+  problem: string
+}
+
+/**
+ * Returns the members of client metadata that the server does not use: those that it does not know, and keys of unknown
+ * types. For metadata of the operator only: to find the name that was meant takes long for a long list of names.
+ *
+ * @example
+ * unusedMembers({ backchannel_requires_passkey: true })
+ * // [{ name: 'backchannel_requires_passkey', problem: 'is not used; did you mean backchannel_require_passkey?' }]
+ */
+export function unusedMembers(metadata: Record<string, unknown>): UnusedMember[] {
+  const known = Object.keys(schemaFor({ development: true }).shape)
+  const unknown = Object.keys(metadata)
+    .filter((name) => !known.includes(name) && metadata[name] !== null && metadata[name] !== undefined)
+    .map((name) => ({ name, problem: `is not used${didYouMean(nearest(name, known, mostSlipsIn(name)))}` }))
+  return [...unknown, ...unusedKeys(metadata.jwks)]
+}
+
+/**
+ * Returns how many letters may be wrong in a misspelt name. It is at most three, because many names of the standards are
+ * similar, but mean other things.
+ */
+function mostSlipsIn(name: string): number {
+  return Math.min(3, Math.max(1, Math.floor(name.length / 4)))
+}
+
+function unusedKeys(jwks: unknown): UnusedMember[] {
+  const keys = isPlain(jwks) && Array.isArray(jwks.keys) ? jwks.keys : []
+  return keys.flatMap((key: unknown, index) =>
+    isPlain(key) && !isOfKnownType(key)
+      ? [{ name: `jwks.keys[${index}]`, problem: 'is not used: its type is neither EC nor RSA nor OKP' }]
+      : [],
+  )
+}

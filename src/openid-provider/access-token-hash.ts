@@ -1,0 +1,36 @@
+/** Adds `at_hash` to the ID tokens of oidc-provider's own grants, also after a refresh (OpenID Connect Core §3.1.3.6). */
+import type { KoaContextWithOIDC, Provider } from 'oidc-provider'
+
+interface SavedToken {
+  save(): Promise<string>
+}
+
+interface IdToken {
+  ctx: KoaContextWithOIDC | undefined
+  set(claim: string, value: unknown): void
+  issue(options: { use: string }): Promise<string>
+}
+
+/**
+ * Makes ID tokens contain the hash of the access token of the same response. oidc-provider computes the hash, but leaves it
+ * out of the responses of its token endpoint. A client then cannot check that the two tokens belong together.
+ */
+export function hashAccessTokens(provider: Provider): void {
+  const values = new WeakMap<object, string>()
+  const accessToken = provider.AccessToken.prototype as unknown as SavedToken
+  const { save } = accessToken
+  accessToken.save = async function saveAndRemember(this: SavedToken) {
+    const value = await save.call(this)
+    values.set(this, value)
+    return value
+  }
+  const idToken = provider.IdToken.prototype as unknown as IdToken
+  const { issue } = idToken
+  idToken.issue = function issueWithHash(this: IdToken, options) {
+    // Without a context, the caller has set the claims of the ID token itself: `issue-tokens.ts`.
+    const issued = this.ctx?.oidc.entities.AccessToken
+    const value = issued === undefined ? undefined : values.get(issued)
+    if (options.use === 'idtoken' && value !== undefined) this.set('at_hash', value)
+    return issue.call(this, options)
+  }
+}

@@ -1,0 +1,67 @@
+/** Changes messages that were not delivered, because their receiver has changed or refuses them. */
+import { atMostRows, type Database, type Statement } from '../platform/storage/database.ts'
+import type { OutboxMessage } from './notification.ts'
+import { type NotificationRow, toMessage } from './notification-row.ts'
+
+/** Adds the functions for messages that were not delivered. */
+export function undeliveredIn(database: Database) {
+  return {
+    /** Resolves to the notifications of a subject that were not delivered and still have their content. */
+    async undeliveredAbout(subject: string): Promise<OutboxMessage[]> {
+      const rows = await database.read<NotificationRow>(
+        `select * from notifications where subject = $1 and state <> 'delivered' and sealed is not null`,
+        [subject],
+      )
+      return rows.map(toMessage)
+    },
+
+    /** Replaces the content of a message. Resolves to false if the message has another content by now. */
+    async exchangeContent({ id, sealed }: Pick<OutboxMessage, 'id' | 'sealed'>, next: string): Promise<boolean> {
+      return changed(
+        await database.step({
+          sql: 'update notifications set sealed = $3 where id = $1 and sealed = $2 returning id',
+          values: [id, sealed ?? null, next],
+        }),
+      )
+    },
+
+    /**
+     * Returns the statement that settles a message as delivered although it was not sent, because it is not needed any more.
+     * An attempt that is under way loses its lease.
+     */
+    supersede: (id: string, reason: string, now: number): Statement => ({
+      sql: `update notifications set state = 'delivered', lease = null, sealed = null, last_outcome = $2, settled_at = $3
+            where id = $1 and state <> 'delivered'`,
+      values: [id, reason, now],
+    }),
+
+    /** Changes the kind and the address of a message, because its receiver has changed them. */
+    async readdress({ id, kind, address }: Pick<OutboxMessage, 'id' | 'kind' | 'address'>): Promise<void> {
+      await database.step({
+        sql: 'update notifications set kind = $2, address = $3 where id = $1 returning id',
+        values: [id, kind, address ?? null],
+      })
+    },
+
+    /** Resolves to messages of these kinds that were parked before `before` and still have their content, oldest first. */
+    async parkedWithContent(kinds: string[], before: number, atMost: number): Promise<OutboxMessage[]> {
+      const rows = await database.read<NotificationRow>(
+        `select * from notifications where state = 'parked' and sealed is not null and settled_at < $1
+           and kind in (select value from each($2)) order by settled_at ${atMostRows(atMost)}`,
+        [before, JSON.stringify(kinds)],
+      )
+      return rows.map(toMessage)
+    },
+
+    /** Erases the content of a parked message, unless an operator has retried it. `statements` are in the same step. */
+    async erase({ id, sealed }: OutboxMessage, statements: Statement[], lockKeys: string[]): Promise<boolean> {
+      const erasing = {
+        sql: `update notifications set sealed = null where id = $1 and state = 'parked' and sealed = $2 returning id`,
+        values: [id, sealed ?? null],
+      }
+      return changed(await database.step(erasing, { also: statements, lockKeys }))
+    },
+  }
+}
+
+const changed = (rows: unknown[]) => rows.length > 0

@@ -1,0 +1,64 @@
+/** Finds the key that verifies a signature. */
+import {
+  createLocalJWKSet,
+  errors,
+  type FlattenedJWSInput,
+  flattenedVerify,
+  type JSONWebKeySet,
+  type JWTVerifyGetKey,
+} from 'jose'
+
+/**
+ * Maximum number of keys that are tried for one signature. A client that replaces its keys has two or three. Without this
+ * limit, a forged signature in the name of a client with many keys would cost as much time as a hundred others.
+ */
+const mostTried = 20
+
+/**
+ * Returns a function that finds the key of a signature in a key set. If several keys match the header of the signature,
+ * because the client has given its keys no `kid`, or the same one, each key that matches is tried. oidc-provider does the
+ * same at its endpoints.
+ *
+ * The function throws `JWKSNoMatchingKey` if no key matches the header, and `JWSSignatureVerificationFailed` if several
+ * keys match and none of them verifies the signature.
+ */
+export function keysIn(jwks: JSONWebKeySet): JWTVerifyGetKey {
+  const find = createLocalJWKSet(jwks)
+  return async (header, token) => {
+    try {
+      return await find(header, token)
+    } catch (error) {
+      if (!(error instanceof errors.JWKSMultipleMatchingKeys)) throw error
+      let tried = 0
+      for await (const key of error) {
+        if (await verifies(key, header, token)) return key
+        if (++tried === mostTried) break
+      }
+      throw new errors.JWSSignatureVerificationFailed()
+    }
+  }
+}
+
+/** Like `find`, but also verifies the signature if only one key matches its header. */
+export async function findVerifyingKey(
+  find: JWTVerifyGetKey,
+  ...[header, token]: Parameters<JWTVerifyGetKey>
+): Promise<Awaited<ReturnType<JWTVerifyGetKey>>> {
+  const key = await find(header, token)
+  if (await verifies(key, header, token)) return key
+  throw new errors.JWSSignatureVerificationFailed()
+}
+
+async function verifies(
+  key: Awaited<ReturnType<JWTVerifyGetKey>>,
+  { alg }: { alg: string },
+  token: FlattenedJWSInput,
+): Promise<boolean> {
+  try {
+    await flattenedVerify(token, key, { algorithms: [alg] })
+    return true
+  } catch {
+    // The signature is of another key, or this key cannot be used, for example because it is too short.
+    return false
+  }
+}

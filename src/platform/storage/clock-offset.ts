@@ -1,0 +1,39 @@
+/**
+ * Measures how much the clock of the database differs from the steady time of this process. Nodes compare stored times with
+ * the present by the clock of the database, because their own clocks differ.
+ */
+import { type Clock, steadyTime, systemClock } from '../clock.ts'
+
+export interface ClockOffset {
+  /** Milliseconds to add to the steady time of this process. */
+  readonly milliseconds: number
+  /** Measures again. `read` resolves to the database's time, in milliseconds since 1970. */
+  measure(read: () => Promise<number>): Promise<void>
+}
+
+/** Both times are whole milliseconds, so each of them can be wrong by one. */
+const roundingMs = 1
+
+/**
+ * The database reads its clock at an unknown moment between the question and the answer, so a measurement yields a range.
+ * The offset changes only if it is outside this range. So neither slow answers nor equal clocks make the time of the
+ * database jump.
+ *
+ * @param machine the clock of this machine. Not the injected clock: a test that sets its own clock does not set the
+ *   database's
+ */
+export function createClockOffset(machine: Clock = systemClock): ClockOffset {
+  let milliseconds = 0
+  return {
+    get milliseconds() {
+      return milliseconds
+    },
+    async measure(read) {
+      const asked = steadyTime(machine)
+      const there = await read()
+      const least = there - steadyTime(machine) - roundingMs
+      const most = there - asked + roundingMs
+      if (milliseconds < least || milliseconds > most) milliseconds = Math.round((least + most) / 2)
+    },
+  }
+}

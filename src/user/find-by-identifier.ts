@@ -1,0 +1,51 @@
+/** Finds the user of the built-in directory whom a subject identifier names (RFC 9493). */
+import { accountIn } from './subject-identifier.ts'
+import type { HintSubject, SubjectIdentifier, User } from './user.ts'
+
+/** The ways in which the directory finds a user. */
+export interface DirectoryLookups {
+  find(id: string): Promise<User | null>
+  /** By id, username, e-mail address or phone number. */
+  findByName(name: string): Promise<User | null>
+  /** By one kind of identifier only. */
+  findBySubject(subject: HintSubject): Promise<User | null>
+  /** The issuer whose subjects are these users. */
+  issuer: string
+}
+
+/** Returns a function that resolves to the user, or to null if there is none or the format is not known. */
+export function createFindByIdentifier({ find, findByName, findBySubject, issuer }: DirectoryLookups) {
+  async function findByIdentifier(identifier: SubjectIdentifier): Promise<User | null> {
+    switch (identifier.format) {
+      case 'account':
+        return findByAccount(accountIn(String(identifier.uri)))
+      case 'email':
+      case 'phone_number':
+        return findBySubject({ claim: identifier.format, value: identifier[identifier.format] })
+      case 'iss_sub':
+        return identifier.iss === issuer ? find(String(identifier.sub)) : null
+      case 'opaque':
+        return find(String(identifier.id))
+      case 'aliases':
+        return findByAliases(identifier.identifiers as SubjectIdentifier[])
+      default:
+        return null
+    }
+  }
+
+  /** At the host of this server, the part before the host is also a username. */
+  async function findByAccount(account: string): Promise<User | null> {
+    const [name, host] = account.split(/@(?=[^@]*$)/)
+    const isHere = host !== undefined && host.toLowerCase() === new URL(issuer).host
+    return (await findByName(account)) ?? (isHere ? findBySubject({ claim: 'preferred_username', value: name }) : null)
+  }
+
+  /** All identifiers name one user. Identifiers that lead to no user do not count, but two users are a contradiction. */
+  async function findByAliases(identifiers: readonly SubjectIdentifier[]): Promise<User | null> {
+    const found = await Promise.all(identifiers.map(findByIdentifier))
+    const [first, ...more] = found.filter((user) => user !== null)
+    return first !== undefined && more.every(({ id }) => id === first.id) ? first : null
+  }
+
+  return findByIdentifier
+}

@@ -1,0 +1,100 @@
+/** Reads subject identifiers (RFC 9493), which clients send as JSON in `login_hint`. */
+import { isTooDeep } from '../platform/http/form.ts'
+import { holdsOnlyStorable } from '../platform/http/outside-text.ts'
+import { OAuthError } from '../platform/oauth-error.ts'
+import { isPlain } from '../platform/validation.ts'
+import type { SubjectIdentifier } from './user.ts'
+
+/** The members that each format must have, all of them texts (RFC 9493 §3.2). */
+const membersOf: Readonly<Record<string, readonly string[]>> = {
+  account: ['uri'],
+  email: ['email'],
+  iss_sub: ['iss', 'sub'],
+  opaque: ['id'],
+  phone_number: ['phone_number'],
+}
+
+/** Maximum number of identifiers in the format `aliases`. For each of them, a user is looked up. */
+const mostAliases = 5
+/** Maximum number of characters. A longer hint is not parsed. */
+const longest = 4096
+
+/**
+ * Returns the subject identifier in a `login_hint`, or undefined if the hint is another text. A format that is not known
+ * here is returned as it is, for the hooks of the application.
+ *
+ * @throws {OAuthError} `invalid_request` if a member of a known format is missing or invalid
+ */
+export function readSubjectIdentifier(hint: string): SubjectIdentifier | undefined {
+  const value = hint.length <= longest && /^\s*\{/.test(hint) ? parsed(hint) : undefined
+  if (!isIdentifier(value)) return undefined
+  if (isTooDeep(value) || !holdsOnlyStorable(value)) {
+    throw refused('it has characters that are not allowed, or is nested too deeply')
+  }
+  if (value.format === 'aliases') refuseUnlessAliases(value)
+  else refuseUnlessComplete(value)
+  return value
+}
+
+/**
+ * Returns the plain text that a subject identifier contains, so that all hints that mean the same have the same text:
+ * `{"format":"opaque","id":"u1"}` has the text `u1`.
+ */
+export function textOf(identifier: SubjectIdentifier): string {
+  if (identifier.format === 'aliases') return (identifier.identifiers as SubjectIdentifier[]).map(textOf).sort()[0]!
+  const member = Object.hasOwn(membersOf, identifier.format) ? membersOf[identifier.format]!.at(-1)! : undefined
+  const text = member === undefined ? JSON.stringify(identifier) : String(identifier[member])
+  return identifier.format === 'account' ? accountIn(text) : text
+}
+
+/** Returns the account of an `acct:` address: `alice@example.com` (RFC 7565). */
+export function accountIn(uri: string): string {
+  const account = uri.replace(/^acct:/i, '')
+  try {
+    return decodeURIComponent(account)
+  } catch {
+    return account
+  }
+}
+
+function parsed(text: string): unknown {
+  try {
+    return JSON.parse(text)
+  } catch {
+    return undefined
+  }
+}
+
+function isIdentifier(value: unknown): value is SubjectIdentifier {
+  return isPlain(value) && typeof value.format === 'string'
+}
+
+function refuseUnlessComplete(identifier: SubjectIdentifier): void {
+  if (!Object.hasOwn(membersOf, identifier.format)) return
+  const missing = membersOf[identifier.format]!.find((name) => !isText(identifier[name]))
+  if (missing !== undefined) throw refused(`${missing} must be a string that is not empty`)
+  if (identifier.format === 'account' && !/^acct:[^@]/i.test(String(identifier.uri))) {
+    throw refused('uri must be an acct address')
+  }
+}
+
+/** RFC 9493 §3.2.8: a list of identifiers of one subject, none of which is itself a list. */
+function refuseUnlessAliases({ identifiers }: SubjectIdentifier): void {
+  if (!Array.isArray(identifiers) || identifiers.length === 0 || identifiers.length > mostAliases) {
+    throw refused(`identifiers must be a list of 1 to ${mostAliases} subject identifiers`)
+  }
+  for (const each of identifiers) {
+    if (!isIdentifier(each) || each.format === 'aliases') {
+      throw refused('identifiers must contain subject identifiers, and no aliases')
+    }
+    refuseUnlessComplete(each)
+  }
+}
+
+function isText(value: unknown): boolean {
+  return typeof value === 'string' && value !== ''
+}
+
+function refused(reason: string): OAuthError {
+  return new OAuthError('invalid_request', `login_hint is not a valid subject identifier: ${reason}`)
+}

@@ -1,0 +1,265 @@
+/**
+ * The forms in which clients send a hint: phone numbers in every spelling (RFC 3966), and subject identifiers as JSON
+ * (RFC 9493). All forms lead to the same user as the plain text.
+ */
+import assert from 'node:assert/strict'
+import { describe, type TestContext, test } from 'node:test'
+import { createLog } from '../../src/platform/log.ts'
+import { openDatabase } from '../../src/platform/storage/open.ts'
+import type { UserHint } from '../../src/user/user.ts'
+import { createUserStore } from '../../src/user/user-store.ts'
+import { asserted, assertionOf, newKey, pollClient } from '../support/assertions.ts'
+import { type Engine, engines } from '../support/engines.ts'
+import { signedRequest } from '../support/signed-requests.ts'
+import { type Answer, ana, basic, ben, CIBA, openStage, type Stage } from '../support/stage.ts'
+
+/** Configured with visual separators; Dora is added by command, in another spelling. */
+const carla = { id: 'user-carla', username: 'carla', phone_number: '+49 (151) 23-45.67' }
+const dora = { id: 'user-dora', username: 'dora', email: 'dora@example.com', phone_number: '+44 20.7946-0018' }
+
+async function scene(t: TestContext, engine: Engine): Promise<Stage> {
+  const stage = await openStage(t, { engine, config: { users: [ana, ben, carla] } })
+  const database = await openDatabase(stage.database, { log: createLog('silent'), clock: stage.clock })
+  await createUserStore(database).add(dora, stage.clock.now())
+  await database.close()
+  return stage
+}
+
+const json = (format: string, members: object) => JSON.stringify({ format, ...members })
+
+async function assertFinds(stage: Stage, login_hint: string, user: { id: string }): Promise<void> {
+  const { status, text } = await stage.ring('kiosk', { login_hint })
+  assert.equal(status, 200, `${login_hint}: ${text}`)
+  const [newest] = await stage.doorbell.requests.list(user.id, { only: 'open' })
+  assert.equal(newest?.createdAt, stage.clock.now(), login_hint)
+}
+
+function assertRefused({ status, body, text }: Answer, error: string, hint: string): void {
+  assert.deepEqual([status, body.error], [400, error], `${hint}: ${text}`)
+}
+
+for (const engine of engines) {
+  describe(`phone numbers, on ${engine.name}`, () => {
+    const same: [user: { id: string }, hints: string[]][] = [
+      [
+        ana,
+        [
+          '+34600000001',
+          'tel:+34600000001',
+          'TEL:+34-600-000-001',
+          '+34 600 000 001',
+          '+34 (600) 000.001',
+          '+34600/000001',
+          json('phone_number', { phone_number: '+34 600 000 001' }),
+        ],
+      ],
+      [carla, [carla.phone_number, '+49151234567', 'tel:+49-151-234567', 'tel:+49(151)234567']],
+      [dora, [dora.phone_number, '+442079460018', 'tel:+44-20-7946-0018', '+44 20 7946 0018']],
+    ]
+    test('find their user as tel addresses, and with or without visual separators', async (t) => {
+      const stage = await scene(t, engine)
+      for (const [user, hints] of same) for (const hint of hints) await assertFinds(stage, hint, user)
+    })
+
+    test('find nobody if they are other numbers', async (t) => {
+      const stage = await scene(t, engine)
+      for (const hint of [
+        '34600000001',
+        '0034600000001',
+        '+3460000000',
+        '+346000000011',
+        'tel:+34600000001;ext=5',
+        'tel:600000001;phone-context=+34',
+        'tel:tel:+34600000001',
+        'tel:',
+        'tel:ana',
+        '+',
+        '()',
+        `+34600000001${' '.repeat(100)}`,
+      ]) {
+        assertRefused(await stage.ring('kiosk', { login_hint: hint }), 'unknown_user_id', hint)
+      }
+    })
+  })
+
+  describe(`subject identifiers, on ${engine.name}`, () => {
+    test('find the same user as the plain text', async (t) => {
+      const stage = await scene(t, engine)
+      const here = new URL(stage.url).host
+      const identifiers: [string, { id: string }][] = [
+        [json('iss_sub', { iss: stage.url, sub: ana.id }), ana],
+        // As auth0-auth-js writes it: its issuers end with a slash.
+        [`{"format":"iss_sub","iss":"${stage.url}/","sub":"user-dora"}`, dora],
+        [json('email', { email: 'Ana@Example.com' }), ana],
+        [json('email', { email: 'dora@example.com' }), dora],
+        [json('phone_number', { phone_number: carla.phone_number }), carla],
+        [json('phone_number', { phone_number: 'tel:+442079460018' }), dora],
+        [json('opaque', { id: 'user-ben' }), ben],
+        [json('account', { uri: 'acct:ana@example.com' }), ana],
+        [json('account', { uri: 'ACCT:ana%40example.com' }), ana],
+        [json('account', { uri: `acct:carla@${here}` }), carla],
+        [json('account', { uri: `acct:dora@${here.toUpperCase()}` }), dora],
+        [`\n ${json('aliases', { identifiers: [{ format: 'opaque', id: 'user-ben' }] })}`, ben],
+        [
+          json('aliases', {
+            identifiers: [
+              { format: 'email', email: 'nobody@example.com' },
+              { format: 'did', url: 'did:example:123' },
+              { format: 'iss_sub', iss: stage.url, sub: ana.id },
+              { format: 'phone_number', phone_number: '+34-600000001' },
+            ],
+          }),
+          ana,
+        ],
+      ]
+      for (const [hint, user] of identifiers) await assertFinds(stage, hint, user)
+    })
+
+    test('find nobody if they name nobody, or two users, or something else than they say', async (t) => {
+      const stage = await scene(t, engine)
+      for (const hint of [
+        json('iss_sub', { iss: 'https://elsewhere.example', sub: ana.id }),
+        json('iss_sub', { iss: stage.url, sub: 'ana' }),
+        json('email', { email: 'ana' }),
+        json('email', { email: '+34600000001' }),
+        json('phone_number', { phone_number: 'ana@example.com' }),
+        json('opaque', { id: 'ana@example.com' }),
+        json('account', { uri: 'acct:ana@elsewhere.example' }),
+        json('account', { uri: `acct:user-ana@${new URL(stage.url).host}` }),
+        json('did', { url: 'did:example:123' }),
+        json('unheard-of', {}),
+        json('__proto__', {}),
+        json('aliases', {
+          identifiers: [
+            { format: 'opaque', id: ana.id },
+            { format: 'opaque', id: ben.id },
+          ],
+        }),
+        json('aliases', { identifiers: [{ format: 'opaque', id: 'nobody' }] }),
+        '{"sub":"user-ana"}',
+        '{"format":7,"id":"user-ana"}',
+        '{"format":"opaque","id":"user-ana"',
+        '[{"format":"opaque","id":"user-ana"}]',
+        '{}',
+      ]) {
+        assertRefused(await stage.ring('kiosk', { login_hint: hint }), 'unknown_user_id', hint)
+      }
+    })
+
+    test('are refused if they lack what their format requires', async (t) => {
+      const stage = await scene(t, engine)
+      const alias = { format: 'opaque', id: ana.id }
+      for (const hint of [
+        json('iss_sub', { sub: ana.id }),
+        json('iss_sub', { iss: stage.url, sub: 7 }),
+        json('email', { email: '' }),
+        json('email', { mail: 'ana@example.com' }),
+        json('phone_number', { phone_number: null }),
+        json('opaque', { id: { toString: 1 } }),
+        json('opaque', { id: 'user-ana\0' }),
+        json('account', { uri: 'ana@example.com' }),
+        json('aliases', { identifiers: [] }),
+        json('aliases', { identifiers: {} }),
+        json('aliases', { identifiers: [alias, alias, alias, alias, alias, alias] }),
+        json('aliases', { identifiers: [{ format: 'aliases', identifiers: [alias] }] }),
+        json('aliases', { identifiers: ['user-ana'] }),
+        json('aliases', { identifiers: [{ format: 'email' }] }),
+        json('unheard-of', { deep: JSON.parse('['.repeat(200) + ']'.repeat(200)) }),
+      ]) {
+        assertRefused(await stage.ring('kiosk', { login_hint: hint }), 'invalid_request', hint)
+      }
+    })
+  })
+}
+
+test('a device service and a signed request may use them too', async (t) => {
+  const key = await newKey('one')
+  const bank = pollClient('bank', {
+    client_secret: 'bank-secret',
+    backchannel_authentication_request_signing_alg: 'ES256',
+    jwks: { keys: [key.publicJwk] },
+  })
+  const stage = await openStage(t, { config: { clients: [bank] } })
+  for (const login_hint of [json('email', { email: ana.email }), 'tel:+34-600-000-001']) {
+    const request = await signedRequest(stage, 'bank', { key: key.privateKey, claims: { login_hint } })
+    const { status, text } = await stage.post('/backchannel/authorize', { request }, basic('bank', 'bank-secret'))
+    assert.equal(status, 200, text)
+    assert.ok((await stage.waiting(login_hint)).length > 0)
+  }
+})
+
+test('for a client with pairwise subjects, iss_sub contains the subject of this client', async (t) => {
+  const key = await newKey('one')
+  const shop = pollClient('shop', {
+    token_endpoint_auth_method: 'private_key_jwt',
+    subject_type: 'pairwise',
+    sector_identifier_uri: 'https://shop.example/sector.json',
+    jwks: { keys: [key.publicJwk] },
+  })
+  const stage = await openStage(t, { config: { clients: [shop] } })
+  const post = async (path: string, form: Record<string, string>) =>
+    stage.post(path, { ...form, ...asserted(await assertionOf(stage, 'shop', { key: key.privateKey })) })
+  const ask = (login_hint: string) => post('/backchannel/authorize', { scope: 'openid', login_hint })
+  const { auth_req_id } = (await ask('ana')).body
+  await stage.decide(await stage.newestRequest(), 'approved')
+  const tokens = await post('/oauth/token', { grant_type: CIBA, auth_req_id: String(auth_req_id) })
+  const [, payload] = String(tokens.body.id_token).split('.')
+  const { sub } = JSON.parse(Buffer.from(payload!, 'base64url').toString()) as { sub: string }
+  assert.notEqual(sub, ana.id)
+  assert.equal((await ask(json('iss_sub', { iss: stage.url, sub }))).status, 200)
+  const raw = json('iss_sub', { iss: stage.url, sub: ana.id })
+  assertRefused(await ask(raw), 'unknown_user_id', raw)
+  assertRefused(
+    await stage.ring('kiosk', { login_hint: json('iss_sub', { iss: stage.url, sub }) }),
+    'unknown_user_id',
+    sub,
+  )
+})
+
+test('hooks get the hint as it was sent, and the subject identifier parsed', async (t) => {
+  const heard: UserHint[] = []
+  const stage = await openStage(t, {
+    config: {
+      users: {
+        find: async (id) => (id === ana.id ? ana : null),
+        async findByHint(hint) {
+          heard.push(hint)
+          return ana
+        },
+      },
+    },
+  })
+  const hints: [string, UserHint['identifier']][] = [
+    ['tel:+34600000001', undefined],
+    ['{"format":"email"', undefined],
+    ['{"format":"email","email":"a@b.example"}', { format: 'email', email: 'a@b.example' }],
+    ['{"format":"customer","number":7,"branch":{"id":"x"}}', { format: 'customer', number: 7, branch: { id: 'x' } }],
+    [`{"format":"iss_sub","iss":"${stage.url}/","sub":"u"}`, { format: 'iss_sub', iss: stage.url, sub: 'u' }],
+    [
+      '{"format":"iss_sub","iss":"https://elsewhere.example/","sub":"u"}',
+      { format: 'iss_sub', iss: 'https://elsewhere.example/', sub: 'u' },
+    ],
+  ]
+  for (const [value, identifier] of hints) {
+    assert.equal((await stage.ring('kiosk', { login_hint: value })).status, 200, value)
+    const expected = { kind: 'login_hint', value, ...(identifier && { identifier }) }
+    assert.deepEqual(heard.pop(), expected)
+  }
+})
+
+test('all forms of an unknown name lead to one decoy user, so that its limits do not reveal it', async (t) => {
+  const stage = await openStage(t, { config: { requests: { unknownUsers: 'pretend', maxOpenPerUser: 5 } } })
+  const forms: string[][] = [
+    ['+34611111111', 'tel:+34-611-111-111', '+34 611 111 111', json('phone_number', { phone_number: '+34611111111' })],
+    ['zoe@example.com', json('email', { email: 'Zoe@example.com' }), json('account', { uri: 'acct:zoe@example.com' })],
+    ['user-zoe', json('opaque', { id: 'user-zoe' }), json('iss_sub', { iss: stage.url, sub: 'user-zoe' })],
+  ]
+  for (const spellings of forms) {
+    const answers: number[] = []
+    for (let n = 0; n < 6; n++) {
+      const { status } = await stage.ring('kiosk', { login_hint: spellings[n % spellings.length]! })
+      answers.push(status)
+    }
+    assert.deepEqual(answers, [200, 200, 200, 200, 200, 403], spellings[0])
+  }
+})
