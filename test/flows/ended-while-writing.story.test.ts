@@ -89,6 +89,19 @@ for (const engine of engines) {
     })
   }
 
+  for (const [how, end] of Object.entries(signOuts)) {
+    test(`a user ${how} unblocks no client, on ${engine.name}`, async (t) => {
+      const { stage, send } = await scene(t, engine, /^select 1 as present where/)
+      await stage.post('/backchannel/block', { client_id: 'kiosk', blocked: 'true' }, await bearerOf(stage))
+      const isBlocked = async () => (await rowsOf(stage, 'select client_id from blocked_clients')).length === 1
+      assert.ok(await isBlocked())
+      const { status, body } = await send('/backchannel/block', { client_id: 'kiosk', blocked: 'false' }, end)
+      assert.deepEqual([status, body.error], [401, 'invalid_token'])
+      assert.equal(await isBlocked(), !how.startsWith('removed'))
+      assert.equal(stage.logLines.filter((line) => line.includes('client.unblocked')).length, 0)
+    })
+  }
+
   test(`tokens of an approval that are being issued while its user signs out everywhere are valid, on ${engine.name}`, async (t) => {
     const { stage, gate } = await scene(t, engine, /set status = 'redeemed'/)
     const { auth_req_id } = (await stage.ring('kiosk')).body
@@ -121,6 +134,25 @@ for (const engine of engines) {
     })
     assert.deepEqual([status, body.error], [401, 'invalid_token'])
     assert.deepEqual(await rowsOf(stage, 'select id from push_subscriptions'), [])
+  })
+
+  test(`a push subscription is neither removed nor claimed, on ${engine.name}`, async (t) => {
+    const { endpoint } = (await openPushService(t)).newBrowser().subscription
+    for (const [path, statement] of [
+      ['remove', /as count\s+from \(select 1 as present/],
+      ['claim', /delete from push_subscriptions where endpoint_hash/],
+    ] as const) {
+      const { send } = await scene(t, engine, statement)
+      const { status, body } = await send(`/backchannel/push-subscriptions/${path}`, { endpoint })
+      assert.deepEqual([path, status, body.error], [path, 401, 'invalid_token'])
+    }
+  })
+
+  test(`a session is not noted, on ${engine.name}`, async (t) => {
+    const { stage, send } = await scene(t, engine, /insert into user_sessions/)
+    const { status, body } = await send('/backchannel/sessions', { browser: 'Firefox' })
+    assert.deepEqual([status, body.error], [401, 'invalid_token'])
+    assert.deepEqual(await rowsOf(stage, 'select id from user_sessions'), [])
   })
 
   test(`a user code is not set, nor removed, on ${engine.name}`, async (t) => {

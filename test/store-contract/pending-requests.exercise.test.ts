@@ -191,7 +191,7 @@ for (const engine of engines) {
       const before = calls()
       assert.equal(await mode(), 'https://a.example')
       assert.equal(calls(), before, 'from memory')
-      await store.changeDelivery('kiosk', 'ping', 'https://b.example', clock.now())
+      await store.changeDelivery({ id: 'kiosk' }, 'ping', 'https://b.example', clock.now())
       assert.equal(await mode(), 'https://b.example')
       const unheard = { sql: "update clients set notification_endpoint = 'https://c.example'", values: [] }
       await one.database.step(unheard)

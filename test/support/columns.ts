@@ -30,7 +30,7 @@ export const columnsByTable: Record<string, Columns> = {
     client: 'id metadata notification_endpoint registration_id registration_token_hash secret_hash secret_sealed',
     other: 'changed_at config_fingerprint created_at delivery_mode origin registered_from',
   },
-  configured_users: { user: 'user_id', other: 'since' },
+  configured_users: { user: 'user_id', other: 'password_hash since' },
   denial_pauses: { user: 'user_id', client: 'client_id', other: 'pause paused_until' },
   doorbell_migrations: { other: 'applied_at fingerprint name number' },
   ended_sessions: { user: 'uid_hash', other: 'ended_at' },
