@@ -116,8 +116,8 @@ for (const engine of engines) {
     })
 
     test('or any other has no link in names and binding messages that are mailed', async (t) => {
-      const links = ['evil.com', 'Pay at https://evil.example', 'shop.example/pay']
-      const prices = ['Coffee 4.20', 'Fr. 12.50', 'v1.2']
+      const links = ['evil.com', 'Pay at https://evil.example', 'shop.example/pay', 'Confirm at my.bank-login.life']
+      const prices = ['Coffee 4.20', 'Fr. 12.50', 'Pay 12.50 EUR', 'v1.2']
       const stage = await openStage(t, { engine, config: mailed, parts: { workers: false } })
       for (const client_name of links) {
         assert.equal(

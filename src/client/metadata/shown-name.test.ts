@@ -153,7 +153,7 @@ test('a name that looks like a link is refused if names are shown in mails', () 
     assert.equal(about(name), undefined, name)
     assert.match(about(name, true) ?? '', /link/, name)
   }
-  for (const name of ['Shop No.7', 'St.Gallen', 'A.B.C. Trading', 'Yahoo!'])
+  for (const name of ['Shop No.7', 'St. Gallen', 'A.B.C. Trading', 'Yahoo!'])
     assert.equal(about(name, true), undefined, name)
 })
 
@@ -181,6 +181,37 @@ test('a text that mail programs turn into a link looks like a link', () => {
     'evil.co.uk',
     '192.0.2.7/x',
     'tg://resolve',
+    'Confirm at my.bank-login.life',
+    'my.bank-login.life',
+    'evil.technology!',
+    'evil.museum?',
+    'secure.login.bank.versicherung.',
+    'evil.рус',
+    'evil.भारत',
+    'магазин.москва',
+    'evil.한국',
+    'evil。グーグル',
+    'evil｡中国',
+    'evil.ｌｉｆｅ',
+    'evil\u2024life',
+    'evil.\ufe0flife',
+    'evil\u0301q\u0301.life',
+    'evil.l\u200bife',
+    '❤.life',
+    '163.com',
+    '12.50.life',
+    'a_b.life',
+    'x.co',
+    'evil.life:443',
+    'evil.life)',
+    '"evil.life"',
+    'evil.life,danke',
+    'evil.life/…',
+    'evil.xn--p1ai',
+    'Node.js',
+    'Rechnung.pdf',
+    'St.Gallen',
+    'Zahlung an Hr.Meier',
   ]
   for (const text of links) assert.equal(looksLikeALink(text), true, text)
 })
@@ -199,13 +230,21 @@ test('prices, versions, dates and sentences do not look like links', () => {
     'No.4711',
     'Nr. A/17',
     'e.g. tea, z.B. Tee',
-    'St.Gallen',
+    'St. Gallen',
     'Tea. Then coffee.',
     'Wait...what',
-    'Zahlung an Hr.Meier',
+    'Zahlung an Hr. Meier',
     '12:30/14:00',
     'and/or',
-    'Node.js',
+    'Pay 12.50 EUR',
+    'Pay 12.50EUR',
+    'Zahle 1.250,00€ an Café Zürich, Konto 12.345.678-9',
+    'i.d.R. um 3 p.m., d.h. 15.00 Uhr',
+    '24.12.2026 um 12.30h',
+    'Table 7.B',
+    'Confirm W4SCT.',
+    'Оплата 12.50 руб. за кофе',
+    '支払い。コーヒー',
     'W4SCT',
     '1234',
     '確認。お茶',
