@@ -126,13 +126,25 @@ function delayAfter(signal: NodeJS.Signals, { shutdown }: Config): number {
   return signal === 'SIGINT' && process.stdin.isTTY ? 0 : shutdown.delay
 }
 
-/** Resolves at the first signal. A second signal ends the process at once. */
+/**
+ * A different signal within this many milliseconds of the first one belongs to the same decision: systemd with
+ * `SendSIGHUP=yes` sends SIGHUP immediately after SIGTERM, and a terminal that is closed may send several signals.
+ */
+const sameDecisionMs = 1_000
+
+/**
+ * Resolves at the first signal. A second signal ends the process at once, unless it is a different signal that belongs to
+ * the same decision. The same signal sent twice is always a second decision.
+ */
 function expectStop(log: Log, config: Config): Promise<NodeJS.Signals> {
   return new Promise((resolve) => {
-    let isAsked = false
+    let first: { signal: NodeJS.Signals; at: number } | undefined
     const listener = (signal: NodeJS.Signals) => {
-      if (isAsked) process.exit(130)
-      isAsked = true
+      if (first !== undefined) {
+        if (signal !== first.signal && performance.now() - first.at < sameDecisionMs) return
+        process.exit(130)
+      }
+      first = { signal, at: performance.now() }
       const delay = delayAfter(signal, config)
       log.info({ event: 'server.stopping', signal, delay }, 'stopping; a second signal stops it at once')
       setTimeout(

@@ -1,5 +1,5 @@
 import { newId } from '../platform/crypto.ts'
-import type { Database, Statement } from '../platform/storage/database.ts'
+import type { Database, Statement, StepOptions, Value } from '../platform/storage/database.ts'
 import type { Client } from './client.ts'
 import type { ClientMetadata, DeliveryMode } from './metadata/client-metadata.ts'
 
@@ -15,6 +15,7 @@ export interface ClientRow {
   created_at: number
   changed_at: number
   registration_token_hash: string | null
+  registration_id: string
 }
 
 export interface RegisteredClient {
@@ -90,17 +91,16 @@ export function createClientStore(database: Database) {
      * @param ending returns the statements that revoke or remove all that belongs to a client
      */
     async removeConfiguredBut(ids: string[], ending: (id: string) => Statement[]): Promise<string[]> {
-      const rows = await database.step<{ id: string }>(
-        {
-          sql: `delete from clients where origin = 'config' and id not in (select value from each($1)) returning id`,
-          values: [JSON.stringify(ids)],
-        },
-        {
-          also: (removed) => removed.flatMap(({ id }) => ending(id)),
-          announce: (removed) => removed.map(({ id }) => ({ topic: 'client', key: id })),
-        },
+      const others = await database.read<{ id: string }>(
+        `select id from clients where origin = 'config' and id not in (select value from each($1)) order by id`,
+        [JSON.stringify(ids)],
       )
-      return rows.map((row) => row.id)
+      const removed: string[] = []
+      for (const { id } of others) {
+        const { first, options } = removal(id, ending(id), `origin = 'config'`)
+        if ((await database.step(first, options)).length > 0) removed.push(id)
+      }
+      return removed
     },
 
     /**
@@ -109,30 +109,64 @@ export function createClientStore(database: Database) {
      * @param also statements that revoke or remove all that belongs to the client
      */
     async remove(id: string, also: Statement[]): Promise<boolean> {
-      const rows = await database.step(
-        { sql: 'delete from clients where id = $1 returning id', values: [id] },
-        { also, announce: [{ topic: 'client', key: id }] },
-      )
-      return rows.length > 0
+      const { first, options } = removal(id, also)
+      return (await database.step(first, options)).length > 0
     },
 
     /**
      * Changes the delivery mode and the notification endpoint of a client. They also apply to the notifications of
      * requests that were accepted before, except that a request for poll stays one. Resolves to false if the client does
-     * not exist or has no delivery mode.
+     * not exist, does not have this registration any more, or has no delivery mode.
      */
-    async changeDelivery(id: string, mode: DeliveryMode, endpoint: string | undefined, now: number): Promise<boolean> {
+    async changeDelivery(
+      { id, registrationId }: Pick<Client, 'id' | 'registrationId'>,
+      mode: DeliveryMode,
+      endpoint: string | undefined,
+      now: number,
+    ): Promise<boolean> {
       const rows = await database.step(
         {
           sql: `update clients set delivery_mode = $2, notification_endpoint = $3, changed_at = $4
-                where id = $1 and delivery_mode is not null returning id`,
-          values: [id, mode, endpoint ?? null, now],
+                where id = $1 and delivery_mode is not null
+                  and (cast($5 as text) is null or registration_id = $5) returning id`,
+          values: [id, mode, endpoint ?? null, now, registrationId ?? null],
         },
         { announce: [{ topic: 'client', key: id }] },
       )
       return rows.length > 0
     },
   }
+}
+
+/**
+ * Returns the lock key of a client. A transaction that removes the client takes it alone; a transaction that accepts a
+ * request of the client shares it. So the request is either settled by the removal, or not accepted.
+ */
+export const clientLock = (id: string): string => `requests by ${id}`
+
+/**
+ * Returns the step that removes a client. The client and its open requests are announced, so that held polls of these
+ * requests are answered. The step returns rows if the client was removed.
+ *
+ * @param also statements that revoke or remove all that belongs to the client
+ * @param condition SQL: a further condition on the row of the client, with parameters from `$2`
+ */
+export function removal(id: string, also: Statement[], condition = 'true', values: Value[] = []) {
+  const first = {
+    sql: `with gone as materialized (select id from clients where id = $1 and ${condition} /* for update */)
+          select open.id as request_id from gone left join backchannel_auth_requests open
+            on open.client_id = gone.id and open.status in ('pending', 'approved')`,
+    values: [id, ...values],
+  }
+  const options: StepOptions<{ request_id: string | null }> = {
+    also: [{ sql: 'delete from clients where id = $1', values: [id] }, ...also],
+    announce: (rows) => [
+      { topic: 'client', key: id },
+      ...rows.flatMap(({ request_id }) => (request_id === null ? [] : [{ topic: 'request', key: request_id }])),
+    ],
+    lockKeys: clientLock(id),
+  }
+  return { first, options }
 }
 
 /**
@@ -183,6 +217,7 @@ function toClient(row: ClientRow): Client {
   if (row.notification_endpoint) metadata.backchannel_client_notification_endpoint = row.notification_endpoint
   return {
     id: row.id,
+    registrationId: row.registration_id,
     metadata,
     deliveryMode: row.delivery_mode ?? undefined,
     notificationEndpoint: row.notification_endpoint ?? undefined,

@@ -6,6 +6,8 @@ import { CIBA_GRANT, type ClientMetadata, type DeliveryMode, type HintKind } fro
 
 export interface Client {
   id: string
+  /** The id of this registration; undefined if the client is not stored yet. It changes if the client is removed and added again. */
+  registrationId?: string
   /** The registered metadata without the secret, with the current delivery mode and notification endpoint. */
   metadata: ClientMetadata
   /** How the client gets its tokens (CIBA Core §5). A client without a mode cannot send authentication requests. */

@@ -4,7 +4,7 @@
  */
 import type { OutgoingHttpHeaders } from 'node:http'
 import type { FastifyInstance } from 'fastify'
-import { USER_REQUESTS } from '../ciba/authentication-request/user-announcement.ts'
+import { onSessionsEnded, USER_REQUESTS } from '../ciba/authentication-request/user-announcement.ts'
 import { consentAppEndpoint } from '../consent-app/consent-app-endpoint.ts'
 import { createDeviceApiClient, type SendToServer } from '../consent-app/device-api.ts'
 import { admitOwn, createSignIn, fetchFrom } from '../consent-app/sign-in.ts'
@@ -48,6 +48,7 @@ export async function addConsentApp(app: FastifyInstance, needs: CibaNeeds, part
       pushKey: channels.pushKey,
       userCodes: users.ownCode !== undefined,
       onChange: (listener) => database.listen(USER_REQUESTS, listener),
+      onSessionsEnded: (listener) => onSessionsEnded(database, clock, listener),
       userKey,
       framing,
       streams: config.limits.streams,

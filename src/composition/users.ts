@@ -51,7 +51,7 @@ export async function composeUsers(platform: Platform, { enqueue }: Outbox, part
   const { config, database, vault, clock, audit } = platform
   const store = createUserStore(database)
   const endUser = createEndUser({ database, vault, clock, audit })
-  if (Array.isArray(config.users)) await endUnnamedUsers(config.users, { database, endUser, now: clock.now() })
+  if (Array.isArray(config.users)) await endUnnamedUsers(config.users, { database, endUser, vault, now: clock.now() })
   const scryptThreads = createScryptThreads(atOnce)
   const hashing = createPasswordHashing({ vault, scrypt: scryptThreads.scrypt, ...hashingParts })
   // If an application supplies the users, it checks the passwords itself. Then it must also limit how many passwords it

@@ -6,6 +6,7 @@
 import type { User } from '../user/user.ts'
 import type { Config } from './config.ts'
 import { demoClientWithSecret, demoUsers } from './demo.ts'
+import { isCommonPassword, isEasySequence } from './easy-passwords.ts'
 import { secretCommand } from './settings/formats.ts'
 
 /** What is wrong with one value, and what to do. Neither text contains the value. */
@@ -112,7 +113,11 @@ export function weaknessOfPassword(password: string, user: NamesOfUser): Weaknes
       ? 'is a password of the demo, which is public'
       : password.length < leastPasswordLength
         ? `has fewer than ${leastPasswordLength} characters`
-        : undefined
+        : isCommonPassword(password)
+          ? 'is one of the most common passwords'
+          : isEasySequence(password)
+            ? 'repeats itself, or follows the order of numbers, letters or keys'
+            : undefined
   return problem === undefined ? undefined : { problem, advice: 'let the user choose a longer one, or use passkeys' }
 }
 

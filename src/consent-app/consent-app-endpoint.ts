@@ -30,6 +30,8 @@ export interface ConsentAppNeeds extends SessionNeeds {
    * have been missed. Returns a function that removes `listener`.
    */
   onChange(listener: (userKey: string) => void): () => void
+  /** Like `onChange`, for users of whom a session has ended. */
+  onSessionsEnded(listener: (userKey: string) => void): () => void
   userKey(userId: string): string
   framing: Framing
   /** Limits on open event streams, in this process. */

@@ -76,15 +76,46 @@ test('after a gap in the announcements the requests of every user are read once,
 test('a page whose token is no longer valid is closed, and the token of the next page is used', async () => {
   const { open, change, looks, revoke } = scene()
   const [one, other] = [open('ana', 'token 1'), open('ana', 'token 2')]
-  await until(() => looks.length === 1)
+  await until(() => looks.length === 2)
   revoke('token 1')
   change('ana', 'new')
   await until(() => other.changes === 1)
   assert.deepEqual([one.ended, one.changes, other.ended], [true, 0, false])
-  assert.deepEqual(looks.slice(1), ['token 1', 'token 2'])
+  assert.deepEqual(looks.slice(2), ['token 1', 'token 2'])
   change('ana', 'newer')
   await until(() => other.changes === 2)
-  assert.deepEqual(looks.slice(3), ['token 2'])
+  assert.deepEqual(looks.slice(4), ['token 2'])
+})
+
+test('when a session has ended, each token is checked once, and the pages of the ended session are closed', async () => {
+  const { open, change, looks, revoke, end } = scene()
+  const [home, office, sameOffice] = [open('ana', 'home'), open('ana', 'office'), open('ana', 'office')]
+  await until(() => looks.length === 2)
+  revoke('office')
+  end('ana')
+  await until(() => office.ended && sameOffice.ended)
+  assert.deepEqual([home.ended, looks.slice(2)], [false, ['home', 'office']])
+  change('ana', 'new')
+  await until(() => home.changes === 1)
+  assert.deepEqual([office.changes, sameOffice.changes, looks.slice(4)], [0, 0, ['home']])
+  const ben = open('ben')
+  await until(() => looks.length === 6)
+  revoke('token of ben')
+  end('')
+  await until(() => ben.ended)
+  assert.equal(home.ended, false)
+})
+
+test('a page that opens with the token of an ended session is closed, although another page is open', async () => {
+  const { open, change, looks, revoke } = scene()
+  const home = open('ana', 'home')
+  await until(() => looks.length === 1)
+  revoke('office')
+  const office = open('ana', 'office')
+  await until(() => office.ended)
+  change('ana', 'new')
+  await until(() => home.changes > 0)
+  assert.deepEqual([home.ended, office.changes], [false, 0])
 })
 
 test('a read that fails closes only the pages of that user: they reconnect', async () => {
@@ -119,12 +150,17 @@ function scene() {
   const refused = new Map<string, 'revoked' | 'fails'>()
   const users = new Map<string, string>()
   let listener: (userKey: string) => void = () => {}
+  let sessionsEnded: (userKey: string) => void = () => {}
   const watch = createRequestWatch({
     onChange(added) {
       listener = added
       return () => {
         listener = () => {}
       }
+    },
+    onSessionsEnded(added) {
+      sessionsEnded = added
+      return () => {}
     },
     async waiting(token) {
       looks.push(token)
@@ -160,6 +196,8 @@ function scene() {
       for (const each of changed) waiting.set(each, [...(waiting.get(each) ?? []), id])
       listener(user)
     },
+    /** Announces that a session of the user has ended; for all users if `user` is ''. */
+    end: (user: string) => sessionsEnded(user),
     revoke: (token: string) => void refused.set(token, 'revoked'),
     fail: (token: string) => void refused.set(token, 'fails'),
   }

@@ -3,6 +3,9 @@
  * one read with the access token of one of the user's pages. If the read shows that the pending requests have changed,
  * all pages of the user are notified. If several changes are announced during a read, one further read covers all of
  * them.
+ *
+ * A page stays open only while its own access token is valid. Each token is checked when its first page is opened, and
+ * when a session of the user has ended: then one read is made with each token of the user's pages.
  */
 import type { Log } from '../platform/log.ts'
 import type { DeviceApi } from './device-api.ts'
@@ -33,6 +36,8 @@ export interface RequestWatchNeeds {
    * missed. Returns a function that removes `listener`.
    */
   onChange(listener: (userKey: string) => void): () => void
+  /** Like `onChange`, for users of whom a session has ended. */
+  onSessionsEnded(listener: (userKey: string) => void): () => void
   waiting: DeviceApi['waiting']
   log: Log
 }
@@ -48,19 +53,31 @@ interface WatchedUser {
   /** The ids of the requests that were pending at the last read. */
   waiting: string | undefined
   isLookedAt: boolean
+  /** The tokens that must be checked at the next read. */
+  unchecked: Set<string>
 }
 
-export function createRequestWatch({ onChange, waiting, log }: RequestWatchNeeds): RequestWatch {
+export function createRequestWatch({ onChange, onSessionsEnded, waiting, log }: RequestWatchNeeds): RequestWatch {
   const users = new Map<string, WatchedUser>()
   /** Users whose requests must be read, in this order. */
   const due = new Set<WatchedUser>()
   let underWay = 0
 
-  const stopListening = onChange((userKey) => {
-    const changed = userKey === '' ? users.values() : [users.get(userKey)]
-    for (const user of changed) if (user) due.add(user)
-    lookAtDue()
-  })
+  const named = (userKey: string) => (userKey === '' ? [...users.values()] : [users.get(userKey) ?? []].flat())
+
+  const stopListening = [
+    onChange((userKey) => {
+      for (const user of named(userKey)) due.add(user)
+      lookAtDue()
+    }),
+    onSessionsEnded((userKey) => {
+      for (const user of named(userKey)) {
+        for (const { accessToken } of user.pages) user.unchecked.add(accessToken)
+        due.add(user)
+      }
+      lookAtDue()
+    }),
+  ]
 
   function lookAtDue(): void {
     for (const user of due) {
@@ -75,7 +92,7 @@ export function createRequestWatch({ onChange, waiting, log }: RequestWatchNeeds
     underWay += 1
     user.isLookedAt = true
     try {
-      await look(user)
+      await look(user, waiting)
     } catch (error) {
       log.warn({ event: 'consent_app.events_failed', error })
       // The pages reconnect by themselves, which causes another read.
@@ -86,33 +103,16 @@ export function createRequestWatch({ onChange, waiting, log }: RequestWatchNeeds
     lookAtDue()
   }
 
-  /**
-   * Reads the pending requests with the first valid token. A page whose token is not valid is closed; the other pages
-   * stay open.
-   */
-  async function look(user: WatchedUser): Promise<void> {
-    for (const page of user.pages) {
-      const { status, body } = await waiting(page.accessToken)
-      if (status === 401 || status === 403) {
-        page.end()
-        continue
-      }
-      if (status !== 200) throw new Error(`the device API answered ${status}`)
-      const before = user.waiting
-      user.waiting = body.requests.map(({ request_id }) => request_id).join()
-      if (before !== undefined && before !== user.waiting) for (const each of user.pages) each.changed()
-      return
-    }
-  }
-
   return {
     add(userKey, page) {
-      const user = users.get(userKey) ?? { pages: new Set(), waiting: undefined, isLookedAt: false }
+      const user = users.get(userKey) ?? newUser()
       users.set(userKey, user)
+      const isKnown = [...user.pages].some(({ accessToken }) => accessToken === page.accessToken)
       user.pages.add(page)
-      // The first page of a user causes a read, to which later reads are compared. Further pages fetch their content when
-      // their streams open.
-      if (user.pages.size === 1) {
+      // The first page of each session causes a read, which checks its token. Later reads are compared to the first one of
+      // the user. Further pages fetch their content when their streams open.
+      if (!isKnown) {
+        user.unchecked.add(page.accessToken)
         due.add(user)
         lookAtDue()
       }
@@ -123,6 +123,36 @@ export function createRequestWatch({ onChange, waiting, log }: RequestWatchNeeds
         if (users.get(userKey) === user) users.delete(userKey)
       }
     },
-    close: stopListening,
+    close() {
+      for (const stop of stopListening) stop()
+    },
   }
+}
+
+function newUser(): WatchedUser {
+  return { pages: new Set(), waiting: undefined, isLookedAt: false, unchecked: new Set() }
+}
+
+/**
+ * Reads the pending requests with each token that must be checked, or with the first valid token. Pages whose token is
+ * not valid are closed before the other pages are notified.
+ */
+async function look(user: WatchedUser, waiting: DeviceApi['waiting']): Promise<void> {
+  const { unchecked } = user
+  user.unchecked = new Set()
+  const tokens = [...new Set([...user.pages].map(({ accessToken }) => accessToken))]
+  const isUnchecked = (token: string) => unchecked.has(token)
+  let found: string | undefined
+  for (const token of [...tokens.filter(isUnchecked), ...tokens.filter((token) => !isUnchecked(token))]) {
+    if (found !== undefined && !isUnchecked(token)) break
+    const { status, body } = await waiting(token)
+    if (status === 401 || status === 403) {
+      for (const page of [...user.pages]) if (page.accessToken === token) page.end()
+    } else if (status === 200) found = body.requests.map(({ request_id }) => request_id).join()
+    else throw new Error(`the device API answered ${status}`)
+  }
+  if (found === undefined) return
+  const before = user.waiting
+  user.waiting = found
+  if (before !== undefined && before !== found) for (const page of user.pages) page.changed()
 }

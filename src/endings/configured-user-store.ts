@@ -1,21 +1,36 @@
-import type { Database } from '../platform/storage/database.ts'
+import type { Database, Statement } from '../platform/storage/database.ts'
 
-/** Stores the ids of the users in the configuration, so that a later start notices which users were removed from it. */
+/**
+ * Stores the users of the configuration, with a keyed hash of their password, so that a later start notices which users were
+ * removed from the configuration, and whose password was changed.
+ */
 export function createConfiguredUserStore(database: Database) {
   return {
-    async list(): Promise<string[]> {
-      const rows = await database.read<{ user_id: string }>('select user_id from configured_users')
-      return rows.map((row) => row.user_id)
+    /** Resolves to the hash of each user's password by user id; undefined if an earlier version has stored the user. */
+    async list(): Promise<Map<string, string | undefined>> {
+      const rows = await database.read<{ user_id: string; password_hash: string | null }>(
+        'select user_id, password_hash from configured_users',
+      )
+      return new Map(rows.map((row) => [row.user_id, row.password_hash ?? undefined]))
     },
 
-    async add(userIds: readonly string[], now: number): Promise<void> {
+    /** Adds users. For a user that an earlier version has stored, adds the hash of the password. */
+    async add(users: readonly { id: string; passwordHash: string }[], now: number): Promise<void> {
       await database.step({
-        sql: `insert into configured_users (user_id, since)
-              select user_id, cast(since as bigint) from rows($1) as named (user_id text, since bigint) where true
-              on conflict (user_id) do nothing returning user_id`,
-        rows: userIds.map((userId) => ({ user_id: userId, since: now })),
+        sql: `insert into configured_users (user_id, since, password_hash)
+              select user_id, cast(since as bigint), password_hash
+              from rows($1) as named (user_id text, since bigint, password_hash text) where true
+              on conflict (user_id) do update set password_hash = excluded.password_hash
+              where configured_users.password_hash is null returning user_id`,
+        rows: users.map(({ id, passwordHash }) => ({ user_id: id, since: now, password_hash: passwordHash })),
       })
     },
+
+    /** Returns the statement that stores a changed password, for the transaction that ends the user's sessions. */
+    settingPassword: (userId: string, passwordHash: string): Statement => ({
+      sql: 'update configured_users set password_hash = $2 where user_id = $1',
+      values: [userId, passwordHash],
+    }),
 
     /**
      * Unlocks users that the configuration lists or enables again. Their former sessions, tokens and requests are not

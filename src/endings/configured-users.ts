@@ -1,7 +1,9 @@
 /**
- * Removes users that the configuration no longer lists, and locks users that it disables. The commands that remove and
- * lock users have the same effect.
+ * Removes users that the configuration no longer lists, locks users that it disables, and signs out users whose password it
+ * changes. The commands that remove and lock users, and that set a password, have the same effect.
  */
+
+import { fingerprint, type Vault } from '../platform/crypto.ts'
 import type { Database } from '../platform/storage/database.ts'
 import type { ConfiguredUser } from '../user/user.ts'
 import { createUserGenerationStore } from '../user/user-generation-store.ts'
@@ -9,26 +11,41 @@ import { createConfiguredUserStore } from './configured-user-store.ts'
 import type { EndUser } from './end-user.ts'
 
 /**
- * Removes, locks and unlocks users as the configuration requires. Runs at the start of each node, before the node
+ * Removes, locks, unlocks and signs out users as the configuration requires. Runs at the start of each node, before the node
  * serves requests. If several nodes start at the same time, each change is made once.
  */
 export async function endUnnamedUsers(
   users: readonly ConfiguredUser[],
-  { database, endUser, now }: { database: Database; endUser: EndUser; now: number },
+  { database, endUser, vault, now }: { database: Database; endUser: EndUser; vault: Vault; now: number },
 ): Promise<void> {
   const store = createConfiguredUserStore(database)
   const named = new Set(users.map(({ id }) => id))
   const known = await store.list()
   const by = 'configuration'
-  for (const id of known) if (!named.has(id)) await endUser(id, 'removed', { mustBe: 'configured', by })
+  for (const id of known.keys()) if (!named.has(id)) await endUser(id, 'removed', { mustBe: 'configured', by })
 
-  const knownOnes = new Set(known)
-  const added = users.filter(({ id }) => !knownOnes.has(id)).map(({ id }) => id)
+  const hashed = users.map((user) => ({ id: user.id, passwordHash: hashOf(user, vault) }))
+  const added = hashed.filter(({ id }) => known.get(id) === undefined)
   if (added.length > 0) await store.add(added, now)
+  for (const { id, passwordHash } of hashed) {
+    const before = known.get(id)
+    if (before === undefined || before === passwordHash) continue
+    const also = [store.settingPassword(id, passwordHash)]
+    await endUser(id, 'signed_out', { mustBe: 'configured', by, also })
+  }
   const closed = await createUserGenerationStore(database).closedOf(users.map(({ id }) => id))
   const reopened = users.filter(({ id, disabled }) => !disabled && closed.has(id)).map(({ id }) => id)
   if (reopened.length > 0) await store.reopen(reopened, now)
   for (const { id, disabled } of users) {
     if (disabled && !closed.has(id)) await endUser(id, 'locked', { mustBe: 'configured', by })
   }
+}
+
+/**
+ * Returns the hash of a user's password. The hash is keyed, because a reader of the table must not be able to test guesses
+ * at the password. A user without a password has another hash than every password.
+ */
+function hashOf({ id, password }: ConfiguredUser, vault: Vault): string {
+  const kept = password === undefined ? 'none' : `is ${password.normalize('NFKC')}`
+  return vault.keyedHash(fingerprint(JSON.stringify(['password', id, kept])))
 }

@@ -4,7 +4,7 @@
  * provider does not end. Then only the access token of the consent app and the push subscription are removed.
  */
 
-import { USER_REQUESTS, type UserKey } from '../ciba/authentication-request/user-announcement.ts'
+import { sessionsEnded, type UserKey } from '../ciba/authentication-request/user-announcement.ts'
 import type { CurrentProvider } from '../openid-provider/openid-provider.ts'
 import type { Audit } from '../platform/audit.ts'
 import type { Clock } from '../platform/clock.ts'
@@ -80,7 +80,7 @@ export function createEndSession({ provider, store, userKey, clock, audit }: End
       },
       clock.now(),
       // Open pages check their session when they receive this announcement, and find that the session has ended.
-      users.map((userId) => ({ topic: USER_REQUESTS, key: userKey(userId) })),
+      users.flatMap((userId) => sessionsEnded(userKey(userId))),
     )
     for (const user of users) audit({ event: 'session.ended', user, address, by: 'user' })
   }

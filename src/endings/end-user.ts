@@ -9,7 +9,7 @@ import {
   type Followed,
   type MustBe,
 } from '../ciba/authentication-request/open-request-store.ts'
-import { createUserKey, USER_REQUESTS } from '../ciba/authentication-request/user-announcement.ts'
+import { createUserKey, sessionsEnded } from '../ciba/authentication-request/user-announcement.ts'
 import { createDecisionStore, type EndingReason } from '../ciba/decision/consent-history-store.ts'
 import { type EndedBy, endRequests, recordEnded } from '../ciba/decision/end-requests.ts'
 import type { OutboxMessage } from '../outbox/notification.ts'
@@ -87,7 +87,7 @@ export function createEndUser({ database, vault, clock, audit }: EndUserNeeds): 
         // Open pages check their session when they receive this announcement, and find that the user is signed out.
         changes: [
           ...requests.changes,
-          { topic: USER_REQUESTS, key: userKey(userId) },
+          ...sessionsEnded(userKey(userId)),
           ...notices.map(({ id }) => ({ topic: OUTBOX, key: id })),
         ],
       }

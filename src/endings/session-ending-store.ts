@@ -1,4 +1,4 @@
-import type { Change, Database } from '../platform/storage/database.ts'
+import type { Change, Database, Statement } from '../platform/storage/database.ts'
 import { signOutLock } from '../user/validity-store.ts'
 
 /** The rows that are removed with a session. All values are SHA-256 hashes. */
@@ -48,6 +48,7 @@ export function createSessionEndingStore(database: Database) {
           sql: `delete from oidc_models where model = 'Session' and uid_hash in (select value from each($1))`,
           values: [sessionList],
         },
+        ...endingGrants(sessions),
         { sql: 'delete from oidc_models where grant_hash in (select value from each($1))', values: [grantList] },
         {
           sql: `delete from oidc_models where model = 'Grant' and id_hash in (select value from each($1))`,
@@ -79,3 +80,20 @@ export function createSessionEndingStore(database: Database) {
     },
   }
 }
+
+/**
+ * Returns the statements that remove the grants of the tokens of sessions, with everything that was issued under them. A
+ * refresh that is under way stores its tokens later: they are invalid, because their grant does not exist any more.
+ *
+ * @param sessions the hashes of the `uid`s of the sessions
+ */
+export function endingGrants(sessions: string[]): Statement[] {
+  const values = [JSON.stringify(sessions)]
+  return [
+    { sql: `delete from oidc_models where model = 'Grant' and id_hash in (${grantsOfSessions})`, values },
+    { sql: `delete from oidc_models where grant_hash in (${grantsOfSessions})`, values },
+  ]
+}
+
+const grantsOfSessions = `select issued.grant_hash from oidc_models issued
+  where issued.uid_hash in (select value from each($1)) and issued.grant_hash is not null`

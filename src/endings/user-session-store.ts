@@ -3,6 +3,7 @@ import type { Change, Database, Statement } from '../platform/storage/database.t
 import type { RowOf } from '../platform/storage/row.ts'
 import { createUserGenerationStore } from '../user/user-generation-store.ts'
 import { isValid, signOutLock } from '../user/validity-store.ts'
+import { endingGrants } from './session-ending-store.ts'
 
 /** A session as the user sees it. Times are in milliseconds since 1970. */
 export interface UserSession {
@@ -23,9 +24,9 @@ export type UserSessionStore = ReturnType<typeof createUserSessionStore>
 export function createUserSessionStore(database: Database) {
   const generations = createUserGenerationStore(database)
   return {
-    /** Records that a session is used, if the session exists. */
-    async note(used: UsedSession): Promise<void> {
-      await database.step(noteSession(used))
+    /** Records that a session is used. Resolves to whether the session exists. */
+    async note(used: UsedSession): Promise<boolean> {
+      return (await database.step(noteSession(used))).length > 0
     },
 
     /**
@@ -74,7 +75,7 @@ export function createUserSessionStore(database: Database) {
      * Ends all sessions of a user, whether the user signed in to the consent app or to another client. Also removes the
      * grants and tokens of these sessions, and the user's push subscriptions. Approvals of authentication requests stay
      * valid: the user can revoke them in the list of approvals. A new generation begins, so that sign-ins in progress and
-     * known browsers are no longer valid; what belongs to approvals is moved to the new generation.
+     * known browsers are no longer valid; the grants of approvals are moved to the new generation.
      */
     async endAll(userId: string, now: number, announce: Change[]): Promise<void> {
       const also: Statement[] = [
@@ -95,16 +96,23 @@ export function createUserSessionStore(database: Database) {
           sql: `delete from oidc_models where user_id = $1 and model in ('Session', 'Grant') and request_id is null`,
           values: [userId],
         },
-        { sql: `update oidc_models ${toNewGeneration} where user_id = $1 and model = 'Grant'`, values: [userId] },
         {
-          sql: `update oidc_models ${toNewGeneration} where grant_hash in (
+          // The tokens of these grants are moved only for nodes of earlier versions, see `isValid`.
+          sql: `update oidc_models ${toNewGeneration} and grant_hash in (
                   select id_hash from oidc_models where user_id = $1 and model = 'Grant')`,
+          values: [userId],
+        },
+        {
+          sql: `update oidc_models ${toNewGeneration} and oidc_models.user_id = $1 and model = 'Grant'`,
           values: [userId],
         },
         { sql: 'delete from user_sessions where user_id = $1', values: [userId] },
         { sql: 'delete from push_subscriptions where user_id = $1', values: [userId] },
       ]
-      await database.step({ sql: 'select 1 as one', values: [] }, { also, announce, lockKeys: signOutLock(userId) })
+      await database.step(
+        { sql: lockingOpenRequests, values: [userId] },
+        { also, announce, lockKeys: signOutLock(userId) },
+      )
     },
 
     /** Removes sessions that expired before `before` (milliseconds since 1970). Resolves to their number. */
@@ -125,6 +133,7 @@ function ending(userId: string, uidHash: string, now: number): Statement[] {
       values: [uidHash, now],
     },
     { sql: `delete from oidc_models where model = 'Session' and uid_hash = $1`, values: [uidHash] },
+    ...endingGrants([uidHash]),
     {
       // Subscriptions that an earlier version stored name no session: one of them may belong to this session.
       sql: 'delete from push_subscriptions where user_id = $1 and (uid_hash = $2 or uid_hash is null)',
@@ -133,6 +142,23 @@ function ending(userId: string, uidHash: string, now: number): Statement[] {
   ]
 }
 
-/** SQL: `$1` is the id of the user. */
-const toNewGeneration = `set user_generation = (
-  select generation from user_generations where user_generations.user_id = $1)`
+/**
+ * Locks the open requests of a user (`$1`). A redemption has changed its request before it stores the grant, so this
+ * statement waits for a redemption that is under way, and the later statements find its grant. A redemption that begins
+ * later waits for the commit, and stores its grant with the new generation. Returns one row, as the first statement of a
+ * step must.
+ */
+const lockingOpenRequests = `
+  with open as materialized (
+    select id from backchannel_auth_requests where user_id = $1 and status in ('pending', 'approved')
+    order by id /* for update */
+  )
+  select count(*) as locked from open`
+
+/**
+ * SQL: moves rows to the generation that has just begun (`$1` is the id of the user), if they belong to the generation
+ * before it. Rows of earlier generations were not valid, and must not become valid again.
+ */
+const toNewGeneration = `set user_generation = user_generations.generation
+  from user_generations
+  where user_generations.user_id = $1 and user_generation = user_generations.generation - 1`

@@ -1,6 +1,6 @@
 /** Lets users list and end their sessions at this provider. */
 
-import { USER_REQUESTS, type UserKey } from '../ciba/authentication-request/user-announcement.ts'
+import { sessionsEnded, type UserKey } from '../ciba/authentication-request/user-announcement.ts'
 import type { CurrentProvider } from '../openid-provider/openid-provider.ts'
 import type { Audit } from '../platform/audit.ts'
 import type { Clock } from '../platform/clock.ts'
@@ -27,19 +27,20 @@ export function createUserSessions({ provider, store, userKey, clock, audit }: U
     return session as { uid: string; loginTs?: number } | undefined
   }
 
-  const announced = (userId: string) => [{ topic: USER_REQUESTS, key: userKey(userId) }]
+  const announced = (userId: string) => sessionsEnded(userKey(userId))
 
   return {
     /**
-     * Records that the session of a token is used. Does nothing if the token has no session at this provider.
+     * Records that the session of a token is used, if the token has a session at this provider. Resolves to false if the
+     * session has ended.
      * @param browser the name of the browser: an application may have a more exact name than the `User-Agent` header
      */
-    async note(accessToken: string, browser: string): Promise<void> {
+    async note(accessToken: string, browser: string): Promise<boolean> {
       const session = await sessionOf(accessToken)
-      if (session === undefined) return
+      if (session === undefined) return true
       const now = clock.now()
       const signedInAt = session.loginTs === undefined ? now : session.loginTs * 1000
-      await store.note({ id: newId(now), uidHash: fingerprint(session.uid), browser, signedInAt, now })
+      return store.note({ id: newId(now), uidHash: fingerprint(session.uid), browser, signedInAt, now })
     },
 
     /**

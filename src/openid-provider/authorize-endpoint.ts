@@ -6,6 +6,7 @@
 import { AsyncLocalStorage } from 'node:async_hooks'
 import type { FastifyInstance, FastifyReply, FastifyRequest } from 'fastify'
 import { rawBody } from '../platform/http/answer.ts'
+import { isForm } from '../platform/http/form.ts'
 import { targetOf } from '../platform/http/one-spelling.ts'
 import { chooseLanguage, type Texts } from '../platform/i18n/texts.ts'
 import { pageHeaders, renderError } from '../platform/pages/pages.ts'
@@ -64,6 +65,7 @@ export function authorizeEndpoint(app: FastifyInstance, path: string, needs: Aut
     handler(request, reply) {
       const tooLong = tooLongIn(request)
       if (tooLong !== undefined) return refuse(request, reply, { status: 400, error: `invalid_request: ${tooLong}` })
+      if (request.method === 'POST') return redirectToGet(request, reply)
       let place: SignInPlace
       try {
         place = places.begin(request.ip)
@@ -81,6 +83,20 @@ export function authorizeEndpoint(app: FastifyInstance, path: string, needs: Aut
     exposeHeadRoute: false,
     handler: (request, reply) => goOn(request, reply, places.goOn(request.ip)),
   })
+
+  /**
+   * A request by POST continues as the same request by GET (OpenID Connect Core §3.1.2.1). It is redirected because a
+   * browser that sends a form from another site leaves out cookies with `SameSite=Lax`, but sends them when it follows
+   * the redirect: so a user who is signed in does not have to sign in again. The parameters are those of the form alone.
+   */
+  function redirectToGet(request: FastifyRequest, reply: FastifyReply) {
+    const body = rawBody(request)
+    if (body.length > 0 && !isForm(request.headers['content-type'])) {
+      return refuse(request, reply, { status: 400, error: 'invalid_request: the body must be a form' })
+    }
+    const query = new URLSearchParams(body.toString()).toString()
+    return reply.headers(redirectHeaders).redirect(`${path}?${query}`, 303)
+  }
 
   async function goOn(request: FastifyRequest, reply: FastifyReply, place: SignInPlace) {
     try {
@@ -103,6 +119,8 @@ export function authorizeEndpoint(app: FastifyInstance, path: string, needs: Aut
       .send(renderError({ lang, say, title: say('error.title'), description, error }))
   }
 }
+
+const redirectHeaders = { 'cache-control': 'no-store' }
 
 interface Refused {
   status: number

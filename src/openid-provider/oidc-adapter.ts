@@ -5,6 +5,7 @@
 import { AsyncLocalStorage } from 'node:async_hooks'
 import type { Adapter, AdapterPayload } from 'oidc-provider'
 import Provider, { errors } from 'oidc-provider'
+import { DECIDE_SCOPE } from '../client/metadata/client-metadata.ts'
 import type { Clock } from '../platform/clock.ts'
 import { fingerprint, newId, type Vault } from '../platform/crypto.ts'
 import { browserName } from '../platform/http/browser-name.ts'
@@ -115,10 +116,14 @@ function modelAdapter(model: string, { models, vault, clock, places, keepsStrang
 /**
  * Returns the hash of the `uid` of the session that a model belongs to. A session and an interaction have a `uid` of
  * their own. A token belongs to a session only if it ends with the session. A token with the scope `offline_access`
- * does not end with its session.
+ * does not end with its session, unless it can decide requests: a user who ends the session of an app expects that this
+ * app can no longer approve anything. If a session expires by itself, such a token stays valid.
  */
-function sessionOf({ uid, sessionUid, expiresWithSession }: AdapterPayload): string | undefined {
-  const session = uid ?? (expiresWithSession ? sessionUid : undefined)
+function sessionOf({ uid, sessionUid, expiresWithSession, scope }: AdapterPayload): string | undefined {
+  const decides = String(scope ?? '')
+    .split(' ')
+    .includes(DECIDE_SCOPE)
+  const session = uid ?? (expiresWithSession || decides ? sessionUid : undefined)
   return session === undefined ? undefined : fingerprint(session)
 }
 

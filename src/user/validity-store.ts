@@ -7,10 +7,17 @@
  * The condition that the row `found` of `oidc_models` is valid. The user's generation and the client's registration
  * must be those at the time of issue, the grant of the model must exist, and the session must not have ended. An ended
  * session stays invalid even if a call that began before the sign-out has written the row of the session again.
+ *
+ * A token of an approval is valid as long as the generation of its grant is the current one, whatever its own generation.
+ * "Sign out everywhere" moves the grants of approvals to the new generation. A token that is written at that moment, by a
+ * refresh for example, cannot be moved, because its row is not visible yet.
  */
 export const isValid = `
   not exists (select 1 from user_generations ended
-    where ended.user_id = found.user_id and ended.generation > found.user_generation)
+    where ended.user_id = found.user_id and ended.generation > found.user_generation
+      and not exists (select 1 from oidc_models approval
+        where approval.model = 'Grant' and approval.id_hash = found.grant_hash and approval.request_id is not null
+          and approval.user_generation >= ended.generation))
   and (found.client_id is null or exists (select 1 from clients
     where clients.id = found.client_id and clients.registration_id = found.client_registration_id))
   and (found.grant_hash is null or exists (select 1 from oidc_models issuing

@@ -30,6 +30,8 @@ for (const engine of engines) {
         'alice',
         'is a password of the demo, which is public',
       )
+      await refusesPassword(terminal, ['add', '--username', 'emil'], '12345678', easy)
+      await refusesPassword(terminal, ['add', '--username', 'emil'], 'password', 'is one of the most common passwords')
       assert.deepEqual((await terminal.json(['user', 'list'])).users, [])
     })
 
@@ -40,6 +42,12 @@ for (const engine of engines) {
 
       await refusesPassword(terminal, ['password', 'evangeline'], 'w', 'has fewer than 8 characters')
       await refusesPassword(terminal, ['password', 'e-1'], 'EVANGELINE', 'is the name of the user')
+      for (const password of ['12345678', 'qwertyuiop', 'abcabcabc']) {
+        await refusesPassword(terminal, ['password', 'e-1'], password, easy)
+      }
+      for (const password of ['password', 'Passw0rd!']) {
+        await refusesPassword(terminal, ['password', 'e-1'], password, 'is one of the most common passwords')
+      }
       for (const code of ['1234', '987654', '0000', 'aaaaaaaaaa']) {
         await refusesCode(terminal, code, 'repeats one character or counts up or down')
       }
@@ -80,6 +88,7 @@ for (const engine of engines) {
   })
 }
 
+const easy = 'repeats itself, or follows the order of numbers, letters or keys'
 const codeIsSet = { id: 'e-1', code_set: true }
 
 /** A terminal whose database is on the engine, with all tables. */

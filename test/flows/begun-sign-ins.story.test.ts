@@ -226,3 +226,80 @@ for (const engine of engines) {
     })
   })
 }
+
+for (const engine of engines) {
+  describe(`an authorization request by POST (OpenID Connect Core §3.1.2.1), on ${engine.name}`, () => {
+    const address = '/oauth/authorize'
+    const from = { 'x-forwarded-for': '198.51.100.7' }
+
+    test('leads to the sign-in page, and after the sign-in to the client, with a code', async (t) => {
+      const stage = await openBehindProxy(t, engine)
+      const visitor = openVisitor(stage.url)
+      const asked = { ...authorizationRequest, state: 'a b&c=d+é%' }
+      const page = await visitor.follow(await visitor.post(address, asked, from))
+      assert.equal(page.status, 200)
+      const action = /<form method="post" action="(\/sign-in\/[^"/]+)">/.exec(page.text)?.[1]
+      assert.ok(action, page.text)
+      const form = { name: ana.username, password: ana.password }
+      const consent = await visitor.follow(await visitor.post(action, form))
+      const agree = /action="(\/sign-in\/[^"/]+)"/.exec(consent.text)?.[1]
+      assert.ok(agree, consent.text)
+      const back = await visitor.follow(await visitor.post(agree, {}))
+      const { code, state } = Object.fromEntries(new URL(back.location!).searchParams)
+      assert.ok(code)
+      assert.equal(state, asked.state)
+
+      // A browser sends no cookie with a form from another site, but sends it when it follows the redirect.
+      const { location } = await openVisitor(stage.url).post(address, asked, from)
+      const again = await visitor.follow(await visitor.get(location!))
+      assert.match(again.text, /action="\/sign-in\//)
+      assert.doesNotMatch(again.text, /name="password"/, 'the user is signed in, and only asked to agree')
+    })
+
+    test('has the limits of GET: by itself it stores nothing, and it does not get past the places', async (t) => {
+      const stage = await openBehindProxy(t, engine, { openPerNetwork: 5 })
+      const visitor = openVisitor(stage.url)
+      const posted = await Promise.all(
+        Array.from({ length: 30 }, () => visitor.post(address, authorizationRequest, from)),
+      )
+      assert.deepEqual(new Set(posted.map(({ status }) => status)), new Set([303]))
+      assert.deepEqual(await kept(stage), [])
+      const followed = await Promise.all(posted.map(({ location }) => stage.get(location!, from)))
+      assert.equal(followed.filter(({ status }) => status === 303).length, 5)
+      assert.equal(followed.filter(({ status }) => status === 429).length, 25)
+      assert.equal((await kept(stage)).length, 5)
+    })
+
+    test('gets the errors of GET: for what is too long, unknown, missing, sent twice, or no form', async (t) => {
+      const stage = await openBehindProxy(t, engine)
+      const post = async (body: string, type = 'application/x-www-form-urlencoded', query = '') => {
+        const options = {
+          method: 'POST',
+          body,
+          headers: { 'content-type': type, ...from },
+          redirect: 'manual',
+        } as const
+        const first = await fetch(stage.url + address + query, options)
+        const location = first.headers.get('location')
+        return location === null ? first.status : (await stage.get(location, from)).status
+      }
+      const usual = String(new URLSearchParams(authorizationRequest))
+      assert.equal(await post(usual), 303)
+      for (const wrong of [
+        '',
+        'client_id=nobody&response_type=code',
+        `${usual}&client_id=phone-app`,
+        `${usual}&state=${'x'.repeat(1025)}`,
+        `${usual}&claims=${'x'.repeat(5000)}`,
+        'client_id=kiosk%00&response_type=code',
+        '%ff=%fe&=&&',
+        `client_id=phone-app&redirect_uri=${encodeURIComponent('//elsewhere.example')}&response_type=code`,
+      ]) {
+        assert.equal(await post(wrong), 400, wrong)
+      }
+      assert.equal(await post(JSON.stringify(authorizationRequest), 'application/json'), 400)
+      assert.equal(await post(usual, 'text/plain'), 400)
+      assert.equal(await post('', undefined, `?${usual}`), 400, 'parameters of the address do not count')
+    })
+  })
+}

@@ -10,6 +10,7 @@ import { byCommand } from '../support/commands.ts'
 import { type Engine, engines } from '../support/engines.ts'
 import { createGate, type Gate } from '../support/gate.ts'
 import { basic, CIBA, credentials, openStage, type Stage } from '../support/stage.ts'
+import { until } from '../support/until.ts'
 
 const api = 'https://api.example.com'
 const shop = {
@@ -54,6 +55,18 @@ for (const engine of engines) {
       assert.equal(await isActive(stage, body.access_token), false)
       await stage.restart()
       assert.equal(await isActive(stage, body.access_token), false, 'nor when the id is used again')
+    })
+
+    test('by command: a held poll is answered at once', async (t) => {
+      const stage = await openStage(t, { engine, config: { requests: { longPoll: 20 } } })
+      const { auth_req_id } = (await stage.ring('kiosk')).body
+      const polling = stage.poll('kiosk', auth_req_id)
+      await until(async () => (await stage.get('/metrics')).text.includes('doorbell_polls_held 1\n'))
+      assert.equal(await byCommand(stage, ({ removeClient }) => removeClient('kiosk')), true)
+      // On SQLite, a command is another process: the server notices its changes at the next tick.
+      if (engine.name === 'sqlite') stage.clock.advance(250)
+      const { status, body } = await polling
+      assert.deepEqual([status, body.error], [400, 'expired_token'])
     })
 
     test('but a new secret removes nothing', async (t) => {

@@ -1,7 +1,7 @@
 /** A call whose session or user ends before the call has written anything: it writes nothing. */
 import assert from 'node:assert/strict'
 import { type TestContext, test } from 'node:test'
-import { beforeSteps } from '../support/before-steps.ts'
+import { beforeSteps, beforeTurns } from '../support/before-steps.ts'
 import { byCommand, dora } from '../support/commands.ts'
 import { type Engine, engines } from '../support/engines.ts'
 import { createGate } from '../support/gate.ts'
@@ -10,9 +10,10 @@ import { openPushService } from '../support/push-service.ts'
 import { ana, openStage, type Stage } from '../support/stage.ts'
 import { rowsOf } from '../support/tables.ts'
 
-async function scene(t: TestContext, engine: Engine, statement: RegExp) {
+/** @param statement the first statement of the transaction that is held up; by default, the move of a request is held up */
+async function scene(t: TestContext, engine: Engine, statement?: RegExp) {
   const gate = createGate()
-  const openDatabase = beforeSteps(statement, gate.pass)
+  const openDatabase = statement === undefined ? beforeTurns(gate.pass) : beforeSteps(statement, gate.pass)
   t.after(gate.release)
   const config = { webPush: { subject: 'mailto:ops@id.example' } }
   const stage = await openStage(t, { engine, config, parts: { openDatabase } })
@@ -46,14 +47,13 @@ const signOuts: Record<string, SignOut> = {
     stage.post('/backchannel/sessions/end', { everywhere: 'true' }, token),
 }
 
-const settling = /^\s*update backchannel_auth_requests\s+set status = answer/
 const ofPair = /client_id \|\| '' = \$3/
 
 for (const engine of engines) {
   for (const [how, end] of Object.entries(signOuts)) {
     for (const outcome of ['approved', 'denied', 'reported'] as const) {
       test(`a decision (${outcome}) of a user ${how} is not accepted, on ${engine.name}`, async (t) => {
-        const { stage, send } = await scene(t, engine, outcome === 'reported' ? ofPair : settling)
+        const { stage, send } = await scene(t, engine, outcome === 'reported' ? ofPair : undefined)
         await stage.ring('kiosk')
         const request_id = await stage.newestRequest()
         const fields = outcome === 'reported' ? { status: 'denied', report: 'true' } : { status: outcome }
@@ -70,7 +70,7 @@ for (const engine of engines) {
   }
 
   test(`after a sign-out the user can decide the same request, on ${engine.name}`, async (t) => {
-    const { stage, send } = await scene(t, engine, settling)
+    const { stage, send } = await scene(t, engine)
     const { auth_req_id } = (await stage.ring('kiosk')).body
     const request_id = await stage.newestRequest()
     await send('/backchannel/complete', { request_id, status: 'approved' })
@@ -86,6 +86,19 @@ for (const engine of engines) {
       const blocking = await send('/backchannel/block', { client_id: 'kiosk', blocked: 'true' }, end)
       assert.deepEqual([blocking.status, blocking.body.error], [401, 'invalid_token'])
       assert.deepEqual(await rowsOf(stage, 'select client_id from blocked_clients'), [])
+    })
+  }
+
+  for (const [how, end] of Object.entries(signOuts)) {
+    test(`a user ${how} unblocks no client, on ${engine.name}`, async (t) => {
+      const { stage, send } = await scene(t, engine, /^select 1 as present where/)
+      await stage.post('/backchannel/block', { client_id: 'kiosk', blocked: 'true' }, await bearerOf(stage))
+      const isBlocked = async () => (await rowsOf(stage, 'select client_id from blocked_clients')).length === 1
+      assert.ok(await isBlocked())
+      const { status, body } = await send('/backchannel/block', { client_id: 'kiosk', blocked: 'false' }, end)
+      assert.deepEqual([status, body.error], [401, 'invalid_token'])
+      assert.equal(await isBlocked(), !how.startsWith('removed'))
+      assert.equal(stage.logLines.filter((line) => line.includes('client.unblocked')).length, 0)
     })
   }
 
@@ -121,6 +134,25 @@ for (const engine of engines) {
     })
     assert.deepEqual([status, body.error], [401, 'invalid_token'])
     assert.deepEqual(await rowsOf(stage, 'select id from push_subscriptions'), [])
+  })
+
+  test(`a push subscription is neither removed nor claimed, on ${engine.name}`, async (t) => {
+    const { endpoint } = (await openPushService(t)).newBrowser().subscription
+    for (const [path, statement] of [
+      ['remove', /as count\s+from \(select 1 as present/],
+      ['claim', /delete from push_subscriptions where endpoint_hash/],
+    ] as const) {
+      const { send } = await scene(t, engine, statement)
+      const { status, body } = await send(`/backchannel/push-subscriptions/${path}`, { endpoint })
+      assert.deepEqual([path, status, body.error], [path, 401, 'invalid_token'])
+    }
+  })
+
+  test(`a session is not noted, on ${engine.name}`, async (t) => {
+    const { stage, send } = await scene(t, engine, /insert into user_sessions/)
+    const { status, body } = await send('/backchannel/sessions', { browser: 'Firefox' })
+    assert.deepEqual([status, body.error], [401, 'invalid_token'])
+    assert.deepEqual(await rowsOf(stage, 'select id from user_sessions'), [])
   })
 
   test(`a user code is not set, nor removed, on ${engine.name}`, async (t) => {

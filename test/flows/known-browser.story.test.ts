@@ -207,6 +207,11 @@ describe('attempts from one network', () => {
           later.every(({ status }) => status === 401),
           'one is forgiven each minute',
         )
+        for (const number of [4, 5]) {
+          const fourth = await attempt(`more-${number}`, 'wrong', addressOf(number))
+          assert.equal(fourth.status, 429, 'three minutes forgive no more than three')
+        }
+        assert.equal((await attempt(ben.username, ben.password, addressOf(6))).status, 429)
       })
     }
   }

@@ -89,7 +89,19 @@ for (const engine of engines) {
 
     test("cannot take the name of an operator's client, or an unreadable one, at registration or later", async (t) => {
       const stage = await openStage(t, { engine, config: open })
-      const wrong = ['Kiosk', 'KIOSK', 'K i o s k', 'Ｋｉｏｓｋ', 'Kіоsk', 'phone-service', 'Doorbell', '\u3164', '🚕']
+      const symbols = ['Ⓚiosk', 'Kios⒦', '🄚iosk', '🄺iosk', '🅚iosk', 'Ki◯sk', 'Ki()sk']
+      const wrong = [
+        'Kiosk',
+        'KIOSK',
+        'K i o s k',
+        'Ｋｉｏｓｋ',
+        'Kіоsk',
+        'phone-service',
+        'Doorbell',
+        '\u3164',
+        '🚕',
+        ...symbols,
+      ]
       for (const client_name of wrong) {
         const { status, body } = await register(stage, { ...poll, client_name })
         assert.deepEqual([status, body.error], [400, 'invalid_client_metadata'], client_name)
@@ -104,8 +116,8 @@ for (const engine of engines) {
     })
 
     test('or any other has no link in names and binding messages that are mailed', async (t) => {
-      const links = ['evil.com', 'Pay at https://evil.example', 'shop.example/pay']
-      const prices = ['Coffee 4.20', 'Fr. 12.50', 'v1.2']
+      const links = ['evil.com', 'Pay at https://evil.example', 'shop.example/pay', 'Confirm at my.bank-login.life']
+      const prices = ['Coffee 4.20', 'Fr. 12.50', 'Pay 12.50 EUR', 'v1.2']
       const stage = await openStage(t, { engine, config: mailed, parts: { workers: false } })
       for (const client_name of links) {
         assert.equal(

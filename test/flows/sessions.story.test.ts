@@ -81,6 +81,38 @@ for (const engine of engines) {
       assert.equal((await stage.poll('kiosk', decidedLater)).status, 200, 'decided after')
     })
 
+    test('she ends the session of an app that can decide requests: its refresh token ends too', async (t) => {
+      const { stage, office } = await scene(t, engine)
+      const app = await appOnPhone(stage, 'openid offline_access ciba:decide')
+      const refreshed = await app.refresh()
+      assert.equal(refreshed.status, 200)
+      const endedToken = app.tokens.access_token
+      await endPhone(office)
+      assert.equal((await app.refresh()).body.error, 'invalid_grant')
+      for (const token of [endedToken, refreshed.body.access_token]) {
+        assert.equal((await stage.get('/backchannel/authinfo', { authorization: `Bearer ${token}` })).status, 401)
+      }
+      await stage.ring('kiosk')
+      const decision = { request_id: await stage.newestRequest(), status: 'approved' }
+      const decided = await stage.post('/backchannel/complete', decision, `Bearer ${refreshed.body.access_token}`)
+      assert.equal(decided.status, 401)
+    })
+
+    test('she ends the session of an app that cannot decide requests: its refresh token stays', async (t) => {
+      const { stage, office } = await scene(t, engine)
+      const app = await appOnPhone(stage, 'openid offline_access')
+      await endPhone(office)
+      assert.equal((await app.refresh()).status, 200)
+    })
+
+    test('the session of an app expires by itself: its refresh token stays', async (t) => {
+      const { stage } = await scene(t, engine, { sessions: { idleTtl: 3600, absoluteTtl: 3600 } })
+      const app = await appOnPhone(stage, 'openid offline_access ciba:decide')
+      stage.clock.advance(2 * 3600_000)
+      await stage.doorbell.prune()
+      assert.equal((await app.refresh()).status, 200)
+    })
+
     test('a sign-in that is not finished, and the browsers that she has used, end with "everywhere"', async (t) => {
       const { stage, home, office } = await scene(t, engine, { limits: { signIn: { perName: 3 } } })
       // The right password was entered, but the browser has not followed the redirection yet.
@@ -248,4 +280,36 @@ function idOf(text: string): string {
   const id = /name="id" value="([^"]+)"/.exec(text)?.[1]
   assert.ok(id, text)
   return id
+}
+
+const iPhone = {
+  'user-agent': 'Mozilla/5.0 (iPhone; CPU iPhone OS 18_0 like Mac OS X) Version/18.0 Mobile Safari/604.1',
+}
+
+/** Ana signs in to the app `tablet` on a phone. */
+async function appOnPhone(stage: Stage, scope: string) {
+  stage.clock.advance(1000)
+  const browser = openBrowser(stage.url, iPhone)
+  const { page, tokens } = await startSignIn(stage, { scope, prompt: 'consent' }, { id: 'tablet' }, browser)
+  const consent = await browser.submit(page, { name: ana.username, password: ana.password })
+  const got = await tokens((await browser.submit(consent)).url)
+  const refresh = { grant_type: 'refresh_token', client_id: 'tablet', refresh_token: got.refresh_token! }
+  let latest = refresh
+  return {
+    tokens: got,
+    async refresh() {
+      const answer = await stage.post('/oauth/token', latest)
+      latest = { ...refresh, refresh_token: String(answer.body.refresh_token ?? latest.refresh_token) }
+      return answer
+    },
+  }
+}
+
+/** Ends the session on the phone, from the list of sessions in another browser. */
+async function endPhone(office: Visitor): Promise<void> {
+  const { text } = await office.get('/sessions')
+  const [phone] = text.split('<article').filter((one) => one.includes('iPhone'))
+  const [, id] = /name="id" value="([^"]+)"/.exec(phone!)!
+  assert.equal((await act(office, { id: id! })).location, '/sessions?done=ended')
+  assert.doesNotMatch((await office.get('/sessions')).text, /iPhone/)
 }

@@ -89,6 +89,7 @@ const addresses: [method: string, path: string, headers: string[], body: string]
   ['POST', '/backchannel/clientconfig', [FORM], 'x=y'],
   ['GET', '/oauth/authorize', [], ''],
   ['HEAD', '/oauth/authorize', [], ''],
+  ['POST', '/oauth/authorize', [FORM], 'scope=openid'],
   ['GET', '/oauth/jwks', [], ''],
   ['HEAD', '/oauth/jwks', [], ''],
   ['OPTIONS', '/oauth/jwks', ['Origin: https://app.example', 'Access-Control-Request-Method: GET'], ''],

@@ -74,7 +74,7 @@ const expected = [
   /delete from used_assertions/,
   /^select distinct user_id from backchannel_auth_requests/,
   /^select user_id from user_generations where erased_at/,
-  /^update oidc_models set user_generation = .* where grant_hash in/,
+  /^update oidc_models set user_generation = .* and grant_hash in/,
   /^delete from push_subscriptions where uid_hash in/,
   /^delete from push_subscriptions where user_id = \$1 and \(uid_hash = \$2 or/,
 ]

@@ -3,7 +3,7 @@ import assert from 'node:assert/strict'
 import { describe, type TestContext, test } from 'node:test'
 import { createPasskeys } from '../../src/user/passkey/passkey.ts'
 import { createPasskeyChallengeStore } from '../../src/user/passkey/passkey-challenge-store.ts'
-import { createPasskeyStore, type Passkey } from '../../src/user/passkey/passkey-store.ts'
+import { createPasskeyStore, mostPasskeys, type Passkey } from '../../src/user/passkey/passkey-store.ts'
 import { createAuthenticator } from '../support/authenticator.ts'
 import { type Engine, engines } from '../support/engines.ts'
 import { allRows, furnished } from '../support/rows.ts'
@@ -26,6 +26,19 @@ for (const engine of engines) {
       const added = await Promise.all(adding)
       assert.equal(added.filter(Boolean).length, 1)
       assert.equal((await store.findByCredential('c1'))!.userId, `u${added.indexOf(true)}`)
+    })
+
+    test('a user may have fifty, also of a hundred additions at once; other users are not affected', async (t) => {
+      const { store } = await stores(t, engine)
+      const adding = Array.from({ length: 2 * mostPasskeys }, (_, n) =>
+        store.add(passkey({ id: `p${n}`, credentialId: `c${n}` })),
+      )
+      assert.equal((await Promise.all(adding)).filter(Boolean).length, 50)
+      assert.equal((await store.listForUser('user-ana')).length, 50)
+      assert.equal(await store.add(passkey({ id: 'q', credentialId: 'q', userId: 'user-ben' })), true)
+      const [one] = await store.listForUser('user-ana')
+      await store.remove(one!.id, 'user-ana')
+      assert.equal(await store.add(passkey({ id: 'r', credentialId: 'r' })), true)
     })
 
     test('a counter only grows; of forty uses with the same value, one is accepted', async (t) => {

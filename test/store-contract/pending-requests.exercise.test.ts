@@ -82,6 +82,28 @@ for (const engine of engines) {
       assert.equal(await poll(), 'authorization_pending')
     })
 
+    test('after a change of its client it is read again, after changes of other clients it is not', async (t) => {
+      const { clock, one, polling, calls, awake } = await memory(t, engine)
+      const poll = await polling('a')
+      const announce = (client: string) =>
+        one.database.step({ sql: 'select 1 as one', values: [] }, { announce: [{ topic: 'client', key: client }] })
+      const readsAfter = async (change: () => Promise<unknown>) => {
+        await change()
+        clock.advance(6_000)
+        await awake()
+        const before = calls()
+        assert.equal(await poll(), 'authorization_pending')
+        return calls() - before
+      }
+      assert.equal(await poll(), 'authorization_pending')
+      assert.equal(await readsAfter(() => announce('northbank')), 0)
+      assert.equal(await readsAfter(() => announce('kiosk')), 1)
+      assert.equal(await readsAfter(async () => {}), 0)
+      for (let number = 0; number < 30; number++) await announce(`client-${number}`)
+      assert.equal(await readsAfter(() => announce('till')), 0)
+      assert.equal(await readsAfter(() => announce('')), 1, 'announcements may have been missed')
+    })
+
     test('a request that changes while it is being read is not cached', async (t) => {
       const { clock, one, pending } = await memory(t, engine)
       await one.requests.accept(newRequest(clock.now(), { id: 'a' }), 'a', many)
@@ -169,7 +191,7 @@ for (const engine of engines) {
       const before = calls()
       assert.equal(await mode(), 'https://a.example')
       assert.equal(calls(), before, 'from memory')
-      await store.changeDelivery('kiosk', 'ping', 'https://b.example', clock.now())
+      await store.changeDelivery({ id: 'kiosk' }, 'ping', 'https://b.example', clock.now())
       assert.equal(await mode(), 'https://b.example')
       const unheard = { sql: "update clients set notification_endpoint = 'https://c.example'", values: [] }
       await one.database.step(unheard)

@@ -19,8 +19,10 @@ for (const engine of engines) {
       const { clients, clock, database } = await stores(t, engine)
       const client = toClient(metadata('northbank', { client_secret: 'a secret of some length' }), vault)
       assert.equal(await clients.add(client, clock.now()), true)
-      assert.deepEqual(await clients.find('northbank'), client)
-      assert.deepEqual(await clients.list(), [{ client, origin: 'command' }])
+      const { registrationId, ...found } = (await clients.find('northbank'))!
+      assert.ok(registrationId)
+      assert.deepEqual(found, client)
+      assert.deepEqual(await clients.list(), [{ client: { ...client, registrationId }, origin: 'command' }])
       assert.equal(await clients.find('kiosk'), undefined)
       assert.ok(!JSON.stringify(await allRows(database, 'clients')).includes('a secret of'))
     })
@@ -42,7 +44,7 @@ for (const engine of engines) {
       const modeOf = async () => (await clients.find('northbank'))!.deliveryMode
       await configure(metadata('northbank'))
       assert.equal(await modeOf(), 'ping')
-      assert.equal(await clients.changeDelivery('northbank', 'poll', undefined, clock.now()), true)
+      assert.equal(await clients.changeDelivery({ id: 'northbank' }, 'poll', undefined, clock.now()), true)
       assert.deepEqual([await modeOf(), (await clients.find('northbank'))!.notificationEndpoint], ['poll', undefined])
       await configure(metadata('northbank'))
       assert.equal(await modeOf(), 'poll', 'the same configuration again')
@@ -78,11 +80,14 @@ for (const engine of engines) {
       } = metadata('app')
       await clients.add(toClient(plain, vault), clock.now())
       await clients.add(toClient(metadata('northbank'), vault), clock.now())
-      assert.equal(await clients.changeDelivery('app', 'poll', undefined, clock.now()), false)
-      assert.equal(await clients.changeDelivery('nobody', 'poll', undefined, clock.now()), false)
-      await assert.rejects(clients.changeDelivery('northbank', 'push', undefined, clock.now()), /constraint/i)
-      await assert.rejects(clients.changeDelivery('northbank', 'poll', 'https://a.example', clock.now()), /constraint/i)
-      assert.equal(await clients.changeDelivery('northbank', 'push', 'https://a.example/', clock.now()), true)
+      assert.equal(await clients.changeDelivery({ id: 'app' }, 'poll', undefined, clock.now()), false)
+      assert.equal(await clients.changeDelivery({ id: 'nobody' }, 'poll', undefined, clock.now()), false)
+      await assert.rejects(clients.changeDelivery({ id: 'northbank' }, 'push', undefined, clock.now()), /constraint/i)
+      await assert.rejects(
+        clients.changeDelivery({ id: 'northbank' }, 'poll', 'https://a.example', clock.now()),
+        /constraint/i,
+      )
+      assert.equal(await clients.changeDelivery({ id: 'northbank' }, 'push', 'https://a.example/', clock.now()), true)
       const { metadata: now } = (await clients.find('northbank'))!
       assert.deepEqual(
         [now.backchannel_token_delivery_mode, now.backchannel_client_notification_endpoint],
@@ -97,7 +102,7 @@ for (const engine of engines) {
       const needs = { clients, vault, now: clock.now(), endings: endClient }
       await registerConfigured([metadata('a'), metadata('b')], needs)
       await registerConfigured([metadata('a'), metadata('b')], needs)
-      await clients.changeDelivery('a', 'poll', undefined, clock.now())
+      await clients.changeDelivery({ id: 'a' }, 'poll', undefined, clock.now())
       await clients.remove('b', [])
       assert.equal(await clients.remove('b', []), false)
       await registerConfigured([], needs)

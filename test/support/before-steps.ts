@@ -20,3 +20,21 @@ export function beforeSteps(
     return database
   }
 }
+
+/**
+ * Moves of requests wait for their lock keys before their transaction begins. They must be held up before that: otherwise
+ * the transactions that the test wants to come first would wait for the same keys.
+ *
+ * @param before called before each move waits for its lock keys
+ */
+export function beforeTurns(before: () => Promise<void>): NonNullable<DoorbellOptions['openDatabase']> {
+  return async (...about) => {
+    const database = await openDatabase(...about)
+    const { inLockOrder } = database
+    database.inLockOrder = async (lockKeys, work) => {
+      await before()
+      return inLockOrder(lockKeys, work)
+    }
+    return database
+  }
+}

@@ -15,14 +15,14 @@ export const columnsByTable: Record<string, Columns> = {
     user: 'user_id',
     client: 'client_id device_client_id',
     linked: 'id request_id',
-    other: `acr amr auth_time authorization_details binding_message decided_at decided_by outcome reason reported resources
+    other: `acr amr auth_time authorization_details binding_message claims decided_at decided_by outcome reason reported resources
       scope`,
   },
   backchannel_auth_requests: {
     user: 'user_id',
     client: 'certificate_thumbprint client_id dpop_key notification_endpoint',
     linked: 'auth_req_id_hash call_back_sealed id settled_by',
-    other: `acr acr_values amr approved_details auth_time authorization_details binding_message created_at delivery_mode
+    other: `acr acr_values amr approved_details auth_time authorization_details binding_message claims created_at delivery_mode
       expires_at first_interval_seconds interval_seconds kept_polls last_polled_at redeemed_at resources scope settled_at slowed_at status`,
   },
   blocked_clients: { user: 'user_id', client: 'client_id', other: 'blocked_at' },
@@ -30,7 +30,7 @@ export const columnsByTable: Record<string, Columns> = {
     client: 'id metadata notification_endpoint registration_id registration_token_hash secret_hash secret_sealed',
     other: 'changed_at config_fingerprint created_at delivery_mode origin registered_from',
   },
-  configured_users: { user: 'user_id', other: 'since' },
+  configured_users: { user: 'user_id', other: 'password_hash since' },
   denial_pauses: { user: 'user_id', client: 'client_id', other: 'pause paused_until' },
   doorbell_migrations: { other: 'applied_at fingerprint name number' },
   ended_sessions: { user: 'uid_hash', other: 'ended_at' },

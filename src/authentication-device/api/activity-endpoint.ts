@@ -62,8 +62,10 @@ export function activityEndpoint(app: FastifyInstance, paths: ActivityPaths, nee
       const blocked = readBlocked(needed(form, 'blocked'))
       if ((await needs.clients.find(clientId)) === undefined)
         throw new OAuthError('not_found', 'there is no such client')
-      if (!blocked) await needs.blockedClients.unblock({ userId, clientId, tokenHash })
-      else if (!(await needs.blockClient({ userId, clientId, tokenHash, address }))) throw sessionEnded()
+      const done = blocked
+        ? await needs.blockClient({ userId, clientId, tokenHash, address })
+        : await needs.blockedClients.unblock({ userId, clientId, tokenHash })
+      if (!done) throw sessionEnded()
       needs.audit({ event: blocked ? 'client.blocked' : 'client.unblocked', user: userId, client: clientId, address })
       return { client_id: clientId, blocked }
     },

@@ -8,7 +8,7 @@ import { browserName } from '../../platform/http/browser-name.ts'
 import type { Form } from '../../platform/http/form.ts'
 import { OAuthError } from '../../platform/oauth-error.ts'
 import type { Passkeys } from '../../user/passkey/passkey.ts'
-import type { Passkey } from '../../user/passkey/passkey-store.ts'
+import { mostPasskeys, type Passkey } from '../../user/passkey/passkey-store.ts'
 import type { UserHooks } from '../../user/user.ts'
 import type { NoticesOfChange } from '../channels/account-notice.ts'
 import { type SignInNeeded, signInNeeded } from './approval-strength.ts'
@@ -37,7 +37,7 @@ export function passkeyEndpoint(app: FastifyInstance, path: string, needs: Passk
       return { passkeys: list.map(show), sign_in_needed: needed }
     },
     async POST({ caller, form, request, reply }) {
-      const user = await findUser(await justSignedIn(caller))
+      const user = await findUser(await withRoom(await justSignedIn(caller)))
       const browser = browserName(request.headers['user-agent'])
       const added = await passkeys.register(user, needed(form, 'passkey'), {
         name: readName(form),
@@ -52,7 +52,8 @@ export function passkeyEndpoint(app: FastifyInstance, path: string, needs: Passk
   })
 
   userRoute(app, `${path}/options`, needs.identifyCaller, {
-    POST: async ({ caller }) => passkeys.registrationOptions(await findUser(await justSignedIn(caller))),
+    POST: async ({ caller }) =>
+      passkeys.registrationOptions(await findUser(await withRoom(await justSignedIn(caller)))),
   })
 
   userRoute(app, `${path}/remove`, needs.identifyCaller, {
@@ -76,6 +77,15 @@ export function passkeyEndpoint(app: FastifyInstance, path: string, needs: Passk
       return options
     },
   })
+
+  /** @throws {OAuthError} `invalid_request` if the user has as many passkeys as a user may have */
+  async function withRoom(userId: string): Promise<string> {
+    if ((await passkeys.list(userId)).length < mostPasskeys) return userId
+    throw new OAuthError(
+      'invalid_request',
+      `a user may have ${mostPasskeys} passkeys: remove one before adding another`,
+    )
+  }
 
   /** @throws {OAuthError} `insufficient_user_authentication` (RFC 9470) */
   async function justSignedIn(user: DeviceCaller): Promise<string> {

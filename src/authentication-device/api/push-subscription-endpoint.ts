@@ -28,7 +28,8 @@ export function pushSubscriptionEndpoint(
 
   userRoute(app, `${path}/remove`, identifyCaller, {
     async POST({ caller, form }) {
-      await subscriptions.remove(caller.userId, form.get('endpoint') ?? '', caller.tokenHash)
+      const removed = await subscriptions.remove(caller.userId, form.get('endpoint') ?? '', caller.tokenHash)
+      if (removed === undefined) throw sessionEnded()
       return { subscribed: false }
     },
   })
@@ -37,6 +38,7 @@ export function pushSubscriptionEndpoint(
     async POST({ caller, form }) {
       const endpointHash = form.get('endpoint_hash') ?? fingerprint(form.get('endpoint') ?? '')
       const claimed = await subscriptions.claim(caller.userId, endpointHash, caller.tokenHash)
+      if (claimed === undefined) throw sessionEnded()
       return { subscribed: claimed.isSubscribed, ended_another: claimed.endedAnother }
     },
   })

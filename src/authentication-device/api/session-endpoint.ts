@@ -1,7 +1,7 @@
 /** The sessions of a user in the device API: records the browser of a session, lists sessions, and ends them. */
 import type { FastifyInstance } from 'fastify'
 import { OAuthError } from '../../platform/oauth-error.ts'
-import type { IdentifyCaller } from './device-caller.ts'
+import { type IdentifyCaller, sessionEnded } from './device-caller.ts'
 import { userRoute } from './user-route.ts'
 
 export interface SeenSession {
@@ -16,7 +16,8 @@ export interface SeenSession {
 export interface SessionEndpointNeeds {
   identifyCaller: IdentifyCaller
   sessions: {
-    note(accessToken: string, browser: string): Promise<void>
+    /** Resolves to false if the session has ended. */
+    note(accessToken: string, browser: string): Promise<boolean>
     list(userId: string, accessToken: string): Promise<SeenSession[]>
     end(userId: string, id: string, address: string): Promise<boolean>
     endAll(userId: string, address: string): Promise<void>
@@ -36,7 +37,8 @@ export function sessionEndpoint(
       return { sessions: seen.map(show) }
     },
     async POST({ accessToken, form, reply }) {
-      await sessions.note(accessToken, (form.get('browser') ?? '').slice(0, mostCharacters))
+      const browser = (form.get('browser') ?? '').slice(0, mostCharacters)
+      if (!(await sessions.note(accessToken, browser))) throw sessionEnded()
       reply.code(201)
       return { noted: true }
     },

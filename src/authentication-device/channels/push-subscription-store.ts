@@ -63,25 +63,28 @@ export function createPushSubscriptionStore(database: Database) {
 
     /**
      * Removes another user's subscription with this endpoint, and assigns the given user's subscription to the session of
-     * the token. Changes nothing if the token is not valid any more. Resolves to whether the given user has a
-     * subscription with this endpoint, and whether another user's subscription was removed.
+     * the token. Resolves to whether the given user has a subscription with this endpoint, and whether another user's
+     * subscription was removed; undefined, and nothing is changed, if the token is not valid any more.
      */
     async claim(
       userId: string,
       endpointHash: string,
       tokenHash?: string,
-    ): Promise<{ isSubscribed: boolean; endedAnother: boolean }> {
+    ): Promise<{ isSubscribed: boolean; endedAnother: boolean } | undefined> {
       const ended = await database.step({
         sql: `delete from push_subscriptions where endpoint_hash = $1 and user_id <> $2 and ${isSignedIn('$3')} returning id`,
         values: [endpointHash, userId, tokenHash ?? null],
       })
-      const [own] = await database.read<{ is_of_another_session: number }>(
-        `select case when ${isOfAnother} then 1 else 0 end as is_of_another_session
-         from push_subscriptions where endpoint_hash = $1 and user_id = $2`,
+      const [own] = await database.read<{ is_subscribed: number; is_of_another_session: number }>(
+        `select case when id is null then 0 else 1 end as is_subscribed,
+           case when ${isOfAnother} then 1 else 0 end as is_of_another_session
+         from (select 1 as present where ${isSignedIn('$3')}) as present
+         left join push_subscriptions on endpoint_hash = $1 and user_id = $2`,
         [endpointHash, userId, tokenHash ?? null],
       )
+      if (own === undefined) return undefined
       // The user may have signed in again since the browser was subscribed.
-      if (own?.is_of_another_session === 1) {
+      if (own.is_subscribed === 1 && own.is_of_another_session === 1) {
         await database.step(
           {
             sql: `update push_subscriptions set uid_hash = ${sessionOfToken('$3')} where endpoint_hash = $1 and user_id = $2
@@ -91,7 +94,7 @@ export function createPushSubscriptionStore(database: Database) {
           { lockKeys: signedInLock(userId, tokenHash) },
         )
       }
-      return { isSubscribed: own !== undefined, endedAnother: ended.length > 0 }
+      return { isSubscribed: own.is_subscribed === 1, endedAnother: ended.length > 0 }
     },
 
     /** Resolves to the ids of all users with a subscription. */
@@ -115,13 +118,17 @@ export function createPushSubscriptionStore(database: Database) {
       await database.step({ sql: counting, values: [id] }, { also: [removal] })
     },
 
-    /** Resolves to whether a subscription of this user with this endpoint was removed. */
-    async remove(userId: string, endpointHash: string, tokenHash?: string): Promise<boolean> {
-      const rows = await database.step({
-        sql: `delete from push_subscriptions where user_id = $1 and endpoint_hash = $2 and ${isSignedIn('$3')} returning id`,
-        values: [userId, endpointHash, tokenHash ?? null],
-      })
-      return rows.length > 0
+    /**
+     * Removes a subscription. Resolves to whether this user had a subscription with this endpoint; undefined, and nothing
+     * is changed, if the access token is not valid any more.
+     */
+    async remove(userId: string, endpointHash: string, tokenHash?: string): Promise<boolean | undefined> {
+      const values = [userId, endpointHash]
+      const [row] = await database.step<{ count: number }>(
+        { sql: countingOwn, values: [...values, tokenHash ?? null] },
+        { also: [{ sql: removingOwn, values }], lockKeys: signedInLock(userId, tokenHash) },
+      )
+      return row && row.count > 0
     },
   }
 }
@@ -137,3 +144,10 @@ const sessionOfToken = (hash: string) => `(select uid_hash from oidc_models
 
 /** SQL: whether the subscription belongs to another session than the access token `$3`. */
 const isOfAnother = `${sessionOfToken('$3')} <> coalesce(uid_hash, '')`
+
+/** SQL: returns no row if the access token `$3` is not valid. */
+const countingOwn = `
+  select (select count(*) from push_subscriptions where user_id = $1 and endpoint_hash = $2) as count
+  from (select 1 as present where ${isSignedIn('$3')}) as present`
+
+const removingOwn = 'delete from push_subscriptions where user_id = $1 and endpoint_hash = $2'

@@ -69,8 +69,8 @@ export function createPushSubscriptions(needs: { store: PushSubscriptionStore; v
      */
     claim: (userId: string, endpointHash: string, tokenHash?: string) => store.claim(userId, endpointHash, tokenHash),
 
-    /** Resolves to whether a subscription of the user was removed. */
-    remove: (userId: string, endpoint: string, tokenHash?: string): Promise<boolean> =>
+    /** Resolves to whether the user had this subscription; undefined if the access token is not valid any more. */
+    remove: (userId: string, endpoint: string, tokenHash?: string): Promise<boolean | undefined> =>
       store.remove(userId, fingerprint(endpoint), tokenHash),
   }
 }

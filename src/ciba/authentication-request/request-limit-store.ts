@@ -16,6 +16,11 @@ export interface RequestLimits {
   perUser?: { perMinute?: number | undefined }
   perClient?: OpenAndPerMinute
   perClientAndUser?: OpenAndPerMinute
+  /**
+   * The registration of the client that authenticated (`Client.registrationId`). If given, the request is accepted only
+   * while the client has this registration.
+   */
+  clientRegistration?: string | undefined
   /** Whether a client has to pause after a denial, or after an unanswered request with a lifetime below `shortLife`. */
   pauses?: boolean
 }
@@ -29,6 +34,7 @@ export interface OpenAndPerMinute {
 
 /** The reasons for which a request is not accepted, the most important first. */
 export type LimitName =
+  | 'clientRemoved'
   | 'blocked'
   | 'pauseAfterDenial'
   | 'perUser.open'
@@ -169,11 +175,16 @@ function unsettledShort({ user, client, now }: Asked, short: string): string {
 
 /** SQL: the names and types of the input columns for the limits, in the statement that accepts requests. */
 export const limitColumns = `user_open bigint, user_recent bigint, pair_open bigint, pair_recent bigint,
-  client_open bigint, client_recent bigint, short_life bigint`
+  client_open bigint, client_recent bigint, short_life bigint, client_registration text`
 
 /** Returns the values for the columns of `limitColumns`. */
-export function limitRow(limits: RequestLimits): Record<Counted | 'short_life', number | undefined> {
-  return { ...limitsByName(limits), short_life: limits.pauses ? shortLife : undefined }
+export function limitRow(limits: RequestLimits): Record<string, number | string | undefined> {
+  const { pauses, clientRegistration } = limits
+  return {
+    ...limitsByName(limits),
+    short_life: pauses ? shortLife : undefined,
+    client_registration: clientRegistration,
+  }
 }
 
 /**
@@ -196,11 +207,20 @@ export function acceptedWithin(limits: RequestLimits): string {
     // removed.
     `not exists (select 1 from user_generations where user_id = asked.user_id
       and (is_closed = 1 or changed_at > asked.created_at))`,
+    registered('asked.client_id', 'asked.client_registration'),
   ]
   return conditions.join('\n    and ')
 }
 
-export type ObstacleRow = { blocked: number; paused_until: number | null; unsettled_short: number } & {
+/** Returns the SQL condition that a client still has a registration. It is true if the registration is null. */
+const registered = (client: string, registration: string) => `(cast(${registration} as text) is null
+      or exists (select 1 from clients where clients.id = ${client} and registration_id = ${registration}))`
+
+export type ObstacleRow = { is_registered: number } & {
+  blocked: number
+  paused_until: number | null
+  unsettled_short: number
+} & {
   [name in Counted]?: number
 } & { [until in `${Counted}_until`]?: number | null }
 
@@ -216,17 +236,19 @@ export function lookingForObstacle(
       ${counted(count, asked)} as ${count.name}, ${leavesRoomAt(count, asked)} as ${count.name}_until`,
   )
   return {
-    sql: `select (select count(*) from blocked_clients where user_id = $1 and client_id = $2) as blocked,
+    sql: `select case when ${registered('$2', '$5')} then 1 else 0 end as is_registered,
+      (select count(*) from blocked_clients where user_id = $1 and client_id = $2) as blocked,
       (select paused_until from denial_pauses
        where user_id = $1 and client_id = $2 and paused_until > cast($3 as bigint)) as paused_until,
       (select count(*) from backchannel_auth_requests
        where ${unsettledShort(asked, '$4')}) as unsettled_short${countings.join('')}`,
-    values: [userId, clientId, now, limits.pauses ? shortLife : 0],
+    values: [userId, clientId, now, limits.pauses ? shortLife : 0, limits.clientRegistration ?? null],
   }
 }
 
 /** Returns the most important limit that was reached, or undefined if no limit is reached any more. */
 export function mostImportantLimit(row: ObstacleRow, limits: RequestLimits): ReachedLimit | undefined {
+  if (row.is_registered === 0) return { limit: 'clientRemoved', until: undefined }
   if (row.blocked > 0) return { limit: 'blocked', until: undefined }
   if (row.paused_until !== null) return { limit: 'pauseAfterDenial', until: row.paused_until }
   if (row.unsettled_short > 0) return { limit: 'pauseAfterDenial', until: undefined }

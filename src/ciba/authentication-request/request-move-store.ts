@@ -4,6 +4,7 @@
  * written in one batch.
  */
 import type { AuthorizationDetail } from '../../authorization-details/detail-types.ts'
+import { clientLock } from '../../client/client-store.ts'
 import type { Enqueue } from '../../outbox/enqueue.ts'
 import type { OutboxMessage } from '../../outbox/notification.ts'
 import { fingerprint } from '../../platform/crypto.ts'
@@ -67,6 +68,8 @@ interface Move {
   row: Record<string, Value | undefined>
   /** Moves that share a key do not run at the same time, on any node. */
   lockKeys?: string[]
+  /** See `StepOptions`. */
+  sharedLockKeys?: string[]
 }
 
 /** A move, with the further statements and announcements of its transaction. */
@@ -104,6 +107,7 @@ function createMoves(database: Database, { userKey, enqueue }: MoveNeeds): Moves
             also: (moved) => mergeRowStatements(those(moved).flatMap(({ also }) => also)),
             announce: (moved) => [...those(moved).flatMap(changesOf), ...changesByUser(moved)],
             lockKeys: all.flatMap(({ lockKeys = [] }) => lockKeys),
+            sharedLockKeys: all.flatMap(({ sharedLockKeys = [] }) => sharedLockKeys),
             hasTurn: true,
           },
         )
@@ -156,8 +160,8 @@ export function acceptingIn(database: Database, needs: MoveNeeds) {
   return {
     /**
      * Stores a new request with its consequences. The request is not stored if a limit is reached, if the user has
-     * blocked the client, if the client has to pause after a denial, or if the user was locked or removed after the
-     * request was received. One statement checks all of this.
+     * blocked the client, if the client has to pause after a denial, if the user was locked or removed after the
+     * request was received, or if the client was removed after it authenticated. One statement checks all of this.
      * @returns whether the request was stored
      */
     accept: (
@@ -189,8 +193,10 @@ export function acceptingIn(database: Database, needs: MoveNeeds) {
           resources: jsonOf(request.resources),
           ...limitRow(limits),
         },
-        // Without these locks, two concurrent transactions would not count each other's request.
-        lockKeys: [signOutLock(request.userId), ...(limits.perClient ? [`requests by ${request.clientId}`] : [])],
+        // Without these locks, two concurrent transactions would not count each other's request. Without the shared lock, a
+        // request that is accepted while its client is removed would not be settled.
+        lockKeys: [signOutLock(request.userId), ...(limits.perClient ? [clientLock(request.clientId)] : [])],
+        sharedLockKeys: [clientLock(request.clientId)],
       }
       return keepWithin(limits)(move, consequences)
     },

@@ -4,10 +4,54 @@
  * an e-mail address and every database role that may connect can receive announcements.
  */
 import { hash } from 'node:crypto'
+import type { Clock } from '../../platform/clock.ts'
 import type { Vault } from '../../platform/crypto.ts'
+import type { Change, Database } from '../../platform/storage/database.ts'
 
 /** The topic of these announcements. `createUserKey` makes their keys. */
 export const USER_REQUESTS = 'user_requests'
+
+/** The topic under which the end of sessions of a user is announced, with the same key. */
+const USER_SESSIONS = 'user_sessions'
+
+/**
+ * Returns the announcements of the end of a session. The topic `user_requests` is for nodes of earlier versions, which do
+ * not listen to `user_sessions`.
+ */
+export const sessionsEnded = (key: string): Change[] => [
+  { topic: USER_SESSIONS, key },
+  { topic: USER_REQUESTS, key },
+]
+
+/**
+ * Calls `listener` with the key of each user of whom a session has ended, or with '' if announcements may have been
+ * missed. On SQLite, a command is another process, and its changes are not announced: so the listener is also called
+ * with '' within `foreignChangesMs` after another process has written. Returns a function that stops listening.
+ */
+export function onSessionsEnded(
+  database: Pick<Database, 'listen' | 'epoch'>,
+  clock: Pick<Clock, 'after'>,
+  listener: (key: string) => void,
+): () => void {
+  const stopListening = database.listen(USER_SESSIONS, listener)
+  let { epoch } = database
+  let cancel = clock.after(foreignChangesMs, check)
+  function check(): void {
+    const { epoch: now } = database
+    if (now !== undefined && now !== epoch) {
+      epoch = now
+      listener('')
+    }
+    cancel = clock.after(foreignChangesMs, check)
+  }
+  return () => {
+    cancel()
+    stopListening()
+  }
+}
+
+/** Milliseconds between two checks whether another process has written. A check costs next to nothing. */
+const foreignChangesMs = 2_000
 
 /**
  * Length of a key in base64url characters of 6 bits. Keys are part of announcements, so they are short. With 132 bits, it

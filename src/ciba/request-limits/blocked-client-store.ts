@@ -1,5 +1,5 @@
 import type { Database, Statement } from '../../platform/storage/database.ts'
-import { isSignedIn } from '../../user/validity-store.ts'
+import { isSignedIn, signOutLock } from '../../user/validity-store.ts'
 import type { Pair } from '../authentication-request/open-request-store.ts'
 
 export type BlockedClientStore = ReturnType<typeof createBlockedClientStore>
@@ -27,16 +27,25 @@ export function createBlockedClientStore(database: Database) {
     /** Returns the statement that blocks a client, for the transaction of the block or report. */
     blocking,
 
-    /** Unblocks a client, and clears its pause after denials. Does nothing if the access token is not valid any more. */
-    async unblock({ userId, clientId, tokenHash }: Pair): Promise<void> {
+    /**
+     * Unblocks a client, and clears its pause after denials, if the client is blocked. Resolves to false, and nothing is
+     * changed, if the access token is not valid any more.
+     */
+    async unblock({ userId, clientId, tokenHash }: Pair): Promise<boolean> {
       const values = [userId, clientId]
-      await database.step(
+      const ofBlocked = `delete from denial_pauses where user_id = $1 and client_id = $2
+        and exists (select 1 from blocked_clients where user_id = $1 and client_id = $2)`
+      const rows = await database.step(
+        { sql: `select 1 as present where ${isSignedIn('$1')}`, values: [tokenHash ?? null] },
         {
-          sql: `delete from blocked_clients where user_id = $1 and client_id = $2 and ${isSignedIn('$3')} returning user_id`,
-          values: [...values, tokenHash ?? null],
+          also: [
+            { sql: ofBlocked, values },
+            { sql: 'delete from blocked_clients where user_id = $1 and client_id = $2', values },
+          ],
+          lockKeys: signOutLock(userId),
         },
-        { also: [{ sql: 'delete from denial_pauses where user_id = $1 and client_id = $2', values }] },
       )
+      return rows.length > 0
     },
   }
 }

@@ -14,12 +14,16 @@ export interface LimitSettings {
 }
 
 /** Returns the limits for a client. The limits in the client's metadata take precedence. */
-export function limitsFor({ metadata: { limits: own } }: Client, defaults: LimitSettings): RequestLimits {
+export function limitsFor(
+  { registrationId, metadata: { limits: own } }: Client,
+  defaults: LimitSettings,
+): RequestLimits {
   const perClient = { ...defaults.perClient, ...own?.perClient }
   return {
     maxOpenPerUser: defaults.maxOpenPerUser,
     perUser: whereLimited(defaults.perUser),
     perClientAndUser: whereLimited({ ...defaults.perClientAndUser, ...own?.perClientAndUser }),
+    clientRegistration: registrationId,
     pauses: defaults.pauseAfterDenial.first > 0,
     // If the requests of a client are counted, they are accepted one after the other. They are therefore counted only if
     // a limit for the client is set.

@@ -133,7 +133,7 @@ export function createPendingRequests(needs: PendingNeeds): PendingRequests {
       // A ping client polls right after its ping, perhaps before the announcement of the change has reached this node. A
       // request that was made for push may have a ping client now.
       const isPinged = request.deliveryMode !== 'poll'
-      if (isPinged || !tracker.isUnchangedSince(snapshot, request.id)) {
+      if (isPinged || !tracker.isUnchangedSince(snapshot, request)) {
         return pollInTable(key, authReqId, clientId, arrival)
       }
       return { request, tooEarly: writing.account(remembered.remember(key, found, snapshot), arrival.steadyAt) }
@@ -149,26 +149,30 @@ function isPending({ status, expiresAt }: AuthenticationRequest, now: number): b
 }
 
 /**
- * Tracks the announced changes of requests and of clients. Changes of clients matter because the removal of a client
+ * Tracks the announced changes of requests and of clients. Changes of a client matter because the removal of a client
  * denies its requests without an announcement for each request.
  */
 function listenForChanges(database: PendingNeeds['database'], invalidate: (id: string) => void) {
   /** Incremented when all cached requests may have changed. */
   let changeEpoch = 0
-  const changes = createChangeTracker(database, 'request', (id) => {
+  const requests = createChangeTracker(database, 'request', (id) => {
     if (id === '') changeEpoch += 1
     else invalidate(id)
   })
-  database.listen('client', () => {
-    changeEpoch += 1
-  })
+  const clients = createChangeTracker(database, 'client', () => {})
+
+  /** Returns false if, since that moment, the client has changed or announcements may have been missed. */
+  const isCurrent = ({ epoch, changeEpoch: then, clientsHeard }: Moment, clientId: string) =>
+    then === changeEpoch && clients.isUnchangedSince({ epoch, heard: clientsHeard }, clientId)
 
   return {
-    snapshot: (): Moment & Snapshot => ({ ...changes.snapshot(), changeEpoch }),
-    isUnchangedSince: (snapshot: Moment & Snapshot, id: string) =>
-      snapshot.changeEpoch === changeEpoch && changes.isUnchangedSince(snapshot, id),
-    /** Returns false if, since that moment, a client has changed or announcements may have been missed. */
-    isCurrent: (since: Moment) =>
-      since.changeEpoch === changeEpoch && since.epoch !== undefined && since.epoch === database.epoch,
+    snapshot: (): Moment & Snapshot => ({
+      ...requests.snapshot(),
+      changeEpoch,
+      clientsHeard: clients.snapshot().heard,
+    }),
+    isUnchangedSince: (snapshot: Moment & Snapshot, { id, clientId }: AuthenticationRequest) =>
+      isCurrent(snapshot, clientId) && requests.isUnchangedSince(snapshot, id),
+    isCurrent: (known: RememberedRequest) => isCurrent(known, known.clientId),
   }
 }

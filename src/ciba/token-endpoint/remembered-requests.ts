@@ -4,14 +4,17 @@ import type { PollInterval } from '../authentication-request/poll-interval.ts'
 import type { PolledRequest } from '../authentication-request/request-lookup-store.ts'
 
 /**
- * Two counters, as they were when a request was read from the table. If both counters are unchanged, this node has
- * received an announcement for every change of the request since it was read.
+ * Three counters, as they were when a request was read from the table. If the first two are unchanged, and the client of the
+ * request has not changed since the third, this node has received an announcement for every change of the request since it
+ * was read.
  */
 export interface Moment {
   /** `Database.epoch`, or undefined if the next poll must read the request again. */
   epoch: number | undefined
-  /** Incremented when all cached requests may have changed, for example after a change of a client. */
+  /** Incremented when all cached requests may have changed. */
   changeEpoch: number
+  /** The number of changes of clients that had been announced. */
+  clientsHeard: number
 }
 
 /** A pending request, and its polls. */
@@ -80,18 +83,19 @@ export function createRememberedRequests({ most, longestInterval, toSteady }: Re
     withId: (id: string) => byId.get(id),
     all: () => byKey.values(),
     /** Adds a request, or updates a known request with newer values. */
-    remember(key: string, found: PolledRequest, { epoch, changeEpoch }: Moment): RememberedRequest {
+    remember(key: string, found: PolledRequest, { epoch, changeEpoch, clientsHeard }: Moment): RememberedRequest {
+      const moment = { epoch, changeEpoch, clientsHeard }
       const polls = pollsOf(found)
       const known = byKey.get(key)
       if (known) {
-        Object.assign(known, { epoch, changeEpoch })
+        Object.assign(known, moment)
         applyUpdate(known, polls)
         known.writtenAt = later(known.writtenAt, polls.writtenAt)
         return known
       }
       const { id, clientId, expiresAt } = found.request
       const counters = { changes: 0, writtenChanges: 0 }
-      const added = { key, id, clientId, expiresAt, epoch, changeEpoch, ...polls, ...counters, isUsed: false }
+      const added = { key, id, clientId, expiresAt, ...moment, ...polls, ...counters, isUsed: false }
       byKey.set(key, added)
       byId.set(id, added)
       makeRoom()

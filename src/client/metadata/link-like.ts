@@ -1,53 +1,55 @@
 /**
  * Detects texts that mail programs turn into links. Our mails show the names of clients, and these names must not
- * become links. Mail programs also turn addresses without a scheme into links, if such an address ends like a domain
- * name.
+ * become links. Mail programs also turn addresses without a scheme into links.
  */
 
 const scheme = /[a-z][a-z0-9+.-]*:\/\/|(?:mailto|tel|sms|data|javascript):\S|(?<![\p{L}\p{N}])www\d?\./iu
 
-/** Labels separated by dots, including ideographic dots, and the start of a port or path that follows. */
-const dotted = /[\p{L}\p{N}_-]+(?:[.\u3002\uff61][\p{L}\p{N}_-]+)+(?:[:/]\S?)?/gu
-
 /**
- * Common top-level domains that are not country codes of ISO 3166. A name that is followed by a port or path may end
- * with any letters.
+ * Labels separated by dots, the last of which is a name: two letters or more, or a name in Punycode. Every such text counts,
+ * because new top-level domains appear each year, and because a mail program may know more of them than any list. So a
+ * file name (`Node.js`) and an abbreviation without a space (`St.Gallen`) count too. Prices, versions, dates and
+ * abbreviations of single letters do not: their last part is a number or one letter.
  */
-const endings = new Set(
+const host = /[\p{L}\p{N}\p{So}_-]\.(?:[\p{L}\p{N}_-]+\.)*(?:\p{L}{2,}|xn--[\p{L}\p{N}-]+)(?![\p{L}\p{N}_-])/u
+
+/** An IPv4 address that is followed by a port or path. Four numbers alone may be a version. */
+const numericHost = /(?<![\p{L}\p{N}.])\d{1,3}(?:\.\d{1,3}){3}[:/]\S/u
+
+/** A dot between Chinese and Japanese words is usually the end of a sentence, but browsers read it as a dot in a host. */
+const ideographicHost = /[\p{L}\p{N}\p{So}_-][\u3002\uff61](?<label>[\p{L}\p{N}_-]+)(?![\p{L}\p{N}_-])/gu
+
+/** The top-level domains of the root zone in Chinese and Japanese script. */
+const ideographicEndings = new Set(
   (
-    'com net org info biz name pro mobi app dev xyz online site website shop store top club vip icu link click live cloud ' +
-    'page work tech space fun digital agency email news blog wiki bank money pay finance support help zip mov edu gov int ' +
-    'mil eu uk su рф укр бел сайт онлайн 中国 中國 公司 网络'
+    '中国 中國 公司 网络 网址 网店 網路店 集团 在线 中文网 商城 商店 商标 我爱你 世界 佛山 信息 健康 八卦 公益 台湾 台灣 ' +
+    '嘉里大酒店 大众汽车 大拿 天主教 娱乐 家電 广东 微博 慈善 手机 招聘 政务 政府 新加坡 新闻 时尚 書籍 机构 淡马锡 游戏 ' +
+    '澳門 澳门 点看 移动 组织机构 联通 谷歌 购物 通販 電訊盈科 飞利浦 食品 餐厅 香格里拉 香港 みんな アマゾン クラウド ' +
+    'グーグル コム ストア セール ファッション ポイント'
   ).split(' '),
 )
-
-const countries = new Intl.DisplayNames('en', { type: 'region', fallback: 'none' })
 
 /**
  * Whether a mail program could turn a part of the text into a link.
  *
  * @example
- * looksLikeALink('Pay at evil.example/now') // true
- * looksLikeALink('shop.com') // true
- * looksLikeALink('Coffee 4.20, v1.2, Fr. 12.50, St.Gallen') // false
+ * looksLikeALink('Pay at evil.example') // true
+ * looksLikeALink('St.Gallen') // true: write "St. Gallen"
+ * looksLikeALink('Coffee 4.20, v1.2, Fr. 12.50, z.B. Tee') // false
  */
 export function looksLikeALink(text: string): boolean {
-  const plain = text.normalize('NFKC').toLowerCase()
-  return scheme.test(plain) || (plain.match(dotted) ?? []).some(isAddress)
+  // Marks and invisible characters would separate a dot from the letters beside it.
+  const plain = text
+    .normalize('NFKC')
+    .toLowerCase()
+    .replace(/[\p{M}\p{Default_Ignorable_Code_Point}]/gu, '')
+  return scheme.test(plain) || host.test(plain) || numericHost.test(plain) || hasIdeographicHost(plain)
 }
 
-function isAddress(found: string): boolean {
-  const [name = '', path] = found.split(/[:/]/, 2)
-  const labels = name.split(/[.\u3002\uff61]/)
-  const ending = labels.at(-1)!
-  const goesOn = path !== undefined && path !== ''
-  // Four numbers count as an address only if a port or path follows, because version numbers look the same. Fewer or
-  // more numbers, as in prices and dates, never count.
-  if (/^\d+$/.test(ending)) return goesOn && labels.length === 4 && labels.every((label) => /^\d{1,3}$/.test(label))
-  if (goesOn && /^\p{L}{2,}$/u.test(ending)) return true
-  return endings.has(ending) || ending.startsWith('xn--') || isCountry(ending)
-}
-
-function isCountry(ending: string): boolean {
-  return /^[a-z]{2}$/.test(ending) && countries.of(ending.toUpperCase()) !== undefined
+function hasIdeographicHost(plain: string): boolean {
+  const labels = [...plain.matchAll(ideographicHost)].map(({ groups }) => groups!.label!)
+  return (
+    labels.some((label) => ideographicEndings.has(label)) ||
+    labels.some((label) => host.test(`a.${label}`) && /^[\p{Script=Latin}-]/u.test(label))
+  )
 }

@@ -15,34 +15,80 @@ export interface NameNeeds {
 export function nameProblem(name: string, { known, mailed }: NameNeeds): string | undefined {
   const skeleton = skeletonOf(name)
   if (/[\p{Default_Ignorable_Code_Point}\u2800]/u.test(name)) return 'client_name must not contain invisible characters'
-  if (skeleton === '') return 'client_name must contain a letter or a number'
-  if (/[\u{1f150}-\u{1f1ff}]/u.test(name)) return 'client_name must not contain symbols that stand for letters'
+  if (!/[\p{L}\p{N}]/u.test(name.normalize('NFKC'))) return 'client_name must contain a letter or a number'
+  // Some symbols are letters in a frame, and others look like a letter, for instance ◯ and €. A plus sign is common in
+  // names, and is compared as a sign that may stand for a letter.
+  if (/\p{S}/u.test(name.replaceAll('+', ''))) return 'client_name must not contain symbols'
   if (scriptsOf(name).has('another')) return 'client_name must be written in a script that is in everyday use'
   if (mixesScripts(name)) return 'client_name must not mix letters of several scripts'
-  if (known.some((other) => skeletonOf(other) === skeleton))
+  if (known.some((other) => looksLike(skeleton, skeletonOf(other).replaceAll(anyLetter, ''))))
     return 'client_name is the same as that of another client, or looks like it'
   if (mailed && looksLikeALink(name)) return 'client_name must not look like a link'
   return undefined
 }
 
+/** Stands, in a skeleton, for a sign or a letter that may look like any letter. */
+const anyLetter = '*'
+
 /**
- * Returns a normal form that is the same for names that look alike. Such names differ only in case, accents, spaces and
- * symbols, or in similar letters. Cyrillic and Greek letters that look Latin are mapped to Latin letters, and `1`, `l` and
- * `i` to one letter. Unicode's whole table of confusable characters (UTS 39) is not used: it has ten thousand lines, most
- * of them for scripts that must not be mixed in a name.
+ * Returns a normal form that is the same for names that look alike. Such names differ only in case, accents and spaces, or
+ * in similar letters. Cyrillic and Greek letters that look Latin are mapped to Latin letters, and `1`, `l` and `i` to one
+ * letter. Signs become `anyLetter`, because `K!osk` looks like `Kiosk`. In a name with Latin letters, so do all letters
+ * that are neither among `a` to `z` nor similar to one of them. Unicode's whole table of confusable characters (UTS 39) is
+ * not used: it has ten thousand lines, most of them for scripts that must not be mixed in a name.
  */
-export function skeletonOf(name: string): string {
-  // Symbols are removed first, because normalisation turns some of them into letters, for instance ™.
-  const plain = name.replace(noLetters, '').normalize('NFKC').toLowerCase().normalize('NFKD')
-  const letters = plain.replace(/\p{M}/gu, '').replace(noLetters, '')
-  return [...letters]
-    .map((letter) => lookAlikes.get(letter) ?? letter)
-    .join('')
+function skeletonOf(name: string): string {
+  // NFKC comes first: it turns letters in a circle, in brackets or of another width into plain letters. The signs of trade
+  // and service marks are removed before, because NFKC turns them into letters that nobody reads as a part of the name.
+  const plain = name
+    .replace(/[\u2120\u2122]/g, '')
+    .normalize('NFKC')
+    .toLowerCase()
+    .normalize('NFKD')
+  const letters = plain
+    .replace(/[\p{M}\s]/gu, '')
+    .replace(/[^\p{L}0-9]|\p{Lm}/gu, anyLetter)
+    .replace(/./gu, (letter) => lookAlikes.get(letter) ?? letter)
+  return (/\p{Script=Latin}/u.test(plain) ? withoutForeignLetters(letters) : letters)
     .replaceAll('rn', 'm')
     .replaceAll('vv', 'w')
 }
 
-const noLetters = /[^\p{L}\p{N}\p{M}]/gu
+/**
+ * Replaces letters that are not among `a` to `z`. Longer sequences of Chinese, Japanese and Korean letters are kept: they
+ * are words, and not letters that resemble Latin ones.
+ */
+function withoutForeignLetters(letters: string): string {
+  return letters
+    .replace(
+      /[\p{L}--[\p{Script=Latin}\p{Script=Han}\p{Script=Hiragana}\p{Script=Katakana}\p{Script=Hangul}\p{Script=Bopomofo}]]/gv,
+      anyLetter,
+    )
+    .replace(/[\p{Script=Latin}--[a-z]]/gv, anyLetter)
+    .replace(/[^*\p{Script=Latin}0-9]+/gu, (found) =>
+      [...found].length > 2 ? found : anyLetter.repeat([...found].length),
+    )
+}
+
+/**
+ * Whether a skeleton is equal to that of a known name if each `anyLetter` stands for one letter or for none. Takes
+ * `name.length * known.length` steps; a regular expression could take exponential time.
+ */
+function looksLike(name: string, known: string): boolean {
+  if (known === '') return false
+  const other = [...known]
+  // The numbers of letters of the known name that the part of the name read so far may stand for.
+  let read = new Set([0])
+  for (const letter of name) {
+    const next = new Set<number>()
+    for (const at of read) {
+      if (letter === anyLetter) next.add(at)
+      if (at < other.length && (letter === anyLetter || letter === other[at])) next.add(at + 1)
+    }
+    read = next
+  }
+  return read.has(other.length)
+}
 
 const lookAlikes = new Map(
   Object.entries({

@@ -45,7 +45,7 @@ export function clientSettingsEndpoint(app: FastifyInstance, path: string, needs
       throw new OAuthError('unauthorized_client', 'this client is not registered for backchannel authentication')
     }
     const settings = readSettings(form, client, needs.validationContext)
-    const changed = await needs.clients.changeDelivery(client.id, settings.mode, settings.endpoint, needs.clock.now())
+    const changed = await needs.clients.changeDelivery(client, settings.mode, settings.endpoint, needs.clock.now())
     if (!changed) throw new OAuthError('unauthorized_client', 'this client is no longer registered')
     needs.audit({ event: 'client.settings_changed', client: client.id, address, outcome: settings.mode })
     return reply.header('cache-control', 'no-store').send(underBothNames(settings))

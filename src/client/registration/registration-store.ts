@@ -1,7 +1,7 @@
 import { fingerprint } from '../../platform/crypto.ts'
 import type { Database, Statement } from '../../platform/storage/database.ts'
 import type { Client } from '../client.ts'
-import { insertClient } from '../client-store.ts'
+import { insertClient, removal } from '../client-store.ts'
 
 export type RegistrationStore = ReturnType<typeof createRegistrationStore>
 
@@ -100,14 +100,9 @@ export function createRegistrationStore(database: Database) {
      * @param also statements that revoke or remove all that belongs to the client
      */
     async remove(id: string, registrationToken: string, also: Statement[]): Promise<boolean> {
-      const rows = await database.step(
-        {
-          sql: 'delete from clients where id = $1 and registration_token_hash = $2 returning id',
-          values: [id, fingerprint(registrationToken)],
-        },
-        { also, announce: announce(id) },
-      )
-      return rows.length > 0
+      const ofToken = [fingerprint(registrationToken)]
+      const { first, options } = removal(id, also, 'registration_token_hash = $2', ofToken)
+      return (await database.step(first, options)).length > 0
     },
   }
 }

@@ -63,6 +63,43 @@ describe('callers that wait for one document', () => {
     assert.equal(refused(await outcomes), 10_000 - waiting.eachUrl)
   })
 
+  test('are limited for one network, however many documents they wait for', async () => {
+    const { ask, fetches, end } = scene()
+    // The fetches are begun from other networks, so that the limit on fetches under way is not reached here.
+    const others = ask(
+      8,
+      (n) => `https://a${n}.example/keys`,
+      (n) => `198.51.${n}.1`,
+    )
+    const outcomes = ask(
+      1000,
+      (n) => `https://a${n % 8}.example/keys`,
+      (n) => `192.0.2.${n % 256}`,
+    )
+    assert.deepEqual(fetches.count(), { underWay: 8, waiting: 8 + waiting.eachNetwork })
+    const elsewhere = ask(1, 'https://a0.example/keys', '203.0.113.1')
+    assert.equal(fetches.count().waiting, 8 + waiting.eachNetwork + 1, 'another network may still wait')
+    end('keys')
+    assert.equal(refused(await outcomes), 1000 - waiting.eachNetwork)
+    assert.equal(refused([...(await others), ...(await elsewhere)]), 0)
+    assert.deepEqual(fetches.count(), { underWay: 0, waiting: 0 })
+  })
+
+  test('are limited in all, over all documents and networks', async () => {
+    const { ask, fetches, end } = scene()
+    const outcomes = ask(
+      10_000,
+      (n) => `https://a${n % 20}.example/keys`,
+      (n) => `10.${n >> 8}.${n & 255}.1`,
+    )
+    assert.deepEqual(fetches.count(), { underWay: 20, waiting: waiting.inAll })
+    const later = ask(1, 'https://a1.example/keys', '203.0.113.1')
+    end('keys')
+    assert.equal(refused(await outcomes), 10_000 - waiting.inAll)
+    assert.equal(refused(await later), 1)
+    assert.deepEqual(fetches.count(), { underWay: 0, waiting: 0 })
+  })
+
   test('are counted by the /64 and the /48 of an IPv6 address', async () => {
     const { ask, fetches, end } = scene()
     const outcomes = ask(1000, 'https://a.example/keys', (n) => `2001:db8:1:${n.toString(16)}::1`)

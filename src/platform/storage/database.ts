@@ -39,6 +39,11 @@ export interface StepOptions<Row = unknown> {
    * same key add. A key is any text without secrets. If `first` counts several things, use a separate key for each thing.
    */
   lockKeys?: string | string[]
+  /**
+   * Steps with the same shared key may run at the same time, but not while a step has this key among its `lockKeys`. So such
+   * a step either sees what they have written, or they see what it has written.
+   */
+  sharedLockKeys?: string[]
   /** Set for a step inside `inLockOrder`: in this process, the step does not wait for its lock keys again. */
   hasTurn?: boolean
 }

@@ -141,8 +141,9 @@ function inLockOrder<Row>(around: Surroundings, first: Statement, options: StepO
 
 /** Executes a step. Listeners on this node are called when the step is committed; other nodes receive a notification. */
 function step<Row>(around: Surroundings, first: Statement, options: StepOptions<Row>): Promise<Row[]> {
-  const { also = [], announce = [], lockKeys } = options
-  const isSingle = Array.isArray(also) && also.length === 0 && lockKeys === undefined
+  const { also = [], announce = [], lockKeys, sharedLockKeys } = options
+  const isLocked = lockKeys !== undefined || sharedLockKeys !== undefined
+  const isSingle = Array.isArray(also) && also.length === 0 && !isLocked
   if (isSingle && Array.isArray(announce)) {
     if (announce.length === 0) return singleStep(around, first)
     if (canBeWrapped(first)) return announcingStep(around, first, announce)
@@ -176,7 +177,7 @@ async function announcingStep<Row>(around: Surroundings, first: Statement, annou
 async function inTransaction<Row>(
   { pool, publisher, commits }: Surroundings,
   first: Statement,
-  { also, announce, lockKeys = [] }: StepOptions<Row>,
+  { also, announce, lockKeys = [], sharedLockKeys = [] }: StepOptions<Row>,
 ): Promise<Row[]> {
   const client = await pool.connect()
   let announcement: ReturnType<Publisher['publish']> | undefined
@@ -184,7 +185,7 @@ async function inTransaction<Row>(
   let rows: Row[]
   try {
     mark = await commits.nextMark(client)
-    const opening = [begin, ...(mark ? [marking(mark)] : []), ...locksFor([lockKeys].flat()), first]
+    const opening = [begin, ...(mark ? [marking(mark)] : []), ...locksFor([lockKeys].flat(), sharedLockKeys), first]
     rows = (await send(client, opening)).at(-1) as Row[]
     if (rows.length === 0) {
       await send(client, [rollback])
@@ -210,18 +211,22 @@ async function inTransaction<Row>(
  * Returns the statement that takes the locks, or an empty list if there are no keys. This is a separate statement before
  * `first`, in the same round trip, because a statement sees only changes that were committed before the statement began. If
  * two keys have the same hash, the only effect is an unnecessary wait. All steps take their locks in the same order, which
- * prevents deadlocks.
+ * prevents deadlocks. No step takes a lock as shared first and then alone, because two such steps would wait for each other.
  */
-function locksFor(keys: string[]): Statement[] {
-  if (keys.length === 0) return []
-  const hashes = keys.map(numberOf).sort((a, b) => a - b)
-  return [
-    {
-      sql: `select count(pg_advisory_xact_lock(${exclusiveLock}, cast(each.value as int))) from each($1)`,
-      values: [JSON.stringify(hashes)],
-    },
-  ]
+function locksFor(keys: string[], sharedKeys: string[]): Statement[] {
+  if (keys.length + sharedKeys.length === 0) return []
+  const locks = new Map<number, string>()
+  for (const key of sharedKeys) locks.set(numberOf(key), 's')
+  for (const key of keys) locks.set(numberOf(key), 'x')
+  const inOrder = [...locks].sort(([one], [other]) => one - other).map(([number, kind]) => kind + number)
+  return [{ sql: takingLocks, values: [JSON.stringify(inOrder)] }]
 }
+
+/** `$1`: a list of numbers, each with the prefix `s` (shared) or `x` (exclusive). */
+const takingLocks = `select count(case when each.value like 's%'
+    then pg_advisory_xact_lock_shared(${exclusiveLock}, cast(substr(each.value, 2) as int))
+    else pg_advisory_xact_lock(${exclusiveLock}, cast(substr(each.value, 2) as int)) end)
+  from each($1)`
 
 /** Returns the first 32 bits of the hash of a key. */
 const numberOf = (key: string) => Number.parseInt(hash('sha256', key).slice(0, 8), 16) | 0

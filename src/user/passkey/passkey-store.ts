@@ -3,7 +3,7 @@ import type { OutboxMessage } from '../../outbox/notification.ts'
 import { createOutboxStore } from '../../outbox/outbox-store.ts'
 import type { Database, Statement } from '../../platform/storage/database.ts'
 import type { RowOf } from '../../platform/storage/row.ts'
-import { isSignedIn, signedInLock } from '../validity-store.ts'
+import { isSignedIn, signOutLock } from '../validity-store.ts'
 
 /** A public key with which a user signs in and confirms requests. */
 export interface Passkey {
@@ -33,6 +33,9 @@ type PasskeyRow = RowOf<Omit<Passkey, 'transports'>> & { transports: string | nu
 
 export type PasskeyStore = ReturnType<typeof createPasskeyStore>
 
+/** Maximum number of passkeys of one user: each device has one or two. */
+export const mostPasskeys = 50
+
 /** Stores the passkeys of users. */
 export function createPasskeyStore(
   database: Database,
@@ -44,6 +47,7 @@ export function createPasskeyStore(
         sql: `insert into passkeys (id, user_id, credential_id, public_key, counter, transports, name, created_at)
               select $1, $2, $3, $4, cast($5 as bigint), $6, $7, cast($8 as bigint)
               where not exists (select 1 from user_generations where user_id = $2 and is_closed = 1) and ${isSignedIn('$9')}
+                and (select count(*) from passkeys where user_id = $2) < ${mostPasskeys}
               on conflict (credential_id) do nothing returning id`,
         values: [
           passkey.id,
@@ -60,7 +64,8 @@ export function createPasskeyStore(
       {
         also: adding,
         announce: topics.map((topic) => ({ topic, key: passkey.id })),
-        lockKeys: signedInLock(passkey.userId, tokenHash),
+        // Without this lock, two simultaneous additions would not count each other. It is also the lock of every sign-out.
+        lockKeys: signOutLock(passkey.userId),
       },
     )
     return rows.length > 0
@@ -68,8 +73,8 @@ export function createPasskeyStore(
 
   return {
     /**
-     * Adds a passkey. Resolves to whether it was added. It is not added if a user already has this passkey. It is also
-     * not added if the user was locked or removed, or the access token became invalid, after the call began.
+     * Adds a passkey. Resolves to whether it was added. It is not added if a user already has this passkey, or if the user
+     * already has `mostPasskeys`. It is also not added if the user was locked or removed, or the access token became invalid, after the call began.
      *
      * @param with.notices messages about the passkey, sent only if it was added
      * @param with.tokenHash the hash of the user's access token

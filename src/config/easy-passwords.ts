@@ -1,0 +1,115 @@
+/** Recognises passwords that attackers try first: common words, and characters in an order that everybody knows. */
+import { readFileSync } from 'node:fs'
+
+/** Words that are among the most common passwords, alone or with numbers and signs around them. */
+const common = new Set<string>(
+  JSON.parse(readFileSync(new URL('./common-passwords.json', import.meta.url), 'utf8')) as string[],
+)
+
+/** Characters by which letters are often replaced. */
+const replaced: Readonly<Record<string, string>> = {
+  0: 'o',
+  1: 'i',
+  3: 'e',
+  4: 'a',
+  5: 's',
+  7: 't',
+  '@': 'a',
+  $: 's',
+  '!': 'i',
+}
+
+/**
+ * Whether a password is a common one: in any case, with digits for letters, and with numbers and signs around it.
+ *
+ * @example
+ * isCommonPassword('P4ssw0rd-2026!') // true
+ */
+export function isCommonPassword(password: string): boolean {
+  const plain = password.normalize('NFKC').toLowerCase()
+  const words = [plain, withoutEnds(plain), withLetters(withoutEnds(plain)), withoutEnds(withLetters(plain))]
+  // In a longer password, a short word may be there by chance.
+  return words.some((word) => common.has(word) && word.length * 2 >= plain.length)
+}
+
+const withLetters = (text: string) => text.replace(/[013457@$!]/g, (character) => replaced[character]!)
+const withoutEnds = (text: string) => text.replace(/^[^\p{L}]+|[^\p{L}]+$/gu, '')
+
+/** Orders of characters that everybody knows; each is also known backwards. */
+const orders = [
+  ...['01234567890', 'abcdefghijklmnopqrstuvwxyz', 'абвгдежзийклмнопрстуфхцчшщъыьэюя'],
+  // Rows of keyboards: English, German, French and Russian.
+  ...['qwertyuiop[]', 'asdfghjkl;', 'zxcvbnm,./', 'qwertzuiopü', 'asdfghjklöä', 'yxcvbnm,.-'],
+  ...['azertyuiop', 'qsdfghjklm', 'wxcvbn,;:', 'йцукенгшщзхъ', 'фывапролджэ', 'ячсмитьбю'],
+  ...['!@#$%^&*()', '!"§$%&/()=', '`1234567890-='],
+  // Columns of keyboards.
+  ...[
+    '1qaz',
+    '2wsx',
+    '3edc',
+    '4rfv',
+    '5tgb',
+    '6yhn',
+    '7ujm',
+    '8ik,',
+    '9ol.',
+    '1qay',
+    '2wsx',
+    '6zhn',
+    '7410',
+    '8520',
+    '963.',
+  ],
+].flatMap((order) => [order, [...order].reverse().join('')])
+
+/** A sequence of fewer characters could be chance. */
+const shortestSequence = 3
+/** The greatest number of sequences and single characters of which an easy password consists. */
+const mostPieces = 3
+/** A repeated block of fewer characters than the shortest password. */
+const longestBlock = 7
+
+/**
+ * Whether a password consists of one repeated block, or of at most three pieces, each of which is a single character, one
+ * repeated character, or characters in a known order.
+ *
+ * @example
+ * isEasySequence('qwer1234') // true
+ * isEasySequence('abcabcab') // true
+ */
+export function isEasySequence(password: string): boolean {
+  const characters = [...password.normalize('NFKC').toLowerCase()]
+  return repeatsABlock(characters) || piecesOf(characters) <= mostPieces
+}
+
+function repeatsABlock(characters: readonly string[]): boolean {
+  for (let length = 1; length <= Math.min(longestBlock, characters.length / 2); length++) {
+    if (characters.every((character, index) => index < length || character === characters[index - length])) return true
+  }
+  return false
+}
+
+/** Counts the pieces, and takes the longest piece at each position. */
+function piecesOf(characters: readonly string[]): number {
+  let pieces = 0
+  for (let index = 0; index < characters.length && pieces <= mostPieces; pieces++) {
+    const rest = characters.slice(index).join('')
+    const longest = Math.max(...orders.map((order) => commonStart(order, rest)), repeatedStart(rest))
+    index += longest >= shortestSequence ? longest : 1
+  }
+  return pieces
+}
+
+/** The length of the start of `text` that is a part of `order`. */
+function commonStart(order: string, text: string): number {
+  const from = order.indexOf(text[0]!)
+  let length = 0
+  while (from >= 0 && length < text.length && order[from + length] === text[length]) length++
+  return length
+}
+
+function repeatedStart(text: string): number {
+  let length = 1
+  while (length < text.length && text[length] === text[0]) length++
+  return length
+}
