@@ -19,7 +19,7 @@ import {
 } from './forwarded-client.ts'
 import { createReadForwardedProof, type ForwardedProof, rememberProof } from './forwarded-dpop-proof.ts'
 import { withConfiguredResources } from './forwarded-resource.ts'
-import { isUserinfo, type Shares, workForClient, workForToken } from './forwarded-share.ts'
+import { type CallCounting, isUserinfo, workForClient, workForToken } from './forwarded-share.ts'
 import { holdingGenerations } from './held-generations.ts'
 import type { CurrentProvider, Provider } from './openid-provider.ts'
 
@@ -37,7 +37,7 @@ export function createForwardToOidcProvider(
   aliases: readonly string[],
   resources: Resources,
   authenticateForwarded: AuthenticateForwarded,
-  shares: Shares,
+  counting: CallCounting,
 ) {
   const callbackOf = rememberCallback()
   const readProof = createReadForwardedProof(provider, proofs)
@@ -81,7 +81,7 @@ export function createForwardToOidcProvider(
     const { route, form } = call
     const prepare = () => readProof(call)
     if (route !== undefined) {
-      return workForClient(call, shares, {
+      return workForClient(call, counting, {
         readProof: prepare,
         authenticate: () => authenticateForwarded(route, { ...call, form: form! }),
         answer: async (forwardedProof, { id, isPublic }) => {
@@ -94,7 +94,7 @@ export function createForwardToOidcProvider(
     }
     const answer = (forwardedProof: ForwardedProof) => forward(request, reply, call, { forwardedProof })
     return isUserinfo(call.proof.path, provider) && request.method !== 'OPTIONS'
-      ? workForToken(call, provider, shares, { readProof: prepare, answer })
+      ? workForToken(call, provider, counting, { readProof: prepare, answer })
       : answer(await prepare())
   }
 }

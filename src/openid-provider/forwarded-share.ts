@@ -11,7 +11,7 @@ import { showsCredentials } from './forwarded-dpop-proof.ts'
 import { providerPath } from './forwarded-endpoint.ts'
 import type { CurrentProvider } from './openid-provider.ts'
 
-export type Shares = Pick<LoadShedding, 'withFairShare' | 'whileUnproven'>
+export type CallCounting = Pick<LoadShedding, 'withFairShare' | 'whileUnproven'>
 
 /** The properties of a forwarded call by which it is counted. */
 export interface CountedCall {
@@ -34,7 +34,7 @@ export interface ClientWork<P, T> {
  */
 export async function workForClient<P, T>(
   call: CountedCall,
-  { withFairShare, whileUnproven }: Shares,
+  { withFairShare, whileUnproven }: CallCounting,
   { readProof, authenticate, answer }: ClientWork<P, T>,
 ): Promise<T> {
   const { slot, form, certificate } = call
@@ -60,7 +60,7 @@ export const isUserinfo = (path: string, provider: CurrentProvider) => providerP
 export async function workForToken<P, T>(
   { authorization, form, slot }: CountedCall,
   provider: CurrentProvider,
-  { withFairShare, whileUnproven }: Shares,
+  { withFairShare, whileUnproven }: CallCounting,
   { readProof, answer }: { readProof(): Promise<P>; answer(proof: P): Promise<T> },
 ): Promise<T> {
   const token = accessTokenOf(authorization)?.token ?? form?.get('access_token')

@@ -87,23 +87,6 @@ for (const engine of engines) {
         'it may only refresh tokens',
         { ...withoutMode, ...redirect, grant_types: ['authorization_code', 'refresh_token'] },
       ],
-      [
-        'it gets its tokens by push from now on',
-        {
-          ...shop,
-          grant_types: ['refresh_token'],
-          backchannel_token_delivery_mode: 'push',
-          backchannel_client_notification_endpoint: 'http://localhost:9/push',
-        },
-      ],
-      [
-        'it gets its tokens by push, and keeps the grant',
-        {
-          ...shop,
-          backchannel_token_delivery_mode: 'push',
-          backchannel_client_notification_endpoint: 'http://localhost:9/push',
-        },
-      ],
       ['it becomes a device service', { ...withoutMode, grant_types: [], backchannel_device_service: true }],
     ]
     test('it cannot collect the request, whether pending, approved or denied, until it has the permission again', async (t) => {
