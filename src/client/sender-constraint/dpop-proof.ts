@@ -2,6 +2,7 @@
 import { calculateJwkThumbprint, importJWK, type JWK, type JWTPayload, jwtVerify } from 'jose'
 import type { Clock } from '../../platform/clock.ts'
 import { fingerprint } from '../../platform/crypto.ts'
+import { targetOf } from '../../platform/http/one-spelling.ts'
 import { isPlainJws } from '../../platform/jose/jws.ts'
 import { isCostlyToVerify } from '../../platform/jose/key-members.ts'
 import { OAuthError } from '../../platform/oauth-error.ts'
@@ -76,7 +77,7 @@ export interface CallWithProof {
 
 /** Returns the proof of a call as received, unverified. */
 export function proofSentWith({ headers, method = '', url = '' }: CallWithProof): SentProof {
-  return { header: headers.dpop, method, path: url.split('?')[0]! }
+  return { header: headers.dpop, method, path: targetOf(url).path }
 }
 
 /** Allowed difference between the client's clock and our clock, in seconds, in both directions. */
