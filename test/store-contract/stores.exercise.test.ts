@@ -108,7 +108,8 @@ for (const engine of engines) {
       await registerConfigured([], needs)
       await database.step({ sql: 'select 1 as one', values: [] }, { announce: [{ topic: 'client', key: 'end' }] })
       await until(() => heard.includes('end'))
-      assert.deepEqual(heard, ['a', 'b', 'a', 'b', 'a', 'end'])
+      // The first two are registered at the same time.
+      assert.deepEqual([...heard.slice(0, 2).sort(), ...heard.slice(2)], ['a', 'b', 'a', 'b', 'a', 'end'])
     })
   })
 
