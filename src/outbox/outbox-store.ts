@@ -16,7 +16,7 @@ interface OutboxReport {
 }
 
 /** Statements of the caller that a step executes too, and the lock keys that these statements need. */
-interface Along {
+export interface Along {
   statements: Statement[]
   lockKeys: string[]
 }
