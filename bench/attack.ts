@@ -142,8 +142,8 @@ async function inTurns(builds: Build[], stage: BenchStage, measure: (build: Buil
 }
 
 /**
- * Resolves when the servers and Postgres use little CPU. A server may still work off its last attack, such as passwords that wait to
- * be hashed, and would slow down the other one while that is measured.
+ * Resolves when the servers and Postgres use little CPU. After an attack, a server may still hash passwords that have
+ * waited, and would slow down the other server while that one is measured.
  */
 async function untilIdle(builds: Build[], stage: BenchStage): Promise<void> {
   const end = performance.now() + idle.waitMs

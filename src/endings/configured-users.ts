@@ -12,7 +12,8 @@ import type { EndUser } from './end-user.ts'
 
 /**
  * Removes, locks, unlocks and signs out users as the configuration requires. Runs at the start of each node, before the node
- * serves requests. If several nodes start at the same time, each change is made once.
+ * serves requests. If several nodes start at the same time, each change is made once; only users
+ * whose password was changed may be signed out by each of these nodes.
  */
 export async function endUnnamedUsers(
   users: readonly ConfiguredUser[],

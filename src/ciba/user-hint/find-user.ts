@@ -71,9 +71,10 @@ export function createSeekUser(needs: HintNeeds): SeekUser {
   }
 }
 
+/** Looks up one subject after the other, so that one call does not take all connections of the database. */
 async function hasSubject({ id }: User, subjects: readonly unknown[], client: Client, needs: HintNeeds) {
-  const users = await Promise.all(subjects.map((subject) => needs.userOfSubject(client, String(subject))))
-  return users.includes(id)
+  for (const subject of subjects) if ((await needs.userOfSubject(client, String(subject))) === id) return true
+  return false
 }
 
 /**
