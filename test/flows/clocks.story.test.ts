@@ -2,9 +2,8 @@
 import assert from 'node:assert/strict'
 import { describe, type TestContext, test } from 'node:test'
 import * as openid from 'openid-client'
-import { systemClock } from '../../src/platform/clock.ts'
 import { openDatabase } from '../../src/platform/storage/open.ts'
-import { aheadOf } from '../support/clock.ts'
+import { aheadOf, machineClock } from '../support/clock.ts'
 import { type Engine, engines } from '../support/engines.ts'
 import { playedBy, refusalOf } from '../support/foreign-client.ts'
 import { openNeighbour } from '../support/neighbour.ts'
@@ -155,7 +154,7 @@ describe('the clocks of two nodes differ', () => {
 /** Two nodes on one Postgres. The clock of the second is ahead of the first, whose clock is that of the database. */
 async function twoNodes(t: TestContext, engine: Engine, difference: number) {
   const stage = await openStage(t, { engine })
-  const machine = aheadOf(systemClock, difference)
+  const machine = aheadOf(machineClock, difference)
   const other = await openNeighbour(
     t,
     stage,

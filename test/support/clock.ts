@@ -1,5 +1,5 @@
 /** A clock that advances only on request: a test passes a ten-minute expiry at once. */
-import { type Clock, steadyTime } from '../../src/platform/clock.ts'
+import { type Clock, steadyTime, systemClock } from '../../src/platform/clock.ts'
 
 export interface StageClock extends Clock {
   /** Advances the time. Timers that are due run, in order. */
@@ -12,6 +12,12 @@ interface Timer {
   at: number
   callback: () => void
 }
+
+/**
+ * The clock of this machine, which is also that of its Postgres: without steady time, which differs from it by some
+ * milliseconds after the machine's clock was corrected.
+ */
+export const machineClock: Clock = { now: systemClock.now, after: systemClock.after }
 
 /** Returns a clock that is ahead of another by this many milliseconds, or behind it if the number is negative. */
 export function aheadOf(clock: Clock, milliseconds: number): Clock {

@@ -3,8 +3,9 @@ import type { TestContext } from 'node:test'
 import { loadConfig } from '../../src/config/load.ts'
 import { createDoorbell, type Doorbell, type DoorbellOptions } from '../../src/doorbell.ts'
 import { createLog } from '../../src/platform/log.ts'
+import { openDatabase } from '../../src/platform/storage/open.ts'
 import { freePort } from './ports.ts'
-import { type Answer, castConfig, type Stage, type StageOptions } from './stage.ts'
+import { type Answer, castConfig, comparingClocks, type Stage, type StageOptions } from './stage.ts'
 import { closeAfter } from './teardown.ts'
 
 export interface Neighbour {
@@ -27,7 +28,8 @@ export async function openNeighbour(
   const overrides = castConfig(port, stage.database, { ...options, config: { ...options.config, issuer: stage.url } })
   const config = await loadConfig({ env: {}, overrides })
   const log = createLog('debug', { write: (line) => void stage.logLines.push(line) })
-  const doorbell = await createDoorbell(config, { clock: stage.clock, log, ...parts })
+  const open = comparingClocks(parts.openDatabase ?? openDatabase)
+  const doorbell = await createDoorbell(config, { clock: stage.clock, log, ...parts, openDatabase: open })
   closeAfter(t, () => doorbell.close())
   await doorbell.listen()
 

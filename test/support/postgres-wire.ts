@@ -42,9 +42,8 @@ export async function openPostgresWire(t: TestContext, database: string): Promis
     }
     near.on('data', (chunk) => {
       if (awaited === undefined || !chunk.includes(commit)) return far.write(chunk)
-      const { mishap } = awaited
+      const { mishap, sent } = awaited
       awaited.left -= 1
-      const sent = awaited.left === 0 ? awaited.sent : () => {}
       if (awaited.left === 0) awaited = undefined
       if (mishap === 'lost') cut()
       if (mishap === 'answer lost') {
@@ -76,7 +75,12 @@ export async function openPostgresWire(t: TestContext, database: string): Promis
   return {
     url: url.href,
     next: (mishap, commits = 1) =>
-      new Promise((sent) => {
+      new Promise((resolve) => {
+        let unsent = commits
+        const sent = () => {
+          unsent -= 1
+          if (unsent === 0) resolve()
+        }
         awaited = { mishap, left: commits, sent }
       }),
     keepAnswers() {

@@ -10,8 +10,9 @@ import { loadConfig } from '../../src/config/load.ts'
 import { createDoorbell, type Doorbell, type DoorbellOptions } from '../../src/doorbell.ts'
 import { newSecret } from '../../src/platform/crypto.ts'
 import { createLog } from '../../src/platform/log.ts'
+import type { openDatabase } from '../../src/platform/storage/open.ts'
 import { createScryptThreads } from '../../src/user/password/scrypt-threads.ts'
-import { createStageClock, type StageClock } from './clock.ts'
+import { createStageClock, machineClock, type StageClock } from './clock.ts'
 import { type Engine, engines } from './engines.ts'
 import { freePort } from './ports.ts'
 import { openWithKeys } from './signing-keys.ts'
@@ -123,8 +124,8 @@ export async function openStage(t: TestContext, options: StageOptions = {}): Pro
     migrate: true,
     log: createLog('debug', { write: (line) => void logLines.push(line) }),
     passwords: { cost: cheapCost, scrypt },
-    openDatabase: openWithKeys({ secret: config.secret, clock }),
     ...options.parts,
+    openDatabase: comparingClocks(options.parts?.openDatabase ?? openWithKeys({ secret: config.secret, clock })),
   }
 
   const stage: Stage = {
@@ -180,6 +181,11 @@ export async function openStage(t: TestContext, options: StageOptions = {}): Pro
   closeAfter(t, stage.close)
   await stage.doorbell.listen()
   return stage
+}
+
+/** The clock of the database is compared with that of this machine, and not with the steady time, which may differ. */
+export function comparingClocks(open: typeof openDatabase): typeof openDatabase {
+  return (url, surroundings) => open(url, { machine: machineClock, ...surroundings })
 }
 
 function ringing(as: RingingClient, parameters: Record<string, string>): Record<string, string> {
