@@ -78,7 +78,7 @@ type IssueTokens = ReturnType<typeof createIssueTokens>
 
 /** Returns the senders of all notifications, by kind. */
 function sendersOf(needs: CibaNeeds, issueTokens: IssueTokens): Senders {
-  const { platform, clients, signingKeys, stored, channels, outbox } = needs
+  const { platform, clients, openid, signingKeys, stored, channels, outbox } = needs
   const { vault, clock, audit, toClients: caller } = platform
   const toClient = {
     send: createNotifyClient({
@@ -86,6 +86,7 @@ function sendersOf(needs: CibaNeeds, issueTokens: IssueTokens): Senders {
       requests: stored.requests,
       outbox: outbox.store,
       issueTokens,
+      hasValidGrant: openid.models.hasValidGrant,
       signingKeys: platform.config.oidc.jwks === undefined ? signingKeys.watch.now : undefined,
       takeBack: createTakeBack(takeBackNeedsOf(needs)),
       timeout: timeoutMsOf(platform.config),

@@ -44,8 +44,10 @@ export interface FoundModel {
   client_registration_id: string
 }
 
-const found = `select id_hash, sealed, consumed_at, user_id, user_generation, client_id, client_registration_id
-  from oidc_models found`
+const findingBy = (column: 'id_hash' | 'uid_hash' | 'request_id') => `
+  select id_hash, sealed, consumed_at, user_id, user_generation, client_id, client_registration_id
+  from oidc_models found
+  where model = $1 and ${column} = $2 and (expires_at is null or expires_at > $3) and ${isValid}`
 
 export type OidcModelStore = ReturnType<typeof createOidcModelStore>
 
@@ -95,19 +97,22 @@ export function createOidcModelStore(database: Database) {
     },
 
     async find(model: string, idHash: string, now: number): Promise<FoundModel | undefined> {
-      const [row] = await database.read<FoundModel>(
-        `${found} where model = $1 and id_hash = $2 and (expires_at is null or expires_at > $3) and ${isValid}`,
-        [model, idHash, now],
-      )
+      const [row] = await database.read<FoundModel>(findingBy('id_hash'), [model, idHash, now])
       return row
     },
 
     async findByUid(model: string, uidHash: string, now: number): Promise<FoundModel | undefined> {
-      const [row] = await database.read<FoundModel>(
-        `${found} where model = $1 and uid_hash = $2 and (expires_at is null or expires_at > $3) and ${isValid}`,
-        [model, uidHash, now],
-      )
+      const [row] = await database.read<FoundModel>(findingBy('uid_hash'), [model, uidHash, now])
       return row
+    },
+
+    /**
+     * Resolves to whether tokens of an authentication request can still be used: their grant exists and has not expired, and
+     * neither the user nor the client has ended since.
+     */
+    async hasValidGrant(requestId: string, now: number): Promise<boolean> {
+      const rows = await database.read<FoundModel>(findingBy('request_id'), ['Grant', requestId, now])
+      return rows.length > 0
     },
 
     /** Marks a model as used. Resolves to whether this was its first use. */

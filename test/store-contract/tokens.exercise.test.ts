@@ -109,6 +109,7 @@ for (const engine of engines) {
             requests,
             outbox,
             issueTokens,
+            hasValidGrant: async () => true,
             signingKeys: undefined,
             timeout: 60_000,
             caller,

@@ -1,5 +1,6 @@
 /** Sends a push (CIBA Core §10.3, §12): the tokens, or the error. */
 
+import type { OidcModelStore } from '../../openid-provider/oidc-model-store.ts'
 import type { SigningKeys } from '../../openid-provider/signing-keys/signing-keys.ts'
 import type { OutboxMessage, Outcome } from '../../outbox/notification.ts'
 import type { OutboxStore } from '../../outbox/outbox-store.ts'
@@ -19,6 +20,7 @@ export interface PushNeeds {
   requests: RequestStore
   outbox: OutboxStore
   issueTokens: IssueTokens
+  hasValidGrant: OidcModelStore['hasValidGrant']
   /** Returns the current signing keys; undefined if the operator's own keys sign, which Doorbell does not rotate. */
   signingKeys: (() => SigningKeys) | undefined
   /** Milliseconds that the look-up of the user may take. */
@@ -36,7 +38,7 @@ export type Push = (message: OutboxMessage, content: NotificationContent, signal
 export function createPush(needs: PushNeeds): Push {
   return async (message, content, signal) => {
     const body = holdsTokens(content)
-      ? await withVerifiableTokens(message, content, needs)
+      ? await bodyOfRetry(message, content, needs)
       : (content.body ?? (await composeBody(message, content, needs, signal)))
     if (body === undefined)
       return { kind: 'refused', words: 'the approval expired before the tokens could be delivered' }
@@ -105,21 +107,28 @@ async function issuePushTokens(
 }
 
 /**
- * Resolves to the body of the former attempt. If the key that signed its tokens was revoked since, the tokens are signed
- * again and the new body is stored, so that every further attempt sends it.
+ * Resolves to the body for another attempt to deliver tokens. It is that of the former attempt, unless something has ended
+ * since: the tokens themselves, or the key that signed them. A changed body is stored, so that every further attempt sends it.
  */
-async function withVerifiableTokens(
+async function bodyOfRetry(
   message: OutboxMessage,
   content: NotificationContent & { body: string },
   needs: PushNeeds,
 ): Promise<string | undefined> {
-  const keys = needs.signingKeys?.()
-  const signed = keys && (await signAgain(JSON.parse(content.body) as TokenResponse, keys))
-  if (signed === undefined) return content.body
-  const body = JSON.stringify(signed)
+  const body = (await needs.hasValidGrant(message.subject, needs.clock.now()))
+    ? await withVerifiableTokens(content.body, needs)
+    : errorBody(content, 'access_denied', 'the approval was revoked or ended before the tokens could be delivered')
+  if (body === content.body) return body
   const sealed = sealContent(message.id, { ...content, body }, needs.vault)
   // If another worker was faster, all attempts send the body of that worker.
   return (await needs.outbox.exchangeContent(message, sealed)) ? body : findStoredBody(message, needs)
+}
+
+/** Resolves to the same body, or to a body whose tokens are signed again, if the key that signed them was revoked. */
+async function withVerifiableTokens(body: string, needs: PushNeeds): Promise<string> {
+  const keys = needs.signingKeys?.()
+  const signed = keys && (await signAgain(JSON.parse(body) as TokenResponse, keys))
+  return signed === undefined ? body : JSON.stringify(signed)
 }
 
 /**

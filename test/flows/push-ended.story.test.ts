@@ -1,0 +1,89 @@
+/**
+ * The user, or what she approved, ends while a push of tokens waits for its next attempt: the client is told `access_denied`,
+ * and is not given tokens that no longer work (PU-8, PU-11).
+ */
+import assert from 'node:assert/strict'
+import { describe, type TestContext, test } from 'node:test'
+import { byCommand, type Commands, dora } from '../support/commands.ts'
+import { type Engine, engines } from '../support/engines.ts'
+import { openNotificationEndpoint } from '../support/notification-endpoint.ts'
+import { signIn } from '../support/phone-app.ts'
+import { openStage, type Stage } from '../support/stage.ts'
+
+type End = (about: { stage: Stage; requestId: string; bearer: string }) => Promise<unknown>
+
+const byOperator =
+  (work: (commands: Commands) => Promise<boolean>): End =>
+  async ({ stage }) =>
+    assert.equal(await byCommand(stage, work), true)
+
+const ends: Record<string, End> = {
+  'Dora is signed out by an operator': byOperator(({ endUser }) => endUser(dora.id, 'signed_out', { by: 'command' })),
+  'Dora is locked': byOperator(({ endUser }) => endUser(dora.id, 'locked', { by: 'command' })),
+  'Dora is removed': byOperator(({ endUser }) => endUser(dora.id, 'removed', { by: 'command' })),
+  'Dora is erased': byOperator(({ endUser }) => endUser(dora.id, 'erased', { by: 'command' })),
+  'Dora is locked, and unlocked before the next attempt': byOperator(
+    async ({ endUser, unlock }) => (await endUser(dora.id, 'locked', { by: 'command' })) && (await unlock(dora.id)),
+  ),
+  'Dora revokes the approval': async ({ stage, requestId, bearer }) => {
+    const { body } = await stage.post('/backchannel/revoke', { request_id: requestId }, bearer)
+    assert.equal(body.revoked, true)
+  },
+}
+
+const stays: Record<string, End> = {
+  'Dora signs out everywhere': async ({ stage, bearer }) => {
+    assert.equal((await stage.post('/backchannel/sessions/end', { everywhere: 'true' }, bearer)).status, 200)
+  },
+  'nothing ends': async () => {},
+}
+
+for (const engine of engines) {
+  describe(`a push of tokens that was not confirmed, on ${engine.name}`, () => {
+    for (const [name, end] of Object.entries(ends)) {
+      test(`${name}: the next attempts say access_denied`, async (t) => {
+        const { stage, endpoint, nextAttempt, ...about } = await pushedInVain(t, engine)
+        await end({ stage, ...about })
+        await nextAttempt()
+        await nextAttempt()
+        const [tokens, error, again] = endpoint.heard
+        assert.equal(typeof tokens!.body.access_token, 'string')
+        const { error_description: _, ...rest } = error!.body
+        assert.deepEqual(rest, { auth_req_id: tokens!.body.auth_req_id, error: 'access_denied' })
+        assert.equal(again!.text, error!.text)
+      })
+    }
+
+    for (const [name, end] of Object.entries(stays)) {
+      test(`${name}: the next attempt sends the same tokens, and they work`, async (t) => {
+        const { stage, endpoint, nextAttempt, ...about } = await pushedInVain(t, engine)
+        await end({ stage, ...about })
+        await nextAttempt()
+        assert.equal(endpoint.heard[1]!.text, endpoint.heard[0]!.text)
+        const authorization = `Bearer ${endpoint.heard[1]!.body.access_token}`
+        assert.equal((await stage.get('/oauth/userinfo', { authorization })).status, 200)
+      })
+    }
+  })
+}
+
+const later = { status: 503, headers: { 'retry-after': '60' } }
+
+/** Till sends a request, Dora approves it, and the first push is answered with 503. */
+async function pushedInVain(t: TestContext, engine: Engine) {
+  const endpoint = await openNotificationEndpoint(t)
+  endpoint.behaves(later, later, 204)
+  const stage = await openStage(t, { engine, till: endpoint.url })
+  await byCommand(stage, ({ addDora }) => addDora())
+  const bearer = `Bearer ${(await signIn(stage, dora)).access_token}`
+  await stage.ring('till', { login_hint: 'dora', scope: 'openid offline_access' })
+  const requestId = await stage.newestRequest('dora')
+  await stage.decide(requestId, 'approved', { login_hint: 'dora' })
+  await endpoint.hears(1)
+  await stage.doorbell.idle()
+  const nextAttempt = async () => {
+    stage.clock.advance(61_000)
+    await stage.doorbell.idle()
+  }
+  return { stage, endpoint, requestId, bearer, nextAttempt }
+}
