@@ -34,10 +34,14 @@ test('a list of objects becomes rows with columns', () => {
     wordsOfPostgres(sql),
     'insert into t select id, n from (select * from (select * from json_to_recordset($1::json) as item (id text,\n  n bigint) limit (select 1000000000)) as items limit (select 1000000000)) as asked where n <> $2',
   )
-  assert.equal(
-    toSqliteDialect(sql),
-    "insert into t select id, n from (select value ->> 'id' as id, value ->> 'n' as n from json_each(?1) limit -1) as asked where n <> ?2",
-  )
+  const onSqlite = (each: string) =>
+    `insert into t select id, n from (select value ->> 'id' as id, value ->> 'n' as n from ${each}(?1) limit -1) as asked where n <> ?2`
+  for (const version of ['3.51.0', '3.100.1', '4.0.0']) {
+    assert.equal(toSqliteDialect(sql, version), onSqlite('jsonb_each'), version)
+  }
+  for (const version of ['3.49.2', '3.5.1', undefined]) {
+    assert.equal(toSqliteDialect(sql, version ?? ''), onSqlite('json_each'), version)
+  }
 })
 
 test('other functions whose names end in "each" are not changed', () => {
