@@ -131,7 +131,7 @@ export function createClientStore(database: Database) {
                   and (cast($5 as text) is null or registration_id = $5) returning id`,
           values: [id, mode, endpoint ?? null, now, registrationId ?? null],
         },
-        { announce: [{ topic: 'client', key: id }] },
+        { announce: [{ topic: 'client', key: id }], rowKeys: [clientLock(id)] },
       )
       return rows.length > 0
     },

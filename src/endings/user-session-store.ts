@@ -1,4 +1,4 @@
-import { noteSession, type UsedSession } from '../openid-provider/oidc-model-store.ts'
+import { noteSession, sessionKey, type UsedSession } from '../openid-provider/oidc-model-store.ts'
 import type { Change, Database, Statement } from '../platform/storage/database.ts'
 import type { RowOf } from '../platform/storage/row.ts'
 import { createUserGenerationStore } from '../user/user-generation-store.ts'
@@ -26,7 +26,7 @@ export function createUserSessionStore(database: Database) {
   return {
     /** Records that a session is used. Resolves to whether the session exists. */
     async note(used: UsedSession): Promise<boolean> {
-      return (await database.step(noteSession(used))).length > 0
+      return (await database.step(noteSession(used), { rowKeys: [sessionKey(used.uidHash)] })).length > 0
     },
 
     /**

@@ -1,4 +1,4 @@
-import { atMostRows, type Database, type Statement } from '../platform/storage/database.ts'
+import { atMostRows, type Database, type ListStatement, type Statement } from '../platform/storage/database.ts'
 import { isValid } from '../user/validity-store.ts'
 
 /**
@@ -55,7 +55,7 @@ export type OidcModelStore = ReturnType<typeof createOidcModelStore>
 export function createOidcModelStore(database: Database) {
   return {
     /** Returns the statement that adds or replaces a model. */
-    put: (kept: KeptModel): Statement => ({
+    put: (kept: KeptModel): ListStatement => ({
       sql: `insert into oidc_models (model, id_hash, sealed, grant_hash, uid_hash, client_id, user_id, request_id,
               expires_at, user_generation, client_registration_id)
             select model, id_hash, sealed, grant_hash, uid_hash, client_id, user_id, request_id, expires_at,
@@ -79,16 +79,18 @@ export function createOidcModelStore(database: Database) {
      * list of sessions. The list contains all sessions, whether the user signed in to the consent app or to another
      * client.
      */
-    async runSession(statement: Statement, used: UsedSession): Promise<void> {
-      await database.step(statement, { also: [noteSession(used)] })
+    async runSession(statement: ListStatement, used: UsedSession): Promise<void> {
+      const rowKeys = [...keysOf(statement), sessionKey(used.uidHash)]
+      await database.step(statement, { also: [noteSession(used)], rowKeys })
     },
 
     /**
-     * Executes `statement`.
+     * Executes `statement`, which `put` has returned.
      * @param instead id hashes of unfinished sign-ins, which are removed in the same transaction to make room
      */
-    async run(statement: Statement, instead: string[] = []): Promise<void> {
-      await database.step(statement, { also: instead.length > 0 ? [withoutSignIns(instead)] : [] })
+    async run(statement: ListStatement, instead: string[] = []): Promise<void> {
+      const also = instead.length > 0 ? [withoutSignIns(instead)] : []
+      await database.step(statement, { also, rowKeys: keysOf(statement) })
     },
 
     /** Removes unfinished sign-ins, by the hashes of their ids. */
@@ -117,28 +119,26 @@ export function createOidcModelStore(database: Database) {
 
     /** Marks a model as used. Resolves to whether this was its first use. */
     async consume(model: string, idHash: string, now: number): Promise<boolean> {
-      const rows = await database.step({
+      const first = {
         sql: `update oidc_models set consumed_at = $3
               where model = $1 and id_hash = $2 and consumed_at is null returning id_hash`,
         values: [model, idHash, now],
-      })
-      return rows.length > 0
+      }
+      return (await database.step(first, { rowKeys: [modelKey(model, idHash)] })).length > 0
     },
 
     /** Removes a model. Resolves to whether the model existed. */
     async remove(model: string, idHash: string): Promise<boolean> {
-      const rows = await database.step({
+      const first = {
         sql: 'delete from oidc_models where model = $1 and id_hash = $2 returning id_hash',
         values: [model, idHash],
-      })
-      return rows.length > 0
+      }
+      return (await database.step(first, { rowKeys: [modelKey(model, idHash)] })).length > 0
     },
 
     async removeByGrant(grantHash: string): Promise<void> {
-      await database.step({
-        sql: 'delete from oidc_models where grant_hash = $1 returning id_hash',
-        values: [grantHash],
-      })
+      const first = { sql: 'delete from oidc_models where grant_hash = $1 returning id_hash', values: [grantHash] }
+      await database.step(first, { rowKeys: [modelKey('Grant', grantHash)] })
     },
 
     /**
@@ -174,6 +174,13 @@ export function createOidcModelStore(database: Database) {
     },
   }
 }
+
+const modelKey = (model: string, idHash: string) => `oidc model ${model} ${idHash}`
+
+const keysOf = ({ rows }: ListStatement) => rows.map(({ model, id_hash }) => modelKey(String(model), String(id_hash)))
+
+/** The row key of a session in the user's list of sessions. */
+export const sessionKey = (uidHash: string) => `session ${uidHash}`
 
 function rowOf(kept: KeptModel) {
   return {

@@ -71,10 +71,11 @@ export function createPushSubscriptionStore(database: Database) {
       endpointHash: string,
       tokenHash?: string,
     ): Promise<{ isSubscribed: boolean; endedAnother: boolean } | undefined> {
-      const ended = await database.step({
+      const endingAnother = {
         sql: `delete from push_subscriptions where endpoint_hash = $1 and user_id <> $2 and ${isSignedIn('$3')} returning id`,
         values: [endpointHash, userId, tokenHash ?? null],
-      })
+      }
+      const ended = await database.step(endingAnother, { rowKeys: [`push subscription ${endpointHash}`] })
       const [own] = await database.read<{ is_subscribed: number; is_of_another_session: number }>(
         `select case when id is null then 0 else 1 end as is_subscribed,
            case when ${isOfAnother} then 1 else 0 end as is_of_another_session

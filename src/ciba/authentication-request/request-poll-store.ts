@@ -50,10 +50,11 @@ export function pollsIn(database: Database, { longestInterval = usualLongestInte
       polledAt: number,
       { lastPolledAt, changed }: UnwrittenPolls = { lastPolledAt: 0 },
     ): Promise<Poll | undefined> {
-      const [row] = await database.step<RequestRow>({
+      const authReqIdHash = fingerprint(authReqId)
+      const first = {
         sql: counting,
         values: [
-          fingerprint(authReqId),
+          authReqIdHash,
           clientId,
           polledAt,
           lastPolledAt,
@@ -61,7 +62,8 @@ export function pollsIn(database: Database, { longestInterval = usualLongestInte
           changed?.keptPolls ?? null,
           longestInterval,
         ],
-      })
+      }
+      const [row] = await database.step<RequestRow>(first, { rowKeys: [`polls of ${authReqIdHash}`] })
       return row && { request: toRequest(row), tooEarly: row.slowed_at === polledAt, keptPolls: row.kept_polls ?? 0 }
     },
 

@@ -50,7 +50,7 @@ export function createUnknownUserStore(database: Database) {
                 returning client_id`,
           values: [clientId, now, now - minute, most],
         },
-        { announce: [{ topic: 'unknown_user', key: clientId }] },
+        { announce: [{ topic: 'unknown_user', key: clientId }], rowKeys: [`unknown users ${clientId}`] },
       )
       return rows.length > 0
     },

@@ -6,11 +6,12 @@ export type PairwiseSubjectStore = ReturnType<typeof createPairwiseSubjectStore>
 export function createPairwiseSubjectStore(database: Database) {
   return {
     async remember(subject: string, userId: string, now: number): Promise<void> {
-      await database.step({
+      const first = {
         sql: `insert into pairwise_subjects (subject, user_id, created_at) values ($1, $2, $3)
               on conflict (subject) do nothing returning subject`,
         values: [subject, userId, now],
-      })
+      }
+      await database.step(first, { rowKeys: [`pairwise subject ${subject}`] })
     },
 
     async find(subject: string): Promise<string | undefined> {

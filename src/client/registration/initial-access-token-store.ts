@@ -1,5 +1,5 @@
 import { fingerprint } from '../../platform/crypto.ts'
-import type { Database, Statement } from '../../platform/storage/database.ts'
+import type { Database, SingleStatement } from '../../platform/storage/database.ts'
 
 export type InitialAccessStore = ReturnType<typeof createInitialAccessStore>
 
@@ -18,7 +18,7 @@ export function createInitialAccessStore(database: Database) {
      * Returns the statement that uses the token once, if the token has a use left. This statement is the first in the
      * transaction that adds the client. So only one of two simultaneous registrations gets the last use.
      */
-    use: (token: string, now: number): Statement => ({
+    use: (token: string, now: number): SingleStatement => ({
       sql: `update initial_access_tokens set uses_left = uses_left - 1
             where token_hash = $1 and uses_left > 0 and expires_at > $2 returning token_hash`,
       values: [fingerprint(token), now],

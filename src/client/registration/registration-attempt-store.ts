@@ -19,7 +19,7 @@ export function createRegistrationAttemptStore(database: Database) {
      * @returns whether the attempt is allowed
      */
     async count(networks: readonly string[], most: number, now: number): Promise<boolean> {
-      const rows = await database.step({
+      const first = {
         sql: `insert into registration_attempts (network, attempts, since)
               select each.value, 1, cast($2 as bigint) from each($1)
               where not exists (
@@ -32,8 +32,9 @@ export function createRegistrationAttemptStore(database: Database) {
               where registration_attempts.attempts < cast($4 as bigint) or registration_attempts.since <= $3
               returning network`,
         values: [JSON.stringify(networks), now, now - hourMs, most],
-      })
-      return rows.length === networks.length
+      }
+      const rowKeys = networks.map((network) => `registration attempts ${network}`)
+      return (await database.step(first, { rowKeys })).length === networks.length
     },
 
     async forgetOld(now: number): Promise<void> {

@@ -1,7 +1,7 @@
 import { fingerprint } from '../../platform/crypto.ts'
-import type { Database, Statement } from '../../platform/storage/database.ts'
+import type { Database, SingleStatement, Statement } from '../../platform/storage/database.ts'
 import type { Client } from '../client.ts'
-import { insertClient, removal } from '../client-store.ts'
+import { clientLock, insertClient, removal } from '../client-store.ts'
 
 export type RegistrationStore = ReturnType<typeof createRegistrationStore>
 
@@ -22,9 +22,11 @@ export function createRegistrationStore(database: Database) {
      *
      * @returns whether the client was added. It is not added if the token has expired or has no use left
      */
-    async addPermitted(client: Client, registrationToken: string, permission: Statement, now: number) {
-      const kept = [insertClient(client, now), mark(client.id, registrationToken, undefined)]
-      return (await database.step(permission, { also: kept, announce: announce(client.id) })).length > 0
+    async addPermitted(client: Client, registrationToken: string, permission: SingleStatement, now: number) {
+      const also = [insertClient(client, now), mark(client.id, registrationToken, undefined)]
+      // The token is the first value of the permission.
+      const rowKeys = [`initial access token ${permission.values[0]}`]
+      return (await database.step(permission, { also, announce: announce(client.id), rowKeys })).length > 0
     },
 
     /**
@@ -89,7 +91,7 @@ export function createRegistrationStore(database: Database) {
             now,
           ],
         },
-        { announce: announce(client.id) },
+        { announce: announce(client.id), rowKeys: [clientLock(client.id)] },
       )
       return rows.length > 0
     },

@@ -44,6 +44,12 @@ export interface StepOptions<Row = unknown> {
    * a step either sees what they have written, or they see what it has written.
    */
   sharedLockKeys?: string[]
+  /**
+   * Names the rows that `first` changes, if many calls at the same time may change the same row. Steps of one process that
+   * share such a key run one after the other, and wait before they take a connection. Otherwise each of them would wait in
+   * Postgres for the lock of the row, with a connection, until no connection is left for other calls.
+   */
+  rowKeys?: string[]
   /** Set for a step inside `inLockOrder`: in this process, the step does not wait for its lock keys again. */
   hasTurn?: boolean
 }

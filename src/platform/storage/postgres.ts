@@ -130,13 +130,13 @@ interface Surroundings {
 const readOnly: Statement = { sql: `select current_setting('transaction_read_only') as "readOnly"`, values: [] }
 
 /**
- * Executes a step after all earlier steps of this process that share a lock key with it. A step keeps its keys while it is
- * retried, and while it is unknown whether it was committed.
+ * Executes a step after all earlier steps of this process that share a lock key or a row key with it. A step keeps its keys
+ * while it is retried, and while it is unknown whether it was committed.
  */
 function inLockOrder<Row>(around: Surroundings, first: Statement, options: StepOptions<Row>): Promise<Row[]> {
-  const { lockKeys, hasTurn = false } = options
+  const { lockKeys = [], rowKeys = [], hasTurn = false } = options
   const work = () => withRetries(() => step<Row>(around, first, options))
-  return lockKeys === undefined || hasTurn ? work() : around.locks.withKeys([lockKeys].flat(), work)
+  return hasTurn ? work() : around.locks.withKeys([lockKeys, rowKeys].flat(), work)
 }
 
 /** Executes a step. Listeners on this node are called when the step is committed; other nodes receive a notification. */

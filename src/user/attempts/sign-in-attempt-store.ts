@@ -35,7 +35,7 @@ export function createSignInAttemptStore(database: Database, pause: GrowingPause
       { subjectHash, free, fadesEveryMs = countedForMs }: AttemptCounter,
       now: number,
     ): Promise<number | undefined> {
-      const [row] = await database.step<{ paused_until: number }>({
+      const first = {
         sql: `insert into sign_in_attempts (subject_hash, attempts, paused_until, last_at)
               values ($1, 1, ${pausedAfter('1')}, $2)
               on conflict (subject_hash) do update set
@@ -43,7 +43,8 @@ export function createSignInAttemptStore(database: Database, pause: GrowingPause
               where sign_in_attempts.paused_until <= $2
               returning paused_until`,
         values: [subjectHash, now, free, pause.first, pause.longest, now - countedForMs, fadesEveryMs],
-      })
+      }
+      const [row] = await database.step<{ paused_until: number }>(first, { rowKeys: [counterKey(subjectHash)] })
       return row?.paused_until
     },
 
@@ -74,10 +75,11 @@ export function createSignInAttemptStore(database: Database, pause: GrowingPause
 
     /** Removes a counter with all its attempts. */
     async forget(subjectHash: string): Promise<void> {
-      await database.step({
+      const first = {
         sql: 'delete from sign_in_attempts where subject_hash = $1 returning subject_hash',
         values: [subjectHash],
-      })
+      }
+      await database.step(first, { rowKeys: [counterKey(subjectHash)] })
     },
 
     /**
@@ -85,12 +87,13 @@ export function createSignInAttemptStore(database: Database, pause: GrowingPause
      * unless the pause of a later attempt has replaced it. Other attempts stay counted.
      */
     async uncount(subjectHash: string, itsPause: number): Promise<void> {
-      await database.step({
+      const first = {
         sql: `update sign_in_attempts set attempts = attempts - 1,
                 paused_until = case when paused_until = $2 then 0 else paused_until end
               where subject_hash = $1 returning subject_hash`,
         values: [subjectHash, itsPause],
-      })
+      }
+      await database.step(first, { rowKeys: [counterKey(subjectHash)] })
     },
 
     /** Removes counters whose `last_at` is more than a day ago and that are not paused now. Resolves to their number. */
@@ -106,6 +109,8 @@ export function createSignInAttemptStore(database: Database, pause: GrowingPause
 
 /** A counter starts again at 1 if this many milliseconds have passed since its `last_at`. */
 const countedForMs = 24 * 3600_000
+
+const counterKey = (subjectHash: string) => `sign-in attempts ${subjectHash}`
 
 /**
  * SQL: the number of attempts to forget: one for each full interval of $7 milliseconds (`fadesEveryMs`) since

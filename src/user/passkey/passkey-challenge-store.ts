@@ -31,12 +31,12 @@ export function createPasskeyChallengeStore(database: Database) {
      * simultaneous calls resolves to true.
      */
     async take(challenge: string, purpose: string, now: number): Promise<boolean> {
-      const rows = await database.step({
+      const first = {
         sql: `delete from passkey_challenges where challenge_hash = $1 and purpose = $2 and expires_at > $3
               returning challenge_hash`,
         values: [fingerprint(challenge), purpose, now],
-      })
-      return rows.length > 0
+      }
+      return (await database.step(first, { rowKeys: [purpose] })).length > 0
     },
 
     async forgetExpired(now: number): Promise<void> {

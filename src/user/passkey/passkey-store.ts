@@ -112,13 +112,13 @@ export function createPasskeyStore(
      * have the same counter, one of them is refused.
      */
     async markUsed(id: string, counter: number, now: number): Promise<boolean> {
-      const rows = await database.step({
+      const first = {
         sql: `update passkeys set counter = cast($2 as bigint), used_at = $3
               where id = $1 and (counter < cast($2 as bigint) or (counter = 0 and cast($2 as bigint) = 0))
               returning id`,
         values: [id, counter, now],
-      })
-      return rows.length > 0
+      }
+      return (await database.step(first, { rowKeys: [passkeyKey(id)] })).length > 0
     },
 
     /**
@@ -126,14 +126,16 @@ export function createPasskeyStore(
      * user, or if the access token is no longer valid.
      */
     async remove(id: string, userId: string, tokenHash?: string): Promise<boolean> {
-      const rows = await database.step({
+      const first = {
         sql: `delete from passkeys where id = $1 and user_id = $2 and ${isSignedIn('$3')} returning id`,
         values: [id, userId, tokenHash ?? null],
-      })
-      return rows.length > 0
+      }
+      return (await database.step(first, { rowKeys: [passkeyKey(id)] })).length > 0
     },
   }
 }
+
+const passkeyKey = (id: string) => `passkey ${id}`
 
 function toPasskey(row: PasskeyRow): Passkey {
   return {

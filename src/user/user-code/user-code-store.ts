@@ -147,15 +147,15 @@ function triesIn(database: Database) {
     async begin(trying: Trying, limits: TryLimits): Promise<boolean> {
       const { userId, at } = trying
       const { sql, values } = noneLocked(trying, limits, 6)
-      const rows = await database.step({
+      const first = {
         sql: `insert into user_code_tries (counter, user_id, tries, tried_at)
               select cast($1 as text), cast($2 as text), 1, cast($3 as bigint) where ${sql}
               on conflict (counter) do update set ${oneMore('$4')}
               where user_code_tries.tries < cast($5 as bigint) or user_code_tries.tried_at <= $4
               returning counter`,
         values: [ofPair(trying), userId, at, at - limits.lockFor, limits.maxTries, ...values],
-      })
-      return rows.length > 0
+      }
+      return (await database.step(first, { rowKeys: [triesKey(ofPair(trying))] })).length > 0
     },
 
     /**
@@ -164,7 +164,7 @@ function triesIn(database: Database) {
      */
     async wrong(trying: Trying, limits: TryLimits): Promise<boolean> {
       const counted = sharedCounters(trying, limits)
-      const rows = await database.step({
+      const first = {
         // Every transaction locks the counter of the client first, so that two transactions cannot deadlock.
         sql: `insert into user_code_tries (counter, user_id, tries, tried_at)
               select counter, user_id, 1, cast($2 as bigint)
@@ -180,8 +180,9 @@ function triesIn(database: Database) {
           limits.maxTriesPerClient,
           limits.maxTriesPerUser ?? null,
         ],
-      })
-      return rows.length === counted.length
+      }
+      const rowKeys = counted.map(({ counter }) => triesKey(counter))
+      return (await database.step(first, { rowKeys })).length === counted.length
     },
 
     /**
@@ -190,8 +191,8 @@ function triesIn(database: Database) {
      */
     async right(trying: Trying, limits: TryLimits): Promise<boolean> {
       const { sql, values } = noneLocked(trying, limits, 1)
-      const rows = await database.step({ sql: `select 1 as free where ${sql}`, values }, { also: [forget(trying)] })
-      return rows.length > 0
+      const options = { also: [forget(trying)], rowKeys: [triesKey(ofPair(trying))] }
+      return (await database.step({ sql: `select 1 as free where ${sql}`, values }, options)).length > 0
     },
 
     /**
@@ -205,6 +206,8 @@ function triesIn(database: Database) {
       }),
   }
 }
+
+const triesKey = (counter: string) => `tries ${counter}`
 
 /**
  * Returns the counters that this try shares with tries of other pairs of client and user: the counter of the client
