@@ -104,7 +104,9 @@ export function createClientStore(database: Database) {
      */
     async removeConfiguredBut(ids: string[], ending: (id: string) => Statement[]): Promise<string[]> {
       const others = await database.read<{ id: string }>(
-        `select id from clients where origin = 'config' and id not in (select value from each($1)) order by id`,
+        // No client of the configuration has a registration token: those that have one are not read, by an index.
+        `select id from clients where registration_token_hash is null and origin = 'config'
+           and id not in (select value from each($1)) order by id`,
         [JSON.stringify(ids)],
       )
       const removed: string[] = []
@@ -175,6 +177,13 @@ async function* pagesOf(database: Database): AsyncGenerator<RegisteredClient[]> 
 export const clientLock = (id: string): string => `requests by ${id}`
 
 /**
+ * SQL: the ids of the open requests of the client `$1`. Each half uses an index of open requests. With one condition on
+ * both states, all finished requests of the client would be read too.
+ */
+export const openRequestsOfClient = `select id from backchannel_auth_requests where client_id = $1 and status = 'pending'
+  union all select id from backchannel_auth_requests where client_id = $1 and status = 'approved'`
+
+/**
  * Returns the step that removes a client. The client and its open requests are announced, so that held polls of these
  * requests are answered. The step returns rows if the client was removed.
  *
@@ -184,8 +193,7 @@ export const clientLock = (id: string): string => `requests by ${id}`
 export function removal(id: string, also: Statement[], condition = 'true', values: Value[] = []) {
   const first = {
     sql: `with gone as materialized (select id from clients where id = $1 and ${condition} /* for update */)
-          select open.id as request_id from gone left join backchannel_auth_requests open
-            on open.client_id = gone.id and open.status in ('pending', 'approved')`,
+          select open.id as request_id from gone left join (${openRequestsOfClient}) as open on true`,
     values: [id, ...values],
   }
   const options: StepOptions<{ request_id: string | null }> = {
