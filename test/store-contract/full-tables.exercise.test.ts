@@ -34,6 +34,7 @@ import { columnsByTable } from '../support/columns.ts'
 import { type Engine, engines } from '../support/engines.ts'
 import { addFinishedRows, addGrowingRows, bigTables, growingTables, smallTables } from '../support/finished-rows.ts'
 import { openNotificationEndpoint } from '../support/notification-endpoint.ts'
+import { oldRowsIn } from '../support/old-rows.ts'
 import { signIn } from '../support/phone-app.ts'
 import { newRequest, vault } from '../support/rows.ts'
 import { CIBA, credentials, openStage, type Stage } from '../support/stage.ts'
@@ -70,7 +71,7 @@ const expected = [
   /^insert into notifications/,
   /^with recursive kind_room/,
   /^update notifications set state = report.state/,
-  /^update notifications set sealed = null/,
+  /update notifications set sealed = null where id in/,
   /delete from notifications/,
   /min\(due_at\) from notifications/,
   /count\(\*\) as number from notifications/,
@@ -214,9 +215,10 @@ async function storesOf(open: ReturnType<typeof collectStatements>['openDatabase
   await createDecisionStore(database).listForRequest(request.id)
   await createDecisionStore(database).hasApproved('user-ana', 'kiosk')
   await createUsedAssertionStore(database).forgetExpired(now, 100)
-  await createOutboxStore(database).eraseParked(now)
+  await createOutboxStore(database).eraseParked(now, 500)
   await createOutboxStore(database).countUndelivered()
   await createOpenRequestStore(database).usersWithPending('', now, 1000)
+  for (const { forget } of oldRowsIn(database)) await forget(now, 500)
   const ending = { sessions: ['x'.repeat(43)], grants: [], tokens: [], endpoints: [], users: ['user-ana'] }
   await createSessionEndingStore(database).end(ending, now, [])
   await database.close()
