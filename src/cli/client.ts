@@ -210,7 +210,7 @@ function entriesOf(metadata: ClientMetadata): [string, string][] {
 
 async function runList(options: ClientOptions): Promise<void> {
   const { registered, configured } = await withDatabase(options, async ({ database, config }) => ({
-    registered: (await createClientStore(database).list()).filter(({ client }) => client.id !== CONSENT_APP),
+    registered: (await allClients(createClientStore(database))).filter(({ client }) => client.id !== CONSENT_APP),
     configured: config.clients.map(({ client_id }) => client_id),
   }))
   if (options.json) printJson({ clients: registered.map(forScripts) })
@@ -262,16 +262,19 @@ function secretOf(client: Client): string {
   return client.secretHash === undefined ? 'none' : 'stored as a hash'
 }
 
+async function allClients(clients: ClientStore): Promise<RegisteredClient[]> {
+  const all = []
+  for await (const page of clients.pages()) all.push(...page)
+  return all
+}
+
 async function find(id: string, clients: ClientStore): Promise<RegisteredClient> {
-  const registered = await clients.list()
-  const found = registered.find(({ client }) => client.id === id)
-  if (found === undefined) {
-    const ids = registered.map(({ client }) => client.id)
-    throw new Failure(
-      `There is no client ${id}${didYouMean(nearest(id, ids)) || '; "npx doorbell client list" lists them.'}`,
-    )
-  }
-  return found
+  const found = await clients.findRegistered(id)
+  if (found !== undefined) return found
+  const ids = (await allClients(clients)).map(({ client }) => client.id)
+  throw new Failure(
+    `There is no client ${id}${didYouMean(nearest(id, ids)) || '; "npx doorbell client list" lists them.'}`,
+  )
 }
 
 async function runRemove(id: string, options: ClientOptions): Promise<void> {

@@ -1,5 +1,12 @@
+import { setImmediate as nextTurn } from 'node:timers/promises'
 import { newId } from '../platform/crypto.ts'
-import type { Database, Statement, StepOptions, Value } from '../platform/storage/database.ts'
+import {
+  atMostRows,
+  type Database,
+  type Statement,
+  type StepOptions,
+  type Value,
+} from '../platform/storage/database.ts'
 import type { Client } from './client.ts'
 import type { ClientMetadata, DeliveryMode } from './metadata/client-metadata.ts'
 
@@ -26,6 +33,9 @@ export interface RegisteredClient {
 
 export type ClientStore = ReturnType<typeof createClientStore>
 
+/** The number of clients that are read at once. */
+export const clientPageSize = 500
+
 /** The registered clients. Changes are announced under the topic `client`. */
 export function createClientStore(database: Database) {
   return {
@@ -35,13 +45,15 @@ export function createClientStore(database: Database) {
       return row && toClient(row)
     },
 
-    async list(): Promise<RegisteredClient[]> {
-      const rows = await database.read<ClientRow>('select * from clients order by id')
-      return rows.map((row) => ({
-        client: toClient(row),
-        origin: row.registration_token_hash === null ? row.origin : 'registration',
-      }))
+    /** Resolves to a client, and how it was registered; undefined if there is no such client. */
+    async findRegistered(id: string): Promise<RegisteredClient | undefined> {
+      if (!couldBeAnId(id)) return undefined
+      const [row] = await database.read<ClientRow>('select * from clients where id = $1', [id])
+      return row && toRegistered(row)
     },
+
+    /** Yields all clients in pages, ordered by id. */
+    pages: () => pagesOf(database),
 
     /**
      * Resolves to the names by which users may recognise the clients of the operator: the id of each client and its
@@ -92,7 +104,9 @@ export function createClientStore(database: Database) {
      */
     async removeConfiguredBut(ids: string[], ending: (id: string) => Statement[]): Promise<string[]> {
       const others = await database.read<{ id: string }>(
-        `select id from clients where origin = 'config' and id not in (select value from each($1)) order by id`,
+        // No client of the configuration has a registration token: those that have one are not read, by an index.
+        `select id from clients where registration_token_hash is null and origin = 'config'
+           and id not in (select value from each($1)) order by id`,
         [JSON.stringify(ids)],
       )
       const removed: string[] = []
@@ -139,10 +153,35 @@ export function createClientStore(database: Database) {
 }
 
 /**
+ * Yields all clients in pages. There may be a hundred thousand of them, so keep only what you need of a page. Between two
+ * pages, other work of this process runs.
+ */
+async function* pagesOf(database: Database): AsyncGenerator<RegisteredClient[]> {
+  for (let after = ''; ; ) {
+    const rows = await database.read<ClientRow>(
+      `select * from clients where id > $1 order by id ${atMostRows(clientPageSize)}`,
+      [after],
+    )
+    if (rows.length > 0) yield rows.map(toRegistered)
+    if (rows.length < clientPageSize) return
+    after = rows.at(-1)!.id
+    // Reads of SQLite do not wait, so other work would not run without this line.
+    await nextTurn()
+  }
+}
+
+/**
  * Returns the lock key of a client. A transaction that removes the client takes it alone; a transaction that accepts a
  * request of the client shares it. So the request is either settled by the removal, or not accepted.
  */
 export const clientLock = (id: string): string => `requests by ${id}`
+
+/**
+ * SQL: the ids of the open requests of the client `$1`. Each half uses an index of open requests. With one condition on
+ * both states, all finished requests of the client would be read too.
+ */
+export const openRequestsOfClient = `select id from backchannel_auth_requests where client_id = $1 and status = 'pending'
+  union all select id from backchannel_auth_requests where client_id = $1 and status = 'approved'`
 
 /**
  * Returns the step that removes a client. The client and its open requests are announced, so that held polls of these
@@ -154,8 +193,7 @@ export const clientLock = (id: string): string => `requests by ${id}`
 export function removal(id: string, also: Statement[], condition = 'true', values: Value[] = []) {
   const first = {
     sql: `with gone as materialized (select id from clients where id = $1 and ${condition} /* for update */)
-          select open.id as request_id from gone left join backchannel_auth_requests open
-            on open.client_id = gone.id and open.status in ('pending', 'approved')`,
+          select open.id as request_id from gone left join (${openRequestsOfClient}) as open on true`,
     values: [id, ...values],
   }
   const options: StepOptions<{ request_id: string | null }> = {
@@ -209,6 +247,10 @@ function insert(
       newId(now),
     ],
   }
+}
+
+function toRegistered(row: ClientRow): RegisteredClient {
+  return { client: toClient(row), origin: row.registration_token_hash === null ? row.origin : 'registration' }
 }
 
 function toClient(row: ClientRow): Client {

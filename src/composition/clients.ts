@@ -11,10 +11,10 @@ import { createCertificateVerification } from '../client/authentication/client-t
 import { createUsedAssertionStore } from '../client/authentication/used-jti-store.ts'
 import { createReadCertificate } from '../client/certificate/client-certificate.ts'
 import { createKnownClients } from '../client/client-cache.ts'
-import { createClientStore, type RegisteredClient } from '../client/client-store.ts'
+import { type ClientStore, clientPageSize, createClientStore, type RegisteredClient } from '../client/client-store.ts'
 import { registerConfigured } from '../client/configured-clients.ts'
 import { type ClientMetadata, CONSENT_APP } from '../client/metadata/client-metadata.ts'
-import { profileViolations } from '../client/metadata/profile-violations.ts'
+import { profileViolations, restrictsClients } from '../client/metadata/profile-violations.ts'
 import { createPairwiseSubjectStore } from '../client/pairwise/pairwise-subject-store.ts'
 import { createPairwiseSubjects } from '../client/pairwise/pairwise-subjects.ts'
 import { createSectorLists } from '../client/pairwise/sector-identifier.ts'
@@ -56,12 +56,10 @@ export async function composeClients(platform: Platform) {
     changed: (client) => client !== CONSENT_APP && audit({ event: 'client.configured', client, by: 'configuration' }),
     endings: endClient,
   })
-  const registered = await clients.list()
-  refuseProfileViolations(registered, profile)
+  const isAnyCalled = await checkRegistered(clients, profile)
   for (const client of dropped) audit({ event: 'client.removed', client, by: 'configuration' })
   // Load the HTTP client now, so that no authentication request or ping waits for it later.
-  const isCalled = ({ client }: RegisteredClient) => client.notificationEndpoint ?? client.metadata.jwks_uri
-  if (config.hints.tokenIssuers.length > 0 || registered.some(isCalled)) await prepareCalls()
+  if (config.hints.tokenIssuers.length > 0 || isAnyCalled) await prepareCalls()
 
   return {
     clients,
@@ -204,24 +202,50 @@ function ownClient(issuer: string, vault: Vault): ClientMetadata {
   }
 }
 
+/** The number of clients that the message of a `ProfileError` lists. Further clients are only counted. */
+const mostListed = 20
+
 /**
- * Throws if a registered client violates the security profile: the client may have been registered before the profile was
- * configured. The consent app is not checked, because it is part of the server.
+ * Resolves to whether the server is expected to call clients: at their notification endpoint, or for their keys. Reads
+ * clients page by page. If the security profile allows all clients, reads only the first page.
+ *
+ * @throws {ProfileError} if a client violates the profile, because it was registered before the profile was configured. The
+ *   consent app is not checked, because it is part of the server
  */
-function refuseProfileViolations(registered: RegisteredClient[], profile: Profile): void {
-  const problems = registered
-    .filter(({ client }) => client.id !== CONSENT_APP)
-    .flatMap(({ client }) =>
-      profileViolations(client.metadata, profile).map(({ message }) => `client ${client.id}: ${message}`),
-    )
-  if (problems.length > 0) throw new ProfileError(problems)
+async function checkRegistered(clients: Pick<ClientStore, 'pages'>, profile: Profile): Promise<boolean> {
+  let isAnyCalled = false
+  let violating = 0
+  const problems: string[] = []
+  for await (const page of clients.pages()) {
+    // Of more clients than these, one is probably called: to find it is not worth reading all of them.
+    isAnyCalled ||= page.length === clientPageSize || page.some(isCalled)
+    if (!restrictsClients(profile)) break
+    for (const { client } of page) {
+      const violations = client.id === CONSENT_APP ? [] : profileViolations(client.metadata, profile)
+      if (violations.length > 0) violating += 1
+      if (violating <= mostListed) problems.push(...violations.map(({ message }) => `client ${client.id}: ${message}`))
+    }
+  }
+  if (violating > 0) throw new ProfileError(problems, Math.max(0, violating - mostListed))
+  return isAnyCalled
 }
 
-/** Thrown if registered clients violate the security profile. The message lists each of these clients with its violation. */
+const isCalled = ({ client }: RegisteredClient) =>
+  client.notificationEndpoint !== undefined || client.metadata.jwks_uri !== undefined
+
+/**
+ * Thrown if registered clients violate the security profile. The message lists the first of these clients, each with its
+ * violations.
+ */
 export class ProfileError extends Error {
   override readonly name = 'ProfileError'
 
-  constructor(problems: string[]) {
-    super(`registered clients violate the profile:\n${problems.map((each) => `  - ${each}`).join('\n')}`)
+  /**
+   * @param problems one line for each violation
+   * @param more the number of further clients that violate the profile
+   */
+  constructor(problems: string[], more = 0) {
+    const lines = more === 0 ? problems : [...problems, `and ${more} more ${more === 1 ? 'client' : 'clients'}`]
+    super(`registered clients violate the profile:\n${lines.map((each) => `  - ${each}`).join('\n')}`)
   }
 }

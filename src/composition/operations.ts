@@ -2,7 +2,7 @@
 import type { FastifyInstance } from 'fastify'
 import { createForgetUndelivered } from '../ciba/client-notification/undelivered-push.ts'
 import { createAbsentUsers } from '../ciba/decision/absent-users.ts'
-import { createExpirySweep } from '../ciba/decision/expiry-sweep.ts'
+import { createExpirySweep, type Forget } from '../ciba/decision/expiry-sweep.ts'
 import { longestHold } from '../ciba/token-endpoint/long-poll.ts'
 import { weakValues } from '../config/weak-values.ts'
 import { healthEndpoint } from '../operations/health-endpoint.ts'
@@ -65,20 +65,28 @@ function composeExpirySweep(needs: CibaNeeds, { ciba, device, signingKeys }: Loo
   const { config } = platform
   const forgetUndelivered = createForgetUndelivered(undeliveredNeedsOf(needs))
   return createExpirySweep(ciba.decisionNeeds, [
-    (now) => users.passkeyChallenges.forgetExpired(now),
+    users.passkeyChallenges.forgetExpired,
     // Pushes first: their tokens are revoked in the step that erases the content.
-    (now) => forgetUndelivered(now - parkedKeepContentMs),
-    (now) => outbox.store.eraseParked(now - parkedKeepContentMs),
-    (now) => clients.initialAccess.forgetExpired(now),
-    (now) => clients.registrationAttempts.forgetOld(now),
-    (now) => signingKeys.store.forgetRemoved(now),
-    (now) => stored.denialPauses.forgetOver(now),
-    (now) => users.signInAttempts.forgetOld(now),
-    (now) => stored.unknownUsers.forgetOld(now),
-    (now) => users.userCodes.forgetTries(now - config.userCodes.lockSeconds * 1000),
-    (now) => openid.endedSessions.forget(now - config.sessions.absoluteTtl * 1000),
-    (now) => device.userSessions.forget(now),
+    allAtOnce((now) => forgetUndelivered(now - parkedKeepContentMs)),
+    (now, atMost) => outbox.store.eraseParked(now - parkedKeepContentMs, atMost),
+    clients.initialAccess.forgetExpired,
+    clients.registrationAttempts.forgetOld,
+    allAtOnce(signingKeys.store.forgetRemoved),
+    stored.denialPauses.forgetOver,
+    users.signInAttempts.forgetOld,
+    stored.unknownUsers.forgetOld,
+    (now, atMost) => users.userCodes.forgetTries(now - config.userCodes.lockSeconds * 1000, atMost),
+    (now, atMost) => openid.endedSessions.forget(now - config.sessions.absoluteTtl * 1000, atMost),
+    device.userSessions.forget,
   ])
+}
+
+/** For a removal that is complete after one call: it reads in batches itself, or there are only a few rows. */
+function allAtOnce(remove: (now: number) => Promise<void>): Forget {
+  return async (now) => {
+    await remove(now)
+    return 0
+  }
 }
 
 /** Returns the task that removes finished rows by age. */

@@ -3,6 +3,7 @@
  * of a client. A test compares the lists with the schema.
  */
 import { decoyUserId } from '../ciba/authentication-request/authentication-request.ts'
+import { openRequestsOfClient } from '../client/client-store.ts'
 import type { Statement } from '../platform/storage/database.ts'
 
 /**
@@ -86,7 +87,11 @@ export const tablesOfUser: readonly TableOfUser[] = [
   {
     table: 'notifications',
     in: ['erased'],
-    statements: ({ userId }) => [{ sql: deletingNotices, values: [userId, `web_push/${userId}`] }],
+    statements: ({ userId }) => [
+      { sql: deletingNoticesOfRequests, values: [userId] },
+      { sql: deletingNoticesOfUser, values: [userId] },
+      { sql: deletingNoticesToBrowsers, values: [`web_push/${userId}`] },
+    ],
     keeps: 'notices to devices about an ended request are not sent; notifications to clients are sent',
   },
   {
@@ -132,8 +137,8 @@ export const tablesOfClient: readonly TableOfClient[] = [
   {
     table: 'backchannel_auth_requests',
     statements: (clientId, now) => [
-      { sql: endingRequests, values: [clientId, now] },
       { sql: recordingEnded, values: [clientId, now] },
+      { sql: endingRequests, values: [clientId, now] },
     ],
     keeps: 'open requests are set to expired, and stay like all finished requests',
   },
@@ -180,8 +185,12 @@ const deletingIssuing = `delete from oidc_models where user_id = $1 and model in
 const requestsOf = `select id from backchannel_auth_requests where user_id = $1
   union select request_id from backchannel_auth_consent_history where user_id = $1`
 const deletingSigned = `delete from signed_requests where request_id in (${requestsOf})`
-const deletingNotices = `delete from notifications where (subject in (${requestsOf})
-  and (kind not in ('ping', 'push') or state in ('delivered', 'parked'))) or subject = $1 or lane = $2`
+
+// Three statements, because each uses another index. A statement with `or` would read the whole table.
+const deletingNoticesOfRequests = `delete from notifications where subject in (${requestsOf})
+  and (kind not in ('ping', 'push') or state in ('delivered', 'parked'))`
+const deletingNoticesOfUser = 'delete from notifications where subject = $1'
+const deletingNoticesToBrowsers = `delete from notifications where kind = 'web_push' and lane = $1`
 
 /** Denied requests that a client may still poll stay until they are pruned, with a decoy user id and without the details. */
 const anonymizing = `update backchannel_auth_requests set user_id = $2, binding_message = null, acr_values = null,
@@ -189,18 +198,27 @@ const anonymizing = `update backchannel_auth_requests set user_id = $2, binding_
   where user_id = $1 and status = 'denied' and expires_at > $3`
 
 /**
+ * The row in the history gets the id of the request. This statement comes first: it finds open requests by their index,
+ * and locks them, so that they are still open when the next statement changes them.
+ */
+const recordingEnded = `with open as materialized (
+    select * from backchannel_auth_requests
+    where id in (${openRequestsOfClient}) and status in ('pending', 'approved')
+    order by id /* for update */
+  )
+  insert into backchannel_auth_consent_history (id, request_id, client_id, user_id, outcome,
+    decided_by, scope, binding_message, decided_at, authorization_details, resources, reason)
+  select id, id, client_id, user_id, 'expired', 'application', scope, binding_message, cast($2 as bigint),
+    coalesce(approved_details, authorization_details), resources, 'client_removed'
+  from open where true
+  on conflict (id) do nothing`
+/**
  * Sets the status of the requests to expired. If only their deadline were set to now, the result would depend on the
- * clocks of other nodes. The row in the history gets the id of the request.
+ * clocks of other nodes.
  */
 const endingRequests = `update backchannel_auth_requests
   set status = 'expired', settled_by = id, settled_at = $2, call_back_sealed = null
-  where client_id = $1 and status in ('pending', 'approved')`
-const recordingEnded = `insert into backchannel_auth_consent_history (id, request_id, client_id, user_id, outcome,
-    decided_by, scope, binding_message, decided_at, authorization_details, resources, reason)
-  select id, id, client_id, user_id, 'expired', 'application', scope, binding_message, settled_at,
-    coalesce(approved_details, authorization_details), resources, 'client_removed'
-  from backchannel_auth_requests where client_id = $1 and settled_by = id and settled_at = $2
-  on conflict (id) do nothing`
+  where id in (${openRequestsOfClient}) and status in ('pending', 'approved')`
 const parking = `update notifications set state = 'parked', lease = null, sealed = null, last_outcome = $2, settled_at = $3
   where lane = $1 and kind in ('ping', 'push') and state in ('waiting', 'sending')`
 const deletingOfClient = 'delete from oidc_models where client_id = $1'

@@ -1,3 +1,4 @@
+import { deleteOldest } from '../platform/storage/bounded-deletion.ts'
 import type { Change, Database, Statement } from '../platform/storage/database.ts'
 import { signOutLock } from '../user/validity-store.ts'
 
@@ -70,13 +71,14 @@ export function createSessionEndingStore(database: Database) {
       await database.step({ sql: 'select 1 as one', values: [] }, { also, announce, lockKeys: users.map(signOutLock) })
     },
 
-    /** Removes the records of sessions that ended before `before` (milliseconds since 1970). Resolves to their number. */
-    async forget(before: number): Promise<number> {
-      const rows = await database.step({
-        sql: 'delete from ended_sessions where ended_at < $1 returning uid_hash',
-        values: [before],
-      })
-      return rows.length
+    /**
+     * Removes at most `atMost` records of sessions that ended before `before` (milliseconds since 1970). Resolves to their
+     * number.
+     */
+    async forget(before: number, atMost: number): Promise<number> {
+      const over = { where: 'ended_at < $1', by: 'ended_at', values: [before] }
+      const old = { table: 'ended_sessions', key: 'uid_hash', ...over }
+      return (await database.step(deleteOldest(old, atMost))).length
     },
   }
 }

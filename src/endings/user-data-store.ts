@@ -34,7 +34,8 @@ export const keptByTable: Record<string, string> = {
       union select request_id from backchannel_auth_consent_history where user_id = $1)`,
   notifications: `select id, kind, subject, state, created_at, attempts, last_outcome from notifications
     where subject in (select id from backchannel_auth_requests where user_id = $1
-      union select request_id from backchannel_auth_consent_history where user_id = $1) or subject = $1 order by created_at`,
+      union select request_id from backchannel_auth_consent_history where user_id = $1
+      union select cast($1 as text)) order by created_at`,
 }
 
 /** Reads the data that is stored about a user. */

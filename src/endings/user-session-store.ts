@@ -1,4 +1,5 @@
 import { noteSession, sessionKey, type UsedSession } from '../openid-provider/oidc-model-store.ts'
+import { deleteOldest } from '../platform/storage/bounded-deletion.ts'
 import type { Change, Database, Statement } from '../platform/storage/database.ts'
 import type { RowOf } from '../platform/storage/row.ts'
 import { createUserGenerationStore } from '../user/user-generation-store.ts'
@@ -115,13 +116,11 @@ export function createUserSessionStore(database: Database) {
       )
     },
 
-    /** Removes sessions that expired before `before` (milliseconds since 1970). Resolves to their number. */
-    async forget(before: number): Promise<number> {
-      const rows = await database.step({
-        sql: 'delete from user_sessions where expires_at < $1 returning id',
-        values: [before],
-      })
-      return rows.length
+    /** Removes at most `atMost` sessions that expired before `before` (milliseconds since 1970). Resolves to their number. */
+    async forget(before: number, atMost: number): Promise<number> {
+      const expired = { where: 'expires_at < $1', by: 'expires_at', values: [before] }
+      const old = { table: 'user_sessions', key: 'id', ...expired }
+      return (await database.step(deleteOldest(old, atMost))).length
     },
   }
 }

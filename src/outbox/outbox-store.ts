@@ -205,13 +205,16 @@ function lookingAfter(database: Database) {
     },
 
     /**
-     * Erases the content of messages that were parked before `parkedBefore`, so that these messages cannot be retried any
-     * more. Resolves to the number of messages.
+     * Erases the content of at most `atMost` messages that were parked before `parkedBefore`, so that these messages cannot be
+     * retried any more. Resolves to the number of messages.
      */
-    async eraseParked(parkedBefore: number): Promise<number> {
+    async eraseParked(parkedBefore: number, atMost: number): Promise<number> {
       const rows = await database.step({
-        sql: `update notifications set sealed = null
-              where state = 'parked' and sealed is not null and settled_at < $1 returning id`,
+        sql: `with old as materialized (
+                select id from notifications where state = 'parked' and sealed is not null and settled_at < $1
+                order by settled_at ${atMostRows(atMost)} /* for update skip locked */
+              )
+              update notifications set sealed = null where id in (select id from old) returning id`,
         values: [parkedBefore],
       })
       return rows.length

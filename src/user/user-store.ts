@@ -79,7 +79,7 @@ export function createUserStore(database: Database) {
                   cast($6 as text), cast($7 as text), cast($8 as bigint), cast($9 as text), cast($10 as bigint)
                 where (cast($11 as bigint) = 1 or not exists (
                   select 1 from user_generations where is_closed = 1 and user_id in (select value from each($12))))
-                  and not exists (select 1 from users where ${plainNumberIn('phone_number')} = cast($13 as text))
+                  and not exists (select 1 from users where ${plainNumberIn('phone_number')} = $13)
                 on conflict do nothing returning id`,
           values: [
             user.id,
@@ -133,9 +133,10 @@ export function createUserStore(database: Database) {
 function reopening(id: string, usedIds: readonly string[], now: number): Statement {
   return {
     sql: `update user_generations set user_id = $1, is_closed = 0, changed_at = $3, erased_at = null
-          where user_id = $1 or user_id in (select value from each($2))
-            and not exists (select 1 from user_generations known where known.user_id = $1)`,
-    values: [id, JSON.stringify(usedIds), now],
+          where user_id in (select value from each($2))
+            and (user_id = $1 or not exists (select 1 from user_generations known where known.user_id = $1))`,
+    // The id is one of the values: with `or` before the list, Postgres would read all generations.
+    values: [id, JSON.stringify([...new Set([id, ...usedIds])]), now],
   }
 }
 

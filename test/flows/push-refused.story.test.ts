@@ -130,7 +130,7 @@ async function pushed(t: TestContext, engine: Engine, ...paces: ReceiverPace[]) 
     collected.clear()
     await until(() => {
       stage.clock.advance(1_000)
-      return [...collected.keys()].some((sql) => /set sealed = null\s+where state = 'parked'/.test(sql))
+      return [...collected.keys()].some((sql) => /set sealed = null where id in \(select id from old\)/.test(sql))
     })
   }
   return { stage, endpoint, eraseParked }

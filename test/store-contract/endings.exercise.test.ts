@@ -18,7 +18,7 @@ import { createUserCodeStore } from '../../src/user/user-code/user-code-store.ts
 import { createUserGenerationStore } from '../../src/user/user-generation-store.ts'
 import { createUserStore } from '../../src/user/user-store.ts'
 import { engines } from '../support/engines.ts'
-import { allRows, furnished, newRequest, vault } from '../support/rows.ts'
+import { allRows, furnished, insert, newRequest, vault } from '../support/rows.ts'
 
 for (const engine of engines) {
   describe(`the tables of the endings, on ${engine.name}`, () => {
@@ -290,11 +290,4 @@ async function fill(database: Database, now: number): Promise<Record<string, unk
 async function keptAbout(database: Database, userId: string): Promise<Record<string, unknown>> {
   const { id, ...rows } = (await exportUser(userId, undefined, { database })) ?? {}
   return rows
-}
-
-async function insert(database: Database, table: string, row: Record<string, Value>): Promise<void> {
-  const names = Object.keys(row)
-  const values = names.map((_, index) => `$${index + 1}`)
-  const sql = `insert into ${table} (${names.join(', ')}) values (${values.join(', ')}) returning 1 as one`
-  await database.step({ sql, values: Object.values(row) })
 }

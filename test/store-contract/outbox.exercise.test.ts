@@ -223,9 +223,9 @@ for (const engine of engines) {
       assert.deepEqual([again!.attempts, again!.giveUpAt, again!.settledAt], [1, clock.now() + 60_000, undefined])
       await one.outbox.park(again!, 'answered 400', clock.now())
 
-      assert.equal(await one.outbox.eraseParked(clock.now()), 0)
-      assert.equal(await one.outbox.eraseParked(clock.now() + 1), 1)
-      assert.equal(await one.outbox.eraseParked(clock.now() + 1), 0)
+      assert.equal(await one.outbox.eraseParked(clock.now(), 9), 0)
+      assert.equal(await one.outbox.eraseParked(clock.now() + 1, 9), 1)
+      assert.equal(await one.outbox.eraseParked(clock.now() + 1, 9), 0)
       assert.equal((await one.outbox.find(message!.id))!.sealed, undefined)
       assert.equal(await retry(), false, 'it has no content any more')
       assert.equal(await one.outbox.retry('no such message', clock.now(), clock.now()), false)

@@ -84,7 +84,7 @@ for (const engine of engines) {
       const { challenges, database } = await stores(t, engine)
       await challenges.keep('old', 'sign-in:1', 1000)
       await challenges.keep('new', 'sign-in:2', 1001)
-      await challenges.forgetExpired(1000)
+      await challenges.forgetExpired(1000, 9)
       assert.deepEqual(
         (await allRows(database, 'passkey_challenges')).map((row) => row.purpose),
         ['sign-in:2'],

@@ -12,7 +12,8 @@ import { createOidcModelStore } from '../../src/openid-provider/oidc-model-store
 import { createPruning, type Kept } from '../../src/operations/pruning.ts'
 import type { Database } from '../../src/platform/storage/database.ts'
 import { type Engine, engines } from '../support/engines.ts'
-import { allRows, capacityFor, furnished, newMessage, newRequest, post, vault } from '../support/rows.ts'
+import { oldRowsIn } from '../support/old-rows.ts'
+import { allRows, capacityFor, furnished, insert, newMessage, newRequest, post, vault } from '../support/rows.ts'
 import { credentials, openStage } from '../support/stage.ts'
 import { countRows } from '../support/tables.ts'
 
@@ -119,6 +120,23 @@ for (const engine of engines) {
         assert.equal(await forget(clock.now(), 10), 0, 'not yet')
         assert.equal(await forget(clock.now() + 1, 2), 2, 'no more than the batch size')
         assert.equal(await forget(clock.now() + 1, 2), 1)
+      }
+    })
+  })
+
+  describe(`rows that are deleted once a minute, on ${engine.name}`, () => {
+    test('are deleted the oldest first, and never more than asked at once', async (t) => {
+      const { one } = await scene(t, engine)
+      const now = 100 * day
+      for (const { table, forget, row } of oldRowsIn(one.database)) {
+        for (const [key, at] of Object.entries({ third: 3, second: 2, first: 1, young: now + day })) {
+          await insert(one.database, table, row(key, at))
+        }
+        const left = async () => JSON.stringify(await allRows(one.database, table))
+        assert.equal(await forget(now, 2), 2, table)
+        assert.match(await left(), /third.*young|young.*third/, table)
+        assert.deepEqual([await forget(now, 2), await forget(now, 2)], [1, 0], table)
+        assert.match(await left(), /young/, table)
       }
     })
   })

@@ -93,7 +93,7 @@ for (const engine of engines) {
       await here.begin(by('c', now + 3 + limits.lockFor), limits)
       await here.wrong(by('c', now + limits.lockFor), limits)
       assert.deepEqual(await counted(), { 'pair ["c","u"]': 1, 'user u': 1, 'client c': 1 })
-      await here.forgetTries(now + limits.lockFor)
+      await here.forgetTries(now + limits.lockFor, 9)
       assert.deepEqual(await counted(), { 'pair ["c","u"]': 1 })
       await here.right(by('c', now), limits)
       assert.deepEqual(await counted(), {})

@@ -68,6 +68,60 @@ export async function addFinishedRows({ url, clientId, count }: FinishedRows): P
   await inSession(url, [`vacuum analyze ${bigTables.join(', ')}`])
 }
 
+/** The other tables that grow with users, clients and callers, and the rows of one user or client in each. */
+const perGrowingTable = {
+  users: `insert into users (id, username, email, phone_number, created_at)
+    select person, person, person || '@example.com', '+43' || n, at from many`,
+  clients: `insert into clients (id, origin, metadata, created_at, changed_at, registration_token_hash, registered_from)
+    select client, 'command', '{}', at, at, hash, hash from many`,
+  user_sessions: `insert into user_sessions (id, user_id, uid_hash, browser, signed_in_at, seen_at, expires_at)
+    select id, person, hash, 'Firefox', at, at, at + 600000 from many`,
+  ended_sessions: 'insert into ended_sessions (uid_hash, ended_at) select hash, at from many',
+  passkeys: `insert into passkeys (id, user_id, credential_id, public_key, counter, created_at)
+    select id, person, hash, 'x', 0, at from many`,
+  passkey_challenges: `insert into passkey_challenges (challenge_hash, purpose, expires_at)
+    select hash, 'sign-in', at from many`,
+  signed_requests: `insert into signed_requests (request_id, sealed, received_at) select id, 'x', at from many`,
+  pairwise_subjects: 'insert into pairwise_subjects (subject, user_id, created_at) select hash, person, at from many',
+  user_codes: `insert into user_codes (user_id, hash, set_at) select person, 'x', at from many`,
+  user_code_tries: `insert into user_code_tries (counter, user_id, tries, tried_at) select hash, person, 1, at from many`,
+  blocked_clients: 'insert into blocked_clients (user_id, client_id, blocked_at) select person, client, at from many',
+  denial_pauses: `insert into denial_pauses (user_id, client_id, pause, paused_until)
+    select person, client, 1, at from many`,
+  sign_in_attempts: `insert into sign_in_attempts (subject_hash, attempts, paused_until, last_at)
+    select hash, 1, at, at from many`,
+  registration_attempts: 'insert into registration_attempts (network, attempts, since) select hash, 1, at from many',
+  initial_access_tokens: `insert into initial_access_tokens (token_hash, created_at, expires_at, uses_left)
+    select hash, at, at, 1 from many`,
+  unknown_users: 'insert into unknown_users (client_id, told, since) select client, 1, at from many',
+}
+
+/** All tables that grow. */
+export const growingTables: readonly string[] = [...bigTables, ...Object.keys(perGrowingTable)]
+
+/** Tables with few rows: as many as there are keys, migrations, connections, or users in the configuration file. */
+export const smallTables: readonly string[] = [
+  'configured_users',
+  'doorbell_migrations',
+  'last_commits',
+  'server_keys',
+  'signing_keys',
+]
+
+/** Adds `count` rows to each table that grows with users, clients and callers, and updates the statistics of Postgres. */
+export async function addGrowingRows({ url, count }: Pick<FinishedRows, 'url' | 'count'>): Promise<void> {
+  const many = `with many as (
+    select n, lpad(n::text, 36, 'x') as id, lpad(n::text, 43, 'x') as hash, 'client-' || n as client,
+      'person-' || n as person, ${first}::bigint + n::bigint * ${apart} as at
+    from generate_series(1, ${count}) as n) `
+  const tables = Object.entries(perGrowingTable)
+  await inSession(
+    url,
+    tables.map(([, sql]) => many + sql),
+  )
+  await inSession(url, [`vacuum analyze ${Object.keys(perGrowingTable).join(', ')}`])
+}
+
 async function inSession(url: string, statements: string[]): Promise<void> {
   const client = new Client({ connectionString: url })
   await client.connect()

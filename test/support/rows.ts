@@ -143,6 +143,14 @@ export function allRows(database: Database, table: string, order = '1'): Promise
   return database.read<Record<string, Value>>(`select * from ${table} order by ${order}`)
 }
 
+/** Inserts a row. Columns that are not given are null. */
+export async function insert(database: Database, table: string, row: Record<string, Value>): Promise<void> {
+  const names = Object.keys(row)
+  const values = names.map((_, index) => `$${index + 1}`)
+  const sql = `insert into ${table} (${names.join(', ')}) values (${values.join(', ')}) returning 1 as one`
+  await database.step({ sql, values: Object.values(row) })
+}
+
 /** Resolves to the number of notifications in each state. */
 export async function countByState(database: Database): Promise<Record<NotificationState, number>> {
   const counts = { waiting: 0, sending: 0, delivered: 0, parked: 0 }

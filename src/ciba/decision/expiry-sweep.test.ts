@@ -54,10 +54,36 @@ test('a failed sweep is logged and repeated; other old rows are removed once a m
   await sweep.stop()
 })
 
+test('while one call does not remove all old rows, each sweep removes more of them', async (t) => {
+  const { clock, sweep, forgot, full } = await scene(t)
+  full.push(1, 1)
+  sweep.start()
+  for (let number = 1; number <= 3; number++) {
+    await until(() => {
+      clock.advance(1000)
+      return forgot.length === number
+    })
+  }
+  assert.ok(forgot[2]! - forgot[0]! < 60_000, 'two full batches are followed by another one')
+  await until(() => {
+    clock.advance(1000)
+    return forgot.length === 4
+  })
+  assert.ok(forgot[3]! - forgot[2]! >= 60_000)
+  await sweep.stop()
+})
+
 async function scene(t: TestContext) {
   const stage = await furnished(t, engines.find(({ name }) => name === 'sqlite')!)
   const needs = { ...stage.one.needs, requests: { ...stage.one.requests } }
   const forgot: number[] = []
-  const sweep = createExpirySweep(needs, [async (now) => forgot.push(now)])
-  return { ...stage, needs, sweep, forgot }
+  const full: number[] = []
+  const sweep = createExpirySweep(needs, [
+    async (now, atMost) => {
+      forgot.push(now)
+      return full.shift() === undefined ? atMost - 1 : atMost
+    },
+    async () => 0,
+  ])
+  return { ...stage, needs, sweep, forgot, full }
 }

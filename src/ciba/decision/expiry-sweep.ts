@@ -13,12 +13,19 @@ export interface ExpirySweep {
 /** Milliseconds between two sweeps. Polls and decisions do not depend on sweeps: they check the deadline themselves. */
 const pauseMs = 1_000
 const batch = 200
+/** Upper limit for the rows that one transaction removes. In this time, SQLite does nothing else. */
+const atMost = 500
 
-/** @param alsoForget functions that remove other old rows, called one after the other, once a minute */
-export function createExpirySweep(
-  needs: DecisionNeeds,
-  alsoForget: ((now: number) => Promise<unknown>)[],
-): ExpirySweep {
+/**
+ * Removes at most `atMost` rows of one kind that are old enough at the time `now`. Resolves to the number of removed rows.
+ */
+export type Forget = (now: number, atMost: number) => Promise<number>
+
+/**
+ * @param alsoForget functions that remove other old rows, called one after the other, once a minute. While there are more
+ *   rows than one call removes, they are called at each sweep
+ */
+export function createExpirySweep(needs: DecisionNeeds, alsoForget: readonly Forget[]): ExpirySweep {
   const { clock, log } = needs
   let lastForgot = 0
 
@@ -43,10 +50,12 @@ export function createExpirySweep(
     return pauseMs
   }
 
-  async function forgetOnceAMinute({ now }: Clock): Promise<void> {
-    if (now() - lastForgot < 60_000) return
-    lastForgot = now()
-    for (const forget of alsoForget) await forget(now())
+  async function forgetOnceAMinute(clock: Clock): Promise<void> {
+    const now = clock.now()
+    if (now - lastForgot < 60_000) return
+    let more = false
+    for (const forget of alsoForget) more = (await forget(now, atMost)) >= atMost || more
+    if (!more) lastForgot = now
   }
 
   const task = createPeriodicTask({ work: run, clock })

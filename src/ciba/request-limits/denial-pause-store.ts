@@ -1,3 +1,4 @@
+import { deleteOldest } from '../../platform/storage/bounded-deletion.ts'
 import type { Database, Statement } from '../../platform/storage/database.ts'
 
 /** The lengths of pauses, in milliseconds. */
@@ -33,13 +34,11 @@ export function createDenialPauseStore(database: Database, limits: PauseAfterDen
       },
     ],
 
-    /** Removes pauses that ended more than a day ago. @returns how many were removed */
-    async forgetOver(now: number): Promise<number> {
-      const rows = await database.step({
-        sql: 'delete from denial_pauses where paused_until < $1 returning user_id',
-        values: [now - day],
-      })
-      return rows.length
+    /** Removes at most `atMost` pauses that ended more than a day ago. Resolves to their number. */
+    async forgetOver(now: number, atMost: number): Promise<number> {
+      const over = { where: 'paused_until < $1', by: 'paused_until', values: [now - day] }
+      const old = { table: 'denial_pauses', key: 'user_id, client_id', ...over }
+      return (await database.step(deleteOldest(old, atMost))).length
     },
   }
 }

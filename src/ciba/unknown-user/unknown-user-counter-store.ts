@@ -1,3 +1,4 @@
+import { deleteOldest } from '../../platform/storage/bounded-deletion.ts'
 import { createChangeTracker, type Snapshot } from '../../platform/storage/change-tracker.ts'
 import type { Database } from '../../platform/storage/database.ts'
 
@@ -55,12 +56,11 @@ export function createUnknownUserStore(database: Database) {
       return rows.length > 0
     },
 
-    async forgetOld(now: number): Promise<number> {
-      const rows = await database.step({
-        sql: 'delete from unknown_users where since <= $1 returning client_id',
-        values: [now - minute],
-      })
-      return rows.length
+    /** Removes at most `atMost` counters that count no more. Resolves to their number. */
+    async forgetOld(now: number, atMost: number): Promise<number> {
+      const over = { where: 'since <= $1', by: 'since', values: [now - minute] }
+      const old = { table: 'unknown_users', key: 'client_id', ...over }
+      return (await database.step(deleteOldest(old, atMost))).length
     },
   }
 }

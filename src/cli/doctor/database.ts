@@ -3,7 +3,7 @@ import { existsSync } from 'node:fs'
 import { isMailAddress } from '../../authentication-device/channels/mail.ts'
 import { createPushSubscriptionStore } from '../../authentication-device/channels/push-subscription-store.ts'
 import { mayInitiate } from '../../client/client.ts'
-import { createClientStore, type RegisteredClient } from '../../client/client-store.ts'
+import { type ClientStore, createClientStore, type RegisteredClient } from '../../client/client-store.ts'
 import { secretAad } from '../../client/configured-clients.ts'
 import { CONSENT_APP } from '../../client/metadata/client-metadata.ts'
 import { unavailableSecret } from '../../client/metadata/client-secret-length.ts'
@@ -79,14 +79,11 @@ async function examineSchema({ database }: CommandContext): Promise<Finding> {
 async function examineSecret({ database, vault, config }: CommandContext): Promise<Finding> {
   const about = 'secret'
   const keys = await createSigningKeyStore(database).list()
-  const clients = await createClientStore(database).list()
   const sealed = [
     ...keys.flatMap(({ kid, privateSealed }) =>
       privateSealed === undefined ? [] : [{ text: privateSealed, place: signingKeyAad(kid) }],
     ),
-    ...clients.flatMap(({ client: { id, secretSealed } }) =>
-      secretSealed === undefined ? [] : [{ text: secretSealed, place: secretAad(id) }],
-    ),
+    ...(await sealedSecrets(createClientStore(database))),
   ]
   if (sealed.length === 0) return { about, state: 'skipped', says: 'the database has no encrypted values yet' }
   const closed = sealed.filter(({ text, place }) => !opens(() => vault.open(text, place)))
@@ -99,6 +96,17 @@ async function examineSecret({ database, vault, config }: CommandContext): Promi
     says: `${where} does not decrypt ${closed.length === sealed.length ? 'the values' : `${closed.length} of ${sealed.length} values`} in this database: they were encrypted with another secret`,
     advice: await adviceOnOtherSecret(config),
   }
+}
+
+/** Resolves to the encrypted secrets of all clients. Few clients have one. */
+async function sealedSecrets(clients: ClientStore): Promise<{ text: string; place: string }[]> {
+  const sealed = []
+  for await (const page of clients.pages()) {
+    for (const { client } of page) {
+      if (client.secretSealed !== undefined) sealed.push({ text: client.secretSealed, place: secretAad(client.id) })
+    }
+  }
+  return sealed
 }
 
 function opens(open: () => string): boolean {
@@ -140,10 +148,16 @@ async function examineKeys({ database, clock, config }: CommandContext): Promise
 
 async function examineClients({ database, config }: CommandContext): Promise<Finding[]> {
   const about = 'clients'
-  // `list` returns all clients. The client of Doorbell itself is left out here, because the operator cannot change it.
-  const registered = (await createClientStore(database).list()).filter(({ client }) => client.id !== CONSENT_APP)
-  const lacking = registered.flatMap((one) => problemsIn(one, config))
-  const ringing = registered.filter(({ client }) => mayInitiate(client)).length
+  const lacking: string[] = []
+  let registered = 0
+  let ringing = 0
+  for await (const page of createClientStore(database).pages()) {
+    // The client of Doorbell itself is left out, because the operator cannot change it.
+    const ours = page.filter(({ client }) => client.id !== CONSENT_APP)
+    registered += ours.length
+    ringing += ours.filter(({ client }) => mayInitiate(client)).length
+    lacking.push(...ours.flatMap((one) => problemsIn(one, config)))
+  }
   const findings: Finding[] = lacking.map((says) => ({
     about,
     state: 'warn',
@@ -162,7 +176,7 @@ async function examineClients({ database, config }: CommandContext): Promise<Fin
     {
       about,
       state: 'ok',
-      says: `${registered.length} registered, ${ringing} of them may send authentication requests`,
+      says: `${registered} registered, ${ringing} of them may send authentication requests`,
     },
   ]
 }

@@ -56,6 +56,9 @@ export function profileViolations(client: ClientMetadata, profile: Profile): Vio
   return violationsOf(rules, client, profile)
 }
 
+/** Returns whether a registered client may violate the profile. The profile `core` allows every valid client. */
+export const restrictsClients = (profile: Profile): boolean => profile !== profiles.core
+
 /** Returns the words as a text like `a, b or c`. */
 export function orOf(words: readonly string[]): string {
   return words.length === 1 ? words[0]! : `${words.slice(0, -1).join(', ')} or ${words.at(-1)}`

@@ -1,4 +1,5 @@
 import { fingerprint } from '../../platform/crypto.ts'
+import { deleteOldest } from '../../platform/storage/bounded-deletion.ts'
 import type { Database, SingleStatement } from '../../platform/storage/database.ts'
 
 export type InitialAccessStore = ReturnType<typeof createInitialAccessStore>
@@ -36,11 +37,11 @@ export function createInitialAccessStore(database: Database) {
       return rows.length > 0
     },
 
-    async forgetExpired(now: number): Promise<void> {
-      await database.step({
-        sql: 'delete from initial_access_tokens where expires_at < $1 returning token_hash',
-        values: [now],
-      })
+    /** Removes at most `atMost` expired tokens. Resolves to their number. */
+    async forgetExpired(now: number, atMost: number): Promise<number> {
+      const expired = { where: 'expires_at < $1', by: 'expires_at', values: [now] }
+      const old = { table: 'initial_access_tokens', key: 'token_hash', ...expired }
+      return (await database.step(deleteOldest(old, atMost))).length
     },
   }
 }

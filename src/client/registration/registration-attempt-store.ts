@@ -1,3 +1,4 @@
+import { deleteOldest } from '../../platform/storage/bounded-deletion.ts'
 import type { Database } from '../../platform/storage/database.ts'
 
 export type RegistrationAttemptStore = ReturnType<typeof createRegistrationAttemptStore>
@@ -37,11 +38,11 @@ export function createRegistrationAttemptStore(database: Database) {
       return (await database.step(first, { rowKeys })).length === networks.length
     },
 
-    async forgetOld(now: number): Promise<void> {
-      await database.step({
-        sql: 'delete from registration_attempts where since <= $1 returning network',
-        values: [now - hourMs],
-      })
+    /** Removes at most `atMost` counters that count no more. Resolves to their number. */
+    async forgetOld(now: number, atMost: number): Promise<number> {
+      const over = { where: 'since <= $1', by: 'since', values: [now - hourMs] }
+      const old = { table: 'registration_attempts', key: 'network', ...over }
+      return (await database.step(deleteOldest(old, atMost))).length
     },
   }
 }

@@ -1,3 +1,4 @@
+import { deleteOldest } from '../../platform/storage/bounded-deletion.ts'
 import type { Database } from '../../platform/storage/database.ts'
 
 /** The first and the longest pause, in milliseconds. */
@@ -96,13 +97,14 @@ export function createSignInAttemptStore(database: Database, pause: GrowingPause
       await database.step(first, { rowKeys: [counterKey(subjectHash)] })
     },
 
-    /** Removes counters whose `last_at` is more than a day ago and that are not paused now. Resolves to their number. */
-    async forgetOld(now: number): Promise<number> {
-      const rows = await database.step({
-        sql: 'delete from sign_in_attempts where last_at < $1 and paused_until <= $2 returning subject_hash',
-        values: [now - countedForMs, now],
-      })
-      return rows.length
+    /**
+     * Removes at most `atMost` counters whose `last_at` is more than a day ago and that are not paused now. Resolves to their
+     * number.
+     */
+    async forgetOld(now: number, atMost: number): Promise<number> {
+      const over = { where: 'last_at < $1 and paused_until <= $2', by: 'last_at', values: [now - countedForMs, now] }
+      const old = { table: 'sign_in_attempts', key: 'subject_hash', ...over }
+      return (await database.step(deleteOldest(old, atMost))).length
     },
   }
 }

@@ -1,4 +1,5 @@
 import { fingerprint } from '../../platform/crypto.ts'
+import { deleteOldest } from '../../platform/storage/bounded-deletion.ts'
 import type { Database } from '../../platform/storage/database.ts'
 
 export type PasskeyChallengeStore = ReturnType<typeof createPasskeyChallengeStore>
@@ -39,11 +40,11 @@ export function createPasskeyChallengeStore(database: Database) {
       return (await database.step(first, { rowKeys: [purpose] })).length > 0
     },
 
-    async forgetExpired(now: number): Promise<void> {
-      await database.step({
-        sql: 'delete from passkey_challenges where expires_at <= $1 returning challenge_hash',
-        values: [now],
-      })
+    /** Removes at most `atMost` expired challenges. Resolves to their number. */
+    async forgetExpired(now: number, atMost: number): Promise<number> {
+      const expired = { where: 'expires_at <= $1', by: 'expires_at', values: [now] }
+      const old = { table: 'passkey_challenges', key: 'challenge_hash', ...expired }
+      return (await database.step(deleteOldest(old, atMost))).length
     },
   }
 }

@@ -1,6 +1,7 @@
 import { type Enqueue, enqueueForOthers } from '../../outbox/enqueue.ts'
 import type { OutboxMessage } from '../../outbox/notification.ts'
 import { createOutboxStore } from '../../outbox/outbox-store.ts'
+import { deleteOldest } from '../../platform/storage/bounded-deletion.ts'
 import type { Change, Database, SingleStatement, Statement } from '../../platform/storage/database.ts'
 import { isSignedIn, signedInLock } from '../validity-store.ts'
 
@@ -196,14 +197,14 @@ function triesIn(database: Database) {
     },
 
     /**
-     * Removes tries that were made up to `before` (milliseconds since 1970). `before` must be so early that these tries
-     * lock nothing any more.
+     * Removes at most `atMost` tries that were made up to `before` (milliseconds since 1970). `before` must be so early that
+     * these tries lock nothing any more. Resolves to their number.
      */
-    forgetTries: (before: number) =>
-      database.step({
-        sql: 'delete from user_code_tries where tried_at <= $1 returning counter',
-        values: [before],
-      }),
+    async forgetTries(before: number, atMost: number): Promise<number> {
+      const over = { where: 'tried_at <= $1', by: 'tried_at', values: [before] }
+      const old = { table: 'user_code_tries', key: 'counter', ...over }
+      return (await database.step(deleteOldest(old, atMost))).length
+    },
   }
 }
 

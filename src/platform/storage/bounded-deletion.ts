@@ -1,0 +1,25 @@
+import { atMostRows, type SingleStatement, type Value } from './database.ts'
+
+/** Rows that are deleted by age, of a table that may have grown for days before the deletion. */
+export interface OldRows {
+  table: string
+  /** The columns of the primary key, separated by commas. */
+  key: string
+  /** SQL: the condition for the rows that are old enough. It needs an index that begins with the column `by`. */
+  where: string
+  /** The column of the time. The oldest rows are deleted first. */
+  by: string
+  values: Value[]
+}
+
+/**
+ * Returns the statement that deletes at most `atMost` rows, so that neither the lock of SQLite nor the event loop is held
+ * for long. It returns one row for each deleted row. Rows that another transaction is using are skipped.
+ */
+export function deleteOldest({ table, key, where, by, values }: OldRows, atMost: number): SingleStatement {
+  const sql = `with old as materialized (
+      select ${key} from ${table} where ${where} order by ${by} ${atMostRows(atMost)} /* for update skip locked */
+    )
+    delete from ${table} where (${key}) in (select ${key} from old) returning 1 as one`
+  return { sql, values }
+}
