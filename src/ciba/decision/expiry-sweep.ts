@@ -1,5 +1,5 @@
 /** Settles expired requests periodically, so that their rows are up to date and push clients are notified. */
-import type { Clock } from '../../platform/clock.ts'
+import { steadyTime } from '../../platform/clock.ts'
 import { createPeriodicTask } from '../../platform/periodic-task.ts'
 import { type DecisionNeeds, expire } from './decide.ts'
 
@@ -20,7 +20,7 @@ export function createExpirySweep(
   alsoForget: ((now: number) => Promise<unknown>)[],
 ): ExpirySweep {
   const { clock, log } = needs
-  let lastForgot = 0
+  let lastForgot = Number.NEGATIVE_INFINITY
 
   async function sweep(): Promise<number> {
     let settled = 0
@@ -36,17 +36,18 @@ export function createExpirySweep(
   async function run(): Promise<number> {
     try {
       await sweep()
-      await forgetOnceAMinute(clock)
+      await forgetOnceAMinute()
     } catch (error) {
       log.error({ event: 'sweep.failed', error }, 'the sweep for expired requests failed; it will be tried again')
     }
     return pauseMs
   }
 
-  async function forgetOnceAMinute({ now }: Clock): Promise<void> {
-    if (now() - lastForgot < 60_000) return
-    lastForgot = now()
-    for (const forget of alsoForget) await forget(now())
+  async function forgetOnceAMinute(): Promise<void> {
+    const now = steadyTime(clock)
+    if (now - lastForgot < 60_000) return
+    lastForgot = now
+    for (const forget of alsoForget) await forget(clock.now())
   }
 
   const task = createPeriodicTask({ work: run, clock })
