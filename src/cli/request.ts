@@ -157,7 +157,7 @@ function parametersOf(options: RequestOptions): Record<string, string | undefine
 }
 
 function describeRinging(
-  { authReqId, expiresIn, deadline, interval }: StartedRequest,
+  { authReqId, expiresIn, interval }: StartedRequest,
   client: PlayedClient,
   { bindingMessage }: RequestOptions,
   endpoint: CallBackEndpoint | undefined,
@@ -165,7 +165,7 @@ function describeRinging(
   const facts = listing(
     [
       ['auth_req_id', authReqId],
-      ['expires in', `${expiresIn} s, at ${iso(deadline)}`],
+      ['expires in', `${expiresIn} s, at ${iso(Date.now() + expiresIn * 1000)}`],
       ['delivery', client.mode === 'poll' ? `poll, every ${interval} s` : client.mode],
       ['notified at', endpoint?.description],
     ],

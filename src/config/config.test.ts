@@ -55,6 +55,7 @@ test('defaults', () => {
       inFlight: 1000,
       perUser: { perMinute: 10 },
       perClient: { open: 0, perMinute: 0, unknownPerMinute: 30 },
+      perSelfRegisteredClient: { open: 100, perMinute: 60 },
       perClientAndUser: { open: 2, perMinute: 5 },
       pauseAfterDenial: { first: 30, longest: 3600 },
       signIn: {

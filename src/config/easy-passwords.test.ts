@@ -1,9 +1,12 @@
 import assert from 'node:assert/strict'
 import { randomBytes } from 'node:crypto'
+import { createRequire } from 'node:module'
 import { test } from 'node:test'
 import { newSecret } from '../platform/crypto.ts'
-import { isCommonPassword, isEasySequence } from './easy-passwords.ts'
+import { isCommonPassword, isEasySequence, knownOrders } from './easy-passwords.ts'
 import { weaknessOfPassword } from './weak-values.ts'
+
+const common = createRequire(import.meta.url)('./common-passwords.json') as string[]
 
 const problemOf = (password: string) => weaknessOfPassword(password, { id: 'e-1' })?.problem ?? ''
 
@@ -112,5 +115,12 @@ test('other passwords are not weak, and none of ten thousand random ones is', ()
   for (let turn = 0; turn < 10_000; turn++) {
     const password = turn % 2 === 0 ? newSecret() : randomBytes(6).toString('hex')
     assert.equal(isCommonPassword(password) || isEasySequence(password), false, password)
+  }
+})
+
+test('no list of easy passwords has an entry twice', () => {
+  for (const list of [knownOrders, common]) {
+    const twice = list.filter((entry, index) => list.indexOf(entry) !== index)
+    assert.deepEqual(twice, [])
   }
 })

@@ -35,31 +35,15 @@ export function isCommonPassword(password: string): boolean {
 const withLetters = (text: string) => text.replace(/[013457@$!]/g, (character) => replaced[character]!)
 const withoutEnds = (text: string) => text.replace(/^[^\p{L}]+|[^\p{L}]+$/gu, '')
 
-/** Orders of characters that everybody knows; each is also known backwards. */
-const orders = [
+/** Orders of characters that everybody knows, forwards and backwards. */
+export const knownOrders: readonly string[] = [
   ...['01234567890', 'abcdefghijklmnopqrstuvwxyz', 'абвгдежзийклмнопрстуфхцчшщъыьэюя'],
   // Rows of keyboards: English, German, French and Russian.
   ...['qwertyuiop[]', 'asdfghjkl;', 'zxcvbnm,./', 'qwertzuiopü', 'asdfghjklöä', 'yxcvbnm,.-'],
   ...['azertyuiop', 'qsdfghjklm', 'wxcvbn,;:', 'йцукенгшщзхъ', 'фывапролджэ', 'ячсмитьбю'],
   ...['!@#$%^&*()', '!"§$%&/()=', '`1234567890-='],
   // Columns of keyboards.
-  ...[
-    '1qaz',
-    '2wsx',
-    '3edc',
-    '4rfv',
-    '5tgb',
-    '6yhn',
-    '7ujm',
-    '8ik,',
-    '9ol.',
-    '1qay',
-    '2wsx',
-    '6zhn',
-    '7410',
-    '8520',
-    '963.',
-  ],
+  ...['1qaz', '2wsx', '3edc', '4rfv', '5tgb', '6yhn', '7ujm', '8ik,', '9ol.', '1qay', '6zhn', '7410', '8520', '963.'],
 ].flatMap((order) => [order, [...order].reverse().join('')])
 
 /** A sequence of fewer characters could be chance. */
@@ -94,7 +78,7 @@ function piecesOf(characters: readonly string[]): number {
   let pieces = 0
   for (let index = 0; index < characters.length && pieces <= mostPieces; pieces++) {
     const rest = characters.slice(index).join('')
-    const longest = Math.max(...orders.map((order) => commonStart(order, rest)), repeatedStart(rest))
+    const longest = Math.max(...knownOrders.map((order) => commonStart(order, rest)), repeatedStart(rest))
     index += longest >= shortestSequence ? longest : 1
   }
   return pieces

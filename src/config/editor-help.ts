@@ -221,6 +221,8 @@ export type LimitsHelp = {
   perUser?: LimitsPerUserHelp | undefined
   /** The metadata of a client can set its own limits. */
   perClient?: LimitsPerClientHelp | undefined
+  /** They apply in addition to `limits.perClient`: without them, such a client could fill the database with requests, also about users that it invents. */
+  perSelfRegisteredClient?: LimitsPerSelfRegisteredClientHelp | undefined
   perClientAndUser?: LimitsPerClientAndUserHelp | undefined
   pauseAfterDenial?: LimitsPauseAfterDenialHelp | undefined
   signIn?: LimitsSignInHelp | undefined
@@ -241,6 +243,13 @@ export type LimitsPerClientHelp = {
   perMinute?: unknown
   /** How often a client may learn that there is no such user; then it has to wait, so that it cannot find out which users exist. In development 0 unless set. Value: requests, 0 to 1 000 000. */
   unknownPerMinute?: unknown
+}
+
+export type LimitsPerSelfRegisteredClientHelp = {
+  /** How many requests of a client that registered itself may be open at the same time, about all users together. Value: requests, 0 to 1 000 000. */
+  open?: unknown
+  /** How many requests of a client that registered itself are accepted within any 60 seconds. Value: requests, 0 to 1 000 000. */
+  perMinute?: unknown
 }
 
 export type LimitsPerClientAndUserHelp = {

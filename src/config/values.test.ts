@@ -62,6 +62,8 @@ describe('numbers at their boundaries', () => {
     ['limits.perUser.open', 1, 1000],
     ['limits.perUser.perMinute', 0, 1_000_000],
     ['limits.perClient.perMinute', 0, 1_000_000],
+    ['limits.perSelfRegisteredClient.open', 0, 1_000_000],
+    ['limits.perSelfRegisteredClient.perMinute', 0, 1_000_000],
     ['limits.pauseAfterDenial.longest', 1, 86_400],
     ['limits.signIn.perName', 1, 1000],
     ['limits.streams.perUser', 1, 1000],

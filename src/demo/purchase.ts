@@ -1,7 +1,7 @@
 /** One purchase at the demo's till: it sends an authentication request, waits for the result, and verifies the tokens. */
 
 import { createLocalJWKSet, type JSONWebKeySet, type JWTPayload, jwtVerify } from 'jose'
-import type { Clock } from '../platform/clock.ts'
+import { type Clock, steadyTime } from '../platform/clock.ts'
 import { newSecret, sameSecret } from '../platform/crypto.ts'
 import { bearerOf } from '../platform/http/authorization.ts'
 import type { Log } from '../platform/log.ts'
@@ -38,7 +38,7 @@ interface State {
   status: Display['status']
   detail: string
   claims: Display['claims']
-  /** Milliseconds since 1970. */
+  /** In the steady time of this process. */
   expiresAt?: number
 }
 
@@ -48,7 +48,7 @@ function createProgress(order: Order, number: number, { show, clock }: Pick<Purc
   let cancelTimer = () => {}
   let isCancelled = false
 
-  const display = () => displayOf({ ...order, ...state, number }, clock.now())
+  const display = () => displayOf({ ...order, ...state, number }, steadyTime(clock))
 
   function change(changed: Partial<State>): void {
     if (isCancelled) return
@@ -104,7 +104,7 @@ export function createPurchase(order: Order, number: number, needs: PurchaseNeed
     const lifeMs = Number(body.expires_in) * 1000
     // Alice may have decided before the acknowledgement arrived.
     const stands = progress.status() === 'ringing' ? 'waiting' : progress.status()
-    progress.change({ status: stands, expiresAt: clock.now() + lifeMs })
+    progress.change({ status: stands, expiresAt: steadyTime(clock) + lifeMs })
     if (mode === 'poll') {
       intervalSeconds = Number(body.interval ?? intervalSeconds)
       return pollLater()

@@ -40,10 +40,17 @@ export function createFindByIdentifier({ find, findByName, findBySubject, issuer
     return (await findByName(account)) ?? (isHere ? findBySubject({ claim: 'preferred_username', value: name }) : null)
   }
 
-  /** All identifiers name one user. Identifiers that lead to no user do not count, but two users are a contradiction. */
+  /**
+   * All identifiers name one user. Identifiers that lead to no user do not count, but two users are a contradiction. Looks
+   * up one identifier after the other, so that one call does not take all connections of the database.
+   */
   async function findByAliases(identifiers: readonly SubjectIdentifier[]): Promise<User | null> {
-    const found = await Promise.all(identifiers.map(findByIdentifier))
-    const [first, ...more] = found.filter((user) => user !== null)
+    const found: User[] = []
+    for (const identifier of identifiers) {
+      const user = await findByIdentifier(identifier)
+      if (user !== null) found.push(user)
+    }
+    const [first, ...more] = found
     return first !== undefined && more.every(({ id }) => id === first.id) ? first : null
   }
 

@@ -32,4 +32,4 @@ export function calls(stage: Stage) {
   return { send, register: (body: unknown, token?: string) => send('POST', '/oauth/register', body, token) }
 }
 
-export const poll = { grant_types: [CIBA, 'refresh_token'], backchannel_token_delivery_mode: 'poll' }
+export const poll = { grant_types: [CIBA, 'refresh_token'], backchannel_token_delivery_mode: 'poll' as const }

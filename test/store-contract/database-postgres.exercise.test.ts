@@ -1,7 +1,7 @@
 /** What `Database` guarantees on Postgres. */
 import assert from 'node:assert/strict'
-import { describe, test } from 'node:test'
-import { Client } from 'pg'
+import { describe, mock, test } from 'node:test'
+import { Client, Connection } from 'pg'
 import { type Clock, systemClock } from '../../src/platform/clock.ts'
 import type { Database } from '../../src/platform/storage/database.ts'
 import { openDatabase } from '../../src/platform/storage/open.ts'
@@ -133,6 +133,25 @@ describe('on postgres only', () => {
     assert.deepEqual(await database.step(say('select stumble(2) as attempt')), [{ attempt: 3 }])
     await assert.rejects(database.step(say('select 1'), rest(say('select stumble(99)'))), /stumbled/)
     assert.deepEqual(await database.read('select last_value as attempts from attempts'), [{ attempts: 6 }])
+  })
+
+  test('a connection plans its statements again after a while, also if the wall clock is set back meanwhile', async (t) => {
+    const { url, drop } = await postgres.fresh()
+    t.after(drop)
+    const prepare = mock.method(Connection.prototype, 'parse')
+    const discards = () => prepare.mock.calls.filter(({ arguments: [query] }) => query.text === 'discard plans').length
+    const now = Date.now()
+    let passedMs = 0
+    mock.method(systemClock as Required<Clock>, 'steady', () => now + passedMs)
+    mock.method(systemClock, 'now', () => now + passedMs - (passedMs > 0 ? 3_600_000 : 0))
+    t.after(() => mock.restoreAll())
+    const database = await openDatabase(url, { log: logbook().log, clock: systemClock })
+    t.after(() => database.close())
+    await database.read('select 1 as one')
+    assert.equal(discards(), 0)
+    passedMs = 1_000
+    await database.read('select 1 as one')
+    assert.equal(discards(), 1)
   })
 
   test('a worker that claims rows does not wait for rows that another holds', async (t) => {

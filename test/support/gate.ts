@@ -1,10 +1,12 @@
 /** A barrier: while it is closed, callers wait, and the test can count them. */
+import { inTime } from './until.ts'
+
 export interface Gate {
   /** Resolves when the barrier is open. */
   pass(): Promise<void>
   /** Closes it: from now on all callers wait. */
   hold(): void
-  /** Resolves when this many callers wait. */
+  /** Resolves when this many callers wait. Rejects after 20 seconds. */
   waiting(count: number): Promise<void>
   /** Opens it, for waiting and later callers. */
   release(): void
@@ -27,12 +29,13 @@ export function createGate(): Gate {
       isClosed = true
     },
     waiting(count) {
-      return new Promise((resolve) => {
+      const enough = new Promise<void>((resolve) => {
         heard = () => {
           if (inFront.length >= count) resolve()
         }
         heard()
       })
+      return inTime(enough, () => `${count} callers at a gate; ${inFront.length} are there`)
     },
     release() {
       isClosed = false

@@ -6,6 +6,7 @@ import { createSocket } from 'node:dgram'
 import { once } from 'node:events'
 import { isIPv4 } from 'node:net'
 import type { TestContext } from 'node:test'
+import { inTime } from './until.ts'
 
 export interface NameServer {
   /** In the form that `Resolver.setServers` accepts. */
@@ -16,7 +17,7 @@ export interface NameServer {
   tell(name: string, addresses: string[]): void
   /** Stops answering queries about matching names, or only queries of one type. */
   hush(names: RegExp, type?: 'A' | 'AAAA'): void
-  /** Resolves when `holds` returns true; checked after each query. */
+  /** Resolves when `holds` returns true; checked after each query. Rejects after 20 seconds. */
   until(holds: () => boolean): Promise<void>
 }
 
@@ -45,13 +46,15 @@ export async function openNameServer(t: TestContext): Promise<NameServer> {
     asked,
     tell: (name, addresses) => void known.set(name, addresses),
     hush: (names, type) => void hushed.push({ names, type }),
-    until: (holds) =>
-      new Promise((resolve) => {
+    until(holds) {
+      const held = new Promise<void>((resolve) => {
         heard = () => {
           if (holds()) resolve()
         }
         heard()
-      }),
+      })
+      return inTime(held, () => `${holds}; the name server got ${asked.length} queries`)
+    },
   }
 }
 

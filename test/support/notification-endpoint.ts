@@ -9,6 +9,7 @@ import {
 import { createServer as createTlsServer } from 'node:https'
 import type { AddressInfo } from 'node:net'
 import type { TestContext } from 'node:test'
+import { inTime } from './until.ts'
 
 export interface Heard {
   method: string
@@ -32,7 +33,7 @@ export interface NotificationEndpoint {
   url: string
   /** All calls so far. */
   heard: Heard[]
-  /** Resolves as soon as `count` calls have arrived. */
+  /** Resolves as soon as `count` calls have arrived. Rejects after 20 seconds. */
   hears(count: number): Promise<Heard[]>
   /** Sets the responses to further calls: one for each call, the last for all that follow. */
   behaves(...manners: ReceiverPace[]): void
@@ -66,11 +67,13 @@ export async function openNotificationEndpoint(
   const endpoint: NotificationEndpoint = {
     url: `${tls === undefined ? 'http' : 'https'}://localhost:${(server.address() as AddressInfo).port}/notify`,
     heard,
-    hears: (count) =>
-      new Promise((resolve) => {
+    hears(count) {
+      const arrived = new Promise<Heard[]>((resolve) => {
         if (heard.length >= count) resolve(heard)
         else waiting.push({ count, resolve })
-      }),
+      })
+      return inTime(arrived, () => `${count} calls at a notification endpoint; ${heard.length} arrived`)
+    },
     behaves(...next) {
       manners = next
     },

@@ -73,6 +73,23 @@ test('while one call does not remove all old rows, each sweep removes more of th
   await sweep.stop()
 })
 
+test('other old rows are removed once a minute, also if the wall clock is set back meanwhile', async (t) => {
+  const { clock, sweep, forgot } = await scene(t)
+  sweep.start()
+  clock.advance(1000)
+  await until(async () => forgot.length === 1)
+  clock.setBack(24 * 3_600_000)
+  let passedMs = 0
+  await until(() => {
+    clock.advance(1000)
+    passedMs += 1000
+    return forgot.length === 2
+  })
+  // A few seconds may pass while one sweep runs.
+  assert.ok(passedMs < 120_000, `${passedMs} ms`)
+  await sweep.stop()
+})
+
 async function scene(t: TestContext) {
   const stage = await furnished(t, engines.find(({ name }) => name === 'sqlite')!)
   const needs = { ...stage.one.needs, requests: { ...stage.one.requests } }

@@ -1,5 +1,5 @@
 /** Settles expired requests periodically, so that their rows are up to date and push clients are notified. */
-import type { Clock } from '../../platform/clock.ts'
+import { steadyTime } from '../../platform/clock.ts'
 import { createPeriodicTask } from '../../platform/periodic-task.ts'
 import { type DecisionNeeds, expire } from './decide.ts'
 
@@ -27,7 +27,7 @@ export type Forget = (now: number, atMost: number) => Promise<number>
  */
 export function createExpirySweep(needs: DecisionNeeds, alsoForget: readonly Forget[]): ExpirySweep {
   const { clock, log } = needs
-  let lastForgot = 0
+  let lastForgot = Number.NEGATIVE_INFINITY
 
   async function sweep(): Promise<number> {
     let settled = 0
@@ -43,19 +43,20 @@ export function createExpirySweep(needs: DecisionNeeds, alsoForget: readonly For
   async function run(): Promise<number> {
     try {
       await sweep()
-      await forgetOnceAMinute(clock)
+      await forgetOnceAMinute()
     } catch (error) {
       log.error({ event: 'sweep.failed', error }, 'the sweep for expired requests failed; it will be tried again')
     }
     return pauseMs
   }
 
-  async function forgetOnceAMinute(clock: Clock): Promise<void> {
+  async function forgetOnceAMinute(): Promise<void> {
+    const steadyAt = steadyTime(clock)
+    if (steadyAt - lastForgot < 60_000) return
     const now = clock.now()
-    if (now - lastForgot < 60_000) return
     let more = false
     for (const forget of alsoForget) more = (await forget(now, atMost)) >= atMost || more
-    if (!more) lastForgot = now
+    if (!more) lastForgot = steadyAt
   }
 
   const task = createPeriodicTask({ work: run, clock })

@@ -9,16 +9,17 @@ export interface LimitSettings {
   maxOpenPerUser: number
   perUser: { perMinute: number }
   perClient: { open: number; perMinute: number; unknownPerMinute: number }
+  /** For clients that registered themselves, in addition to `perClient`. */
+  perSelfRegisteredClient: { open: number; perMinute: number }
   perClientAndUser: { open: number; perMinute: number }
   pauseAfterDenial: { first: number }
 }
 
 /** Returns the limits for a client. The limits in the client's metadata take precedence. */
-export function limitsFor(
-  { registrationId, metadata: { limits: own } }: Client,
-  defaults: LimitSettings,
-): RequestLimits {
-  const perClient = { ...defaults.perClient, ...own?.perClient }
+export function limitsFor(client: Client, defaults: LimitSettings): RequestLimits {
+  const { registrationId, metadata } = client
+  const { limits: own } = metadata
+  const perClient = { ...perClientLimits(client, defaults), ...own?.perClient }
   return {
     maxOpenPerUser: defaults.maxOpenPerUser,
     perUser: whereLimited(defaults.perUser),
@@ -29,6 +30,21 @@ export function limitsFor(
     // a limit for the client is set.
     ...((perClient.open > 0 || perClient.perMinute > 0) && { perClient: whereLimited(perClient) }),
   }
+}
+
+/**
+ * Returns the limits that the settings place on the requests of one client. A client that registered itself may ask about
+ * any number of users, so the limits for each user do not restrict it: it has limits of its own.
+ */
+function perClientLimits({ registeredItself }: Client, defaults: LimitSettings): { open: number; perMinute: number } {
+  const { perClient, perSelfRegisteredClient: own } = defaults
+  if (!registeredItself) return perClient
+  return { open: stricter(perClient.open, own.open), perMinute: stricter(perClient.perMinute, own.perMinute) }
+}
+
+/** Returns the lower of two limits, of which 0 means no limit. */
+function stricter(one: number, other: number): number {
+  return Math.min(one || other, other || one)
 }
 
 /** Returns how often within a minute this client may get `unknown_user_id`; 0 means no limit. */

@@ -27,3 +27,37 @@ test('an id_token_hint verifies with a retired key as long as that key is kept (
   kept = { keys: [] }
   await assert.rejects(seek(), { code: 'invalid_request' })
 })
+
+test('the subjects among the aliases of a hint are looked up one after the other', async () => {
+  const issuer = 'https://id.example.com'
+  let [underWay, most] = [0, 0]
+  let found: unknown
+  const seekUser = createSeekUser({
+    users: {
+      find: async (id) => ({ id }),
+      async findByHint({ identifier }) {
+        found = identifier?.identifiers
+        return null
+      },
+    },
+    issuer,
+    publicKeys: async () => ({ keys: [] }),
+    async userOfSubject(_client, subject) {
+      most = Math.max(most, ++underWay)
+      await new Promise(setImmediate)
+      underWay -= 1
+      return `user-${subject}`
+    },
+    readHintToken: undefined,
+    clock: { now: () => 0, after: () => () => {} },
+  })
+  const aliases = (form: (sub: string) => string) =>
+    ['a', 'b', 'c', 'd', 'e'].map((sub) => ({ format: 'iss_sub', iss: issuer, sub: form(sub) }))
+  const value = JSON.stringify({ format: 'aliases', identifiers: aliases((sub) => sub) })
+  await seekUser({ kind: 'login_hint', value }, { id: 'kiosk' } as Client)
+  assert.deepEqual(
+    found,
+    aliases((sub) => `user-${sub}`),
+  )
+  assert.equal(most, 1)
+})

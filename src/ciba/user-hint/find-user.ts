@@ -105,12 +105,15 @@ async function read(sent: SentHint, client: Client, slot: Slot | undefined, need
 
 /**
  * Replaces the subject of this server by the id of the user. Some clients write the issuer with a slash at its end, which
- * means the same address.
+ * means the same address. Looks up one alias after the other, as in `hasSubject`.
  */
 async function withUserId(identifier: SubjectIdentifier, client: Client, needs: HintNeeds): Promise<SubjectIdentifier> {
   if (identifier.format === 'aliases') {
-    const all = identifier.identifiers as SubjectIdentifier[]
-    return { ...identifier, identifiers: await Promise.all(all.map((each) => withUserId(each, client, needs))) }
+    const identifiers: SubjectIdentifier[] = []
+    for (const each of identifier.identifiers as SubjectIdentifier[]) {
+      identifiers.push(await withUserId(each, client, needs))
+    }
+    return { ...identifier, identifiers }
   }
   if (identifier.format !== 'iss_sub' || !isSameAddress(String(identifier.iss), needs.issuer)) return identifier
   const sub = await needs.userOfSubject(client, String(identifier.sub))

@@ -5,6 +5,7 @@
 
 import { createServer, type IncomingMessage, type Server, type ServerResponse } from 'node:http'
 import { setTimeout as wait } from 'node:timers/promises'
+import { steadyTime, systemClock } from '../../platform/clock.ts'
 import { sameSecret } from '../../platform/crypto.ts'
 import { bearerOf } from '../../platform/http/authorization.ts'
 import { isLoopback } from '../../platform/http/web-address.ts'
@@ -20,7 +21,7 @@ export interface CallBackEndpoint {
   description: string
   /**
    * Waits for the notification about a request. Resolves to it, or to undefined if none arrives before `until`
-   * (milliseconds since 1970).
+   * (in the steady time of this process).
    */
   hears(authReqId: string, until: number): Promise<CallBackBody | undefined>
   close(): void
@@ -77,8 +78,8 @@ function watchServer(endpoint: string, notificationToken: string): CallBackEndpo
       for (;;) {
         const ours = (await callsAt(endpoint)).find(({ authorization }) => isBearer(authorization, notificationToken))
         if (ours) return checked(ours.body, ours.contentType, authReqId)
-        if (Date.now() >= until) return undefined
-        await wait(Math.min(look, Math.max(0, until - Date.now())))
+        if (steadyTime(systemClock) >= until) return undefined
+        await wait(Math.min(look, Math.max(0, until - steadyTime(systemClock))))
       }
     },
     close: () => {},
@@ -124,7 +125,7 @@ async function listen(place: Place, notificationToken: string): Promise<CallBack
       for (;;) {
         const [ours] = received
         if (ours) return checked(ours.body, ours.contentType, authReqId)
-        const left = until - Date.now()
+        const left = until - steadyTime(systemClock)
         if (left <= 0) return undefined
         await new Promise<void>((resolve) => {
           const timer = setTimeout(resolve, left)

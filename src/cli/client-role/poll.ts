@@ -1,5 +1,6 @@
 /** Polls the token endpoint, no more often than allowed (CIBA Core §10.1, §11). */
 import { setTimeout as wait } from 'node:timers/promises'
+import { steadyTime, systemClock } from '../../platform/clock.ts'
 import { Failure } from '../context/failure.ts'
 import type { Connection } from './connection.ts'
 import { Refused } from './provider.ts'
@@ -26,10 +27,10 @@ export async function poll(connection: Connection, ringing: StartedRequest, tell
       tell(`The provider asks for slower polling: every ${interval} s from now on.`)
     }
     const pause = Math.max(interval, answer ? retryAfter(answer) : 0) * 1000
-    const left = ringing.deadline - Date.now()
+    const left = ringing.deadline - steadyTime(systemClock)
     await wait(Math.max(0, Math.min(pause, left)))
     // A further poll would only return expired_token.
-    if (Date.now() >= ringing.deadline) return { kind: 'expired' }
+    if (steadyTime(systemClock) >= ringing.deadline) return { kind: 'expired' }
   }
 }
 

@@ -1,4 +1,5 @@
 /** Sends an authentication request (CIBA Core §7). Defines its possible outcomes. */
+import { steadyTime, systemClock } from '../../platform/clock.ts'
 import type { Connection } from './connection.ts'
 import { type PlayedClient, Refused } from './provider.ts'
 
@@ -7,7 +8,7 @@ export interface StartedRequest {
   authReqId: string
   /** How long the request is valid, in seconds. */
   expiresIn: number
-  /** When the request expires, in milliseconds since 1970. */
+  /** When the request expires, in the steady time of this process. */
   deadline: number
   /** Seconds between two polls. */
   interval: number
@@ -40,7 +41,7 @@ export async function requestAuthentication(
   return {
     authReqId: String(authReqId),
     expiresIn: Number(expiresIn),
-    deadline: Date.now() + Number(expiresIn) * 1000,
+    deadline: steadyTime(systemClock) + Number(expiresIn) * 1000,
     // CIBA Core §7.3: the default interval is 5 seconds.
     interval: Number(interval ?? 5),
   }

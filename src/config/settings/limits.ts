@@ -23,6 +23,21 @@ const perClient = setting(
   'The metadata of a client can set its own limits.',
 )
 
+const perSelfRegisteredClient = setting(
+  section({
+    open: setting(
+      whole('requests', 0, 1_000_000).default(100),
+      'How many requests of a client that registered itself may be open at the same time, about all users together.',
+    ),
+    perMinute: setting(
+      whole('requests', 0, 1_000_000).default(60),
+      'How many requests of a client that registered itself are accepted within any 60 seconds.',
+    ),
+  }).prefault({}),
+  'They apply in addition to `limits.perClient`: without them, such a client could fill the database with requests, also ' +
+    'about users that it invents.',
+)
+
 const signIn = section({
   perName: setting(
     whole('attempts', 1, 1000).default(5),
@@ -65,6 +80,7 @@ export const limitSettings = {
         ),
       }).prefault({}),
       perClient,
+      perSelfRegisteredClient,
       perClientAndUser: section({
         open: setting(
           whole('requests', 0, 1_000_000).exactOptional(),

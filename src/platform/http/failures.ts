@@ -2,7 +2,7 @@
  * Remembers, by key, which operations have failed. A failed operation is not tried again during a pause; each further failure
  * doubles the pause.
  */
-import type { Clock } from '../clock.ts'
+import { type Clock, steadyTime } from '../clock.ts'
 
 export interface FailureOptions {
   /** The pause after the first failure. */
@@ -17,6 +17,7 @@ export interface FailureOptions {
 interface Failure {
   error: unknown
   pauseMs: number
+  /** When the pause ends, in the steady time of this process. */
   until: number
 }
 
@@ -35,13 +36,13 @@ export class Failures {
    */
   throwIfPaused(key: string): void {
     const failure = this.#failures.get(key)
-    if (failure !== undefined && this.#options.clock.now() < failure.until) throw failure.error
+    if (failure !== undefined && steadyTime(this.#options.clock) < failure.until) throw failure.error
   }
 
   /** Returns for how many milliseconds the operation must not be tried again; 0 if it may be tried now. */
   pauseLeft(key: string): number {
     const failure = this.#failures.get(key)
-    return failure === undefined ? 0 : Math.max(0, failure.until - this.#options.clock.now())
+    return failure === undefined ? 0 : Math.max(0, failure.until - steadyTime(this.#options.clock))
   }
 
   failed(key: string, error: unknown): void {
@@ -50,7 +51,7 @@ export class Failures {
     const pauseMs = before === undefined ? firstPauseMs : Math.min(before.pauseMs * 2, longestPauseMs)
     this.#failures.delete(key)
     if (this.#failures.size >= most) this.#failures.delete(this.#failures.keys().next().value!)
-    this.#failures.set(key, { error, pauseMs, until: clock.now() + pauseMs })
+    this.#failures.set(key, { error, pauseMs, until: steadyTime(clock) + pauseMs })
   }
 
   worked(key: string): void {

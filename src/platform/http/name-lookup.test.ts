@@ -10,10 +10,11 @@ import { join } from 'node:path'
 import { describe, type TestContext, test } from 'node:test'
 import { createStageClock } from '../../../test/support/clock.ts'
 import { type NameServer, openNameServer } from '../../../test/support/name-server.ts'
+import { inTime } from '../../../test/support/until.ts'
 import { createNameLookup, lookupLimits, type NameLookupOptions, receiverOf } from './name-lookup.ts'
 import { CallFailed, type CallFailure, createGuardedCaller } from './outgoing.ts'
 
-/** A deadline that no test reaches. */
+/** A deadline that no test reaches: a test that waits for it fails first (`inTime`). */
 const longMs = 60_000
 const shortMs = 200
 
@@ -23,7 +24,8 @@ async function scene(t: TestContext, options: Partial<NameLookupOptions> = {}) {
   const none = { hosts: '/nowhere', resolvConf: '/nowhere' }
   const lookup = createNameLookup({ timeoutMs: longMs, clock, servers: [server.address], files: none, ...options })
   t.after(() => lookup.close())
-  return { server, clock, lookup, files: none }
+  const resolve = (name: string) => inTime(lookup.resolve(name), () => `the addresses of ${name}`)
+  return { server, clock, lookup: { ...lookup, resolve }, files: none }
 }
 
 const failsWith = (code: string) => (error: Error & { code?: string }) => {
@@ -252,7 +254,8 @@ async function guarded(t: TestContext, timeout = longMs, allowPrivateNetworks = 
     nameServers: [server.address],
   })
   t.after(() => caller.close())
-  return { ...caller, server }
+  const call: typeof caller.call = (request) => inTime(caller.call(request), () => `the answer of ${request.url}`)
+  return { ...caller, call, server }
 }
 
 async function quickServer(t: TestContext): Promise<string> {
@@ -275,9 +278,13 @@ const failedAs = (word: CallFailure) => (error: unknown) => {
 /** A place is given back one turn of the event loop after its lookup has ended. */
 const turn = () => new Promise(setImmediate)
 
-/** Resolves when all lookups have ended, successfully or not. */
+/**
+ * Resolves when all lookups have ended, successfully or not. Rejects after ten seconds: sooner than a resolver that is not
+ * cancelled gives up.
+ */
 function ask(lookup: { resolve(name: string): Promise<unknown> }, count: number, name: (n: number) => string) {
-  return Promise.allSettled(Array.from({ length: count }, (_, n) => lookup.resolve(name(n))))
+  const all = Promise.allSettled(Array.from({ length: count }, (_, n) => lookup.resolve(name(n))))
+  return inTime(all, () => `the end of ${count} lookups`, 10_000)
 }
 
 function namesAsked({ asked }: NameServer, fit = /./): Set<string> {

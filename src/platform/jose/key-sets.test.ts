@@ -109,3 +109,69 @@ describe('a set that cannot be fetched again', () => {
     })
   }
 })
+
+describe('the age of a fetched set, while the wall clock is set back', () => {
+  const hourMs = 3_600_000
+
+  async function fetched() {
+    const clock = createStageClock()
+    const calls = { all: 0, fail: false }
+    const sets = createKeySets({
+      caller: {
+        async call() {
+          calls.all += 1
+          if (calls.fail) throw new Error('connect ECONNREFUSED')
+          return { status: 200, headers: {}, body: JSON.stringify({ keys: [key] }) }
+        },
+        close: async () => {},
+      },
+      releaseSlotWhile: (_slot, fetched) => fetched,
+      keptInOutageMs: hourMs,
+      clock,
+    })
+    await sets.latest(address, undefined)
+    clock.setBack(24 * hourMs)
+    return {
+      clock,
+      calls,
+      sets,
+      find: async () => sets.at(address, undefined)({ alg: 'ES256', kid: 'two' }, {} as never),
+    }
+  }
+
+  test('a removed key stops working after half a minute, as ever', async () => {
+    const { clock, calls, sets } = await fetched()
+    clock.advance(30_000)
+    await sets.latest(address, undefined)
+    assert.equal(calls.all, 1)
+    clock.advance(1)
+    await sets.latest(address, undefined)
+    assert.equal(calls.all, 2)
+  })
+
+  test('a set is known for ten minutes', async () => {
+    const { clock, sets } = await fetched()
+    clock.advance(10 * 60_000)
+    assert.deepEqual(sets.known(address)?.keys, [key])
+    clock.advance(1)
+    assert.equal(sets.known(address), undefined)
+  })
+
+  test('a set that lacks a key is fetched again after half a minute', async () => {
+    const { clock, calls, find } = await fetched()
+    await assert.rejects(find(), { code: 'ERR_JWKS_NO_MATCHING_KEY' })
+    assert.equal(calls.all, 1)
+    clock.advance(30_001)
+    await assert.rejects(find(), { code: 'ERR_JWKS_NO_MATCHING_KEY' })
+    assert.equal(calls.all, 2)
+  })
+
+  test('a set that cannot be fetched again is used for the time of the setting', async () => {
+    const { clock, calls, sets } = await fetched()
+    calls.fail = true
+    clock.advance(hourMs)
+    assert.deepEqual((await sets.latest(address, undefined)).keys, [key])
+    clock.advance(1)
+    await assert.rejects(sets.latest(address, undefined), KeysUnavailable)
+  })
+})

@@ -1,6 +1,6 @@
 /** Fetches public keys from URLs that others have chosen, through the guarded caller, and caches them for a while. */
 import { errors, type JSONWebKeySet, type JWTVerifyGetKey } from 'jose'
-import type { Clock } from '../clock.ts'
+import { type Clock, steadyTime } from '../clock.ts'
 import { type fetchThrough, toResponse } from '../http/fetch.ts'
 import { createFetches, type Fetches } from '../http/fetches.ts'
 import type { LoadShedding, Slot } from '../http/load-shedding.ts'
@@ -64,7 +64,7 @@ const mostSets = 1000
 interface KeySet {
   keys: JSONWebKeySet
   find: ReturnType<typeof keysIn>
-  /** When the fetch of this set began, in milliseconds since 1970. */
+  /** When the fetch of this set began, in the steady time of this process. */
   at: number
 }
 
@@ -82,7 +82,7 @@ export function createKeySets({ caller, releaseSlotWhile, keptInOutageMs, clock 
 
   /** Fetches and caches a set. The previous set stays in use during the fetch, and if the fetch fails. */
   async function load(uri: string): Promise<KeySet> {
-    const at = clock.now()
+    const at = steadyTime(clock)
     const keySet = { ...(await fetchKeySet(uri, caller)), at }
     sets.delete(uri)
     sets.set(uri, keySet)
@@ -105,7 +105,7 @@ export function createKeySets({ caller, releaseSlotWhile, keptInOutageMs, clock 
   /** Returns the cached set if it may be used although it cannot be fetched again. */
   function keptInOutage(uri: string): KeySet | undefined {
     const keySet = sets.get(uri)
-    return keySet !== undefined && keySet.at >= clock.now() - keptInOutageMs ? keySet : undefined
+    return keySet !== undefined && keySet.at >= steadyTime(clock) - keptInOutageMs ? keySet : undefined
   }
 
   /** Like `keySetSince`, but if the set cannot be fetched, an older cached set may be used for a while. */
@@ -121,7 +121,7 @@ export function createKeySets({ caller, releaseSlotWhile, keptInOutageMs, clock 
 
   return {
     at: (uri, slot) => async (header, token) => {
-      const now = clock.now()
+      const now = steadyTime(clock)
       const keySet = await keySetOrKept(now - freshForMs, uri, slot)
       try {
         // Only a set that may be fetched again has to be compared with the signature here.
@@ -132,10 +132,10 @@ export function createKeySets({ caller, releaseSlotWhile, keptInOutageMs, clock 
         return await (await keySetSince(now - refetchPauseMs, uri, slot)).find(header, token)
       }
     },
-    latest: async (uri, slot) => (await keySetOrKept(clock.now() - refetchPauseMs, uri, slot)).keys,
+    latest: async (uri, slot) => (await keySetOrKept(steadyTime(clock) - refetchPauseMs, uri, slot)).keys,
     known(uri) {
       const keySet = sets.get(uri)
-      if (keySet !== undefined && keySet.at >= clock.now() - freshForMs) return keySet.keys
+      if (keySet !== undefined && keySet.at >= steadyTime(clock) - freshForMs) return keySet.keys
       if (fetches.pauseLeft(uri) === 0) return undefined
       const kept = keptInOutage(uri)
       if (kept === undefined) fetches.throwIfPaused(uri)

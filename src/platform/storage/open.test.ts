@@ -3,8 +3,9 @@ import { mkdtempSync, rmSync, statSync } from 'node:fs'
 import { createServer } from 'node:net'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
-import { after, test } from 'node:test'
-import { systemClock } from '../clock.ts'
+import { DatabaseSync } from 'node:sqlite'
+import { after, mock, test } from 'node:test'
+import { type Clock, systemClock } from '../clock.ts'
 import { createLog } from '../log.ts'
 import { openDatabase } from './open.ts'
 
@@ -25,6 +26,27 @@ test('a SQLite file is created with access for its owner only', async () => {
     }
     await database.close()
   }
+})
+
+test('a SQLite file that another process uses is waited for, also if the wall clock is set meanwhile', async (t) => {
+  const file = join(folder, 'busy.db')
+  const other = new DatabaseSync(file)
+  // Then a change of the journal mode fails at once, without SQLite's own timeout.
+  other.exec('create table a (b); begin immediate; select * from a')
+  const { steady } = systemClock
+  let looks = 0
+  mock.method(systemClock as Required<Clock>, 'steady', () => {
+    looks += 1
+    if (looks === 4) other.exec('commit')
+    return steady!()
+  })
+  let hours = 0
+  mock.method(systemClock, 'now', () => Date.now() + 3_600_000 * hours++)
+  t.after(() => mock.restoreAll())
+  const database = await open(`sqlite:${file}`)
+  assert.equal(looks, 4)
+  await database.close()
+  other.close()
 })
 
 test('a database in memory needs no file', async () => {

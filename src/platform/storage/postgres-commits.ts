@@ -54,6 +54,8 @@ export function createCommits(pool: Pool, send: Send) {
 /** Assigns a row of `last_commits` to each connection. */
 function markingConnections(pool: Pool) {
   const node = newSecret(9)
+  // `until` is by the wall clock, like the time in the row, which other processes compare. The steady time may stand still
+  // while the machine is suspended.
   const registrations = new WeakMap<PoolClient, { mark: CommitMark; until: number }>()
   /** Rows of connections that were closed without an error. A new connection may use such a row. */
   const free: CommitMark[] = []

@@ -1,7 +1,7 @@
 /** The database on Postgres, for one process or many. Announcements are sent with NOTIFY and received with LISTEN. */
 import { hash } from 'node:crypto'
 import { type ClientBase, Pool, type PoolClient, types } from 'pg'
-import { type Clock, systemClock } from '../clock.ts'
+import { type Clock, steadyTime, systemClock } from '../clock.ts'
 import type { Log } from '../log.ts'
 import {
   type Change,
@@ -331,7 +331,7 @@ const discardPlans: Statement = { sql: 'discard plans', values: [] }
 const plans = new WeakMap<PoolClient, { dueAt: number; hold: number }>()
 
 function isPlanningDue(client: PoolClient): boolean {
-  const now = systemClock.now()
+  const now = steadyTime(systemClock)
   const known = plans.get(client)
   if (known && now < known.dueAt) return false
   const hold = known?.hold ?? firstPlansHoldMs

@@ -7,7 +7,7 @@
 import { closeSync, constants, openSync, type Stats, statSync } from 'node:fs'
 import { access, stat } from 'node:fs/promises'
 import type { DatabaseSync, StatementSync } from 'node:sqlite'
-import { systemClock } from '../clock.ts'
+import { steadyTime, systemClock } from '../clock.ts'
 import {
   type Database,
   type Run,
@@ -315,13 +315,13 @@ function bindable(value: Value): Value | bigint {
  * journal mode fails at once.
  */
 function execWhenFree(connection: DatabaseSync, sql: string): void {
-  const deadline = systemClock.now() + startWithinMs
+  const deadline = steadyTime(systemClock) + startWithinMs
   while (true) {
     try {
       connection.exec(sql)
       return
     } catch (error) {
-      if (!isBusy(error) || systemClock.now() > deadline) throw error
+      if (!isBusy(error) || steadyTime(systemClock) > deadline) throw error
       Atomics.wait(new Int32Array(new SharedArrayBuffer(4)), 0, 0, 20)
     }
   }
