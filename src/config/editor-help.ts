@@ -10,7 +10,7 @@ export type EditorHelp = {
   port?: unknown
   /** For development, on this machine only: plain http and callbacks on this machine, the mailbox page and `/dev/decide`. `"exposed"`: the same on a reachable server, where every caller can then decide all requests. Never in production: remove it before others can reach the server. Value: `true`, `false`, `"exposed"`. */
   development?: unknown
-  /** The database: SQLite for one process, its file relative to the configuration file; PostgreSQL for several processes. Preferably set an address with a password in `DOORBELL_DATABASE`. Value: "sqlite:<file>", "sqlite::memory:" or "postgres://user:password@host/name". */
+  /** The database: SQLite for one process, its file relative to the configuration file; PostgreSQL for several processes, with several hosts, unix sockets and `sslmode` as in libpq (`docs/operating.md`). Preferably set an address with a password in `DOORBELL_DATABASE`. Value: "sqlite:<file>", "sqlite::memory:" or "postgres://user:password@host/name". */
   database?: unknown
   /** Stored values are encrypted and hashed with keys derived from it. Preferably set in `DOORBELL_SECRET`. In development one is generated, and kept beside the database. Value: at least 32 bytes in base64url, which are 43 characters. */
   secret?: unknown

@@ -2,7 +2,7 @@
 import { z } from 'zod'
 import type { AuditEvent } from '../../platform/audit.ts'
 import { expectation, isPlain } from '../../platform/validation.ts'
-import { databaseForms, isDatabase, isHost, isSecret, secretForm, secretHint } from './formats.ts'
+import { databaseForms, databaseHint, isDatabase, isHost, isSecret, secretForm, secretHint } from './formats.ts'
 import { choice, number, secretText, section, text, whole, yesOrNo } from './kinds.ts'
 import { setting } from './setting.ts'
 
@@ -34,9 +34,11 @@ export const serverSettings = {
       'Never in production: remove it before others can reach the server.',
   ),
   database: setting(
-    secretText(databaseForms(), isDatabase).default('sqlite:./doorbell.db'),
+    secretText(databaseForms(), isDatabase, databaseHint).default('sqlite:./doorbell.db'),
     'The database: SQLite for one process, its file relative to the configuration file; PostgreSQL for ' +
-      'several processes. Preferably set an address with a password in `DOORBELL_DATABASE`.',
+      'several processes, with several hosts, unix sockets and `sslmode` as in libpq ' +
+      '([operating.md](operating.md)). Preferably set an address with a password in ' +
+      '`DOORBELL_DATABASE`.',
     { example: "'postgres://doorbell:password@localhost/doorbell'" },
   ),
   secret: setting(

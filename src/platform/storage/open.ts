@@ -31,11 +31,6 @@ async function openEngine(url: string, surroundings: Surroundings): Promise<Data
   if (scheme !== 'postgres:' && scheme !== 'postgresql:') {
     throw new Error(`the database URL must be like ${forms}`)
   }
-  if (!URL.canParse(url)) {
-    throw new Error(
-      `the ${scheme} database URL cannot be read; special characters in a password must be percent-encoded`,
-    )
-  }
   const { openPostgres } = await import('./postgres.ts')
   return openPostgres(url, surroundings)
 }
