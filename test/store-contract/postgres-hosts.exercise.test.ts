@@ -10,7 +10,7 @@ import type { Database } from '../../src/platform/storage/database.ts'
 import { openDatabase } from '../../src/platform/storage/open.ts'
 import { type Certified, certify } from '../support/certificates.ts'
 import { freePort } from '../support/ports.ts'
-import { type PostgresServer, startPostgres } from '../support/postgres.ts'
+import { freshPostgres, type PostgresServer, startPostgres } from '../support/postgres.ts'
 import { startPostgresPair } from '../support/postgres-pair.ts'
 import { until } from '../support/until.ts'
 
@@ -216,4 +216,18 @@ describe('sslmode', () => {
     const url = `postgres://postgres@${both}/postgres?sslmode=verify-full&sslrootcert=${folder}/ca.pem`
     assert.deepEqual(await seenFrom(url), { ssl: 1, port: portOf(server.url) })
   })
+})
+
+test('a process opens as many connections as it is told, and one that listens', async (t) => {
+  const { url, drop } = await freshPostgres()
+  const database = await openDatabase(url, { log: createLog('silent'), clock: systemClock, connections: 3 })
+  t.after(async () => {
+    await database.close()
+    await drop()
+  })
+  const sessions = '(select count(*) from pg_stat_activity where datname = current_database()) as n'
+  const counts = await Promise.all(
+    Array.from({ length: 12 }, () => database.read<{ n: number }>(`select ${sessions}, cast(pg_sleep(0.1) as text)`)),
+  )
+  assert.equal(Math.max(...counts.map(([row]) => row!.n)), 4)
 })

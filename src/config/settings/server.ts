@@ -41,6 +41,14 @@ export const serverSettings = {
       '`DOORBELL_DATABASE`.',
     { example: "'postgres://doorbell:password@localhost/doorbell'" },
   ),
+  postgres: section({
+    connections: setting(
+      whole('connections', 2, 1000).default(10),
+      'How many connections each process opens to Postgres for its statements. One more connection is for `LISTEN`. ' +
+        'Together, all processes must stay below the limits of Postgres and of a pooler ' +
+        '([operating.md](operating.md)).',
+    ),
+  }).prefault({}),
   secret: setting(
     secretText(secretForm(), isSecret, secretHint).exactOptional(),
     'Stored values are encrypted and hashed with keys derived from it. Preferably set in `DOORBELL_SECRET`. In ' +

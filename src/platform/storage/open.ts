@@ -12,6 +12,8 @@ interface Surroundings {
   clock: Clock
   /** Whether a server opens the database, and not a command. Only one server may use a SQLite file at a time. */
   serves?: boolean
+  /** How many connections to Postgres may be open for statements, besides the one for LISTEN. Default: 10. */
+  connections?: number
   /** For tests: replaces the clock of this machine, with which the clock of the database is compared. */
   machine?: Clock
 }

@@ -5,8 +5,14 @@ import { countWarnings } from './postgres-commits.ts'
 import type { Route, Routes } from './postgres-routes.ts'
 import { prepareSession } from './postgres-session.ts'
 
+export interface PoolOptions {
+  /** The most connections that are open at a time. */
+  connections: number
+  getTypeParser: CustomTypesConfig['getTypeParser']
+}
+
 /** Opens the pool. Its connections are opened when they are needed. */
-export function openPool(routes: Routes, getTypeParser: CustomTypesConfig['getTypeParser']): Pool {
+export function openPool(routes: Routes, { connections, getTypeParser }: PoolOptions): Pool {
   /** The route on which an error occurred. The pool may pass the error on as the cause of another. */
   const failedOn = new WeakMap<Error, Route>()
   const routeOf = (error: Error) => failedOn.get(error) ?? failedOn.get(error.cause as Error)
@@ -48,7 +54,7 @@ export function openPool(routes: Routes, getTypeParser: CustomTypesConfig['getTy
   const pool = new Pool({
     Client: RoutedClient as never,
     connectionTimeoutMillis: longestWaitMs,
-    max: 10,
+    max: connections,
     types: { getTypeParser },
     onConnect: prepareConnection,
   })

@@ -9,6 +9,7 @@ import type { Log } from '../log.ts'
 import { type ClockOffset, createClockOffset } from './clock-offset.ts'
 import type { Change } from './database.ts'
 import type { Listeners } from './listeners.ts'
+import { refuseTransactionPooling } from './postgres-pooler.ts'
 import type { Route, Routes } from './postgres-routes.ts'
 import { prepareSession } from './postgres-session.ts'
 
@@ -245,6 +246,7 @@ async function openListener(route: Route, { lose, tell, routes, clockOffset }: L
   client.on('notification', ({ payload = '' }) => tell(payload))
   try {
     await client.connect()
+    await refuseTransactionPooling(client, route)
     await prepareSession(client)
     await routes.checkServer(client)
     await measureClock(client, clockOffset)

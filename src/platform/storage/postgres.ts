@@ -39,10 +39,14 @@ const plansHoldMs = 600_000
 /** The key of Doorbell's advisory locks: an arbitrary number that no other program on the same database should use. */
 const exclusiveLock = 0x646f6f72
 
+/** How many connections a process opens for statements, unless it is told another number. */
+const usualConnections = 10
+
 interface Surroundings {
   log: Log
   clock: Clock
   machine?: Clock | undefined
+  connections?: number | undefined
 }
 
 /**
@@ -50,7 +54,10 @@ interface Surroundings {
  *
  * @throws if the database cannot be reached; the message contains the URL without the password
  */
-export async function openPostgres(url: string, { log, clock, machine }: Surroundings): Promise<Database> {
+export async function openPostgres(
+  url: string,
+  { log, clock, machine, connections = usualConnections }: Surroundings,
+): Promise<Database> {
   const address = readPostgresUrl(url)
   const routes = createRoutes(address)
   const listeners = createListeners()
@@ -60,7 +67,7 @@ export async function openPostgres(url: string, { log, clock, machine }: Surroun
       throw new Error(`cannot reach the database ${address.name}: ${reasonOf(error)}`, { cause: error })
     },
   )
-  const pool = openPool(routes, parserOf)
+  const pool = openPool(routes, { connections, getTypeParser: parserOf })
   pool.on('error', (error) => log.warn({ error }, 'an idle database connection was lost'))
   const commits = createCommits(pool, send)
   const opened: Opened = { pool, publisher, commits, locks: createLockQueue() }
