@@ -97,7 +97,9 @@ export interface Doorbell {
 export async function createDoorbell(config: Config, parts: DoorbellOptions = {}): Promise<Doorbell> {
   const clock = parts.clock ?? systemClock
   const log = parts.log ?? createLog(config.logLevel)
-  const database = await (parts.openDatabase ?? openDatabase)(config.database, { log, clock, serves: true })
+  const { connections } = config.postgres
+  const open = parts.openDatabase ?? openDatabase
+  const database = await open(config.database, { log, clock, serves: true, connections })
   try {
     if (database.engine === 'sqlite' || parts.migrate) await migrate(database, clock)
     await refuseOtherSchema(database)

@@ -45,6 +45,7 @@ async function run(options: ServeOptions): Promise<void> {
   const config = await settle(options)
   const readable = isReadable(config) ? createReadableLog() : undefined
   const log = createLog(logLevelFor(config), readable)
+  logWarnings(log)
   const stop = expectStop(log, config)
   // Imported here, so that other commands do not load the whole server.
   const { createDoorbell } = await import('../doorbell.ts')
@@ -99,6 +100,15 @@ function explainOtherSecret(config: Config) {
  */
 function isReadable({ development }: Config): boolean {
   return development && process.stderr.isTTY
+}
+
+/**
+ * Writes warnings of Node and of libraries to the log. Node itself would print them to standard error, between the lines of
+ * JSON.
+ */
+function logWarnings(log: Log): void {
+  process.removeAllListeners('warning')
+  process.on('warning', (warning) => log.warn({ event: 'process.warning', error: warning }, warning.message))
 }
 
 /**

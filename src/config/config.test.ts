@@ -14,6 +14,7 @@ test('defaults', () => {
     port: 4000,
     development: false,
     database: 'sqlite:./doorbell.db',
+    postgres: { connections: 10 },
     profile: 'core',
     proxy: { trust: [] },
     strictAssertionAudience: false,

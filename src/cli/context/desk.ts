@@ -111,7 +111,8 @@ export function openFor(config: Config): Promise<Database> {
         'Set "database" to "sqlite:./doorbell.db", for example.',
     )
   }
-  return openDatabase(config.database, { log: createLog(isDebugging() ? 'debug' : 'warn'), clock: systemClock })
+  const log = createLog(isDebugging() ? 'debug' : 'warn')
+  return openDatabase(config.database, { log, clock: systemClock, connections: config.postgres.connections })
 }
 
 async function bringUpIfFile(database: Database): Promise<void> {

@@ -5,6 +5,7 @@ import type { Command } from 'commander'
 import type { Config, ConfigInput } from '../../config/config.ts'
 import { findConfigFile } from '../../config/config-file.ts'
 import { loadConfig } from '../../config/load.ts'
+import { readPostgresUrl } from '../../platform/storage/postgres-address.ts'
 import { Failure } from './failure.ts'
 import { note } from './terminal.ts'
 
@@ -69,8 +70,7 @@ export function nameOfDatabase(database: string): string {
   const file = fileOfDatabase(database)
   if (file !== undefined) return shortPath(file)
   if (database === 'sqlite::memory:') return 'in memory'
-  const { protocol, host, pathname } = new URL(database)
-  return `${protocol}//${host}${pathname}`
+  return readPostgresUrl(database).name
 }
 
 export function shortPath(file: string): string {

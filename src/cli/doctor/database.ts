@@ -21,6 +21,7 @@ import { adviceOnOtherSecret } from '../context/other-secret.ts'
 import { fileOfDatabase, nameOfDatabase } from '../context/settings.ts'
 import { count } from '../context/terminal.ts'
 import type { Finding } from './finding.ts'
+import { examineProtection } from './postgres.ts'
 
 export async function examineDatabase(config: Config): Promise<Finding[]> {
   const about = 'database'
@@ -37,12 +38,14 @@ export async function examineDatabase(config: Config): Promise<Finding[]> {
       async () => {},
       async (context) => [
         { about, state: 'ok', says: `${name} answers (${context.database.engine})` },
+        ...examineProtection(config),
         ...(await examineContent(context)),
       ],
     )
   } catch (error) {
     const advice = 'is it running, and is the setting "database" (DOORBELL_DATABASE) right?'
-    return [{ about, state: 'fail', says: error instanceof Error ? error.message : String(error), advice }]
+    const says = error instanceof Error ? error.message : String(error)
+    return [{ about, state: 'fail', says, advice }, ...examineProtection(config)]
   }
 }
 

@@ -1,5 +1,6 @@
 /** Formats of single settings: functions that check a value, and the descriptions of the formats for error messages. */
 import { isIP } from 'node:net'
+import { problemWithPostgresUrl } from '../../platform/storage/postgres-address.ts'
 
 export const smtpForms = '"smtp://user:password@host:port" or "smtps://…", user, password and port as needed'
 export const senderForm = 'a mail address, like "no-reply@example.com" or "Doorbell <no-reply@example.com>"'
@@ -16,10 +17,19 @@ export function databaseForms(): string {
   return '"sqlite:<file>", "sqlite::memory:" or "postgres://user:password@host/name"'
 }
 
+const isPostgres = (address: string) => /^postgres(ql)?:\/\//.test(address)
+
 export function isDatabase(address: string): boolean {
-  if (/^postgres(ql)?:\/\//.test(address)) return URL.canParse(address)
+  if (isPostgres(address)) return problemWithPostgresUrl(address) === undefined
   // In `sqlite://file`, `file` could be a host name or a path.
   return /^sqlite:./.test(address) && !/^sqlite:\/\/(?!\/)/.test(address)
+}
+
+/** Returns why a Postgres URL cannot be used, as the end of an error message. It contains no secret. */
+export function databaseHint(address: unknown): string {
+  if (typeof address !== 'string' || !isPostgres(address)) return ''
+  const problem = problemWithPostgresUrl(address)
+  return problem === undefined ? '' : `; the URL ${problem}`
 }
 
 export function secretForm(): string {

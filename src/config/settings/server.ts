@@ -2,7 +2,7 @@
 import { z } from 'zod'
 import type { AuditEvent } from '../../platform/audit.ts'
 import { expectation, isPlain } from '../../platform/validation.ts'
-import { databaseForms, isDatabase, isHost, isSecret, secretForm, secretHint } from './formats.ts'
+import { databaseForms, databaseHint, isDatabase, isHost, isSecret, secretForm, secretHint } from './formats.ts'
 import { choice, number, secretText, section, text, whole, yesOrNo } from './kinds.ts'
 import { setting } from './setting.ts'
 
@@ -34,11 +34,21 @@ export const serverSettings = {
       'Never in production: remove it before others can reach the server.',
   ),
   database: setting(
-    secretText(databaseForms(), isDatabase).default('sqlite:./doorbell.db'),
+    secretText(databaseForms(), isDatabase, databaseHint).default('sqlite:./doorbell.db'),
     'The database: SQLite for one process, its file relative to the configuration file; PostgreSQL for ' +
-      'several processes. Preferably set an address with a password in `DOORBELL_DATABASE`.',
+      'several processes, with several hosts, unix sockets and `sslmode` as in libpq ' +
+      '([operating.md](operating.md)). Preferably set an address with a password in ' +
+      '`DOORBELL_DATABASE`.',
     { example: "'postgres://doorbell:password@localhost/doorbell'" },
   ),
+  postgres: section({
+    connections: setting(
+      whole('connections', 2, 1000).default(10),
+      'How many connections each process opens to Postgres for its statements. One more connection is for `LISTEN`. ' +
+        'Together, all processes must stay below the limits of Postgres and of a pooler ' +
+        '([operating.md](operating.md)).',
+    ),
+  }).prefault({}),
   secret: setting(
     secretText(secretForm(), isSecret, secretHint).exactOptional(),
     'Stored values are encrypted and hashed with keys derived from it. Preferably set in `DOORBELL_SECRET`. In ' +

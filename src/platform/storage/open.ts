@@ -12,6 +12,8 @@ interface Surroundings {
   clock: Clock
   /** Whether a server opens the database, and not a command. Only one server may use a SQLite file at a time. */
   serves?: boolean
+  /** How many connections to Postgres may be open for statements, besides the one for LISTEN. Default: 10. */
+  connections?: number
   /** For tests: replaces the clock of this machine, with which the clock of the database is compared. */
   machine?: Clock
 }
@@ -30,11 +32,6 @@ async function openEngine(url: string, surroundings: Surroundings): Promise<Data
   if (scheme === 'sqlite:') return openSqlite(pathIn(url), { serves: surroundings.serves ?? false })
   if (scheme !== 'postgres:' && scheme !== 'postgresql:') {
     throw new Error(`the database URL must be like ${forms}`)
-  }
-  if (!URL.canParse(url)) {
-    throw new Error(
-      `the ${scheme} database URL cannot be read; special characters in a password must be percent-encoded`,
-    )
   }
   const { openPostgres } = await import('./postgres.ts')
   return openPostgres(url, surroundings)

@@ -5,7 +5,7 @@
  * `default_transaction_read_only` forbids writes. `statement_timeout` and `lock_timeout` limit a statement, which may be tried
  * again afterwards.
  */
-import type { ClientBase } from 'pg'
+import type { ClientBase, QueryResult, QueryResultRow } from 'pg'
 
 /**
  * The longest time between two statements of a transaction, in milliseconds. After that, Postgres rolls the transaction
@@ -47,7 +47,42 @@ const withoutIdleTimeout = `select set_config(name, '0', false) from pg_settings
 
 /** Applies the settings. Must be called before the first statement of each connection, including the listening connection. */
 export async function prepareSession(client: ClientBase): Promise<void> {
-  await client.query([...listed, durable, withoutIdleTimeout].join('; '))
+  await answered(client, [...listed, durable, withoutIdleTimeout].join('; '))
+}
+
+/**
+ * A new connection must answer within this many milliseconds. This is less than a call waits for a free connection, so that
+ * the reason is known first.
+ */
+const longestSilenceMs = 4_000
+
+/** Thrown if a new connection is not served. SQLSTATE 08001: unable to establish a connection. */
+export class NoSessionError extends Error {
+  override readonly name = 'NoSessionError'
+  readonly code = '08001'
+
+  constructor(cause: unknown) {
+    super(
+      `the database has accepted a connection, but does not answer it for ${longestSilenceMs / 1000} s. A pooler does so if ` +
+        'it has too few sessions: each server needs as many as the setting postgres.connections says, and one more',
+      { cause },
+    )
+  }
+}
+
+/**
+ * Executes a statement on a new connection. A pooler accepts more connections than it has sessions, and lets the others wait.
+ *
+ * @throws NoSessionError if there is no answer in time
+ */
+export async function answered<Row extends QueryResultRow>(
+  client: ClientBase,
+  text: string,
+): Promise<QueryResult<Row>> {
+  const query = { text, query_timeout: longestSilenceMs }
+  return client.query<Row>(query).catch((error: Error) => {
+    throw error.message === 'Query read timeout' ? new NoSessionError(error) : error
+  })
 }
 
 /** Begins a transaction without time limits, for example for a migration that builds an index. */

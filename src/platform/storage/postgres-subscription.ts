@@ -2,13 +2,15 @@
  * The connection on which announcements of other nodes arrive. If the connection is lost, it is opened again. Then all
  * listeners are called with the key '', because announcements may have been missed.
  */
-import { Client, type ClientConfig } from 'pg'
+import { Client } from 'pg'
 import type { Clock } from '../clock.ts'
 import { newSecret } from '../crypto.ts'
 import type { Log } from '../log.ts'
 import { type ClockOffset, createClockOffset } from './clock-offset.ts'
 import type { Change } from './database.ts'
 import type { Listeners } from './listeners.ts'
+import { refuseTransactionPooling } from './postgres-pooler.ts'
+import type { Route, Routes } from './postgres-routes.ts'
 import { prepareSession } from './postgres-session.ts'
 
 /** The channel of LISTEN and NOTIFY. */
@@ -39,6 +41,7 @@ export interface Subscription {
 }
 
 interface Surroundings {
+  routes: Routes
   log: Log
   clock: Clock
   listeners: Listeners
@@ -138,10 +141,8 @@ function splitChanges(changes: Change[]): Omit<OwnAnnouncement, 'origin'>[] {
 const payloadOf = ({ origin, texts }: OwnAnnouncement) => `[${JSON.stringify(origin)},${texts.join(',')}]`
 
 /** Opens the subscription. Resolves when announcements are received; rejects if the first connection fails. */
-export async function subscribe(
-  settings: ClientConfig,
-  { log, clock, listeners, publisher, machine }: Surroundings,
-): Promise<Subscription> {
+export async function subscribe(surroundings: Surroundings): Promise<Subscription> {
+  const { routes, log, clock, listeners, publisher, machine } = surroundings
   const clockOffset = createClockOffset(machine)
   let current: Client | undefined
   let epoch = 0
@@ -151,7 +152,7 @@ export async function subscribe(
   let ended = false
 
   async function connect(): Promise<void> {
-    const client = await openListener(settings, { lose, tell }, clockOffset)
+    const client = await routes.open((route) => openListener(route, { lose, tell, routes, clockOffset }))
     if (ended) return client.end()
     current = client
     epoch += 1
@@ -186,10 +187,7 @@ export async function subscribe(
   }
 
   async function reconnect(): Promise<void> {
-    const isBack = await connect().then(
-      () => true,
-      () => false,
-    )
+    const isBack = await succeeds(connect())
     if (ended) return
     if (!isBack) return reconnectLater()
     log.info('announcements of other nodes are received again')
@@ -226,19 +224,31 @@ export async function subscribe(
   }
 }
 
+function succeeds(work: Promise<unknown>): Promise<boolean> {
+  return work.then(
+    () => true,
+    () => false,
+  )
+}
+
+interface Listening {
+  lose(client: Client): void
+  tell(payload: string): void
+  routes: Routes
+  clockOffset: ClockOffset
+}
+
 /** Opens a connection on which announcements arrive. `lose` is called when the connection ends, for any reason. */
-async function openListener(
-  settings: ClientConfig,
-  { lose, tell }: { lose(client: Client): void; tell(payload: string): void },
-  clockOffset: ClockOffset,
-): Promise<Client> {
-  const client = new Client({ ...settings, query_timeout: trustMs })
+async function openListener(route: Route, { lose, tell, routes, clockOffset }: Listening): Promise<Client> {
+  const client = new Client({ ...route.config, query_timeout: trustMs })
   client.on('error', () => lose(client))
   client.on('end', () => lose(client))
   client.on('notification', ({ payload = '' }) => tell(payload))
   try {
     await client.connect()
+    await refuseTransactionPooling(client, route)
     await prepareSession(client)
+    await routes.checkServer(client)
     await measureClock(client, clockOffset)
     await client.query(`listen ${channel}`)
   } catch (error) {

@@ -1,6 +1,6 @@
 /** The database on Postgres, for one process or many. Announcements are sent with NOTIFY and received with LISTEN. */
 import { hash } from 'node:crypto'
-import { type ClientBase, Pool, type PoolClient, types } from 'pg'
+import { type Pool, type PoolClient, types } from 'pg'
 import { type Clock, steadyTime, systemClock } from '../clock.ts'
 import type { Log } from '../log.ts'
 import {
@@ -14,10 +14,13 @@ import {
   valuesOf,
 } from './database.ts'
 import { createListeners } from './listeners.ts'
-import { createLockQueue, type LockQueue, longestWaitMs } from './lock-queue.ts'
-import { type CommitMark, countWarnings, createCommits, marking } from './postgres-commits.ts'
+import { createLockQueue, type LockQueue } from './lock-queue.ts'
+import { readPostgresUrl } from './postgres-address.ts'
+import { type CommitMark, createCommits, marking } from './postgres-commits.ts'
 import { sendTogether } from './postgres-pipeline.ts'
-import { beginLong, prepareSession } from './postgres-session.ts'
+import { openPool } from './postgres-pool.ts'
+import { createRoutes } from './postgres-routes.ts'
+import { beginLong } from './postgres-session.ts'
 import { channel, createPublisher, type Publisher, subscribe } from './postgres-subscription.ts'
 import { wordsOfPostgres } from './sql-dialect.ts'
 
@@ -36,6 +39,16 @@ const plansHoldMs = 600_000
 /** The key of Doorbell's advisory locks: an arbitrary number that no other program on the same database should use. */
 const exclusiveLock = 0x646f6f72
 
+/** How many connections a process opens for statements, unless it is told another number. */
+const usualConnections = 10
+
+interface Surroundings {
+  log: Log
+  clock: Clock
+  machine?: Clock | undefined
+  connections?: number | undefined
+}
+
 /**
  * Opens the database.
  *
@@ -43,25 +56,21 @@ const exclusiveLock = 0x646f6f72
  */
 export async function openPostgres(
   url: string,
-  { log, clock, machine }: { log: Log; clock: Clock; machine?: Clock | undefined },
+  { log, clock, machine, connections = usualConnections }: Surroundings,
 ): Promise<Database> {
-  const settings = {
-    connectionString: url,
-    application_name: 'doorbell',
-    connectionTimeoutMillis: longestWaitMs,
-    keepAlive: true,
-  }
+  const address = readPostgresUrl(url)
+  const routes = createRoutes(address)
   const listeners = createListeners()
   const publisher = createPublisher(listeners)
-  const subscription = await subscribe(settings, { log, clock, listeners, publisher, machine }).catch(
+  const subscription = await subscribe({ routes, log, clock, listeners, publisher, machine }).catch(
     (error: unknown) => {
-      throw new Error(`cannot reach the database ${withoutPassword(url)}: ${reasonOf(error)}`, { cause: error })
+      throw new Error(`cannot reach the database ${address.name}: ${reasonOf(error)}`, { cause: error })
     },
   )
-  const pool = new Pool({ ...settings, max: 10, types: { getTypeParser: parserOf }, onConnect: prepareConnection })
+  const pool = openPool(routes, { connections, getTypeParser: parserOf })
   pool.on('error', (error) => log.warn({ error }, 'an idle database connection was lost'))
   const commits = createCommits(pool, send)
-  const surroundings: Surroundings = { pool, publisher, commits, locks: createLockQueue() }
+  const opened: Opened = { pool, publisher, commits, locks: createLockQueue() }
 
   const running = new Set<Promise<unknown>>()
   let closing: Promise<void> | undefined
@@ -96,8 +105,8 @@ export async function openPostgres(
       return subscription.clockOffset
     },
     read: (sql, values = []) => track(() => query(pool, { sql, values })),
-    step: (first, options = {}) => track(() => inLockOrder(surroundings, first, options)),
-    inLockOrder: surroundings.locks.withKeys,
+    step: (first, options = {}) => track(() => inLockOrder(opened, first, options)),
+    inLockOrder: opened.locks.withKeys,
     async writable() {
       const [row] = await track(() => query<{ readOnly: string }>(pool, readOnly))
       return row!.readOnly === 'off'
@@ -111,15 +120,7 @@ export async function openPostgres(
   }
 }
 
-async function prepareConnection(client: ClientBase): Promise<void> {
-  // At some moments the pool has no error listener on a connection. If the connection were lost at such a moment, the
-  // process would end without this listener.
-  client.on('error', () => {})
-  countWarnings(client)
-  await prepareSession(client)
-}
-
-interface Surroundings {
+interface Opened {
   pool: Pool
   publisher: Publisher
   commits: ReturnType<typeof createCommits>
@@ -133,14 +134,14 @@ const readOnly: Statement = { sql: `select current_setting('transaction_read_onl
  * Executes a step after all earlier steps of this process that share a lock key or a row key with it. A step keeps its keys
  * while it is retried, and while it is unknown whether it was committed.
  */
-function inLockOrder<Row>(around: Surroundings, first: Statement, options: StepOptions<Row>): Promise<Row[]> {
+function inLockOrder<Row>(around: Opened, first: Statement, options: StepOptions<Row>): Promise<Row[]> {
   const { lockKeys = [], rowKeys = [], hasTurn = false } = options
   const work = () => withRetries(() => step<Row>(around, first, options))
   return hasTurn ? work() : around.locks.withKeys([lockKeys, rowKeys].flat(), work)
 }
 
 /** Executes a step. Listeners on this node are called when the step is committed; other nodes receive a notification. */
-function step<Row>(around: Surroundings, first: Statement, options: StepOptions<Row>): Promise<Row[]> {
+function step<Row>(around: Opened, first: Statement, options: StepOptions<Row>): Promise<Row[]> {
   const { also = [], announce = [], lockKeys, sharedLockKeys } = options
   const isLocked = lockKeys !== undefined || sharedLockKeys !== undefined
   const isSingle = Array.isArray(also) && also.length === 0 && !isLocked
@@ -155,14 +156,14 @@ function step<Row>(around: Surroundings, first: Statement, options: StepOptions<
  * Executes a step in one round trip. If the connection breaks, the promise rejects, although the step may have been
  * committed.
  */
-function singleStep<Row>({ pool, commits }: Surroundings, statement: Statement): Promise<Row[]> {
+function singleStep<Row>({ pool, commits }: Opened, statement: Statement): Promise<Row[]> {
   return withClient(pool, async (client) => {
     const [rows] = await commits.confirmed(client, () => send(client, [statement]))
     return rows as Row[]
   })
 }
 
-async function announcingStep<Row>(around: Surroundings, first: Statement, announce: Change[]): Promise<Row[]> {
+async function announcingStep<Row>(around: Opened, first: Statement, announce: Change[]): Promise<Row[]> {
   const announcement = around.publisher.publish(announce)
   const rows = await singleStep<Row>(around, announcing(first, announcement.payloads))
   if (rows.length > 0) announcement.tellHere()
@@ -175,7 +176,7 @@ async function announcingStep<Row>(around: Surroundings, first: Statement, annou
  * back.
  */
 async function inTransaction<Row>(
-  { pool, publisher, commits }: Surroundings,
+  { pool, publisher, commits }: Opened,
   first: Statement,
   { also, announce, lockKeys = [], sharedLockKeys = [] }: StepOptions<Row>,
 ): Promise<Row[]> {
@@ -378,9 +379,4 @@ function codeOf(error: unknown): string {
 function reasonOf(error: unknown): string {
   if (error instanceof AggregateError) return error.errors.map(reasonOf).join(', ')
   return error instanceof Error ? error.message || codeOf(error) : String(error)
-}
-
-function withoutPassword(url: string): string {
-  const { protocol, host, pathname } = new URL(url)
-  return `${protocol}//${host}${pathname}`
 }

@@ -1,0 +1,66 @@
+/** The pool of connections for statements. Each new connection is opened on the current route. */
+import { Client, type ClientBase, type CustomTypesConfig, Pool, type PoolClient, type PoolConfig } from 'pg'
+import { longestWaitMs } from './lock-queue.ts'
+import { countWarnings } from './postgres-commits.ts'
+import type { Route, Routes } from './postgres-routes.ts'
+import { prepareSession } from './postgres-session.ts'
+
+export interface PoolOptions {
+  /** The most connections that are open at a time. */
+  connections: number
+  getTypeParser: CustomTypesConfig['getTypeParser']
+}
+
+/** Opens the pool. Its connections are opened when they are needed. */
+export function openPool(routes: Routes, { connections, getTypeParser }: PoolOptions): Pool {
+  /** The route on which an error occurred. The pool may pass the error on as the cause of another. */
+  const failedOn = new WeakMap<Error, Route>()
+  const routeOf = (error: Error) => failedOn.get(error) ?? failedOn.get(error.cause as Error)
+  const takenBy = new WeakMap<ClientBase, Route>()
+
+  class RoutedClient extends Client {
+    constructor(config: PoolConfig) {
+      super({ ...config, ...routes.current.config })
+      takenBy.set(this, routes.current)
+    }
+
+    override connect(): Promise<Client>
+    override connect(callback: (error: Error) => void): void
+    override connect(callback?: (error: Error) => void): Promise<Client> | undefined {
+      if (callback === undefined) return super.connect() as unknown as Promise<Client>
+      super.connect((error: Error) => {
+        if (error) failedOn.set(error, takenBy.get(this)!)
+        callback(error)
+      })
+      return undefined
+    }
+  }
+
+  /** The pool calls this for each new connection. */
+  async function prepareConnection(client: ClientBase): Promise<void> {
+    // At some moments the pool has no error listener on a connection. If the connection were lost at such a moment, the
+    // process would end without this listener.
+    client.on('error', () => {})
+    countWarnings(client)
+    try {
+      await prepareSession(client)
+      await routes.checkServer(client)
+    } catch (error) {
+      failedOn.set(error as Error, takenBy.get(client)!)
+      throw error
+    }
+  }
+
+  const pool = new Pool({
+    Client: RoutedClient as never,
+    connectionTimeoutMillis: longestWaitMs,
+    max: connections,
+    types: { getTypeParser },
+    onConnect: prepareConnection,
+  })
+  if (!routes.isOnly) {
+    const connect = pool.connect.bind(pool) as () => Promise<PoolClient>
+    pool.connect = (() => routes.open(() => connect(), routeOf)) as typeof pool.connect
+  }
+  return pool
+}

@@ -1,0 +1,236 @@
+/**
+ * The ways to connect to a Postgres: each host, and for `sslmode=prefer` or `allow` each host with and without TLS. They are
+ * tried as libpq tries them, except that a connection first tries the way on which the last one succeeded. So while a host
+ * is away, only one connection waits for it.
+ */
+import { readFileSync } from 'node:fs'
+import { homedir } from 'node:os'
+import { join } from 'node:path'
+import { type ConnectionOptions, getCACertificates } from 'node:tls'
+import { type ClientBase, type ClientConfig, DatabaseError } from 'pg'
+import { longestWaitMs } from './lock-queue.ts'
+import {
+  isSocket,
+  nameOfHost,
+  type PostgresAddress,
+  type PostgresHost,
+  PostgresUrlError,
+  type SslMode,
+  type TargetSession,
+} from './postgres-address.ts'
+
+/** One way to open a connection. */
+export interface Route {
+  host: PostgresHost
+  config: ClientConfig
+}
+
+export interface Routes {
+  /** The way on which the next connection is opened. */
+  readonly current: Route
+  /** Whether there is no other way. */
+  readonly isOnly: boolean
+  /**
+   * Opens a connection: at first by the current route and, if this fails, by the others. `connect` must use the current
+   * route.
+   *
+   * @param routeOf returns the route on which this error occurred, or undefined if it was not an error of a route
+   * @throws the error of the only route; or an error that names those of all routes
+   */
+  open<T>(
+    connect: (route: Route) => Promise<T>,
+    routeOf?: (error: Error, current: Route) => Route | undefined,
+  ): Promise<T>
+  /** Rejects if the connection leads to a server that the URL does not ask for, such as a standby. */
+  checkServer(client: ClientBase): Promise<void>
+}
+
+/** Milliseconds to wait for one of several hosts, unless the URL says otherwise. */
+const waitForEachMs = 2_000
+
+/** Thrown if no host accepts a connection. SQLSTATE 08001: unable to establish a connection. */
+class NoHostError extends Error {
+  override readonly name = 'NoHostError'
+  readonly code = '08001'
+}
+
+/** Thrown for a server that the URL does not ask for. SQLSTATE 25006: read-only. */
+class OtherServerError extends Error {
+  override readonly name = 'OtherServerError'
+  readonly code = '25006'
+}
+
+/**
+ * Returns the routes to a database.
+ *
+ * @throws PostgresUrlError if a file with a certificate or a key cannot be used
+ */
+export function createRoutes(address: PostgresAddress): Routes {
+  const routes = routesTo(address)
+  let current = routes[0]!
+
+  /** Selects the next route, unless another connection has selected one meanwhile. */
+  function proceed(failed: Route, untried: Route[]): boolean {
+    const isLater = (route: Route) => routes.indexOf(route) > routes.indexOf(failed)
+    const next = untried.includes(current) ? current : (untried.find(isLater) ?? untried[0])
+    current = next ?? firstTo(failed.host)
+    return next !== undefined
+  }
+
+  const firstTo = (host: PostgresHost) => routes.find((route) => route.host === host)!
+
+  /** Whether the next connection should take this route first, too: with `prefer`, TLS may have failed by chance. */
+  const isToStay = (route: Route, failures: Map<Route, Error>) =>
+    [...failures].every(([{ host }, error]) => host !== route.host || isRefusal(error))
+
+  return {
+    get current() {
+      return current
+    },
+    isOnly: routes.length === 1,
+    async open(connect, routeOf = (_error, route) => route) {
+      const failures = new Map<Route, Error>()
+      let untried = routes
+      for (;;) {
+        const route = current
+        try {
+          const connection = await connect(route)
+          if (failures.size > 0 && !isToStay(route, failures)) current = firstTo(route.host)
+          return connection
+        } catch (thrown) {
+          const error = thrown as Error
+          const failed = routeOf(error, route)
+          if (failed === undefined || routes.length === 1) throw error
+          failures.set(failed, error)
+          untried = untried.filter((each) => each !== failed && isWorthTrying(each, failed, error))
+          if (!proceed(failed, untried)) throw summary(failures, error)
+        }
+      }
+    },
+    checkServer: (client) => checkServer(client, address.sessions),
+  }
+}
+
+/** A refusal of the user or of the database would be the same at all hosts, but it may depend on encryption. */
+function isWorthTrying(route: Route, failed: Route, error: Error): boolean {
+  const isSameHost = route.host === failed.host
+  if (isRefusal(error) && !isWithoutTls(error)) return isSameHost
+  return !isSameHost || !isUnreachable(error)
+}
+
+/** Whether the server has answered, and would answer so again. */
+const isRefusal = (error: Error) =>
+  isWithoutTls(error) || (error instanceof DatabaseError && /^(28|3D000|42)/.test(error.code ?? ''))
+
+/** An error of `pg`, which has no code. */
+const isWithoutTls = (error: Error) => error.message === 'The server does not support SSL connections'
+
+/** If a name has several addresses, the errors of all of them are in an `AggregateError`. */
+const isUnreachable = (error: Error) =>
+  error instanceof AggregateError ||
+  /^(connect|getaddrinfo)$/.test((error as NodeJS.ErrnoException).syscall ?? '') ||
+  /time(d )?out/.test(error.message)
+
+function summary(failures: Map<Route, Error>, last: Error): Error {
+  const hosts = new Set([...failures.keys()].map(({ host }) => host))
+  if (hosts.size === 1 || (isRefusal(last) && !isWithoutTls(last))) return last
+  const each = [...hosts].map((host) => {
+    const [, error] = [...failures].findLast(([route]) => route.host === host)!
+    return `${isSocket(host) ? host.host : nameOfHost(host)}: ${error.message || (error as NodeJS.ErrnoException).code}`
+  })
+  return new NoHostError(each.join('; '), { cause: last })
+}
+
+function routesTo(address: PostgresAddress): Route[] {
+  const { hosts, database, user, password, parameters } = address
+  const waitMs =
+    Number(parameters.get('connect_timeout') ?? 0) * 1000 || (hosts.length > 1 ? waitForEachMs : longestWaitMs)
+  const idle = parameters.get('keepalives_idle')
+  const config: ClientConfig = {
+    ...definedOnly({ database, user, password, options: parameters.get('options') }),
+    ...definedOnly({ fallback_application_name: parameters.get('fallback_application_name') }),
+    ...definedOnly({ statement_timeout: numberIn(parameters, 'statement_timeout') }),
+    ...definedOnly({ lock_timeout: numberIn(parameters, 'lock_timeout') }),
+    application_name: parameters.get('application_name') ?? 'doorbell',
+    connectionTimeoutMillis: Math.min(waitMs, longestWaitMs),
+    keepAlive: true,
+    ...(idle !== undefined && { keepAliveInitialDelayMillis: Number(idle) * 1000 }),
+    enableChannelBinding: parameters.get('channel_binding') === 'prefer',
+  }
+  const encryptions = encryptionsOf(address.sslMode, parameters)
+  return hosts.flatMap((host) =>
+    (isSocket(host) ? [false] : encryptions).map((ssl) => ({
+      host,
+      config: {
+        ...config,
+        host: host.host,
+        ...definedOnly({ port: host.port }),
+        ssl,
+        ...(ssl !== false && parameters.get('sslnegotiation') === 'direct' && { sslnegotiation: 'direct' as const }),
+      },
+    })),
+  )
+}
+
+function numberIn(parameters: ReadonlyMap<string, string>, name: string): number | undefined {
+  const text = parameters.get(name)
+  return text === undefined ? undefined : Number(text)
+}
+
+function definedOnly<Values extends object>(values: Values): { [Name in keyof Values]?: NonNullable<Values[Name]> } {
+  return Object.fromEntries(Object.entries(values).filter(([, value]) => value !== undefined)) as never
+}
+
+/** Returns the options of TLS to try, in order; `false` is a connection without TLS. */
+function encryptionsOf(mode: SslMode, parameters: ReadonlyMap<string, string>): (ConnectionOptions | false)[] {
+  if (mode === 'disable') return [false]
+  const ca = mode === 'no-verify' ? undefined : authorities(parameters.get('sslrootcert'))
+  const own = definedOnly({
+    cert: fileIn(parameters, 'sslcert'),
+    key: fileIn(parameters, 'sslkey'),
+    passphrase: parameters.get('sslpassword'),
+  })
+  const unverified = { ...own, rejectUnauthorized: false }
+  if (mode === 'allow') return [false, unverified]
+  if (mode === 'prefer') return [unverified, false]
+  if (mode === 'verify-full') return [{ ...own, ...definedOnly({ ca }) }]
+  if (ca !== undefined) return [{ ...own, ca, checkServerIdentity: () => undefined }]
+  if (mode !== 'verify-ca') return [unverified]
+  throw new PostgresUrlError(
+    'has sslmode=verify-ca, which needs sslrootcert: a file with the authority of the database',
+  )
+}
+
+/** As libpq, uses `~/.postgresql/root.crt` if there is such a file and the URL names no other. */
+function authorities(file: string | undefined): string | string[] | undefined {
+  if (file === 'system') return getCACertificates('system')
+  if (file !== undefined) return readFile('sslrootcert', file)
+  try {
+    return readFileSync(join(homedir(), '.postgresql', 'root.crt'), 'utf8')
+  } catch {
+    return undefined
+  }
+}
+
+function fileIn(parameters: ReadonlyMap<string, string>, name: string): string | undefined {
+  const file = parameters.get(name)
+  return file === undefined ? undefined : readFile(name, file)
+}
+
+function readFile(name: string, file: string): string {
+  try {
+    return readFileSync(file, 'utf8')
+  } catch (error) {
+    throw new PostgresUrlError(`has ${name} ${file}, which cannot be read: ${(error as NodeJS.ErrnoException).code}`)
+  }
+}
+
+async function checkServer(client: ClientBase, sessions: TargetSession): Promise<void> {
+  if (sessions === 'any') return
+  const { rows } = await client.query<{ isStandby: boolean; readOnly: string }>(
+    `select pg_is_in_recovery() as "isStandby", current_setting('transaction_read_only') as "readOnly"`,
+  )
+  const { isStandby, readOnly } = rows[0]!
+  if (isStandby) throw new OtherServerError('this server is a standby')
+  if (sessions === 'read-write' && readOnly !== 'off') throw new OtherServerError('this server is read-only')
+}
