@@ -2,11 +2,13 @@
 import assert from 'node:assert/strict'
 import { describe, type TestContext, test } from 'node:test'
 import { openDatabase } from '../../src/platform/storage/open.ts'
+import { createAuthenticator } from '../support/authenticator.ts'
 import { type Engine, engines } from '../support/engines.ts'
-import { bearerOf, codeFor } from '../support/phone-app.ts'
+import { bearerOf, codeFor, signIn } from '../support/phone-app.ts'
 import { callWith, newProofKey, pollWith, proofOf } from '../support/proofs.ts'
 import { ana, credentials, type Stage } from '../support/stage.ts'
 import { approved, asWallet, ath, openDpopStage } from './dpop-clients.ts'
+import { creationOptions, passkeys } from './passkeys.ts'
 
 for (const engine of engines) {
   describe(`what one call looks up, on ${engine.name}`, () => {
@@ -105,18 +107,30 @@ for (const engine of engines) {
         [true],
       )
     })
+
+    test('adding a passkey: the passkeys of the user once, for the options and for the passkey', async (t) => {
+      const { stage, during, lists } = await openCounted(t, engine)
+      const bearer = `Bearer ${(await signIn(stage)).access_token}`
+      await during(() => stage.post(`${passkeys}/options`, {}, bearer), 200)
+      assert.equal(lists(), 1, 'for the options')
+      const passkey = createAuthenticator(stage.url).create(await creationOptions(stage, bearer))
+      await during(() => stage.post(passkeys, { passkey }, bearer), 201)
+      assert.equal(lists(), 1, 'for the passkey')
+    })
   })
 }
 
-/** Records which models of oidc-provider are looked up, and how often a grant is removed. */
+/** Records which models of oidc-provider are looked up, how often passkeys are listed, and how often a grant is removed. */
 async function openCounted(t: TestContext, engine: Engine) {
   let models: string[] = []
+  let lists = 0
   let removals = 0
   const opened: typeof openDatabase = async (...about) => {
     const database = await openDatabase(...about)
     const { read, step } = database
     database.read = (sql, values) => {
       if (/from oidc_models found\s+where model = \$1/.test(sql)) models.push(String(values![0]))
+      if (sql.startsWith('select * from passkeys where user_id')) lists += 1
       return read(sql, values)
     }
     database.step = (first, options) => {
@@ -132,11 +146,13 @@ async function openCounted(t: TestContext, engine: Engine) {
     async during(call: () => Promise<{ status: number; text: string }>, status: number): Promise<string[]> {
       await stage.doorbell.idle()
       models = []
+      lists = 0
       removals = 0
       const answer = await call()
       assert.equal(answer.status, status, answer.text)
       return models.sort()
     },
+    lists: () => lists,
     removals: () => removals,
   }
 }
