@@ -12,8 +12,8 @@ import type { EndUser } from './end-user.ts'
 
 /**
  * Removes, locks, unlocks and signs out users as the configuration requires. Runs at the start of each node, before the node
- * serves requests. If several nodes start at the same time, each change is made once; only users
- * whose password was changed may be signed out by each of these nodes.
+ * serves requests. If several nodes start at the same time, each change is made once: the transaction that ends something
+ * checks that the user is still as this node has read.
  */
 export async function endUnnamedUsers(
   users: readonly ConfiguredUser[],
@@ -32,13 +32,13 @@ export async function endUnnamedUsers(
     const before = known.get(id)
     if (before === undefined || before === passwordHash) continue
     const also = [store.settingPassword(id, passwordHash)]
-    await endUser(id, 'signed_out', { mustBe: 'configured', by, also })
+    await endUser(id, 'signed_out', { mustBe: { withPassword: before }, by, also })
   }
   const closed = await createUserGenerationStore(database).closedOf(users.map(({ id }) => id))
   const reopened = users.filter(({ id, disabled }) => !disabled && closed.has(id)).map(({ id }) => id)
   if (reopened.length > 0) await store.reopen(reopened, now)
   for (const { id, disabled } of users) {
-    if (disabled && !closed.has(id)) await endUser(id, 'locked', { mustBe: 'configured', by })
+    if (disabled && !closed.has(id)) await endUser(id, 'locked', { mustBe: 'configured_open', by })
   }
 }
 

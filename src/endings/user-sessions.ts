@@ -19,25 +19,18 @@ export type UserSessions = ReturnType<typeof createUserSessions>
 
 /** Returns the functions by which users list and end their sessions. */
 export function createUserSessions({ provider, store, userKey, clock, audit }: UserSessionsNeeds) {
-  /** Resolves to the provider's session that a token belongs to, or undefined if there is none. */
-  async function sessionOf(accessToken: string) {
-    const token = await provider().AccessToken.find(accessToken)
-    const uid = (token as { sessionUid?: string } | undefined)?.sessionUid
-    const session = uid === undefined ? undefined : await provider().Session.findByUid(uid)
-    return session as { uid: string; loginTs?: number } | undefined
-  }
-
   const announced = (userId: string) => sessionsEnded(userKey(userId))
 
   return {
     /**
-     * Records that the session of a token is used, if the token has a session at this provider. Resolves to false if the
-     * session has ended.
+     * Records that a session is used, if there is one at this provider. Resolves to false if the session has ended.
+     * @param sessionUid the `uid` of the session of the access token of this call
      * @param browser the name of the browser: an application may have a more exact name than the `User-Agent` header
      */
-    async note(accessToken: string, browser: string): Promise<boolean> {
-      const session = await sessionOf(accessToken)
-      if (session === undefined) return true
+    async note(sessionUid: string | undefined, browser: string): Promise<boolean> {
+      const found = sessionUid === undefined ? undefined : await provider().Session.findByUid(sessionUid)
+      if (found === undefined) return true
+      const session = found as { uid: string; loginTs?: number }
       const now = clock.now()
       const signedInAt = session.loginTs === undefined ? now : session.loginTs * 1000
       return store.note({ id: newId(now), uidHash: fingerprint(session.uid), browser, signedInAt, now })
@@ -45,11 +38,11 @@ export function createUserSessions({ provider, store, userKey, clock, audit }: U
 
     /**
      * Resolves to the user's sessions.
-     * @param accessToken the access token of this call. The session of this token is marked with `isCurrent`
+     * @param sessionUid the `uid` of the session of the access token of this call. It is marked with `isCurrent`
      */
-    async list(userId: string, accessToken: string) {
-      const [sessions, own] = await Promise.all([store.list(userId, clock.now()), sessionOf(accessToken)])
-      const ownHash = own && fingerprint(own.uid)
+    async list(userId: string, sessionUid: string | undefined) {
+      const sessions = await store.list(userId, clock.now())
+      const ownHash = sessionUid === undefined ? undefined : fingerprint(sessionUid)
       return sessions.map((session) => ({ ...session, isCurrent: session.uidHash === ownHash }))
     },
 

@@ -11,6 +11,7 @@ import { type Form, isForm, readForm } from '../platform/http/form.ts'
 import { slotOf } from '../platform/http/load-shedding.ts'
 import { targetOf } from '../platform/http/one-spelling.ts'
 import { refuseUnstorableForm } from '../platform/http/outside-text.ts'
+import { rememberingFound } from './call-memory.ts'
 import {
   type AuthenticateForwarded,
   authenticatingRouteAt,
@@ -76,7 +77,7 @@ export function createForwardToOidcProvider(
     return reply
   }
 
-  return async (request: FastifyRequest, reply: FastifyReply): Promise<FastifyReply> => {
+  async function handle(request: FastifyRequest, reply: FastifyReply): Promise<FastifyReply> {
     const call = readCall(request)
     const { route, form } = call
     const prepare = () => readProof(call)
@@ -97,6 +98,8 @@ export function createForwardToOidcProvider(
       ? workForToken(call, provider, counting, { readProof: prepare, answer })
       : answer(await prepare())
   }
+
+  return (request: FastifyRequest, reply: FastifyReply) => rememberingFound(() => handle(request, reply))
 }
 
 /**

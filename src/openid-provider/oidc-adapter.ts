@@ -11,6 +11,7 @@ import { fingerprint, newId, type Vault } from '../platform/crypto.ts'
 import { browserName } from '../platform/http/browser-name.ts'
 import type { Statement } from '../platform/storage/database.ts'
 import { placeOfThisCall } from './authorize-endpoint.ts'
+import { forgetFound, foundInCall, removeOnceInCall } from './call-memory.ts'
 import { heldGeneration, heldRegistration, holdGeneration, holdRegistration } from './held-generations.ts'
 import type { FoundModel, OidcModelStore, UsedSession } from './oidc-model-store.ts'
 import type { SignInPlaces } from './sign-in-places.ts'
@@ -68,6 +69,7 @@ function modelAdapter(model: string, { models, vault, clock, places, keepsStrang
 
   return {
     async upsert(id, payload, expiresIn) {
+      forgetFound()
       if (model === 'Session' && payload.accountId === undefined && !keepsStrangers) return
       const idHash = fingerprint(id)
       const expiresAt = expiresIn ? clock.now() + expiresIn * 1000 : undefined
@@ -92,16 +94,21 @@ function modelAdapter(model: string, { models, vault, clock, places, keepsStrang
         await models.runSession(statement, useOf(payload, clock.now()))
       else await models.run(statement, model === 'Interaction' ? placeOfThisCall()?.keep(idHash, expiresAt ?? 0) : [])
     },
-    find: async (id) => open(await models.find(model, fingerprint(id), clock.now())),
+    async find(id) {
+      const idHash = fingerprint(id)
+      return open(await foundInCall(model, idHash, () => models.find(model, idHash, clock.now())))
+    },
     findByUid: async (uid) => open(await models.findByUid(model, fingerprint(uid), clock.now())),
     findByUserCode: async () => undefined,
     async consume(id) {
+      forgetFound()
       // oidc-provider reads the model first and marks it as used later. If two simultaneous calls have read it, only
       // the call that marks it first may continue.
       const first = await models.consume(model, fingerprint(id), clock.now())
       if (!first) throw new errors.InvalidGrant(`${model} is already consumed`)
     },
     async destroy(id) {
+      forgetFound()
       const idHash = fingerprint(id)
       if (model === 'Interaction') places.ended(idHash)
       const removed = await models.remove(model, idHash)
@@ -109,7 +116,11 @@ function modelAdapter(model: string, { models, vault, clock, places, keepsStrang
       // calls would sign in and store a session.
       if (model === 'Interaction' && !removed) throw new errors.SessionNotFound('interaction session not found')
     },
-    revokeByGrantId: (grantId) => models.removeByGrant(fingerprint(grantId)),
+    revokeByGrantId(grantId) {
+      forgetFound()
+      const grantHash = fingerprint(grantId)
+      return removeOnceInCall(grantHash, () => models.removeByGrant(grantHash))
+    },
   }
 }
 

@@ -1,8 +1,11 @@
 /** The password of a user is changed in the configuration: at the next start, the sessions and tokens of the user end. */
 import assert from 'node:assert/strict'
 import { test } from 'node:test'
+import { openDatabase } from '../../src/platform/storage/open.ts'
 import { auditOf } from '../support/audit.ts'
 import { engines } from '../support/engines.ts'
+import { createGate } from '../support/gate.ts'
+import { openNeighbour } from '../support/neighbour.ts'
 import { bearerOf } from '../support/phone-app.ts'
 import { ana, ben, openStage } from '../support/stage.ts'
 import { rowsOf } from '../support/tables.ts'
@@ -49,5 +52,38 @@ for (const engine of engines) {
     assert.equal((await visitor.get('/')).status, 200)
     await stage.restart({ users: [{ ...ana, password: 'another long password 8731' }, ben] })
     assert.notEqual((await visitor.get('/')).status, 200)
+  })
+}
+
+for (const count of [2, 5]) {
+  test(`${count} nodes start at the same time: Ana is signed out once, and may sign in at the first of them`, async (t) => {
+    const stage = await openStage(t, { engine: engines.find(({ name }) => name === 'postgres')! })
+    const before = openVisitor(stage.url)
+    await before.signIn(ana)
+    const changed = { ...ana, password: 'another long password 8731' }
+    const gate = createGate()
+    t.after(gate.release)
+    const opened: typeof openDatabase = async (...about) => {
+      const database = await openDatabase(...about)
+      const { step } = database
+      database.step = async (first, options) => {
+        if (first.sql.includes('from configured_users')) await gate.pass()
+        return step(first, options)
+      }
+      return database
+    }
+    gate.hold()
+    const options = { config: { users: [changed, ben] } }
+    const others = Array.from({ length: count - 1 }, () => openNeighbour(t, stage, options, { openDatabase: opened }))
+    // They have read that the password has changed.
+    await gate.waiting(count - 1)
+    await stage.restart({ users: [changed, ben] })
+    assert.notEqual((await before.get('/')).status, 200)
+    const again = openVisitor(stage.url)
+    await again.signIn(changed)
+    gate.release()
+    await Promise.all(others)
+    assert.equal((await again.get('/')).status, 200, 'the new session stays')
+    assert.equal(auditOf(stage, 'user.signed_out').length, 1)
   })
 }

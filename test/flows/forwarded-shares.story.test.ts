@@ -6,11 +6,13 @@ import assert from 'node:assert/strict'
 import { describe, type TestContext, test } from 'node:test'
 import { openDatabase } from '../../src/platform/storage/open.ts'
 import type { UserHooks } from '../../src/user/user.ts'
+import { certify } from '../support/certificates.ts'
 import { type Engine, engines } from '../support/engines.ts'
 import { createGate } from '../support/gate.ts'
-import { callWith, newProofKey, proofOf } from '../support/proofs.ts'
+import { callWith, newProofKey, pollWith, proofOf } from '../support/proofs.ts'
 import { type Answer, ana, credentials, openStage, type Stage } from '../support/stage.ts'
 import { until } from '../support/until.ts'
+import { ath } from './dpop-clients.ts'
 
 const junk = 'unknown'
 const networks = (from: string) => ({ 'x-forwarded-for': from })
@@ -27,7 +29,8 @@ async function open(t: TestContext, engine: Engine) {
     }
     return database
   }
-  const config = { limits: { inFlight: 8 }, proxy: { trust: ['127.0.0.1', '::1'] } }
+  const proxy = { trust: ['127.0.0.1', '::1'], clientCertificateHeader: 'x-client-cert' }
+  const config = { limits: { inFlight: 8 }, proxy }
   const stage = await openStage(t, { engine, config, parts: { openDatabase: open } })
   const under: Promise<Answer>[] = []
   t.after(() => {
@@ -66,6 +69,31 @@ async function assertOthersAreServed(stage: Stage) {
   assert.equal(body.error, 'invalid_grant', text)
 }
 
+/** Each resolves to a function that calls userinfo with a valid token of Kiosk. */
+const waysToSend: Record<string, (stage: Stage) => Promise<() => Promise<Answer>>> = {
+  async 'in the header'(stage) {
+    const authorization = `Bearer ${await tokenOfKiosk(stage)}`
+    return () => stage.get('/oauth/userinfo', { authorization })
+  },
+  async 'in the body'(stage) {
+    const access_token = await tokenOfKiosk(stage)
+    return () => stage.post('/oauth/userinfo', { access_token })
+  },
+  async 'with a DPoP proof'(stage) {
+    const key = await newProofKey()
+    const token = await tokenOfKiosk(stage, await proofOf(stage, key))
+    const claims = { htm: 'GET', htu: `${stage.url}/oauth/userinfo`, ath: ath(token) }
+    const proofs = await Promise.all(Array.from({ length: 8 }, () => proofOf(stage, key, { claims })))
+    return () => stage.get('/oauth/userinfo', { authorization: `DPoP ${token}`, dpop: proofs.pop()! })
+  },
+}
+
+async function tokenOfKiosk(stage: Stage, proof?: string): Promise<string> {
+  const { auth_req_id } = (await stage.ring('kiosk')).body
+  await stage.decide(await stage.newestRequest(), 'approved')
+  return String((await pollWith(stage, proof, auth_req_id, credentials.kiosk)).body.access_token)
+}
+
 const count = (statuses: number[], status: number) => statuses.filter((each) => each === status).length
 
 for (const engine of engines) {
@@ -91,14 +119,18 @@ for (const engine of engines) {
       })
     }
 
-    test('a caller that only names a public client counts as one that proves nothing', async (t) => {
-      const { stage, callEightTimes, statuses } = await open(t, engine)
-      const revoke = () => stage.post('/oauth/revoke', { client_id: 'phone-app', token: junk })
-      await callEightTimes(revoke, 3)
-      await assertOthersAreServed(stage)
-      assert.equal(count(await statuses(), 200), 3)
-      assert.equal((await revoke()).status, 200)
-    })
+    for (const name of ['only names', 'has a certificate and names']) {
+      test(`a caller that ${name} a public client counts as one that proves nothing`, async (t) => {
+        const { stage, callEightTimes, statuses } = await open(t, engine)
+        const { x5c } = await certify({ subject: 'CN=anybody' })
+        const headers = name === 'only names' ? {} : { 'x-client-cert': `:${x5c}:` }
+        const revoke = () => callWith(stage, 'POST', '/oauth/revoke', headers, { client_id: 'phone-app', token: junk })
+        await callEightTimes(revoke, 3)
+        await assertOthersAreServed(stage)
+        assert.equal(count(await statuses(), 200), 3)
+        assert.equal((await revoke()).status, 200)
+      })
+    }
 
     test('userinfo with an unknown token: one network gets three of eight slots', async (t) => {
       const { stage, gate, callEightTimes, statuses } = await open(t, engine)
@@ -113,39 +145,39 @@ for (const engine of engines) {
       assert.equal((await other).status, 401, 'another network is served')
     })
 
-    test('userinfo with a token: the client that it was issued to gets half of the slots', async (t) => {
-      const gate = createGate()
-      t.after(gate.release)
-      const users: UserHooks = {
-        async find(id) {
-          await gate.pass()
-          return id === ana.id ? ana : null
-        },
-        findByHint: async () => ana,
-      }
-      const stage = await openStage(t, { engine, config: { limits: { inFlight: 8 }, users } })
-      const { auth_req_id } = (await stage.ring('kiosk')).body
-      await stage.decide(await stage.newestRequest(), 'approved')
-      const { access_token } = (await stage.poll('kiosk', auth_req_id)).body
-      const call = () => stage.get('/oauth/userinfo', { authorization: `Bearer ${access_token}` })
-      gate.hold()
-      const calls: Promise<Answer>[] = []
-      for (let number = 1; number <= 4; number++) {
-        calls.push(call())
-        await gate.waiting(number)
-      }
-      // Half of the slots are taken, so the client has its full share.
-      let fifth: Answer | undefined
-      call().then((answer) => (fifth = answer))
-      await until(() => fifth !== undefined)
-      assert.equal(fifth!.status, 503)
-      const { body, text } = await stage.poll('northbank', junk)
-      assert.equal(body.error, 'invalid_grant', text)
-      gate.release()
-      for (const { status } of await Promise.all(calls)) assert.equal(status, 200)
-    })
+    for (const [name, callOf] of Object.entries(waysToSend)) {
+      test(`userinfo with a token, ${name}: the client that it was issued to gets half of the slots`, async (t) => {
+        const gate = createGate()
+        t.after(gate.release)
+        const users: UserHooks = {
+          async find(id) {
+            await gate.pass()
+            return id === ana.id ? ana : null
+          },
+          findByHint: async () => ana,
+        }
+        const stage = await openStage(t, { engine, config: { limits: { inFlight: 8 }, users } })
+        const call = await callOf(stage)
+        gate.hold()
+        const calls: Promise<Answer>[] = []
+        for (let number = 1; number <= 4; number++) {
+          calls.push(call())
+          // A call that is refused does not wait.
+          await Promise.race([gate.waiting(number), calls.at(-1)])
+        }
+        // Half of the slots are taken, so the client has its full share.
+        let fifth: Answer | undefined
+        call().then((answer) => (fifth = answer))
+        await until(() => fifth !== undefined)
+        assert.equal(fifth!.status, 503)
+        const { body, text } = await stage.poll('northbank', junk)
+        assert.equal(body.error, 'invalid_grant', text)
+        gate.release()
+        for (const { status } of await Promise.all(calls)) assert.equal(status, 200)
+      })
+    }
 
-    test('the same with a DPoP proof', async (t) => {
+    test('userinfo with an unknown token and a DPoP proof: three of eight slots', async (t) => {
       const { stage, callEightTimes, statuses } = await open(t, engine)
       const key = await newProofKey()
       const claims = { htm: 'GET', htu: `${stage.url}/oauth/userinfo` }
@@ -158,11 +190,24 @@ for (const engine of engines) {
       assert.equal(count(await statuses(), 401), 3)
     })
 
-    test('the same with the token in the body', async (t) => {
+    test('userinfo with an unknown token in the body: three of eight slots', async (t) => {
       const { stage, callEightTimes, statuses } = await open(t, engine)
       await callEightTimes(() => stage.post('/oauth/userinfo', { access_token: junk }), 3)
       await assertOthersAreServed(stage)
       assert.equal(count(await statuses(), 401), 3)
+    })
+
+    test('an unknown code with a certificate and a DPoP proof: three of eight slots', async (t) => {
+      const { stage, callEightTimes, statuses } = await open(t, engine)
+      const key = await newProofKey()
+      const proofs = await Promise.all(Array.from({ length: 8 }, () => proofOf(stage, key)))
+      const { x5c } = await certify({ subject: 'CN=anybody' })
+      const form = { grant_type: 'authorization_code', client_id: 'phone-app', code: junk }
+      const call = () =>
+        callWith(stage, 'POST', '/oauth/token', { dpop: proofs.pop()!, 'x-client-cert': `:${x5c}:` }, form)
+      await callEightTimes(call, 3)
+      await assertOthersAreServed(stage)
+      assert.equal(count(await statuses(), 400), 3)
     })
   })
 }

@@ -184,6 +184,14 @@ describe('a client that was denied', () => {
     await denied(stage)
   })
 
+  test('still waits if the user, who has not blocked it, unblocks it', async (t) => {
+    const stage = await openStage(t, { config: { limits } })
+    await denied(stage)
+    const unblock = { client_id: 'kiosk', blocked: 'false' }
+    assert.equal((await stage.post('/backchannel/block', unblock, await bearerOf(stage))).status, 200)
+    assertTooMuch(await stage.ring('kiosk'), 30)
+  })
+
   test('and reported is blocked, until the user unblocks it (CD-5)', async (t) => {
     const stage = await openStage(t, { config: { limits } })
     await stage.ring('kiosk')

@@ -65,6 +65,21 @@ for (const engine of engines) {
         assert.equal((await call(anas)).status, expected, 'afterwards the user is served again')
       })
     }
+    test('several tokens of one user share the limit', async (t) => {
+      const { stage, reads } = await openCounted(t, engine)
+      const tokens = [await bearerOf(stage), await bearerOf(stage)]
+      const call = (authorization: string) => stage.get('/backchannel/activity', { authorization })
+      // The tokens and the user are found; what follows waits.
+      reads.hold(/from backchannel_auth_consent_history/)
+      const half = mostOfOneUser - 1
+      const calls = tokens.flatMap((token) => Array.from({ length: half }, () => call(token)))
+      const answered: number[] = []
+      for (const one of calls) void one.then(({ status }) => answered.push(status))
+      await until(() => answered.length + reads.held() === half * 2)
+      assert.deepEqual(answered, Array(half * 2 - mostOfOneUser).fill(503))
+      reads.release()
+      await Promise.all(calls)
+    })
   })
 }
 
@@ -72,12 +87,15 @@ for (const engine of engines) {
 async function openCounted(t: TestContext, engine: Engine) {
   let gate: PromiseWithResolvers<void> | undefined
   let held = 0
+  let heldOnly = /./
   let underWay = 0
   const reads = {
     count: 0,
     mostAtOnce: 0,
-    hold() {
+    /** @param only the reads that are held up; by default, all */
+    hold(only = /./) {
       gate = Promise.withResolvers()
+      heldOnly = only
     },
     held: () => held,
     release: () => gate!.resolve(),
@@ -89,9 +107,11 @@ async function openCounted(t: TestContext, engine: Engine) {
       reads.count += 1
       reads.mostAtOnce = Math.max(reads.mostAtOnce, ++underWay)
       try {
-        held += 1
-        await gate?.promise
-        held -= 1
+        if (heldOnly.test(sql)) {
+          held += 1
+          await gate?.promise
+          held -= 1
+        }
         return await read(sql, values)
       } finally {
         underWay -= 1

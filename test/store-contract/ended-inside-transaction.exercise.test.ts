@@ -6,12 +6,14 @@ import assert from 'node:assert/strict'
 import { test } from 'node:test'
 import { Client } from 'pg'
 import { createPushSubscriptionStore } from '../../src/authentication-device/channels/push-subscription-store.ts'
+import { createBlockedClientStore } from '../../src/ciba/request-limits/blocked-client-store.ts'
 import { createEndUser } from '../../src/endings/end-user.ts'
 import { createSessionEndingStore } from '../../src/endings/session-ending-store.ts'
 import { createUserSessionStore } from '../../src/endings/user-session-store.ts'
 import { createOidcModelStore, type KeptModel } from '../../src/openid-provider/oidc-model-store.ts'
 import type { Database } from '../../src/platform/storage/database.ts'
 import { engines } from '../support/engines.ts'
+import { holdStatements } from '../support/held-statements.ts'
 import { allRows, furnished, vault } from '../support/rows.ts'
 import { until } from '../support/until.ts'
 
@@ -54,6 +56,31 @@ for (const [how, end] of Object.entries(endings)) {
     await ending
     assert.deepEqual(await allRows(one.database, 'push_subscriptions'), [])
     assert.equal(await createPushSubscriptionStore(one.database).add(subscription, clock.now(), 10, 'token'), false)
+  })
+}
+
+for (const [how, end] of Object.entries(endings)) {
+  test(`a client is being unblocked when the session ${how}: the ending waits`, async (t) => {
+    const { url, one, other, clock } = await furnished(t, postgres, { count: 2 })
+    await signIn(one.database, clock.now())
+    const blockedClients = createBlockedClientStore(one.database)
+    await one.database.step(blockedClients.blocking('ana', 'kiosk', clock.now()))
+    const held = await holdStatements(t, url, 'delete', 'blocked_clients')
+
+    const pair = { userId: 'ana', clientId: 'kiosk', tokenHash: 'token' }
+    const unblocking = blockedClients.unblock(pair)
+    await until(async () => (await held.waiting()) === 1)
+    let isEnded = false
+    const ending = end(other.database, clock.now()).then(() => {
+      isEnded = true
+    })
+    await until(async () => isEnded || (await held.waitingForKeys()) === 1)
+    assert.equal(isEnded, false, 'the ending waits for the open transaction')
+    await held.release()
+    assert.equal(await unblocking, true)
+    await ending
+    assert.deepEqual(await allRows(one.database, 'blocked_clients'), [])
+    assert.equal(await blockedClients.unblock(pair), false)
   })
 }
 

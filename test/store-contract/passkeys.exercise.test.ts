@@ -97,7 +97,7 @@ for (const engine of engines) {
       const passkeys = createPasskeys({ store, challenges, issuer: `${origin}/ciba`, clock })
       const authenticator = createAuthenticator(origin, { counts: false })
       const ana = { id: 'user-ana', username: 'ana' }
-      const made = authenticator.create(await passkeys.registrationOptions(ana))
+      const made = authenticator.create(await passkeys.registrationOptions(ana, []))
       assert.ok(await passkeys.register(ana, made, { notices: [] }))
       const options = (await passkeys.confirmOptions('user-ana', 'r1'))!
       const response = authenticator.get({ challenge: options.challenge, rpId: options.rpId! })

@@ -98,6 +98,7 @@ export async function codeFor(
   if (code === null) throw new Error(`no code: ${page.url} ${page.text}`)
   const form = { grant_type: 'authorization_code', client_id: 'phone-app', redirect_uri: callback, code, code_verifier }
   return {
+    form,
     exchange: (more: Record<string, string> = {}) => stage.post('/oauth/token', { ...more, ...form }),
   }
 }

@@ -9,8 +9,8 @@ import { type Answer, openStage, type Stage, type StageOptions } from './stage.t
 export interface TlsStage extends Stage {
   /** The authority that signed the server's certificate, and the certificates of trusted clients. */
   authority: Certified
-  /** Returns a caller with this certificate, or with none. */
-  as(certified?: Certified): Caller
+  /** Returns a caller with this certificate, or with none. By default it opens as many connections as it needs. */
+  as(certified?: Certified, mostConnections?: number): Caller
   /** Resolves to the result of a TLS handshake with these options: version and cipher suite, or the error. */
   handshake(options: ConnectionOptions): Promise<string>
 }
@@ -45,10 +45,11 @@ export async function openTlsStage(t: TestContext, options: StageOptions = {}): 
   const callers = new Map<Certified | undefined, Caller>()
   return Object.assign(stage, {
     authority,
-    as(certified?: Certified): Caller {
+    as(certified?: Certified, mostConnections?: number): Caller {
       const known = callers.get(certified)
       if (known !== undefined) return known
       const agent = new Agent({
+        ...(mostConnections !== undefined && { connections: mostConnections }),
         connect: { ca: authority.cert, ...(certified && { cert: certified.cert, key: certified.key }) },
       })
       agents.push(agent)

@@ -38,6 +38,8 @@ export interface DeviceCaller {
    * during the call, the call fails. Undefined for a device service.
    */
   tokenHash: string | undefined
+  /** The `uid` of the session at this provider that the token belongs to. Undefined if there is none. */
+  sessionUid?: string | undefined
   /**
    * How the user signed in, from the user's token. Empty for a device service, which states in each decision how the user
    * was authenticated.
@@ -94,13 +96,12 @@ export function createIdentifyCaller(needs: CallerNeeds): IdentifyCaller {
 }
 
 /**
- * Returns the user's access token, for calls that accept no other authentication. Every GET is such a call, because
+ * Refuses a call without an access token, where no other authentication is accepted. Every GET is such a call, because
  * credentials and hints must not be in a URL.
  * @throws {OAuthError} `invalid_token` if no access token was sent
  */
-export function requireAccessToken(authorization: string | undefined): string {
-  const sent = accessTokenOf(authorization)
-  if (sent !== undefined) return sent.token
+export function requireAccessToken(authorization: string | undefined): void {
+  if (accessTokenOf(authorization) !== undefined) return
   throw new OAuthError('invalid_token', "send the user's access token", {
     headers: { 'WWW-Authenticate': 'Bearer realm="doorbell"' },
   })
@@ -126,7 +127,9 @@ async function asUser(sent: SentToken, needs: CallerNeeds): Promise<DeviceCaller
 
   const { auth_time, acr, amr } = (token.extra ?? {}) as { auth_time?: number; acr?: string; amr?: string[] }
   const authentication = { authTime: auth_time, acr, amr }
-  return { kind: 'user', userId: user.id, clientId: client.id, tokenHash: fingerprint(sent.token), authentication }
+  const { sessionUid } = token as { sessionUid?: string }
+  const tokenHash = fingerprint(sent.token)
+  return { kind: 'user', userId: user.id, clientId: client.id, tokenHash, sessionUid, authentication }
 }
 
 /** Refuses a sender-constrained token without its certificate (RFC 8705 §3) or DPoP proof (RFC 9449 §7). */

@@ -37,7 +37,7 @@ export function passkeyEndpoint(app: FastifyInstance, path: string, needs: Passk
       return { passkeys: list.map(show), sign_in_needed: needed }
     },
     async POST({ caller, form, request, reply }) {
-      const user = await findUser(await withRoom(await justSignedIn(caller)))
+      const { user } = await mayAdd(caller)
       const browser = browserName(request.headers['user-agent'])
       const added = await passkeys.register(user, needed(form, 'passkey'), {
         name: readName(form),
@@ -52,13 +52,16 @@ export function passkeyEndpoint(app: FastifyInstance, path: string, needs: Passk
   })
 
   userRoute(app, `${path}/options`, needs.identifyCaller, {
-    POST: async ({ caller }) =>
-      passkeys.registrationOptions(await findUser(await withRoom(await justSignedIn(caller)))),
+    async POST({ caller }) {
+      const { user, known } = await mayAdd(caller)
+      return passkeys.registrationOptions(user, known)
+    },
   })
 
   userRoute(app, `${path}/remove`, needs.identifyCaller, {
     async POST({ caller, form, request }) {
-      const userId = await justSignedIn(caller)
+      const { userId } = caller
+      await justSignedIn(caller)
       const id = needed(form, 'id')
       if (!(await passkeys.remove(userId, id, caller.tokenHash)))
         throw new OAuthError('not_found', 'the user has no such passkey')
@@ -78,21 +81,29 @@ export function passkeyEndpoint(app: FastifyInstance, path: string, needs: Passk
     },
   })
 
-  /** @throws {OAuthError} `invalid_request` if the user has as many passkeys as a user may have */
-  async function withRoom(userId: string): Promise<string> {
-    if ((await passkeys.list(userId)).length < mostPasskeys) return userId
-    throw new OAuthError(
-      'invalid_request',
-      `a user may have ${mostPasskeys} passkeys: remove one before adding another`,
-    )
+  /**
+   * Resolves to the user of a call that may add a passkey, and to the passkeys that the user has.
+   *
+   * @throws {OAuthError} `insufficient_user_authentication` (RFC 9470); `invalid_request` if the user has as many passkeys as
+   *   a user may have
+   */
+  async function mayAdd(caller: DeviceCaller) {
+    const known = await justSignedIn(caller)
+    if (known.length >= mostPasskeys) {
+      throw new OAuthError(
+        'invalid_request',
+        `a user may have ${mostPasskeys} passkeys: remove one before adding another`,
+      )
+    }
+    return { user: await findUser(caller.userId), known }
   }
 
-  /** @throws {OAuthError} `insufficient_user_authentication` (RFC 9470) */
-  async function justSignedIn(user: DeviceCaller): Promise<string> {
-    const hasPasskey = (await passkeys.list(user.userId)).length > 0
-    const needed = signInNeeded(user, { ...needs, hasPasskey }, needs.clock.now())
+  /** Resolves to the user's passkeys. @throws {OAuthError} `insufficient_user_authentication` (RFC 9470) */
+  async function justSignedIn(caller: DeviceCaller): Promise<Passkey[]> {
+    const known = await passkeys.list(caller.userId)
+    const needed = signInNeeded(caller, { ...needs, hasPasskey: known.length > 0 }, needs.clock.now())
     if (needed !== undefined) throw notJustSignedIn(needed)
-    return user.userId
+    return known
   }
 
   async function findUser(id: string) {

@@ -17,8 +17,8 @@ export interface SessionEndpointNeeds {
   identifyCaller: IdentifyCaller
   sessions: {
     /** Resolves to false if the session has ended. */
-    note(accessToken: string, browser: string): Promise<boolean>
-    list(userId: string, accessToken: string): Promise<SeenSession[]>
+    note(sessionUid: string | undefined, browser: string): Promise<boolean>
+    list(userId: string, sessionUid: string | undefined): Promise<SeenSession[]>
     end(userId: string, id: string, address: string): Promise<boolean>
     endAll(userId: string, address: string): Promise<void>
   }
@@ -32,13 +32,13 @@ export function sessionEndpoint(
   { identifyCaller, sessions }: SessionEndpointNeeds,
 ) {
   userRoute(app, path, identifyCaller, {
-    async GET({ caller, accessToken }) {
-      const seen = await sessions.list(caller.userId, accessToken)
+    async GET({ caller }) {
+      const seen = await sessions.list(caller.userId, caller.sessionUid)
       return { sessions: seen.map(show) }
     },
-    async POST({ accessToken, form, reply }) {
+    async POST({ caller, form, reply }) {
       const browser = (form.get('browser') ?? '').slice(0, mostCharacters)
-      if (!(await sessions.note(accessToken, browser))) throw sessionEnded()
+      if (!(await sessions.note(caller.sessionUid, browser))) throw sessionEnded()
       reply.code(201)
       return { noted: true }
     },

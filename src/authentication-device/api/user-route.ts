@@ -8,7 +8,6 @@ import { type DeviceCaller, type IdentifyCaller, requireAccessToken } from './de
 export interface UserCall {
   /** The user of the token, and how the user signed in. */
   caller: DeviceCaller
-  accessToken: string
   /** Empty for a GET, and for a POST without a body. */
   form: Form
   request: FastifyRequest
@@ -26,11 +25,9 @@ export function userRoute(
   handlers: { GET?: UserHandler; POST?: UserHandler },
 ): void {
   const answerWith = (handle: UserHandler) => async (request: FastifyRequest, reply: FastifyReply) => {
-    const accessToken = requireAccessToken(request.headers.authorization)
+    requireAccessToken(request.headers.authorization)
     const form = readBody(request)
-    const body = await identifyCaller(request.raw, form, (caller) =>
-      handle({ caller, accessToken, form, request, reply }),
-    )
+    const body = await identifyCaller(request.raw, form, (caller) => handle({ caller, form, request, reply }))
     return reply.header('cache-control', 'no-store').send(body)
   }
   onlyMethods(app, path, Object.keys(handlers) as ('GET' | 'POST')[])

@@ -37,9 +37,10 @@ type Follow = (found: AuthenticationRequest[]) => Followed
 
 /**
  * Which users the transaction accepts: those in the built-in directory (`added`), those in the configuration
- * (`configured`), or any user (`anybody`).
+ * (`configured`), of these only one who is not locked (`configured_open`) or who still has this hash of a password
+ * (`withPassword`), or any user (`anybody`).
  */
-export type MustBe = 'added' | 'configured' | 'anybody'
+export type MustBe = 'added' | 'configured' | 'configured_open' | { withPassword: string } | 'anybody'
 
 export type OpenRequestStore = ReturnType<typeof createOpenRequestStore>
 
@@ -65,8 +66,10 @@ export function createOpenRequestStore(database: Database) {
      * Locks a user's open requests, and executes what `follow` returns for them.
      * @returns the requests before the change. If the user is not as `mustBe` requires, undefined, and nothing is changed
      */
-    endOfUser: (userId: string, mustBe: MustBe, now: number, follow: Follow) =>
-      step({ sql: ofUser, values: [userId, now, mustBe] }, follow, userId),
+    endOfUser: (userId: string, mustBe: MustBe, now: number, follow: Follow) => {
+      const [kind, password] = typeof mustBe === 'string' ? [mustBe, null] : ['with_password', mustBe.withPassword]
+      return step({ sql: ofUser, values: [userId, now, kind, password] }, follow, userId)
+    },
 
     /**
      * Resolves to the ids of users with pending requests, in ascending order.
@@ -141,7 +144,9 @@ const ofUser = `${open('user_id = $1')}
   select open.* from (
     select 1 as present where $3 = 'anybody'
       or $3 = 'added' and exists (select 1 from users where id = $1)
-      or $3 = 'configured' and exists (select 1 from configured_users where user_id = $1)
+      or $3 in ('configured', 'configured_open') and exists (select 1 from configured_users where user_id = $1)
+        and ($3 = 'configured' or not exists (select 1 from user_generations where user_id = $1 and is_closed = 1))
+      or $3 = 'with_password' and exists (select 1 from configured_users where user_id = $1 and password_hash = $4)
   ) as present left join open on true`
 
 const ofPair = `${open("user_id = $1 and client_id || '' = $3")}

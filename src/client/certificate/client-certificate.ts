@@ -2,11 +2,13 @@
 import { createHash, X509Certificate } from 'node:crypto'
 import { TLSSocket } from 'node:tls'
 import type { Clock } from '../../platform/clock.ts'
+import { fingerprint } from '../../platform/crypto.ts'
 import { isWithin, rangesOf } from '../../platform/http/address.ts'
 import type { Log } from '../../platform/log.ts'
-import { isValidAt, type PresentedCertificates, trustedChain } from './chain.ts'
+import { isValidAt, type PresentedCertificates } from './chain.ts'
 import { readForwarded, UnreadableHeader } from './forwarded-certificate.ts'
 import { createHandshakeCertificates } from './handshake-certificates.ts'
+import { createFindChain, createHeaderMemory } from './remembered-chains.ts'
 
 export interface ClientCertificate {
   certificate: X509Certificate
@@ -56,16 +58,23 @@ export function createReadCertificate(needs: CertificateNeeds): ReadCertificate 
   const header = needs.header?.toLowerCase()
   const chainHeader = (needs.chainHeader ?? (header === 'client-cert' ? 'client-cert-chain' : undefined))?.toLowerCase()
   const now = () => needs.clock.now()
-  const readHandshake = createHandshakeCertificates(authorities, now)
+  const findChain = createFindChain(authorities, now)
+  const readHandshake = createHandshakeCertificates(findChain)
+  const knownHeaders = createHeaderMemory()
   const ofConnection = new WeakMap<TLSSocket, ClientCertificate | undefined>()
 
-  /** The trust is checked only where it matters: for `tls_client_auth`. */
-  const seen = (presented: PresentedCertificates, isTrustedHere = () => false): ClientCertificate => ({
+  /**
+   * The trust is checked only where it matters: for `tls_client_auth`. The validity of the certificate itself is compared
+   * with the time at each call.
+   */
+  const seen = (
+    presented: PresentedCertificates,
+    isTrustedHere = () => findChain(presented) !== undefined,
+  ): ClientCertificate => ({
     certificate: presented.certificate,
     thumbprint: thumbprintOf(presented.certificate.raw),
     get isTrusted() {
-      if (!isValidAt(presented.certificate, now())) return false
-      return isTrustedHere() || trustedChain(presented, authorities, now()) !== undefined
+      return isValidAt(presented.certificate, now()) && isTrustedHere()
     },
   })
 
@@ -73,15 +82,28 @@ export function createReadCertificate(needs: CertificateNeeds): ReadCertificate 
     if (ofConnection.has(socket)) return ofConnection.get(socket)
     const presented = readHandshake(socket)
     // An application that terminates TLS may have verified the chain. This server's own TLS trusts no authority.
-    const certificate = presented && seen(presented, () => socket.authorized && authorities.length > 0)
+    const isVerified = () => socket.authorized && authorities.length > 0
+    const certificate = presented && seen(presented, () => isVerified() || findChain(presented) !== undefined)
     ofConnection.set(socket, certificate)
     return certificate
+  }
+
+  function ofHeader(lines: string[], chain: string[]): ClientCertificate {
+    const text = fingerprint(JSON.stringify([lines, chain]))
+    const known = knownHeaders.find(text)
+    if (known !== undefined) return seen(known)
+    const presented = readLines(lines, chain)
+    return seen(presented, () => {
+      const isTrusted = findChain(presented) !== undefined
+      if (isTrusted) knownHeaders.keep(text, presented)
+      return isTrusted
+    })
   }
 
   function onProxy(lines: string[], call: CertificateCall): ClientCertificate | undefined {
     if (lines.length === 0) return undefined
     try {
-      return seen(readLines(lines, linesOf(call, chainHeader)))
+      return ofHeader(lines, linesOf(call, chainHeader))
     } catch (error) {
       if (!(error instanceof UnreadableHeader)) throw error
       needs.log.warn(

@@ -5,7 +5,8 @@
  */
 import type { X509Certificate } from 'node:crypto'
 import type { TLSSocket } from 'node:tls'
-import { longestChain, type PresentedCertificates, trustedChain } from './chain.ts'
+import { longestChain, type PresentedCertificates } from './chain.ts'
+import type { FindChain } from './remembered-chains.ts'
 
 /**
  * The number of clients whose chain is kept. Only trusted authorities can issue such certificates, so strangers cannot fill
@@ -16,7 +17,7 @@ const mostClients = 20_000
 const mostAuthorities = 1_000
 
 /** Returns a function that reads the certificates of a connection, or returns undefined if the client has sent none. */
-export function createHandshakeCertificates(authorities: readonly X509Certificate[], now: () => number) {
+export function createHandshakeCertificates(findChain: FindChain) {
   /** The chains by the fingerprint of the client's certificate, those that were used last at the end. */
   const chains = new Map<string, X509Certificate[]>()
   const shared = new Map<string, X509Certificate>()
@@ -41,7 +42,7 @@ export function createHandshakeCertificates(authorities: readonly X509Certificat
     const isResumed = socket.isSessionReused()
     const others = isResumed ? (chains.get(certificate.fingerprint256) ?? []) : issuersOf(certificate)
     const presented = { certificate, others }
-    const chain = others.length === 0 ? undefined : trustedChain(presented, authorities, now())
+    const chain = others.length === 0 ? undefined : findChain(presented)
     if (chain !== undefined) keep(certificate.fingerprint256, chain.map(share))
     return presented
   }

@@ -34,7 +34,8 @@ export interface Registering {
 
 /** Responses of authenticators are JSON text from the browser. They are untrusted, and verified here. */
 export interface Passkeys {
-  registrationOptions(user: User): Promise<PublicKeyCredentialCreationOptionsJSON>
+  /** @param known the passkeys that the user has: their authenticators are not offered again */
+  registrationOptions(user: User, known: readonly Passkey[]): Promise<PublicKeyCredentialCreationOptionsJSON>
   /** Registers a passkey. Resolves to undefined if the response is invalid, or a user has this passkey already. */
   register(user: User, response: string, how: Registering): Promise<Passkey | undefined>
   /**
@@ -100,7 +101,7 @@ interface Around extends PasskeyNeeds {
 function registering(around: Around): Pick<Passkeys, 'registrationOptions' | 'register'> {
   const { store, challenges, clock, always, expected, kept } = around
   return {
-    async registrationOptions(user) {
+    async registrationOptions(user, known) {
       const userName = user.username ?? user.email ?? user.phone_number ?? user.id
       const { generateRegistrationOptions } = await webauthn()
       const options = await generateRegistrationOptions({
@@ -110,7 +111,7 @@ function registering(around: Around): Pick<Passkeys, 'registrationOptions' | 're
         userName,
         userDisplayName: user.name ?? userName,
         attestationType: 'none',
-        excludeCredentials: (await store.listForUser(user.id)).map(describe),
+        excludeCredentials: known.map(describe),
         authenticatorSelection: { residentKey: 'required', userVerification: 'required' },
         supportedAlgorithmIDs: algorithms,
       })

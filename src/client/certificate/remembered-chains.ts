@@ -1,0 +1,72 @@
+/**
+ * Remembers whether a trusted authority has issued a certificate, so that the signatures of a chain are verified once for a
+ * TLS connection, or for a header of a proxy, and not at each call. The authorities are those of the configuration, which is
+ * read at the start of the server: nothing is remembered across a change.
+ */
+import type { X509Certificate } from 'node:crypto'
+import { type PresentedCertificates, trustedChain } from './chain.ts'
+
+/** Returns the same as `trustedChain` at the present time. */
+export type FindChain = (presented: PresentedCertificates) => X509Certificate[] | undefined
+
+interface Remembered {
+  chain: X509Certificate[] | undefined
+  /** From this time on, and before `until`, the result is the same (milliseconds since 1970). */
+  since: number
+  until: number
+}
+
+/**
+ * Returns the function that finds chains. It remembers the result for the object `presented`, as long as that object exists,
+ * also if there is no chain. When one of the certificates begins to be valid or expires, the chain is sought again.
+ */
+export function createFindChain(authorities: readonly X509Certificate[], now: () => number): FindChain {
+  const remembered = new WeakMap<PresentedCertificates, Remembered>()
+  const changesOfAuthorities = authorities.flatMap(changesOf)
+
+  return (presented) => {
+    const at = now()
+    const known = remembered.get(presented)
+    if (known !== undefined && known.since <= at && at < known.until) return known.chain
+    const chain = trustedChain(presented, authorities, at)
+    const changes = [...changesOfAuthorities, ...presented.others.flatMap(changesOf)]
+    remembered.set(presented, {
+      chain,
+      since: Math.max(...changes.filter((change) => change <= at)),
+      until: Math.min(...changes.filter((change) => change > at)),
+    })
+    return chain
+  }
+}
+
+/** Returns the times at which a certificate begins and ceases to be valid (`isValidAt`). */
+function changesOf({ validFromDate, validToDate }: X509Certificate): number[] {
+  return [validFromDate.getTime(), validToDate.getTime() + 1]
+}
+
+/**
+ * The number of headers that are remembered. Only those with a certificate of a trusted authority are, so that strangers
+ * cannot displace them.
+ */
+const mostHeaders = 2_000
+
+/** Remembers the certificates of headers, those that were used last at the end. */
+export function createHeaderMemory(most = mostHeaders) {
+  const headers = new Map<string, PresentedCertificates>()
+
+  return {
+    find(header: string): PresentedCertificates | undefined {
+      const known = headers.get(header)
+      if (known === undefined) return undefined
+      headers.delete(header)
+      headers.set(header, known)
+      return known
+    },
+
+    /** @param header identifies everything that was read: the header, and that with the rest of the chain */
+    keep(header: string, presented: PresentedCertificates): void {
+      headers.set(header, presented)
+      if (headers.size > most) headers.delete(headers.keys().next().value!)
+    },
+  }
+}

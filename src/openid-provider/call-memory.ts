@@ -1,0 +1,68 @@
+/**
+ * Remembers, during one forwarded call, the tokens and codes that were looked up. This server looks them up before it
+ * forwards the call, to count the call and to decide about its DPoP proof. oidc-provider would look them up again.
+ *
+ * The call does not see what happens to a token after the look-up. That is safe: a code or refresh token is marked as used
+ * by one conditional statement, and a token that is issued under a removed grant, or to a user who has been signed out, is
+ * not valid.
+ */
+import { AsyncLocalStorage } from 'node:async_hooks'
+import type { FoundModel } from './oidc-model-store.ts'
+
+type Found = Promise<FoundModel | undefined>
+
+/** Sessions and grants are not among them: a call may end a session, and read it again. */
+const rememberedModels = new Set(['AccessToken', 'RefreshToken', 'AuthorizationCode', 'DeviceCode'])
+
+interface CallMemory {
+  /** By model and hash. */
+  found: Map<string, Found>
+  /** Removals in progress, by the hash of the grant. */
+  removals: Map<string, Promise<void>>
+  isOver: boolean
+}
+
+const memories = new AsyncLocalStorage<CallMemory>()
+
+/** Runs `work`, which handles one call. What it finds is remembered until `work` has finished. */
+export async function rememberingFound<T>(work: () => Promise<T>): Promise<T> {
+  const memory: CallMemory = { found: new Map(), removals: new Map(), isOver: false }
+  try {
+    return await memories.run(memory, work)
+  } finally {
+    // Work that continues after the call has the same context.
+    memory.isOver = true
+  }
+}
+
+/** Returns the memory of the current call, or undefined if there is none. */
+function current(): CallMemory | undefined {
+  const memory = memories.getStore()
+  return memory?.isOver === false ? memory : undefined
+}
+
+/** Resolves to what this call has found before, or else to the result of `find`. */
+export function foundInCall(model: string, idHash: string, find: () => Found): Found {
+  const found = rememberedModels.has(model) ? current()?.found : undefined
+  const key = `${model}/${idHash}`
+  const result = found?.get(key) ?? find()
+  found?.set(key, result)
+  return result
+}
+
+/** Forgets what this call has found, because the call changes it. */
+export function forgetFound(): void {
+  current()?.found.clear()
+}
+
+/**
+ * Runs `remove`, which removes everything that was issued under a grant. oidc-provider asks for this once for each model,
+ * at the same time: one removal is enough.
+ */
+export function removeOnceInCall(grantHash: string, remove: () => Promise<void>): Promise<void> {
+  const removals = current()?.removals
+  if (removals === undefined) return remove()
+  const begun = removals.get(grantHash) ?? remove().finally(() => removals.delete(grantHash))
+  removals.set(grantHash, begun)
+  return begun
+}
