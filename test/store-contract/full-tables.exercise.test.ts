@@ -1,7 +1,8 @@
 /**
  * Finished requests cost nothing: with a million of one client, no statement of a server is expected to cost more than
- * a look or two into an index. Nor does any statement of an ending or of an export read a table that grows. The statements are those of whole flows, with the settings of our sessions. Postgres
- * chooses plans, and JIT where it has one, by these expected costs.
+ * a look or two into an index. Nor does any statement of an ending or of an export read a table that grows. The statements
+ * are those of whole flows, with the settings of our sessions. Postgres chooses plans, and JIT where it has one, by these
+ * expected costs.
  */
 import assert from 'node:assert/strict'
 import { describe, type TestContext, test } from 'node:test'
@@ -215,10 +216,10 @@ async function storesOf(open: ReturnType<typeof collectStatements>['openDatabase
   await createDecisionStore(database).listForRequest(request.id)
   await createDecisionStore(database).hasApproved('user-ana', 'kiosk')
   await createUsedAssertionStore(database).forgetExpired(now, 100)
-  await createOutboxStore(database).eraseParked(now, 500)
+  await createOutboxStore(database).eraseParked(now, 200)
   await createOutboxStore(database).countUndelivered()
   await createOpenRequestStore(database).usersWithPending('', now, 1000)
-  for (const { forget } of oldRowsIn(database)) await forget(now, 500)
+  for (const { forget } of oldRowsIn(database)) await forget(now, 200)
   const ending = { sessions: ['x'.repeat(43)], grants: [], tokens: [], endpoints: [], users: ['user-ana'] }
   await createSessionEndingStore(database).end(ending, now, [])
   await database.close()
