@@ -14,7 +14,7 @@ export interface ExpirySweep {
 const pauseMs = 1_000
 const batch = 200
 /** Upper limit for the rows that one transaction removes. In this time, SQLite does nothing else. */
-const atMost = 200
+const atMost = 100
 
 /**
  * Removes at most `atMost` rows of one kind that are old enough at the time `now`. Resolves to the number of removed rows.
