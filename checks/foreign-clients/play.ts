@@ -30,6 +30,7 @@ interface Language {
 
 const here = fileURLToPath(new URL('.', import.meta.url))
 const cache = process.env.DOORBELL_CHECKS_CACHE ?? join(tmpdir(), 'doorbell-foreign-clients')
+const python = join(cache, 'python/bin/python')
 /** How long a client may take for all flows, in seconds. */
 const longestSeconds = 180
 
@@ -39,6 +40,19 @@ const languages: Record<string, Language> = {
     clients: {
       'openid-client': { program: process.execPath, args: [join(here, 'node/openid-client.ts')] },
       oauth4webapi: { program: process.execPath, args: [join(here, 'node/oauth4webapi.ts')] },
+    },
+  },
+  python: {
+    prepare: [
+      { program: 'python3', args: ['-m', 'venv', join(cache, 'python')] },
+      {
+        program: python,
+        args: ['-m', 'pip', 'install', '--quiet', '--requirement', join(here, 'python/requirements.txt')],
+      },
+    ],
+    clients: {
+      authlib: { program: python, args: [join(here, 'python/authlib_client.py')] },
+      requests_oauth2client: { program: python, args: [join(here, 'python/requests_oauth2client_client.py')] },
     },
   },
 }
