@@ -55,6 +55,10 @@ const languages: Record<string, Language> = {
       requests_oauth2client: { program: python, args: [join(here, 'python/requests_oauth2client_client.py')] },
     },
   },
+  go: {
+    prepare: [{ program: 'go', args: ['build', '-C', join(here, 'go'), '-o', join(cache, 'go-client'), '.'] }],
+    clients: { go: { program: join(cache, 'go-client'), args: [] } },
+  },
 }
 
 async function main(): Promise<void> {
