@@ -31,6 +31,7 @@ interface Language {
 const here = fileURLToPath(new URL('.', import.meta.url))
 const cache = process.env.DOORBELL_CHECKS_CACHE ?? join(tmpdir(), 'doorbell-foreign-clients')
 const python = join(cache, 'python/bin/python')
+const java = join(cache, 'java')
 /** How long a client may take for all flows, in seconds. */
 const longestSeconds = 180
 
@@ -58,6 +59,18 @@ const languages: Record<string, Language> = {
   go: {
     prepare: [{ program: 'go', args: ['build', '-C', join(here, 'go'), '-o', join(cache, 'go-client'), '.'] }],
     clients: { go: { program: join(cache, 'go-client'), args: [] } },
+  },
+  java: {
+    prepare: [
+      {
+        program: 'mvn',
+        args: [
+          ...['--quiet', '--batch-mode', '--file', join(here, 'java/pom.xml'), `-Dfolder=${java}`],
+          ...['compiler:compile', 'dependency:copy-dependencies'],
+        ],
+      },
+    ],
+    clients: { nimbus: { program: 'java', args: ['-cp', `${java}/classes:${java}/lib/*`, 'Main'] } },
   },
 }
 
