@@ -54,7 +54,8 @@ type answer struct {
 }
 
 func (a answer) is(status int, code string) answer {
-	check(a.status == status && (code == "" || a.body["error"] == code), "expected %d %s, got %d %s", status, code, a.status, a.text)
+	holds := a.status == status && (code == "" || a.body["error"] == code)
+	check(holds, "expected %d %s, got %d %s", status, code, a.status, a.text)
 	return a
 }
 
@@ -75,14 +76,17 @@ type caller struct {
 	resumed int
 }
 
-// newCaller shows the certificate of a client, if that has one, as crypto/tls does by itself: it looks at the authorities
-// that the server names. Sessions are resumed, and every call has a connection of its own.
+// newestTLS is the newest version that callers offer.
+var newestTLS uint16 = tls.VersionTLS13
+
+// newCaller shows the certificate of a client, if that has one, as crypto/tls does by itself: it looks at the
+// authorities that the server names. Sessions are resumed, and every call has a connection of its own.
 func newCaller(own client, shown client) *caller {
 	authority, err := os.ReadFile(material.Authority)
 	must(err)
 	pool := x509.NewCertPool()
 	pool.AppendCertsFromPEM(authority)
-	config := &tls.Config{RootCAs: pool, ClientSessionCache: tls.NewLRUClientSessionCache(8)}
+	config := &tls.Config{RootCAs: pool, MaxVersion: newestTLS, ClientSessionCache: tls.NewLRUClientSessionCache(8)}
 	if shown.Cert != "" {
 		certificate, err := tls.LoadX509KeyPair(shown.Cert, shown.Key)
 		must(err)

@@ -112,7 +112,8 @@ func (c *caller) verifyIDToken(token, accessToken string) claims {
 	index := slices.IndexFunc(set.Keys, func(key map[string]string) bool { return key["kid"] == header.Kid })
 	check(index >= 0, "jwks_uri has no key %s", header.Kid)
 	digest, hash := hashOf(header.Alg, []byte(parts[0]+"."+parts[1]))
-	check(isSignature(set.Keys[index], header.Alg, hash, digest, unb64(parts[2])), "the signature of the ID token is wrong")
+	isSigned := isSignature(set.Keys[index], header.Alg, hash, digest, unb64(parts[2]))
+	check(isSigned, "the signature of the ID token is wrong")
 	var payload claims
 	must(json.Unmarshal(unb64(parts[1]), &payload))
 	expected := claims{"iss": material.Issuer, "aud": c.own.ID, "sub": material.Sub}

@@ -6,12 +6,14 @@ import (
 	"crypto/ecdsa"
 	"crypto/elliptic"
 	"crypto/rand"
+	"crypto/tls"
 	"encoding/json"
 	"fmt"
 	"net/http"
 	"net/url"
 	"os"
 	"runtime"
+	"strings"
 	"sync"
 	"time"
 )
@@ -118,7 +120,8 @@ func initiateNotified(c *caller, path, action string) (string, notification) {
 	authReqID := c.initiate(parameters).is(200, "").member("auth_req_id")
 	decide(authReqID, action)
 	heard := notified(authReqID)
-	check(heard.path == path && heard.authorization == "Bearer "+token, "notified at %s as %s", heard.path, heard.authorization)
+	isExpected := heard.path == path && heard.authorization == "Bearer "+token
+	check(isExpected, "notified at %s as %s", heard.path, heard.authorization)
 	return authReqID, heard
 }
 
@@ -148,7 +151,8 @@ func pushDenied() string {
 }
 
 func registration() string {
-	metadata := `{"grant_types":["urn:openid:params:grant-type:ciba","refresh_token"],"backchannel_token_delivery_mode":"poll"}`
+	metadata := `{"grant_types":["urn:openid:params:grant-type:ciba","refresh_token"],
+		"backchannel_token_delivery_mode":"poll"}`
 	registered := anonymous.send("POST", anonymous.metadata.Registration, "application/json", metadata, nil).is(201, "")
 	var own client
 	must(json.Unmarshal(registered.text, &own))
@@ -175,20 +179,32 @@ func signedRequest() string {
 	return ""
 }
 
-func mutualTLS(name, method string) string {
+// inBothVersions plays with TLS 1.2 and with TLS 1.3, which resume sessions in different ways.
+func inBothVersions(play func() *caller) string {
+	defer func() { newestTLS = tls.VersionTLS13 }()
+	how := []string{}
+	for _, version := range []uint16{tls.VersionTLS12, tls.VersionTLS13} {
+		newestTLS = version
+		c, name := play(), tls.VersionName(version)
+		check(c.resumed > 0, "no session was resumed with %s", name)
+		how = append(how, fmt.Sprintf("%s with %d sessions resumed", name, c.resumed))
+	}
+	return strings.Join(how, ", ")
+}
+
+func mutualTLS(name, method string) *caller {
 	c := as(name, method)
 	tokens := c.collect(asked())
 	c.refresh(tokens)
-	check(c.resumed > 0, "no session was resumed")
 	for _, shown := range []client{{}, material.Clients["bound"]} {
 		other := newCaller(c.own, shown)
 		other.userinfo(tokens.member("access_token")).is(401, "invalid_token")
 		other.initiate(asked()).is(401, "invalid_client")
 	}
-	return fmt.Sprintf("%d connections resumed a session", c.resumed)
+	return c
 }
 
-func boundTokens() string {
+func boundTokens() *caller {
 	c := as("bound", "client_secret_basic")
 	tokens := c.collect(asked())
 	c.refresh(tokens)
@@ -198,7 +214,7 @@ func boundTokens() string {
 	for _, shown := range []client{{}, material.Clients["self_signed"]} {
 		newCaller(c.own, shown).userinfo(tokens.member("access_token")).is(401, "invalid_token")
 	}
-	return fmt.Sprintf("%d connections resumed a session", c.resumed)
+	return c
 }
 
 func dpop() string {
@@ -236,9 +252,13 @@ func main() {
 		{"push, denied", pushDenied},
 		{"registration", registration},
 		{"signed request", signedRequest},
-		{"tls_client_auth", func() string { return mutualTLS("pki", "tls_client_auth") }},
-		{"self_signed_tls_client_auth", func() string { return mutualTLS("self_signed", "self_signed_tls_client_auth") }},
-		{"certificate-bound tokens", boundTokens},
+		{"tls_client_auth", func() string {
+			return inBothVersions(func() *caller { return mutualTLS("pki", "tls_client_auth") })
+		}},
+		{"self_signed_tls_client_auth", func() string {
+			return inBothVersions(func() *caller { return mutualTLS("self_signed", "self_signed_tls_client_auth") })
+		}},
+		{"certificate-bound tokens", func() string { return inBothVersions(boundTokens) }},
 		{"push with tls_client_auth", func() string { return push(as("push_pki", "tls_client_auth")) }},
 		{"DPoP", dpop},
 	} {

@@ -1,4 +1,4 @@
-/** What both clients of Node share: the material, decisions, a notification endpoint, and connections with certificates. */
+/** What both clients of Node share: the material, decisions, a notification endpoint, connections with certificates. */
 import { strict as assert } from 'node:assert'
 import { readFile } from 'node:fs/promises'
 import { createServer } from 'node:https'

@@ -1,4 +1,4 @@
-"""Authlib: has no CIBA, but client authentication, token requests of any grant, JWTs, and the validation of ID tokens."""
+"""Authlib: has no CIBA, but client authentication, token requests of any grant, JWTs, and validation of ID tokens."""
 
 import hashlib
 import json
@@ -37,7 +37,7 @@ class Caller:
             cert=certificate(client if shows is None else shows),
         )
         if method == "private_key_jwt":
-            # An assertion lives an hour, and its audience is the endpoint that is called: both are the library's defaults.
+            # An assertion lives an hour, for the endpoint that is called: both are the library's defaults.
             header = {"kid": client["jwk"]["kid"]}
             self.session.register_client_auth_method(PrivateKeyJWT(headers=header, alg=client["jwk"]["alg"]))
         self.document = self.get(f"{issuer}/.well-known/openid-configuration")

@@ -44,7 +44,7 @@ import javax.net.ssl.SSLContext;
 import javax.net.ssl.SSLSocketFactory;
 import net.minidev.json.JSONObject;
 
-/** A client with its way to authenticate, on connections of its own: each call has a new one, and resumes the session. */
+/** A client with its way to authenticate, on connections of its own: a new one for each call. */
 final class Caller {
   final JSONObject own;
   final ClientID id;

@@ -2,11 +2,18 @@ import com.nimbusds.jose.JOSEObjectType;
 import com.nimbusds.jose.JWSAlgorithm;
 import com.nimbusds.jose.JWSHeader;
 import com.nimbusds.jose.crypto.RSASSASigner;
+import com.nimbusds.jose.jwk.Curve;
+import com.nimbusds.jose.jwk.ECKey;
+import com.nimbusds.jose.jwk.JWK;
+import com.nimbusds.jose.jwk.JWKSet;
+import com.nimbusds.jose.util.Base64;
+import com.nimbusds.jose.util.X509CertUtils;
 import com.nimbusds.jwt.SignedJWT;
 import com.nimbusds.oauth2.sdk.GrantType;
 import com.nimbusds.oauth2.sdk.TokenIntrospectionRequest;
 import com.nimbusds.oauth2.sdk.TokenIntrospectionSuccessResponse;
 import com.nimbusds.oauth2.sdk.TokenRevocationRequest;
+import com.nimbusds.oauth2.sdk.auth.ClientAuthenticationMethod;
 import com.nimbusds.oauth2.sdk.ciba.AuthRequestID;
 import com.nimbusds.oauth2.sdk.ciba.BackChannelTokenDeliveryMode;
 import com.nimbusds.oauth2.sdk.ciba.CIBAPingCallback;
@@ -31,8 +38,11 @@ import com.nimbusds.openid.connect.sdk.rp.OIDCClientRegistrationRequest;
 import com.nimbusds.openid.connect.sdk.rp.OIDCClientRegistrationResponseParser;
 import com.nimbusds.openid.connect.sdk.token.OIDCTokens;
 import java.net.URI;
+import java.security.cert.X509Certificate;
+import java.security.interfaces.ECPublicKey;
 import java.util.Date;
 import java.util.LinkedHashMap;
+import java.util.List;
 import java.util.Map;
 import java.util.Set;
 import net.minidev.json.JSONObject;
@@ -75,7 +85,7 @@ public final class Main {
     try {
       String how = flow.play();
       System.out.println("nimbus: " + name + " … ok" + (how == null ? "" : " (" + how + ")"));
-    } catch (Exception | AssertionError problem) {
+    } catch (Throwable problem) {
       System.out.println("nimbus: " + name + " … NOT ok");
       problem.printStackTrace();
       System.exit(1);
@@ -174,8 +184,30 @@ public final class Main {
   }
 
   private static String registration() throws Exception {
+    register(null, new OIDCClientMetadata());
+    // The name of the certificate as Java writes it, and the key with its certificate as Nimbus does.
+    OIDCClientMetadata byName = new OIDCClientMetadata();
+    byName.setTokenEndpointAuthMethod(ClientAuthenticationMethod.TLS_CLIENT_AUTH);
+    byName.setTLSClientAuthSubjectDN(Stage.certificate("pki").getSubjectX500Principal().getName());
+    byName.setTLSClientCertificateBoundAccessTokens(true);
+    register("pki", byName);
+    OIDCClientMetadata byCertificate = new OIDCClientMetadata();
+    byCertificate.setTokenEndpointAuthMethod(ClientAuthenticationMethod.SELF_SIGNED_TLS_CLIENT_AUTH);
+    byCertificate.setJWKSet(new JWKSet(jwkOf(Stage.certificate("self_signed"))));
+    register("self_signed", byCertificate);
+    return "one client with a secret, and one for each kind of mutual TLS";
+  }
+
+  private static JWK jwkOf(X509Certificate certificate) throws Exception {
+    return new ECKey.Builder(Curve.P_256, (ECPublicKey) certificate.getPublicKey())
+        .x509CertChain(List.of(Base64.encode(certificate.getEncoded())))
+        .x509CertSHA256Thumbprint(X509CertUtils.computeSHA256Thumbprint(certificate))
+        .build();
+  }
+
+  /** Registers, plays with the certificate of another client of the material, reads and deletes. */
+  private static void register(String shown, OIDCClientMetadata metadata) throws Exception {
     Caller anonymous = new Caller(new JSONObject(Map.of("client_id", "none")), "none", null);
-    OIDCClientMetadata metadata = new OIDCClientMetadata();
     metadata.setGrantTypes(Set.of(GrantType.CIBA, GrantType.REFRESH_TOKEN));
     metadata.setBackChannelTokenDeliveryMode(BackChannelTokenDeliveryMode.POLL);
     // Adds response_types, among others.
@@ -183,14 +215,17 @@ public final class Main {
     URI endpoint = anonymous.metadata.getRegistrationEndpointURI();
     ClientRegistrationResponse response = OIDCClientRegistrationResponseParser.parse(
         anonymous.send(new OIDCClientRegistrationRequest(endpoint, metadata, null)));
-    Stage.check(response.indicatesSuccess(), "refused: " + response.toHTTPResponse().getBody());
+    if (!response.indicatesSuccess()) {
+      throw new AssertionError("refused: " + response.toErrorResponse().getErrorObject().toJSONObject());
+    }
     OIDCClientInformation registered = ((OIDCClientInformationResponse) response).getOIDCClientInformation();
     String alg = registered.getOIDCMetadata().getIDTokenJWSAlg().getName();
-    JSONObject own = new JSONObject(Map.of(
-        "client_id", registered.getID().getValue(),
-        "client_secret", registered.getSecret().getValue(),
-        "id_token_signed_response_alg", alg));
-    Caller caller = new Caller(own, registered.getOIDCMetadata().getTokenEndpointAuthMethod().getValue(), null);
+    JSONObject own = new JSONObject();
+    own.put("client_id", registered.getID().getValue());
+    own.put("id_token_signed_response_alg", alg);
+    if (registered.getSecret() != null) own.put("client_secret", registered.getSecret().getValue());
+    String method = registered.getOIDCMetadata().getTokenEndpointAuthMethod().getValue();
+    Caller caller = new Caller(own, method, shown == null ? null : Stage.client(shown));
     caller.collect(caller.asked().build());
     URI management = registered.getRegistrationURI();
     BearerAccessToken token = registered.getRegistrationAccessToken();
@@ -198,7 +233,6 @@ public final class Main {
     anonymous.send(new ClientDeleteRequest(management, token)).ensureStatusCode(204);
     anonymous.send(new ClientReadRequest(management, token)).ensureStatusCode(401);
     caller.send(caller.asked().build()).ensureStatusCode(401);
-    return null;
   }
 
   private static String signedRequest() throws Exception {

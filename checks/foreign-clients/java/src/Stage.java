@@ -13,6 +13,7 @@ import java.security.KeyStore;
 import java.security.PrivateKey;
 import java.security.cert.Certificate;
 import java.security.cert.CertificateFactory;
+import java.security.cert.X509Certificate;
 import java.security.spec.PKCS8EncodedKeySpec;
 import java.util.Base64;
 import java.util.Map;
@@ -45,6 +46,10 @@ final class Stage {
 
   static JSONObject client(String name) throws Exception {
     return JSONObjectUtils.getJSONObject(JSONObjectUtils.getJSONObject(material, "clients"), name);
+  }
+
+  static X509Certificate certificate(String name) throws Exception {
+    return (X509Certificate) certificates((String) client(name).get("cert"))[0];
   }
 
   /** Shows the certificate of a client, or none, as the default key manager decides. */
