@@ -5,7 +5,7 @@
  *     node checks/foreign-clients/play.ts node|python|go|java
  *
  * `checks/README.md` says what has to be installed. Programs and packages of other languages are built and kept in
- * `DOORBELL_CHECKS_CACHE`, or in the folder for temporary files. Only this machine is called, except to install packages.
+ * `FOREIGN_CLIENTS_CACHE`, or in the folder for temporary files. Only this machine is called, except to install packages.
  */
 import { spawn } from 'node:child_process'
 import { mkdir } from 'node:fs/promises'
@@ -29,7 +29,7 @@ interface Language {
 }
 
 const here = fileURLToPath(new URL('.', import.meta.url))
-const cache = process.env.DOORBELL_CHECKS_CACHE ?? join(tmpdir(), 'doorbell-foreign-clients')
+const cache = process.env.FOREIGN_CLIENTS_CACHE ?? join(tmpdir(), 'doorbell-foreign-clients')
 const python = join(cache, 'python/bin/python')
 const java = join(cache, 'java')
 /** How long a client may take for all flows, in seconds. */

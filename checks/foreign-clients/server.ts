@@ -69,6 +69,15 @@ const bound: Metadata = { tls_client_certificate_bound_access_tokens: true }
 
 export async function startForForeignClients(): Promise<RunningServer> {
   const folder = await mkdtemp(join(tmpdir(), 'doorbell-foreign-'))
+  try {
+    return await startIn(folder)
+  } catch (error) {
+    await rm(folder, { recursive: true, force: true })
+    throw error
+  }
+}
+
+async function startIn(folder: string): Promise<RunningServer> {
   const file = async (name: string, text: string) => {
     await writeFile(join(folder, name), text, { mode: 0o600 })
     return join(folder, name)
