@@ -48,8 +48,26 @@ describe('readForm', () => {
 
   test('refuses other content types', () => {
     assert.throws(() => readForm(undefined, Buffer.from('a=1')), invalid)
-    for (const type of ['', 'text/plain', 'application/json', `${formType}x`, `${formType};charset=iso-8859-1`])
+    for (const type of ['', 'text/plain', 'application/json', `${formType}x`, `${formType};charset=utf-16`])
       assert.throws(() => form('a=1', type), invalid, type)
+  })
+
+  test('accepts a character set that extends ASCII, if all characters are ASCII', () => {
+    for (const charset of ['ISO-8859-1', '"iso-8859-1"', 'US-ASCII'])
+      for (const [body, value] of [
+        ['a=%C3%A4', undefined],
+        ['a=%e4', undefined],
+        ['a=ä', undefined],
+        ['%e4=1', undefined],
+        ['a=%7e%2B%2589', '~+%89'],
+        ['a=1', '1'],
+      ] as const) {
+        const type = `${formType}; charset=${charset}`
+        if (value === undefined) assert.throws(() => form(body, type), invalid, `${charset} ${body}`)
+        else assert.equal(form(body, type).get('a'), value, charset)
+      }
+    for (const charset of ['utf-16', 'ebcdic-us', 'utf-8;charset=iso-8859-1', ''])
+      assert.throws(() => form('a=1', `${formType}; charset=${charset}`), invalid, charset)
   })
 
   test('refuses invalid encodings', () => {

@@ -27,13 +27,26 @@ export function isForm(contentType = ''): boolean {
   return contentType.split(';')[0]!.trim().toLowerCase() === formType
 }
 
-/** Reads an application/x-www-form-urlencoded body. Rejects invalid encodings, which URLSearchParams would replace. */
+/**
+ * Reads an application/x-www-form-urlencoded body. Rejects invalid encodings, which URLSearchParams would replace.
+ *
+ * Forms are UTF-8 (RFC 6749 appendix B). Apache HttpClient 5 names ISO-8859-1 unless told otherwise: such a form is read if
+ * its characters are the same in UTF-8.
+ */
 export function readForm(contentType: string | undefined, body: Buffer): Form {
-  if (mediaType(contentType) !== formType) throw refused(`the body must be ${formType}`)
+  const { type, charset } = contentType === formType ? plainForm : parseContentType(contentType)
+  if (type !== formType) throw refused(`the body must be ${formType}`)
+  const text = decodeUtf8(body)
+  const isReadable = charset === 'utf-8' || (extendingAscii.includes(charset) && !beyondAscii.test(text))
+  if (!isReadable) throw refused('the body must be UTF-8, not of another character set')
   const pairs: [name: string, value: string][] = []
-  for (const piece of decodeUtf8(body).split('&')) if (piece !== '') pairs.push(readPiece(piece))
+  for (const piece of text.split('&')) if (piece !== '') pairs.push(readPiece(piece))
   return gather(pairs)
 }
+
+const extendingAscii = ['iso-8859-1', 'us-ascii']
+/** A character, or a percent-encoded byte, that is not ASCII. */
+const beyondAscii = /[^\0-\x7f]|%[89a-f]/i
 
 /**
  * Reads a body that may be a form or a flat JSON object. Numbers and booleans become text, null counts as absent.
@@ -45,7 +58,7 @@ export function readJsonFields(
   body: Buffer,
   structures: readonly string[] = [],
 ): Form {
-  if (mediaType(contentType) !== jsonType) return readForm(contentType, body)
+  if (!isJson(contentType)) return readForm(contentType, body)
   return gather(
     Object.entries(parseObject(decodeUtf8(body))).map(([name, value]) => [
       name,
@@ -56,7 +69,7 @@ export function readJsonFields(
 
 /** Reads a body that contains any JSON value. The caller must validate the value. */
 export function readJson(contentType: string | undefined, body: Buffer): unknown {
-  if (mediaType(contentType) !== jsonType) throw refused(`the body must be ${jsonType}`)
+  if (!isJson(contentType)) throw refused(`the body must be ${jsonType}`)
   return parseJson(decodeUtf8(body))
 }
 
@@ -153,15 +166,21 @@ function textOf(value: unknown): string {
   throw refused('every member of the JSON object must be a string, a number or a boolean')
 }
 
-/** Returns the media type in lower case, or undefined if the content type declares a character set other than UTF-8. */
-function mediaType(contentType = ''): string | undefined {
-  if (contentType === formType) return formType
-  const [type = '', ...parameters] = contentType.split(';')
-  for (const parameter of parameters) {
-    const [name = '', value = ''] = parameter.trim().toLowerCase().split('=')
-    if (name === 'charset' && value !== 'utf-8' && value !== '"utf-8"') return undefined
-  }
-  return type.trim().toLowerCase()
+function isJson(contentType: string | undefined): boolean {
+  const { type, charset } = parseContentType(contentType)
+  return type === jsonType && charset === 'utf-8'
+}
+
+const plainForm = { type: formType, charset: 'utf-8' }
+
+/** Returns the media type and the character set in lower case. Several character sets result in one that does not exist. */
+function parseContentType(contentType = ''): { type: string; charset: string } {
+  const [type = '', ...parameters] = contentType.toLowerCase().split(';')
+  const charsets = parameters.flatMap((parameter) => {
+    const [name = '', value = ''] = parameter.trim().split('=')
+    return name === 'charset' ? [value.replace(/^"(.*)"$/, '$1')] : []
+  })
+  return { type: type.trim(), charset: charsets.length === 0 ? 'utf-8' : charsets.join(' ') }
 }
 
 function refused(hint: string): OAuthError {

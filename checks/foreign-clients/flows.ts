@@ -1,0 +1,18 @@
+/** What every foreign client plays. A client that leaves one out, or plays it twice, fails. */
+export const flows = [
+  'poll',
+  'poll, denied',
+  'poll with private_key_jwt',
+  'ping',
+  'push',
+  'push, denied',
+  'registration',
+  'signed request',
+  'tls_client_auth',
+  'self_signed_tls_client_auth',
+  'certificate-bound tokens',
+  'push with tls_client_auth',
+  'DPoP',
+] as const
+
+export type Flow = (typeof flows)[number]

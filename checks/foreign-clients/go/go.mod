@@ -1,0 +1,3 @@
+module doorbell.example/checks
+
+go 1.24

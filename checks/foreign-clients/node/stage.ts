@@ -1,0 +1,88 @@
+/** What both clients of Node share: the material, decisions, a notification endpoint, connections with certificates. */
+import { strict as assert } from 'node:assert'
+import { readFile } from 'node:fs/promises'
+import { createServer } from 'node:https'
+import { join } from 'node:path'
+import { fileURLToPath } from 'node:url'
+import { Agent, fetch as undiciFetch } from 'undici'
+import type { Flow } from '../flows.ts'
+import type { ClientMaterial, Material } from '../server.ts'
+
+export const material = JSON.parse(await readFile(process.argv[2]!, 'utf8')) as Material
+export const issuer = new URL(material.issuer)
+const ca = await readFile(material.authority, 'utf8')
+const modules = fileURLToPath(new URL('../../../node_modules', import.meta.url))
+const agents: Agent[] = []
+
+/** Returns a `fetch` that trusts the server, and shows the certificate of this client, if it has one. */
+export async function fetchAs(client: Pick<ClientMaterial, 'cert' | 'key'> = {}) {
+  const shown = client.cert && { cert: await readFile(client.cert), key: await readFile(client.key!) }
+  const dispatcher = new Agent({ connect: { ca, ...shown } })
+  agents.push(dispatcher)
+  return (url: string, options: object) => undiciFetch(url, { ...options, dispatcher }) as unknown as Promise<Response>
+}
+
+const plain = await fetchAs()
+
+export async function decide(authReqId: string, action: 'allow' | 'deny' = 'allow'): Promise<void> {
+  const query = new URLSearchParams({ auth_req_id: authReqId, action })
+  const answer = await plain(`${material.decide}?${query}`, { method: 'POST' })
+  assert.equal(answer.status, 200, await answer.text())
+}
+
+/** What the user is asked: the parameters of most authentication requests. */
+export const asked = { login_hint: material.login_hint, scope: 'openid offline_access', binding_message: 'Coffee 4.20' }
+
+export interface Notification {
+  path: string
+  authorization: string | undefined
+  body: Record<string, unknown>
+}
+
+const received: Notification[] = []
+let onNotification = (_: Notification) => {}
+
+const { key, cert, port } = material.endpoint
+const endpoint = createServer({ key: await readFile(key), cert: await readFile(cert) }, async (request, response) => {
+  let text = ''
+  for await (const chunk of request) text += chunk
+  const notification = { path: request.url!, authorization: request.headers.authorization, body: JSON.parse(text) }
+  response.writeHead(204).end()
+  received.push(notification)
+  onNotification(notification)
+})
+await new Promise<void>((resolve) => endpoint.listen(port, '127.0.0.1', resolve))
+
+/** Resolves to the notification about a request. */
+export function notified(authReqId: string): Promise<Notification> {
+  const isAbout = ({ body }: Notification) => body.auth_req_id === authReqId
+  return new Promise((resolve, reject) => {
+    const found = received.find(isAbout)
+    if (found) return resolve(found)
+    const timer = setTimeout(() => reject(new Error('no notification within 10 s')), 10_000)
+    onNotification = (notification) => {
+      if (!isAbout(notification)) return
+      clearTimeout(timer)
+      resolve(notification)
+    }
+  })
+}
+
+/** Plays the flows one after the other. A flow that resolves to a text was played as the text says. */
+export async function playAll(library: string, plays: Record<Flow, () => Promise<string | undefined>>): Promise<void> {
+  const { version } = JSON.parse(await readFile(join(modules, library, 'package.json'), 'utf8')) as { version: string }
+  process.stdout.write(`${library} ${version}, Node ${process.version}\n`)
+  try {
+    for (const [flow, play] of Object.entries(plays)) {
+      const how = await play().catch((error: unknown) => {
+        process.stdout.write(`${library}: ${flow} … NOT ok\n`)
+        throw error
+      })
+      process.stdout.write(`${library}: ${flow} … ok${how === undefined ? '' : ` (${how})`}\n`)
+    }
+  } finally {
+    endpoint.closeAllConnections()
+    endpoint.close()
+    await Promise.all(agents.map((agent) => agent.destroy()))
+  }
+}
