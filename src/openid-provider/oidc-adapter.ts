@@ -92,7 +92,13 @@ function modelAdapter(model: string, { models, vault, clock, places, keepsStrang
         await models.runSession(statement, useOf(payload, clock.now()))
       else await models.run(statement, model === 'Interaction' ? placeOfThisCall()?.keep(idHash, expiresAt ?? 0) : [])
     },
-    find: async (id) => open(await models.find(model, fingerprint(id), clock.now())),
+    async find(id) {
+      const row = await models.find(model, fingerprint(id), clock.now())
+      const payload = open(row)
+      // The client has its tokens: the first use of one of them ends the time in which they are given again.
+      if (row?.has_held_response === 1) await models.forgetHeldResponse(fingerprint(payload!.grantId!))
+      return payload
+    },
     findByUid: async (uid) => open(await models.findByUid(model, fingerprint(uid), clock.now())),
     findByUserCode: async () => undefined,
     async consume(id) {
