@@ -1,0 +1,178 @@
+/**
+ * Starts proxies with the configurations of docs/proxies, which the checks fill in: with the
+ * ports of two nodes, and with certificates, or without TLS.
+ */
+import { type ChildProcess, spawn } from 'node:child_process'
+import { once } from 'node:events'
+import { existsSync } from 'node:fs'
+import { mkdtemp, readFile, rm, writeFile } from 'node:fs/promises'
+import { tmpdir } from 'node:os'
+import { join } from 'node:path'
+import { setTimeout as pause } from 'node:timers/promises'
+
+/** What a configuration is filled in with. */
+export interface ProxyPlan {
+  /** The port on which the proxy listens, on 127.0.0.1. */
+  port: number
+  /** The ports of the two nodes. */
+  nodes: number[]
+  /** If undefined, the proxy does not terminate TLS, and asks for no client certificates. */
+  tls?: ProxyTls | undefined
+}
+
+/** Files in PEM. */
+export interface ProxyTls {
+  /** The host name in the certificate. */
+  host: string
+  cert: string
+  key: string
+  /** The certificate and the key. */
+  both: string
+  clientCa: string
+}
+
+/** A proxy that the checks can start. */
+export interface ProxyProgram {
+  program: string
+  /** How to install it. */
+  install: string
+  /** Its file in docs/proxies. */
+  file: string
+  /** Whether a node learns that a client has hung up during a held poll. */
+  passesHangUpsOn: boolean
+  /** Milliseconds after which the proxy surely uses a node again that is ready. */
+  takesBackAfterMs: number
+  /** Replaces the line that says where it listens; for a check without TLS. */
+  withoutTls?: [RegExp, (port: number) => string]
+  start(text: string, plan: ProxyPlan, folder: string): Promise<ChildProcess>
+}
+
+/** The programs by name. */
+export const proxies: Record<string, ProxyProgram> = {
+  nginx: {
+    program: '/usr/sbin/nginx',
+    install: 'apt-get install nginx',
+    file: 'nginx.conf',
+    passesHangUpsOn: true,
+    takesBackAfterMs: 11_000,
+    withoutTls: [/listen 443 ssl;/, (port) => `listen 127.0.0.1:${port};`],
+    start: startNginx,
+  },
+  haproxy: {
+    program: '/usr/sbin/haproxy',
+    install: 'apt-get install haproxy',
+    file: 'haproxy.cfg',
+    passesHangUpsOn: true,
+    takesBackAfterMs: 4_000,
+    withoutTls: [/bind :443 ssl crt .*/, (port) => `bind 127.0.0.1:${port}`],
+    start: startHaproxy,
+  },
+}
+
+/** Processes that end with this one. */
+const started: ChildProcess[] = []
+process.on('exit', () => {
+  for (const child of started) child.kill('SIGKILL')
+})
+for (const signal of ['SIGINT', 'SIGTERM'] as const) process.on(signal, () => process.exit(1))
+
+/** Returns the chosen names, or all. @throws {Error} if a proxy does not exist or is not installed */
+export function chosenProxies(chosen: string[], all: string[]): string[] {
+  const names = chosen.length > 0 ? chosen : all
+  for (const name of names) {
+    const proxy = all.includes(name) ? proxies[name] : undefined
+    if (proxy === undefined) throw new Error(`no proxy ${name}: ${all.join(', ')}`)
+    if (!existsSync(proxy.program)) throw new Error(`${proxy.program} is missing: ${proxy.install}`)
+  }
+  return names
+}
+
+/** Runs `work` with a folder for temporary files. */
+export async function inFolder(work: (folder: string) => Promise<void>): Promise<void> {
+  const folder = await mkdtemp(join(tmpdir(), 'doorbell-check-'))
+  try {
+    await work(folder)
+  } finally {
+    await rm(folder, { recursive: true, force: true })
+  }
+}
+
+/** Starts a program that ends at the latest with this process. */
+export function begin(program: string, args: string[]): ChildProcess {
+  const child = spawn(program, args, { stdio: ['ignore', 'ignore', 'inherit'] })
+  started.push(child)
+  return child
+}
+
+/** Ends a program by a signal. Resolves to its exit code. */
+export async function end(child: ChildProcess, signal: NodeJS.Signals = 'SIGTERM'): Promise<number | null> {
+  const ended = once(child, 'exit') as Promise<[number | null]>
+  child.kill(signal)
+  return (await ended)[0]
+}
+
+/** Resolves when `/health/ready` answers 200 at this address. */
+export async function untilReady(url: string): Promise<void> {
+  for (let tries = 0; tries < 300; tries++) {
+    const ready = await fetch(`${url}/health/ready`).then(
+      ({ status }) => status === 200,
+      () => false,
+    )
+    if (ready) return
+    await pause(100)
+  }
+  throw new Error(`nothing is ready at ${url}`)
+}
+
+/** Starts a proxy with its configuration of docs/proxies. */
+export async function startProxy(name: string, plan: ProxyPlan, folder: string): Promise<ChildProcess> {
+  const proxy = proxies[name]!
+  const text = await readFile(new URL(`../docs/proxies/${proxy.file}`, import.meta.url), 'utf8')
+  return proxy.start(
+    plan.tls === undefined ? withoutTls(text, plan, proxy) : withTls(text, plan.tls, plan),
+    plan,
+    folder,
+  )
+}
+
+const withNodes = (text: string, { nodes }: ProxyPlan) =>
+  text.replaceAll(/10\.0\.0\.1([12]):4000/g, (_, number) => `127.0.0.1:${nodes[Number(number) - 1]}`)
+
+function withoutTls(text: string, plan: ProxyPlan, proxy: ProxyProgram): string {
+  const [line, listens] = proxy.withoutTls!
+  return withNodes(text.replace(line, listens(plan.port)).replaceAll(/^ *ssl_certificate.*\n/gm, ''), plan)
+}
+
+/** In the files, lines that begin with `#-` are for client certificates. */
+function withTls(text: string, { host, cert, key, both, clientCa }: ProxyTls, plan: ProxyPlan): string {
+  return withNodes(text, plan)
+    .replaceAll(/^.*\n( *# If clients.*\n)? *#\+ /gm, '')
+    .replaceAll(/^([ \t]*)#- /gm, '$1')
+    .replaceAll(/\/etc\/\S*id\.example\.com\.key/g, key)
+    .replaceAll('/etc/haproxy/id.example.com.pem', both)
+    .replaceAll(/\/etc\/\S*id\.example\.com\.pem/g, cert)
+    .replaceAll(/\/etc\/\S*clients-ca\.pem/g, clientCa)
+    .replaceAll('id.example.com', host)
+}
+
+async function startNginx(text: string, { port }: ProxyPlan, folder: string): Promise<ChildProcess> {
+  const included = join(folder, 'doorbell.nginx')
+  await writeFile(included, text.replace('listen 443 ssl;', `listen 127.0.0.1:${port} ssl;`))
+  const file = join(folder, 'nginx.conf')
+  const paths = ['client_body', 'proxy', 'fastcgi', 'uwsgi', 'scgi'].map(
+    (each) => `${each}_temp_path ${folder}/${each};`,
+  )
+  await writeFile(
+    file,
+    `daemon off; worker_processes 2; pid ${folder}/nginx.pid; error_log ${folder}/nginx.log warn;
+events { worker_connections 1024; }
+http { access_log off; ${paths.join(' ')} include ${included}; }`,
+  )
+  return begin(proxies.nginx!.program, ['-c', file, '-p', folder, '-e', join(folder, 'nginx.log')])
+}
+
+async function startHaproxy(text: string, { port }: ProxyPlan, folder: string): Promise<ChildProcess> {
+  const file = join(folder, 'haproxy.cfg')
+  await writeFile(file, text.replace('bind :443', `bind 127.0.0.1:${port}`))
+  return begin(proxies.haproxy!.program, ['-q', '-db', '-f', file])
+}
