@@ -67,6 +67,14 @@ export const proxies: Record<string, ProxyProgram> = {
     withoutTls: [/bind :443 ssl crt .*/, (port) => `bind 127.0.0.1:${port}`],
     start: startHaproxy,
   },
+  apache: {
+    program: '/usr/sbin/apache2',
+    install: 'apt-get install apache2',
+    file: 'apache.conf',
+    passesHangUpsOn: false,
+    takesBackAfterMs: 4_000,
+    start: startApache,
+  },
 }
 
 /** Processes that end with this one. */
@@ -175,4 +183,29 @@ async function startHaproxy(text: string, { port }: ProxyPlan, folder: string): 
   const file = join(folder, 'haproxy.cfg')
   await writeFile(file, text.replace('bind :443', `bind 127.0.0.1:${port}`))
   return begin(proxies.haproxy!.program, ['-q', '-db', '-f', file])
+}
+
+/** The modules that `a2enmod` would enable on Debian. */
+const apacheModules = ['mpm_event', 'authz_core', 'ssl', 'socache_shmcb', 'headers', 'proxy', 'proxy_http']
+const balancerModules = ['slotmem_shm', 'proxy_balancer', 'lbmethod_byrequests', 'lbmethod_bybusyness', 'proxy_hcheck']
+
+async function startApache(text: string, { port }: ProxyPlan, folder: string): Promise<ChildProcess> {
+  const file = join(folder, 'apache.conf')
+  const modules = [...apacheModules, ...balancerModules].map(
+    (name) => `LoadModule ${name}_module /usr/lib/apache2/modules/mod_${name}.so`,
+  )
+  await writeFile(
+    file,
+    `${modules.join('\n')}
+ServerRoot ${folder}
+DefaultRuntimeDir ${folder}
+PidFile ${folder}/apache.pid
+ErrorLog ${folder}/apache.log
+ServerName localhost
+User nobody
+Group nogroup
+Listen 127.0.0.1:${port}
+${text.replace('*:443', `127.0.0.1:${port}`)}`,
+  )
+  return begin(proxies.apache!.program, ['-D', 'FOREGROUND', '-f', file])
 }
