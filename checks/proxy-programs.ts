@@ -75,6 +75,14 @@ export const proxies: Record<string, ProxyProgram> = {
     takesBackAfterMs: 4_000,
     start: startApache,
   },
+  caddy: {
+    program: '/usr/bin/caddy',
+    install: 'apt-get install caddy',
+    file: 'caddy.conf',
+    passesHangUpsOn: true,
+    takesBackAfterMs: 4_000,
+    start: startCaddy,
+  },
 }
 
 /** Processes that end with this one. */
@@ -208,4 +216,15 @@ Listen 127.0.0.1:${port}
 ${text.replace('*:443', `127.0.0.1:${port}`)}`,
   )
   return begin(proxies.apache!.program, ['-D', 'FOREGROUND', '-f', file])
+}
+
+async function startCaddy(text: string, { port, tls }: ProxyPlan, folder: string): Promise<ChildProcess> {
+  const file = join(folder, 'Caddyfile')
+  const host = tls!.host
+  const filled = text.replace(`${host} {`, `https://${host}:${port} {\n\tbind 127.0.0.1`)
+  await writeFile(
+    file,
+    `{\n\tadmin off\n\tauto_https disable_redirects\n\tlog default {\n\t\tlevel ERROR\n\t}\n}\n${filled}`,
+  )
+  return begin(proxies.caddy!.program, ['run', '--adapter', 'caddyfile', '--config', file])
 }
