@@ -1,9 +1,9 @@
 /**
- * Two nodes behind nginx, HAProxy, Apache and Caddy, one proxy after the other, with the configurations of
+ * Two nodes behind nginx, HAProxy, Apache, Caddy and Envoy, one proxy after the other, with the configurations of
  * docs/proxies: sign-in, the live list of the consent app, long polls and their end, client certificates, and a node that is
  * killed. Takes half a minute for each proxy.
  *
- *   node checks/proxies.ts [nginx|haproxy|apache|caddy]
+ *   node checks/proxies.ts [nginx|haproxy|apache|caddy|envoy]
  */
 import type { ChildProcess } from 'node:child_process'
 import { X509Certificate } from 'node:crypto'

