@@ -96,7 +96,8 @@ export const proxies: Record<string, ProxyProgram> = {
 /** Processes that end with this one. */
 const started: ChildProcess[] = []
 process.on('exit', () => {
-  for (const child of started) child.kill('SIGKILL')
+  // Not SIGKILL: the worker processes of nginx and Apache would stay.
+  for (const child of started) child.kill('SIGTERM')
 })
 for (const signal of ['SIGINT', 'SIGTERM'] as const) process.on(signal, () => process.exit(1))
 
