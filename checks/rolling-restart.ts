@@ -6,27 +6,19 @@
  *
  *   node checks/rolling-restart.ts [nginx|haproxy]
  */
-import { type ChildProcess, spawn } from 'node:child_process'
-import { once } from 'node:events'
-import { existsSync } from 'node:fs'
-import { mkdtemp, readFile, rm, writeFile } from 'node:fs/promises'
+import type { ChildProcess } from 'node:child_process'
+import { readFile, writeFile } from 'node:fs/promises'
 import { Agent, request as httpRequest } from 'node:http'
-import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import { setTimeout as pause } from 'node:timers/promises'
 import { fileURLToPath } from 'node:url'
 import { newSecret } from '../src/platform/crypto.ts'
 import { freePort } from '../test/support/ports.ts'
-import { startRestartablePostgres } from '../test/support/postgres.ts'
+import { type RestartablePostgres, startRestartablePostgres } from '../test/support/postgres.ts'
+import { begin, chosenProxies, end, inFolder, proxies, startProxy, untilReady } from './proxy-programs.ts'
 
 const CIBA = 'urn:openid:params:grant-type:ciba'
 const bin = fileURLToPath(new URL('../bin/doorbell.js', import.meta.url))
-const proxies = {
-  nginx: { program: '/usr/sbin/nginx', start: startNginx, takesBackAfterMs: 11_000 },
-  haproxy: { program: '/usr/sbin/haproxy', start: startHaproxy, takesBackAfterMs: 4_000 },
-}
-type ProxyName = keyof typeof proxies
-
 const kiosk = newSecret()
 const phones = newSecret()
 /** Clients that send one call after another, each on a kept-alive connection. */
@@ -48,39 +40,31 @@ interface Node {
   process: ChildProcess
 }
 
-const chosen = (process.argv[2] ? [process.argv[2]] : Object.keys(proxies)) as ProxyName[]
-for (const name of chosen) {
-  if (proxies[name] === undefined) throw new Error(`no proxy ${name}: nginx or haproxy`)
-  if (!existsSync(proxies[name].program))
-    throw new Error(`${proxies[name].program} is missing: apt-get install ${name}`)
-}
-
-const started: ChildProcess[] = []
-const folder = await mkdtemp(join(tmpdir(), 'doorbell-rolling-'))
-process.on('exit', () => {
-  for (const child of started) child.kill('SIGKILL')
+const chosen = chosenProxies(process.argv.slice(2), ['nginx', 'haproxy'])
+await inFolder(async (folder) => {
+  const postgres = await startRestartablePostgres()
+  try {
+    for (const name of chosen) await check(name, { postgres, folder })
+  } finally {
+    await postgres.stop()
+  }
 })
-for (const signal of ['SIGINT', 'SIGTERM'] as const) process.on(signal, () => process.exit(1))
-const postgres = await startRestartablePostgres()
-try {
-  for (const name of chosen) await check(name)
-} finally {
-  await postgres.stop()
-  await rm(folder, { recursive: true, force: true })
+
+interface Surroundings {
+  postgres: RestartablePostgres
+  folder: string
 }
 
-async function check(name: ProxyName): Promise<void> {
-  const nodes = [await startNode(await freePort()), await startNode(await freePort())]
+async function check(name: string, surroundings: Surroundings): Promise<void> {
+  const nodes = [await startNode(await freePort(), surroundings), await startNode(await freePort(), surroundings)]
   const port = await freePort()
-  const proxy = await proxies[name].start(
-    port,
-    nodes.map((node) => node.port),
-  )
-  await untilReady(port)
+  const { folder } = surroundings
+  const { takesBackAfterMs } = proxies[name]!
+  const proxy = await startProxy(name, { port, nodes: nodes.map((node) => node.port) }, folder)
+  await untilReady(`http://127.0.0.1:${port}`)
   const load = startLoad(port)
   await pause(2_000)
-  for (let round = 0; round < rounds; round++)
-    for (const node of nodes) await restart(node, proxies[name].takesBackAfterMs)
+  for (let round = 0; round < rounds; round++) for (const node of nodes) await restart(node, takesBackAfterMs, folder)
   await pause(2_000)
   const { calls, flows, failed } = await load.stop()
   console.log(
@@ -91,20 +75,20 @@ async function check(name: ProxyName): Promise<void> {
     process.exitCode = 1
     console.log(await readFile(join(folder, 'nginx.log'), 'utf8').catch(() => ''))
   }
-  await loseDatabase(name, port)
+  await loseDatabase(name, port, surroundings)
   proxy.kill('SIGTERM')
   for (const { process: child } of nodes) await end(child)
 }
 
 /** A 503 with Retry-After is correct; every other error is a failure. */
-async function loseDatabase(name: ProxyName, port: number): Promise<void> {
+async function loseDatabase(name: string, port: number, { postgres }: Surroundings): Promise<void> {
   const load = startLoad(port, { mayBeAway: true })
   await pause(1_000)
   await postgres.end('crashed')
   await pause(awayMs)
   await postgres.start()
-  await untilReady(port)
-  await pause(proxies[name].takesBackAfterMs)
+  await untilReady(`http://127.0.0.1:${port}`)
+  await pause(proxies[name]!.takesBackAfterMs)
   const { calls, away, failed } = await load.stop()
   const after = startLoad(port)
   await pause(2_000)
@@ -116,7 +100,7 @@ async function loseDatabase(name: ProxyName, port: number): Promise<void> {
   if (failed.length + failedAfterwards.length > 0 || away === 0 || flows === 0) process.exitCode = 1
 }
 
-async function startNode(port: number): Promise<Node> {
+async function startNode(port: number, { postgres, folder }: Surroundings): Promise<Node> {
   const file = join(folder, `node-${port}.json`)
   const configuration = {
     issuer: 'https://id.example.com',
@@ -136,7 +120,7 @@ async function startNode(port: number): Promise<Node> {
   }
   await writeFile(file, JSON.stringify(configuration))
   const node = { port, process: spawnNode(file) }
-  await untilReady(port)
+  await untilReady(`http://127.0.0.1:${port}`)
   return node
 }
 
@@ -145,82 +129,15 @@ function spawnNode(file: string): ChildProcess {
 }
 
 /** @param takesBackAfterMs milliseconds in which the balancer surely detects that the node is ready again */
-async function restart(node: Node, takesBackAfterMs: number): Promise<void> {
+async function restart(node: Node, takesBackAfterMs: number, folder: string): Promise<void> {
   const asked = performance.now()
   const code = await end(node.process)
   const took = performance.now() - asked
   console.log(`  node ${node.port}: ended with ${code} after ${(took / 1000).toFixed(1)} s`)
   if (code !== 0) process.exitCode = 1
   node.process = spawnNode(join(folder, `node-${node.port}.json`))
-  await untilReady(node.port)
+  await untilReady(`http://127.0.0.1:${node.port}`)
   await pause(takesBackAfterMs)
-}
-
-async function end(child: ChildProcess): Promise<number | null> {
-  const ended = once(child, 'exit') as Promise<[number | null]>
-  child.kill('SIGTERM')
-  return (await ended)[0]
-}
-
-function begin(program: string, args: string[]): ChildProcess {
-  const child = spawn(program, args, { stdio: ['ignore', 'ignore', 'inherit'] })
-  started.push(child)
-  return child
-}
-
-async function untilReady(port: number): Promise<void> {
-  for (let tries = 0; tries < 300; tries++) {
-    const ready = await fetch(`http://127.0.0.1:${port}/health/ready`).then(
-      ({ status }) => status === 200,
-      () => false,
-    )
-    if (ready) return
-    await pause(100)
-  }
-  throw new Error(`nothing is ready on port ${port}`)
-}
-
-/** Returns a configuration of docs/proxies, with the addresses of this check, and without TLS. */
-async function configurationOf(
-  name: string,
-  port: number,
-  nodes: number[],
-  listens: [RegExp, string],
-): Promise<string> {
-  const text = await readFile(new URL(`../docs/proxies/${name}`, import.meta.url), 'utf8')
-  return text
-    .replace(...listens)
-    .replaceAll(/^ *ssl_certificate.*\n/gm, '')
-    .replaceAll(/10\.0\.0\.1([12]):4000/g, (_, number) => `127.0.0.1:${nodes[Number(number) - 1]}`)
-    .replaceAll('listening port', String(port))
-}
-
-async function startNginx(port: number, nodes: number[]): Promise<ChildProcess> {
-  const included = join(folder, 'doorbell.nginx')
-  await writeFile(
-    included,
-    await configurationOf('nginx.conf', port, nodes, [/listen 443 ssl;/, `listen 127.0.0.1:${port};`]),
-  )
-  const file = join(folder, 'nginx.conf')
-  const paths = ['client_body', 'proxy', 'fastcgi', 'uwsgi', 'scgi'].map(
-    (each) => `${each}_temp_path ${folder}/${each};`,
-  )
-  await writeFile(
-    file,
-    `daemon off; worker_processes 2; pid ${folder}/nginx.pid; error_log ${folder}/nginx.log warn;
-events { worker_connections 1024; }
-http { access_log off; ${paths.join(' ')} include ${included}; }`,
-  )
-  return begin(proxies.nginx.program, ['-c', file, '-p', folder, '-e', join(folder, 'nginx.log')])
-}
-
-async function startHaproxy(port: number, nodes: number[]): Promise<ChildProcess> {
-  const file = join(folder, 'haproxy.cfg')
-  await writeFile(
-    file,
-    await configurationOf('haproxy.cfg', port, nodes, [/bind :443 ssl crt .*/, `bind 127.0.0.1:${port}`]),
-  )
-  return begin(proxies.haproxy.program, ['-q', '-db', '-f', file])
 }
 
 /**

@@ -85,5 +85,5 @@ function toolPath(tool: string): string {
 
 /** Links to these files are not changed: they are not pages. */
 function environment(): NodeJS.ProcessEnv {
-  return { ...process.env, VITE_EXTRA_EXTENSIONS: 'conf,cfg,sh' }
+  return { ...process.env, VITE_EXTRA_EXTENSIONS: 'conf,cfg,sh,yaml' }
 }

@@ -12,6 +12,7 @@ import { createRefusedPush } from '../ciba/client-notification/undelivered-push.
 import { createBlockClient } from '../ciba/decision/block-client.ts'
 import { createDecide } from '../ciba/decision/decide.ts'
 import { createRevokeApproval } from '../ciba/decision/revoke-approval.ts'
+import { createHeldResponses } from '../ciba/token-endpoint/held-responses.ts'
 import { longestHold } from '../ciba/token-endpoint/long-poll.ts'
 import { tokenEndpoint } from '../ciba/token-endpoint/token-endpoint.ts'
 import { createIssueTokens } from '../ciba/tokens/issue-tokens.ts'
@@ -78,7 +79,7 @@ type IssueTokens = ReturnType<typeof createIssueTokens>
 
 /** Returns the senders of all notifications, by kind. */
 function sendersOf(needs: CibaNeeds, issueTokens: IssueTokens): Senders {
-  const { platform, clients, openid, signingKeys, stored, channels, outbox } = needs
+  const { platform, clients, openid, stored, channels, outbox } = needs
   const { vault, clock, audit, toClients: caller } = platform
   const toClient = {
     send: createNotifyClient({
@@ -87,7 +88,7 @@ function sendersOf(needs: CibaNeeds, issueTokens: IssueTokens): Senders {
       outbox: outbox.store,
       issueTokens,
       hasValidGrant: openid.models.hasValidGrant,
-      signingKeys: platform.config.oidc.jwks === undefined ? signingKeys.watch.now : undefined,
+      signingKeys: rotatedKeysOf(needs),
       takeBack: createTakeBack(takeBackNeedsOf(needs)),
       timeout: timeoutMsOf(platform.config),
       caller,
@@ -127,6 +128,7 @@ export function addCibaRoutes(app: FastifyInstance, needs: CibaNeeds, ciba: Ciba
     pending,
     heldPolls,
     longPoll: Math.min(config.requests.longPoll, longestHold),
+    heldResponses: heldResponsesOf(needs),
     issueTokens: ciba.issueTokens,
     takeBack: createTakeBackForPoll(takeBackNeedsOf(needs)),
     details,
@@ -137,6 +139,25 @@ export function addCibaRoutes(app: FastifyInstance, needs: CibaNeeds, ciba: Ciba
     clock,
     audit,
   })
+}
+
+function heldResponsesOf(needs: CibaNeeds) {
+  const { config, database, vault, clock } = needs.platform
+  const { longPoll, repeatTokens } = config.requests
+  return createHeldResponses({
+    models: needs.openid.models,
+    repeatSeconds: longPoll === 0 ? 0 : repeatTokens,
+    findUser: needs.users.findUser,
+    signingKeys: rotatedKeysOf(needs),
+    database,
+    vault,
+    clock,
+  })
+}
+
+/** Returns the function that returns the signing keys, or undefined if the operator's own keys sign. */
+function rotatedKeysOf({ platform, signingKeys }: CibaNeeds) {
+  return platform.config.oidc.jwks === undefined ? signingKeys.watch.now : undefined
 }
 
 function addBackchannelRoute(app: FastifyInstance, needs: CibaNeeds): void {

@@ -28,6 +28,7 @@ test('defaults', () => {
       longestInterval: 30,
       maxBindingMessageLength: 128,
       longPoll: 0,
+      repeatTokens: 10,
       maxHeldPolls: 10_000,
       maxOpenPerUser: 5,
       unknownUsers: 'error',

@@ -127,6 +127,8 @@ export type RequestsHelp = {
   maxBindingMessageLength?: unknown
   /** How long a poll is held while the user has not decided (long polling). With 0, polls are answered at once. A poll is never held for more than 25 seconds, because many clients wait 30 seconds for an answer: a greater number counts as 25, with a warning at the start. Value: seconds, 0 to 25. */
   longPoll?: unknown
+  /** How long the tokens of a held poll are given again if the same client repeats the poll, until they are used: the first answer may have been lost. With 0, never. Should be longer than the pause of clients between two polls. Value: seconds, 0 to 60. */
+  repeatTokens?: unknown
   /** How many polls one process holds at the same time. Further polls are answered at once. Value: polls, 1 to 1 000 000. */
   maxHeldPolls?: unknown
   /** How many requests about one user may be open at the same time. `limits.perUser.open` is another name for it. Value: requests, 1 to 1000. */

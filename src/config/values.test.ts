@@ -171,6 +171,7 @@ describe('values', () => {
     ['development', ['exposed', false], ['true', 1, null, 'open']],
     ['requests.numberMatching', [true, false, 'required'], ['true', 1, 'always']],
     ['requests.longPoll', [0, 25, 26, 30, 60, 3600], [-1, 0.5, '30', null, Number.NaN]],
+    ['requests.repeatTokens', [0, 1, 10, 60], [-1, 61, 0.5, '10', null]],
     ['requests.maxHeldPolls', [1, 10_000], [0, '10']],
     ['logLevel', ['debug', 'silent'], ['verbose', 3]],
     ['clients', [[]], [{}, 'x', [1], [null]]],

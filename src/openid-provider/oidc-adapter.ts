@@ -96,7 +96,11 @@ function modelAdapter(model: string, { models, vault, clock, places, keepsStrang
     },
     async find(id) {
       const idHash = fingerprint(id)
-      return open(await foundInCall(model, idHash, () => models.find(model, idHash, clock.now())))
+      const row = await foundInCall(model, idHash, () => models.find(model, idHash, clock.now()))
+      const payload = open(row)
+      // The client has its tokens: the first use of one of them ends the time in which they are given again.
+      if (row?.has_held_response === 1) await models.forgetHeldResponse(fingerprint(payload!.grantId!))
+      return payload
     },
     findByUid: async (uid) => open(await models.findByUid(model, fingerprint(uid), clock.now())),
     findByUserCode: async () => undefined,

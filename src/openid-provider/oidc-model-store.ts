@@ -42,12 +42,27 @@ export interface FoundModel {
   user_generation: number
   client_id: string | null
   client_registration_id: string
+  /** 1 if the row is a token that can still be given again; only for access and refresh tokens. */
+  has_held_response?: number
 }
 
-const findingBy = (column: 'id_hash' | 'uid_hash' | 'request_id') => `
-  select id_hash, sealed, consumed_at, user_id, user_generation, client_id, client_registration_id
-  from oidc_models found
+const columns = 'id_hash, sealed, consumed_at, user_id, user_generation, client_id, client_registration_id'
+
+/**
+ * The model of a token response that can be given again (`ciba/token-endpoint/held-responses.ts`). It is a model like the
+ * tokens in it, so that whatever removes or invalidates them also removes or invalidates the response.
+ */
+export const HELD_RESPONSE = 'HeldResponse'
+
+/** SQL: whether the token can still be given again. The model is compared so that SQLite uses the index on the grant. */
+const hasHeldResponse = `case when exists (select 1 from oidc_models held
+  where held.grant_hash = found.grant_hash and held.model || '' = '${HELD_RESPONSE}') then 1 else 0 end as has_held_response`
+
+const findingBy = (column: 'id_hash' | 'uid_hash' | 'request_id', more = '') => `
+  select ${columns}${more} from oidc_models found
   where model = $1 and ${column} = $2 and (expires_at is null or expires_at > $3) and ${isValid}`
+
+const mayBeGivenAgain = new Set(['AccessToken', 'RefreshToken'])
 
 export type OidcModelStore = ReturnType<typeof createOidcModelStore>
 
@@ -99,7 +114,8 @@ export function createOidcModelStore(database: Database) {
     },
 
     async find(model: string, idHash: string, now: number): Promise<FoundModel | undefined> {
-      const [row] = await database.read<FoundModel>(findingBy('id_hash'), [model, idHash, now])
+      const sql = findingBy('id_hash', mayBeGivenAgain.has(model) ? `, ${hasHeldResponse}` : '')
+      const [row] = await database.read<FoundModel>(sql, [model, idHash, now])
       return row
     },
 
@@ -134,6 +150,14 @@ export function createOidcModelStore(database: Database) {
         values: [model, idHash],
       }
       return (await database.step(first, { rowKeys: [modelKey(model, idHash)] })).length > 0
+    },
+
+    /** Removes the token response that could be given again, because one of its tokens has been used. */
+    async forgetHeldResponse(grantHash: string): Promise<void> {
+      await database.step({
+        sql: `delete from oidc_models where grant_hash = $1 and model || '' = '${HELD_RESPONSE}' returning id_hash`,
+        values: [grantHash],
+      })
     },
 
     async removeByGrant(grantHash: string): Promise<void> {

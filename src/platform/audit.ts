@@ -27,6 +27,7 @@ const levels = {
   'notification.parked': 'error',
   // tokens
   'tokens.issued': 'info',
+  'tokens.repeated': 'info',
   'tokens.refused': 'warn',
   'tokens.revoked': 'warn',
   // clients

@@ -12,6 +12,7 @@ import {
   createSecretKey,
   hash,
   hkdfSync,
+  type KeyObject,
   randomFillSync,
   randomUUID,
   timingSafeEqual,
@@ -89,8 +90,8 @@ export class OtherSecretError extends Error {
   override readonly name = 'OtherSecretError'
 }
 
-/** Keys that are derived from the configured secret. Each purpose has a key of its own. */
-export interface Vault {
+/** Encrypts and decrypts with one key. */
+export interface Sealing {
   /**
    * Encrypts `plain`. `aad` is the additional authenticated data, for instance the table and the row: a value that is moved
    * to another row does not decrypt.
@@ -102,6 +103,10 @@ export interface Vault {
    * @throws {OtherSecretError} if the value was altered, was moved to another row, or was encrypted with another secret
    */
   open(sealed: string, aad: string): string
+}
+
+/** Keys that are derived from the configured secret. Each purpose has a key of its own. */
+export interface Vault extends Sealing {
   /**
    * Returns a keyed hash, for instance of a client secret. An attacker who has the hash, but not the configured secret,
    * cannot check a guess.
@@ -109,6 +114,11 @@ export interface Vault {
   keyedHash(secret: string): string
   /** Returns a key for one purpose, 32 bytes. */
   key(purpose: string): Buffer
+  /**
+   * Returns `seal` and `open` with a key that is derived from the configured secret and from `secret`. The configured secret
+   * alone does not decrypt such a value.
+   */
+  sealingWith(secret: string): Sealing
 }
 
 /** Returns the vault of a configured secret. @param secret at least 32 bytes, base64url */
@@ -122,6 +132,14 @@ export function createVault(secret: string): Vault {
 
   return {
     key,
+    ...createSealing(sealing),
+    sealingWith: (secret) => createSealing(createSecretKey(key(`sealing with ${secret}`))),
+    keyedHash: (secret) => createHmac('sha256', hashing).update(secret).digest('base64url'),
+  }
+}
+
+function createSealing(sealing: KeyObject): Sealing {
+  return {
     seal(plain, aad) {
       const iv = draw(12, (drawn) => Buffer.from(drawn))
       const cipher = createCipheriv('aes-256-gcm', sealing, iv).setAAD(Buffer.from(aad))
@@ -142,6 +160,5 @@ export function createVault(secret: string): Vault {
         )
       }
     },
-    keyedHash: (secret) => createHmac('sha256', hashing).update(secret).digest('base64url'),
   }
 }

@@ -96,7 +96,11 @@ for (const engine of engines) {
         const pushing = (node: typeof one, message: OutboxMessage, number: 0 | 1) => {
           const issueTokens = async (about: AuthenticationRequest): Promise<Issued> => {
             await ready[number].promise
-            return { response: { access_token: `token ${number} for ${about.userId}` } as never, statements: [] }
+            return {
+              response: { access_token: `token ${number} for ${about.userId}` } as never,
+              grantId: '',
+              statements: [],
+            }
           }
           const call = async ({ body = '' }: { body?: string | Buffer }) => {
             sent.push(String(body))

@@ -2,7 +2,6 @@
 
 import type { DetailTypes } from '../../authorization-details/detail-types.ts'
 import { type AuthenticateClient, type Client, type ClientCredentials, mayUseGrant } from '../../client/client.ts'
-import type { Confirmation } from '../../client/sender-constraint/confirmation.ts'
 import type { SentProof } from '../../client/sender-constraint/dpop-proof.ts'
 import type { SenderConstraint } from '../../client/sender-constraint/sender-constraint.ts'
 import type { Audit } from '../../platform/audit.ts'
@@ -14,6 +13,7 @@ import { type AuthenticationRequest, statusAt } from '../authentication-request/
 import type { RequestStore } from '../authentication-request/authentication-request-store.ts'
 import type { TakeBackForPoll } from '../client-notification/take-back.ts'
 import type { IssueTokens, TokenResponse } from '../tokens/issue-tokens.ts'
+import type { HeldResponses, RepeatablePoll } from './held-responses.ts'
 import { type HeldPolls, tick } from './long-poll.ts'
 import { answerPoll, type PollAnswer } from './poll-answer.ts'
 import type { Arrival, PendingRequests } from './poll-cache.ts'
@@ -28,6 +28,7 @@ export interface CibaGrantNeeds {
   heldPolls: Pick<HeldPolls, 'hold'>
   /** Seconds for which a poll of a pending request is held; 0 turns long polling off. */
   longPoll: number
+  heldResponses: HeldResponses
   issueTokens: IssueTokens
   /** Called if the client has left push, and the tokens of the request were issued for a push. */
   takeBack: TakeBackForPoll
@@ -69,19 +70,16 @@ async function collect(call: TokenCall, client: Client, needs: CibaGrantNeeds): 
   const binding = await needs.senderConstraint(call, client)
 
   const result = await getResult(authReqId, client.id, call, needs)
+  const poll = { form, client, binding }
   needs.polled(result.answer)
   switch (result.answer) {
     case 'authorization_pending':
     case 'slow_down':
       return result.answer
     case 'issue tokens':
-      return redeemApproved(
-        result.request,
-        binding,
-        readRequestedSubset(form, result.request, needs.details),
-        call,
-        needs,
-      )
+      return redeemApproved(result, poll, readRequestedSubset(form, result.request, needs.details), call, needs)
+    case 'invalid_grant':
+      return giveAgain(result.redeemed, poll, call, needs)
     default:
       throw pollErrors[result.answer]()
   }
@@ -93,10 +91,19 @@ interface PendingResult {
   expiresAt: number
 }
 
+interface ApprovedResult {
+  answer: 'issue tokens'
+  request: AuthenticationRequest
+  /** Whether the poll was held. Then its client may have hung up without the server noticing. */
+  wasHeld: boolean
+}
+
 type Result =
   | PendingResult
-  | { answer: 'issue tokens'; request: AuthenticationRequest }
-  | { answer: Exclude<PollAnswer, StillWaiting | 'issue tokens'> }
+  | ApprovedResult
+  /** `redeemed`: the request, if it exists and belongs to the client. */
+  | { answer: 'invalid_grant'; redeemed?: AuthenticationRequest }
+  | { answer: 'access_denied' | 'expired_token' }
 
 /** Resolves to the result of the poll. With long polling, a poll of a pending request is held until the result changes. */
 async function getResult(authReqId: string, clientId: string, call: TokenCall, needs: CibaGrantNeeds): Promise<Result> {
@@ -107,7 +114,7 @@ async function getResult(authReqId: string, clientId: string, call: TokenCall, n
   if (poll === undefined) return { answer: 'invalid_grant' }
   const { request, tooEarly } = poll
   if (request.status === 'redeemed' && request.deliveryMode !== 'poll' && (await needs.takeBack(request, arrival.at))) {
-    return { answer: 'issue tokens', request: { ...request, status: 'approved' } }
+    return { answer: 'issue tokens', request: { ...request, status: 'approved' }, wasHeld: false }
   }
   return hold(resultOf(request, arrival.at, tooEarly), call, needs)
 }
@@ -132,14 +139,23 @@ async function holdPending(result: PendingResult, call: TokenCall, needs: CibaGr
   const request = await needs.requests.find(id)
   // If the client has disconnected, no tokens are issued, so that the client can poll again.
   if (request === undefined || call.caller.isClosed()) return result
-  return hold(resultOf(request, now, false), call, needs)
+  return hold(resultOf(request, now, false, true), call, needs)
 }
 
-function resultOf(request: AuthenticationRequest, now: number, tooEarly: boolean): Result {
+function resultOf(request: AuthenticationRequest, now: number, tooEarly: boolean, wasHeld = false): Result {
   const { id, expiresAt } = request
   const answer = answerPoll(request, now, tooEarly)
-  if (answer === 'issue tokens') return { answer, request }
-  return answer === 'authorization_pending' || answer === 'slow_down' ? { answer, id, expiresAt } : { answer }
+  switch (answer) {
+    case 'issue tokens':
+      return { answer, request, wasHeld }
+    case 'authorization_pending':
+    case 'slow_down':
+      return { answer, id, expiresAt }
+    case 'invalid_grant':
+      return { answer, redeemed: request }
+    default:
+      return { answer }
+  }
 }
 
 /**
@@ -154,24 +170,17 @@ async function refuseUnlessMadeForPoll(authReqId: string, client: Client, { requ
 
 /**
  * Makes the tokens and writes them in one transaction with approved → redeemed. If several calls for the same request run
- * at the same time, only one of them succeeds.
+ * at the same time, only one of them succeeds. The others get its tokens if its poll was held, and otherwise none.
  */
 async function redeemApproved(
-  request: AuthenticationRequest,
-  binding: Confirmation,
+  { request, wasHeld }: ApprovedResult,
+  poll: RepeatablePoll,
   share: RequestedSubset,
   call: TokenCall,
   needs: CibaGrantNeeds,
 ): Promise<TokenResponse> {
-  const about = {
-    request: request.id,
-    client: request.clientId,
-    user: request.userId,
-    address: call.address,
-    // A client that has left push collects what it requested for a push.
-    by: request.deliveryMode === 'push' ? 'poll' : request.deliveryMode,
-  }
-  const issued = await needs.issueTokens(request, { binding, ...share })
+  const about = auditFieldsOf(request, call)
+  const issued = await needs.issueTokens(request, { binding: poll.binding, ...share })
   if (issued === undefined) {
     needs.audit({ event: 'tokens.refused', ...about, outcome: 'user_unavailable' })
     throw pollErrors.access_denied()
@@ -179,10 +188,35 @@ async function redeemApproved(
   // If the connection is closed, the tokens would be lost. The error leaves the request approved for a later poll.
   await call.caller.throwIfClosed()
   const now = needs.clock.now()
-  const won = await needs.requests.redeem(request.id, now, issued.statements)
-  if (!won) throw statusAt(request, now) === 'expired' ? pollErrors.expired_token() : unknown()
+  const kept = wasHeld ? needs.heldResponses.keep(poll, request, issued) : []
+  const won = await needs.requests.redeem(request.id, now, [...issued.statements, ...kept])
+  if (!won && statusAt(request, now) === 'expired') throw pollErrors.expired_token()
+  if (!won) return giveAgain(request, poll, call, needs)
   needs.audit({ event: 'tokens.issued', ...about })
   return issued.response
+}
+
+/**
+ * Resolves to the tokens of a redeemed request if they were issued to an equal poll a few seconds ago that was held.
+ *
+ * @throws {OAuthError} `invalid_grant` if not
+ */
+async function giveAgain(
+  redeemed: AuthenticationRequest | undefined,
+  poll: RepeatablePoll,
+  call: TokenCall,
+  { heldResponses, audit }: CibaGrantNeeds,
+): Promise<TokenResponse> {
+  const response = redeemed && (await heldResponses.find(poll, redeemed))
+  if (response === undefined) throw unknown()
+  audit({ event: 'tokens.repeated', ...auditFieldsOf(redeemed!, call) })
+  return response
+}
+
+function auditFieldsOf({ id, clientId, userId, deliveryMode }: AuthenticationRequest, { address }: TokenCall) {
+  // A client that has left push collects what it requested for a push.
+  const by = deliveryMode === 'push' ? 'poll' : deliveryMode
+  return { request: id, client: clientId, user: userId, address, by }
 }
 
 /**
@@ -193,9 +227,8 @@ function unknown(): OAuthError {
   return new OAuthError('invalid_grant', 'auth_req_id is unknown, was used already, or belongs to another client')
 }
 
-const pollErrors: Record<Exclude<PollAnswer, 'issue tokens' | StillWaiting>, () => OAuthError> = {
+const pollErrors = {
   // `access_denied` has status 403 at the backchannel authentication endpoint (CIBA §13), and 400 at the token endpoint.
   access_denied: () => new OAuthError('access_denied', 'the user refused', { status: 400 }),
   expired_token: () => new OAuthError('expired_token', 'the request expired; start a new one'),
-  invalid_grant: unknown,
 }

@@ -35,6 +35,8 @@ export interface TokenResponse {
 
 export interface Issued {
   response: TokenResponse
+  /** The grant of the tokens. They are not valid without it. */
+  grantId: string
   /** The statements that save the tokens. The tokens are not valid until these statements are executed. */
   statements: Statement[]
 }
@@ -75,11 +77,11 @@ export function createIssueTokens(
     // A token without the audience of an approved resource would be valid for more than was approved.
     if (request.resources?.some((address) => resourceAt(known.resources, address) === undefined)) return undefined
 
-    const [response, statements] = await collectWrites(request.id, async () => {
+    const [{ response, grantId }, statements] = await collectWrites(request.id, async () => {
       const tokens = await issueAccess(provider, request, client, binding, share, known)
       const idToken = await issueIdToken(provider, request, client, user, { ...tokens, pushedAs })
-      const { accessToken, refreshToken, expiresIn, tokenType, scope, details } = tokens
-      return {
+      const { accessToken, refreshToken, expiresIn, tokenType, scope, details, grantId } = tokens
+      const response: TokenResponse = {
         access_token: accessToken,
         token_type: tokenType,
         expires_in: expiresIn,
@@ -88,8 +90,9 @@ export function createIssueTokens(
         scope,
         ...(details !== undefined && { authorization_details: details }),
       }
+      return { response, grantId }
     })
-    return { response, statements }
+    return { response, grantId, statements }
   }
 }
 
@@ -168,6 +171,7 @@ async function issueAccess(
     : undefined
 
   return {
+    grantId,
     accessToken,
     refreshToken,
     expiresIn: access.expiration,

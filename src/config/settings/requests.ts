@@ -49,6 +49,12 @@ export const requestSettings = {
         'counts as 25, with a warning at the start.',
       { values: 'seconds, 0 to 25' },
     ),
+    repeatTokens: setting(
+      number('a whole number of seconds from 0 to 60', 0, 60).default(10),
+      'How long the tokens of a held poll are given again if the same client repeats the poll, until they are used: the ' +
+        'first answer may have been lost. With 0, never. Should be longer than the pause of clients between two polls.',
+      { values: 'seconds, 0 to 60' },
+    ),
     maxHeldPolls: setting(
       whole('polls', 1, 1_000_000).default(10_000),
       'How many polls one process holds at the same time. Further polls are answered at once.',

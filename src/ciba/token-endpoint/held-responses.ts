@@ -1,0 +1,109 @@
+/**
+ * The token responses of held polls, for some seconds. A client may hang up while its poll is held, and a proxy may not
+ * pass this on: the response then reaches nobody. The client gets the same response if it repeats the poll
+ * (docs/decisions/0031-tokens-given-again.md).
+ */
+import type { Client } from '../../client/client.ts'
+import type { Confirmation } from '../../client/sender-constraint/confirmation.ts'
+import { HELD_RESPONSE, type OidcModelStore } from '../../openid-provider/oidc-model-store.ts'
+import type { SigningKeys } from '../../openid-provider/signing-keys/signing-keys.ts'
+import { type Clock, steadyTime } from '../../platform/clock.ts'
+import { fingerprint, type Vault } from '../../platform/crypto.ts'
+import { allOf, type Form } from '../../platform/http/form.ts'
+import type { Database, Statement } from '../../platform/storage/database.ts'
+import type { UserHooks } from '../../user/user.ts'
+import type { AuthenticationRequest } from '../authentication-request/authentication-request.ts'
+import type { Issued, TokenResponse } from '../tokens/issue-tokens.ts'
+import { signAgain } from '../tokens/sign-again.ts'
+
+export interface HeldResponsesNeeds {
+  models: Pick<OidcModelStore, 'put' | 'find'>
+  /** How long a response is given again, in seconds. With 0, no response is stored or looked up. */
+  repeatSeconds: number
+  findUser: UserHooks['find']
+  /** Returns the current signing keys; undefined if the operator's own keys sign, which Doorbell does not rotate. */
+  signingKeys: (() => SigningKeys) | undefined
+  database: Pick<Database, 'clockOffset'>
+  vault: Vault
+  clock: Clock
+}
+
+/** A poll of an authenticated client. A repetition is the same poll: all of this is equal. */
+export interface RepeatablePoll {
+  form: Form
+  client: Pick<Client, 'id'>
+  /** The certificate or the key that the call was made with. */
+  binding: Confirmation
+}
+
+/** Stores and finds token responses. */
+export interface HeldResponses {
+  /** Returns the statement that stores a response, for the transaction that redeems the request. */
+  keep(poll: RepeatablePoll, request: AuthenticationRequest, issued: Issued): Statement[]
+  /**
+   * Resolves to the response to an equal poll of this redeemed request. Resolves to undefined if there is none, or if its
+   * time is over, one of its tokens was used, or the user, the client or the approval has ended.
+   */
+  find(poll: RepeatablePoll, request: AuthenticationRequest): Promise<TokenResponse | undefined>
+}
+
+interface Content {
+  response: TokenResponse
+  /** By the clock of the database. */
+  issuedAt: number
+}
+
+/** Returns the responses of held polls. */
+export function createHeldResponses(needs: HeldResponsesNeeds): HeldResponses {
+  const { models, repeatSeconds, findUser, signingKeys, database, vault, clock } = needs
+  /** By the clock of the database, because another node than the first may get the repeated poll. */
+  const present = () => steadyTime(clock) + database.clockOffset
+
+  /** Returns the key of a poll. A poll that differs in anything has another key, and so it finds nothing. */
+  function keyOf({ form, client, binding }: RepeatablePoll): string {
+    const { certificate = null, dpopKey = null } = binding
+    const share = [allOf(form, 'resource'), form.get('authorization_details') ?? null]
+    return vault.keyedHash(
+      `held response ${JSON.stringify([client.id, form.get('auth_req_id'), certificate, dpopKey, share])}`,
+    )
+  }
+
+  /** The database and the configured secret do not decrypt a response: the `auth_req_id` is needed, which is not stored. */
+  const sealingFor = ({ form }: RepeatablePoll) => vault.sealingWith(form.get('auth_req_id')!)
+
+  return {
+    keep(poll, request, { response, grantId }) {
+      if (repeatSeconds === 0) return []
+      const idHash = keyOf(poll)
+      const issuedAt = present()
+      const content: Content = { response, issuedAt }
+      const kept = models.put({
+        model: HELD_RESPONSE,
+        idHash,
+        sealed: sealingFor(poll).seal(JSON.stringify(content), aadOf(idHash)),
+        grantHash: fingerprint(grantId),
+        uidHash: undefined,
+        clientId: request.clientId,
+        userId: request.userId,
+        requestId: request.id,
+        expiresAt: issuedAt + repeatSeconds * 1000,
+      })
+      return [kept]
+    },
+
+    async find(poll, request) {
+      if (repeatSeconds === 0) return undefined
+      const row = await models.find(HELD_RESPONSE, keyOf(poll), present())
+      if (row === undefined) return undefined
+      const user = await findUser(request.userId)
+      if (user === null || user.disabled) return undefined
+      const { response, issuedAt } = JSON.parse(sealingFor(poll).open(row.sealed, aadOf(row.id_hash))) as Content
+      const keys = signingKeys?.()
+      const signed = (keys && (await signAgain(response, keys))) ?? response
+      const elapsedSeconds = Math.max(0, Math.ceil((present() - issuedAt) / 1000))
+      return { ...signed, expires_in: Math.max(1, response.expires_in - elapsedSeconds) }
+    },
+  }
+}
+
+const aadOf = (idHash: string) => `oidc_models/${HELD_RESPONSE}/${idHash}`
