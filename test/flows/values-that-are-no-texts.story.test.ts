@@ -1,0 +1,137 @@
+/**
+ * Values of other types where a text is expected. `String()` throws for an object whose `toString` and `valueOf` are no
+ * functions, and JSON can contain such an object wherever it can contain a text.
+ */
+import assert from 'node:assert/strict'
+import { describe, test } from 'node:test'
+import { engines } from '../support/engines.ts'
+import { bearerOf } from '../support/phone-app.ts'
+import { ana, openStage, type Stage } from '../support/stage.ts'
+import { rowsOf } from '../support/tables.ts'
+import { openVisitor } from '../support/visitor.ts'
+
+/** Cannot be converted to a text, a number or a primitive value. */
+const spiteful = { toString: 1, valueOf: 1 }
+
+const acr = (request: object) => ({ id_token: { acr: { essential: true, ...request } } })
+
+/** Claims whose values this server cannot use. */
+const unusable: [string, claims: object][] = [
+  ['an object as acr', acr({ value: spiteful })],
+  ['an object in a list of acr', acr({ values: ['gold', spiteful] })],
+  ['an object instead of a list of acr', acr({ values: spiteful })],
+  ['an acr at userinfo', { userinfo: { acr: { value: spiteful } } }],
+  ['null in a list of acr', acr({ values: [null] })],
+  ['a number as acr', acr({ value: 7 })],
+  ['nested lists', acr({ values: [[['gold']]] })],
+  ['a list as the value', acr({ value: ['gold'] })],
+  ['an empty acr', acr({ value: '' })],
+  ['an acr beyond ASCII', acr({ value: '€' })],
+  ['an acr with a line break', acr({ value: 'a\r\nX: y' })],
+  ['an acr with a quote', acr({ value: 'a", scope="x' })],
+  ['an acr with a backslash', acr({ value: 'a\\' })],
+  ['an acr with a space', acr({ value: 'gold silver' })],
+  ['an acr longer than a header', acr({ value: 'a'.repeat(15_000) })],
+  ['many of acr, together longer than a header', acr({ values: Array(400).fill('gold') })],
+  ['an object as sub', { id_token: { sub: { value: spiteful } } }],
+  ['an object in a list of sub', { id_token: { sub: { values: [ana.id, spiteful] } } }],
+]
+
+/** What is in the row of a request if an earlier version, which did not check the value, has stored it. */
+async function storeAsBefore(stage: Stage, requestId: string, column: string, value: unknown): Promise<void> {
+  const sql = `update backchannel_auth_requests set ${column} = $1 where id = $2 returning id`
+  assert.equal((await rowsOf(stage, sql, [JSON.stringify(value), requestId])).length, 1)
+}
+
+for (const engine of engines) {
+  describe(`claims, on ${engine.name}`, () => {
+    test('values of acr and sub that are no usable texts are refused, and ask nobody', async (t) => {
+      const stage = await openStage(t, { engine })
+      for (const [name, claims] of unusable) {
+        const { status, body } = await stage.ring('kiosk', { claims: JSON.stringify(claims) })
+        assert.deepEqual([status, body.error], [400, 'invalid_request'], name)
+        assert.match(String(body.error_description), /in claims, value and values/, name)
+      }
+      assert.deepEqual(await stage.waiting(), [])
+      for (const value of ['urn:mace:incommon:iap:silver', "it's/1.0_(x)~!"]) {
+        const { status } = await stage.ring('kiosk', { claims: JSON.stringify(acr({ value })) })
+        assert.equal(status, 200, value)
+        stage.clock.advance(1)
+      }
+    })
+
+    test('stored by an earlier version, they hide no other request, and can be seen and denied', async (t) => {
+      const stage = await openStage(t, { engine })
+      for (const [name, claims] of unusable) {
+        const authorization = await bearerOf(stage)
+        const visitor = openVisitor(stage.url)
+        await visitor.signIn(ana)
+        await stage.ring('kiosk')
+        const id = await stage.newestRequest()
+        await storeAsBefore(stage, id, 'claims', claims)
+        stage.clock.advance(1)
+        await stage.ring('till', { binding_message: 'Honest' })
+        const honest = await stage.newestRequest()
+
+        const list = await stage.get('/backchannel/authinfo?status=pending', { authorization })
+        assert.equal(list.status, 200, `${name} ${list.text}`)
+        const shown = (list.body.requests as { request_id: string; claims?: object }[]).map((one) => one.request_id)
+        assert.deepEqual(shown.toSorted(), [honest, id].toSorted(), name)
+        const page = await visitor.get('/')
+        assert.deepEqual([page.status, page.text.includes('Honest')], [200, true], name)
+        assert.equal((await visitor.get(`/approve/${id}`)).status, 200, name)
+
+        // A `values` that is no list is ignored.
+        if (/acr(?! at)|list/.test(name) && !/instead|sub/.test(name)) {
+          const form = { request_id: id, status: 'approved' }
+          const approval = await stage.post('/backchannel/complete', form, authorization)
+          assert.deepEqual([approval.status, approval.body.error], [401, 'insufficient_user_authentication'], name)
+          assert.match(
+            approval.headers.get('www-authenticate') ?? '',
+            /^Bearer realm="doorbell", error="insufficient_user_authentication"(, acr_values="gold")?$/,
+            name,
+          )
+        }
+        for (const request_id of [id, honest]) {
+          const denial = await stage.post('/backchannel/complete', { request_id, status: 'denied' }, authorization)
+          assert.equal(denial.status, 200, `${name} ${denial.text}`)
+        }
+        assert.equal((await visitor.get('/activity')).status, 200, name)
+        // The pause after a denial.
+        stage.clock.advance(3_600_000)
+      }
+    })
+  })
+
+  test(`a row that cannot be described is shown as it is stored, and hides no other, on ${engine.name}`, async (t) => {
+    const stage = await openStage(t, { engine })
+    const authorization = await bearerOf(stage)
+    const visitor = openVisitor(stage.url)
+    await visitor.signIn(ana)
+    await stage.ring('till', { binding_message: 'Honest' })
+    const honest = await stage.newestRequest()
+    stage.clock.advance(1)
+    await stage.ring('kiosk')
+    const id = await stage.newestRequest()
+    await storeAsBefore(stage, id, 'authorization_details', [null, { type: spiteful }])
+
+    const list = await stage.get('/backchannel/authinfo?status=pending', { authorization })
+    assert.equal(list.status, 200, list.text)
+    const [bad, good] = list.body.requests as Record<string, unknown>[]
+    assert.deepEqual([bad!.request_id, good!.request_id], [id, honest])
+    const lines = ['null', '{"type":{"toString":1,"valueOf":1}}'].map((line) => ({ lines: [line] }))
+    assert.deepEqual(bad!.authorization_details_text, lines)
+    const page = await visitor.get('/')
+    assert.deepEqual([page.status, page.text.includes('Honest')], [200, true])
+    assert.match((await visitor.get(`/approve/${id}`)).text, /toString/)
+    const noted = () => stage.logLines.filter((line) => line.includes('"request.not_described"')).length
+    assert.ok(noted() > 0)
+
+    const denial = await stage.post('/backchannel/complete', { request_id: id, status: 'denied' }, authorization)
+    assert.equal(denial.status, 200, denial.text)
+    const activity = await stage.get('/backchannel/activity', { authorization })
+    assert.equal(activity.status, 200, activity.text)
+    const [denied] = activity.body.activity as Record<string, unknown>[]
+    assert.deepEqual([denied!.request_id, denied!.authorization_details_text], [id, lines])
+  })
+}
