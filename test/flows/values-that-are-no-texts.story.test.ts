@@ -4,11 +4,14 @@
  */
 import assert from 'node:assert/strict'
 import { describe, test } from 'node:test'
+import { schemaFor } from '../../src/client/metadata/metadata-schema.ts'
+import { asserted, assertionOf, newKey, pollClient } from '../support/assertions.ts'
 import { engines } from '../support/engines.ts'
 import { bearerOf } from '../support/phone-app.ts'
-import { ana, openStage, type Stage } from '../support/stage.ts'
+import { ana, CIBA, openStage, type Stage } from '../support/stage.ts'
 import { rowsOf } from '../support/tables.ts'
 import { openVisitor } from '../support/visitor.ts'
+import { opened, poll } from './registration-calls.ts'
 
 /** Cannot be converted to a text, a number or a primitive value. */
 const spiteful = { toString: 1, valueOf: 1 }
@@ -135,3 +138,69 @@ for (const engine of engines) {
     assert.deepEqual([denied!.request_id, denied!.authorization_details_text], [id, lines])
   })
 }
+
+/** Values of `typ` that are of no type that is allowed. */
+const noTypes: unknown[] = [spiteful, ['jwt'], 7, true, null, {}, [spiteful], 'at+jwt', '']
+
+for (const engine of engines) {
+  test(`an account that contains NUL when decoded is one of an unknown user, on ${engine.name}`, async (t) => {
+    const stage = await openStage(t, { engine, config: { limits: { perClient: { unknownPerMinute: 4 } } } })
+    const nul = { format: 'account', uri: 'acct:%00x' }
+    for (const hint of [
+      nul,
+      { format: 'account', uri: 'acct:ana%00@example.com' },
+      { format: 'aliases', identifiers: [nul, nul, nul] },
+      { format: 'account', uri: 'acct:%ed%a0%80' },
+    ]) {
+      const { status, body } = await stage.ring('kiosk', { login_hint: JSON.stringify(hint) })
+      assert.deepEqual([status, body.error], [400, 'unknown_user_id'], JSON.stringify(hint))
+    }
+    const counted = await stage.ring('kiosk', { login_hint: JSON.stringify(nul) })
+    assert.deepEqual([counted.status, counted.body.error], [429, 'access_denied'])
+    assert.ok(!stage.logLines.some((line) => line.includes('unchecked')))
+    const other = await stage.ring('till', { login_hint: JSON.stringify({ format: 'account', uri: 'acct:a%6ea' }) })
+    assert.equal(other.status, 200, 'an account is decoded')
+  })
+}
+
+test('a client assertion whose typ is no text, or of another kind of JWT, authenticates nobody', async (t) => {
+  const key = await newKey('one')
+  const bank = pollClient('bank', { token_endpoint_auth_method: 'private_key_jwt', jwks: { keys: [key.publicJwk] } })
+  const stage = await openStage(t, { config: { clients: [bank] } })
+  for (const path of ['/backchannel/authorize', '/oauth/token', '/oauth/introspect', '/backchannel/clientconfig']) {
+    for (const typ of noTypes) {
+      const header = { typ } as { typ: string }
+      const assertion = await assertionOf(stage, 'bank', { key: key.privateKey, header })
+      const form = { scope: 'openid', login_hint: 'ana', grant_type: CIBA, auth_req_id: 'x', token: 'x' }
+      const { status, body } = await stage.post(path, { ...form, ...asserted(assertion) })
+      assert.deepEqual([status, body.error], [401, 'invalid_client'], `${path} ${JSON.stringify(typ)}`)
+    }
+  }
+})
+
+test('metadata of other types is refused, at registration and when it is replaced', async (t) => {
+  const { stage, register, send } = await opened(t)
+  const jwks = { keys: [(await newKey('one')).publicJwk] }
+  for (const base of [
+    { ...poll, token_endpoint_auth_method: 'client_secret_jwt', token_endpoint_auth_signing_alg: 'HS256' },
+    { ...poll, token_endpoint_auth_method: 'private_key_jwt', jwks, backchannel_user_code_parameter: false },
+    { redirect_uris: ['https://a.example/cb'], scope: 'openid', client_name: 'Shop' },
+  ]) {
+    const made = await register(base)
+    assert.equal(made.status, 201, made.text)
+    const { client_id, registration_client_uri: uri, registration_access_token: token } = made.body
+    const setByServer = ['client_id', 'client_secret']
+    const names = Object.keys(schemaFor({ development: true }).shape)
+    // The server replaces this value.
+    for (const name of names.filter((each) => each !== 'backchannel_user_code_parameter')) {
+      for (const value of [spiteful, [spiteful]]) {
+        const odd = { ...base, [name]: value }
+        const added = await register(odd)
+        stage.clock.advance(3_600_000)
+        const replaced = await send('PUT', String(uri), { ...odd, ...(name !== 'client_id' && { client_id }) }, token)
+        assert.equal(added.status, setByServer.includes(name) ? 201 : 400, `${name} ${added.text}`)
+        assert.equal(replaced.status, 400, `${name} ${replaced.text}`)
+      }
+    }
+  }
+})
