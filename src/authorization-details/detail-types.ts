@@ -172,6 +172,6 @@ export function inWords(value: unknown): string {
 }
 
 /** Replaces characters that are invisible or change the writing direction, so that the user sees the whole line. */
-function visible(line: string): string {
+export function visible(line: string): string {
   return line.replaceAll(/[\p{Cc}\p{Cf}\p{Cs}\p{Co}\p{Cn}\p{Zl}\p{Zp}]/gu, '\uFFFD')
 }

@@ -44,7 +44,7 @@ export function addDeviceRoutes(app: FastifyInstance, needs: CibaNeeds, ciba: Ci
 function addDecisionRoutes(app: FastifyInstance, needs: CibaNeeds, ciba: Ciba, { identifyCaller }: DeviceApi): void {
   const { platform, users, stored, channels } = needs
   const { clients } = needs.clients
-  const { details, clock, audit } = platform
+  const { details, clock, audit, log } = platform
   const { requests, decisions, blockedClients } = stored
   const { decide, revokeApproval, blockClient } = ciba
   deviceEndpoint(app, endpoints, {
@@ -56,6 +56,7 @@ function addDecisionRoutes(app: FastifyInstance, needs: CibaNeeds, ciba: Ciba, {
     authenticateApproval: createAuthenticateApproval({ passkeys: users.passkeys, clients, clock }),
     details,
     clock,
+    log,
   })
   activityEndpoint(app, endpoints, {
     identifyCaller,
@@ -68,6 +69,7 @@ function addDecisionRoutes(app: FastifyInstance, needs: CibaNeeds, ciba: Ciba, {
     details,
     clock,
     audit,
+    log,
   })
 }
 

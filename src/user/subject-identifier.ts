@@ -1,6 +1,6 @@
 /** Reads subject identifiers (RFC 9493), which clients send as JSON in `login_hint`. */
 import { isTooDeep } from '../platform/http/form.ts'
-import { holdsOnlyStorable } from '../platform/http/outside-text.ts'
+import { holdsOnlyStorable, isStorable } from '../platform/http/outside-text.ts'
 import { OAuthError } from '../platform/oauth-error.ts'
 import { isPlain } from '../platform/validation.ts'
 import type { SubjectIdentifier } from './user.ts'
@@ -47,11 +47,15 @@ export function textOf(identifier: SubjectIdentifier): string {
   return identifier.format === 'account' ? accountIn(text) : text
 }
 
-/** Returns the account of an `acct:` address: `alice@example.com` (RFC 7565). */
+/**
+ * Returns the account of an `acct:` address: `alice@example.com` (RFC 7565). An account that cannot be decoded, or whose
+ * decoded text cannot be stored, is returned as it is: no user has it.
+ */
 export function accountIn(uri: string): string {
   const account = uri.replace(/^acct:/i, '')
   try {
-    return decodeURIComponent(account)
+    const decoded = decodeURIComponent(account)
+    return isStorable(decoded) ? decoded : account
   } catch {
     return account
   }

@@ -162,7 +162,7 @@ describe('acr and sub as claims', () => {
       [acr({ essential: true, values: ['phr', 'urn:b'] }), '', 'phr urn:b'],
       [acr({ value: 'urn:b' }), '', 'urn:b'],
       [acr({ values: ['urn:b'] }), 'urn:c', 'urn:c'],
-      [acr({ values: ['with space', 7, 'urn:b'] }), '', 'urn:b'],
+      [acr({ values: ['urn:b', 'urn:d'] }), '', 'urn:b urn:d'],
       [acr({ values: 'urn:b' }), '', undefined],
       [{ id_token: { acr: null } }, '', undefined],
     ] as const) {

@@ -17,15 +17,20 @@ function faultOfError({ status, headers, body }: Heard): string | undefined {
   // Node itself answers requests that are not HTTP/1.1, with an empty body.
   if (body === '' && (status === 417 || (status === 400 && headers.get('connection') === 'close'))) return undefined
   const type = headers.get('content-type')?.split(';')[0]
-  if (type === 'application/json') return isErrorJson(body) ? undefined : `a ${status} whose JSON names no error`
+  if (type === 'application/json')
+    return isErrorJson(status, body) ? undefined : `a ${status} whose JSON names no error`
   if (type === 'text/html') return /^\s*<!doctype html/i.test(body) ? undefined : `a ${status} whose HTML is none`
   return `a ${status} of type ${type ?? 'none'}`
 }
 
-function isErrorJson(body: string): boolean {
+/** The statuses with which Fastify answers a message that cannot be parsed. */
+const fastifys = [400, 408, 431]
+
+function isErrorJson(status: number, body: string): boolean {
   try {
     const { error } = JSON.parse(body) as { error?: unknown }
-    return typeof error === 'string' && error !== ''
+    // Fastify itself answers a message that cannot be parsed, and names the status, such as "Bad Request".
+    return typeof error === 'string' && (fastifys.includes(status) ? error !== '' : /^[a-z_]+$/.test(error))
   } catch {
     return false
   }

@@ -43,6 +43,31 @@ describe('fuzzing', () => {
     assert.ok(paths.length > 150, `${paths.length}`)
   })
 
+  test('values that cannot be converted to texts are generated wherever JSON is read, and NUL in two encodings', () => {
+    const random = createRandom(1)
+    const seeds = readSeeds()
+    const sent = Array.from({ length: 50_000 }, () => shoot(seeds, random)).map(({ method, target, body }) => {
+      const text = `${method} ${target} ${body}`
+      const jwts = [...text.matchAll(/\{\{jwt:([\w-]+)\}\}/g)].map(([, jwt]) =>
+        Buffer.from(jwt!, 'base64url').toString(),
+      )
+      return [text.replaceAll('%22', '"').replaceAll('%7B', '{').replaceAll('%3A', ':'), ...jwts].join(' ')
+    })
+    for (const what of [
+      /"acr":\{[^}]*"values?"(:|%5B)+\{"toString"/,
+      /client_assertion=.*"header":\{[^}]*"typ":\{"toString"/,
+      /"claims":\{[^}]*:\{"toString"/,
+      /PUT .*client_secret_jwt.*"token_endpoint_auth_signing_alg":\{"toString"/,
+      /"jwks":\{"toString"/,
+      /acct:%2500/,
+    ]) {
+      assert.ok(
+        sent.some((text) => what.test(text)),
+        String(what),
+      )
+    }
+  })
+
   test('the same seed generates the same requests', () => {
     const shots = (seed: number) => {
       const random = createRandom(seed)

@@ -207,6 +207,9 @@ const seedChanges: SeedChange[] = [
   changeJwt,
   changeJson,
   changeJson,
+  // JSON in a text, such as `claims` and subject identifiers.
+  changeInnerJson,
+  changeInnerJson,
   (seed, random) => ({ ...seed, headers: { ...seed.headers, [random.pick(headerNames)]: random.pick(headerValues) } }),
   (seed, random) => ({ ...seed, headers: { ...seed.headers, [random.pick(headerNames)]: random.pick(headerValues) } }),
   (seed, random) => ({
@@ -501,6 +504,7 @@ function mutatedJwt(jwt: Jwt, random: Random): Jwt {
         ]),
       },
     }),
+    () => ({ ...jwt, header: { ...jwt.header, [random.pick(headerMembers)]: unconvertible } }),
     () => ({ ...jwt, claims: { ...claims, [random.pick(claimNames)]: oddJson(random) } }),
     () => ({ ...jwt, claims: { ...claims, [random.pick(claimNames)]: oddJson(random) } }),
     () => ({
@@ -523,6 +527,9 @@ function mutatedJwt(jwt: Jwt, random: Random): Jwt {
 
 // ── JSON ──
 
+/** Cannot be converted to a text, a number or a primitive value. */
+const unconvertible = { toString: 1, valueOf: 1 }
+
 function oddJson(random: Random): unknown {
   return random.pick<() => unknown>([
     () => null,
@@ -543,7 +550,12 @@ function oddJson(random: Random): unknown {
     () => nested(200),
     () => ({ length: 1e9 }),
     () => Array.from({ length: 300 }, (_, index) => index),
-    () => ({ toString: 1, valueOf: 2, toJSON: 3 }),
+    () => ({ ...unconvertible, toJSON: 3 }),
+    () => unconvertible,
+    () => [unconvertible],
+    () => ({ value: unconvertible }),
+    () => ({ essential: true, values: [random.pick<unknown>([unconvertible, ...nasty])] }),
+    () => `acct:${random.pick(['%00', 'ana%00', '%ed%a0%80', '%', '%5C%22'])}@example.com`,
     () => JSON.parse(random.pick(['{"__proto__":{"polluted":1}}', '{"then":1,"constructor":null}'])) as unknown,
     () => [{ type: 'payment', amount: random.pick(nasty) }],
     () => [{ type: 'payment', amount: 1 }, null],
@@ -569,15 +581,41 @@ function changeJson(seed: Seed, random: Random): Seed {
   return { ...seed, json: changedWithin(seed.json, random) }
 }
 
+/** Changes one value, at any depth, in a parameter that is the text of a JSON object. */
+function changeInnerJson(seed: Seed, random: Random): Seed {
+  const places = (['form', 'query'] as const).flatMap((part) =>
+    Object.entries(seed[part] ?? {}).flatMap(([name, said]) => {
+      const json = typeof said === 'string' ? objectIn(said) : undefined
+      return json === undefined ? [] : [{ part, name, json }]
+    }),
+  )
+  if (places.length === 0) return seed
+  const { part, name, json } = random.pick(places)
+  return { ...seed, [part]: { ...seed[part], [name]: JSON.stringify(changedWithin(json, random)) } }
+}
+
+function objectIn(text: string): Record<string, unknown> | undefined {
+  try {
+    const value: unknown = JSON.parse(text)
+    return isObject(value) ? value : undefined
+  } catch {
+    return undefined
+  }
+}
+
 function changedWithin(value: Record<string, unknown>, random: Random): unknown {
   const name = random.pick([...Object.keys(value), random.pick([...names, ...metadataNames])])
   const inner = value[name]
   if (isObject(inner) && random.chance(0.6)) return { ...value, [name]: changedWithin(inner, random) }
   if (random.chance(0.2)) return without(value, name)
+  if (random.chance(0.2)) return { ...value, [name]: unconvertible }
   return { ...value, [name]: oddJson(random) }
 }
 
 const metadataNames = [
+  'token_endpoint_auth_method',
+  'token_endpoint_auth_signing_alg',
+  'backchannel_token_delivery_mode',
   'redirect_uris',
   'grant_types',
   'response_types',

@@ -3,7 +3,7 @@ import type { FastifyInstance } from 'fastify'
 import type { DetailTypes } from '../../authorization-details/detail-types.ts'
 import type { RequestStore } from '../../ciba/authentication-request/authentication-request-store.ts'
 import type { BlockClient } from '../../ciba/decision/block-client.ts'
-import type { DecisionStore } from '../../ciba/decision/consent-history-store.ts'
+import type { DecisionStore, HistoryEntry } from '../../ciba/decision/consent-history-store.ts'
 import type { RevokeApproval } from '../../ciba/decision/revoke-approval.ts'
 import type { BlockedClientStore } from '../../ciba/request-limits/blocked-client-store.ts'
 import type { ClientStore } from '../../client/client-store.ts'
@@ -11,8 +11,10 @@ import type { Audit } from '../../platform/audit.ts'
 import type { Clock } from '../../platform/clock.ts'
 import { readQuery } from '../../platform/http/form.ts'
 import { chooseLanguage, type Language } from '../../platform/i18n/texts.ts'
+import type { Log } from '../../platform/log.ts'
 import { OAuthError } from '../../platform/oauth-error.ts'
 import { findClients, showClient } from '../shown-client.ts'
+import { describeEach, detailsAsJson } from './described-rows.ts'
 import { type IdentifyCaller, sessionEnded } from './device-caller.ts'
 import { needed, userRoute } from './user-route.ts'
 
@@ -28,6 +30,7 @@ export interface ActivityNeeds {
   details: DetailTypes
   clock: Clock
   audit: Audit
+  log: Log
 }
 
 export interface ActivityPaths {
@@ -73,11 +76,11 @@ export function activityEndpoint(app: FastifyInstance, paths: ActivityPaths, nee
 }
 
 async function activityOf(userId: string, language: Language, needs: ActivityNeeds) {
-  const { decisions, clients, blockedClients, details, clock } = needs
+  const { decisions, clients, blockedClients, details, clock, log } = needs
   const history = await decisions.listForUser(userId, clock.now())
   const shown = await findClients(history, clients)
   const blocked = await blockedClients.blockedBy(userId)
-  return history.map((entry) => ({
+  const stored = (entry: HistoryEntry) => ({
     request_id: entry.requestId,
     outcome: entry.outcome,
     reported: entry.reported,
@@ -86,12 +89,24 @@ async function activityOf(userId: string, language: Language, needs: ActivityNee
     claims: entry.claims,
     binding_message: entry.bindingMessage,
     authorization_details: entry.authorizationDetails,
-    authorization_details_text: entry.authorizationDetails && details.describe(entry.authorizationDetails, language),
     resource: entry.resources,
-    client: showClient(entry.clientId, shown.get(entry.clientId)),
     in_use: entry.inUse,
     client_blocked: blocked.has(entry.clientId),
-  }))
+  })
+  return describeEach(history, {
+    describe: (entry) => ({
+      ...stored(entry),
+      authorization_details_text: entry.authorizationDetails && details.describe(entry.authorizationDetails, language),
+      client: showClient(entry.clientId, shown.get(entry.clientId)),
+    }),
+    describeLess: (entry) => ({
+      ...stored(entry),
+      authorization_details_text: detailsAsJson(entry.authorizationDetails),
+      client: { client_id: entry.clientId },
+    }),
+    idOf: ({ requestId }) => requestId,
+    log,
+  })
 }
 
 /** Accepts only `true` and `false`, so that a typing error does not unblock a client. */

@@ -2,7 +2,11 @@
 import type { FastifyInstance, FastifyReply } from 'fastify'
 import type { DetailTypes } from '../../authorization-details/detail-types.ts'
 import { parseDetails } from '../../authorization-details/read-details.ts'
-import { type AuthenticationRequest, statusAt } from '../../ciba/authentication-request/authentication-request.ts'
+import {
+  type AuthenticationRequest,
+  isNumberToMatch,
+  statusAt,
+} from '../../ciba/authentication-request/authentication-request.ts'
 import type { RequestStore } from '../../ciba/authentication-request/authentication-request-store.ts'
 import type { Decide, DecisionResult } from '../../ciba/decision/decide.ts'
 import type { ClientStore } from '../../client/client-store.ts'
@@ -10,12 +14,14 @@ import type { Clock } from '../../platform/clock.ts'
 import { onlyMethods, rawBody } from '../../platform/http/answer.ts'
 import { type Form, readJsonFields, readQuery } from '../../platform/http/form.ts'
 import { chooseLanguage, type Language } from '../../platform/i18n/texts.ts'
+import type { Log } from '../../platform/log.ts'
 import { OAuthError } from '../../platform/oauth-error.ts'
 import type { Authentication } from '../../user/authentication.ts'
 import type { NumberMatching } from '../number-matching.ts'
 import { type ClientsById, findClients, showClient } from '../shown-client.ts'
 import { type AuthenticateApproval, passkeyRequired } from './approval-strength.ts'
 import { narrowed } from './approved-details.ts'
+import { describeEach, detailsAsJson } from './described-rows.ts'
 import { type DeviceCall, type DeviceCaller, type IdentifyCaller, requireAccessToken } from './device-caller.ts'
 import { authenticationNeeded } from './required-authentication.ts'
 
@@ -30,6 +36,7 @@ export interface DeviceNeeds {
   /** The known types of authorization details. They give the texts shown to users, and the parts that users may leave out. */
   details: DetailTypes
   clock: Clock
+  log: Log
 }
 
 /** Adds the routes for reading and deciding requests. */
@@ -67,7 +74,13 @@ async function authinfo(call: DeviceCall, form: Form, caller: DeviceCaller, need
   const language = chooseLanguage(form.get('ui_locales'), String(call.headers['accept-language'] ?? ''))
   const clients = await findClients(requests, needs.clients)
   const describing = { caller, language, now, clients, needs }
-  return { requests: requests.map((request) => describe(request, describing)) }
+  const shown = describeEach(requests, {
+    describe: (request) => describe(request, describing),
+    describeLess: (request) => describeLess(request, describing),
+    idOf: ({ id }) => id,
+    log: needs.log,
+  })
+  return { requests: shown }
 }
 
 /**
@@ -134,6 +147,27 @@ function describe(request: AuthenticationRequest, { caller, language, now, clien
         ? authenticationNeeded(request, client?.metadata, caller.authentication, now)
         : undefined,
     number_choices: choices,
+  }
+}
+
+/** Returns the members of a request that are stored as they are shown. */
+function describeLess(request: AuthenticationRequest, { now }: Describing) {
+  return {
+    request_id: request.id,
+    status: statusAt(request, now),
+    // It may be the right number of number matching.
+    binding_message: isNumberToMatch(request.bindingMessage) ? undefined : request.bindingMessage,
+    scope: request.scope,
+    claims: request.claims,
+    authorization_details: request.authorizationDetails,
+    authorization_details_text: detailsAsJson(request.authorizationDetails),
+    resource: request.resources,
+    created_at: Math.floor(request.createdAt / 1000),
+    expires_in: Math.max(0, Math.ceil((request.expiresAt - now) / 1000)),
+    client: { client_id: request.clientId },
+    acr_values: request.acrValues,
+    user_code_required: false,
+    passkey_required: false,
   }
 }
 

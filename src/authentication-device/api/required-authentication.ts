@@ -3,7 +3,7 @@
  * not too old (`require_auth_time`, `default_max_age`), and an essential `acr` (OpenID Connect Core §5.5.1.1).
  */
 import type { AuthenticationRequest } from '../../ciba/authentication-request/authentication-request.ts'
-import { acceptedValues, isEssential } from '../../ciba/authentication-request/requested-claims.ts'
+import { acceptedValues, acrValuesIn, isEssential } from '../../ciba/authentication-request/requested-claims.ts'
 import type { ClientMetadata } from '../../client/metadata/client-metadata.ts'
 import { OAuthError } from '../../platform/oauth-error.ts'
 import type { Authentication } from '../../user/authentication.ts'
@@ -12,7 +12,7 @@ import type { Authentication } from '../../user/authentication.ts'
 export interface AuthenticationNeeded {
   /** Seconds. */
   max_age?: number
-  /** Accepted values, separated by spaces. */
+  /** Accepted values, separated by spaces. Undefined also if none of them is a text that can be named. */
   acr_values?: string
 }
 
@@ -44,9 +44,10 @@ export function authenticationNeeded(
   const isOld =
     maxAge !== undefined && at !== undefined && at < Math.min(now - maxAge * 1000, secondOf(request.createdAt))
   if (!isOther && !isUnknown && !isOld) return undefined
+  const named = isOther ? acrValuesIn(request.claims) : undefined
   return {
     ...((isUnknown || isOld) && { max_age: maxAge ?? anyAge }),
-    ...(isOther && { acr_values: accepted.join(' ') }),
+    ...(named !== undefined && { acr_values: named }),
   }
 }
 

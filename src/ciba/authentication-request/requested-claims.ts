@@ -18,6 +18,8 @@ export type ScopesOfClaims = ReadonlyMap<string, readonly string[]>
 const places = ['id_token', 'userinfo'] as const
 /** Maximum number of claims in a request. A user cannot judge more. */
 const mostClaims = 50
+/** Maximum length of all values of `acr`, in characters. They become one parameter of a response header. */
+const longestAcrs = 1024
 
 /** Whether a value is a `claims` parameter: an object with `id_token` or `userinfo`, each of them an object of claims. */
 export function areClaims(value: unknown): value is RequestedClaims {
@@ -25,6 +27,18 @@ export function areClaims(value: unknown): value is RequestedClaims {
   const given = places.map((place) => value[place]).filter((claims) => claims !== undefined && claims !== null)
   const requests = given.flatMap((claims) => (isPlain(claims) ? Object.values(claims) : [undefined]))
   return given.length > 0 && requests.length <= mostClaims && requests.every((each) => each === null || isPlain(each))
+}
+
+/**
+ * Whether the values of `acr` and `sub`, the only ones that this server uses, are texts. Those of `acr` become a list that
+ * is separated by spaces, in a quoted parameter of a response header, so each must fit there.
+ */
+export function haveUsableValues(claims: RequestedClaims): boolean {
+  return places.every((place) => {
+    const { acr, sub } = claims[place] ?? {}
+    const [acrs, subs] = [givenValues(acr), givenValues(sub)]
+    return acrs.every(isAcr) && acrs.join(' ').length <= longestAcrs && subs.every(isText)
+  })
 }
 
 /**
@@ -47,14 +61,43 @@ export function namesOfClaims(claims: RequestedClaims | undefined): string[] {
   return [...new Set(places.flatMap((place) => Object.keys(claims?.[place] ?? {})))]
 }
 
-/** Returns the values that the client accepts for a claim of the ID token; empty if it accepts any value. */
+/**
+ * Returns the values that the client accepts for a claim of the ID token; empty if it accepts any value. A request that an
+ * earlier version stored may have values that are no texts.
+ */
 export function acceptedValues(claims: RequestedClaims | undefined, claim: string): unknown[] {
-  const { value, values } = claims?.id_token?.[claim] ?? {}
-  if (value !== undefined && value !== null) return [value]
-  return Array.isArray(values) ? values : []
+  return valuesOf(claims?.id_token?.[claim])
+}
+
+/** Returns the accepted values of `acr` that fit into `acr_values` and into a response header; undefined if there are none. */
+export function acrValuesIn(claims: RequestedClaims | undefined): string | undefined {
+  const text = acceptedValues(claims, 'acr').filter(isAcr).join(' ')
+  return text === '' || text.length > longestAcrs ? undefined : text
 }
 
 /** Whether the client needs a claim of the ID token (`"essential": true`). */
 export function isEssential(claims: RequestedClaims | undefined, claim: string): boolean {
   return claims?.id_token?.[claim]?.essential === true
+}
+
+function valuesOf(request: ClaimRequest | undefined): unknown[] {
+  const { value, values } = request ?? {}
+  if (value !== undefined && value !== null) return [value]
+  return Array.isArray(values) ? values : []
+}
+
+/** Returns all values that are given, also one that is not in a list. Null is the same as absent. */
+function givenValues(request: ClaimRequest | undefined): unknown[] {
+  const { value = null, values = null } = request ?? {}
+  const listed = Array.isArray(values) ? values : [values].filter((each) => each !== null)
+  return value === null ? listed : [value, ...listed]
+}
+
+function isText(value: unknown): value is string {
+  return typeof value === 'string'
+}
+
+/** Whether this is a text of printable ASCII without spaces, quotes and backslashes. */
+function isAcr(value: unknown): value is string {
+  return isText(value) && /^[\x21\x23-\x5b\x5d-\x7e]+$/.test(value)
 }

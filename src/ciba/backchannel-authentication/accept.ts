@@ -7,7 +7,7 @@ import type { Confirmation } from '../../client/sender-constraint/confirmation.t
 import { newId, newSecret, type Vault } from '../../platform/crypto.ts'
 import type { User } from '../../user/user.ts'
 import { type AuthenticationRequest, callBackAad } from '../authentication-request/authentication-request.ts'
-import { acceptedValues, permittedClaims, type RequestedClaims } from '../authentication-request/requested-claims.ts'
+import { acrValuesIn, permittedClaims, type RequestedClaims } from '../authentication-request/requested-claims.ts'
 import type { Asked } from './parameters.ts'
 import { detailsOf, mayRequestClaim, type RequestPolicy } from './rules.ts'
 
@@ -89,12 +89,6 @@ function claimsOf(asked: Asked, client: Client, policy: RequestPolicy): Requeste
   if (asked.claims === undefined) return undefined
   // A rule has checked the form.
   return permittedClaims(asked.claims as RequestedClaims, (claim) => mayRequestClaim(claim, client, policy))
-}
-
-/** Returns the requested values of `acr`, in the form of `acr_values` (OpenID Connect Core §5.5.1.1). */
-function acrValuesIn(claims: RequestedClaims | undefined): string | undefined {
-  const values = acceptedValues(claims, 'acr').filter((acr) => typeof acr === 'string' && /^[\x21-\x7e]+$/.test(acr))
-  return values.length === 0 ? undefined : values.join(' ')
 }
 
 /** Returns the lifetime in seconds: as requested, but within the operator's limits. It is returned as `expires_in`. */

@@ -52,6 +52,7 @@ describe('the rules apply in order: the first one that is violated gives the err
     ['requestedExpiryIsPositive', { requested_expiry: '0' }],
     ['bindingMessageCanBeShown', { binding_message: 'a\nb' }],
     ['bindingMessageFits', { binding_message: 'a\nb'.padEnd(11) }],
+    ['claimValuesAreTexts', { claims: '{"id_token":{"acr":{"value":{"toString":1}}}}' }],
     ['claimsAreObjects', { claims: '[]' }],
     ['acrValuesAreAList', { acr_values: ' ' }],
     ['tokenFitsTheHeader', { client_notification_token: '!' }],

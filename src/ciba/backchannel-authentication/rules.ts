@@ -9,7 +9,7 @@ import { OAuthError, type OAuthErrorCode } from '../../platform/oauth-error.ts'
 import type { Rule } from '../../platform/rule.ts'
 import { isPlain } from '../../platform/validation.ts'
 import { isNumberToMatch } from '../authentication-request/authentication-request.ts'
-import { areClaims, type ScopesOfClaims } from '../authentication-request/requested-claims.ts'
+import { areClaims, haveUsableValues, type ScopesOfClaims } from '../authentication-request/requested-claims.ts'
 import type { Asked } from './parameters.ts'
 
 export interface RequestPolicy {
@@ -121,6 +121,14 @@ export const rules = {
     requires: (asked) => asked.claims === undefined || areClaims(asked.claims),
     error: 'invalid_request',
     message: 'claims must be a JSON object with id_token or userinfo, each an object of at most 50 claims',
+  },
+  claimValuesAreTexts: {
+    settings: ['claims'],
+    requires: (asked) => !areClaims(asked.claims) || haveUsableValues(asked.claims),
+    error: 'invalid_request',
+    message:
+      'in claims, value and values of acr must be printable ASCII without spaces, quotes and backslashes, ' +
+      'at most 1024 characters in all; those of sub must be strings',
   },
   bindingMessageFits: {
     settings: ['bindingMessage'],

@@ -38,3 +38,26 @@ test('one round asks about every user with pending requests, in batches of at mo
   await absentUsers.look()
   assert.equal(asked.length, pending.length, 'the next round begins with the first user again')
 })
+
+test('a user whose requests cannot be denied keeps no other user waiting', async () => {
+  const users = Array.from({ length: 20 }, (_, number) => `user-${number}`)
+  const ended: string[] = []
+  const lines: string[] = []
+  const needs = {
+    clock: createStageClock(),
+    log: createLog('error', { write: (line) => void lines.push(line) }),
+    openRequests: {
+      usersWithPending: async () => [...users],
+      async endOfUser(id: string) {
+        if (Number(id.slice(5)) < 8) throw new Error('a damaged row')
+        ended.push(id)
+        return []
+      },
+    },
+    findUser: async () => null,
+  }
+  const absentUsers = createAbsentUsers(needs as unknown as AbsentUserNeeds)
+  assert.equal(await absentUsers.look(), 0)
+  assert.deepEqual(ended.toSorted(), users.slice(8).toSorted())
+  assert.equal(lines.filter((line) => line.includes('absent_users.failed')).length, 8)
+})

@@ -4,6 +4,7 @@
  * `users.find` regularly, so that clients do not wait until their requests expire.
  */
 import { createPeriodicTask } from '../../platform/periodic-task.ts'
+import { isDatabaseUnavailable } from '../../platform/storage/unavailable.ts'
 import { untilAborted } from '../../platform/until-aborted.ts'
 import type { AuthenticationRequest } from '../authentication-request/authentication-request.ts'
 import type { OpenRequestStore } from '../authentication-request/open-request-store.ts'
@@ -53,11 +54,26 @@ export function createAbsentUsers(needs: AbsentUserNeeds) {
       while (!stopping.signal.aborted) {
         const userId = users.shift()
         if (userId === undefined) return
-        denied += await denyIfAbsent(userId)
+        const ended = await unlessItFails(userId)
+        denied += ended
       }
     })
     await Promise.all(workers)
     return denied
+  }
+
+  /** Requests of one user that cannot be settled, such as those whose rows are damaged, do not keep other users waiting. */
+  async function unlessItFails(userId: string): Promise<number> {
+    try {
+      return await denyIfAbsent(userId)
+    } catch (error) {
+      if (isDatabaseUnavailable(error)) throw error
+      log.error(
+        { event: 'absent_users.failed', user: userId, error },
+        'the requests of a removed user cannot be denied',
+      )
+      return 0
+    }
   }
 
   async function denyIfAbsent(userId: string): Promise<number> {

@@ -17,6 +17,36 @@ test('one sweep settles more than one batch of expired requests', async (t) => {
   assert.deepEqual(await one.requests.runOut(clock.now(), 10), [])
 })
 
+test('requests that cannot be settled are logged once each, and keep no other row from being settled', async (t) => {
+  const { one, clock, sweep, needs, logLines, forgot } = await scene(t)
+  const many = { maxOpenPerUser: 999 }
+  const damaged = Array.from({ length: 201 }, () => newRequest(clock.now(), { expiresAt: clock.now() + 1 }))
+  const isDamaged = new Set(damaged.map(({ id }) => id))
+  const { decisions } = needs
+  needs.decisions = {
+    ...decisions,
+    add(decision, request) {
+      if (isDamaged.has(request.id)) throw new Error('a damaged row')
+      return decisions.add(decision, request)
+    },
+  }
+  const intact = Array.from({ length: 250 }, () => newRequest(clock.now(), { expiresAt: clock.now() + 2 }))
+  for (const request of [...damaged, ...intact]) await one.requests.accept(request, request.id, many)
+  clock.advance(1000)
+  assert.equal(await sweep.sweep(), 250)
+  assert.equal(await sweep.sweep(), 0)
+  const left = await one.requests.runOut(clock.now(), 999)
+  assert.deepEqual(left.map(({ id }) => id).sort(), damaged.map(({ id }) => id).sort())
+  sweep.start()
+  await until(async () => {
+    clock.advance(1000)
+    return forgot.length === 1
+  })
+  await sweep.stop()
+  assert.equal(logLines.filter((line) => line.includes('sweep.request_failed')).length, 201)
+  assert.ok(!logLines.some((line) => line.includes('sweep.failed')))
+})
+
 test('a started sweep runs every second until it is stopped', async (t) => {
   const { one, clock, sweep } = await scene(t)
   const request = newRequest(clock.now(), { expiresAt: clock.now() + 1 })

@@ -1,6 +1,8 @@
 /** Settles expired requests periodically, so that their rows are up to date and push clients are notified. */
 import { steadyTime } from '../../platform/clock.ts'
 import { createPeriodicTask } from '../../platform/periodic-task.ts'
+import { isDatabaseUnavailable } from '../../platform/storage/unavailable.ts'
+import type { AuthenticationRequest } from '../authentication-request/authentication-request.ts'
 import { type DecisionNeeds, expire } from './decide.ts'
 
 export interface ExpirySweep {
@@ -10,6 +12,8 @@ export interface ExpirySweep {
   stop(): Promise<void>
 }
 
+/** Maximum number of requests that one sweep leaves out because they cannot be settled. */
+const mostFailed = 1_000
 /** Milliseconds between two sweeps. Polls and decisions do not depend on sweeps: they check the deadline themselves. */
 const pauseMs = 1_000
 const batch = 200
@@ -31,12 +35,33 @@ export function createExpirySweep(needs: DecisionNeeds, alsoForget: readonly For
 
   async function sweep(): Promise<number> {
     let settled = 0
+    const failed = new Set<string>()
     for (;;) {
-      const over = await needs.requests.runOut(clock.now(), batch)
-      const done = await Promise.all(over.map((request) => expire(request, needs)))
+      const found = await needs.requests.runOut(clock.now(), batch + failed.size)
+      const over = found.filter(({ id }) => !failed.has(id))
+      const done = await Promise.all(over.map((request) => settle(request, failed)))
       settled += done.filter(Boolean).length
       // The loop ends, because a request that is settled, by this node or another one, is not read again.
-      if (over.length < batch) return settled
+      if (over.length < batch || failed.size >= mostFailed) break
+    }
+    failedBefore = failed
+    return settled
+  }
+
+  /** The requests that the last sweep could not settle. Each of them is tried again, but logged only once. */
+  let failedBefore: ReadonlySet<string> = new Set()
+
+  /** A request that cannot be settled, such as one whose row is damaged, does not keep the others from being settled. */
+  async function settle(request: AuthenticationRequest, failed: Set<string>): Promise<boolean> {
+    try {
+      return await expire(request, needs)
+    } catch (error) {
+      if (isDatabaseUnavailable(error)) throw error
+      failed.add(request.id)
+      if (!failedBefore.has(request.id)) {
+        log.error({ event: 'sweep.request_failed', request: request.id, error }, 'an expired request cannot be settled')
+      }
+      return false
     }
   }
 

@@ -96,7 +96,8 @@ function keysOf({ jwks, jwksUri }: TokenIssuer, { keySets }: HintTokenNeeds): Ke
 function issuerNamedIn(token: string): string {
   try {
     const { typ } = decodeProtectedHeader(token)
-    const kind = typ?.toLowerCase().replace(/^application\//, '')
+    // Any type of JSON: the header is not verified yet.
+    const kind = typeof typ === 'string' ? typ.toLowerCase().replace(/^application\//, '') : typ
     if (kind !== undefined && !types.includes(kind)) throw new Error('another kind of JWT')
     return decodeJwt(token).iss ?? ''
   } catch (error) {

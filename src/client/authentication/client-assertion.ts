@@ -173,9 +173,8 @@ const assertionTypes = ['jwt', 'client-authentication+jwt']
 
 function problemWithType({ typ }: VerifiedAssertion['header']): string | undefined {
   if (typ === undefined) return undefined
-  const type = String(typ)
-    .toLowerCase()
-    .replace(/^application\//, '')
+  // A client can sign a `typ` of any type of JSON.
+  const type = typeof typ === 'string' ? typ.toLowerCase().replace(/^application\//, '') : ''
   return assertionTypes.includes(type) ? undefined : 'typ is that of another kind of JWT'
 }
 

@@ -1,12 +1,21 @@
 /** How long client secrets have to be. A secret for `client_secret_jwt` is the key of an HMAC. */
 import { newSecret } from '../../platform/crypto.ts'
 
+const shortestHash = 32
 /** The length of the hash in bytes. The key of an HMAC must be at least as long (RFC 7518 §3.2). */
-const hashLength: Readonly<Record<string, number>> = { HS256: 32, HS384: 48, HS512: 64 }
+const hashLength = new Map<unknown, number>([
+  ['HS256', shortestHash],
+  ['HS384', 48],
+  ['HS512', 64],
+])
 
-/** Returns the shortest length of a secret for `client_secret_jwt`, in characters. A client may register no algorithm. */
-export function leastSecretLength(algorithm: unknown = 'HS256'): number {
-  return hashLength[String(algorithm)] ?? hashLength.HS256!
+/**
+ * Returns the shortest length of a secret for `client_secret_jwt`, in characters. A client may register no algorithm.
+ *
+ * @param algorithm as the client sent it: any JSON value
+ */
+export function leastSecretLength(algorithm: unknown): number {
+  return hashLength.get(algorithm) ?? shortestHash
 }
 
 /** Returns a random secret for a client: for `client_secret_jwt` long enough for every algorithm. */

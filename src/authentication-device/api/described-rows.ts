@@ -1,0 +1,38 @@
+/** Describes the rows of a list one by one, so that one row that cannot be described does not hide the others. */
+import type { AuthorizationDetail } from '../../authorization-details/detail-types.ts'
+import { visible } from '../../authorization-details/detail-types.ts'
+import type { Log } from '../../platform/log.ts'
+
+export interface Describers<Row, Shown, Less> {
+  describe: (row: Row) => Shown
+  /** Describes a row for which `describe` threw. It must not throw for any stored value. */
+  describeLess: (row: Row) => Less
+  idOf: (row: Row) => string
+  log: Log
+}
+
+/**
+ * Describes each row. A row that cannot be described, such as one that an earlier version stored without a check of today,
+ * is logged and described by `describeLess`: the user can still see and deny it.
+ */
+export function describeEach<Row, Shown, Less>(
+  rows: readonly Row[],
+  { describe, describeLess, idOf, log }: Describers<Row, Shown, Less>,
+): (Shown | Less)[] {
+  return rows.map((row) => {
+    try {
+      return describe(row)
+    } catch (error) {
+      log.error(
+        { event: 'request.not_described', request: idOf(row), error },
+        'a request cannot be described completely',
+      )
+      return describeLess(row)
+    }
+  })
+}
+
+/** Returns authorization details as JSON text, for users. This is possible for any stored value. */
+export function detailsAsJson(stored: readonly AuthorizationDetail[] | undefined): { lines: string[] }[] | undefined {
+  return stored && [stored].flat().map((detail) => ({ lines: [visible(JSON.stringify(detail))] }))
+}
