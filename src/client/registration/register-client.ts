@@ -19,6 +19,7 @@ import { leastSecretLength, newClientSecret, unavailableSecret } from '../metada
 import { readClientMetadata } from '../metadata/read-client-metadata.ts'
 import { leavesSector, sectorStays } from '../metadata/sector.ts'
 import { nameProblem } from '../metadata/shown-name.ts'
+import type { OperatorNames } from '../operator-names.ts'
 import { type SectorLists, sectorProblem } from '../pairwise/sector-identifier.ts'
 import type { InitialAccessStore } from './initial-access-token-store.ts'
 import { registeredIdTokenAlg, type ValuesContext } from './registered-values.ts'
@@ -33,6 +34,8 @@ export interface RegistrationNeeds extends ValuesContext {
    */
   policy: { mode: 'token' | 'open'; perHour: number }
   clients: ClientStore
+  /** Resolves to the names of the operator's clients. A client that registers itself must not use similar names. */
+  operatorNames: OperatorNames
   registrations: RegistrationStore
   attempts: Pick<RegistrationAttemptStore, 'count'>
   /** The queue in which attempts of anonymous callers wait until they are counted. */
@@ -254,8 +257,8 @@ async function read(
   if ('problems' in checked) throw wrong(...checked.problems)
   const { client_name: name } = checked.client
   const { mailed } = needs
-  const misnamed =
-    name === undefined ? undefined : nameProblem(name, { known: await needs.clients.knownNames(), mailed })
+  const known = { haveOneLike: async (skeleton: string) => (await needs.operatorNames()).haveOneLike(skeleton) }
+  const misnamed = name === undefined ? undefined : await nameProblem(name, { known, mailed })
   if (misnamed !== undefined) throw wrong(misnamed)
   const scopes = checked.client.scope?.split(' ') ?? []
   if (scopes.includes(DECIDE_SCOPE))
