@@ -171,6 +171,8 @@ export function addClientRoutes(
     clients,
     operatorNames: createOperatorNames(createOperatorNameStore(database), { database, clock }),
     registrations: createRegistrationStore(database),
+    whileUnproven: loadShedding.whileUnproven,
+    withFairShare: loadShedding.withFairShare,
     attempts: ours.registrationAttempts,
     attemptQueue: createFairQueue(1, clock),
     initialAccess: ours.initialAccess,
