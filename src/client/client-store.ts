@@ -55,20 +55,9 @@ export function createClientStore(database: Database) {
     /** Yields all clients in pages, ordered by id. */
     pages: () => pagesOf(database),
 
-    /**
-     * Resolves to the names by which users may recognise the clients of the operator: the id of each client and its
-     * `client_name`. Clients that register themselves must not use similar names.
-     */
-    async knownNames(): Promise<string[]> {
-      const rows = await database.read<Pick<ClientRow, 'id' | 'metadata'>>(
-        'select id, metadata from clients where registration_token_hash is null',
-      )
-      return rows.flatMap(({ id, metadata }) => [id, (JSON.parse(metadata) as ClientMetadata).client_name ?? id])
-    },
-
     /** Adds a client. Resolves to whether the client was added. It is not added if its id is taken. */
     async add(client: Client, now: number): Promise<boolean> {
-      const rows = await database.step(insertClient(client, now))
+      const rows = await database.step(insertClient(client, now), { announce: [{ topic: 'client', key: client.id }] })
       return rows.length > 0
     },
 

@@ -15,6 +15,8 @@ import { type ClientStore, clientPageSize, createClientStore, type RegisteredCli
 import { registerConfigured } from '../client/configured-clients.ts'
 import { type ClientMetadata, CONSENT_APP } from '../client/metadata/client-metadata.ts'
 import { profileViolations, restrictsClients } from '../client/metadata/profile-violations.ts'
+import { createOperatorNameStore } from '../client/operator-name-store.ts'
+import { createOperatorNames } from '../client/operator-names.ts'
 import { createPairwiseSubjectStore } from '../client/pairwise/pairwise-subject-store.ts'
 import { createPairwiseSubjects } from '../client/pairwise/pairwise-subjects.ts'
 import { createSectorLists } from '../client/pairwise/sector-identifier.ts'
@@ -167,7 +169,10 @@ export function addClientRoutes(
     issuer: config.issuer,
     policy: { mode, perHour },
     clients,
+    operatorNames: createOperatorNames(createOperatorNameStore(database), { database, clock }),
     registrations: createRegistrationStore(database),
+    whileUnproven: loadShedding.whileUnproven,
+    withFairShare: loadShedding.withFairShare,
     attempts: ours.registrationAttempts,
     attemptQueue: createFairQueue(1, clock),
     initialAccess: ours.initialAccess,

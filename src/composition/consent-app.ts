@@ -9,6 +9,7 @@ import { consentAppEndpoint } from '../consent-app/consent-app-endpoint.ts'
 import { createDeviceApiClient, type SendToServer } from '../consent-app/device-api.ts'
 import { admitOwn, createSignIn, fetchFrom } from '../consent-app/sign-in.ts'
 import { createDeviceToken } from '../openid-provider/device-token.ts'
+import { createBeginFor } from '../openid-provider/held-generations.ts'
 import { cookieNames } from '../openid-provider/paths.ts'
 import { createAdmission } from '../openid-provider/sign-in/external-sign-in.ts'
 import { createBoundedWait, noWait } from '../platform/http/bounded-wait.ts'
@@ -88,6 +89,7 @@ function signingInElsewhere({ platform, clients, users, openid }: CibaNeeds) {
       app: ownApp,
       audit,
       deviceToken: createDeviceToken(openid.provider, ownApp.client_id),
+      beginFor: createBeginFor(users.generations),
     }),
   }
 }

@@ -31,6 +31,7 @@ export function composeDeviceApi(needs: CibaNeeds) {
       certificateOf,
       proofs,
       findUser: hints.findUserByHint,
+      whileUnproven: platform.loadShedding.whileUnproven,
     }),
   }
 }

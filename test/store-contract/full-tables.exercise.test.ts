@@ -15,6 +15,7 @@ import { createOpenRequestStore } from '../../src/ciba/authentication-request/op
 import { createDecisionStore } from '../../src/ciba/decision/consent-history-store.ts'
 import { createUsedAssertionStore } from '../../src/client/authentication/used-jti-store.ts'
 import { createClientStore } from '../../src/client/client-store.ts'
+import { createOperatorNameStore } from '../../src/client/operator-name-store.ts'
 import { createRegistrationStore } from '../../src/client/registration/registration-store.ts'
 import { endClient } from '../../src/endings/end-client.ts'
 import { createEndUser, erasedAs } from '../../src/endings/end-user.ts'
@@ -147,7 +148,9 @@ async function endAll(open: ReturnType<typeof collectStatements>['openDatabase']
   clock.advance(erasureMs)
   assert.equal(await createErasureStore(database, (id) => erasedAs(id, vault)).complete(clock.now(), 9), 1)
   const clients = createClientStore(database)
-  await clients.knownNames()
+  const names = createOperatorNameStore(database)
+  for await (const _ of names.pages());
+  await names.findAll(['kiosk'])
   assert.equal(await clients.remove('kiosk', endClient('kiosk', now)), true)
   await createRegistrationStore(database).remove('till', 'its token', endClient('till', now))
   await clients.removeConfiguredBut([], (id) => endClient(id, now))

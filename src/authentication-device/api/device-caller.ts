@@ -21,7 +21,7 @@ import type { CurrentProvider } from '../../openid-provider/openid-provider.ts'
 import { fingerprint } from '../../platform/crypto.ts'
 import { accessTokenOf, type SentAccessToken } from '../../platform/http/authorization.ts'
 import type { Form } from '../../platform/http/form.ts'
-import { slotOf } from '../../platform/http/load-shedding.ts'
+import { type LoadShedding, slotOf } from '../../platform/http/load-shedding.ts'
 import { OAuthError } from '../../platform/oauth-error.ts'
 import type { Authentication } from '../../user/authentication.ts'
 import type { UserHooks } from '../../user/user.ts'
@@ -55,6 +55,7 @@ export interface CallerNeeds {
   certificateOf: ReadCertificate
   proofs: Proofs
   findUser: FindUser
+  whileUnproven: LoadShedding['whileUnproven']
 }
 
 /** The incoming request: its `Authorization` header, its DPoP proof, and the certificate of its connection. */
@@ -88,9 +89,10 @@ export function createIdentifyCaller(needs: CallerNeeds): IdentifyCaller {
     const workFor = (caller: DeviceCaller) => shares.within(`user ${caller.userId}`, () => work(caller))
     const sent = accessTokenOf(credentials.authorization)
     if (sent === undefined) return workFor(await asDeviceService(credentials, needs))
-    // Until the user is known, the call is counted for the token, because the token is looked up in the database.
+    // Until the user is known, the call is counted for the token, and as the call of an unproven caller, because the token
+    // is looked up in the database and callers may send any number of invalid tokens.
     return shares.within(`token ${fingerprint(sent.token)}`, async () =>
-      workFor(await asUser({ ...sent, call }, needs)),
+      workFor(await needs.whileUnproven('', credentials.slot, () => asUser({ ...sent, call }, needs))),
     )
   }
 }

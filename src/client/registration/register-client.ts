@@ -7,7 +7,7 @@ import type { Clock } from '../../platform/clock.ts'
 import { newId, newSecret, sameSecret, type Vault } from '../../platform/crypto.ts'
 import { networkOf, networksOf } from '../../platform/http/address.ts'
 import { type FairQueue, groupsByNetwork, type QueuedCaller } from '../../platform/http/fair-queue.ts'
-import type { Slot } from '../../platform/http/load-shedding.ts'
+import type { LoadShedding, Slot } from '../../platform/http/load-shedding.ts'
 import { OAuthError } from '../../platform/oauth-error.ts'
 import type { Statement } from '../../platform/storage/database.ts'
 import { isPlain } from '../../platform/validation.ts'
@@ -19,13 +19,14 @@ import { leastSecretLength, newClientSecret, unavailableSecret } from '../metada
 import { readClientMetadata } from '../metadata/read-client-metadata.ts'
 import { leavesSector, sectorStays } from '../metadata/sector.ts'
 import { nameProblem } from '../metadata/shown-name.ts'
+import type { OperatorNames } from '../operator-names.ts'
 import { type SectorLists, sectorProblem } from '../pairwise/sector-identifier.ts'
 import type { InitialAccessStore } from './initial-access-token-store.ts'
 import { registeredIdTokenAlg, type ValuesContext } from './registered-values.ts'
 import type { RegistrationAttemptStore } from './registration-attempt-store.ts'
 import type { RegistrationStore } from './registration-store.ts'
 
-export interface RegistrationNeeds extends ValuesContext {
+export interface RegistrationNeeds extends ValuesContext, Pick<LoadShedding, 'whileUnproven' | 'withFairShare'> {
   /**
    * `token`: an initial access token is required. `open`: no token is required. Then at most `perHour` clients may be
    * registered within an hour from one IPv4 address or one IPv6 /64. At most ten times as many attempts may be made
@@ -33,6 +34,8 @@ export interface RegistrationNeeds extends ValuesContext {
    */
   policy: { mode: 'token' | 'open'; perHour: number }
   clients: ClientStore
+  /** Resolves to the names of the operator's clients. A client that registers itself must not use similar names. */
+  operatorNames: OperatorNames
   registrations: RegistrationStore
   attempts: Pick<RegistrationAttemptStore, 'count'>
   /** The queue in which attempts of anonymous callers wait until they are counted. */
@@ -100,12 +103,31 @@ export interface RegistrationCall {
 }
 
 /**
- * Registers a client (RFC 7591 §3).
+ * Registers a client (RFC 7591 §3). The call counts as that of an unproven caller until its initial access token is found,
+ * or, if none is required, to the end.
  *
  * @param permission the initial access token, if one was sent
  * @throws {OAuthError} `invalid_token`, `invalid_client_metadata`, `invalid_redirect_uri`, `access_denied` (429)
+ * @throws {Overloaded} if there are too many calls of unproven callers
  */
 export async function register(
+  said: unknown,
+  permission: string | undefined,
+  call: RegistrationCall,
+  needs: RegistrationNeeds,
+): Promise<Registration> {
+  const { initialAccess, policy, clock, whileUnproven } = needs
+  const add = () => addClient(said, permission, call, needs)
+  if (policy.mode === 'open') return whileUnproven('', call.slot, add)
+  // Checked before the metadata is read, so that a caller without a valid token learns nothing and causes no fetch.
+  const isAllowed =
+    permission !== undefined &&
+    (await whileUnproven('', call.slot, () => initialAccess.isGood(permission, clock.now())))
+  if (!isAllowed) throw notAllowed()
+  return add()
+}
+
+async function addClient(
   said: unknown,
   permission: string | undefined,
   call: RegistrationCall,
@@ -114,10 +136,6 @@ export async function register(
   const { from, slot } = call
   const { registrations, initialAccess, policy, clock, vault } = needs
   const now = clock.now()
-  // Checked before the metadata is read, so that a caller without a valid token learns nothing and causes no fetch.
-  if (policy.mode === 'token' && !(permission !== undefined && (await initialAccess.isGood(permission, now)))) {
-    throw notAllowed()
-  }
   const network = vault.keyedHash(networkOf(from))
   if (policy.mode === 'open' && !(await mayTry(call, network, now, needs))) throw tooMany()
   const { client, secret } = await read(said, newId(now), undefined, slot, needs)
@@ -154,11 +172,21 @@ function mayTry(
 
 /**
  * Resolves to the client that the registration access token belongs to. A wrong token and an unknown client cause the
- * same error.
+ * same error. Until the token is found, the call counts as that of an unproven caller.
+ *
+ * @throws {OAuthError} `invalid_token`
+ * @throws {Overloaded} if there are too many calls of unproven callers
  */
-export async function find(id: string, token: string | undefined, needs: RegistrationNeeds): Promise<Client> {
-  const own = token !== undefined && (await needs.registrations.isLookedAfterBy(id, token))
-  const client = own ? await needs.clients.find(id) : undefined
+export async function find(
+  id: string,
+  token: string | undefined,
+  slot: Slot | undefined,
+  { registrations, clients, whileUnproven }: RegistrationNeeds,
+): Promise<Client> {
+  if (token === undefined) throw notAllowed()
+  const client = await whileUnproven(id, slot, async () =>
+    (await registrations.isLookedAfterBy(id, token)) ? clients.find(id) : undefined,
+  )
   if (client === undefined) throw notAllowed()
   return client
 }
@@ -171,10 +199,21 @@ export async function replace(
   id: string,
   token: string | undefined,
   said: unknown,
+  call: RegistrationCall,
+  needs: RegistrationNeeds,
+): Promise<Registration> {
+  const before = await find(id, token, call.slot, needs)
+  return needs.withFairShare(id, call.slot, () => replaceFound(before, token!, said, call, needs))
+}
+
+async function replaceFound(
+  before: Client,
+  token: string,
+  said: unknown,
   { from, slot }: RegistrationCall,
   needs: RegistrationNeeds,
 ): Promise<Registration> {
-  const before = await find(id, token, needs)
+  const { id } = before
   const counter = needs.vault.keyedHash(`replacements of ${id}`)
   if (!(await needs.attempts.count([counter], replacementsPerHour, needs.clock.now()))) {
     throw tooMany('this registration was replaced too often; try again later')
@@ -183,7 +222,7 @@ export async function replace(
   const { client, secret } = await read(said, id, before, slot, needs)
   const now = needs.clock.now()
   const registrationToken = newSecret()
-  if (!(await needs.registrations.replace(client, token!, registrationToken, now))) throw notAllowed()
+  if (!(await needs.registrations.replace(client, token, registrationToken, now))) throw notAllowed()
   needs.audit({ event: 'client.replaced', client: id, address: from })
   return { client, secret, registrationToken, registeredAt: now }
 }
@@ -192,11 +231,12 @@ export async function replace(
 export async function remove(
   id: string,
   token: string | undefined,
-  from: string,
+  { from, slot }: Pick<RegistrationCall, 'from' | 'slot'>,
   needs: RegistrationNeeds,
 ): Promise<void> {
-  await find(id, token, needs)
-  const removed = await needs.registrations.remove(id, token!, needs.endings(id, needs.clock.now()))
+  await find(id, token, slot, needs)
+  const endings = needs.endings(id, needs.clock.now())
+  const removed = await needs.withFairShare(id, slot, () => needs.registrations.remove(id, token!, endings))
   if (!removed) throw notAllowed()
   needs.audit({ event: 'client.removed', client: id, address: from, by: 'registration' })
 }
@@ -254,8 +294,8 @@ async function read(
   if ('problems' in checked) throw wrong(...checked.problems)
   const { client_name: name } = checked.client
   const { mailed } = needs
-  const misnamed =
-    name === undefined ? undefined : nameProblem(name, { known: await needs.clients.knownNames(), mailed })
+  const known = { haveOneLike: async (skeleton: string) => (await needs.operatorNames()).haveOneLike(skeleton) }
+  const misnamed = name === undefined ? undefined : await nameProblem(name, { known, mailed })
   if (misnamed !== undefined) throw wrong(misnamed)
   const scopes = checked.client.scope?.split(' ') ?? []
   if (scopes.includes(DECIDE_SCOPE))

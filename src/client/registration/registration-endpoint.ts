@@ -35,7 +35,7 @@ export function registrationEndpoint(
   onlyMethods(app, one, ['GET', 'PUT', 'DELETE'])
   app.get(one, async (request, reply) => {
     const token = bearer(request)
-    const client = await find(idOf(request), token, needs)
+    const client = await find(idOf(request), token, slotOf(request.raw), needs)
     return answer(reply, {
       ...valuesInForce(client.metadata, needs),
       registration_client_uri: uriOf(client.id),
@@ -47,7 +47,7 @@ export function registrationEndpoint(
     return answer(reply, whole(registration, uriOf(registration.client.id), needs))
   })
   app.delete(one, async (request, reply) => {
-    await remove(idOf(request), bearer(request), request.ip, needs)
+    await remove(idOf(request), bearer(request), callOf(request, reply), needs)
     return reply.code(204).header('cache-control', 'no-store').send()
   })
 }

@@ -7,6 +7,7 @@ import { holdsOnlyStorable } from '../../platform/http/outside-text.ts'
 import type { Authentication } from '../../user/authentication.ts'
 import type { User, UserHooks } from '../../user/user.ts'
 import type { createDeviceToken } from '../device-token.ts'
+import { type BeginFor, holdingGenerations } from '../held-generations.ts'
 
 export interface AdmissionNeeds {
   users: UserHooks
@@ -16,6 +17,8 @@ export interface AdmissionNeeds {
   app: ClientMetadata
   audit: Audit
   deviceToken: ReturnType<typeof createDeviceToken>
+  /** Remembers the user's generation. Resolves to whether the user may sign in. */
+  beginFor: BeginFor
 }
 
 interface Arrived {
@@ -31,12 +34,18 @@ interface Arrived {
  * token gets the authentication context that the other provider states. The function resolves to undefined if the user
  * does not exist or is disabled.
  */
-export function createAdmission({ users, usersAreHooks, app, audit, deviceToken }: AdmissionNeeds) {
-  return async ({ claims, idToken, userInfo }: Arrived) => {
-    const user = await findUser()
+export function createAdmission({ users, usersAreHooks, app, audit, deviceToken, beginFor }: AdmissionNeeds) {
+  return (arrived: Arrived) => holdingGenerations(() => admit(arrived))
+
+  async function admit({ claims, idToken, userInfo }: Arrived) {
+    const found = await findUser()
+    // The generation must be remembered before the user is read again. If the user is signed out, locked or removed after
+    // that, the new token is not valid.
+    const mayBegin = found !== null && (await beginFor(found.id))
+    const user = mayBegin ? await users.find(found.id) : null
     const about = { client: app.client_id, by: 'another provider' }
     if (user === null || user.disabled) {
-      audit({ event: 'sign_in.failed', user: user?.id, ...about, outcome: 'user_unavailable' })
+      audit({ event: 'sign_in.failed', user: found?.id, ...about, outcome: 'user_unavailable' })
       return undefined
     }
     audit({ event: 'sign_in.succeeded', user: user.id, ...about })

@@ -1,0 +1,155 @@
+/** Compares names that look alike. */
+import { setImmediate as nextTurn } from 'node:timers/promises'
+
+/** Stands, in a skeleton, for a sign or a letter that may look like any letter. */
+const anyLetter = '*'
+
+/**
+ * Returns a normal form that is the same for names that look alike. Such names differ only in case, accents and spaces, or
+ * in similar letters. Cyrillic and Greek letters that look Latin are mapped to Latin letters, and `1`, `l` and `i` to one
+ * letter. Signs become `anyLetter`, because `K!osk` looks like `Kiosk`. In a name with Latin letters, so do all letters
+ * that are neither among `a` to `z` nor similar to one of them. Unicode's whole table of confusable characters (UTS 39) is
+ * not used: it has ten thousand lines, most of them for scripts that must not be mixed in a name.
+ */
+export function skeletonOf(name: string): string {
+  // NFKC comes first: it turns letters in a circle, in brackets or of another width into plain letters. The signs of trade
+  // and service marks are removed before, because NFKC turns them into letters that nobody reads as a part of the name.
+  const plain = name
+    .replace(/[\u2120\u2122]/g, '')
+    .normalize('NFKC')
+    .toLowerCase()
+    .normalize('NFKD')
+  const letters = plain
+    .replace(/[\p{M}\s]/gu, '')
+    .replace(/[^\p{L}0-9]|\p{Lm}/gu, anyLetter)
+    .replace(/./gu, (letter) => lookAlikes.get(letter) ?? letter)
+  return (/\p{Script=Latin}/u.test(plain) ? withoutForeignLetters(letters) : letters)
+    .replaceAll('rn', 'm')
+    .replaceAll('vv', 'w')
+}
+
+/**
+ * Replaces letters that are not among `a` to `z`. Longer sequences of Chinese, Japanese and Korean letters are kept: they
+ * are words, and not letters that resemble Latin ones.
+ */
+function withoutForeignLetters(letters: string): string {
+  return letters
+    .replace(
+      /[\p{L}--[\p{Script=Latin}\p{Script=Han}\p{Script=Hiragana}\p{Script=Katakana}\p{Script=Hangul}\p{Script=Bopomofo}]]/gv,
+      anyLetter,
+    )
+    .replace(/[\p{Script=Latin}--[a-z]]/gv, anyLetter)
+    .replace(/[^*\p{Script=Latin}0-9]+/gu, (found) =>
+      [...found].length > 2 ? found : anyLetter.repeat([...found].length),
+    )
+}
+
+/**
+ * The largest number of signs in a name, and of letters that are compared like signs. Each of them adds a place
+ * at which the rest of the name may match.
+ */
+export const mostSigns = 16
+
+/** Returns the number of signs in a skeleton: characters that may look like any letter. */
+export const signsIn = (skeleton: string): number => skeleton.split(anyLetter).length - 1
+
+/** The number of comparisons after which other work of this process runs. */
+export const comparisonsAtOnce = 500
+
+/**
+ * The names of clients, in the form in which names are compared. Skeletons are computed when names are added, and not for
+ * each comparison.
+ */
+export class KnownNames {
+  readonly #skeletons = new Map<string, ArrayLike<string>[]>()
+
+  /** Sets the names of a client. Without names, the client is removed. */
+  set(id: string, names: readonly string[]): void {
+    const skeletons = names.map((name) => skeletonOf(name).replaceAll(anyLetter, '')).filter((each) => each !== '')
+    if (skeletons.length === 0) this.#skeletons.delete(id)
+    else this.#skeletons.set(id, [...new Set(skeletons)].map(lettersOf))
+  }
+
+  /**
+   * Resolves to whether a name with this skeleton looks like one of these names. Other work runs between comparisons, so
+   * the number of names does not delay other callers.
+   */
+  async haveOneLike(skeleton: string): Promise<boolean> {
+    const name = [...skeleton]
+    const shortest = name.length - signsIn(skeleton)
+    let compared = 0
+    for (const known of this.#all()) {
+      compared += 1
+      if (compared % comparisonsAtOnce === 0) await nextTurn()
+      // Each sign stands for one letter or for none.
+      const canBeEqual = known.length <= name.length && known.length >= shortest
+      if (canBeEqual && looksLike(name, known)) return true
+    }
+    return false
+  }
+
+  *#all(): Generator<ArrayLike<string>> {
+    for (const skeletons of this.#skeletons.values()) yield* skeletons
+  }
+}
+
+/** Returns the letters of a skeleton. Most skeletons have no surrogate pairs, and need no list of their letters. */
+const lettersOf = (skeleton: string): ArrayLike<string> => (/[\ud800-\udfff]/.test(skeleton) ? [...skeleton] : skeleton)
+
+/**
+ * Returns whether a skeleton is equal to that of a known name if each `anyLetter` stands for one letter or for none. Each
+ * letter of the name is compared with at most one letter more than there were signs before it; a regular expression could
+ * take exponential time.
+ */
+export function looksLike(name: readonly string[], known: ArrayLike<string>): boolean {
+  // The numbers of letters of the known name that the part of the name read so far may stand for, in ascending order.
+  let read = [0]
+  for (const letter of name) {
+    read = letter === anyLetter ? afterSign(read, known) : afterLetter(letter, read, known)
+    if (read.length === 0) return false
+  }
+  return read.at(-1) === known.length
+}
+
+function afterSign(read: readonly number[], known: ArrayLike<string>): number[] {
+  const next: number[] = []
+  for (const at of read) {
+    if (next.at(-1) !== at) next.push(at)
+    if (at < known.length) next.push(at + 1)
+  }
+  return next
+}
+
+function afterLetter(letter: string, read: readonly number[], known: ArrayLike<string>): number[] {
+  return read.filter((at) => at < known.length && known[at] === letter).map((at) => at + 1)
+}
+
+const lookAlikes = new Map(
+  Object.entries({
+    a: 'аαɑᴀ',
+    b: 'ьвβƀʙ',
+    c: 'сϲᴄ',
+    d: 'ԁđᴅ',
+    e: 'еєεᴇ',
+    f: 'ꜰ',
+    g: 'ɡɢ',
+    h: 'һнηħʜ',
+    i: '1lіιıӏǀłɩɪʟ',
+    j: 'јϳᴊ',
+    k: 'кκĸᴋ',
+    m: 'мμᴍ',
+    n: 'пνɴ',
+    o: '0оοσøᴏᴑ',
+    p: 'рρᴘ',
+    q: 'ԛ',
+    s: 'ѕꜱ',
+    t: 'тτŧᴛ',
+    u: 'υսᴜʋꭎꭒ',
+    v: 'ѵᴠ',
+    w: 'ԝωшᴡɯ',
+    x: 'хχ',
+    y: 'уүγʏɣ',
+    r: 'гꭇꭈʀ',
+    z: 'ᴢζ',
+  }).flatMap(([latin, alike]) => [...alike].map((letter): [string, string] => [letter, latin])),
+)
