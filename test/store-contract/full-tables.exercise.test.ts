@@ -216,10 +216,10 @@ async function storesOf(open: ReturnType<typeof collectStatements>['openDatabase
   await createDecisionStore(database).listForRequest(request.id)
   await createDecisionStore(database).hasApproved('user-ana', 'kiosk')
   await createUsedAssertionStore(database).forgetExpired(now, 100)
-  await createOutboxStore(database).eraseParked(now, 200)
+  await createOutboxStore(database).eraseParked(now, 100)
   await createOutboxStore(database).countUndelivered()
   await createOpenRequestStore(database).usersWithPending('', now, 1000)
-  for (const { forget } of oldRowsIn(database)) await forget(now, 200)
+  for (const { forget } of oldRowsIn(database)) await forget(now, 100)
   const ending = { sessions: ['x'.repeat(43)], grants: [], tokens: [], endpoints: [], users: ['user-ana'] }
   await createSessionEndingStore(database).end(ending, now, [])
   await database.close()
