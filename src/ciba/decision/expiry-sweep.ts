@@ -1,4 +1,5 @@
 /** Settles expired requests periodically, so that their rows are up to date and push clients are notified. */
+import { setImmediate as nextTurn } from 'node:timers/promises'
 import { steadyTime } from '../../platform/clock.ts'
 import { createPeriodicTask } from '../../platform/periodic-task.ts'
 import { isDatabaseUnavailable } from '../../platform/storage/unavailable.ts'
@@ -17,8 +18,10 @@ const mostFailed = 1_000
 /** Milliseconds between two sweeps. Polls and decisions do not depend on sweeps: they check the deadline themselves. */
 const pauseMs = 1_000
 const batch = 200
-/** Upper limit for the rows that one transaction removes. In this time, SQLite does nothing else. */
+/** Upper limit for the rows that one transaction removes, as for `createPruning`. In this time, SQLite does nothing else. */
 const atMost = 100
+/** Upper limit for the transactions of one kind of rows at one sweep, so that the next sweep is not delayed. */
+const mostTransactions = 5
 
 /**
  * Removes at most `atMost` rows of one kind that are old enough at the time `now`. Resolves to the number of removed rows.
@@ -80,8 +83,18 @@ export function createExpirySweep(needs: DecisionNeeds, alsoForget: readonly For
     if (steadyAt - lastForgot < 60_000) return
     const now = clock.now()
     let more = false
-    for (const forget of alsoForget) more = (await forget(now, atMost)) >= atMost || more
+    for (const forget of alsoForget) more = (await forgetSome(forget, now)) || more
     if (!more) lastForgot = steadyAt
+  }
+
+  /** Resolves to whether there may be more rows to remove. */
+  async function forgetSome(forget: Forget, now: number): Promise<boolean> {
+    for (let transaction = 0; transaction < mostTransactions; transaction++) {
+      if ((await forget(now, atMost)) < atMost) return false
+      // Between two transactions, other work of this process runs, also if SQLite answers at once.
+      await nextTurn()
+    }
+    return true
   }
 
   const task = createPeriodicTask({ work: run, clock })
