@@ -5,8 +5,10 @@ export interface FinishedRows {
   url: string
   /** The client of the requests. */
   clientId: string
-  /** The number of requests, and of rows in each of the other big tables; each user has twenty of them. */
+  /** The number of requests; each user has twenty of them. */
   count: number
+  /** The number of rows in each of the other big tables. Default: `count`. */
+  inOthers?: number
 }
 
 export const bigTables = [
@@ -52,17 +54,17 @@ const perTable: Record<(typeof bigTables)[number], string> = {
 }
 
 /** Adds the rows and updates the statistics of Postgres, as autovacuum does. */
-export async function addFinishedRows({ url, clientId, count }: FinishedRows): Promise<void> {
-  const finished = `with finished as (
+export async function addFinishedRows({ url, clientId, count, inOthers = count }: FinishedRows): Promise<void> {
+  const finished = (rows: number) => `with finished as (
     select substr(time, 1, 8) || '-' || substr(time, 9) || '-7' || lpad(n::text, 20, '0') as id,
       lpad(n::text, 43, '0') as hash, '${clientId}'::text as client, 'user-' || lpad((n / 20)::text, 9, '0') as person, at
-    from (select n, at, lpad(to_hex(at), 12, '0') as time from generate_series(1, ${count}) as n,
+    from (select n, at, lpad(to_hex(at), 12, '0') as time from generate_series(1, ${rows}) as n,
         lateral (select ${first}::bigint + n::bigint * ${apart} as at) as moment) as numbers)`
   await Promise.all([
-    inSession(url, [finished + perTable.backchannel_auth_requests]),
+    inSession(url, [finished(count) + perTable.backchannel_auth_requests]),
     inSession(
       url,
-      bigTables.slice(1).map((table) => finished + perTable[table]),
+      bigTables.slice(1).map((table) => finished(inOthers) + perTable[table]),
     ),
   ])
   await inSession(url, [`vacuum analyze ${bigTables.join(', ')}`])
