@@ -58,8 +58,10 @@ export const HELD_RESPONSE = 'HeldResponse'
 const hasHeldResponse = `case when exists (select 1 from oidc_models held
   where held.grant_hash = found.grant_hash and held.model || '' = '${HELD_RESPONSE}') then 1 else 0 end as has_held_response`
 
-const findingBy = (column: 'id_hash' | 'uid_hash' | 'request_id', more = '') => `
-  select ${columns}${more} from oidc_models found
+const findingBy = (
+  column: 'id_hash' | 'uid_hash' | 'request_id',
+  more = '',
+) => `select ${columns}${more} from oidc_models found
   where model = $1 and ${column} = $2 and (expires_at is null or expires_at > $3) and ${isValid}`
 
 const mayBeGivenAgain = new Set(['AccessToken', 'RefreshToken'])
