@@ -118,8 +118,8 @@ export function createClientStore(database: Database) {
 
     /**
      * Changes the delivery mode and the notification endpoint of a client. They also apply to the notifications of
-     * requests that were accepted before, except that a request for poll stays one. Resolves to false if the client does
-     * not exist, does not have this registration any more, or has no delivery mode.
+     * requests that were accepted before. But a request for poll stays a request for poll. Resolves to false if the
+     * client does not exist, does not have this registration any more, or has no delivery mode.
      */
     async changeDelivery(
       { id, registrationId }: Pick<Client, 'id' | 'registrationId'>,

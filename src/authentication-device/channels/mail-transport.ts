@@ -27,7 +27,8 @@ export async function openTransport(server: MailServer) {
     maxConnections: 10,
     // Mail servers close idle connections too, at the earliest after some minutes.
     idleTimeout: 10_000,
-    // Only for a connection that the mail server has closed: otherwise the outbox decides what is retried.
+    // Nodemailer sends a mail once more only if the mail server has closed the connection. The outbox makes all other
+    // retries.
     maxRequeues: 1,
   })
 }
@@ -64,8 +65,8 @@ function settingsFor({ smtp, ca, hostname, timeout }: MailServer) {
     tls: {
       // The option `ca` replaces Node's list of certificates, so Node's list is added to it.
       ...(ca !== undefined && { ca: [...getCACertificates('default'), ca] }),
-      // Mail servers make a certificate for themselves when they are installed. On this machine nobody else can answer,
-      // and no password can be lost.
+      // A mail server usually signs its own certificate when it is installed. This certificate is accepted on this
+      // machine, where no attacker can answer in its place, and only without a password.
       ...(ca === undefined && isOnThisMachine && !hasPassword && { rejectUnauthorized: false }),
     },
     ...(hasPassword && {

@@ -112,7 +112,8 @@ export function createPushSubscriptionStore(database: Database) {
     },
 
     /**
-     * Counts a message that the push service has refused. If this is the `most`th in succession, the subscription is removed.
+     * Counts a message that the push service has refused. After `most` refused messages in succession, removes the
+     * subscription.
      */
     async refused(id: string, most: number): Promise<void> {
       const removal = { sql: 'delete from push_subscriptions where id = $1 and refusals >= $2', values: [id, most] }

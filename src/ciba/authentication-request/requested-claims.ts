@@ -86,7 +86,7 @@ function valuesOf(request: ClaimRequest | undefined): unknown[] {
   return Array.isArray(values) ? values : []
 }
 
-/** Returns all values that are given, also one that is not in a list. Null is the same as absent. */
+/** Returns `value` and all `values`, even if `values` is not a list. Null is the same as absent. */
 function givenValues(request: ClaimRequest | undefined): unknown[] {
   const { value = null, values = null } = request ?? {}
   const listed = Array.isArray(values) ? values : [values].filter((each) => each !== null)

@@ -130,8 +130,8 @@ export function createPendingRequests(needs: PendingNeeds): PendingRequests {
         drop(remembered.withKey(key))
         return { request, tooEarly: false }
       }
-      // A ping client polls right after its ping, perhaps before the announcement of the change has reached this node. A
-      // request that was made for push may have a ping client now.
+      // A ping client polls right after its ping, perhaps before the announcement of the change has reached this node.
+      // If the request was made for push, its client may have changed to ping.
       const isPinged = request.deliveryMode !== 'poll'
       if (isPinged || !tracker.isUnchangedSince(snapshot, request)) {
         return pollInTable(key, authReqId, clientId, arrival)

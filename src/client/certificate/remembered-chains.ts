@@ -17,8 +17,9 @@ interface Remembered {
 }
 
 /**
- * Returns the function that finds chains. It remembers the result for the object `presented`, as long as that object exists,
- * also if there is no chain. When one of the certificates begins to be valid or expires, the chain is sought again.
+ * Returns the function that finds chains. It remembers the result for the object `presented` as long as this object
+ * exists, even if the result is that there is no chain. When one of the certificates becomes valid or expires, it looks
+ * for a chain again.
  */
 export function createFindChain(authorities: readonly X509Certificate[], now: () => number): FindChain {
   const remembered = new WeakMap<PresentedCertificates, Remembered>()
@@ -50,7 +51,7 @@ function changesOf({ validFromDate, validToDate }: X509Certificate): number[] {
  */
 const mostHeaders = 2_000
 
-/** Remembers the certificates of headers, those that were used last at the end. */
+/** Remembers the certificates of headers, the most recently used at the end. */
 export function createHeaderMemory(most = mostHeaders) {
   const headers = new Map<string, PresentedCertificates>()
 

@@ -34,8 +34,8 @@ const perSelfRegisteredClient = setting(
       'How many requests of a client that registered itself are accepted within any 60 seconds.',
     ),
   }).prefault({}),
-  'They apply in addition to `limits.perClient`: without them, such a client could fill the database with requests, also ' +
-    'about users that it invents.',
+  'Limits for each client that registered itself, in addition to `limits.perClient`. Without them, such a ' +
+    'client could fill the database with requests, also about users that it invents.',
 )
 
 const signIn = section({

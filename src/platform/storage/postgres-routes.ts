@@ -111,14 +111,17 @@ export function createRoutes(address: PostgresAddress): Routes {
   }
 }
 
-/** A refusal of the user or of the database would be the same at all hosts, but it may depend on encryption. */
+/**
+ * If a server refuses the user or the database, another host would refuse them too. But the same host may accept them
+ * with or without TLS, so only this is tried.
+ */
 function isWorthTrying(route: Route, failed: Route, error: Error): boolean {
   const isSameHost = route.host === failed.host
   if (isRefusal(error) && !isWithoutTls(error)) return isSameHost
   return !isSameHost || !isUnreachable(error)
 }
 
-/** Whether the server has answered, and would answer so again. */
+/** Whether the server has refused the connection and would refuse it again. */
 const isRefusal = (error: Error) =>
   isWithoutTls(error) || (error instanceof DatabaseError && /^(28|3D000|42)/.test(error.code ?? ''))
 
