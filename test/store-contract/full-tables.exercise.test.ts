@@ -236,7 +236,7 @@ function assertComplete(collected: Map<string, Value[]>): void {
     'all of these are asked',
   )
   const missing = [...listed, ...Object.values(keptByTable)].filter((sql) => !collected.has(sql))
-  assert.deepEqual(missing, [], 'all statements of the endings are asked')
+  assert.deepEqual(missing, [], 'all statements of the endings are checked')
 }
 
 /** Statements without a plan: of a transaction, or of the schema. */
