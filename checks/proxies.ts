@@ -267,7 +267,9 @@ async function holdsPolls(scene: Scene): Promise<void> {
   report('long poll', `${body.error} after ${seconds} s`, body.error === 'authorization_pending' && seconds >= 19)
 }
 
-/** A client hangs up during a held poll. Whether or not the proxy tells the node, the client gets the tokens later. */
+/**
+ * A client disconnects during a held poll. Whether or not the proxy tells the node, the client gets the tokens later.
+ */
 async function noticesHangUps(scene: Scene): Promise<void> {
   const id = await ring(scene)
   const leaving = new AbortController()
@@ -277,12 +279,12 @@ async function noticesHangUps(scene: Scene): Promise<void> {
   await answer
   const isTold = await within(2_000, () => holding(scene, 0))
   const expected = proxies[scene.name]!.passesHangUpsOn
-  report('hang-up', isTold ? 'passed on' : 'not passed on', isTold === expected)
+  report('disconnect', isTold ? 'passed on' : 'not passed on', isTold === expected)
   await approve(scene, id)
   await within(5_000, () => holding(scene, 0))
   await pause(200)
   const { status } = await poll(scene, id)
-  report('hang-up', `the next poll gets ${status === 200 ? 'the tokens' : status}`, status === 200)
+  report('disconnect', `the next poll gets ${status === 200 ? 'the tokens' : status}`, status === 200)
 }
 
 async function forwardsCertificates(scene: Scene): Promise<void> {
