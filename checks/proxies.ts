@@ -40,7 +40,7 @@ const ana = { id: 'ana', username: 'ana', password: newSecret(12) }
 interface Certificates {
   files: ProxyTls
   authority: Certified
-  /** Signed by the authority, and self-signed. */
+  /** `till` is signed by the authority, `self` is self-signed. */
   till: Certified
   self: Certified
 }
@@ -175,7 +175,7 @@ function publicKeyOf({ cert }: Certified) {
   return new X509Certificate(cert).publicKey.export({ format: 'jwk' })
 }
 
-/** Prints what was found. A finding that should not be fails the check. */
+/** Prints what was found. If `isRight` is false, the check fails. */
 function report(what: string, found: string, isRight: boolean): void {
   console.log(`  ${isRight ? 'ok  ' : 'FAIL'} ${what}: ${found}`)
   if (!isRight) process.exitCode = 1

@@ -103,7 +103,7 @@ def poll():
     caller = Caller(clients["poll"])
     response = caller.initiate()
     assert response["interval"] == 1
-    # On a timer, every `interval` seconds from the acknowledgement on, whatever the wire takes.
+    # On a timer, every `interval` seconds from the acknowledgement on, however long a poll takes.
     begin = time.monotonic()
     for polls in range(1, 5):
         pause_until(begin, polls)
@@ -200,7 +200,7 @@ def signed_request():
 
 
 def mutual_tls(own):
-    # The library has no method for it: it sends client_id, as a public client does.
+    # The library has no method for mutual TLS, so the client sends client_id like a public client.
     caller = Caller(own, "none")
     token = caller.play()
     caller.refresh()
