@@ -15,7 +15,7 @@ import { freePort } from '../../test/support/ports.ts'
 import { startServer } from '../../test/support/process.ts'
 import { CIBA } from '../../test/support/stage.ts'
 
-/** What a foreign client is told. Names are those of the file, which programs in other languages read. */
+/** What a foreign client gets to know. The names are those in the file, because programs in other languages read it. */
 export interface Material {
   issuer: string
   /** The file with the authority of the server's certificate. */

@@ -93,7 +93,8 @@ export function createClientStore(database: Database) {
      */
     async removeConfiguredBut(ids: string[], ending: (id: string) => Statement[]): Promise<string[]> {
       const others = await database.read<{ id: string }>(
-        // No client of the configuration has a registration token: those that have one are not read, by an index.
+        // Clients of the configuration have no registration token. By this condition, an index excludes all clients
+        // that have one.
         `select id from clients where registration_token_hash is null and origin = 'config'
            and id not in (select value from each($1)) order by id`,
         [JSON.stringify(ids)],

@@ -18,13 +18,13 @@ export interface Sender {
   /** Whether attempts continue until `giveUpAt`, without a limit on their number. */
   isTriedToTheEnd?: boolean
   /**
-   * Called if the receiver has refused the notification permanently. Resolves to what else the transaction does that
-   * parks it.
+   * Called if the receiver has refused the notification permanently. The transaction that parks the notification also
+   * does what the result says.
    */
   whenRefused?(message: OutboxMessage): Promise<Refusal | undefined>
 }
 
-/** What the transaction does in addition that parks a refused notification. */
+/** Additional work of the transaction that parks a refused notification. */
 export interface Refusal {
   statements: Statement[]
   /** Transactions that share a key do not run at the same time, on any node. */

@@ -40,7 +40,7 @@ for (const [first, second] of [
   ['SIGHUP', 'SIGTERM'],
   ['SIGINT', 'SIGTERM'],
 ] as const) {
-  test(`${first} with ${second} immediately after it is one decision: calls are still served`, async (t) => {
+  test(`${second} immediately after ${first} belongs to the same decision: calls are still served`, async (t) => {
     const { server, url } = await serveWithDelay(t)
     server.process.kill(first)
     server.process.kill(second)

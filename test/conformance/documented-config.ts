@@ -18,7 +18,7 @@ export interface Placeholders {
   clients: NonNullable<ConfigInput['clients']>
 }
 
-/** The members of a client that the page leaves open, or names as those of the first of two variants. */
+/** The members of a client that the page leaves out, or that it shows for only one of two variants. */
 const ownMembers = [
   'client_id',
   'jwks',

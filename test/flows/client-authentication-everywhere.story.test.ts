@@ -16,7 +16,7 @@ const hardSecret = 'a:b+c%d e&f=g~"/'
 const secret = newSecret(48)
 const grant_types = [CIBA, 'refresh_token']
 
-/** The first is our own endpoint, with whose answers the others are compared. */
+/** The first is our own endpoint. The answers of the others must be equal to its answers. */
 const endpoints: { path: string; form: Record<string, string> }[] = [
   ...cibaEndpoints,
   { path: '/oauth/token', form: { grant_type: 'refresh_token', refresh_token: 'unknown' } },

@@ -100,7 +100,7 @@ for (const engine of engines) {
       assert.equal(await isAccepted(shop, tokens[0]!.body.access_token), true)
     })
 
-    test('to poll, when the user has revoked the tokens: there are no others', async (t) => {
+    test('to poll, when the user has revoked the tokens: no other tokens are issued', async (t) => {
       const { shop, old } = await openWith(t, engine, 'clientconfig', 'push')
       const { authReqId, requestId } = await pushedInVain(shop, old)
       const bearer = await bearerOf(shop.stage)

@@ -1,6 +1,6 @@
 /**
- * A client that registered itself asks about users that it invents, while the server hides which users exist. The limits
- * for each user do not restrict it, so it has limits of its own, which hold without any setting.
+ * A client that registered itself asks about users that it invents, while the server hides which users exist. The
+ * limits for each user do not restrict it. Therefore it has additional limits, which apply by default.
  */
 import assert from 'node:assert/strict'
 import { describe, type TestContext, test } from 'node:test'

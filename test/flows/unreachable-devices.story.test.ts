@@ -1,4 +1,4 @@
-/** Subscriptions that the push service refuses for good, and mail addresses that the mail server cannot handle. */
+/** Subscriptions that the push service refuses permanently, and mail addresses that the mail server cannot handle. */
 import assert from 'node:assert/strict'
 import { describe, type TestContext, test } from 'node:test'
 import { createPushSubscriptionStore } from '../../src/authentication-device/channels/push-subscription-store.ts'
@@ -33,7 +33,7 @@ const refusals: [name: string, status: number, body: string][] = [
 ]
 
 for (const engine of engines) {
-  describe(`a push subscription that is refused for good, on ${engine.name}`, () => {
+  describe(`a push subscription that is refused permanently, on ${engine.name}`, () => {
     for (const [name, status, body] of refusals) {
       test(`${status} by ${name}: removed after three messages, and the user is reported as unreachable`, async (t) => {
         const { stage, subscriptions, open } = await setUp(t, engine)

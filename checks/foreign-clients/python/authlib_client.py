@@ -37,7 +37,8 @@ class Caller:
             cert=certificate(client if shows is None else shows),
         )
         if method == "private_key_jwt":
-            # An assertion lives an hour, for the endpoint that is called: both are the library's defaults.
+            # By default, the library makes assertions that are valid for an hour, with the called endpoint as their
+            # audience.
             header = {"kid": client["jwk"]["kid"]}
             self.session.register_client_auth_method(PrivateKeyJWT(headers=header, alg=client["jwk"]["alg"]))
         self.document = self.get(f"{issuer}/.well-known/openid-configuration")

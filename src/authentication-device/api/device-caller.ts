@@ -98,7 +98,7 @@ export function createIdentifyCaller(needs: CallerNeeds): IdentifyCaller {
 }
 
 /**
- * Refuses a call without an access token. For calls that accept no other authentication. Every GET is such a call,
+ * Refuses a call without an access token, at endpoints that accept no other authentication. Every GET is such a call,
  * because credentials and hints must not be in a URL.
  * @throws {OAuthError} `invalid_token` if no access token was sent
  */

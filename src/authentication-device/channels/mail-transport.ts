@@ -118,7 +118,7 @@ export function meaningOfRefusal(error: unknown): Outcome {
   return { kind: 'failed', words: `the mail server cannot be reached (${originalCode ?? 'unknown'})` }
 }
 
-/** What Node and OpenSSL call a certificate that is not accepted. */
+/** Returns what is wrong with the certificate, by the error code of Node or OpenSSL; undefined for other errors. */
 function meaningOfCertificate(code = ''): string | undefined {
   if (code === 'ERR_TLS_CERT_ALTNAME_INVALID') return 'the certificate of the mail server is for another host name'
   if (code === 'CERT_HAS_EXPIRED') return 'the certificate of the mail server has expired'

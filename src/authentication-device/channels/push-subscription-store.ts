@@ -62,9 +62,9 @@ export function createPushSubscriptionStore(database: Database) {
     },
 
     /**
-     * Removes another user's subscription with this endpoint, and assigns the given user's subscription to the session of
-     * the token. Resolves to whether the given user has a subscription with this endpoint, and whether another user's
-     * subscription was removed; undefined, and nothing is changed, if the token is not valid any more.
+     * Removes another user's subscription with this endpoint, and assigns the given user's subscription to the session
+     * of the token. Resolves to whether the given user has a subscription with this endpoint, and whether another
+     * user's subscription was removed. If the token is not valid any more, changes nothing and resolves to undefined.
      */
     async claim(
       userId: string,

@@ -15,7 +15,7 @@ export interface AuthenticationRequest {
   userId: string
   scope: string
   acrValues: string | undefined
-  /** The claims that the client requested one by one, as far as it may get them. */
+  /** The claims that the client requested one by one, without those that it may not get. */
   claims?: RequestedClaims | undefined
   bindingMessage: string | undefined
   /** The details requested (RFC 9396), as received. */

@@ -30,8 +30,9 @@ export function areClaims(value: unknown): value is RequestedClaims {
 }
 
 /**
- * Whether the values of `acr` and `sub`, the only ones that this server uses, are texts. Those of `acr` become a list that
- * is separated by spaces, in a quoted parameter of a response header, so each must fit there.
+ * Whether the values of `acr` and `sub` can be used; this server uses no other values. The values of `acr` are sent in
+ * a quoted parameter of a response header, separated by spaces, so they may contain only characters that are allowed
+ * there.
  */
 export function haveUsableValues(claims: RequestedClaims): boolean {
   return places.every((place) => {

@@ -59,7 +59,7 @@ export function createHeldResponses(needs: HeldResponsesNeeds): HeldResponses {
   /** By the clock of the database, because the repeated poll may reach another node. */
   const present = () => steadyTime(clock) + database.clockOffset
 
-  /** Returns the key of a poll. A poll that differs in anything has another key, and so it finds nothing. */
+  /** Returns the key of a poll. If any part of a poll differs, its key differs, and no response is found. */
   function keyOf({ form, client, binding }: RepeatablePoll): string {
     const { certificate = null, dpopKey = null } = binding
     const share = [allOf(form, 'resource'), form.get('authorization_details') ?? null]

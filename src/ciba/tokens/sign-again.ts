@@ -1,4 +1,4 @@
-/** Signs tokens again whose signing key was revoked before the client got them. */
+/** Signs tokens again if their signing key was revoked before the client got the tokens. */
 import { CompactSign, decodeProtectedHeader, importJWK, type JWK } from 'jose'
 import type { SigningKeys } from '../../openid-provider/signing-keys/signing-keys.ts'
 import { tokenHash } from '../../platform/jose/token-hash.ts'

@@ -1,7 +1,7 @@
 /**
- * Remembers whether a trusted authority has issued a certificate, so that the signatures of a chain are verified once for a
- * TLS connection, or for a header of a proxy, and not at each call. The authorities are those of the configuration, which is
- * read at the start of the server: nothing is remembered across a change.
+ * Remembers whether a trusted authority has issued a certificate, so that the signatures of a chain are verified once
+ * for a TLS connection, or for a header of a proxy, and not at each call. The authorities come from the configuration
+ * and do not change while the server runs.
  */
 import type { X509Certificate } from 'node:crypto'
 import { type PresentedCertificates, trustedChain } from './chain.ts'

@@ -204,7 +204,7 @@ function encryptionsOf(mode: SslMode, parameters: ReadonlyMap<string, string>): 
   )
 }
 
-/** As libpq, uses `~/.postgresql/root.crt` if there is such a file and the URL names no other. */
+/** Like libpq, uses `~/.postgresql/root.crt` if this file exists and the URL names no other. */
 function authorities(file: string | undefined): string | string[] | undefined {
   if (file === 'system') return getCACertificates('system')
   if (file !== undefined) return readFile('sslrootcert', file)
