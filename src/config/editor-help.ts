@@ -187,7 +187,7 @@ export type KeysHelp = {
 }
 
 export type AuthorizationDetailsHelp = {
-  /** The types of authorization details (RFC 9396) that clients may request: each with its schema (of zod, or JSON Schema), its texts, and the lists of which a user may leave members out (`docs/authorization-details.md`). Value: an object of types by their name. */
+  /** The types of authorization details (RFC 9396) that clients may request. Each has a schema (of zod, or JSON Schema), texts, and a list of the members from which a user may remove entries (`docs/authorization-details.md`). Value: an object of types by their name. */
   types?: unknown
 }
 
@@ -285,7 +285,7 @@ export type LimitsSignInHelp = {
   pause?: unknown
   /** The longest pause. Value: seconds, 1 to 86 400. */
   longestPause?: unknown
-  /** Sign-ins that one network (/24; /64, and four times as many of a /48) may have unfinished. Value: sign-ins, 1 to 100 000. */
+  /** How many unfinished sign-ins one network may have. A network is a /24 or a /64; a /48 may have four times as many. Value: sign-ins, 1 to 100 000. */
   openPerNetwork?: unknown
   /** The same for all networks, in one process. Value: sign-ins, 1 to 1 000 000. */
   openInAll?: unknown

@@ -15,9 +15,9 @@ import { applyUpdate, createRememberedRequests, type Moment, type RememberedRequ
 
 /** When a poll arrived. The pauses between polls are measured between arrivals (CIBA §10.1). */
 export interface Arrival {
-  /** By the wall clock, in milliseconds since 1970: compared with deadlines. */
+  /** By the wall clock, in milliseconds since 1970. It is compared with deadlines. */
   at: number
-  /** By the steady time of this process: compared with other polls. */
+  /** By the steady time of this process. It is compared with the arrivals of other polls. */
   steadyAt: number
 }
 

@@ -56,7 +56,8 @@ const signIn = section({
   longestPause: setting(whole('seconds', 1, 86_400).default(900), 'The longest pause.'),
   openPerNetwork: setting(
     whole('sign-ins', 1, 100_000).default(100),
-    'Sign-ins that one network (/24; /64, and four times as many of a /48) may have unfinished.',
+    'How many unfinished sign-ins one network may have. A network is a /24 or a /64; a /48 may have four times ' +
+      'as many.',
   ),
   openInAll: setting(whole('sign-ins', 1, 1_000_000).default(10_000), 'The same for all networks, in one process.'),
 }).prefault({})

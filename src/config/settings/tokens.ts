@@ -82,8 +82,8 @@ export const tokenSettings = {
   authorizationDetails: section({
     types: setting(
       readElsewhere<Record<string, DetailTypeInput>>('an object of types by their name').default({}),
-      'The types of authorization details (RFC 9396) that clients may request: each with its schema (of zod, or JSON ' +
-        'Schema), its texts, and the lists of which a user may leave members out ' +
+      'The types of authorization details (RFC 9396) that clients may request. Each has a schema (of zod, or ' +
+        'JSON Schema), texts, and a list of the members from which a user may remove entries ' +
         '([authorization-details.md](authorization-details.md)).',
       { example: detailTypesExample },
     ),
