@@ -217,7 +217,7 @@ function heldPolls({ nodes }: Scene): Promise<(number | undefined)[]> {
   )
 }
 
-/** Resolves to whether a condition becomes true in time, in milliseconds. */
+/** Resolves to whether the condition becomes true within this many milliseconds. */
 async function within(milliseconds: number, holds: () => boolean | Promise<boolean>): Promise<boolean> {
   const until = performance.now() + milliseconds
   while (!(await holds())) {

@@ -141,7 +141,7 @@ async function restart(node: Node, takesBackAfterMs: number, folder: string): Pr
 }
 
 /**
- * Runs flows repeatedly: a request, a decision, tokens, and one poll more.
+ * Runs flows repeatedly: a request, a decision, tokens, and one more poll.
  *
  * @param options.mayBeAway whether calls may be refused with 503 and Retry-After
  */

@@ -1,6 +1,7 @@
 /**
- * The server that the foreign clients call: a process of its own, over TLS with `tls.clientCa`, and the registered clients
- * with their keys and certificates. All of it is in one folder; `material.json` there tells a client what it needs.
+ * Starts the server that the foreign clients call, in a separate process, over TLS with `tls.clientCa`. Also creates
+ * the registered clients with their keys and certificates. All files are in one folder; its file `material.json`
+ * contains what a client needs to know.
  */
 import { mkdtemp, rm, writeFile } from 'node:fs/promises'
 import { tmpdir } from 'node:os'

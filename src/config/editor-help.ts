@@ -187,7 +187,7 @@ export type KeysHelp = {
 }
 
 export type AuthorizationDetailsHelp = {
-  /** The types of authorization details (RFC 9396) that clients may request. Each has a schema (of zod, or JSON Schema), texts, and a list of the members from which a user may remove entries (`docs/authorization-details.md`). Value: an object of types by their name. */
+  /** The types of authorization details (RFC 9396) that clients may request. Each has a schema (of zod, or JSON Schema), texts, and the names of the lists from which a user may remove members (`docs/authorization-details.md`). Value: an object of types by their name. */
   types?: unknown
 }
 

@@ -64,7 +64,7 @@ export function createHeaderMemory(most = mostHeaders) {
       return known
     },
 
-    /** @param header identifies everything that was read: the header, and that with the rest of the chain */
+    /** @param header the text of the certificate header and of the chain header, as the key */
     keep(header: string, presented: PresentedCertificates): void {
       headers.set(header, presented)
       if (headers.size > most) headers.delete(headers.keys().next().value!)

@@ -83,7 +83,7 @@ export const tokenSettings = {
     types: setting(
       readElsewhere<Record<string, DetailTypeInput>>('an object of types by their name').default({}),
       'The types of authorization details (RFC 9396) that clients may request. Each has a schema (of zod, or ' +
-        'JSON Schema), texts, and a list of the members from which a user may remove entries ' +
+        'JSON Schema), texts, and the names of the lists from which a user may remove members ' +
         '([authorization-details.md](authorization-details.md)).',
       { example: detailTypesExample },
     ),

@@ -35,7 +35,7 @@ export interface Routes {
    * route.
    *
    * @param routeOf returns the route on which this error occurred, or undefined if it was not an error of a route
-   * @throws the error of the only route; or an error that names those of all routes
+   * @throws the error of the route, if there is only one; otherwise an error that contains the errors of all routes
    */
   open<T>(
     connect: (route: Route) => Promise<T>,
