@@ -128,7 +128,7 @@ function hold(result: Result, call: TokenCall, needs: CibaGrantNeeds): Promise<R
 async function holdPending(result: PendingResult, call: TokenCall, needs: CibaGrantNeeds): Promise<Result> {
   const { id, expiresAt } = result
   const longPollEnd = call.arrival.steadyAt + needs.longPoll * 1000
-  // The deadline is a time of the wall clock, but held polls are timed by the steady time: convert the deadline.
+  // The deadline is a time of the wall clock. It is converted, because held polls are measured by the steady time.
   const deadline = steadyTime(needs.clock) + expiresAt - needs.clock.now()
   // If the request expires first, the poll is released just after its deadline and answered with `expired_token`.
   const until = deadline <= longPollEnd ? deadline + tick : longPollEnd
