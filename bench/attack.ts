@@ -42,7 +42,7 @@ const wanted = { leastRate: 0.5, mostP99: 3 }
 /** Servers are idle if they use at most this share of one processor during `everyMs`. */
 const idle = { everyMs: 500, mostShare: 0.1, waitMs: 30_000 }
 
-/** What honest clients measured at a server for a while. */
+/** The measurements of honest clients at one server during one period. */
 export interface Served {
   perSecond: number
   /** Milliseconds. */

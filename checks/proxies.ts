@@ -40,7 +40,7 @@ const ana = { id: 'ana', username: 'ana', password: newSecret(12) }
 interface Certificates {
   files: ProxyTls
   authority: Certified
-  /** Signed by the authority, and self-signed. */
+  /** `till` is signed by the authority, `self` is self-signed. */
   till: Certified
   self: Certified
 }
@@ -175,7 +175,7 @@ function publicKeyOf({ cert }: Certified) {
   return new X509Certificate(cert).publicKey.export({ format: 'jwk' })
 }
 
-/** Prints what was found. A finding that should not be fails the check. */
+/** Prints what was found. If `isRight` is false, the check fails. */
 function report(what: string, found: string, isRight: boolean): void {
   console.log(`  ${isRight ? 'ok  ' : 'FAIL'} ${what}: ${found}`)
   if (!isRight) process.exitCode = 1
@@ -217,7 +217,7 @@ function heldPolls({ nodes }: Scene): Promise<(number | undefined)[]> {
   )
 }
 
-/** Resolves to whether a condition becomes true in time, in milliseconds. */
+/** Resolves to whether the condition becomes true within this many milliseconds. */
 async function within(milliseconds: number, holds: () => boolean | Promise<boolean>): Promise<boolean> {
   const until = performance.now() + milliseconds
   while (!(await holds())) {
@@ -267,7 +267,9 @@ async function holdsPolls(scene: Scene): Promise<void> {
   report('long poll', `${body.error} after ${seconds} s`, body.error === 'authorization_pending' && seconds >= 19)
 }
 
-/** A client hangs up during a held poll. Whether or not the proxy tells the node, the client gets the tokens later. */
+/**
+ * A client disconnects during a held poll. Whether or not the proxy tells the node, the client gets the tokens later.
+ */
 async function noticesHangUps(scene: Scene): Promise<void> {
   const id = await ring(scene)
   const leaving = new AbortController()
@@ -277,12 +279,12 @@ async function noticesHangUps(scene: Scene): Promise<void> {
   await answer
   const isTold = await within(2_000, () => holding(scene, 0))
   const expected = proxies[scene.name]!.passesHangUpsOn
-  report('hang-up', isTold ? 'passed on' : 'not passed on', isTold === expected)
+  report('disconnect', isTold ? 'passed on' : 'not passed on', isTold === expected)
   await approve(scene, id)
   await within(5_000, () => holding(scene, 0))
   await pause(200)
   const { status } = await poll(scene, id)
-  report('hang-up', `the next poll gets ${status === 200 ? 'the tokens' : status}`, status === 200)
+  report('disconnect', `the next poll gets ${status === 200 ? 'the tokens' : status}`, status === 200)
 }
 
 async function forwardsCertificates(scene: Scene): Promise<void> {

@@ -38,7 +38,7 @@ export interface ProxyProgram {
   install: string
   /** Its file in docs/proxies. */
   file: string
-  /** Whether a node learns that a client has hung up during a held poll. */
+  /** Whether a node notices that a client has disconnected during a held poll. */
   passesHangUpsOn: boolean
   /** Milliseconds after which the proxy surely uses a node again that is ready. */
   takesBackAfterMs: number

@@ -23,7 +23,7 @@ const kiosk = newSecret()
 const phones = newSecret()
 /** Clients that send one call after another, each on a kept-alive connection. */
 const callers = 12
-/** One user for each client, so that the newest request is its own. */
+/** Each client asks about a different user, so that the newest request of the user is that of the client. */
 const people = Array.from({ length: callers }, (_, number) => ({ username: `user-${number}` }))
 /**
  * The pause of each client between two calls, in milliseconds: two hundred calls per second are many for one user, few
@@ -141,7 +141,7 @@ async function restart(node: Node, takesBackAfterMs: number, folder: string): Pr
 }
 
 /**
- * Runs flows repeatedly: a request, a decision, tokens, and one poll more.
+ * Runs flows repeatedly: a request, a decision, tokens, and one more poll.
  *
  * @param options.mayBeAway whether calls may be refused with 503 and Retry-After
  */

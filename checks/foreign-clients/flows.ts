@@ -1,4 +1,4 @@
-/** What every foreign client plays. A client that leaves one out, or plays it twice, fails. */
+/** The flows that every foreign client plays. The check fails if a client leaves a flow out or plays it twice. */
 export const flows = [
   'poll',
   'poll, denied',

@@ -1,6 +1,6 @@
 /**
- * Clients of other languages and libraries against a Doorbell over TLS with `tls.clientCa`: `flows.ts` lists what each of
- * them plays. Prints one line for each flow, and exits with 1 at the first difference.
+ * Clients of other languages and libraries against a Doorbell over TLS with `tls.clientCa`: `flows.ts` lists the flows
+ * that each client has to play. Prints one line for each flow, and exits with 1 at the first difference.
  *
  *     node checks/foreign-clients/play.ts node|python|go|java
  *

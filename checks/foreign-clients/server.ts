@@ -1,6 +1,7 @@
 /**
- * The server that the foreign clients call: a process of its own, over TLS with `tls.clientCa`, and the registered clients
- * with their keys and certificates. All of it is in one folder; `material.json` there tells a client what it needs.
+ * Starts the server that the foreign clients call, in a separate process, over TLS with `tls.clientCa`. Also creates
+ * the registered clients with their keys and certificates. All files are in one folder; its file `material.json`
+ * contains what a client needs to know.
  */
 import { mkdtemp, rm, writeFile } from 'node:fs/promises'
 import { tmpdir } from 'node:os'
@@ -15,7 +16,7 @@ import { freePort } from '../../test/support/ports.ts'
 import { startServer } from '../../test/support/process.ts'
 import { CIBA } from '../../test/support/stage.ts'
 
-/** What a foreign client is told. Names are those of the file, which programs in other languages read. */
+/** What a foreign client gets to know. The names are those in the file, because programs in other languages read it. */
 export interface Material {
   issuer: string
   /** The file with the authority of the server's certificate. */

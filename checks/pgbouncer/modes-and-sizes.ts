@@ -18,7 +18,7 @@ const kiosk = newSecret()
 const phones = newSecret()
 /** Flows that run at the same time on each node: more than a node has connections. */
 const flowsAtOnce = 24
-/** PgBouncer would let connections wait for two minutes; the server must not. */
+/** PgBouncer lets connections wait for two minutes; the server must refuse earlier. */
 const longestRefusalMs = 60_000
 
 /** Part of a log line. */
@@ -49,7 +49,7 @@ try {
   await rm(folder, { recursive: true, force: true })
 }
 
-/** A server behind them does not start, and neither do commands; `doctor` says why. */
+/** In these modes, neither the server nor the commands start; `doctor` gives the reason. */
 async function modesWithoutSessions(): Promise<void> {
   for (const mode of ['transaction', 'statement']) {
     for (const extra of ['', 'server_round_robin = 1', 'min_pool_size = 10', 'default_pool_size = 1']) {
@@ -79,7 +79,7 @@ async function twoNodes(pooler: Pooler): Promise<void> {
   for (const { process: child } of nodes) await end(child)
 }
 
-/** Both are named in the URL. One of them ends, and the flows go on at the other one. */
+/** The URL names two poolers. One of them ends, and the flows continue at the other. */
 async function twoPoolers(): Promise<void> {
   const [one, other] = [await startPooler('session'), await startPooler('session')]
   const ports = [one, other].map(({ port }) => `127.0.0.1:${port}`).join(',')
@@ -92,7 +92,9 @@ async function twoPoolers(): Promise<void> {
   await end(node.process)
 }
 
-/** A call is refused after five seconds, not after as many as PgBouncer lets a connection wait; the log says why. */
+/**
+ * PgBouncer would let a connection wait for longer, but a call is refused after five seconds; the log gives the reason.
+ */
 async function tooFewSessions(): Promise<void> {
   const few = await startPooler('session', 'default_pool_size = 2')
   const { status, stderr } = run(['serve', '--config', await configure(few.url, { port: await freePort() })])

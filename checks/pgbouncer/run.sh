@@ -1,5 +1,5 @@
 #!/bin/sh
-# Servers behind Debian's PgBouncer: which modes and pool sizes work, and what is said of those that do not.
+# Servers behind Debian's PgBouncer: which modes and pool sizes work, and which messages the others cause.
 #
 #     checks/pgbouncer/run.sh                           about two minutes
 #

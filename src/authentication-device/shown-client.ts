@@ -5,8 +5,8 @@ import { usesItsKeys } from '../client/metadata/sector.ts'
 export type ClientsById = ReadonlyMap<string, Client | undefined>
 
 /**
- * Resolves to the clients of requests. Looks up each client once, and one after the other, so that a long list does not
- * take all connections of the database.
+ * Resolves to the clients of requests. Looks up each client once, one client after the other, so that a long list does
+ * not take all connections to the database.
  */
 export async function findClients(
   requests: readonly { clientId: string }[],

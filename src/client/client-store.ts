@@ -93,7 +93,8 @@ export function createClientStore(database: Database) {
      */
     async removeConfiguredBut(ids: string[], ending: (id: string) => Statement[]): Promise<string[]> {
       const others = await database.read<{ id: string }>(
-        // No client of the configuration has a registration token: those that have one are not read, by an index.
+        // Clients of the configuration have no registration token. By this condition, an index excludes all clients
+        // that have one.
         `select id from clients where registration_token_hash is null and origin = 'config'
            and id not in (select value from each($1)) order by id`,
         [JSON.stringify(ids)],
@@ -118,8 +119,8 @@ export function createClientStore(database: Database) {
 
     /**
      * Changes the delivery mode and the notification endpoint of a client. They also apply to the notifications of
-     * requests that were accepted before, except that a request for poll stays one. Resolves to false if the client does
-     * not exist, does not have this registration any more, or has no delivery mode.
+     * requests that were accepted before. But a request for poll stays a request for poll. Resolves to false if the
+     * client does not exist, does not have this registration any more, or has no delivery mode.
      */
     async changeDelivery(
       { id, registrationId }: Pick<Client, 'id' | 'registrationId'>,

@@ -32,7 +32,7 @@ export function createOperatorNameStore(database: Pick<Database, 'read'>) {
       }
     },
 
-    /** Resolves to the names of those of these clients that the operator registered. */
+    /** Resolves to the names of the clients with these ids. Leaves out clients that the operator did not register. */
     async findAll(ids: string[]): Promise<ClientNames[]> {
       const rows = await database.read<NameRow>(
         `select id, metadata from clients where registration_token_hash is null

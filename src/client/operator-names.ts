@@ -9,7 +9,7 @@ import type { OperatorNameStore } from './operator-name-store.ts'
 
 /** Milliseconds for which the names are used while announcements of changes may be missed. */
 const trustedForMs = 5_000
-/** The number of changed clients from which all names are read again. */
+/** If more clients than this have changed, all names are read again. */
 const mostChanges = 1_000
 
 /** Resolves to the names of the operator's clients. */

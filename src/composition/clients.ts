@@ -222,7 +222,8 @@ async function checkRegistered(clients: Pick<ClientStore, 'pages'>, profile: Pro
   let violating = 0
   const problems: string[] = []
   for await (const page of clients.pages()) {
-    // Of more clients than these, one is probably called: to find it is not worth reading all of them.
+    // With a full page of clients, the server probably has to call one of them. Reading all pages to be certain is not
+    // worth it.
     isAnyCalled ||= page.length === clientPageSize || page.some(isCalled)
     if (!restrictsClients(profile)) break
     for (const { client } of page) {

@@ -50,7 +50,7 @@ export const knownOrders: readonly string[] = [
 const shortestSequence = 3
 /** The greatest number of sequences and single characters of which an easy password consists. */
 const mostPieces = 3
-/** A repeated block of fewer characters than the shortest password. */
+/** The longest repeated block that is looked for. It is shorter than the shortest allowed password. */
 const longestBlock = 7
 
 /**

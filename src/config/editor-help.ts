@@ -77,7 +77,7 @@ export type TlsHelp = {
   key?: unknown
   /** The certificate for it, followed by the certificates of the chain up to an authority. Value: a file with a PEM certificate, or its text. */
   cert?: unknown
-  /** The authorities that are trusted for clients with `tls_client_auth`. The server does not tell clients their names, because many clients would then show no other certificate (`docs/decisions/0025-client-certificates.md`). Value: a file with PEM certificates, or its text. */
+  /** The authorities that are trusted for clients with `tls_client_auth`. The handshake does not contain the names of these authorities, because many clients would then send no certificate of another authority (`docs/decisions/0025-client-certificates.md`). Value: a file with PEM certificates, or its text. */
   clientCa?: unknown
 }
 
@@ -91,7 +91,7 @@ export type ProxyHelp = {
   trust?: unknown
   /** The header in which such a proxy passes on the certificate of the client. The proxy must replace this header in every request. `docs/guides/client-certificates.md` lists the forms that are read. Value: the name of a header. */
   clientCertificateHeader?: unknown
-  /** The header in which it passes on the rest of the chain, if that is another header. With `clientCertificateHeader` `Client-Cert`, it is `Client-Cert-Chain` unless set. Value: the name of a header. */
+  /** The header in which such a proxy passes on the rest of the chain, if it is not in `clientCertificateHeader`. If `clientCertificateHeader` is `Client-Cert`, the default is `Client-Cert-Chain`. Value: the name of a header. */
   clientCertificateChainHeader?: unknown
   /** As `tls.clientCa`, where a proxy terminates TLS. Value: a file with PEM certificates, or its text. */
   clientCa?: unknown
@@ -103,7 +103,7 @@ export type MutualTlsHelp = {
 }
 
 export type FetchedKeysHelp = {
-  /** How long keys that were fetched from a `jwks_uri` stay valid if they cannot be fetched again, counted from the last fetch. Then calls that need these keys are answered with 503. A key that its owner has removed stays valid as long if an attacker makes the address unreachable. Value: seconds, 0 to 604 800. */
+  /** If a `jwks_uri` cannot be fetched again, keys that were fetched from it stay valid for this time after the last fetch. After that, calls that need these keys are answered with 503. If an attacker makes the address unreachable, a key that its owner has removed stays valid for the same time. Value: seconds, 0 to 604 800. */
   keepInOutage?: unknown
 }
 
@@ -121,13 +121,13 @@ export type RequestsHelp = {
   minExpiry?: unknown
   /** How long a client must wait between two polls. A poll counts as too early only if it arrives more than a tenth of this time, and more than half a second, before the interval is over. Value: seconds, 1 to 3600. */
   interval?: unknown
-  /** Each `slow_down` lengthens the interval of a request by five seconds, up to this number. After two polls in a row that have kept a lengthened interval, `requests.interval` applies again. Unless set, it is never less than `requests.interval`. Value: seconds, 1 to 3600. */
+  /** Each `slow_down` lengthens the interval of a request by five seconds, up to this number. After two polls in a row that have kept a lengthened interval, `requests.interval` applies again. The default is 30, or `requests.interval` if this is longer. Value: seconds, 1 to 3600. */
   longestInterval?: unknown
   /** The longest binding message. Value: characters, 1 to 1024. */
   maxBindingMessageLength?: unknown
   /** How long a poll is held while the user has not decided (long polling). With 0, polls are answered at once. A poll is never held for more than 25 seconds, because many clients wait 30 seconds for an answer: a greater number counts as 25, with a warning at the start. Value: seconds, 0 to 25. */
   longPoll?: unknown
-  /** How long the tokens of a held poll are given again if the same client repeats the poll, until they are used: the first answer may have been lost. With 0, never. Should be longer than the pause of clients between two polls. Value: seconds, 0 to 60. */
+  /** The answer to a held poll may be lost. If the same client repeats the poll within this time, it gets the same tokens again, until one of them is used. With 0, tokens are never given again. The time should be longer than the pause of clients between two polls. Value: seconds, 0 to 60. */
   repeatTokens?: unknown
   /** How many polls one process holds at the same time. Further polls are answered at once. Value: polls, 1 to 1 000 000. */
   maxHeldPolls?: unknown
@@ -171,7 +171,7 @@ export type TokensHelp = {
   idTtl?: unknown
   /** How long a refresh token is valid. Value: seconds, 1 to 315 360 000. */
   refreshTtl?: unknown
-  /** The algorithm for JWT access tokens, and for ID tokens of clients of the configuration and of `doorbell client add` that name none. Clients that register themselves and name none get RS256, the default of the standard. Value: `ES256`, `RS256`, `PS256`. */
+  /** The algorithm for JWT access tokens. It also applies to ID tokens of clients of the configuration and of `doorbell client add` that name no algorithm. Clients that register themselves and name none get RS256, the default of the standard. Value: `ES256`, `RS256`, `PS256`. */
   idTokenAlg?: unknown
   /** The scopes that clients may request; `openid` must be among them. `ciba:decide` is always included. Value: a list; each entry is a scope: printable ASCII without spaces. */
   scopes?: unknown
@@ -187,7 +187,7 @@ export type KeysHelp = {
 }
 
 export type AuthorizationDetailsHelp = {
-  /** The types of authorization details (RFC 9396) that clients may request: each with its schema (of zod, or JSON Schema), its texts, and the lists of which a user may leave members out (`docs/authorization-details.md`). Value: an object of types by their name. */
+  /** The types of authorization details (RFC 9396) that clients may request. Each has a schema (of zod, or JSON Schema), texts, and the names of the lists from which a user may remove members (`docs/authorization-details.md`). Value: an object of types by their name. */
   types?: unknown
 }
 
@@ -229,7 +229,7 @@ export type LimitsHelp = {
   perUser?: LimitsPerUserHelp | undefined
   /** The metadata of a client can set its own limits. */
   perClient?: LimitsPerClientHelp | undefined
-  /** They apply in addition to `limits.perClient`: without them, such a client could fill the database with requests, also about users that it invents. */
+  /** Limits for each client that registered itself, in addition to `limits.perClient`. Without them, such a client could fill the database with requests, also about users that it invents. */
   perSelfRegisteredClient?: LimitsPerSelfRegisteredClientHelp | undefined
   perClientAndUser?: LimitsPerClientAndUserHelp | undefined
   pauseAfterDenial?: LimitsPauseAfterDenialHelp | undefined
@@ -285,7 +285,7 @@ export type LimitsSignInHelp = {
   pause?: unknown
   /** The longest pause. Value: seconds, 1 to 86 400. */
   longestPause?: unknown
-  /** Sign-ins that one network (/24; /64, and four times as many of a /48) may have unfinished. Value: sign-ins, 1 to 100 000. */
+  /** How many unfinished sign-ins one network may have. A network is a /24 or a /64; a /48 may have four times as many. Value: sign-ins, 1 to 100 000. */
   openPerNetwork?: unknown
   /** The same for all networks, in one process. Value: sign-ins, 1 to 1 000 000. */
   openInAll?: unknown

@@ -11,9 +11,9 @@ import { createConfiguredUserStore } from './configured-user-store.ts'
 import type { EndUser } from './end-user.ts'
 
 /**
- * Removes, locks, unlocks and signs out users as the configuration requires. Runs at the start of each node, before the node
- * serves requests. If several nodes start at the same time, each change is made once: the transaction that ends something
- * checks that the user is still as this node has read.
+ * Removes, locks, unlocks and signs out users as the configuration requires. Runs at the start of each node, before the
+ * node serves requests. If several nodes start at the same time, each change is made once: the transaction that ends
+ * something checks that no other node has changed the user since this node read it.
  */
 export async function endUnnamedUsers(
   users: readonly ConfiguredUser[],
@@ -43,8 +43,8 @@ export async function endUnnamedUsers(
 }
 
 /**
- * Returns the hash of a user's password. The hash is keyed, because a reader of the table must not be able to test guesses
- * at the password. A user without a password has another hash than every password.
+ * Returns the hash of a user's password. The hash is keyed, because a reader of the table must not be able to test
+ * guesses at the password. A user without a password also gets a hash. It differs from the hash of every password.
  */
 function hashOf({ id, password }: ConfiguredUser, vault: Vault): string {
   const kept = password === undefined ? 'none' : `is ${password.normalize('NFKC')}`

@@ -24,13 +24,15 @@ interface CallMemory {
 
 const memories = new AsyncLocalStorage<CallMemory>()
 
-/** Runs `work`, which handles one call. What it finds is remembered until `work` has finished. */
+/**
+ * Runs `work`, which handles one call. Tokens and codes that the call finds are remembered until `work` has finished.
+ */
 export async function rememberingFound<T>(work: () => Promise<T>): Promise<T> {
   const memory: CallMemory = { found: new Map(), removals: new Map(), isOver: false }
   try {
     return await memories.run(memory, work)
   } finally {
-    // Work that continues after the call has the same context.
+    // Work that continues after the call still has this memory, and must not use it any more.
     memory.isOver = true
   }
 }

@@ -67,7 +67,9 @@ export function claimsOf(user: User): Record<string, unknown> {
   }
 }
 
-/** Returns the claims without protocol claims, also without those that another server is said to know (§5.6.2). */
+/**
+ * Returns the claims without protocol claims, including aggregated and distributed ones (OpenID Connect Core §5.6.2).
+ */
 function claimsAboutUser(given: Record<string, unknown>): Record<string, unknown> {
   const { _claim_names: elsewhere, ...own } = withoutProtocolClaims(given)
   if (!isPlain(elsewhere)) return own

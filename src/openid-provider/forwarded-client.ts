@@ -12,7 +12,7 @@ import type { CurrentProvider } from './openid-provider.ts'
 /** The endpoints of oidc-provider at which clients authenticate. The last two exist only if an operator has enabled them. */
 const routes = ['token', 'introspection', 'revocation', 'pushed_authorization_request', 'device_authorization']
 
-/** The endpoints at which a public client has nothing to do: only an authorized caller may introspect (RFC 7662 §2.1). */
+/** The endpoints that public clients must not call: only authorized callers may introspect (RFC 7662 §2.1). */
 const confidentialOnly = ['introspection']
 
 /** The client of a forwarded call. */

@@ -1,6 +1,6 @@
 /**
- * Counts forwarded calls in the shares of load shedding, so that one client, or callers that prove nothing, cannot take the
- * slots that other clients need.
+ * Counts forwarded calls for load shedding, in the share of their client or as calls of unproven callers. So neither
+ * one client nor unproven callers can take the slots that other clients need.
  */
 import type { ClientCertificate } from '../client/certificate/client-certificate.ts'
 import { accessTokenOf } from '../platform/http/authorization.ts'
@@ -29,8 +29,8 @@ export interface ClientWork<P, T> {
 }
 
 /**
- * Answers the call of a client: in the share of the client, once it is authenticated. A caller that only names a client
- * counts as unproven from the beginning to the end.
+ * Answers the call of a client. Once the client is authenticated, the call counts in the share of the client. A caller
+ * that only names a public client counts as unproven during the whole call.
  */
 export async function workForClient<P, T>(
   call: CountedCall,
@@ -43,7 +43,8 @@ export async function workForClient<P, T>(
   if (!isShown && certificate === undefined) {
     return unproven(async () => answer(await readProof(), await authenticate()))
   }
-  // Any caller can make a certificate, and may have a code looked up that does not exist.
+  // The caller counts as unproven while its proof is read: any caller can make a certificate and send a code that does
+  // not exist, which causes a look-up.
   const proof = await (isShown ? readProof() : unproven(readProof))
   const client = await authenticate()
   const work = () => answer(proof, client)
@@ -54,8 +55,9 @@ export async function workForClient<P, T>(
 export const isUserinfo = (path: string, provider: CurrentProvider) => providerPath(provider(), 'userinfo') === path
 
 /**
- * Answers a call with an access token: in the share of the client that the token was issued to, once the token is found.
- * Until then, the caller counts as unproven, and if there is no such token, to the end.
+ * Answers a call with an access token. Until the token is found, the caller counts as unproven. Then the call counts in
+ * the share of the client that the token was issued to. If there is no such token, the caller counts as unproven during
+ * the whole call.
  */
 export async function workForToken<P, T>(
   { authorization, form, slot }: CountedCall,

@@ -98,7 +98,7 @@ function modelAdapter(model: string, { models, vault, clock, places, keepsStrang
       const idHash = fingerprint(id)
       const row = await foundInCall(model, idHash, () => models.find(model, idHash, clock.now()))
       const payload = open(row)
-      // The client has its tokens: the first use of one of them ends the time in which they are given again.
+      // A token is used, so the client has received the response. From now on the response is not given again.
       if (row?.has_held_response === 1) await models.forgetHeldResponse(fingerprint(payload!.grantId!))
       return payload
     },

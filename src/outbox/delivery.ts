@@ -17,11 +17,14 @@ export interface Sender {
   send: Send
   /** Whether attempts continue until `giveUpAt`, without a limit on their number. */
   isTriedToTheEnd?: boolean
-  /** Resolves to what else happens if the receiver has refused the notification for good. */
+  /**
+   * Called if the receiver has refused the notification permanently. The transaction that parks the notification also
+   * does what the result says.
+   */
   whenRefused?(message: OutboxMessage): Promise<Refusal | undefined>
 }
 
-/** What the transaction that parks a refused notification also does. */
+/** Additional work of the transaction that parks a refused notification. */
 export interface Refusal {
   statements: Statement[]
   /** Transactions that share a key do not run at the same time, on any node. */

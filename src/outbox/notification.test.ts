@@ -76,7 +76,7 @@ describe('the state after an attempt', () => {
     assert.deepEqual(after(1, { ...failed, after: 600_000 }), parked)
   })
 
-  test('there is no attempt when it would be useless, even if the time of the message is not over', () => {
+  test('after `usefulUntil` there is no further attempt, even before `giveUpAt`', () => {
     const failed: Outcome = { kind: 'failed', words: 'answered 503' }
     const parked = { state: 'parked', reason: 'answered 503; no time left for another attempt' }
     assert.deepEqual(after(1, { ...failed, usefulUntil: now + 500 }), parked)

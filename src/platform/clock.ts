@@ -3,9 +3,9 @@ export interface Clock {
   /** Milliseconds since 1970. */
   now(): number
   /**
-   * Milliseconds that only ever grow: the wall clock when the process started, plus the time since then. Durations within
-   * the process are measured with it, because the wall clock may be set. May be missing in a clock of an application or a
-   * test: call `steadyTime`.
+   * Milliseconds that never go back: the wall clock when the process started, plus the time since then. Measures
+   * durations within the process, because the wall clock may be set. The clock of an application or of a test may lack
+   * this function, so call `steadyTime` instead.
    */
   steady?(): number
   /**

@@ -61,7 +61,7 @@ export interface PendingRequest {
     hosts?: string[]
   }
   scope: string
-  /** The claims that the client requests one by one (OpenID Connect Core §5.5), as far as it may get them. */
+  /** The claims that the client requests one by one (OpenID Connect Core §5.5), without those that it may not get. */
   claims?: object | undefined
   /** The user compares this message with the message that the client shows (CIBA Core §7.1). */
   binding_message?: string | undefined

@@ -142,7 +142,7 @@ test('--migrate migrates the database at the start', async (t) => {
   assert.equal((await server.ended).code, 0)
 })
 
-test('a server writes nothing but JSON, also if a library warns: of sslmode, or of a file with passwords', async (t) => {
+test('a server writes only JSON, even if a library warns about sslmode or about a password file', async (t) => {
   const tls = (await certifyServer()).server
   const access = 'local all all trust\nhost all all 127.0.0.1/32 scram-sha-256\n'
   const database = await startPostgres({ tls, access, hasSocket: true })

@@ -18,7 +18,7 @@ for (const signal of ['SIGTERM', 'SIGINT', 'SIGHUP'] as const) {
   })
 }
 
-test('during the delay it still serves, and is not ready; a later signal of another kind ends it at once', async (t) => {
+test('during the delay the server answers calls but is not ready; a different signal later ends it at once', async (t) => {
   const { server, url } = await serveWithDelay(t)
   assert.equal((await fetch(`${url}/health/ready`)).status, 200)
   server.process.kill('SIGTERM')
@@ -40,7 +40,7 @@ for (const [first, second] of [
   ['SIGHUP', 'SIGTERM'],
   ['SIGINT', 'SIGTERM'],
 ] as const) {
-  test(`${first} with ${second} immediately after it is one decision: calls are still served`, async (t) => {
+  test(`${second} immediately after ${first} belongs to the same decision: calls are still served`, async (t) => {
     const { server, url } = await serveWithDelay(t)
     server.process.kill(first)
     server.process.kill(second)
@@ -48,7 +48,7 @@ for (const [first, second] of [
     for (let number = 0; number < 5; number++) {
       assert.equal((await fetch(`${url}/.well-known/openid-configuration`)).status, 200)
     }
-    // Whichever of the two came first, it comes a second time now.
+    // Whichever signal came first, this is the same signal a second time.
     server.process.kill(first)
     server.process.kill(second)
     assert.equal((await server.ended).code, 130, 'the same signal again is a second decision')

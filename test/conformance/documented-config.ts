@@ -1,6 +1,6 @@
 /**
- * The configuration of the provider in docs/fapi-ciba.md, letter by letter: the plan has to pass with what the page says,
- * and with nothing else. Only names of hosts, files and keys are replaced by those of the test.
+ * The configuration of the provider in docs/fapi-ciba.md, character by character: the plan has to pass with this
+ * configuration and no other settings. Only names of hosts, files and keys are replaced by those of the test.
  */
 import assert from 'node:assert/strict'
 import type { ConfigInput } from '../../src/config/config.ts'
@@ -18,7 +18,7 @@ export interface Placeholders {
   clients: NonNullable<ConfigInput['clients']>
 }
 
-/** The members of a client that the page leaves open, or names as those of the first of two variants. */
+/** The members of a client that the page leaves out, or that it shows for only one of two variants. */
 const ownMembers = [
   'client_id',
   'jwks',

@@ -1,4 +1,7 @@
-/** A process is killed after it has redeemed a held poll, and before its client has the tokens: the client gets them. */
+/**
+ * A process is killed after it has redeemed a held poll, and before its client has the tokens. The client then gets
+ * them by another poll.
+ */
 import assert from 'node:assert/strict'
 import { mkdtemp, rm, writeFile } from 'node:fs/promises'
 import { connect } from 'node:net'

@@ -256,7 +256,7 @@ for (const engine of engines) {
       assert.doesNotMatch(again.text, /name="password"/, 'the user is signed in, and only asked to agree')
     })
 
-    test('has the limits of GET: by itself it stores nothing, and it does not get past the places', async (t) => {
+    test('has the limits of GET: the POST stores nothing, and the redirected GET counts as a sign-in', async (t) => {
       const stage = await openBehindProxy(t, engine, { openPerNetwork: 5 })
       const visitor = openVisitor(stage.url)
       const posted = await Promise.all(

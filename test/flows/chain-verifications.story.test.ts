@@ -60,7 +60,7 @@ describe('over one TLS connection', () => {
     assert.equal(verified(), 2)
   })
 
-  test('six calls with a chain that leads nowhere: verified once too', async (t) => {
+  test('six calls with a chain that leads to no trusted authority: verified once too', async (t) => {
     const { call, verified } = await open(t, {}, { by: await certify({ subject: 'CN=Other', isAuthority: true }) })
     assert.equal(await call(), refused)
     assert.ok(verified() > 0)
@@ -159,7 +159,7 @@ describe('in the header of a proxy', () => {
     assert.equal(await call(certified, below), refused)
   })
 
-  test('certificates of strangers displace no others', async (t) => {
+  test('certificates of untrusted authorities displace no remembered certificates', async (t) => {
     const { authority, call, verified } = await open(t)
     const { certified, below } = await chainBelow(authority)
     const stranger = await certify({ subject })
@@ -172,7 +172,7 @@ describe('in the header of a proxy', () => {
   })
 })
 
-test('only so many headers are remembered: those that were used last', async () => {
+test('the number of remembered headers is limited: the most recently used are kept', async () => {
   const memory = createHeaderMemory(2)
   const { cert } = await certify({ subject })
   const presented = { certificate: new X509Certificate(cert), others: [] }

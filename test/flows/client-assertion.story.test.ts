@@ -97,7 +97,7 @@ describe('a refused assertion changes nothing: with', () => {
     ['an exp that has passed', () => sign({ iat: inSeconds(-100), exp: inSeconds(-11) })],
     ['no exp', () => sign({ exp: undefined })],
     ['an exp that is text', () => sign({ exp: String(inSeconds(60)) })],
-    ['too long a life', () => sign({ exp: inSeconds(3612) })],
+    ['a lifetime of more than an hour', () => sign({ exp: inSeconds(3612) })],
     ['an iat in the future', () => sign({ iat: inSeconds(12) })],
     ['an nbf in the future', () => sign({ nbf: inSeconds(12) })],
     ['no jti', () => sign({ jti: undefined })],
@@ -141,7 +141,7 @@ describe('clocks may differ by ten seconds', () => {
   for (const [name, claims] of [
     ['exp just passed', () => ({ exp: inSeconds(-9) })],
     ['iat and nbf ahead', () => ({ iat: inSeconds(9), nbf: inSeconds(9) })],
-    ['an hour to live', () => ({ exp: inSeconds(3600) })],
+    ['a lifetime of an hour', () => ({ exp: inSeconds(3600) })],
   ] as [string, () => Record<string, number>][]) {
     test(name, async () => assert.ok(isBelieved(await tell(await sign(claims())))))
   }
@@ -313,7 +313,7 @@ describe('jwks_uri', () => {
 
     server.publish('not JSON')
     own.clock.advance(11 * 60_000)
-    assert.equal((await sendRequest(next, 'next')).status, 200, 'known keys stay good for a while')
+    assert.equal((await sendRequest(next, 'next')).status, 200, 'known keys stay valid for a while')
     server.publish([next.publicJwk])
     const before = server.fetched()
     assert.equal((await sendRequest(next, 'next')).status, 200)
@@ -346,7 +346,7 @@ async function broken(): Promise<string> {
 
 function assertInvalidClient({ status, body }: Answer): void {
   assert.deepEqual([status, body.error], [401, 'invalid_client'])
-  // In development, the reason follows.
+  // In development, the description ends with the reason.
   assert.match(String(body.error_description), /^client authentication failed/)
 }
 

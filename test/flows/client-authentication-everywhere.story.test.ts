@@ -16,7 +16,7 @@ const hardSecret = 'a:b+c%d e&f=g~"/'
 const secret = newSecret(48)
 const grant_types = [CIBA, 'refresh_token']
 
-/** The first is our own endpoint, with whose answers the others are compared. */
+/** The first is our own endpoint. The answers of the others must be equal to its answers. */
 const endpoints: { path: string; form: Record<string, string> }[] = [
   ...cibaEndpoints,
   { path: '/oauth/token', form: { grant_type: 'refresh_token', refresh_token: 'unknown' } },
@@ -141,7 +141,8 @@ for (const engine of engines) {
           assert.match(String(headers.get('cache-control')), /no-store/, `${name}: ${path}`)
           const audited = stage.logLines.slice(lines).filter((line) => line.includes('"event":"client.refused"'))
           assert.equal(audited.length, 1, `${name}: ${path}`)
-          // In development, the reason follows. It differs where public clients may call: there, an id alone is a method.
+          // In development, the description ends with the reason. It may differ between endpoints: where public clients
+          // are accepted, a client_id alone is an authentication method.
           const description = String(body.error_description).replace(/^(client authentication failed): .*/, '$1')
           answers.push({ ...body, error_description: description, challenge })
         }
@@ -205,14 +206,14 @@ for (const engine of engines) {
       }
     })
 
-    test('a public client names itself where it has something to do, and nowhere else', async (t) => {
+    test('a public client is accepted where it may call, and nowhere else', async (t) => {
       const { stage } = await open(t, engine)
       const app = { client_id: 'phone-app' }
       const isAccepted = []
       for (const { path, form } of endpoints) isAccepted.push(passed(await stage.post(path, { ...form, ...app })))
       const [requests, polls, refreshes, introspects, revokes] = isAccepted
       assert.deepEqual([requests, polls, introspects, revokes], [false, false, false, true])
-      // This public client is not registered for refresh tokens, which oidc-provider says.
+      // At refresh, oidc-provider refuses this public client because it is not registered for refresh tokens.
       const { status, body } = await stage.post('/oauth/token', { ...endpoints[2]!.form, ...app })
       assert.deepEqual([refreshes, status, body.error], [false, 400, 'invalid_request'])
     })

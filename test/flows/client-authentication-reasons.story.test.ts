@@ -1,4 +1,6 @@
-/** What a client learns when its authentication fails, and how long its assertions may live, at every endpoint. */
+/**
+ * What a client learns when its authentication fails, and the maximum lifetime of its assertions, at every endpoint.
+ */
 import assert from 'node:assert/strict'
 import { createHmac } from 'node:crypto'
 import { after, before, describe, test } from 'node:test'
@@ -28,7 +30,11 @@ for (const engine of engines) {
     const inSeconds = (seconds: number) => Math.floor(it().clock.now() / 1000) + seconds
 
     const signed: [name: string, make: () => Promise<string>, reason: string][] = [
-      ['a life of more than an hour', () => sign({ exp: inSeconds(3620) }), 'exp is more than 3600 seconds from now'],
+      [
+        'a lifetime of more than an hour',
+        () => sign({ exp: inSeconds(3620) }),
+        'exp is more than 3600 seconds from now',
+      ],
       ['an exp that has passed', () => sign({ iat: inSeconds(-90), exp: inSeconds(-30) }), 'exp has passed'],
       ['no exp', () => sign({ exp: undefined }), 'exp is missing'],
       ['an exp that is text', () => sign({ exp: '1' }), 'exp is not a number'],
@@ -85,7 +91,7 @@ for (const engine of engines) {
       }
     })
 
-    test('an assertion of Authlib, which lives for an hour, is accepted everywhere, and once', async () => {
+    test('an assertion of Authlib, with a lifetime of an hour, is accepted once, at every endpoint', async () => {
       for (const { path, form } of everywhere) {
         const call = { ...form, ...asserted(byAuthlib(it())) }
         const first = await it().post(path, call)
@@ -168,7 +174,7 @@ function serve(engine: Engine, config: { development?: false; issuer?: string })
   return { it: () => stage, key: () => keys[0]!, foreign: () => keys[1]! }
 }
 
-/** A client assertion as Authlib 1.6 makes it (`client_secret_jwt`, no `kid`, an hour to live). */
+/** A client assertion as Authlib 1.6 makes it (`client_secret_jwt`, no `kid`, a lifetime of an hour). */
 function byAuthlib(stage: Stage): string {
   const now = Math.floor(stage.clock.now() / 1000)
   const header = '{"alg":"HS256","typ":"JWT"}'

@@ -1,4 +1,7 @@
-/** The authorities of client certificates, with `openssl s_client`: the server names none, and checks them nevertheless. */
+/**
+ * The authorities of client certificates, with `openssl s_client`: the handshake names none, but the server checks
+ * chains.
+ */
 import assert from 'node:assert/strict'
 import { after, before, describe, test } from 'node:test'
 import type { ClientMetadataInput } from '../../src/client/metadata/client-metadata.ts'

@@ -32,10 +32,14 @@ export async function chainsOf(by: Certified): Promise<Record<string, Chain>> {
   const of = (issuer: Certified, more = {}) => certify({ subject, by: issuer, ...more })
   return {
     'of the trusted authority': { certified: await of(by), chain: [], isTrusted: true },
-    'of an authority below it': { certified: await of(below), chain: [below], isTrusted: true },
-    'of an authority two below it': { certified: await of(lowest), chain: [lowest, below], isTrusted: true },
+    'of an authority below the trusted one': { certified: await of(below), chain: [below], isTrusted: true },
+    'of an authority two levels below the trusted one': {
+      certified: await of(lowest),
+      chain: [lowest, below],
+      isTrusted: true,
+    },
     'with the root at the end': { certified: await of(below), chain: [below, by], isTrusted: true },
-    'of an authority that may have none below it': { certified: await of(last), chain: [last], isTrusted: true },
+    'of an authority with path length 0': { certified: await of(last), chain: [last], isTrusted: true },
     'for servers and clients': { certified: await of(by, { purposes: purposes.both }), chain: [], isTrusted: true },
     'without the authority between': { certified: await of(below), chain: [], isTrusted: false },
     'self-signed': { certified: await certify({ subject }), chain: [], isTrusted: false },
@@ -46,12 +50,12 @@ export async function chainsOf(by: Certified): Promise<Record<string, Chain>> {
       chain: [belowTwin],
       isTrusted: false,
     },
-    'of an authority with the name of one below it': {
+    'of an untrusted authority with the name of one below the trusted one': {
       certified: await of(sameName),
       chain: [sameName, other],
       isTrusted: false,
     },
-    'of an authority below one that may have none': {
+    'of an authority below one with path length 0': {
       certified: await of(belowLast),
       chain: [belowLast, last],
       isTrusted: false,
@@ -63,11 +67,15 @@ export async function chainsOf(by: Certified): Promise<Record<string, Chain>> {
     'for servers only': { certified: await of(by, { purposes: purposes.server }), chain: [], isTrusted: false },
     'of an authority for servers only': { certified: await of(ofServers), chain: [ofServers], isTrusted: false },
     'of an authority that has expired': { certified: await of(expired), chain: [expired], isTrusted: false },
-    'with a critical extension that is not known': {
+    'with an unknown critical extension': {
       certified: await of(by, { hasUnknownCritical: true }),
       chain: [],
       isTrusted: false,
     },
-    'of an authority with such an extension': { certified: await of(strange), chain: [strange], isTrusted: false },
+    'of an authority with an unknown critical extension': {
+      certified: await of(strange),
+      chain: [strange],
+      isTrusted: false,
+    },
   }
 }

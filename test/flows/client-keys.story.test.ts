@@ -200,7 +200,7 @@ describe('the jwks_uri of a client cannot be fetched', () => {
   ]
 
   for (const [index, [name, fail]] of outages.entries()) {
-    test(`${name}: keys known before stay good for a while, then the answer is 503`, async (t) => {
+    test(`${name}: keys known before stay valid for a while, then the answer is 503`, async (t) => {
       const { key, served, stage } = await sceneWithFetchedKeys(t, { engine: engines[index % engines.length]! })
       const own = { key: key.privateKey, header: { kid: 'one' } }
       await assertBelievedEverywhere(stage, 'fetched', own)
@@ -219,7 +219,7 @@ describe('the jwks_uri of a client cannot be fetched', () => {
       await assertBelievedEverywhere(stage, 'fetched', own)
     })
 
-    test(`${name}: before the first fetch the answer is 503, and not that the client is wrong`, async (t) => {
+    test(`${name}: before the first fetch the answer is 503, not invalid_client`, async (t) => {
       const { key, served, stage } = await sceneWithFetchedKeys(t)
       served.fail(fail)
       await assertUnavailableEverywhere(stage, { key: key.privateKey })
@@ -227,7 +227,7 @@ describe('the jwks_uri of a client cannot be fetched', () => {
   }
 
   for (const engine of engines) {
-    test(`an approved request is collected in an outage of any length within its keys, on ${engine.name}`, async (t) => {
+    test(`an approved request is collected although the jwks_uri fails, while the known keys are valid, on ${engine.name}`, async (t) => {
       const { key, served, stage } = await sceneWithFetchedKeys(t, { engine })
       const call = async (path: string, form: Record<string, string>) =>
         stage.post(path, { ...form, ...asserted(await assertionOf(stage, 'fetched', { key: key.privateKey })) })
@@ -246,7 +246,7 @@ describe('the jwks_uri of a client cannot be fetched', () => {
     })
   }
 
-  test('a kid that the known keys do not have is neither accepted nor refused', async (t) => {
+  test('an unknown kid during the outage gets 503: it is neither accepted nor refused', async (t) => {
     const { served, stage } = await sceneWithFetchedKeys(t)
     const next = await newKey('next')
     await answersTo(stage, 'fetched', { key: next.privateKey })
@@ -272,7 +272,7 @@ describe('the jwks_uri of a client cannot be fetched', () => {
     for (const ask of [requestOf, hintOf]) assert.equal((await ask()).status, 200)
   })
 
-  test('with fetchedKeys.keepInOutage 0, keys are good for ten minutes after a fetch', async (t) => {
+  test('with fetchedKeys.keepInOutage 0, keys are valid for ten minutes after a fetch', async (t) => {
     const { key, served, stage } = await sceneWithFetchedKeys(t, { config: { fetchedKeys: { keepInOutage: 0 } } })
     await assertBelievedEverywhere(stage, 'fetched', { key: key.privateKey })
     served.fail((response) => response.destroy())

@@ -155,7 +155,7 @@ test('a client keeps its secret for another algorithm, unless the secret is too 
     secrets.push(body.client_secret)
   }
   assert.ok(String(secrets[0]).length >= 64, 'the secret is long enough for every algorithm')
-  assert.deepEqual(secrets.slice(1), [undefined, undefined], 'so it stays')
+  assert.deepEqual(secrets.slice(1), [undefined, undefined], 'so the secret stays')
   const key = new TextEncoder().encode(String(secrets[0]))
   const assertion = await assertionOf(stage, String(made.client_id), { key, header: { alg: 'HS384' } })
   const asked = { scope: 'openid', login_hint: 'ana', ...asserted(assertion) }

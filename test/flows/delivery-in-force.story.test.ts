@@ -1,6 +1,6 @@
 /**
- * A client changes its delivery mode or its notification endpoint while requests are open: what is in force when a
- * notification is sent decides (OV-3, OV-4, PU-11).
+ * A client changes its delivery mode or its notification endpoint while requests are open. Notifications are sent in
+ * the mode and to the endpoint that the client has when they are sent (OV-3, OV-4, PU-11).
  */
 import assert from 'node:assert/strict'
 import { describe, type TestContext, test } from 'node:test'
@@ -12,10 +12,10 @@ import { callBacksOf, rowsOf } from '../support/tables.ts'
 
 type Mode = 'poll' | 'ping' | 'push'
 
-const ways: WayOfChanging[] = ['clientconfig', "clientconfig, in the seed's words", 'registration']
+const ways: WayOfChanging[] = ['clientconfig', 'clientconfig, with former parameter names', 'registration']
 const minute = 60_000
 
-/** From the mode of the request to the mode after it; the result reaches the client in the third. */
+/** The mode of the client at the request, its mode after the change, and the mode by which it gets the result. */
 const changes: [from: Mode, to: Mode, by: Mode][] = [
   ['ping', 'ping', 'ping'],
   ['ping', 'push', 'push'],
@@ -100,7 +100,7 @@ for (const engine of engines) {
       assert.equal(await isAccepted(shop, tokens[0]!.body.access_token), true)
     })
 
-    test('to poll, when the user has revoked the tokens: there are no others', async (t) => {
+    test('to poll, when the user has revoked the tokens: no other tokens are issued', async (t) => {
       const { shop, old } = await openWith(t, engine, 'clientconfig', 'push')
       const { authReqId, requestId } = await pushedInVain(shop, old)
       const bearer = await bearerOf(shop.stage)

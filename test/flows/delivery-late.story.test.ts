@@ -1,6 +1,7 @@
 /**
- * A notification endpoint that asks for patience past the deadline: what is pushed has ten minutes of its own from the
- * moment when the request is settled; a ping after the deadline would be useless and is not sent (M51, PI-8, PU-2).
+ * A notification endpoint sends a `Retry-After` that ends after the deadline of the request. A push is retried for ten
+ * minutes from the moment when the request is settled. A ping after the deadline would be useless and is not sent (M51,
+ * PI-8, PU-2).
  */
 import assert from 'node:assert/strict'
 import { describe, type TestContext, test } from 'node:test'

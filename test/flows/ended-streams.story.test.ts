@@ -9,7 +9,7 @@ import { until } from '../support/until.ts'
 import { formTokenOn, openVisitor, type Visitor } from '../support/visitor.ts'
 
 for (const engine of engines) {
-  test(`a page of an ended session hears nothing, and none can be opened with its cookie, on ${engine.name}`, async (t) => {
+  test(`a page of an ended session gets no events, and no stream can be opened with its cookie, on ${engine.name}`, async (t) => {
     const stage = await openStage(t, { engine })
     const [home, office] = [openVisitor(stage.url), openVisitor(stage.url)]
     await home.signIn(ana)

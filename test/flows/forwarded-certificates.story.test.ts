@@ -131,7 +131,7 @@ describe('a chain that a proxy forwards', () => {
 
   test('is in Client-Cert-Chain without further settings, if the certificate is in Client-Cert (RFC 9440)', async (t) => {
     const { authority, through } = await openBehindProxy(t, { header: 'Client-Cert' })
-    const { certified, chain } = (await chainsOf(authority))['of an authority two below it']!
+    const { certified, chain } = (await chainsOf(authority))['of an authority two levels below the trusted one']!
     const header = { 'client-cert': sequence(certified) }
     assert.equal(await through({ ...header, 'client-cert-chain': chain.map(sequence).join(', ') }), 200)
     assert.equal(await through(header), 401)
@@ -145,7 +145,7 @@ describe('a chain that a proxy forwards', () => {
 
   test('is not read from another header than the configured one', async (t) => {
     const { authority, through } = await openBehindProxy(t)
-    const { certified, chain } = (await chainsOf(authority))['of an authority below it']!
+    const { certified, chain } = (await chainsOf(authority))['of an authority below the trusted one']!
     const header = { [own]: base64(certified), 'client-cert-chain': chain.map(sequence).join(', ') }
     assert.equal(await through(header), 401)
   })
@@ -169,15 +169,15 @@ describe('a certificate that a proxy forwards is not read', () => {
       (victim, attacker) => ({ [own]: `Hash=a;Cert="${encoded(victim)}",Hash=b;Cert="${encoded(attacker)}"` }),
       /several proxies/,
     ],
-    'if the last of them has added no certificate': [
+    'if several proxies have added an element, the last without a certificate': [
       (victim) => ({ [own]: `Hash=a;Cert="${encoded(victim)}",By=spiffe://a/b;Hash=b;Subject="";URI=spiffe://a/c` }),
       /several proxies/,
     ],
-    'if Envoy does not send it': [
+    'if Envoy sends neither Cert nor Chain': [
       () => ({ [own]: `By=http://a.example;Hash=${hash};Subject="/C=US/CN=Test Client";URI=http://b.example` }),
       /neither Cert nor Chain/,
     ],
-    'if Cert contains several': [
+    'if Cert contains several certificates': [
       (victim, attacker) => ({ [own]: `Cert="${encoded(victim)}${encoded(attacker)}"` }),
       /Cert does not contain one/,
     ],
@@ -185,11 +185,11 @@ describe('a certificate that a proxy forwards is not read', () => {
       (victim, attacker) => ({ [own]: [base64(victim), base64(attacker)] }),
       /several of this header/,
     ],
-    'if the proxy has appended one with a comma': [
+    'if the proxy has appended another certificate with a comma': [
       (victim, attacker) => ({ [own]: `${base64(victim)}, ${base64(attacker)}` }),
       /not a chain/,
     ],
-    'if the proxy has appended one as PEM': [
+    'if the proxy has appended another certificate as PEM': [
       (victim, attacker) => ({ [own]: encoded(victim) + encoded(attacker) }),
       /not a chain/,
     ],
@@ -197,9 +197,12 @@ describe('a certificate that a proxy forwards is not read', () => {
       (victim, attacker) => ({ [own]: Buffer.concat([der(victim), der(attacker)]).toString('base64') }),
       /bytes follow/,
     ],
-    'if there are too many': [(victim) => ({ [own]: Array(8).fill(base64(victim)).join(',') }), /too many/],
-    'if it is not encoded as it says': [() => ({ [own]: '%E0%A4%A' }), /percent-encoding/],
-    'if it is something else': [() => ({ [own]: 'CN=till' }), /no form that is known/],
+    'if there are too many certificates': [
+      (victim) => ({ [own]: Array(8).fill(base64(victim)).join(',') }),
+      /too many/,
+    ],
+    'if its percent-encoding is not valid': [() => ({ [own]: '%E0%A4%A' }), /percent-encoding/],
+    'if the header contains another text': [() => ({ [own]: 'CN=till' }), /no form that is known/],
   }
 
   for (const [name, [written, reason]] of Object.entries(headers)) {
@@ -213,7 +216,7 @@ describe('a certificate that a proxy forwards is not read', () => {
     })
   }
 
-  test('if there is none: an empty header, and those of HAProxy and Apache, are no certificate, and nothing is logged', async (t) => {
+  test('if there is none: what proxies write without a certificate (nothing, `::`, `(null)`) is not logged as unreadable', async (t) => {
     const { authority, through, hasCertificate, reasons } = await openBehindProxy(t)
     for (const none of ['', '::', '(null)']) assert.equal(await hasCertificate({ [own]: none }), false)
     assert.equal(await hasCertificate({}), false)
@@ -221,7 +224,7 @@ describe('a certificate that a proxy forwards is not read', () => {
     assert.equal(await through({ [own]: base64(await till(authority)) }), 200)
   })
 
-  test('a chain that cannot be read is left out: the certificate itself is read', async (t) => {
+  test('if the chain cannot be read, it is ignored and the certificate itself is read', async (t) => {
     const { authority, through, hasCertificate } = await openBehindProxy(t, { chainHeader: 'x-client-cert-chain' })
     const certified = await till(authority)
     for (const chain of ['x', '%', ':', `${base64(certified)}A`, 'A'.repeat(9000)]) {

@@ -42,7 +42,7 @@ async function open(t: TestContext, engine: Engine) {
   return {
     stage,
     gate,
-    /** Makes eight calls at once. Resolves when all have been refused but those that wait at the gate. */
+    /** Makes eight calls at once. Resolves when some wait at the gate and all others have been refused. */
     async callEightTimes(call: () => Promise<Answer>, held: number) {
       gate.hold()
       const calls = Array.from({ length: 8 }, call)

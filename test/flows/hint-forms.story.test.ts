@@ -115,7 +115,7 @@ for (const engine of engines) {
       for (const [hint, user] of identifiers) await assertFinds(stage, hint, user)
     })
 
-    test('find nobody if they name nobody, or two users, or something else than they say', async (t) => {
+    test('find no user if they name no user or two users, or if the value does not fit the format', async (t) => {
       const stage = await scene(t, engine)
       for (const hint of [
         json('iss_sub', { iss: 'https://elsewhere.example', sub: ana.id }),

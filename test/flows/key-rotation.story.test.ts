@@ -74,7 +74,7 @@ for (const engine of engines) {
       }
       const step = async (milliseconds: number) => {
         stage.clock.advance(milliseconds)
-        // Tokens from before that have not expired yet verify with the published keys.
+        // Tokens that were issued earlier and have not expired can still be verified with the published keys.
         for (const { token, at } of given) if (stage.clock.now() < at + hour) await verify(token, { at: start })
       }
 

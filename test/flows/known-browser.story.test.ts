@@ -205,11 +205,11 @@ describe('attempts from one network', () => {
         )
         assert.ok(
           later.every(({ status }) => status === 401),
-          'one is forgiven each minute',
+          'each minute, one more attempt is allowed',
         )
         for (const number of [4, 5]) {
           const fourth = await attempt(`more-${number}`, 'wrong', addressOf(number))
-          assert.equal(fourth.status, 429, 'three minutes forgive no more than three')
+          assert.equal(fourth.status, 429, 'after three minutes, no more than three attempts are allowed')
         }
         assert.equal((await attempt(ben.username, ben.password, addressOf(6))).status, 429)
       })

@@ -56,7 +56,7 @@ test('calls of five users are held up, and clients ask these users: requests and
     const asked = []
     for (const { username } of people) {
       asked.push(stage.ring('kiosk', { login_hint: username }), stage.ring('till', { login_hint: username }))
-      // Each request arrives in a turn of its own, so that each could begin a batch of its own.
+      // Each request arrives in a separate turn of the event loop, so that each could begin a separate batch.
       assert.equal((await stage.ring('kiosk', { login_hint: 'ben' })).status, 200)
     }
     const decided = await stage.post('/backchannel/complete', { request_id: toDecide, status: 'approved' }, bens)

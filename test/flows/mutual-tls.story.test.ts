@@ -93,7 +93,7 @@ async function approve(): Promise<void> {
 
 function assertInvalidClient({ status, body }: Answer): void {
   assert.deepEqual([status, body.error], [401, 'invalid_client'])
-  // In development, the reason follows.
+  // In development, the description ends with the reason.
   assert.match(String(body.error_description), /^client authentication failed/)
 }
 

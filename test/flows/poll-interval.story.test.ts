@@ -1,4 +1,7 @@
-/** The interval is the client's pause between two polls, and a client always finds its way back to it (CIBA §7.3, §11). */
+/**
+ * The interval is the client's pause between two polls, and a client always returns to its first interval (CIBA §7.3,
+ * §11).
+ */
 import assert from 'node:assert/strict'
 import { describe, type TestContext, test } from 'node:test'
 import * as openid from 'openid-client'

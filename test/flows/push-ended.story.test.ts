@@ -1,6 +1,6 @@
 /**
- * The user, or what she approved, ends while a push of tokens waits for its next attempt: the client is told `access_denied`,
- * and is not given tokens that no longer work (PU-8, PU-11).
+ * The user is signed out, locked or removed, or revokes the approval, while a push of tokens waits for its next
+ * attempt. The next attempt says `access_denied`, because the tokens no longer work (PU-8, PU-11).
  */
 import assert from 'node:assert/strict'
 import { describe, type TestContext, test } from 'node:test'

@@ -1,4 +1,7 @@
-/** A push of tokens that was refused for good: nobody has the tokens, so they are revoked, and that is said (M36, PU-11). */
+/**
+ * The client refuses a push of tokens permanently. Nobody has the tokens, so they are revoked; the client and the
+ * history say so (M36, PU-11).
+ */
 import assert from 'node:assert/strict'
 import { describe, type TestContext, test } from 'node:test'
 import { createOutboxStore } from '../../src/outbox/outbox-store.ts'

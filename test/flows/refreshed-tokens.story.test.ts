@@ -129,7 +129,7 @@ for (const engine of engines) {
       assertHashed(await refresh(stage, pushed.refresh_token!))
     })
 
-    test('and so does the ID token of a sign-in', async (t) => {
+    test('the ID token of a sign-in contains at_hash, too', async (t) => {
       const stage = await openStage(t, { engine })
       const { body } = await (await codeFor(stage, ana)).exchange()
       assertHashed(body as Tokens)

@@ -1,4 +1,7 @@
-/** A client that is removed, after it has authenticated and before its call has written anything: the call writes nothing. */
+/**
+ * A client is removed after it has authenticated and before its call has written anything. Then the call writes
+ * nothing.
+ */
 import assert from 'node:assert/strict'
 import { type TestContext, test } from 'node:test'
 import { createRequestStore } from '../../src/ciba/authentication-request/authentication-request-store.ts'
@@ -49,7 +52,7 @@ for (const engine of engines) {
     assert.equal(accepted.status, 200, 'requests of the new registration are accepted')
   })
 
-  test(`a client that is replaced while it changes its settings does not change those of the new one, on ${engine.name}`, async (t) => {
+  test(`a client that is replaced while it changes its settings does not change the settings of the new client, on ${engine.name}`, async (t) => {
     const gate = createGate()
     t.after(gate.release)
     const changing = /^\s*update clients set delivery_mode/
@@ -66,7 +69,7 @@ for (const engine of engines) {
     assert.equal(row?.delivery_mode, 'ping')
   })
 
-  test(`a client whose secret is changed before its request is stored is still the same, on ${engine.name}`, async (t) => {
+  test(`a request is accepted although the secret of its client is changed before the request is stored, on ${engine.name}`, async (t) => {
     const gate = createGate()
     t.after(gate.release)
     const clients = [{ ...metadataOf('poll', ''), client_secret: secret }]

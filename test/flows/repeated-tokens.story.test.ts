@@ -1,6 +1,6 @@
 /**
- * A client hangs up while its poll is held, and a proxy does not pass this on: the tokens reach nobody. The client repeats
- * its poll and gets them, for some seconds and until one of them is used.
+ * A client disconnects while its poll is held, and a proxy does not tell the server, so the tokens are lost. For some
+ * seconds, and until one of the tokens is used, the client gets them if it repeats its poll.
  */
 import assert from 'node:assert/strict'
 import { describe, type TestContext, test } from 'node:test'
@@ -35,7 +35,7 @@ const offline = { scope: 'openid offline_access' }
 
 for (const engine of engines) {
   describe(`the tokens of a held poll, on ${engine.name}`, () => {
-    test('reach a client that has hung up behind a proxy that kept this to itself, when it polls again', async (t) => {
+    test('reach a client that disconnected behind a proxy that does not tell the server, when it polls again', async (t) => {
       const { stage, authReqId } = await scene(t, engine)
       const proxy = await openSilentProxy(t, Number(new URL(stage.url).port))
       const leaving = new AbortController()
@@ -163,7 +163,7 @@ for (const engine of engines) {
       await assertOver(stage, authReqId)
     })
 
-    test('are not given again while the application has the user as disabled', async (t) => {
+    test('are not given again while the application reports the user as disabled', async (t) => {
       let disabled = false
       const known = async () => ({ id: ana.id, email: ana.email, disabled })
       const { stage, authReqId } = await collected(t, engine, { users: { find: known, findByHint: known } })
@@ -272,7 +272,7 @@ async function statementsOf(t: TestContext, repeatTokens: number) {
 describe('on two nodes', () => {
   const postgres = engines.find(({ name }) => name === 'postgres')!
 
-  test('one has answered nobody, and the other gives the same tokens', async (t) => {
+  test('one node answers a client that has disconnected, and the other node gives the same tokens', async (t) => {
     const { stage, authReqId, first, options } = await collected(t, postgres)
     const other = await openNeighbour(t, stage, options)
     const form = { grant_type: CIBA, auth_req_id: authReqId }
@@ -305,7 +305,10 @@ async function scene(t: TestContext, engine: Engine, config: ConfigInput = {}) {
   return { stage, authReqId, options }
 }
 
-/** The same, approved and collected: the first answer arrived, but the client behaves as if it had not. */
+/**
+ * A stage whose request is approved and collected. The first answer arrived, but the client behaves as if it had been
+ * lost.
+ */
 async function collected(t: TestContext, engine: Engine, config: ConfigInput = {}) {
   const { stage, authReqId, options } = await scene(t, engine, config)
   const answer = stage.poll('kiosk', authReqId)

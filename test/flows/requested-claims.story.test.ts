@@ -155,7 +155,7 @@ test('claims of the operator, which no scope contains, may be requested by their
 })
 
 describe('acr and sub as claims', () => {
-  test('values of acr mean the same as acr_values, which wins', async (t) => {
+  test('values of acr mean the same as acr_values, which has priority', async (t) => {
     const stage = await openStage(t)
     const acr = (request: object) => ({ id_token: { acr: request } })
     for (const [claims, acr_values, stored] of [

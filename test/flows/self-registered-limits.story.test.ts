@@ -1,6 +1,6 @@
 /**
- * A client that registered itself asks about users that it invents, while the server hides which users exist. The limits
- * for each user do not restrict it, so it has limits of its own, which hold without any setting.
+ * A client that registered itself asks about users that it invents, while the server hides which users exist. The
+ * limits for each user do not restrict it. Therefore it has additional limits, which apply by default.
  */
 import assert from 'node:assert/strict'
 import { describe, type TestContext, test } from 'node:test'
@@ -49,10 +49,10 @@ for (const engine of engines) {
       assert.equal(await countRequests(stage, inventor.id), defaults.open)
       stage.clock.advance(minute)
       await flood(defaults.perMinute)
-      assert.equal(await countRequests(stage, inventor.id), defaults.open, 'a later minute makes no room')
+      assert.equal(await countRequests(stage, inventor.id), defaults.open, 'open requests still count a minute later')
     })
 
-    test('gets the same answer about an existing user as about an invented one, at its limits too', async (t) => {
+    test('gets the same answer about an existing user as about an invented one, even when a limit is reached', async (t) => {
       const { stage, sendRequest } = await inventing(t, { limits: { perSelfRegisteredClient: { open: 1 } } }, engine)
       assert.equal((await sendRequest(stage.url, 'zoe')).status, 200)
       const answers = [await sendRequest(stage.url, 'yara'), await sendRequest(stage.url, 'ana')]
@@ -80,7 +80,7 @@ describe('the limits of clients that registered themselves', () => {
     test(title, async (t) => assert.equal(await storedOfTen(t, limits), stored))
   }
 
-  test('do not apply to clients of the operator, also to one that was taken over', async (t) => {
+  test('do not apply to clients of the operator, nor to a self-registered client that the operator adds to the configuration', async (t) => {
     const { stage, sendRequest, inventor } = await inventing(t, { limits: { perSelfRegisteredClient: { open: 1 } } })
     for (const login_hint of ['zoe', 'yara']) assert.equal((await stage.ring('kiosk', { login_hint })).status, 200)
     assert.equal((await sendRequest(stage.url, 'zoe')).status, 200)

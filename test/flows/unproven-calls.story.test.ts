@@ -1,4 +1,4 @@
-/** Anonymous calls that wait for a look-up take a share of the slots, and refuse no other caller. */
+/** Anonymous calls that wait for a look-up take only a share of the slots, so that other callers are not refused. */
 import assert from 'node:assert/strict'
 import { describe, test } from 'node:test'
 import type { ConfigInput } from '../../src/config/config.ts'

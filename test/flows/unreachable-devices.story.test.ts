@@ -1,4 +1,4 @@
-/** Subscriptions that the push service refuses for good, and mail addresses that the mail server cannot handle. */
+/** Subscriptions that the push service refuses permanently, and mail addresses that the mail server cannot handle. */
 import assert from 'node:assert/strict'
 import { describe, type TestContext, test } from 'node:test'
 import { createPushSubscriptionStore } from '../../src/authentication-device/channels/push-subscription-store.ts'
@@ -33,9 +33,9 @@ const refusals: [name: string, status: number, body: string][] = [
 ]
 
 for (const engine of engines) {
-  describe(`a push subscription that is refused for good, on ${engine.name}`, () => {
+  describe(`a push subscription that is refused permanently, on ${engine.name}`, () => {
     for (const [name, status, body] of refusals) {
-      test(`${status} by ${name}: dropped after three messages, and the user is unreachable`, async (t) => {
+      test(`${status} by ${name}: removed after three messages, and the user is reported as unreachable`, async (t) => {
         const { stage, subscriptions, open } = await setUp(t, engine)
         const browser = await open()
         browser.answers(status, body)
@@ -57,7 +57,7 @@ for (const engine of engines) {
       })
     }
 
-    test('at an address that may not be called: dropped too, and the next request says it again', async (t) => {
+    test('at an address that must not be called: removed too, and the next request reports it again', async (t) => {
       const nowhere = 'https://client.example/notify'
       const options = { northbank: nowhere, till: nowhere }
       const config = { development: false, issuer: 'https://id.example' }
@@ -109,7 +109,7 @@ for (const engine of engines) {
       assert.equal((await subscriptions.of(ana.id)).length, 1)
     })
 
-    test('a key that encrypts nothing is dropped too', async (t) => {
+    test('a subscription with an invalid key is removed too', async (t) => {
       const { stage, subscriptions } = await setUp(t, engine)
       const keys = { p256dh: Buffer.alloc(65, 1).toString('base64url'), auth: Buffer.alloc(16).toString('base64url') }
       await subscriptions.add(ana.id, { endpoint: 'https://push.example/x', keys })
@@ -118,7 +118,7 @@ for (const engine of engines) {
       assert.equal(logged(stage, 'device.unreachable').length, 1)
     })
 
-    test('another browser or a mail address reaches her: she is not called unreachable', async (t) => {
+    test('another browser or a mail address reaches the user, who is then not reported as unreachable', async (t) => {
       const server = await openMailServer(t)
       const { stage, subscriptions, open } = await setUp(t, engine, { email: { smtp: server.url, from } })
       const browser = await open()
@@ -128,7 +128,7 @@ for (const engine of engines) {
       assert.equal(logged(stage, 'device.unreachable').length, 0)
     })
 
-    test('the last subscription is gone (410): that is told at once', async (t) => {
+    test('the last subscription no longer exists (410): this is reported at once', async (t) => {
       const { stage, open } = await setUp(t, engine)
       ;(await open()).answers(410)
       await ring(stage)

@@ -43,7 +43,7 @@ const variants: [name: string, client: ClientMetadataInput, named: string[]][] =
     ],
   ],
   [
-    'a name of every object in JavaScript',
+    'a name that every JavaScript object has',
     pollClient('shelf', { client_secret: secret, toString: 'x' as never }),
     ['clients[5].toString is not used'],
   ],

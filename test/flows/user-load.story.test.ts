@@ -44,7 +44,7 @@ for (const engine of engines) {
       ['/backchannel/sessions', undefined],
       ['/backchannel/complete', { request_id: 'unknown', status: 'denied' }],
     ] as const) {
-      test(`${path}: only so many run at once, further ones get 503, and others are served`, async (t) => {
+      test(`${path}: the calls of one user at once are limited, further ones get 503, and other users are served`, async (t) => {
         const { stage, reads } = await openCounted(t, engine)
         const [anas, bens] = [await bearerOf(stage, ana), await bearerOf(stage, ben)]
         const call = (authorization: string) =>

@@ -139,7 +139,7 @@ for (const engine of engines) {
   })
 }
 
-/** Values of `typ` that are of no type that is allowed. */
+/** Values of `typ` whose JSON type is not allowed. */
 const noTypes: unknown[] = [spiteful, ['jwt'], 7, true, null, {}, [spiteful], 'at+jwt', '']
 
 for (const engine of engines) {

@@ -19,7 +19,7 @@ describe('fuzzing', () => {
         [],
       )
       assert.equal(answered, 2500)
-      // Also beyond authentication: requests are sent, decided and redeemed.
+      // The fuzzer also gets past authentication: it sends, decides and redeems requests.
       for (const status of [200, 201, 204, 303, 400, 401, 403, 404, 405]) assert.ok(statuses.has(status), `${status}`)
     })
   }

@@ -88,7 +88,7 @@ describe('on postgres only', () => {
       const failed = assert.rejects(first)
       await until(async () => (await waitingIn(client, 'relation')).length === 1)
       const others = Array.from({ length: 30 }, (_, number) => visit(number + 1))
-      // Every connection of the pool could be taken now. These statements need one each.
+      // If the waiting visits held connections, the pool would have none left for these nine statements.
       await Promise.all(Array.from({ length: 9 }, () => database.read('select pg_sleep(0)')))
       assert.deepEqual(await waitingIn(client, 'advisory'), [])
       const [pid] = await waitingIn(client, 'relation')

@@ -1,8 +1,8 @@
 /**
- * Finished requests cost nothing: with a million of one client, no statement of a server is expected to cost more than
- * a look or two into an index. Nor does any statement of an ending or of an export read a table that grows. The statements
- * are those of whole flows, with the settings of our sessions. Postgres chooses plans, and JIT where it has one, by these
- * expected costs.
+ * Finished requests do not slow down statements. Even if a client has a million of them, Postgres expects that each
+ * statement of a server costs no more than one or two index look-ups. No statement of an ending or of an export reads a
+ * table that grows. The statements are those of whole flows, with the settings of our sessions. By these expected
+ * costs, Postgres chooses plans and decides about JIT.
  */
 import assert from 'node:assert/strict'
 import { describe, type TestContext, test } from 'node:test'
@@ -236,10 +236,10 @@ function assertComplete(collected: Map<string, Value[]>): void {
     'all of these are asked',
   )
   const missing = [...listed, ...Object.values(keptByTable)].filter((sql) => !collected.has(sql))
-  assert.deepEqual(missing, [], 'all statements of the endings are asked')
+  assert.deepEqual(missing, [], 'all statements of the endings are checked')
 }
 
-/** Statements without a plan: of a transaction, or of the schema. */
+/** Statements that control a transaction or change the schema have no plan. */
 const isPlanned = (sql: string) => /^\s*(select|insert|update|delete|with)\b/i.test(sql)
 
 interface Plan {
@@ -317,7 +317,7 @@ async function planOf(client: Client, name: string, sql: string, values: Value[]
 /** Newest first, by the index of ids, until there are enough. */
 const readsNewestFirst = (sql: string) => /order by id desc limit \d+$/.test(sql.trim())
 
-/** The tokens of a client that ends are deleted, as many as it has: in these tables, nearly all. */
+/** The ending of a client deletes all its tokens. In these tables, they are nearly all rows. */
 const isAsLongAsItsRows = (sql: string) => sql === 'delete from oidc_models where client_id = $1'
 
 /** An index of open rows, or of the operator's clients alone, has few rows. An index of all rows, or the table, does not. */

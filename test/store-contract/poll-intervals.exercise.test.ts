@@ -59,7 +59,7 @@ for (const engine of engines) {
       assert.deepEqual(await poll(26_999), [true, 30])
     })
 
-    test('and the polls of a node are written when they were counted in memory', async (t) => {
+    test('is replaced by the interval of a node that counted polls in memory', async (t) => {
       const { clock, one, other } = await furnished(t, engine, { count: 2 })
       await one.requests.accept(newRequest(clock.now(), { id: 'a' }), 'a', many)
       const [{ auth_req_id_hash: hash }] = (await allRows(one.database, 'backchannel_auth_requests')) as [

@@ -82,7 +82,7 @@ describe('several hosts', () => {
     assert.deepEqual(heard, ['', 'a'])
   })
 
-  test('a server that refuses the user is not passed over, and the error is its own', async (t) => {
+  test('if a server refuses the user, no other host is tried, and the error is that of this server', async (t) => {
     const [one, other] = await Promise.all([startPostgres(), startPostgres()])
     t.after(() => Promise.all([one.stop(), other.stop()]))
     const url = `postgres://nobody-of-this-name@127.0.0.1:${portOf(one.url)},127.0.0.1:${portOf(other.url)}/postgres`

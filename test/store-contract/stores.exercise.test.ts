@@ -154,7 +154,7 @@ for (const engine of engines) {
       assert.deepEqual(await users.list(), [(await users.find('u1'))!, { id: 'u2', disabled: true }])
     })
 
-    test('a phone number is found and taken in every spelling', async (t) => {
+    test('a phone number is found in every spelling, and no other user may have it in another spelling', async (t) => {
       const { users, clock } = await stores(t, engine)
       await users.add({ id: 'u1', phone_number: '+49 (151) 23-45.67' }, clock.now())
       await users.add({ id: 'u2', username: '+49151234568' }, clock.now())
@@ -169,7 +169,7 @@ for (const engine of engines) {
       assert.equal((await users.findByIdentifier('+49151234568'))!.id, 'u2', 'an exact identifier has priority')
     })
 
-    test('a number of two users in two spellings, as older versions stored it, names neither', async (t) => {
+    test('a number that two users have in different spellings, as earlier versions allowed, finds neither of them', async (t) => {
       const { users, clock, database } = await stores(t, engine)
       await users.add({ id: 'u1', phone_number: '+49 151' }, clock.now())
       await users.add({ id: 'u2' }, clock.now())

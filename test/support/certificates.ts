@@ -36,7 +36,7 @@ export interface CertificateOptions {
   pathLength?: number
   /** The purposes (`extKeyUsage`), as object identifiers. Default: any purpose. */
   purposes?: string[]
-  /** Whether it has a critical extension of an enterprise that nobody knows. */
+  /** Whether it has a critical extension that no server knows. */
   hasUnknownCritical?: boolean
   /** The only DNS names for which an authority may issue certificates. */
   onlyNames?: string
@@ -101,7 +101,7 @@ export async function certify(options: CertificateOptions): Promise<Certified> {
   }
 }
 
-/** Returns the same key for another hash: in Web Crypto, a key belongs to one. */
+/** Returns the same key for another hash, because Web Crypto binds a key to one hash. */
 async function withHash(key: webcrypto.CryptoKey, algorithm: webcrypto.RsaHashedImportParams) {
   const pkcs8 = await webcrypto.subtle.exportKey('pkcs8', key)
   return webcrypto.subtle.importKey('pkcs8', pkcs8, algorithm, true, ['sign'])

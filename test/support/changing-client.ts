@@ -12,7 +12,7 @@ export interface Delivery {
   url?: string | undefined
 }
 
-export type WayOfChanging = 'clientconfig' | "clientconfig, in the seed's words" | 'registration'
+export type WayOfChanging = 'clientconfig' | 'clientconfig, with former parameter names' | 'registration'
 
 export interface Shop {
   stage: Stage

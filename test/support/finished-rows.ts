@@ -1,4 +1,4 @@
-/** Fills a Postgres database as after a year: all records are finished, and none has been pruned. */
+/** Fills a Postgres database with as many rows as a year leaves. All records are finished, and none has been pruned. */
 import { Client } from 'pg'
 
 export interface FinishedRows {

@@ -25,7 +25,7 @@ export interface RestartablePostgres extends PostgresServer {
    * ended.
    */
   end(how: 'told' | 'crashed'): Promise<void>
-  /** Starts it again on the same port and the same data. Resolves when it accepts connections. */
+  /** Starts the server again, on the same port and with the same data. Resolves when it accepts connections. */
   start(): Promise<void>
 }
 

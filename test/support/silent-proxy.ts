@@ -1,4 +1,4 @@
-/** A proxy that does not tell the server when a client hangs up, like HAProxy without `option abortonclose`. */
+/** A proxy that does not tell the server when a client disconnects, like HAProxy without `option abortonclose`. */
 import { createServer, request } from 'node:http'
 import type { AddressInfo } from 'node:net'
 import type { TestContext } from 'node:test'

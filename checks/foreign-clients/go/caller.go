@@ -20,7 +20,8 @@ type client struct {
 	Jwk        claims
 	Pem        string
 	Cert, Key  string
-	// How it authenticates. Read from a registration; those of the material are set by the flows.
+	// How the client authenticates. A registration response contains it; for the clients in material.json, the flows set
+	// it.
 	Method          string `json:"token_endpoint_auth_method"`
 	ManagementURI   string `json:"registration_client_uri"`
 	ManagementToken string `json:"registration_access_token"`
@@ -79,8 +80,8 @@ type caller struct {
 // newestTLS is the newest version that callers offer.
 var newestTLS uint16 = tls.VersionTLS13
 
-// newCaller shows the certificate of a client, if that has one, as crypto/tls does by itself: it looks at the
-// authorities that the server names. Sessions are resumed, and every call has a connection of its own.
+// newCaller returns a client on connections of its own. crypto/tls decides whether to send the certificate of the
+// client, by the authorities that the server names. Sessions are resumed, and every call has a connection of its own.
 func newCaller(own client, shown client) *caller {
 	authority, err := os.ReadFile(material.Authority)
 	must(err)

@@ -77,7 +77,7 @@ func as(name, method string) *caller {
 	return newCaller(own, own)
 }
 
-// pollOnATicker polls every interval seconds from the acknowledgement on, whatever the wire takes.
+// pollOnATicker polls every interval seconds from the acknowledgement on, however long a poll takes.
 func pollOnATicker() string {
 	c := as("poll", "client_secret_basic")
 	response := c.initiate(asked()).is(200, "")

@@ -1,4 +1,7 @@
-/** oauth4webapi: one function for each request and one for each response. What happens between them is the client's. */
+/**
+ * oauth4webapi has one function for each request and one for each response. Everything else, such as the polling loop,
+ * is here.
+ */
 import { strict as assert } from 'node:assert'
 import { createHash, randomBytes } from 'node:crypto'
 import { setTimeout as pause } from 'node:timers/promises'
@@ -37,7 +40,7 @@ async function initiate({ client, authentication, options }: Caller, parameters:
   return oauth.processBackchannelAuthenticationResponse(server, client, response)
 }
 
-/** Sends a call once more if the server demands a DPoP nonce, which the handle has kept. */
+/** Sends a call once more if the server demands a DPoP nonce. The DPoP handle of the library has stored the nonce. */
 async function withNonce<Result>(call: () => Promise<Result>): Promise<Result> {
   try {
     return await call()
@@ -92,7 +95,9 @@ async function collect(caller: Caller, parameters?: Record<string, string>): Pro
   return tokens
 }
 
-/** The library throws an error of its own where the response has a challenge: it has the status only. */
+/**
+ * If the response has a challenge, the library throws a different error, which contains the status but no error code.
+ */
 async function refused(call: Promise<unknown>, status: number, error?: string): Promise<void> {
   await assert.rejects(call, (problem: { status?: number; error?: string; cause?: unknown }) => {
     assert.equal(problem.status, status, String(problem.cause ?? problem))
@@ -101,7 +106,7 @@ async function refused(call: Promise<unknown>, status: number, error?: string): 
   })
 }
 
-/** Polls on a timer, every `interval` seconds from the acknowledgement on, whatever the wire takes. */
+/** Polls on a timer, every `interval` seconds from the acknowledgement on, however long a poll takes. */
 async function pollOnATimer(): Promise<undefined> {
   const caller = await callerOf(clients.poll, oauth.ClientSecretBasic(clients.poll.client_secret!))
   const { auth_req_id, interval } = await initiate(caller)

@@ -58,7 +58,7 @@ async function poll(): Promise<undefined> {
   const config = await configured(clients.poll, openid.ClientSecretBasic(clients.poll.client_secret))
   const response = await openid.initiateBackchannelAuthentication(config, asked)
   assert.equal(response.interval, 1)
-  // Two polls come before the decision. If one of them heard slow_down, the third would come five seconds later.
+  // Two polls come before the decision. If one of them got slow_down, the third would come five seconds later.
   const begin = performance.now()
   const [tokens] = await Promise.all([
     openid.pollBackchannelAuthenticationGrant(config, response),

@@ -37,7 +37,8 @@ class Caller:
             cert=certificate(client if shows is None else shows),
         )
         if method == "private_key_jwt":
-            # An assertion lives an hour, for the endpoint that is called: both are the library's defaults.
+            # By default, the library makes assertions that are valid for an hour, with the called endpoint as their
+            # audience.
             header = {"kid": client["jwk"]["kid"]}
             self.session.register_client_auth_method(PrivateKeyJWT(headers=header, alg=client["jwk"]["alg"]))
         self.document = self.get(f"{issuer}/.well-known/openid-configuration")
@@ -103,7 +104,7 @@ def poll():
     caller = Caller(clients["poll"])
     response = caller.initiate()
     assert response["interval"] == 1
-    # On a timer, every `interval` seconds from the acknowledgement on, whatever the wire takes.
+    # On a timer, every `interval` seconds from the acknowledgement on, however long a poll takes.
     begin = time.monotonic()
     for polls in range(1, 5):
         pause_until(begin, polls)
@@ -200,7 +201,7 @@ def signed_request():
 
 
 def mutual_tls(own):
-    # The library has no method for it: it sends client_id, as a public client does.
+    # The library has no method for mutual TLS, so the client sends client_id like a public client.
     caller = Caller(own, "none")
     token = caller.play()
     caller.refresh()

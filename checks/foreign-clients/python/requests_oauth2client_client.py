@@ -27,7 +27,7 @@ def session_of(client):
 
 
 def configured(client, auth, shows=None, **more):
-    """Returns the client, set up by discovery: but the library does not take over the endpoint of CIBA."""
+    """Returns the client, set up by discovery. The library does not read the CIBA endpoint from the metadata."""
     session = session_of(client if shows is None else shows)
     document = session.get(f"{issuer}/.well-known/openid-configuration").json()
     return OAuth2Client.from_discovery_endpoint(
@@ -49,7 +49,7 @@ def private_key(client):
 
 
 def verified(client, token):
-    """Verifies the ID token as after a code: there is no function for the ID token of CIBA."""
+    """Verifies the ID token like that of an authorization code, because the library has no function for CIBA."""
     expected = SimpleNamespace(issuer=issuer, nonce=None, acr_values=None, code=None, state=None, max_age=None)
     # The library cannot validate the ID token that came with a DPoP token: it fails when it builds its result.
     bearer = BearerToken(token.access_token, id_token=token.id_token)
@@ -124,7 +124,7 @@ def push(own, auth):
     decide(response.auth_req_id)
     path, authorization, body = notified(response.auth_req_id)
     assert (path, authorization) == ("/push", f"Bearer {token}")
-    # The response of a token endpoint, with a member more.
+    # A push is a token response with one more member.
     pushed = BearerToken(**body)
     id_token = verified(client, pushed)
     assert id_token.get_claim("urn:openid:params:jwt:claim:auth_req_id") == response.auth_req_id
@@ -166,7 +166,7 @@ def signed_request():
     own = clients["signed"]
     client = configured(own, private_key(own))
     now = int(time.time())
-    # The library signs what it is given, and writes each parameter that it is not given as null.
+    # The library signs the parameters that it gets, and writes null for all others.
     claims = {"iss": own["client_id"], "aud": issuer, "iat": now, "nbf": now, "exp": now + 60}
     token = collect(client, private_jwk=Jwk(own["jwk"]), jti=secrets.token_urlsafe(16), **claims)
     refresh(client, token)
@@ -175,7 +175,7 @@ def signed_request():
 
 
 def mutual_tls(own):
-    # The library has no method for it: it sends client_id, as a public client does.
+    # The library has no method for mutual TLS, so the client sends client_id like a public client.
     auth = PublicApp(own["client_id"])
     client = configured(own, auth)
     token = collect(client)

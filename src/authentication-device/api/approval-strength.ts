@@ -89,7 +89,7 @@ export function createAuthenticateApproval({ passkeys, clients, clock }: Approva
     }
     const client = await clients.find(request.clientId)
     const now = clock.now()
-    // Checked before the passkey is used up.
+    // All requirements are checked before the challenge of the passkey is used up.
     const claimed = passkey === undefined ? approver.authentication : authenticatedByPasskey(now)
     const needsPasskey = passkey === undefined && passkeyRequired(request, client?.metadata, approver, now)
     if (needsPasskey) {

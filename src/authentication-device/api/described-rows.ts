@@ -12,8 +12,8 @@ export interface Describers<Row, Shown, Less> {
 }
 
 /**
- * Describes each row. A row that cannot be described, such as one that an earlier version stored without a check of today,
- * is logged and described by `describeLess`: the user can still see and deny it.
+ * Describes each row. If `describe` throws for a row, the error is logged and `describeLess` describes the row, so that
+ * the user can still see and deny it. An earlier version may have stored such a row, because it had fewer checks.
  */
 export function describeEach<Row, Shown, Less>(
   rows: readonly Row[],

@@ -89,8 +89,8 @@ export function createIdentifyCaller(needs: CallerNeeds): IdentifyCaller {
     const workFor = (caller: DeviceCaller) => shares.within(`user ${caller.userId}`, () => work(caller))
     const sent = accessTokenOf(credentials.authorization)
     if (sent === undefined) return workFor(await asDeviceService(credentials, needs))
-    // Until the user is known, the call is counted for the token, and as the call of an unproven caller, because the token
-    // is looked up in the database and callers may send any number of invalid tokens.
+    // To find the user, the token is looked up in the database, and a caller may send any number of invalid tokens.
+    // Therefore, until the user is known, the call counts for its token and as the call of an unproven caller.
     return shares.within(`token ${fingerprint(sent.token)}`, async () =>
       workFor(await needs.whileUnproven('', credentials.slot, () => asUser({ ...sent, call }, needs))),
     )
@@ -98,8 +98,8 @@ export function createIdentifyCaller(needs: CallerNeeds): IdentifyCaller {
 }
 
 /**
- * Refuses a call without an access token, where no other authentication is accepted. Every GET is such a call, because
- * credentials and hints must not be in a URL.
+ * Refuses a call without an access token, at endpoints that accept no other authentication. Every GET is such a call,
+ * because credentials and hints must not be in a URL.
  * @throws {OAuthError} `invalid_token` if no access token was sent
  */
 export function requireAccessToken(authorization: string | undefined): void {

@@ -150,12 +150,12 @@ function describe(request: AuthenticationRequest, { caller, language, now, clien
   }
 }
 
-/** Returns the members of a request that are stored as they are shown. */
+/** Returns the members of a request that need no conversion: devices get them exactly as they are stored. */
 function describeLess(request: AuthenticationRequest, { now }: Describing) {
   return {
     request_id: request.id,
     status: statusAt(request, now),
-    // It may be the right number of number matching.
+    // A number is left out: with number matching, it may be the number that the user has to pick.
     binding_message: isNumberToMatch(request.bindingMessage) ? undefined : request.bindingMessage,
     scope: request.scope,
     claims: request.claims,

@@ -12,13 +12,16 @@ import type { Authentication } from '../../user/authentication.ts'
 export interface AuthenticationNeeded {
   /** Seconds. */
   max_age?: number
-  /** Accepted values, separated by spaces. Undefined also if none of them is a text that can be named. */
+  /**
+   * Accepted values, separated by spaces. Undefined if the `acr` is accepted, or if no accepted value fits into a
+   * response header.
+   */
   acr_values?: string
 }
 
 /** Milliseconds by which the clocks of this server and of another server may differ. */
 const skew = 10_000
-/** The age of a sign-in that is asked for if only its time must be known, in seconds. */
+/** The `max_age` in seconds, if the client requires only that the time of the authentication is known. */
 const anyAge = 86_400
 
 /**
@@ -51,7 +54,9 @@ export function authenticationNeeded(
   }
 }
 
-/** @param isUser whether the caller sent an access token of the user, so that the response can name the sign-in to ask for */
+/**
+ * @param isUser whether the caller sent an access token of the user; then the response names the sign-in that is needed
+ */
 export function insufficientAuthentication({ max_age, acr_values }: AuthenticationNeeded, isUser: boolean): OAuthError {
   const members = { ...(max_age !== undefined && { max_age }), ...(acr_values !== undefined && { acr_values }) }
   const listed = Object.entries(members).map(([name, value]) => `, ${name}="${value}"`)

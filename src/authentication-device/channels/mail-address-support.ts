@@ -12,8 +12,9 @@ export function needsSmtpUtf8(address: string): boolean {
 export const addressIn = (from: string) => /<([^<>]*)>\s*$/.exec(from)?.[1] ?? from
 
 /**
- * Returns options for nodemailer, which sends such an address even to a server that does not offer SMTPUTF8. Aborts `abort`
- * before the command with the sender is sent, if this command does not ask for SMTPUTF8.
+ * Returns options for nodemailer that abort the delivery to an address beyond ASCII if the mail server does not offer
+ * SMTPUTF8. Nodemailer itself would send such an address to any server. If its command `MAIL FROM` does not request
+ * SMTPUTF8, `abort` is called before the command is sent.
  */
 export function requireSmtpUtf8(abort: AbortController) {
   const ignore = () => {}

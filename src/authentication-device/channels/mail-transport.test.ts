@@ -52,43 +52,46 @@ describe('the certificate of a mail server', () => {
     expected: 'delivered' | RegExp
   }
   const variants: Record<string, Variant> = {
-    'its own one, on this machine, without a password, after STARTTLS: accepted': { expected: 'delivered' },
-    'the same with TLS from the first byte: accepted': { secure: true, expected: 'delivered' },
-    'the same for another name, and expired: accepted': {
+    'self-signed, on this machine, without a password, after STARTTLS: accepted': { expected: 'delivered' },
+    'self-signed, on this machine, without a password, TLS from the first byte: accepted': {
+      secure: true,
+      expected: 'delivered',
+    },
+    'self-signed, on this machine, without a password, for another name and expired: accepted': {
       certificate: { names: [{ type: 'dns', value: 'elsewhere.example' }], from: -9, until: -1 },
       expected: 'delivered',
     },
-    'its own one, with a password: not trusted': {
+    'self-signed, with a password: not trusted': {
       password: true,
       expected: /^the certificate of the mail server is not trusted: name its authority in email\.ca \(DEPTH_ZERO_SELF/,
     },
-    'the same with TLS from the first byte: not trusted': {
+    'self-signed, with a password, TLS from the first byte: not trusted': {
       password: true,
       secure: true,
       expected: /certificate of the mail server is not trusted/,
     },
-    'its own one, with a password, named in email.ca: accepted': {
+    'self-signed, with a password, named in email.ca: accepted': {
       password: true,
       ca: 'its own',
       expected: 'delivered',
     },
-    'its own one, without a password, but email.ca names another: not trusted': {
+    'self-signed, without a password, but email.ca names another certificate: not trusted': {
       ca: 'another',
       expected: /certificate of the mail server is not trusted/,
     },
-    'for another host name, named in email.ca': {
+    'for another host name, named in email.ca: refused': {
       certificate: { names: [{ type: 'dns', value: 'elsewhere.example' }] },
       password: true,
       ca: 'its own',
       expected: /^the certificate of the mail server is for another host name/,
     },
-    'one that has expired, named in email.ca': {
+    'expired, named in email.ca: refused': {
       certificate: { from: -9, until: -1 },
       password: true,
       ca: 'its own',
       expected: /^the certificate of the mail server has expired/,
     },
-    'one that is not valid yet, named in email.ca': {
+    'not valid yet, named in email.ca: refused': {
       certificate: { from: 1 },
       password: true,
       ca: 'its own',
@@ -134,7 +137,7 @@ describe('connections to a mail server', () => {
     assert.equal((await sendOne(channel)).kind, 'delivered')
   })
 
-  test('if the mail server has closed it meanwhile, the next mail opens another', async (t) => {
+  test('if the mail server has closed the connection, the next mail opens a new one', async (t) => {
     const server = await openMailServer(t)
     const channel = channelTo(t, server.url)
     assert.equal((await sendOne(channel)).kind, 'delivered')
@@ -143,7 +146,7 @@ describe('connections to a mail server', () => {
     assert.deepEqual([server.mails.length, server.connections], [2, 2])
   })
 
-  test('it is closed with the channel', async (t) => {
+  test('a connection is closed when the channel is closed', async (t) => {
     const server = await openMailServer(t)
     const channel = channelTo(t, server.url)
     await sendOne(channel)

@@ -27,7 +27,8 @@ export async function openTransport(server: MailServer) {
     maxConnections: 10,
     // Mail servers close idle connections too, at the earliest after some minutes.
     idleTimeout: 10_000,
-    // Only for a connection that the mail server has closed: otherwise the outbox decides what is retried.
+    // Nodemailer sends a mail once more only if the mail server has closed the connection. The outbox makes all other
+    // retries.
     maxRequeues: 1,
   })
 }
@@ -64,8 +65,8 @@ function settingsFor({ smtp, ca, hostname, timeout }: MailServer) {
     tls: {
       // The option `ca` replaces Node's list of certificates, so Node's list is added to it.
       ...(ca !== undefined && { ca: [...getCACertificates('default'), ca] }),
-      // Mail servers make a certificate for themselves when they are installed. On this machine nobody else can answer,
-      // and no password can be lost.
+      // A mail server usually signs its own certificate when it is installed. This certificate is accepted on this
+      // machine, where no attacker can answer in its place, and only without a password.
       ...(ca === undefined && isOnThisMachine && !hasPassword && { rejectUnauthorized: false }),
     },
     ...(hasPassword && {
@@ -117,7 +118,7 @@ export function meaningOfRefusal(error: unknown): Outcome {
   return { kind: 'failed', words: `the mail server cannot be reached (${originalCode ?? 'unknown'})` }
 }
 
-/** What Node and OpenSSL call a certificate that is not accepted. */
+/** Returns what is wrong with the certificate, by the error code of Node or OpenSSL; undefined for other errors. */
 function meaningOfCertificate(code = ''): string | undefined {
   if (code === 'ERR_TLS_CERT_ALTNAME_INVALID') return 'the certificate of the mail server is for another host name'
   if (code === 'CERT_HAS_EXPIRED') return 'the certificate of the mail server has expired'

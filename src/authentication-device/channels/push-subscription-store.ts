@@ -62,9 +62,9 @@ export function createPushSubscriptionStore(database: Database) {
     },
 
     /**
-     * Removes another user's subscription with this endpoint, and assigns the given user's subscription to the session of
-     * the token. Resolves to whether the given user has a subscription with this endpoint, and whether another user's
-     * subscription was removed; undefined, and nothing is changed, if the token is not valid any more.
+     * Removes another user's subscription with this endpoint, and assigns the given user's subscription to the session
+     * of the token. Resolves to whether the given user has a subscription with this endpoint, and whether another
+     * user's subscription was removed. If the token is not valid any more, changes nothing and resolves to undefined.
      */
     async claim(
       userId: string,
@@ -112,7 +112,8 @@ export function createPushSubscriptionStore(database: Database) {
     },
 
     /**
-     * Counts a message that the push service has refused. If this is the `most`th in succession, the subscription is removed.
+     * Counts a message that the push service has refused. After `most` refused messages in succession, removes the
+     * subscription.
      */
     async refused(id: string, most: number): Promise<void> {
       const removal = { sql: 'delete from push_subscriptions where id = $1 and refusals >= $2', values: [id, most] }

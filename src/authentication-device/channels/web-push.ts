@@ -78,7 +78,8 @@ async function sendTo(
   else if (outcome.status === 404 || outcome.status === 410) {
     await needs.subscriptions.remove(push.userId, subscription.endpoint)
   }
-  // For example, the subscription was made for another VAPID key. 413 is about the length of this message.
+  // Other permanent errors count against the subscription, for example because it was made for another VAPID key. 413
+  // does not count: only this message is too long.
   else if (outcome.kind === 'refused' && outcome.status !== 413) await needs.subscriptions.refused(subscription.id)
   return outcome
 }

@@ -15,7 +15,7 @@ export interface AuthenticationRequest {
   userId: string
   scope: string
   acrValues: string | undefined
-  /** The claims that the client requested one by one, as far as it may get them. */
+  /** The claims that the client requested one by one, without those that it may not get. */
   claims?: RequestedClaims | undefined
   bindingMessage: string | undefined
   /** The details requested (RFC 9396), as received. */
@@ -25,8 +25,9 @@ export interface AuthenticationRequest {
   /** The resources that the tokens are for (RFC 8707), in the order of the request. */
   resources?: string[] | undefined
   /**
-   * The client's mode and endpoint when the request was received. If the client has others when a notification is sent, the
-   * later ones decide, except that a request that was made for poll has no notification token and stays a request for poll.
+   * The client's mode and endpoint when the request was received. If the client has changed them by the time when a
+   * notification is sent, the new values apply. But a request that was made for poll stays a request for poll, because
+   * it has no notification token.
    */
   deliveryMode: DeliveryMode
   notificationEndpoint: string | undefined

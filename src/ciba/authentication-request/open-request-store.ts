@@ -36,9 +36,9 @@ export interface OneRequest {
 type Follow = (found: AuthenticationRequest[]) => Followed
 
 /**
- * Which users the transaction accepts: those in the built-in directory (`added`), those in the configuration
- * (`configured`), of these only one who is not locked (`configured_open`) or who still has this hash of a password
- * (`withPassword`), or any user (`anybody`).
+ * Which user the transaction accepts: a user that was added to the built-in directory (`added`), a user of the
+ * configuration (`configured`), a user of the configuration who is not locked (`configured_open`) or whose password
+ * still has this hash (`withPassword`), or any user (`anybody`).
  */
 export type MustBe = 'added' | 'configured' | 'configured_open' | { withPassword: string } | 'anybody'
 

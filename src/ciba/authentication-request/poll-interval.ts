@@ -25,9 +25,9 @@ const leastTolerance = 500
 export const usualLongestInterval = 30
 
 /**
- * Returns the least number of milliseconds between the arrivals of two polls. It is shorter than the interval by a tolerance
- * of a tenth, but at least half a second: the interval is the pause between two polls that the client sends, and a poll may
- * take longer on the wire than the next one.
+ * Returns the least number of milliseconds between the arrivals of two polls. This is the interval minus a tolerance: a
+ * tenth of the interval, but at least half a second. The client measures the interval between sending two polls. If the
+ * first poll takes longer to arrive than the second, the server sees a shorter pause.
  */
 export function leastPauseMs(interval: number): number {
   return interval * 1000 - Math.max(leastTolerance, interval * 100)
@@ -38,8 +38,8 @@ export const leastPauseSql = (interval: string) =>
   `(${interval}) * 1000 - case when (${interval}) * 100 < ${leastTolerance} then ${leastTolerance} else (${interval}) * 100 end`
 
 /**
- * Whether a poll is too early, if this much time has passed since the poll before. The time is negative if a clock was set
- * back. Then the real pause is unknown, and the poll counts as in time.
+ * Whether a poll is too early, if this much time has passed since the previous poll. If a clock was set back, the time
+ * is negative and the real pause is unknown. Then the poll is not too early.
  */
 export function isTooEarly(elapsedMs: number, interval: number): boolean {
   return elapsedMs >= 0 && elapsedMs < leastPauseMs(interval)

@@ -106,8 +106,9 @@ function rowsOf(name: Counted, { user, client, now }: Asked): string {
   const whose = { user: `user_id = ${user}`, pair: ofPair(user, client), client: `client_id = ${client}` }[who]
   const when = {
     open: `status = 'pending' and expires_at > cast(${now} as bigint)`,
-    // A request from the future is counted only if it may come from a node whose clock is ahead. If the clock was set back,
-    // the requests before that would otherwise be counted until the clock has caught up.
+    // The clock of another node may be ahead, so requests up to a minute in the future are counted. Later ones were
+    // stored before this clock was set back. They are not counted, because they would count until the clock has reached
+    // their time again.
     recent: `created_at > cast(${now} as bigint) - ${minute} and created_at < cast(${now} as bigint) + ${minute}`,
   }[which]
   return `from backchannel_auth_requests where ${whose} and ${when}`
@@ -212,7 +213,9 @@ export function acceptedWithin(limits: RequestLimits): string {
   return conditions.join('\n    and ')
 }
 
-/** Returns the SQL condition that a client still has a registration. It is true if the registration is null. */
+/**
+ * Returns the SQL condition that a client still has this registration. The condition is true if `registration` is null.
+ */
 const registered = (client: string, registration: string) => `(cast(${registration} as text) is null
       or exists (select 1 from clients where clients.id = ${client} and registration_id = ${registration}))`
 

@@ -19,7 +19,7 @@ export interface UnconfirmedPush {
 /** Adds the functions that change the delivery mode of a request. */
 export function modesIn(database: Database) {
   return {
-    /** The result is collected by poll: no notification is composed from this request any more. */
+    /** Makes the request a request for poll. No notification can be composed from the request afterwards. */
     async becomePoll(id: string): Promise<void> {
       await database.step({
         sql: `update backchannel_auth_requests set delivery_mode = 'poll', notification_endpoint = null,
@@ -30,9 +30,9 @@ export function modesIn(database: Database) {
     },
 
     /**
-     * redeemed → approved, before the deadline, if the notification still contains the tokens and was not delivered, and the
-     * tokens still exist: the user may have revoked them. `facts` remove the tokens. Resolves to whether the request was
-     * changed.
+     * redeemed → approved. Only before the deadline, only if the notification still contains the tokens and was not
+     * delivered, and only if the tokens still exist, because the user may have revoked them. `facts` remove the tokens.
+     * Resolves to whether the request was changed.
      */
     async takeBack(
       { id, userId }: Pick<AuthenticationRequest, 'id' | 'userId'>,
@@ -44,7 +44,8 @@ export function modesIn(database: Database) {
           sql: takingBack,
           values: [id, mode, endpoint ?? null, now, notification.id, notification.sealed ?? null],
         },
-        // The first lock is also taken by a revocation by the user, the second when the notification is parked.
+        // A revocation by the user also takes the first lock. The transaction that parks the notification also takes
+        // the second.
         { also: facts, announce: announced(id), lockKeys: [signOutLock(userId), pushLock(id)] },
       )
       return rows.length > 0

@@ -30,8 +30,9 @@ export function areClaims(value: unknown): value is RequestedClaims {
 }
 
 /**
- * Whether the values of `acr` and `sub`, the only ones that this server uses, are texts. Those of `acr` become a list that
- * is separated by spaces, in a quoted parameter of a response header, so each must fit there.
+ * Whether the values of `acr` and `sub` can be used; this server uses no other values. The values of `acr` are sent in
+ * a quoted parameter of a response header, separated by spaces, so they may contain only characters that are allowed
+ * there.
  */
 export function haveUsableValues(claims: RequestedClaims): boolean {
   return places.every((place) => {
@@ -86,7 +87,7 @@ function valuesOf(request: ClaimRequest | undefined): unknown[] {
   return Array.isArray(values) ? values : []
 }
 
-/** Returns all values that are given, also one that is not in a list. Null is the same as absent. */
+/** Returns `value` and all `values`, even if `values` is not a list. Null is the same as absent. */
 function givenValues(request: ClaimRequest | undefined): unknown[] {
   const { value = null, values = null } = request ?? {}
   const listed = Array.isArray(values) ? values : [values].filter((each) => each !== null)

@@ -50,7 +50,7 @@ export function onSessionsEnded(
   }
 }
 
-/** Milliseconds between two checks whether another process has written. A check costs next to nothing. */
+/** Milliseconds between two checks whether another process has written. A check is cheap. */
 const foreignChangesMs = 2_000
 
 /**

@@ -1,7 +1,7 @@
 /**
- * Sends the notification of a settled request to its client. The delivery mode and the endpoint that are in force when the
- * notification is sent decide, not those of the time of the request: tokens must not go to an endpoint that the client has
- * withdrawn.
+ * Sends the notification of a settled request to its client. The notification is sent in the delivery mode and to the
+ * endpoint that the client has now. Those of the time of the request are not used, because tokens must not go to an
+ * endpoint that the client has withdrawn.
  */
 
 import type { Client } from '../../client/client.ts'

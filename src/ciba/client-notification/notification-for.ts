@@ -11,8 +11,8 @@ import {
 import type { SettledStatus } from '../authentication-request/request-move-store.ts'
 
 /**
- * The encrypted content of a ping or push. Both contain the same, because the client may change its delivery mode before
- * the notification is sent. A former version wrote only the `CallBack` for a ping.
+ * The encrypted content of a ping or push. Both contain the same, because the client may change its delivery mode
+ * before the notification is sent. An earlier version stored only the `CallBack` for a ping.
  */
 export interface NotificationContent extends CallBack {
   outcome?: SettledStatus

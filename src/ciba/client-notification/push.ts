@@ -53,7 +53,7 @@ async function composeBody(
   signal: AbortSignal,
 ): Promise<string | undefined> {
   switch (content.outcome) {
-    // A former version did not write the outcome for a ping. `issuePushTokens` reads the status of the request.
+    // An earlier version stored no outcome for a ping. `issuePushTokens` then reads the status of the request.
     case undefined:
     case 'approved':
       return issuePushTokens(message, content, needs, signal)
@@ -107,8 +107,9 @@ async function issuePushTokens(
 }
 
 /**
- * Resolves to the body for another attempt to deliver tokens. It is that of the former attempt, unless something has ended
- * since: the tokens themselves, or the key that signed them. A changed body is stored, so that every further attempt sends it.
+ * Resolves to the body for another attempt to deliver tokens. Usually this is the body of the previous attempt. If the
+ * tokens are no longer valid, it is an error; if the key that signed them was revoked, the tokens are signed again. A
+ * changed body is stored, so that every further attempt sends it.
  */
 async function bodyOfRetry(
   message: OutboxMessage,

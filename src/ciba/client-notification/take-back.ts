@@ -20,13 +20,13 @@ export interface TakeBackNeeds {
   vault: Vault
 }
 
-/** What becomes of the request and of the notification. */
+/** The state in which the request and the notification are afterwards. */
 export interface TakenBackAs {
   mode: 'poll' | 'ping'
   endpoint?: string | undefined
-  /** The new content of the notification, which is sent; if undefined, the caller or this transaction settles it. */
+  /** The new content of the notification, if it is still to be sent. If undefined, the content stays as it is. */
   replaced?: string | undefined
-  /** Whether this transaction settles the notification. */
+  /** Whether this transaction settles the notification. If not, the caller sends or settles it. */
   settles?: boolean
   now: number
 }

@@ -1,4 +1,6 @@
-/** Revokes the tokens of a push that the client can no longer get, so that no access stays valid that nobody has. */
+/**
+ * Revokes the tokens of a push that the client can no longer get. Nobody has these tokens, so they must not stay valid.
+ */
 
 import type { OidcModelStore } from '../../openid-provider/oidc-model-store.ts'
 import type { Refusal } from '../../outbox/delivery.ts'
@@ -19,8 +21,8 @@ export interface UndeliveredNeeds {
 }
 
 /**
- * Returns the function for a push that was refused for good. The transaction that parks the push revokes its tokens, and
- * replaces them by an error: if an operator retries the notification, the client learns that it got no tokens.
+ * Returns the function for a push that the client has refused permanently. The transaction that parks the push revokes
+ * its tokens and replaces them by an error. If an operator retries the notification, the client gets this error.
  */
 export function createRefusedPush({ outbox, removeIssued, vault, audit }: UndeliveredNeeds) {
   return async ({ id }: OutboxMessage): Promise<Refusal | undefined> => {

@@ -119,7 +119,7 @@ export async function expire(request: AuthenticationRequest, needs: DecisionNeed
     reported: false,
     decidedAt: now,
   }
-  // A ping client is not notified of an expiry, but it may have gone to push since the request.
+  // A ping client is not notified of an expiry. But the client may have changed from ping to push after its request.
   const mode =
     request.deliveryMode === 'ping' ? (await needs.findClient(request.clientId))?.deliveryMode : request.deliveryMode
   const expired = await needs.requests.expire(request, decision.id, now, consequences(request, decision, needs, mode))

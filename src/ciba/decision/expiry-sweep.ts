@@ -18,7 +18,10 @@ const mostFailed = 1_000
 /** Milliseconds between two sweeps. Polls and decisions do not depend on sweeps: they check the deadline themselves. */
 const pauseMs = 1_000
 const batch = 200
-/** Upper limit for the rows that one transaction removes, as for `createPruning`. In this time, SQLite does nothing else. */
+/**
+ * Upper limit for the rows that one transaction removes, as for `createPruning`. SQLite executes nothing else
+ * meanwhile.
+ */
 const atMost = 100
 /** Upper limit for the transactions of one kind of rows at one sweep, so that the next sweep is not delayed. */
 const mostTransactions = 5

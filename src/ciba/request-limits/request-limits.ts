@@ -33,8 +33,8 @@ export function limitsFor(client: Client, defaults: LimitSettings): RequestLimit
 }
 
 /**
- * Returns the limits that the settings place on the requests of one client. A client that registered itself may ask about
- * any number of users, so the limits for each user do not restrict it: it has limits of its own.
+ * Returns the limits that the settings place on the requests of one client. A client that registered itself may ask
+ * about any number of users, so the limits for each user do not restrict it. Therefore it has additional limits.
  */
 function perClientLimits({ registeredItself }: Client, defaults: LimitSettings): { open: number; perMinute: number } {
   const { perClient, perSelfRegisteredClient: own } = defaults

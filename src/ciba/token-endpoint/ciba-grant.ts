@@ -94,14 +94,14 @@ interface PendingResult {
 interface ApprovedResult {
   answer: 'issue tokens'
   request: AuthenticationRequest
-  /** Whether the poll was held. Then its client may have hung up without the server noticing. */
+  /** Whether the poll was held. Then the client may have disconnected without the server noticing. */
   wasHeld: boolean
 }
 
 type Result =
   | PendingResult
   | ApprovedResult
-  /** `redeemed`: the request, if it exists and belongs to the client. */
+  /** `redeemed` is the request, if there is one that belongs to the client. */
   | { answer: 'invalid_grant'; redeemed?: AuthenticationRequest }
   | { answer: 'access_denied' | 'expired_token' }
 
@@ -128,7 +128,7 @@ function hold(result: Result, call: TokenCall, needs: CibaGrantNeeds): Promise<R
 async function holdPending(result: PendingResult, call: TokenCall, needs: CibaGrantNeeds): Promise<Result> {
   const { id, expiresAt } = result
   const longPollEnd = call.arrival.steadyAt + needs.longPoll * 1000
-  // The deadline is a time of the wall clock, and the poll is held by the steady time.
+  // The deadline is a time of the wall clock. It is converted, because held polls are measured by the steady time.
   const deadline = steadyTime(needs.clock) + expiresAt - needs.clock.now()
   // If the request expires first, the poll is released just after its deadline and answered with `expired_token`.
   const until = deadline <= longPollEnd ? deadline + tick : longPollEnd
@@ -169,8 +169,9 @@ async function refuseUnlessMadeForPoll(authReqId: string, client: Client, { requ
 }
 
 /**
- * Makes the tokens and writes them in one transaction with approved → redeemed. If several calls for the same request run
- * at the same time, only one of them succeeds. The others get its tokens if its poll was held, and otherwise none.
+ * Makes the tokens and writes them in one transaction with approved → redeemed. If several calls redeem the same
+ * request at the same time, only one of them succeeds. If the poll of the successful call was held, the other calls get
+ * the same tokens. Otherwise they get none.
  */
 async function redeemApproved(
   { request, wasHeld }: ApprovedResult,
@@ -197,7 +198,7 @@ async function redeemApproved(
 }
 
 /**
- * Resolves to the tokens of a redeemed request if they were issued to an equal poll a few seconds ago that was held.
+ * Resolves to the tokens of a redeemed request, if they were issued a few seconds ago to an equal poll that was held.
  *
  * @throws {OAuthError} `invalid_grant` if not
  */
@@ -214,7 +215,7 @@ async function giveAgain(
 }
 
 function auditFieldsOf({ id, clientId, userId, deliveryMode }: AuthenticationRequest, { address }: TokenCall) {
-  // A client that has left push collects what it requested for a push.
+  // The request was made for push, but its client has left push and collects the result by poll.
   const by = deliveryMode === 'push' ? 'poll' : deliveryMode
   return { request: id, client: clientId, user: userId, address, by }
 }

@@ -1,6 +1,6 @@
 /**
- * The token responses of held polls, for some seconds. A client may hang up while its poll is held, and a proxy may not
- * pass this on: the response then reaches nobody. The client gets the same response if it repeats the poll
+ * Keeps the token responses of held polls for some seconds. A client may disconnect while its poll is held, and a proxy
+ * may not tell the server. Then the response is lost. If the client repeats the poll, it gets the same response
  * (docs/decisions/0031-tokens-given-again.md).
  */
 import type { Client } from '../../client/client.ts'
@@ -28,7 +28,7 @@ export interface HeldResponsesNeeds {
   clock: Clock
 }
 
-/** A poll of an authenticated client. A repetition is the same poll: all of this is equal. */
+/** A poll of an authenticated client. A later poll repeats it only if all these members are equal. */
 export interface RepeatablePoll {
   form: Form
   client: Pick<Client, 'id'>
@@ -41,8 +41,8 @@ export interface HeldResponses {
   /** Returns the statement that stores a response, for the transaction that redeems the request. */
   keep(poll: RepeatablePoll, request: AuthenticationRequest, issued: Issued): Statement[]
   /**
-   * Resolves to the response to an equal poll of this redeemed request. Resolves to undefined if there is none, or if its
-   * time is over, one of its tokens was used, or the user, the client or the approval has ended.
+   * Resolves to the response to an equal poll of this redeemed request. Resolves to undefined if there is none, if it
+   * is older than `repeatSeconds`, if one of its tokens was used, or if the user, the client or the approval has ended.
    */
   find(poll: RepeatablePoll, request: AuthenticationRequest): Promise<TokenResponse | undefined>
 }
@@ -56,10 +56,10 @@ interface Content {
 /** Returns the responses of held polls. */
 export function createHeldResponses(needs: HeldResponsesNeeds): HeldResponses {
   const { models, repeatSeconds, findUser, signingKeys, database, vault, clock } = needs
-  /** By the clock of the database, because another node than the first may get the repeated poll. */
+  /** By the clock of the database, because the repeated poll may reach another node. */
   const present = () => steadyTime(clock) + database.clockOffset
 
-  /** Returns the key of a poll. A poll that differs in anything has another key, and so it finds nothing. */
+  /** Returns the key of a poll. If any part of a poll differs, its key differs, and no response is found. */
   function keyOf({ form, client, binding }: RepeatablePoll): string {
     const { certificate = null, dpopKey = null } = binding
     const share = [allOf(form, 'resource'), form.get('authorization_details') ?? null]
@@ -68,7 +68,10 @@ export function createHeldResponses(needs: HeldResponsesNeeds): HeldResponses {
     )
   }
 
-  /** The database and the configured secret do not decrypt a response: the `auth_req_id` is needed, which is not stored. */
+  /**
+   * The key depends on the `auth_req_id`, which is not stored: the database and the configured secret cannot decrypt a
+   * response.
+   */
   const sealingFor = ({ form }: RepeatablePoll) => vault.sealingWith(form.get('auth_req_id')!)
 
   return {

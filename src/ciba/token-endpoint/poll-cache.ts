@@ -15,9 +15,9 @@ import { applyUpdate, createRememberedRequests, type Moment, type RememberedRequ
 
 /** When a poll arrived. The pauses between polls are measured between arrivals (CIBA §10.1). */
 export interface Arrival {
-  /** By the wall clock, in milliseconds since 1970: compared with deadlines. */
+  /** By the wall clock, in milliseconds since 1970. It is compared with deadlines. */
   at: number
-  /** By the steady time of this process: compared with other polls. */
+  /** By the steady time of this process. It is compared with the arrivals of other polls. */
   steadyAt: number
 }
 
@@ -130,8 +130,8 @@ export function createPendingRequests(needs: PendingNeeds): PendingRequests {
         drop(remembered.withKey(key))
         return { request, tooEarly: false }
       }
-      // A ping client polls right after its ping, perhaps before the announcement of the change has reached this node. A
-      // request that was made for push may have a ping client now.
+      // A ping client polls right after its ping, perhaps before the announcement of the change has reached this node.
+      // If the request was made for push, its client may have changed to ping.
       const isPinged = request.deliveryMode !== 'poll'
       if (isPinged || !tracker.isUnchangedSince(snapshot, request)) {
         return pollInTable(key, authReqId, clientId, arrival)

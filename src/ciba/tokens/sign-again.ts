@@ -1,13 +1,13 @@
-/** Signs tokens again whose signing key was revoked before the client got them. */
+/** Signs tokens again if their signing key was revoked before the client got the tokens. */
 import { CompactSign, decodeProtectedHeader, importJWK, type JWK } from 'jose'
 import type { SigningKeys } from '../../openid-provider/signing-keys/signing-keys.ts'
 import { tokenHash } from '../../platform/jose/token-hash.ts'
 import type { TokenResponse } from './issue-tokens.ts'
 
 /**
- * Resolves to the tokens with signatures that the published key set verifies, or to undefined if they have such signatures
- * already. The claims stay the same, except `at_hash`: a JWT access token is another string when it is signed again.
- * Opaque and encrypted tokens stay as they are.
+ * Resolves to the tokens, signed with a published key, or to undefined if they are already signed with one. The claims
+ * stay the same, except `at_hash`: it changes with a JWT access token that is signed again. Opaque and encrypted tokens
+ * stay as they are.
  */
 export async function signAgain<Tokens extends Pick<TokenResponse, 'access_token' | 'id_token'>>(
   tokens: Tokens,

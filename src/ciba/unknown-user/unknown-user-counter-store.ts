@@ -56,7 +56,7 @@ export function createUnknownUserStore(database: Database) {
       return rows.length > 0
     },
 
-    /** Removes at most `atMost` counters that count no more. Resolves to their number. */
+    /** Removes at most `atMost` counters whose time is over. Resolves to their number. */
     async forgetOld(now: number, atMost: number): Promise<number> {
       const over = { where: 'since <= $1', by: 'since', values: [now - minute] }
       const old = { table: 'unknown_users', key: 'client_id', ...over }

@@ -28,7 +28,7 @@ export type Sought =
 
 /**
  * @param slot the slot of the call; it is released while the call waits for the keys of the hint's issuer
- * @param subjects the subjects of which the user must have one, if the client names any besides the hint
+ * @param subjects if the client also requests values of `sub`: the user must have one of these subjects
  */
 export type SeekUser = (hint: SentHint, client: Client, slot?: Slot, subjects?: readonly unknown[]) => Promise<Sought>
 export type FindUser = (hint: SentHint, client: Client, slot?: Slot) => Promise<User>

@@ -158,7 +158,7 @@ export function createAcceptAssertion(needs: AcceptanceNeeds): AcceptAssertion {
       problemWithTimes(claims, needs.clock.now() / 1000)
     if (wrong !== undefined) return wrong
     const { exp, jti } = claims
-    if (typeof jti !== 'string' || jti === '') return 'jti is not a string, or empty'
+    if (typeof jti !== 'string' || jti === '') return 'jti must be a string that is not empty'
     const fresh = await used.use(clientId, jti, Math.ceil((exp! + skewSeconds) * 1000))
     return fresh ? undefined : 'client assertion was used before'
   }

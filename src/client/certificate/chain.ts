@@ -2,21 +2,25 @@
 import type { X509Certificate } from 'node:crypto'
 import { constraintsOf } from './extensions.ts'
 
-/** The most certificates of authorities that are read with one of a client. Each may cost the verification of signatures. */
+/**
+ * Maximum number of authority certificates that are read with a client certificate. Each may cost signature
+ * verifications.
+ */
 export const longestChain = 6
 
 /** The certificates that a client has presented: its own, and those of authorities. */
 export interface PresentedCertificates {
   certificate: X509Certificate
-  /** In any order. They may be those of an attacker: only the signature of a trusted authority makes them count. */
+  /** In any order. An attacker may have made them, so none is trusted unless a trusted authority has signed it. */
   others: readonly X509Certificate[]
 }
 
 /**
- * Returns the certificates of authorities between the certificate and a configured authority, or undefined if no chain of
- * valid signatures leads to one. The checks are those of RFC 5280 §6.1 and of OpenSSL: validity, key usage, purposes, path
- * lengths, unknown critical extensions, keys and signatures that are too weak. Name constraints are not implemented, so an
- * authority that has some is accepted only if it is configured and has issued the client's certificate itself.
+ * Returns the certificates of authorities between the certificate and a configured authority, or undefined if no chain
+ * of valid signatures leads to a configured authority. The checks are those of RFC 5280 §6.1 and of OpenSSL: validity,
+ * key usage, purposes, path lengths, unknown critical extensions, keys and signatures that are too weak. Name
+ * constraints are not implemented, so an authority that has some is accepted only if it is configured and has issued
+ * the client's certificate itself.
  *
  * @param now milliseconds since 1970
  */
@@ -52,7 +56,7 @@ export function trustedChain(
   try {
     return isUsable(certificate) ? chainFrom(certificate, []) : undefined
   } catch {
-    // A key of an unknown kind, or an extension of another form.
+    // A key is of an unknown kind, or an extension does not have the form of RFC 5280.
     return undefined
   }
 }

@@ -28,7 +28,7 @@ export interface ClientCertificate {
 export interface CertificateCall {
   socket: { remoteAddress?: string | undefined }
   headers: Readonly<Record<string, string | string[] | undefined>>
-  /** The same, each line by itself. */
+  /** The same headers, with one value for each header line. */
   headersDistinct?: Readonly<Record<string, string[] | undefined>>
 }
 
@@ -38,7 +38,7 @@ export type ReadCertificate = (call: CertificateCall) => ClientCertificate | und
 export interface CertificateNeeds {
   /** The name of the header in which a trusted proxy forwards certificates, if configured. */
   header: string | undefined
-  /** The name of the header in which it forwards the rest of the chain, if configured. */
+  /** The name of the header in which a trusted proxy forwards the rest of the chain, if configured. */
   chainHeader: string | undefined
   /** Addresses and ranges of the proxies whose header is trusted. */
   trustedProxies: readonly string[]
@@ -64,8 +64,8 @@ export function createReadCertificate(needs: CertificateNeeds): ReadCertificate 
   const ofConnection = new WeakMap<TLSSocket, ClientCertificate | undefined>()
 
   /**
-   * The trust is checked only where it matters: for `tls_client_auth`. The validity of the certificate itself is compared
-   * with the time at each call.
+   * The chain is checked only for `tls_client_auth`, because other uses accept any issuer. Whether the certificate
+   * itself has expired is checked at each call.
    */
   const seen = (
     presented: PresentedCertificates,

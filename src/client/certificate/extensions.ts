@@ -7,13 +7,15 @@ import type { X509Certificate } from 'node:crypto'
 export interface Constraints {
   /** How many further authorities may stand between this authority and the certificate of a client. */
   pathLength: number
-  /** Whether the certificate may be used by clients: it has no purposes at all, or that of clients among them. */
+  /** Whether the certificate may be used by clients: it lists no purposes, or lists a purpose for clients. */
   isForClients: boolean
   /** Whether the authority may issue certificates for certain names only (RFC 5280 §4.2.1.10). */
   hasNameConstraints: boolean
-  /** Whether an extension is critical that is not known here (RFC 5280 §4.2): the certificate must be refused. */
+  /**
+   * Whether the certificate has a critical extension that is not known here. It must then be refused (RFC 5280 §4.2).
+   */
   hasUnknownCritical: boolean
-  /** Whether it is signed with MD5 or SHA-1. */
+  /** Whether the certificate is signed with MD5 or SHA-1. */
   hasWeakSignature: boolean
 }
 
@@ -24,7 +26,10 @@ const nameConstraints = '551d1e'
 const alternativeNames = '551d11'
 const policies = '551d20'
 
-/** Those that are checked here or by Node (`ca` includes the key usage), or that concern only names and texts. */
+/**
+ * Known extensions: this server or Node checks them (Node's `ca` includes the key usage), or they contain only names
+ * and texts.
+ */
 const known = [basicConstraints, keyUsage, purposes, nameConstraints, alternativeNames, policies]
 
 /** The purposes `clientAuth` and `anyExtendedKeyUsage`. */

@@ -27,8 +27,7 @@ export function readForwarded(header: string, chainHeader = ''): PresentedCertif
 }
 
 /**
- * A chain that cannot be read is left out: the client's own certificate is then checked without it, and may be one that
- * needs no chain.
+ * If the chain cannot be read, it is ignored, because the client's certificate may need no chain.
  */
 function readChain(header: string): X509Certificate[] {
   try {

@@ -1,7 +1,7 @@
 /**
- * Reads the certificates of a TLS handshake. Node returns the certificates of authorities that a client has sent only once,
- * and only after a full handshake: a TLS session contains nothing but the client's own certificate. So they are read at the
- * first call of a connection, and kept for resumed sessions if they led to a trusted authority.
+ * Reads the certificates of a TLS handshake. Node returns the certificates of authorities that a client has sent only
+ * once, and only after a full handshake: a TLS session contains nothing but the client's own certificate. So they are
+ * read at the first call of a connection. If they lead to a trusted authority, they are kept for resumed sessions.
  */
 import type { X509Certificate } from 'node:crypto'
 import type { TLSSocket } from 'node:tls'
@@ -18,7 +18,7 @@ const mostAuthorities = 1_000
 
 /** Returns a function that reads the certificates of a connection, or returns undefined if the client has sent none. */
 export function createHandshakeCertificates(findChain: FindChain) {
-  /** The chains by the fingerprint of the client's certificate, those that were used last at the end. */
+  /** The chains by the fingerprint of the client's certificate, the most recently used at the end. */
   const chains = new Map<string, X509Certificate[]>()
   const shared = new Map<string, X509Certificate>()
 

@@ -1,7 +1,7 @@
 /**
- * Remembers whether a trusted authority has issued a certificate, so that the signatures of a chain are verified once for a
- * TLS connection, or for a header of a proxy, and not at each call. The authorities are those of the configuration, which is
- * read at the start of the server: nothing is remembered across a change.
+ * Remembers whether a trusted authority has issued a certificate, so that the signatures of a chain are verified once
+ * for a TLS connection, or for a header of a proxy, and not at each call. The authorities come from the configuration
+ * and do not change while the server runs.
  */
 import type { X509Certificate } from 'node:crypto'
 import { type PresentedCertificates, trustedChain } from './chain.ts'
@@ -17,8 +17,9 @@ interface Remembered {
 }
 
 /**
- * Returns the function that finds chains. It remembers the result for the object `presented`, as long as that object exists,
- * also if there is no chain. When one of the certificates begins to be valid or expires, the chain is sought again.
+ * Returns the function that finds chains. It remembers the result for the object `presented` as long as this object
+ * exists, even if the result is that there is no chain. When one of the certificates becomes valid or expires, it looks
+ * for a chain again.
  */
 export function createFindChain(authorities: readonly X509Certificate[], now: () => number): FindChain {
   const remembered = new WeakMap<PresentedCertificates, Remembered>()
@@ -50,7 +51,7 @@ function changesOf({ validFromDate, validToDate }: X509Certificate): number[] {
  */
 const mostHeaders = 2_000
 
-/** Remembers the certificates of headers, those that were used last at the end. */
+/** Remembers the certificates of headers, the most recently used at the end. */
 export function createHeaderMemory(most = mostHeaders) {
   const headers = new Map<string, PresentedCertificates>()
 
@@ -63,7 +64,7 @@ export function createHeaderMemory(most = mostHeaders) {
       return known
     },
 
-    /** @param header identifies everything that was read: the header, and that with the rest of the chain */
+    /** @param header the text of the certificate header and of the chain header, as the key */
     keep(header: string, presented: PresentedCertificates): void {
       headers.set(header, presented)
       if (headers.size > most) headers.delete(headers.keys().next().value!)

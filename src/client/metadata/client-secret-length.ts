@@ -10,7 +10,8 @@ const hashLength = new Map<unknown, number>([
 ])
 
 /**
- * Returns the shortest length of a secret for `client_secret_jwt`, in characters. A client may register no algorithm.
+ * Returns the shortest length of a secret for `client_secret_jwt`, in characters. If the client registers no algorithm,
+ * this is the length for HS256.
  *
  * @param algorithm as the client sent it: any JSON value
  */
@@ -23,5 +24,5 @@ export function newClientSecret(authenticationMethod: unknown): string {
   return authenticationMethod === 'client_secret_jwt' ? newSecret(48) : newSecret()
 }
 
-/** Represents a secret that is not available, where only its presence and its length are checked. */
+/** Stands for a secret that is not available, in checks that need only its presence and its length. */
 export const unavailableSecret = 'x'.repeat(64)

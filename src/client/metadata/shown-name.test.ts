@@ -136,7 +136,7 @@ test('letters in a circle, in a square or in brackets, and other symbols, are re
   }
 })
 
-test('a name that only resembles letters of a known one is refused: in an unused script, or in symbols', async () => {
+test('a name that imitates a known name is refused, in letters of an unused script or in symbols', async () => {
   for (const name of ['ꓠꓳꓣꓔꓧꓐꓮꓠꓗ', 'ᏢᎪᎩᏢᎪᏞ']) assert.match((await about(name)) ?? '', /everyday use/, name)
   for (const name of ['🅝orthbank', '🅿aypal', '🇳orthbank']) assert.match((await about(name)) ?? '', /symbols/, name)
   for (const name of ['தமிழ் கடை', 'বাংলা', 'ሱቅ', 'ร้านกาแฟ', 'Taxi +']) assert.equal(await about(name), undefined, name)
@@ -179,7 +179,7 @@ test('a name that is too long or has too many signs is not compared at all', asy
   assert.equal(compared, 1)
 })
 
-test('a name of signs is compared with few letters of a known name', () => {
+test('comparing a name of many signs reads few letters of the known name', () => {
   let read = 0
   const known = new Proxy([...'corner shop number 7 of the northern region'], {
     get(letters, key) {

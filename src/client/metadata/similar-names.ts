@@ -5,11 +5,12 @@ import { setImmediate as nextTurn } from 'node:timers/promises'
 const anyLetter = '*'
 
 /**
- * Returns a normal form that is the same for names that look alike. Such names differ only in case, accents and spaces, or
- * in similar letters. Cyrillic and Greek letters that look Latin are mapped to Latin letters, and `1`, `l` and `i` to one
- * letter. Signs become `anyLetter`, because `K!osk` looks like `Kiosk`. In a name with Latin letters, so do all letters
- * that are neither among `a` to `z` nor similar to one of them. Unicode's whole table of confusable characters (UTS 39) is
- * not used: it has ten thousand lines, most of them for scripts that must not be mixed in a name.
+ * Returns a normal form that is the same for names that look alike. Such names differ only in case, accents and spaces,
+ * or in similar letters. Cyrillic and Greek letters that look Latin are mapped to Latin letters, and `1`, `l` and `i`
+ * to one letter. Signs become `anyLetter`, because `K!osk` looks like `Kiosk`. In a name with Latin letters, a letter
+ * that is neither one of `a` to `z` nor similar to one of them also becomes `anyLetter`. Unicode's whole table of
+ * confusable characters (UTS 39) is not used: it has ten thousand lines, most of them for scripts that must not be
+ * mixed in a name.
  */
 export function skeletonOf(name: string): string {
   // NFKC comes first: it turns letters in a circle, in brackets or of another width into plain letters. The signs of trade
@@ -45,8 +46,8 @@ function withoutForeignLetters(letters: string): string {
 }
 
 /**
- * The largest number of signs in a name, and of letters that are compared like signs. Each of them adds a place
- * at which the rest of the name may match.
+ * Maximum number of signs in a name, including letters that are compared like signs. Each sign makes the comparison
+ * longer.
  */
 export const mostSigns = 16
 
@@ -97,12 +98,12 @@ export class KnownNames {
 const lettersOf = (skeleton: string): ArrayLike<string> => (/[\ud800-\udfff]/.test(skeleton) ? [...skeleton] : skeleton)
 
 /**
- * Returns whether a skeleton is equal to that of a known name if each `anyLetter` stands for one letter or for none. Each
- * letter of the name is compared with at most one letter more than there were signs before it; a regular expression could
- * take exponential time.
+ * Returns whether a skeleton is equal to that of a known name if each `anyLetter` stands for one letter or for none. A
+ * letter that follows n signs is compared with at most n + 1 letters of the known name. A regular expression could take
+ * exponential time.
  */
 export function looksLike(name: readonly string[], known: ArrayLike<string>): boolean {
-  // The numbers of letters of the known name that the part of the name read so far may stand for, in ascending order.
+  // The part of the name that was read so far may stand for this many letters of the known name (in ascending order).
   let read = [0]
   for (const letter of name) {
     read = letter === anyLetter ? afterSign(read, known) : afterLetter(letter, read, known)

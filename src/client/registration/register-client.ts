@@ -103,8 +103,8 @@ export interface RegistrationCall {
 }
 
 /**
- * Registers a client (RFC 7591 §3). The call counts as that of an unproven caller until its initial access token is found,
- * or, if none is required, to the end.
+ * Registers a client (RFC 7591 §3). The call counts as that of an unproven caller until its initial access token is
+ * found. If no token is required, it does so until it ends.
  *
  * @param permission the initial access token, if one was sent
  * @throws {OAuthError} `invalid_token`, `invalid_client_metadata`, `invalid_redirect_uri`, `access_denied` (429)

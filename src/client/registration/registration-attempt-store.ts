@@ -38,7 +38,7 @@ export function createRegistrationAttemptStore(database: Database) {
       return (await database.step(first, { rowKeys })).length === networks.length
     },
 
-    /** Removes at most `atMost` counters that count no more. Resolves to their number. */
+    /** Removes at most `atMost` counters whose time is over. Resolves to their number. */
     async forgetOld(now: number, atMost: number): Promise<number> {
       const over = { where: 'since <= $1', by: 'since', values: [now - hourMs] }
       const old = { table: 'registration_attempts', key: 'network', ...over }

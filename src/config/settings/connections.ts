@@ -16,8 +16,8 @@ export const connectionSettings = {
     ),
     clientCa: setting(
       pem('certificates').exactOptional(),
-      'The authorities that are trusted for clients with `tls_client_auth`. The server does not tell clients their ' +
-        'names, because many clients would then show no other certificate ' +
+      'The authorities that are trusted for clients with `tls_client_auth`. The handshake does not contain the ' +
+        'names of these authorities, because many clients would then send no certificate of another authority ' +
         '([0025](decisions/0025-client-certificates.md)).',
       { example: "'clients-ca.crt'", isSketch: true },
     ),
@@ -44,8 +44,9 @@ export const connectionSettings = {
     ),
     clientCertificateChainHeader: setting(
       text('the name of a header', isHeaderName).exactOptional(),
-      'The header in which it passes on the rest of the chain, if that is another header. With ' +
-        '`clientCertificateHeader` `Client-Cert`, it is `Client-Cert-Chain` unless set.',
+      'The header in which such a proxy passes on the rest of the chain, if it is not in ' +
+        '`clientCertificateHeader`. If `clientCertificateHeader` is `Client-Cert`, the default is ' +
+        '`Client-Cert-Chain`.',
       { example: "'X-Client-Cert-Chain'", isSketch: true },
     ),
     clientCa: setting(pem('certificates').exactOptional(), 'As `tls.clientCa`, where a proxy terminates TLS.', {
@@ -71,9 +72,9 @@ export const connectionSettings = {
   fetchedKeys: section({
     keepInOutage: setting(
       whole('seconds', 0, 7 * 86_400).default(3600),
-      'How long keys that were fetched from a `jwks_uri` stay valid if they cannot be fetched again, counted from the ' +
-        'last fetch. Then calls that need these keys are answered with 503. A key that its owner has removed stays ' +
-        'valid as long if an attacker makes the address unreachable.',
+      'If a `jwks_uri` cannot be fetched again, keys that were fetched from it stay valid for this time after ' +
+        'the last fetch. After that, calls that need these keys are answered with 503. If an attacker makes the ' +
+        'address unreachable, a key that its owner has removed stays valid for the same time.',
     ),
   }).prefault({}),
   dpop: section({

@@ -34,8 +34,8 @@ const perSelfRegisteredClient = setting(
       'How many requests of a client that registered itself are accepted within any 60 seconds.',
     ),
   }).prefault({}),
-  'They apply in addition to `limits.perClient`: without them, such a client could fill the database with requests, also ' +
-    'about users that it invents.',
+  'Limits for each client that registered itself, in addition to `limits.perClient`. Without them, such a ' +
+    'client could fill the database with requests, also about users that it invents.',
 )
 
 const signIn = section({
@@ -56,7 +56,8 @@ const signIn = section({
   longestPause: setting(whole('seconds', 1, 86_400).default(900), 'The longest pause.'),
   openPerNetwork: setting(
     whole('sign-ins', 1, 100_000).default(100),
-    'Sign-ins that one network (/24; /64, and four times as many of a /48) may have unfinished.',
+    'How many unfinished sign-ins one network may have. A network is a /24 or a /64; a /48 may have four times ' +
+      'as many.',
   ),
   openInAll: setting(whole('sign-ins', 1, 1_000_000).default(10_000), 'The same for all networks, in one process.'),
 }).prefault({})

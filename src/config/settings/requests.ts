@@ -36,9 +36,9 @@ export const requestSettings = {
     ),
     longestInterval: setting(
       whole('seconds', 1, 3600).exactOptional(),
-      'Each `slow_down` lengthens the interval of a request by five seconds, up to this number. After two polls in a row ' +
-        'that have kept a lengthened interval, `requests.interval` applies again. Unless set, it is never less than ' +
-        '`requests.interval`.',
+      'Each `slow_down` lengthens the interval of a request by five seconds, up to this number. After two polls ' +
+        'in a row that have kept a lengthened interval, `requests.interval` applies again. The default is 30, or ' +
+        '`requests.interval` if this is longer.',
       { usual: { production: 30, development: 30 } },
     ),
     maxBindingMessageLength: setting(whole('characters', 1, 1024).default(128), 'The longest binding message.'),
@@ -51,8 +51,9 @@ export const requestSettings = {
     ),
     repeatTokens: setting(
       number('a whole number of seconds from 0 to 60', 0, 60).default(10),
-      'How long the tokens of a held poll are given again if the same client repeats the poll, until they are used: the ' +
-        'first answer may have been lost. With 0, never. Should be longer than the pause of clients between two polls.',
+      'The answer to a held poll may be lost. If the same client repeats the poll within this time, it gets the ' +
+        'same tokens again, until one of them is used. With 0, tokens are never given again. The time should be ' +
+        'longer than the pause of clients between two polls.',
       { values: 'seconds, 0 to 60' },
     ),
     maxHeldPolls: setting(

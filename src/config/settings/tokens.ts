@@ -47,8 +47,9 @@ export const tokenSettings = {
     refreshTtl: setting(whole('seconds', 1, 10 * year).default(1_209_600), 'How long a refresh token is valid.'),
     idTokenAlg: setting(
       choice(['ES256', 'RS256', 'PS256']).default('ES256'),
-      'The algorithm for JWT access tokens, and for ID tokens of clients of the configuration and of `doorbell client ' +
-        'add` that name none. Clients that register themselves and name none get RS256, the default of the standard.',
+      'The algorithm for JWT access tokens. It also applies to ID tokens of clients of the configuration and of ' +
+        '`doorbell client add` that name no algorithm. Clients that register themselves and name none get RS256, ' +
+        'the default of the standard.',
     ),
     scopes: setting(
       list('a scope: printable ASCII without spaces', isScope).default([
@@ -81,8 +82,8 @@ export const tokenSettings = {
   authorizationDetails: section({
     types: setting(
       readElsewhere<Record<string, DetailTypeInput>>('an object of types by their name').default({}),
-      'The types of authorization details (RFC 9396) that clients may request: each with its schema (of zod, or JSON ' +
-        'Schema), its texts, and the lists of which a user may leave members out ' +
+      'The types of authorization details (RFC 9396) that clients may request. Each has a schema (of zod, or ' +
+        'JSON Schema), texts, and the names of the lists from which a user may remove members ' +
         '([authorization-details.md](authorization-details.md)).',
       { example: detailTypesExample },
     ),

@@ -107,7 +107,8 @@ async function offerNotifications(form, own) {
     try {
       if (now === null) {
         const key = form.dataset.push
-        // A subscription that the server no longer has may be for another key, and a browser keeps one at a time.
+        // The browser may still have a subscription for another key. It allows only one, so the old one is removed
+        // first.
         await (await registration.pushManager.getSubscription())?.unsubscribe()
         const fresh = await registration.pushManager.subscribe({ userVisibleOnly: true, applicationServerKey: key })
         send(form, { subscription: JSON.stringify(fresh), endpoint: fresh.endpoint })

@@ -9,8 +9,8 @@ import {
 } from 'jose'
 
 /**
- * Maximum number of keys that are tried for one signature. A client that replaces its keys has two or three. Without this
- * limit, a forged signature in the name of a client with many keys would cost as much time as a hundred others.
+ * Maximum number of keys that are tried for one signature. A client that replaces its keys has two or three. Without
+ * this limit, checking one forged signature for a client with a hundred keys would take a hundred verifications.
  */
 const mostTried = 20
 

@@ -15,9 +15,9 @@ export interface ClockOffset {
 const roundingMs = 1
 
 /**
- * The database reads its clock at an unknown moment between the question and the answer, so a measurement yields a range.
- * The offset changes only if it is outside this range. So neither slow answers nor equal clocks make the time of the
- * database jump.
+ * The database reads its clock at an unknown moment between the question and the answer, so a measurement yields a
+ * range. The offset changes only if it is outside this range. So a slow answer does not change the time of the
+ * database, and neither do rounding errors while the clocks agree.
  *
  * @param machine the clock of this machine. Not the injected clock: a test that sets its own clock does not set the
  *   database's

@@ -40,8 +40,9 @@ export interface StepOptions<Row = unknown> {
    */
   lockKeys?: string | string[]
   /**
-   * Steps with the same shared key may run at the same time, but not while a step has this key among its `lockKeys`. So such
-   * a step either sees what they have written, or they see what it has written.
+   * Steps with the same shared key may run at the same time, but not while a step has this key among its `lockKeys`. So
+   * either the step with the lock key sees what the other steps have written, or the other steps see what it has
+   * written.
    */
   sharedLockKeys?: string[]
   /**
@@ -77,9 +78,10 @@ export interface Database {
   step<Row>(first: Statement, options?: StepOptions<Row>): Promise<Row[]>
 
   /**
-   * Runs `work` when all earlier steps of this process that share a lock key with it have ended. For `work` that is executed
-   * together with other work in one step: the other work does not wait for the keys of this `work`. The step must name
-   * the same lock keys, and set `hasTurn`. On SQLite, `work` begins at once, because all steps run one after the other.
+   * Runs `work` when all earlier steps of this process that share a lock key with it have ended. Use it if one step
+   * executes `work` together with other work that needs other lock keys: then the other work does not wait for the keys
+   * of this `work`. The step must name the same lock keys, and set `hasTurn`. On SQLite, `work` begins at once, because
+   * all steps run one after the other.
    */
   inLockOrder<T>(lockKeys: readonly string[], work: () => Promise<T>): Promise<T>
 

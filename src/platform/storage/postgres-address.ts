@@ -46,7 +46,7 @@ const words: Record<string, readonly string[]> = {
   keepalives: ['1'],
 }
 
-/** Why a word that libpq knows is not among `words`. */
+/** Why this server does not accept every value that libpq accepts. */
 const reasons: Record<string, string> = {
   target_session_attrs: 'the server writes to the database, so a standby is of no use to it',
   channel_binding: '"require" cannot be enforced here; sslmode=verify-full proves the identity of the database, too',

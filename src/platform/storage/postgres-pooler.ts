@@ -31,7 +31,8 @@ const comparisons = 20
  */
 export async function refuseTransactionPooling(client: Client, { config }: Route): Promise<void> {
   const own = new Set([await sessionOf(client)])
-  // A pooler tells each connection a number of its own, because a connection can have many sessions.
+  // A pooler tells each connection a different number than that of its session, because a connection can have many
+  // sessions.
   if (own.has(numberOf(client))) return
   const other = new Client(config)
   other.on('error', () => {})
@@ -39,7 +40,7 @@ export async function refuseTransactionPooling(client: Client, { config }: Route
     await other.connect()
     for (let time = 0; time < comparisons; time++) {
       const one = await sessionOf(other)
-      // Sessions that are kept never change, and no two connections have the same.
+      // If sessions are kept, each connection has one session, and no other connection has the same session.
       if (own.has(one) || own.size > 1) throw new TransactionPoolingError()
       own.add(await sessionOf(client))
     }
@@ -48,7 +49,7 @@ export async function refuseTransactionPooling(client: Client, { config }: Route
   }
 }
 
-/** The number of the session that Postgres told this connection when it was opened. */
+/** The session number that Postgres, or a pooler, told this connection when it was opened. */
 const numberOf = (client: ClientBase) => (client as { processID?: number }).processID
 
 async function sessionOf(client: ClientBase): Promise<number | undefined> {

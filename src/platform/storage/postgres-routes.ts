@@ -35,7 +35,7 @@ export interface Routes {
    * route.
    *
    * @param routeOf returns the route on which this error occurred, or undefined if it was not an error of a route
-   * @throws the error of the only route; or an error that names those of all routes
+   * @throws the error of the route, if there is only one; otherwise an error that contains the errors of all routes
    */
   open<T>(
     connect: (route: Route) => Promise<T>,
@@ -111,14 +111,17 @@ export function createRoutes(address: PostgresAddress): Routes {
   }
 }
 
-/** A refusal of the user or of the database would be the same at all hosts, but it may depend on encryption. */
+/**
+ * If a server refuses the user or the database, another host would refuse them too. But the same host may accept them
+ * with or without TLS, so only this is tried.
+ */
 function isWorthTrying(route: Route, failed: Route, error: Error): boolean {
   const isSameHost = route.host === failed.host
   if (isRefusal(error) && !isWithoutTls(error)) return isSameHost
   return !isSameHost || !isUnreachable(error)
 }
 
-/** Whether the server has answered, and would answer so again. */
+/** Whether the server has refused the connection and would refuse it again. */
 const isRefusal = (error: Error) =>
   isWithoutTls(error) || (error instanceof DatabaseError && /^(28|3D000|42)/.test(error.code ?? ''))
 
@@ -201,7 +204,7 @@ function encryptionsOf(mode: SslMode, parameters: ReadonlyMap<string, string>): 
   )
 }
 
-/** As libpq, uses `~/.postgresql/root.crt` if there is such a file and the URL names no other. */
+/** Like libpq, uses `~/.postgresql/root.crt` if this file exists and the URL names no other. */
 function authorities(file: string | undefined): string | string[] | undefined {
   if (file === 'system') return getCACertificates('system')
   if (file !== undefined) return readFile('sslrootcert', file)

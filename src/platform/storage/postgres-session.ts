@@ -51,8 +51,8 @@ export async function prepareSession(client: ClientBase): Promise<void> {
 }
 
 /**
- * A new connection must answer within this many milliseconds. This is less than a call waits for a free connection, so that
- * the reason is known first.
+ * A new connection must answer within this many milliseconds. A call waits longer than this for a free connection, so
+ * its error already contains the reason.
  */
 const longestSilenceMs = 4_000
 

@@ -22,7 +22,10 @@ export interface AttemptCounter {
 
 export type SignInAttemptStore = ReturnType<typeof createSignInAttemptStore>
 
-/** Counts attempts to sign in. Each attempt is counted under a keyed hash of what the counted attempts have in common. */
+/**
+ * Counts attempts to sign in. `subjectHash` is a keyed hash of what the attempts of one counter have in common, for
+ * example the name or the network.
+ */
 export function createSignInAttemptStore(database: Database, pause: GrowingPause) {
   return {
     /**

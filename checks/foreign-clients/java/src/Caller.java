@@ -44,7 +44,7 @@ import javax.net.ssl.SSLContext;
 import javax.net.ssl.SSLSocketFactory;
 import net.minidev.json.JSONObject;
 
-/** A client with its way to authenticate, on connections of its own: a new one for each call. */
+/** A client with its authentication method. It opens a new connection for each call. */
 final class Caller {
   final JSONObject own;
   final ClientID id;

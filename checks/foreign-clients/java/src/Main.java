@@ -92,7 +92,7 @@ public final class Main {
     }
   }
 
-  /** Polls every interval seconds from the acknowledgement on, whatever the wire takes. */
+  /** Polls every interval seconds from the acknowledgement on, however long a poll takes. */
   private static String pollOnATimer() throws Exception {
     Caller caller = Caller.as("poll", "client_secret_basic");
     CIBARequestAcknowledgement response = caller.initiate(caller.asked().build());
