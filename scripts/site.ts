@@ -17,7 +17,7 @@ const root = join(import.meta.dirname, '..')
 const site = join(root, 'site')
 const pages = join(site, 'pages')
 
-const written = ['*.md', 'docs/**/*.md', 'bench/*.md', 'findings/*.md']
+const written = ['*.md', 'docs/**/*.md', 'bench/*.md', 'checks/*.md', 'findings/*.md']
 /** Files beside the pages: pictures become part of a page, the others are served unchanged. */
 const pictures = ['docs/images/*']
 const files = ['docs/proxies/*', 'findings/*.sh']
@@ -67,7 +67,7 @@ function serve(): void {
   const options = { cwd: site, env: environment(), stdio: 'inherit' } as const
   const server = spawn(process.execPath, [toolPath('vitepress'), 'dev'], options)
   server.once('exit', (code) => process.exit(code ?? 0))
-  for (const folder of ['.', 'docs', 'bench', 'findings']) {
+  for (const folder of ['.', 'docs', 'bench', 'checks', 'findings']) {
     watch(join(root, folder), { recursive: folder === 'docs' }, (_event, name) => {
       const path = relative(root, join(root, folder, name ?? ''))
       if (path.endsWith('.md') && existsSync(join(root, path))) gatherPage(path)
