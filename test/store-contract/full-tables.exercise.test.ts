@@ -133,11 +133,12 @@ async function playFlows(t: TestContext, engine: Engine) {
 
 /** Each ending of a user and of a client, and what belongs to it: the export, and the completion of an erasure. */
 async function endAll(open: ReturnType<typeof collectStatements>['openDatabase'], stage: Stage): Promise<void> {
-  const database = await open(stage.database, { log: createLog('silent'), clock: systemClock })
+  const log = createLog('silent')
+  const database = await open(stage.database, { log, clock: systemClock })
   const { clock } = stage
   const now = clock.now()
   const requests = createRequestStore(database)
-  const endUser = createEndUser({ database, vault, clock, audit: () => {} })
+  const endUser = createEndUser({ database, vault, clock, log, audit: () => {} })
   for (const ending of endings) {
     const request = newRequest(now, { userId: `user-${ending}` })
     assert.equal(await requests.accept(request, request.id, { maxOpenPerUser: 9 }), true)
