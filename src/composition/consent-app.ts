@@ -12,7 +12,7 @@ import { createDeviceToken } from '../openid-provider/device-token.ts'
 import { createBeginFor } from '../openid-provider/held-generations.ts'
 import { cookieNames } from '../openid-provider/paths.ts'
 import { createAdmission } from '../openid-provider/sign-in/external-sign-in.ts'
-import { createBoundedWait, noWait } from '../platform/http/bounded-wait.ts'
+import { type BoundedWait, createBoundedWait } from '../platform/http/bounded-wait.ts'
 import { fetchThrough } from '../platform/http/fetch.ts'
 import { Unavailable } from '../platform/http/unavailable.ts'
 import type { Framing } from '../platform/pages/pages.ts'
@@ -34,6 +34,8 @@ export async function addConsentApp(app: FastifyInstance, needs: CibaNeeds, part
   const { send, framing } = parts
   const { userKey } = stored
   const signsInHere = config.login.issuer === 'self'
+  const { whileUnproven } = loadShedding
+  const whileLookingUp: BoundedWait = (slot, work) => whileUnproven('', slot, work)
   const where = signsInHere ? signingInHere(needs, send) : signingInElsewhere(needs)
   const redirectUri = clients.ownApp.redirect_uris[0]!
   await app.register(async (scope) =>
@@ -43,7 +45,8 @@ export async function addConsentApp(app: FastifyInstance, needs: CibaNeeds, part
       endSession: openid.endSession,
       providerCookie: signsInHere ? cookieNames(config.issuer).session : undefined,
       signIn: createSignIn({ redirectUri, ...where }),
-      whileSigningIn: signsInHere ? noWait : createBoundedWait(loadShedding.releaseSlotWhile),
+      whileSigningIn: signsInHere ? whileLookingUp : createBoundedWait(loadShedding.releaseSlotWhile),
+      whileUnproven,
       cookies: openid.appCookies,
       texts,
       pushKey: channels.pushKey,

@@ -151,7 +151,8 @@ export function addOpenidRoutes(app: FastifyInstance, needs: OpenidRouteNeeds): 
 }
 
 function addSignIn(app: FastifyInstance, { platform, clients, users: ours, openid, framing }: OpenidRouteNeeds): void {
-  const { config, vault, texts, clock, audit } = platform
+  const { config, vault, texts, clock, audit, loadShedding } = platform
+  const { whileUnproven } = loadShedding
   const { users, passkeys, checkPassword, signInThrottle: throttle, credentialQueue, generations } = ours
   const knownBrowsers = createKnownBrowsers({
     secure: config.issuer.startsWith('https:'),
@@ -171,6 +172,6 @@ function addSignIn(app: FastifyInstance, { platform, clients, users: ours, openi
     clock,
   })
   const checksPasswords = checkPassword !== undefined
-  const needs = { users, passkeys, beginFor, passwordSignIn, knownBrowsers, checksPasswords }
+  const needs = { users, passkeys, beginFor, passwordSignIn, knownBrowsers, checksPasswords, whileUnproven }
   signInEndpoint(app, { ...needs, provider: openid.provider, texts, framing, clock, audit })
 }

@@ -64,20 +64,29 @@ function composeExpirySweep(needs: CibaNeeds, { ciba, device, signingKeys }: Loo
   const { platform, clients, users, openid, stored, outbox } = needs
   const { config } = platform
   const forgetUndelivered = createForgetUndelivered(undeliveredNeedsOf(needs))
+  const forgetParked: Forget = async (now, atMost) => {
+    // Pushes first: their tokens are revoked in the step that erases the content. If this fails, no content is erased.
+    await forgetUndelivered(now - parkedKeepContentMs)
+    return outbox.store.eraseParked(now - parkedKeepContentMs, atMost)
+  }
   return createExpirySweep(ciba.decisionNeeds, [
-    users.passkeyChallenges.forgetExpired,
-    // Pushes first: their tokens are revoked in the step that erases the content.
-    allAtOnce((now) => forgetUndelivered(now - parkedKeepContentMs)),
-    (now, atMost) => outbox.store.eraseParked(now - parkedKeepContentMs, atMost),
-    clients.initialAccess.forgetExpired,
-    clients.registrationAttempts.forgetOld,
-    allAtOnce(signingKeys.store.forgetRemoved),
-    stored.denialPauses.forgetOver,
-    users.signInAttempts.forgetOld,
-    stored.unknownUsers.forgetOld,
-    (now, atMost) => users.userCodes.forgetTries(now - config.userCodes.lockSeconds * 1000, atMost),
-    (now, atMost) => openid.endedSessions.forget(now - config.sessions.absoluteTtl * 1000, atMost),
-    device.userSessions.forget,
+    { what: 'passkey challenges', forget: users.passkeyChallenges.forgetExpired },
+    { what: 'contents of undelivered notifications', forget: forgetParked },
+    { what: 'initial access tokens', forget: clients.initialAccess.forgetExpired },
+    { what: 'registration attempts', forget: clients.registrationAttempts.forgetOld },
+    { what: 'signing keys', forget: allAtOnce(signingKeys.store.forgetRemoved) },
+    { what: 'pauses after denials', forget: stored.denialPauses.forgetOver },
+    { what: 'sign-in attempts', forget: users.signInAttempts.forgetOld },
+    { what: 'unknown users', forget: stored.unknownUsers.forgetOld },
+    {
+      what: 'attempts at user codes',
+      forget: (now, atMost) => users.userCodes.forgetTries(now - config.userCodes.lockSeconds * 1000, atMost),
+    },
+    {
+      what: 'ended sessions',
+      forget: (now, atMost) => openid.endedSessions.forget(now - config.sessions.absoluteTtl * 1000, atMost),
+    },
+    { what: 'sessions in lists', forget: device.userSessions.forget },
   ])
 }
 

@@ -48,9 +48,9 @@ export type Users = Awaited<ReturnType<typeof composeUsers>>
  */
 export async function composeUsers(platform: Platform, { enqueue }: Outbox, parts: PasswordParts = {}) {
   const { atOnce = HASHES_AT_ONCE, ...hashingParts } = parts
-  const { config, database, vault, clock, audit } = platform
+  const { config, database, vault, clock, log, audit } = platform
   const store = createUserStore(database)
-  const endUser = createEndUser({ database, vault, clock, audit })
+  const endUser = createEndUser({ database, vault, clock, log, audit })
   if (Array.isArray(config.users)) await endUnnamedUsers(config.users, { database, endUser, vault, now: clock.now() })
   const scryptThreads = createScryptThreads(atOnce)
   const hashing = createPasswordHashing({ vault, scrypt: scryptThreads.scrypt, ...hashingParts })

@@ -4,7 +4,7 @@ import type { Audit } from '../platform/audit.ts'
 import type { Clock } from '../platform/clock.ts'
 import { fingerprint } from '../platform/crypto.ts'
 import type { BoundedWait } from '../platform/http/bounded-wait.ts'
-import { slotOf } from '../platform/http/load-shedding.ts'
+import { type LoadShedding, slotOf } from '../platform/http/load-shedding.ts'
 import { isUnavailable } from '../platform/http/unavailable.ts'
 import type { DeviceApi } from './device-api.ts'
 import { type Cookies, rememberedForSeconds, safeReturn } from './session.ts'
@@ -15,8 +15,9 @@ export interface SessionNeeds {
   issuer: string
   api: DeviceApi
   signIn: SignIn
-  /** Limits how many calls wait for the provider at which users sign in. */
+  /** Limits how many calls wait for the provider at which users sign in, or cause look-ups if that is this provider. */
   whileSigningIn: BoundedWait
+  whileUnproven: LoadShedding['whileUnproven']
   cookies: Cookies
   /** Ends a session, including the provider's session, which the device API cannot end. */
   endSession(session: EndedSession): Promise<void>
@@ -36,7 +37,8 @@ export interface EndedSession {
 }
 
 export function sessionEndpoint(app: FastifyInstance, shell: Shell, needs: SessionNeeds): void {
-  const { issuer, api, signIn, whileSigningIn, cookies, endSession, providerCookie, clock, audit } = needs
+  const { issuer, api, signIn, whileSigningIn, whileUnproven, cookies, endSession, providerCookie, clock, audit } =
+    needs
   // The session cookie of the provider, and the cookie with the signature of the session cookie.
   const providerCookies = providerCookie === undefined ? [] : [providerCookie, `${providerCookie}.sig`]
   const { readerOf, isTrustworthy, isFromElsewhere, notOurUser, formExpired, startAgain } = shell
@@ -82,12 +84,14 @@ export function sessionEndpoint(app: FastifyInstance, shell: Shell, needs: Sessi
     const isAllowed = reader.session ? isTrustworthy(request, form, reader.session) : !isFromElsewhere(request)
     if (!isAllowed) return formExpired(reply, reader, '/')
     const endpoint = form.get('endpoint')
-    await endSession({
+    const ended = {
       accessToken: reader.session?.accessToken,
       providerSession: providerCookie && request.cookies[providerCookie],
       pushEndpointHash: endpoint ? fingerprint(endpoint) : cookies.openBrowser(request.cookies[cookies.browserName]),
       address: request.ip,
-    })
+    }
+    if (reader.session !== undefined) await endSession(ended)
+    else await whileUnproven('', slotOf(request.raw), () => endSession(ended))
     for (const name of [cookies.sessionName, cookies.browserName, ...providerCookies]) {
       if (request.cookies[name] !== undefined) reply.clearCookie(name, cookies.options)
     }

@@ -17,6 +17,7 @@ import { createOutboxStore, OUTBOX } from '../outbox/outbox-store.ts'
 import type { Audit, AuditEventName } from '../platform/audit.ts'
 import type { Clock } from '../platform/clock.ts'
 import type { Vault } from '../platform/crypto.ts'
+import type { Log } from '../platform/log.ts'
 import type { Database, Statement } from '../platform/storage/database.ts'
 import { createUserGenerationStore } from '../user/user-generation-store.ts'
 import { statementsFor, type UserEnding } from './ending-store.ts'
@@ -33,6 +34,7 @@ export interface EndUserNeeds {
   database: Database
   vault: Vault
   clock: Clock
+  log: Pick<Log, 'error'>
   audit: Audit
 }
 
@@ -55,11 +57,11 @@ export interface EndingOptions {
 export type EndUser = (userId: string, ending: UserEnding, options: EndingOptions) => Promise<boolean>
 
 /** @example await endUser('u1', 'locked', { mustBe: 'added', by: 'command' }) */
-export function createEndUser({ database, vault, clock, audit }: EndUserNeeds): EndUser {
+export function createEndUser({ database, vault, clock, log, audit }: EndUserNeeds): EndUser {
   const openRequests = createOpenRequestStore(database)
   const generations = createUserGenerationStore(database)
   const userKey = createUserKey(vault)
-  const needs = { decisions: createDecisionStore(database), outbox: createOutboxStore(database), vault }
+  const needs = { decisions: createDecisionStore(database), outbox: createOutboxStore(database), vault, log }
 
   return async (userId, ending, { mustBe = 'anybody', by, also = [], notices = [], ...options }) => {
     const now = clock.now()

@@ -20,7 +20,7 @@ import {
 } from './forwarded-client.ts'
 import { createReadForwardedProof, type ForwardedProof, rememberProof } from './forwarded-dpop-proof.ts'
 import { withConfiguredResources } from './forwarded-resource.ts'
-import { type CallCounting, isUserinfo, workForClient, workForToken } from './forwarded-share.ts'
+import { type CallCounting, isUserinfo, readsNothing, workForClient, workForToken } from './forwarded-share.ts'
 import { holdingGenerations } from './held-generations.ts'
 import type { CurrentProvider, Provider } from './openid-provider.ts'
 
@@ -94,9 +94,12 @@ export function createForwardToOidcProvider(
       })
     }
     const answer = (forwardedProof: ForwardedProof) => forward(request, reply, call, { forwardedProof })
-    return isUserinfo(call.proof.path, provider) && request.method !== 'OPTIONS'
+    const answerUnknown = async () => answer(await prepare())
+    if (readsNothing(request.method, call.proof.path, provider)) return answerUnknown()
+    // A browser sends the cookie of a session here, but nothing else is known about the caller.
+    return isUserinfo(call.proof.path, provider)
       ? workForToken(call, provider, counting, { readProof: prepare, answer })
-      : answer(await prepare())
+      : counting.whileUnproven('', call.slot, answerUnknown)
   }
 
   return (request: FastifyRequest, reply: FastifyReply) => rememberingFound(() => handle(request, reply))

@@ -8,7 +8,7 @@ import type { Form } from '../platform/http/form.ts'
 import type { LoadShedding, Slot } from '../platform/http/load-shedding.ts'
 import type { ForwardedClient } from './forwarded-client.ts'
 import { showsCredentials } from './forwarded-dpop-proof.ts'
-import { providerPath } from './forwarded-endpoint.ts'
+import { discoveryPaths, providerPath } from './forwarded-endpoint.ts'
 import type { CurrentProvider } from './openid-provider.ts'
 
 export type CallCounting = Pick<LoadShedding, 'withFairShare' | 'whileUnproven'>
@@ -50,6 +50,10 @@ export async function workForClient<P, T>(
   const work = () => answer(proof, client)
   return client.isPublic ? unproven(work) : withFairShare(client.id, slot, work)
 }
+
+/** Returns whether a call is answered from memory: a preflight of CORS, the metadata document, or the key set. */
+export const readsNothing = (method: string, path: string, provider: CurrentProvider) =>
+  method === 'OPTIONS' || discoveryPaths.includes(path) || providerPath(provider(), 'jwks') === path
 
 /** Returns whether a path is that of the userinfo endpoint. */
 export const isUserinfo = (path: string, provider: CurrentProvider) => providerPath(provider(), 'userinfo') === path

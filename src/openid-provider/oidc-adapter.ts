@@ -14,6 +14,7 @@ import { placeOfThisCall } from './authorize-endpoint.ts'
 import { forgetFound, foundInCall, removeOnceInCall } from './call-memory.ts'
 import { heldGeneration, heldRegistration, holdGeneration, holdRegistration } from './held-generations.ts'
 import type { FoundModel, OidcModelStore, UsedSession } from './oidc-model-store.ts'
+import { withoutOldTokens } from './old-token-store.ts'
 import type { SignInPlaces } from './sign-in-places.ts'
 
 export interface AdapterNeeds {
@@ -50,6 +51,12 @@ export async function collectWrites<T>(requestId: string, work: () => Promise<T>
 /** Models that are revoked together with their grant. An interaction also refers to a grant, but continues without it. */
 const goesWithGrant = new Set(['AccessToken', 'RefreshToken', 'AuthorizationCode'])
 
+/**
+ * Models that a user or a client can cause again and again within one grant. A refresh token is replaced at each use, and the
+ * used ones are kept, so that a thief who uses one is noticed.
+ */
+const isBounded = new Set(['AccessToken', 'AuthorizationCode'])
+
 /** Returns the adapter factory for oidc-provider. Clients are read-only. All other models are stored encrypted. */
 export function createAdapterFactory(needs: AdapterNeeds): (model: string) => Adapter {
   return (model) => (model === 'Client' ? clientAdapter(needs) : modelAdapter(model, needs))
@@ -76,7 +83,7 @@ function modelAdapter(model: string, { models, vault, clock, places, keepsStrang
       const collected = collecting.getStore()
       const { clientId } = payload
       const userId = userOf(payload)
-      const statement = models.put({
+      const kept = {
         model,
         idHash,
         sealed: vault.seal(JSON.stringify(payload), aadOf(idHash)),
@@ -88,10 +95,12 @@ function modelAdapter(model: string, { models, vault, clock, places, keepsStrang
         expiresAt,
         userGeneration: userId === undefined ? undefined : heldGeneration(userId),
         clientRegistration: clientId === undefined ? undefined : heldRegistration(clientId),
-      })
+      }
+      const statement = models.put(kept)
       if (collected) collected.statements.push(statement)
       else if (model === 'Session' && userId !== undefined)
         await models.runSession(statement, useOf(payload, clock.now()))
+      else if (isBounded.has(model)) await models.run(statement, [], [withoutOldTokens(kept)])
       else await models.run(statement, model === 'Interaction' ? placeOfThisCall()?.keep(idHash, expiresAt ?? 0) : [])
     },
     async find(id) {

@@ -104,10 +104,11 @@ export function createOidcModelStore(database: Database) {
     /**
      * Executes `statement`, which `put` has returned.
      * @param instead id hashes of unfinished sign-ins, which are removed in the same transaction to make room
+     * @param also further statements of the same transaction
      */
-    async run(statement: ListStatement, instead: string[] = []): Promise<void> {
-      const also = instead.length > 0 ? [withoutSignIns(instead)] : []
-      await database.step(statement, { also, rowKeys: keysOf(statement) })
+    async run(statement: ListStatement, instead: string[] = [], also: Statement[] = []): Promise<void> {
+      const removing = instead.length > 0 ? [withoutSignIns(instead)] : []
+      await database.step(statement, { also: [...removing, ...also], rowKeys: keysOf(statement) })
     },
 
     /** Removes unfinished sign-ins, by the hashes of their ids. */

@@ -2,6 +2,7 @@
 import type { Clock } from '../platform/clock.ts'
 import type { Log } from '../platform/log.ts'
 import { createPeriodicTask } from '../platform/periodic-task.ts'
+import { createRemovalFailures } from '../platform/removal-failures.ts'
 
 /** One kind of rows that are removed by age. */
 export interface Kept {
@@ -17,7 +18,10 @@ export interface Kept {
 
 export interface Pruning {
   start(): void
-  /** Removes all rows that are old enough now. Resolves to the number of removed rows. */
+  /**
+   * Removes all rows that are old enough now. Resolves to the number of removed rows. If the removal of one kind of rows
+   * fails, the others are removed before the error is thrown.
+   */
   prune(): Promise<number>
   stop(): Promise<void>
 }
@@ -37,39 +41,37 @@ const day = 86_400_000
 
 /** Returns the task, which has not been started. */
 export function createPruning({ kept, clock, log }: { kept: Kept[]; clock: Clock; log: Log }): Pruning {
-  /**
-   * Removes one batch of each kind of rows. Resolves to `gone`, the number of removed rows, and `more`, whether any batch
-   * was full.
-   */
-  async function once(): Promise<{ gone: number; more: boolean }> {
-    let gone = 0
-    let more = false
-    for (const { what, days, forget } of kept) {
-      if (days === undefined) continue
-      const forgotten = await forget(Math.floor(clock.now() - days * day), batch)
-      if (forgotten > 0) log.debug({ event: 'retention.pruned', what, rows: forgotten }, 'pruned')
-      gone += forgotten
-      more ||= forgotten >= batch
-    }
-    return { gone, more }
+  /** Removes one batch of a kind of rows. Resolves to the number of removed rows. */
+  async function removeBatch({ what, days, forget }: Kept): Promise<number> {
+    if (days === undefined) return 0
+    const forgotten = await forget(Math.floor(clock.now() - days * day), batch)
+    if (forgotten > 0) log.debug({ event: 'retention.pruned', what, rows: forgotten }, 'pruned')
+    return forgotten
   }
 
   async function prune(): Promise<number> {
-    let all = 0
-    for (;;) {
-      const { gone, more } = await once()
-      all += gone
-      if (!more) return all
+    let gone = 0
+    const failures: unknown[] = []
+    for (const each of kept) {
+      try {
+        for (let forgotten = batch; forgotten >= batch; gone += forgotten) forgotten = await removeBatch(each)
+      } catch (error) {
+        failures.push(error)
+      }
     }
+    if (failures.length > 0) throw failures[0]
+    return gone
   }
 
+  const removeKind = createRemovalFailures(log)
+
   async function look(): Promise<number> {
-    try {
-      return (await once()).more ? restMs : pauseMs
-    } catch (error) {
-      log.error({ event: 'retention.failed', error }, 'old rows could not be removed; it will be tried again')
-      return pauseMs
+    let more = false
+    for (const each of kept) {
+      const forgotten = (await removeKind(each.what, () => removeBatch(each))) ?? 0
+      more ||= forgotten >= batch
     }
+    return more ? restMs : pauseMs
   }
 
   const looking = createPeriodicTask({ work: look, clock })

@@ -3,6 +3,7 @@ import assert from 'node:assert/strict'
 import { test } from 'node:test'
 import { createEndUser } from '../../src/endings/end-user.ts'
 import { createVault } from '../../src/platform/crypto.ts'
+import { createLog } from '../../src/platform/log.ts'
 import type { Database } from '../../src/platform/storage/database.ts'
 import { openDatabase } from '../../src/platform/storage/open.ts'
 import { createUserStore } from '../../src/user/user-store.ts'
@@ -46,7 +47,7 @@ for (const engine of engines) {
       const users = createUserStore(opened!)
       await users.add({ id: 'ana-here', email: ana.email, username: 'ana' }, clock.now())
       const vault = createVault(Buffer.alloc(32, 7).toString('base64url'))
-      const endUser = createEndUser({ database: opened!, vault, clock, audit: () => {} })
+      const endUser = createEndUser({ database: opened!, vault, clock, log: createLog('silent'), audit: () => {} })
       endFirst = () => endUser('ana-here', ending, { mustBe: 'added', by: 'command' })
 
       const [houseBrowser, bankBrowser] = [openBrowser(house.url), openBrowser(bank.url)]

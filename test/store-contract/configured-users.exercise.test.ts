@@ -68,12 +68,12 @@ async function openNodes(t: TestContext, engine: Engine, count: number) {
     }
     return database
   }
-  const { nodes, clock } = await furnished(t, engine, { count, open })
+  const { nodes, clock, log } = await furnished(t, engine, { count, open })
   const audit = (event: object) => void heard.push(event)
 
   async function start(node: number, users: ConfiguredUser[], { held = true } = {}) {
     const { database } = nodes[node]!
-    const endUser = createEndUser({ database, vault, clock, audit })
+    const endUser = createEndUser({ database, vault, clock, log, audit })
     isHeld = held
     try {
       await endUnnamedUsers(users, { database, endUser, vault, now: clock.now() })

@@ -11,6 +11,7 @@ import { createEndUser } from '../../src/endings/end-user.ts'
 import { createSessionEndingStore } from '../../src/endings/session-ending-store.ts'
 import { createUserSessionStore } from '../../src/endings/user-session-store.ts'
 import { createOidcModelStore, type KeptModel } from '../../src/openid-provider/oidc-model-store.ts'
+import { createLog } from '../../src/platform/log.ts'
 import type { Database } from '../../src/platform/storage/database.ts'
 import { engines } from '../support/engines.ts'
 import { holdStatements } from '../support/held-statements.ts'
@@ -29,11 +30,13 @@ const endings: Record<string, (database: Database, now: number) => Promise<unkno
       [],
     ),
   'ends because the operator signs the user out': (database, now) =>
-    createEndUser({ database, vault, clock: { now: () => now, after: () => () => {} }, audit: () => {} })(
-      'ana',
-      'signed_out',
-      { by: 'command' },
-    ),
+    createEndUser({
+      database,
+      vault,
+      clock: { now: () => now, after: () => () => {} },
+      log: createLog('silent'),
+      audit: () => {},
+    })('ana', 'signed_out', { by: 'command' }),
 }
 
 for (const [how, end] of Object.entries(endings)) {

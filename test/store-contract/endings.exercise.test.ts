@@ -24,9 +24,9 @@ for (const engine of engines) {
   describe(`the tables of the endings, on ${engine.name}`, () => {
     for (const ending of ['signed_out', 'locked', 'removed', 'erased'] as UserEnding[]) {
       test(`keep of a user who is ${ending} only what the list says`, async (t) => {
-        const { one, clock } = await furnished(t, engine)
+        const { one, clock, log } = await furnished(t, engine)
         const { database } = one
-        const endUser = createEndUser({ database, vault, clock, audit: () => {} })
+        const endUser = createEndUser({ database, vault, clock, log, audit: () => {} })
         const before = await fill(database, clock.now())
         assert.deepEqual(Object.keys(before).sort(), Object.keys(keptByTable).sort(), 'there is something in each')
         await endUser('user-ana', ending, { by: 'command' })
@@ -103,8 +103,8 @@ for (const engine of engines) {
     })
 
     test('a generation begins with each ending, and all of a closed user stay closed', async (t) => {
-      const { one, clock } = await furnished(t, engine)
-      const endUser = createEndUser({ database: one.database, vault, clock, audit: () => {} })
+      const { one, clock, log } = await furnished(t, engine)
+      const endUser = createEndUser({ database: one.database, vault, clock, log, audit: () => {} })
       const generations = createUserGenerationStore(one.database)
       assert.deepEqual(await generations.find('u'), { generation: 0, isClosed: false })
       await endUser('u', 'signed_out', { by: 'command' })
@@ -116,7 +116,7 @@ for (const engine of engines) {
 
     for (const ending of ['locked', 'removed', 'erased'] as UserEnding[]) {
       test(`nothing is added for a user who is ${ending} by a call that began before`, async (t) => {
-        const { one, clock } = await furnished(t, engine)
+        const { one, clock, log } = await furnished(t, engine)
         const { database } = one
         const now = clock.now()
         const passkey = {
@@ -129,7 +129,7 @@ for (const engine of engines) {
         }
         const passkeys = createPasskeyStore(database)
         const subscriptions = createPushSubscriptionStore(database)
-        await createEndUser({ database, vault, clock, audit: () => {} })('user-ana', ending, { by: 'command' })
+        await createEndUser({ database, vault, clock, log, audit: () => {} })('user-ana', ending, { by: 'command' })
         for (const [userId, isAdded] of [
           ['user-ana', false],
           ['user-ben', true],
@@ -142,11 +142,11 @@ for (const engine of engines) {
     }
 
     test('a code that was hashed while its user was removed is not stored; for a locked user it is', async (t) => {
-      const { one, clock } = await furnished(t, engine)
+      const { one, clock, log } = await furnished(t, engine)
       const { database } = one
       const codes = createUserCodeStore(database)
       const users = createUserStore(database)
-      const endUser = createEndUser({ database, vault, clock, audit: () => {} })
+      const endUser = createEndUser({ database, vault, clock, log, audit: () => {} })
       const now = clock.now()
       for (const [ending, isKept] of [
         ['locked', true],
@@ -163,8 +163,8 @@ for (const engine of engines) {
     })
 
     test('a call from before its user ended creates no request, even if the user is not closed', async (t) => {
-      const { one, clock } = await furnished(t, engine)
-      const endUser = createEndUser({ database: one.database, vault, clock, audit: () => {} })
+      const { one, clock, log } = await furnished(t, engine)
+      const endUser = createEndUser({ database: one.database, vault, clock, log, audit: () => {} })
       await endUser('user-ana', 'removed', { by: 'application', closes: false })
       const isAccepted = async (aheadMs: number) => {
         const request = newRequest(clock.now() + aheadMs)
@@ -177,8 +177,8 @@ for (const engine of engines) {
     })
 
     test('a request from before its user signed out is accepted', async (t) => {
-      const { one, clock } = await furnished(t, engine)
-      const endUser = createEndUser({ database: one.database, vault, clock, audit: () => {} })
+      const { one, clock, log } = await furnished(t, engine)
+      const endUser = createEndUser({ database: one.database, vault, clock, log, audit: () => {} })
       for (let times = 1; times <= 2; times++) {
         const before = newRequest(clock.now(), { id: `before ${times}` })
         clock.advance(1000)
@@ -188,9 +188,9 @@ for (const engine of engines) {
     })
 
     test('of a removal and an addition at the same moment, the id is never given to another user', async (t) => {
-      const { nodes, clock } = await furnished(t, engine, { count: 2 })
+      const { nodes, clock, log } = await furnished(t, engine, { count: 2 })
       const [here, there] = nodes.map(({ database }) => database) as [Database, Database]
-      const endUser = createEndUser({ database: here, vault, clock, audit: () => {} })
+      const endUser = createEndUser({ database: here, vault, clock, log, audit: () => {} })
       for (let number = 0; number < 60; number++) {
         const id = `u${number}`
         await createUserStore(here).add({ id, username: id }, clock.now())
@@ -203,9 +203,9 @@ for (const engine of engines) {
     })
 
     test('of new requests and a lock at the same moment, no request stays open', async (t) => {
-      const { nodes, clock } = await furnished(t, engine, { count: 2 })
+      const { nodes, clock, log } = await furnished(t, engine, { count: 2 })
       const [one, other] = nodes as [(typeof nodes)[0], (typeof nodes)[0]]
-      const endUser = createEndUser({ database: other.database, vault, clock, audit: () => {} })
+      const endUser = createEndUser({ database: other.database, vault, clock, log, audit: () => {} })
       const forty = Array.from({ length: 40 }, (_, number) => number)
       await Promise.all(
         forty.map((number) => {

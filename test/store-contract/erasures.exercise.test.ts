@@ -17,13 +17,13 @@ const usedIds = [dora.id, erasedAs(dora.id, vault)]
 
 /** Dora was erased just now. A request and a token were being written at that moment. */
 async function erased(t: TestContext, engine: Engine) {
-  const { one, other, clock } = await furnished(t, engine, { count: 2 })
+  const { one, other, clock, log } = await furnished(t, engine, { count: 2 })
   const { database } = one
   const users = createUserStore(database)
   const models = createOidcModelStore(database)
   await users.add(dora, clock.now())
   const request = newRequest(clock.now(), { userId: dora.id })
-  const endUser = createEndUser({ database, vault, clock, audit: () => {} })
+  const endUser = createEndUser({ database, vault, clock, log, audit: () => {} })
   assert.equal(await endUser(dora.id, 'erased', { by: 'command', mustBe: 'added' }), true)
   const token = {
     model: 'AccessToken',

@@ -24,6 +24,8 @@ import { createErasureStore, erasureMs } from '../../src/endings/erasure-store.t
 import { exportUser } from '../../src/endings/export-user.ts'
 import { createSessionEndingStore } from '../../src/endings/session-ending-store.ts'
 import { keptByTable } from '../../src/endings/user-data-store.ts'
+import { createOidcModelStore, type KeptModel } from '../../src/openid-provider/oidc-model-store.ts'
+import { withoutOldTokens } from '../../src/openid-provider/old-token-store.ts'
 import { createOutboxStore } from '../../src/outbox/outbox-store.ts'
 import { systemClock } from '../../src/platform/clock.ts'
 import { createLog } from '../../src/platform/log.ts'
@@ -133,11 +135,12 @@ async function playFlows(t: TestContext, engine: Engine) {
 
 /** Each ending of a user and of a client, and what belongs to it: the export, and the completion of an erasure. */
 async function endAll(open: ReturnType<typeof collectStatements>['openDatabase'], stage: Stage): Promise<void> {
-  const database = await open(stage.database, { log: createLog('silent'), clock: systemClock })
+  const log = createLog('silent')
+  const database = await open(stage.database, { log, clock: systemClock })
   const { clock } = stage
   const now = clock.now()
   const requests = createRequestStore(database)
-  const endUser = createEndUser({ database, vault, clock, audit: () => {} })
+  const endUser = createEndUser({ database, vault, clock, log, audit: () => {} })
   for (const ending of endings) {
     const request = newRequest(now, { userId: `user-${ending}` })
     assert.equal(await requests.accept(request, request.id, { maxOpenPerUser: 9 }), true)
@@ -225,6 +228,20 @@ async function storesOf(open: ReturnType<typeof collectStatements>['openDatabase
   for (const { forget } of oldRowsIn(database)) await forget(now, 100)
   const ending = { sessions: ['x'.repeat(43)], grants: [], tokens: [], endpoints: [], users: ['user-ana'] }
   await createSessionEndingStore(database).end(ending, now, [])
+  const models = createOidcModelStore(database)
+  // As after a sign-in at another provider.
+  const token: KeptModel = {
+    model: 'AccessToken',
+    idHash: 'x'.repeat(43),
+    sealed: 'x',
+    grantHash: undefined,
+    uidHash: undefined,
+    clientId: 'kiosk',
+    userId: 'user-ana',
+    requestId: undefined,
+    expiresAt: now,
+  }
+  await models.run(models.put(token), [], [withoutOldTokens(token)])
   await database.close()
 }
 

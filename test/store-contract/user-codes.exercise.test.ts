@@ -15,7 +15,7 @@ const forty = Array.from({ length: 40 }, (_, number) => number)
 for (const engine of engines) {
   describe(`attempts at user codes, on ${engine.name}`, () => {
     const open = async (t: Parameters<typeof furnished>[0]) => {
-      const { one, other, clock } = await furnished(t, engine, { count: 2 })
+      const { one, other, clock, log } = await furnished(t, engine, { count: 2 })
       const [here, there] = [createUserCodeStore(one.database), createUserCodeStore(other.database)]
       await Promise.all(forty.map((number) => (number % 2 ? here : there).find('nobody')))
       const counted = async () =>
@@ -29,6 +29,7 @@ for (const engine of engines) {
         counted,
         database: one.database,
         clock,
+        log,
       }
     }
 
@@ -100,9 +101,9 @@ for (const engine of engines) {
     })
 
     test("a removed user's code is deleted too", async (t) => {
-      const { here, now, database, clock } = await open(t)
+      const { here, now, database, clock, log } = await open(t)
       const users = createUserStore(database)
-      const endUser = createEndUser({ database, vault, clock, audit: () => {} })
+      const endUser = createEndUser({ database, vault, clock, log, audit: () => {} })
       await users.add({ id: 'dora', username: 'dora' }, now)
       await here.put('dora', 'scrypt.a.b', now)
       assert.equal((await here.find('dora'))?.hash, 'scrypt.a.b')

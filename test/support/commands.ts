@@ -37,7 +37,7 @@ export async function byCommand<Result>(stage: Stage, work: (commands: Commands)
   const users = createUserStore(database)
   const events: AuditEvent[] = []
   const audit = createAudit({ clock, log, listeners: [(event) => void events.push(event)] })
-  const endUser = createEndUser({ database, vault, clock, audit })
+  const endUser = createEndUser({ database, vault, clock, log, audit })
   try {
     return await work({
       database,

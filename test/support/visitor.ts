@@ -14,6 +14,8 @@ export interface Visitor {
   jar: Map<string, string>
   get(path: string, headers?: Record<string, string>): Promise<Seen>
   post(path: string, form: Record<string, string>, headers?: Record<string, string>): Promise<Seen>
+  /** Sends any request with the cookies. */
+  send(path: string, init: RequestInit): Promise<Seen>
   /** Follows redirects to the final page. */
   follow(seen: Seen): Promise<Seen>
   /** Signs in, coming from `path`. Resolves to the next page. */
@@ -48,6 +50,7 @@ export function openVisitor(url: string, issuer = url, always: Record<string, st
 
   const visitor: Visitor = {
     jar,
+    send,
     get: (path, headers = {}) => send(path, { headers }),
     post: (path, form, headers = {}) =>
       send(path, {

@@ -3,6 +3,7 @@
 import type { DeliveryMode } from '../../client/metadata/client-metadata.ts'
 import { compose, contentAad, type OutboxMessage } from '../../outbox/notification.ts'
 import type { Vault } from '../../platform/crypto.ts'
+import type { Log } from '../../platform/log.ts'
 import {
   type AuthenticationRequest,
   type CallBack,
@@ -25,26 +26,35 @@ export interface NotificationContent extends CallBack {
 /** Milliseconds for which a result is pushed, from the moment when the request is settled. */
 const pushedFor = 10 * 60_000
 
+export interface NotificationNeeds {
+  vault: Vault
+  log: Pick<Log, 'error'>
+}
+
 /**
  * Returns the notification that a settlement causes, or undefined if there is none.
  *
  * A poll client gets none. A ping client gets one after an approval or denial, not after an expiry (CIBA §10.2). A push
  * client gets one in all three cases (CIBA §10.3, §12). The mode and the endpoint are checked again when it is sent.
  *
+ * If the values for the notification cannot be decrypted, there is none, and the failure is logged.
+ *
  * @param mode the client's delivery mode, if it differs from the mode of the request
+ * @throws if the values of an approval for a push client cannot be decrypted: no client would ever get its tokens
  */
 export function notificationFor(
   request: AuthenticationRequest,
   outcome: SettledStatus,
   now: number,
-  vault: Vault,
+  needs: NotificationNeeds,
   mode: DeliveryMode = request.deliveryMode,
 ): OutboxMessage | undefined {
   const { deliveryMode: kind, expiresAt } = request
   if (kind === 'poll' || request.callBackSealed === undefined) return undefined
   if (mode === 'ping' && outcome === 'expired') return undefined
 
-  const callBack = JSON.parse(vault.open(request.callBackSealed, callBackAad(request.id))) as CallBack
+  const callBack = callBackOf(request, request.callBackSealed, outcome, needs)
+  if (callBack === undefined) return undefined
   const content: NotificationContent = { ...callBack, outcome, expiresAt }
   return compose(
     {
@@ -56,8 +66,29 @@ export function notificationFor(
       giveUpAt: Math.max(expiresAt, now + pushedFor),
     },
     now,
-    vault,
+    needs.vault,
   )
+}
+
+/**
+ * Decrypts the values for the notification. They may be unreadable because another secret is configured now, or because the
+ * row is damaged. This must not prevent a denial, an expiry or the ending of a user, which are more important than the
+ * notification: a ping client learns of them at its next poll.
+ */
+function callBackOf(
+  { id, clientId, deliveryMode }: AuthenticationRequest,
+  sealed: string,
+  outcome: SettledStatus,
+  { vault, log }: NotificationNeeds,
+): CallBack | undefined {
+  try {
+    return JSON.parse(vault.open(sealed, callBackAad(id))) as CallBack
+  } catch (error) {
+    if (outcome === 'approved' && deliveryMode === 'push') throw error
+    const about = { event: 'notification.unreadable', request: id, client: clientId, outcome, error }
+    log.error(about, 'the client is not notified, because the values for its notification cannot be decrypted')
+    return undefined
+  }
 }
 
 /** Decrypts the content of a ping or push. */

@@ -137,7 +137,7 @@ function consequences(
   needs: DecisionNeeds,
   mode?: DeliveryMode,
 ): Required<Consequences> {
-  const message = notificationFor(request, decision.outcome, decision.decidedAt, needs.vault, mode)
+  const message = notificationFor(request, decision.outcome, decision.decidedAt, needs, mode)
   return {
     notifications: message === undefined ? [] : [message],
     facts: [needs.decisions.add(decision, request), ...pauseStatements(request, decision, needs)],

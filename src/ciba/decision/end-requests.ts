@@ -4,6 +4,7 @@ import type { OutboxMessage } from '../../outbox/notification.ts'
 import { OUTBOX, type OutboxStore } from '../../outbox/outbox-store.ts'
 import type { Audit } from '../../platform/audit.ts'
 import { newId, type Vault } from '../../platform/crypto.ts'
+import type { Log } from '../../platform/log.ts'
 import { type Change, mergeRowStatements } from '../../platform/storage/database.ts'
 import type { AuthenticationRequest } from '../authentication-request/authentication-request.ts'
 import { endOpen, type Followed } from '../authentication-request/open-request-store.ts'
@@ -16,6 +17,7 @@ export interface EndRequestsNeeds {
   decisions: Pick<DecisionStore, 'add'>
   outbox: Pick<OutboxStore, 'add'>
   vault: Vault
+  log: Pick<Log, 'error'>
 }
 
 /** What the history and the audit record about denied requests. `reason` is left out if the user answered. */
@@ -28,17 +30,18 @@ export interface EndedBy extends Pick<Decision, 'decidedBy' | 'deviceClientId'> 
 /**
  * Returns the statements and announcements that settle open requests as denied: they write the status, the history, and
  * the same ping or push as after a denial. An approved request of a push client needs no new notification, because the
- * message that is already in the outbox delivers the error.
+ * message that is already in the outbox delivers the error. A request whose notification cannot be composed is denied without
+ * one.
  */
 export function endRequests(
   open: readonly AuthenticationRequest[],
   by: EndedBy,
   now: number,
-  { decisions, outbox, vault }: EndRequestsNeeds,
+  { decisions, outbox, vault, log }: EndRequestsNeeds,
 ): Followed {
   if (open.length === 0) return { statements: [], changes: [] }
   const ended = open.map((request) => {
-    const message = request.status === 'pending' ? notificationFor(request, 'denied', now, vault) : undefined
+    const message = request.status === 'pending' ? notificationFor(request, 'denied', now, { vault, log }) : undefined
     return { request, decision: decisionOn(request, by, now), messages: message === undefined ? [] : [message] }
   })
   return {

@@ -103,6 +103,32 @@ test('while one call does not remove all old rows, each sweep removes more of th
   await sweep.stop()
 })
 
+test('a kind of old rows that cannot be removed keeps no other kind, and is logged once until it can be', async (t) => {
+  const { clock, sweep, forgot, failures, logLines } = await scene(t)
+  // Three minutes with failures of different kinds, one without, and one more with a failure. The clock goes on during the
+  // work of a sweep, so the number of minutes is counted by the other kind.
+  const broken = new Error('a damaged index')
+  const slow = Object.assign(new Error('canceling statement due to statement timeout'), { code: '57014' })
+  failures.push(broken, slow, broken)
+  sweep.start()
+  const minutes = (count: number) =>
+    until(() => {
+      clock.advance(1000)
+      return forgot.length >= count
+    })
+  await minutes(3)
+  const failed = () => logLines.filter((line) => line.includes('retention.failed'))
+  assert.equal(failed().length, 1)
+  assert.equal(JSON.parse(failed()[0]!).what, 'tea')
+  await minutes(5)
+  failures.push(broken)
+  await minutes(7)
+  assert.equal(failed().length, 2, 'it was removed meanwhile')
+  await sweep.stop()
+  assert.ok(!logLines.some((line) => line.includes('sweep.failed')))
+  for (const [index, time] of forgot.slice(1).entries()) assert.ok(time - forgot[index]! >= 60_000)
+})
+
 test('other old rows are removed once a minute, also if the wall clock is set back meanwhile', async (t) => {
   const { clock, sweep, forgot } = await scene(t)
   sweep.start()
@@ -125,12 +151,23 @@ async function scene(t: TestContext) {
   const needs = { ...stage.one.needs, requests: { ...stage.one.requests } }
   const forgot: number[] = []
   const full: number[] = []
+  const failures: Error[] = []
   const sweep = createExpirySweep(needs, [
-    async (now, atMost) => {
-      forgot.push(now)
-      return full.shift() === undefined ? atMost - 1 : atMost
+    {
+      what: 'tea',
+      async forget() {
+        const failure = failures.shift()
+        if (failure !== undefined) throw failure
+        return 0
+      },
     },
-    async () => 0,
+    {
+      what: 'coffee',
+      async forget(now, atMost) {
+        forgot.push(now)
+        return full.shift() === undefined ? atMost - 1 : atMost
+      },
+    },
   ])
-  return { ...stage, needs, sweep, forgot, full }
+  return { ...stage, needs, sweep, forgot, full, failures }
 }

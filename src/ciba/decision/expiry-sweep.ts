@@ -2,6 +2,7 @@
 import { setImmediate as nextTurn } from 'node:timers/promises'
 import { steadyTime } from '../../platform/clock.ts'
 import { createPeriodicTask } from '../../platform/periodic-task.ts'
+import { createRemovalFailures } from '../../platform/removal-failures.ts'
 import { isDatabaseUnavailable } from '../../platform/storage/unavailable.ts'
 import type { AuthenticationRequest } from '../authentication-request/authentication-request.ts'
 import { type DecisionNeeds, expire } from './decide.ts'
@@ -31,12 +32,19 @@ const mostTransactions = 5
  */
 export type Forget = (now: number, atMost: number) => Promise<number>
 
+/** One kind of rows that are removed. `what` names it in the log. */
+export interface OldRows {
+  what: string
+  forget: Forget
+}
+
 /**
- * @param alsoForget functions that remove other old rows, called one after the other, once a minute. While there are more
- *   rows than one call removes, they are called at each sweep
+ * @param alsoForget other old rows, which are removed one kind after the other, once a minute. While there are more rows than
+ *   one call removes, they are removed at each sweep. A kind that fails does not keep the others from being removed
  */
-export function createExpirySweep(needs: DecisionNeeds, alsoForget: readonly Forget[]): ExpirySweep {
+export function createExpirySweep(needs: DecisionNeeds, alsoForget: readonly OldRows[]): ExpirySweep {
   const { clock, log } = needs
+  const removeKind = createRemovalFailures(log)
   let lastForgot = Number.NEGATIVE_INFINITY
 
   async function sweep(): Promise<number> {
@@ -86,7 +94,9 @@ export function createExpirySweep(needs: DecisionNeeds, alsoForget: readonly For
     if (steadyAt - lastForgot < 60_000) return
     const now = clock.now()
     let more = false
-    for (const forget of alsoForget) more = (await forgetSome(forget, now)) || more
+    for (const { what, forget } of alsoForget) {
+      more = (await removeKind(what, () => forgetSome(forget, now))) || more
+    }
     if (!more) lastForgot = steadyAt
   }
 

@@ -4,7 +4,7 @@ import type { Config } from '../../config/config.ts'
 import { type Audit, type AuditEvent, createAudit } from '../../platform/audit.ts'
 import { type Clock, systemClock } from '../../platform/clock.ts'
 import { createVault, type Vault } from '../../platform/crypto.ts'
-import { createLog } from '../../platform/log.ts'
+import { createLog, type Log } from '../../platform/log.ts'
 import type { Database } from '../../platform/storage/database.ts'
 import { migrate, migrationStatus } from '../../platform/storage/migrate.ts'
 import { openDatabase } from '../../platform/storage/open.ts'
@@ -24,6 +24,8 @@ export interface CommandContext {
   database: Database
   vault: Vault
   clock: Clock
+  /** Writes to standard error, if commands write log lines (`isLogged`). */
+  log: Log
   /** Sends events to the configured audit hook. If `isLogged` returns true, events are also written to standard error. */
   audit: Audit
 }
@@ -57,10 +59,11 @@ export async function openCommandContext<Result>(
   work: (context: CommandContext) => Promise<Result>,
 ): Promise<Result> {
   const database = await openFor(config)
-  const { audit, heard } = auditOf(config)
+  const log = createLog(isLogged(config) ? config.logLevel : 'silent')
+  const { audit, heard } = auditOf(config, log)
   try {
     await prepare(database)
-    const result = await work({ config, database, vault: createVault(config.secret), clock: systemClock, audit })
+    const result = await work({ config, database, vault: createVault(config.secret), clock: systemClock, log, audit })
     await heard()
     return result
   } finally {
@@ -79,8 +82,7 @@ function isLogged({ development }: Config): boolean {
   return Boolean(process.env.DOORBELL_LOG_LEVEL) || !(development || process.stderr.isTTY)
 }
 
-function auditOf(config: Config): { audit: Audit; heard(): Promise<unknown> } {
-  const { audit: hook, logLevel } = config
+function auditOf({ audit: hook }: Config, log: Log): { audit: Audit; heard(): Promise<unknown> } {
   const told: Promise<unknown>[] = []
   const listen = (event: AuditEvent) => {
     const telling = (async () => hook?.(event))()
@@ -88,11 +90,7 @@ function auditOf(config: Config): { audit: Audit; heard(): Promise<unknown> } {
     return telling
   }
   return {
-    audit: createAudit({
-      clock: systemClock,
-      log: createLog(isLogged(config) ? logLevel : 'silent'),
-      listeners: [listen],
-    }),
+    audit: createAudit({ clock: systemClock, log, listeners: [listen] }),
     async heard() {
       let cancel = () => {}
       const tooLong = new Promise<void>((resolve) => {

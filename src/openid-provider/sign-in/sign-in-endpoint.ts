@@ -3,6 +3,7 @@ import type { FastifyInstance, FastifyReply, FastifyRequest } from 'fastify'
 import type { InteractionResults } from 'oidc-provider'
 import { rawBody } from '../../platform/http/answer.ts'
 import { readForm, readJsonFields } from '../../platform/http/form.ts'
+import { type LoadShedding, slotOf } from '../../platform/http/load-shedding.ts'
 import { OAuthError } from '../../platform/oauth-error.ts'
 import { passkeyScript, styleSheet } from '../../platform/pages/pages.ts'
 import type { Passkeys } from '../../user/passkey/passkey.ts'
@@ -17,6 +18,7 @@ export interface SignInNeeds extends SignInPageNeeds, ByPasswordNeeds {
   passkeys: Passkeys
   /** Remembers the user's generation. Resolves to whether the user may sign in. */
   beginFor: BeginFor
+  whileUnproven: LoadShedding['whileUnproven']
 }
 
 export function signInEndpoint(app: FastifyInstance, needs: SignInNeeds): void {
@@ -30,14 +32,21 @@ export function signInEndpoint(app: FastifyInstance, needs: SignInNeeds): void {
   asset('doorbell.css', 'text/css', styleSheet)
   asset('passkey.js', 'text/javascript', passkeyScript)
 
-  app.get('/sign-in/:uid', async (request, reply) => {
-    const interaction = await find(request, reply)
-    return interaction ? show(request, reply, interaction) : over(request, reply)
-  })
+  app.get('/sign-in/:uid', (request, reply) =>
+    unproven(request, async () => {
+      const interaction = await find(request, reply)
+      return interaction ? show(request, reply, interaction) : over(request, reply)
+    }),
+  )
 
   post('/sign-in/:uid', async (request, reply) => {
     const form = readForm(request.headers['content-type'], rawBody(request))
+    // Attempts with a password have a queue of their own, which is fair between networks.
     if (form.has('name') || form.has('password')) return signInByPassword(request, reply, form)
+    return unproven(request, () => goOn(request, reply, form))
+  })
+
+  async function goOn(request: FastifyRequest, reply: FastifyReply, form: ReadonlyMap<string, string>) {
     const interaction = await find(request, reply)
     if (interaction === undefined) return over(request, reply)
     // The user has answered already, and the browser has not followed the redirect yet. The answer is not stored again.
@@ -46,24 +55,33 @@ export function signInEndpoint(app: FastifyInstance, needs: SignInNeeds): void {
       return finish(request, reply, { error: 'access_denied', error_description: 'the user cancelled' })
     if (interaction.prompt.name === 'consent') return finish(request, reply, await grantAsked(interaction, provider))
     return show(request, reply, interaction)
-  })
+  }
 
-  app.post('/sign-in/:uid/passkey/options', async (request, reply) => {
-    const interaction = await find(request, reply)
-    if (interaction === undefined) return over(request, reply)
-    // A browser needs the cookie of a stored sign-in to get here. So a made-up id is not counted.
-    if (!challengeLimit.mayIssue(interaction.uid)) throw tooManyChallenges()
-    return reply.header('cache-control', 'no-store').send(await passkeys.signInOptions(interaction.uid))
-  })
+  app.post('/sign-in/:uid/passkey/options', (request, reply) =>
+    unproven(request, async () => {
+      const interaction = await find(request, reply)
+      if (interaction === undefined) return over(request, reply)
+      // A browser needs the cookie of a stored sign-in to get here. So a made-up id is not counted.
+      if (!challengeLimit.mayIssue(interaction.uid)) throw tooManyChallenges()
+      return reply.header('cache-control', 'no-store').send(await passkeys.signInOptions(interaction.uid))
+    }),
+  )
 
-  post('/sign-in/:uid/passkey', async (request, reply) => {
-    const interaction = await find(request, reply)
-    if (interaction === undefined) return over(request, reply)
-    // At the consent page the user has signed in already.
-    if (interaction.prompt.name !== 'login') return show(request, reply, interaction)
-    const form = readJsonFields(request.headers['content-type'], rawBody(request))
-    return signInByPasskey(request, reply, interaction, form.get('passkey') ?? '')
-  })
+  post('/sign-in/:uid/passkey', (request, reply) =>
+    unproven(request, async () => {
+      const interaction = await find(request, reply)
+      if (interaction === undefined) return over(request, reply)
+      // At the consent page the user has signed in already.
+      if (interaction.prompt.name !== 'login') return show(request, reply, interaction)
+      const form = readJsonFields(request.headers['content-type'], rawBody(request))
+      return signInByPasskey(request, reply, interaction, form.get('passkey') ?? '')
+    }),
+  )
+
+  /** Anyone can begin a sign-in, and then call these addresses with its cookie any number of times. */
+  function unproven<Result>(request: FastifyRequest, work: () => Promise<Result>): Promise<Result> {
+    return needs.whileUnproven('', slotOf(request.raw), work)
+  }
 
   function post(path: string, answer: (request: FastifyRequest, reply: FastifyReply) => Promise<unknown>): void {
     app.post(path, (request, reply) => holdingGenerations(() => answer(request, reply)))

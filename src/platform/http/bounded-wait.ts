@@ -29,6 +29,3 @@ export function createBoundedWait(releaseSlotWhile: LoadShedding['releaseSlotWhi
     }
   }
 }
-
-/** Runs `work` without limits, for work that does not leave this process. */
-export const noWait: BoundedWait = (_slot, work) => work()

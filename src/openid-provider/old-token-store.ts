@@ -1,0 +1,36 @@
+/** Limits how many access tokens and authorization codes are stored for one grant. */
+import { atMostRows, type Statement } from '../platform/storage/database.ts'
+import type { KeptModel } from './oidc-model-store.ts'
+
+/**
+ * Maximum number of access tokens of one grant, and of codes. A grant belongs to one session at one client, whose user can
+ * cause tokens without end: the tokens of the consent app, for instance, are renewed by a redirect. Clients use the newest
+ * token of a grant, or a few of them if they request one for each resource.
+ */
+export const mostOfGrant = 50
+/** Upper limit for the rows that one transaction removes. There are more only after an update from a former version. */
+const mostRemoved = 100
+
+/**
+ * Returns the statement that removes the models of the same kind and grant, except for `kept` and for those that expire last.
+ * Without a grant, as after a sign-in at another provider, the models of the same user and client are counted.
+ */
+export function withoutOldTokens({ model, idHash, grantHash, userId, clientId }: KeptModel): Statement {
+  // The columns are compared so that each engine uses the index on the grant, or on the user.
+  const theirs =
+    grantHash === undefined
+      ? "user_id = $1 and model = $2 and client_id || '' = $4 and grant_hash is null"
+      : "grant_hash = $1 and model || '' = $2"
+  return {
+    sql: `with kept as materialized (
+            select id_hash from oidc_models where ${theirs} and id_hash <> $3
+            order by expires_at desc ${atMostRows(mostOfGrant - 1)}
+          ), old as materialized (
+            select model, id_hash from oidc_models
+            where ${theirs} and id_hash <> $3 and id_hash not in (select id_hash from kept)
+            order by id_hash ${atMostRows(mostRemoved)} /* for update skip locked */
+          )
+          delete from oidc_models where (model, id_hash) in (select model, id_hash from old)`,
+    values: grantHash === undefined ? [userId ?? null, model, idHash, clientId ?? null] : [grantHash, model, idHash],
+  }
+}

@@ -1,0 +1,30 @@
+/** Makes failures harmless in work that removes several kinds of old rows, one after the other. */
+import type { Log } from './log.ts'
+
+/**
+ * Runs `remove` for one kind of rows. Resolves to its result, or to undefined if it fails.
+ * @param what the kind of rows, for the log
+ */
+export type RemoveKind = <Result>(what: string, remove: () => Promise<Result>) => Promise<Result | undefined>
+
+/**
+ * Returns a function that removes one kind of rows. A kind that fails, perhaps at each attempt, does not keep the other kinds
+ * from being removed. The failure of a kind is logged once, until the kind is removed again.
+ */
+export function createRemovalFailures(log: Pick<Log, 'error'>): RemoveKind {
+  const failing = new Set<string>()
+
+  return async (what, remove) => {
+    try {
+      const removed = await remove()
+      failing.delete(what)
+      return removed
+    } catch (error) {
+      if (!failing.has(what)) {
+        log.error({ event: 'retention.failed', what, error }, 'old rows could not be removed; it will be tried again')
+      }
+      failing.add(what)
+      return undefined
+    }
+  }
+}
