@@ -96,7 +96,8 @@ export function createHoles(house: House): Holes {
   function fill(text: string, encode: (value: string) => string): string {
     if (!text.includes('{{')) return text
     return text.replaceAll(/\{\{(\w+)(?::([^{}]*))?\}\}/g, (_, kind: string, detail = '') =>
-      encode(inHole(kind, detail)),
+      // A lone surrogate, which a response may contain, has no percent-encoding.
+      encode(inHole(kind, detail).toWellFormed()),
     )
   }
 
