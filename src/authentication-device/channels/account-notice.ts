@@ -7,7 +7,7 @@ import type { Send, Senders } from '../../outbox/delivery.ts'
 import { compose, contentAad, type OutboxMessage } from '../../outbox/notification.ts'
 import type { Clock } from '../../platform/clock.ts'
 import type { Vault } from '../../platform/crypto.ts'
-import { untilAborted, withTimeLimit } from '../../platform/until-aborted.ts'
+import { untilAborted, untilTimeout } from '../../platform/until-aborted.ts'
 import type { AccountChange, UserHooks } from '../../user/user.ts'
 import type { Channel } from './device-notice.ts'
 
@@ -89,7 +89,7 @@ export function createAccountNoticeSenders(channels: readonly Channel[], needs: 
 
 function createSend(channel: Channel, { users, timeout, link, vault }: AccountNoticeNeeds): Send {
   return async (message, signal) => {
-    const user = await untilAborted(users.find(message.subject), withTimeLimit(signal, timeout))
+    const user = await untilAborted(untilTimeout(users.find(message.subject), timeout), signal)
     // A locked user is notified too, because the account of this user was changed.
     if (user === null) return { kind: 'refused', words: 'the user no longer exists' }
     // A channel to a program cannot tell which users the program reaches, so every message is sent to the program.

@@ -7,7 +7,7 @@ import type { Send, Senders } from '../../outbox/delivery.ts'
 import { compose, type OutboxMessage, type Outcome } from '../../outbox/notification.ts'
 import type { Audit } from '../../platform/audit.ts'
 import type { Vault } from '../../platform/crypto.ts'
-import { untilAborted, withTimeLimit } from '../../platform/until-aborted.ts'
+import { untilAborted, untilTimeout } from '../../platform/until-aborted.ts'
 import type { AccountChange, PendingRequest, User, UserHooks } from '../../user/user.ts'
 import type { NumberMatching } from '../number-matching.ts'
 import { selfRegistration } from '../shown-client.ts'
@@ -101,7 +101,7 @@ function createSend(channel: Channel, channels: readonly Channel[], needs: Notic
     if (request?.status !== 'pending') return { kind: 'delivered', words: 'no longer needed' }
     // A decoy user gets no message. The row exists so that storing the request takes as long as for a real user.
     if (isDecoy(request)) return { kind: 'delivered', words: 'decoy user: nothing to send' }
-    const user = await untilAborted(needs.users.find(request.userId), withTimeLimit(signal, needs.timeout))
+    const user = await untilAborted(untilTimeout(needs.users.find(request.userId), needs.timeout), signal)
     if (user === null || user.disabled) return { kind: 'refused', words: 'the user no longer exists or is disabled' }
 
     const client = await needs.clients.find(request.clientId)

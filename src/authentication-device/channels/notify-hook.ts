@@ -2,7 +2,7 @@
 
 import type { Outcome } from '../../outbox/notification.ts'
 import type { Log } from '../../platform/log.ts'
-import { untilAborted, withTimeLimit } from '../../platform/until-aborted.ts'
+import { untilAborted, untilTimeout } from '../../platform/until-aborted.ts'
 import type { UserHooks } from '../../user/user.ts'
 import type { Channel } from './device-notice.ts'
 
@@ -32,7 +32,7 @@ export function createNotifyHook({ users, timeout, log }: NotifyHookNeeds): Chan
 
   async function call(hook: () => Promise<void> | undefined, signal: AbortSignal, about: object): Promise<Outcome> {
     try {
-      await untilAborted(hook(), withTimeLimit(signal, timeout))
+      await untilAborted(untilTimeout(hook(), timeout), signal)
       return { kind: 'delivered', words: 'accepted by the hook' }
     } catch (error) {
       if (signal.aborted) throw error

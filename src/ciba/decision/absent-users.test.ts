@@ -61,3 +61,39 @@ test('a user whose requests cannot be denied keeps no other user waiting', async
   assert.deepEqual(ended.toSorted(), users.slice(8).toSorted())
   assert.equal(lines.filter((line) => line.includes('absent_users.failed')).length, 8)
 })
+
+test('a user about whom the application does not answer within ten seconds keeps no other user waiting', async () => {
+  const users = Array.from({ length: 20 }, (_, number) => `user-${number}`)
+  const lines: string[] = []
+  const clock = createStageClock()
+  let asked = 0
+  const allAsked = Promise.withResolvers<void>()
+  const needs = {
+    clock,
+    log: createLog('warn', { write: (line) => void lines.push(line) }),
+    openRequests: { usersWithPending: async () => [...users] },
+    async findUser(id: string) {
+      // After the other answers, which are due at once.
+      if (++asked === users.length) setImmediate(allAsked.resolve)
+      return id === 'user-3' || id === 'user-11' ? await new Promise(() => {}) : { id }
+    },
+  }
+  const absentUsers = createAbsentUsers(needs as unknown as AbsentUserNeeds)
+  const round = absentUsers.look()
+  await allAsked.promise
+  clock.advance(10_000)
+  assert.equal(await round, 0)
+  assert.deepEqual(lines.map((line) => JSON.parse(line).user).toSorted(), ['user-11', 'user-3'])
+})
+
+test('a round makes no combined signals, which would cost more than the calls of a fast hook', async (t) => {
+  const combined = t.mock.method(AbortSignal, 'any')
+  const needs = {
+    clock: createStageClock(),
+    log: createLog('silent'),
+    openRequests: { usersWithPending: async () => Array.from({ length: 500 }, (_, number) => `user-${number}`) },
+    findUser: async (id: string) => ({ id }),
+  }
+  await createAbsentUsers(needs as unknown as AbsentUserNeeds).look()
+  assert.equal(combined.mock.callCount(), 0)
+})

@@ -5,7 +5,7 @@
  */
 import { createPeriodicTask } from '../../platform/periodic-task.ts'
 import { isDatabaseUnavailable } from '../../platform/storage/unavailable.ts'
-import { untilAborted } from '../../platform/until-aborted.ts'
+import { untilAborted, untilTimeout } from '../../platform/until-aborted.ts'
 import type { AuthenticationRequest } from '../authentication-request/authentication-request.ts'
 import type { OpenRequestStore } from '../authentication-request/open-request-store.ts'
 import type { EndingReason } from './consent-history-store.ts'
@@ -124,15 +124,7 @@ export function createAbsentUsers(needs: AbsentUserNeeds) {
  */
 function createReasonOf({ clock, log, findUser }: AbsentUserNeeds, stopped: AbortSignal) {
   /** Calls the hook, and waits until it responds, its time is over, or the task is stopped. */
-  async function askHook(userId: string) {
-    const late = new AbortController()
-    const cancel = clock.after(patienceMs, () => late.abort(new Error(`no answer within ${patienceMs / 1000} seconds`)))
-    try {
-      return await untilAborted(findUser(userId), AbortSignal.any([late.signal, stopped]))
-    } finally {
-      cancel()
-    }
-  }
+  const askHook = (userId: string) => untilAborted(untilTimeout(findUser(userId), patienceMs, clock), stopped)
 
   return async (userId: string): Promise<EndingReason | undefined> => {
     try {

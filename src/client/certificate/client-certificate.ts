@@ -133,9 +133,11 @@ export function createReadCertificate(needs: CertificateNeeds): ReadCertificate 
 const none = ['', '::', '(null)']
 
 /** Returns the lines of a header that contain anything. */
-function linesOf({ headers, headersDistinct }: CertificateCall, header: string | undefined): string[] {
-  if (header === undefined || headers[header] === undefined) return []
-  const lines = headersDistinct?.[header] ?? [headers[header]].flat()
+function linesOf(call: CertificateCall, header: string | undefined): string[] {
+  const joined = header === undefined ? undefined : call.headers[header]
+  if (header === undefined || joined === undefined) return []
+  // Node parses all headers of the call again for this, so it is read only if the header is there.
+  const lines = call.headersDistinct?.[header] ?? [joined].flat()
   return lines.filter((line) => !none.includes(line))
 }
 
