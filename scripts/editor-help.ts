@@ -11,7 +11,7 @@ if (import.meta.main) writeFileSync('src/config/editor-help.ts', editorHelp())
 export function editorHelp(): string {
   return `/** Made from the declarations of the settings by \`npm run docs:configuration\`. */
 
-/** What an editor says of each setting, to be added to a type that has the settings themselves. */
+/** The description of each setting, which editors show. It is combined with the type that contains the settings. */
 ${typeOf('EditorHelp', declarations)}${sectionsIn(declarations)
   .map((section) => `\n${typeOf(nameOfHelp(section), section.settings)}`)
   .join('')}`

@@ -174,7 +174,7 @@ async function runRetry(id: string | undefined, options: RetryOptions): Promise<
 
 /**
  * Retries the messages that are parked when the command starts. A message that is parked again during the command is not
- * retried a second time, because that could go on endlessly.
+ * retried a second time, because the command might never end.
  */
 async function retryAll(context: CommandContext): Promise<string[]> {
   const outbox = createOutboxStore(context.database)

@@ -137,14 +137,14 @@ function delayAfter(signal: NodeJS.Signals, { shutdown }: Config): number {
 }
 
 /**
- * A different signal within this many milliseconds of the first one belongs to the same decision: systemd with
- * `SendSIGHUP=yes` sends SIGHUP immediately after SIGTERM, and a terminal that is closed may send several signals.
+ * Milliseconds after the first signal in which another kind of signal is ignored, because both have the same cause: systemd
+ * with `SendSIGHUP=yes` sends SIGHUP immediately after SIGTERM, and a terminal that is closed may send several signals.
  */
 const sameDecisionMs = 1_000
 
 /**
- * Resolves at the first signal. A second signal ends the process at once, unless it is a different signal that belongs to
- * the same decision. The same signal sent twice is always a second decision.
+ * Resolves at the first signal. A second signal ends the process at once, with one exception: a signal of another kind is
+ * ignored for `sameDecisionMs`.
  */
 function expectStop(log: Log, config: Config): Promise<NodeJS.Signals> {
   return new Promise((resolve) => {

@@ -1,4 +1,4 @@
-/** Recognises passwords that attackers try first: common words, and characters in an order that everybody knows. */
+/** Recognises passwords that attackers try first: common words, and characters in a well-known order. */
 import { readFileSync } from 'node:fs'
 
 /** Words that are among the most common passwords, alone or with numbers and signs around them. */
@@ -35,7 +35,7 @@ export function isCommonPassword(password: string): boolean {
 const withLetters = (text: string) => text.replace(/[013457@$!]/g, (character) => replaced[character]!)
 const withoutEnds = (text: string) => text.replace(/^[^\p{L}]+|[^\p{L}]+$/gu, '')
 
-/** Orders of characters that everybody knows, forwards and backwards. */
+/** Well-known orders of characters, forwards and backwards. */
 export const knownOrders: readonly string[] = [
   ...['01234567890', 'abcdefghijklmnopqrstuvwxyz', 'абвгдежзийклмнопрстуфхцчшщъыьэюя'],
   // Rows of keyboards: English, German, French and Russian.

@@ -1,6 +1,6 @@
 /** Made from the declarations of the settings by `npm run docs:configuration`. */
 
-/** What an editor says of each setting, to be added to a type that has the settings themselves. */
+/** The description of each setting, which editors show. It is combined with the type that contains the settings. */
 export type EditorHelp = {
   /** The address at which clients and users reach this server: https, without a slash at the end. It is also the name of the server: clients compare it character by character, and tokens contain it. Required outside development. Value: `https://…`; in development also `http://…`. */
   issuer?: unknown
@@ -44,7 +44,7 @@ export type EditorHelp = {
   /** The services that access tokens may be for (RFC 8707), by the address that clients name (`docs/authorization-details.md`). Value: an object of resources by address. */
   resources?: unknown
   notifications?: NotificationsHelp | undefined
-  /** How users are notified of requests: by mail, web push, your own service, or the hook `notify`. Without any of them the app of the users has to poll. */
+  /** Mails that notify users of requests. Users can also be notified by `webPush`, `deviceWebhook` or the hook `notify`. Without any of these, the app of the users has to poll. */
   email?: EmailHelp | undefined
   webPush?: WebPushHelp | undefined
   deviceWebhook?: DeviceWebhookHelp | undefined
@@ -227,7 +227,7 @@ export type LimitsHelp = {
   /** Calls of clients that one process handles at the same time, and as many of users. Further calls are answered with 503 at once. Value: calls, 0 to 1 000 000. */
   inFlight?: unknown
   perUser?: LimitsPerUserHelp | undefined
-  /** The metadata of a client can set its own limits. */
+  /** The operator can set other limits in the metadata of a client. */
   perClient?: LimitsPerClientHelp | undefined
   /** Limits for each client that registered itself, in addition to `limits.perClient`. Without them, such a client could fill the database with requests, also about users that it invents. */
   perSelfRegisteredClient?: LimitsPerSelfRegisteredClientHelp | undefined

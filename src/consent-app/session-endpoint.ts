@@ -15,7 +15,10 @@ export interface SessionNeeds {
   issuer: string
   api: DeviceApi
   signIn: SignIn
-  /** Limits how many calls wait for the provider at which users sign in, or cause look-ups if that is this provider. */
+  /**
+   * Limits how many calls start or finish a sign-in at the same time. If users sign in at another provider, these calls
+   * wait for it; otherwise they cause look-ups.
+   */
   whileSigningIn: BoundedWait
   whileUnproven: LoadShedding['whileUnproven']
   cookies: Cookies

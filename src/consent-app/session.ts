@@ -50,8 +50,8 @@ export interface Cookies {
 }
 
 /**
- * Seconds for which the cookies with a `maxAge` are kept: longer than a session of the provider, and as long as browsers
- * keep a cookie at most.
+ * Seconds for which the cookies with a `maxAge` are kept. Browsers keep no cookie longer than this. A session of the
+ * provider ends earlier.
  */
 export const rememberedForSeconds = 400 * 24 * 3600
 

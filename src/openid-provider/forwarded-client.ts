@@ -45,7 +45,10 @@ export function createAuthenticateForwarded(authenticateClient: AuthenticateClie
 /** The members of a form that contain credentials of a client. */
 const credentialMembers = ['client_secret', 'client_assertion', 'client_assertion_type']
 
-/** What stands for the secret of every confidential client. It is not a secret: see `trustOurAuthentication`. */
+/**
+ * The value that oidc-provider gets as the secret of every confidential client. It need not be secret: see
+ * `trustOurAuthentication`.
+ */
 const placeholder = 'authenticated-by-doorbell'
 
 /** Returns the headers and the body by which oidc-provider learns which client was authenticated. */

@@ -21,7 +21,7 @@ export interface CountedCall {
   slot: Slot | undefined
 }
 
-/** What is done for a call at an endpoint at which clients authenticate. */
+/** The steps of a call to an endpoint at which clients authenticate, in this order. */
 export interface ClientWork<P, T> {
   readProof(): Promise<P>
   authenticate(): Promise<ForwardedClient>

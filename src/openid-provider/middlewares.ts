@@ -30,9 +30,9 @@ export function readOnlyWhatWasAsked(provider: Provider): void {
 }
 
 /**
- * Redirects a browser back to its sign-in page if it comes to the address after the sign-in pages, and its sign-in has no
- * result yet. oidc-provider would remove the stored sign-in and store a new one, for each call of a caller that has not
- * signed in.
+ * Redirects a browser back to its sign-in page if it requests the address at which oidc-provider continues after the
+ * sign-in pages, although its sign-in has no result yet. Without this, oidc-provider would remove the stored sign-in and
+ * store a new one at each such call.
  *
  * @param signed whether the cookie has a signature; undefined means that it has one if oidc-provider has keys for cookies
  */

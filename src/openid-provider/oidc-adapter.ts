@@ -52,8 +52,8 @@ export async function collectWrites<T>(requestId: string, work: () => Promise<T>
 const goesWithGrant = new Set(['AccessToken', 'RefreshToken', 'AuthorizationCode'])
 
 /**
- * Models that a user or a client can cause again and again within one grant. A refresh token is replaced at each use, and the
- * used ones are kept, so that a thief who uses one is noticed.
+ * Models that a user or a client can cause again and again within one grant. A refresh token is replaced at each use. Used
+ * refresh tokens are kept, so that the server notices if an attacker uses one of them again.
  */
 const isBounded = new Set(['AccessToken', 'AuthorizationCode'])
 

@@ -59,7 +59,8 @@ function createProvider(needs: AuthorizationServerNeeds): Provider {
   endWithoutSession(provider)
   endWholeSession(provider, needs.endSession)
   readOnlyWhatWasAsked(provider)
-  // An operator's own interactions may have other pages, and rules by which a sign-in continues without a result.
+  // If the operator has configured `interactions`, the sign-in pages may have other addresses, and a sign-in may continue
+  // although no page has stored a result.
   if (needs.extra.interactions === undefined) {
     returnToSignInPage(provider, { pageOf: signInPageOf, signed: configuration.cookies?.short?.signed })
   }

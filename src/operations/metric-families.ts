@@ -99,7 +99,7 @@ export function gauge(name: string, help: string, value: number | Sample[]): Fam
 }
 
 /**
- * Returns a counter with the current count `value`. For counts that are not kept in this file, such as the CPU time of the
+ * Returns a counter whose current count is `value`. Use it if the count is kept elsewhere, such as the CPU time of the
  * process.
  */
 export function total(name: string, help: string, value: number): Family {

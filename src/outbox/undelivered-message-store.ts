@@ -3,7 +3,7 @@ import { atMostRows, type Database, type Statement } from '../platform/storage/d
 import type { OutboxMessage } from './notification.ts'
 import { type NotificationRow, toMessage } from './notification-row.ts'
 
-/** Adds the functions for messages that were not delivered. */
+/** Returns the functions that find and change messages that were not delivered. */
 export function undeliveredIn(database: Database) {
   return {
     /** Resolves to the notifications of a subject that were not delivered and still have their content. */

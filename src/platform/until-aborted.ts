@@ -1,9 +1,9 @@
 import { type Clock, systemClock } from './clock.ts'
 
 /**
- * Resolves like `work`, but rejects with the reason of `signal` as soon as `signal` is aborted. The work itself goes on,
- * and its result is then ignored. Background work uses this function for every wait for a hook of the application, because
- * a hook that never responds would otherwise hold up the shutdown.
+ * Resolves like `work`, but rejects with the reason of `signal` as soon as `signal` is aborted. The work itself
+ * continues, and its result is then ignored. Background work uses this function for every wait for a hook of the
+ * application, because a hook that never responds would otherwise delay the shutdown.
  */
 export function untilAborted<T>(work: T | PromiseLike<T>, signal: AbortSignal): Promise<T> {
   return new Promise((resolve, reject) => {

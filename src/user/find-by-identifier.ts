@@ -33,7 +33,10 @@ export function createFindByIdentifier({ find, findByName, findBySubject, issuer
     }
   }
 
-  /** At the host of this server, the part before the host is also a username. */
+  /**
+   * Finds the user of an account such as `ana@id.example.com`. The whole account may be a name of the user. If its host is
+   * the host of this server, the part before the `@` may also be the username.
+   */
   async function findByAccount(account: string): Promise<User | null> {
     const [name, host] = account.split(/@(?=[^@]*$)/)
     const isHere = host !== undefined && host.toLowerCase() === new URL(issuer).host

@@ -76,10 +76,12 @@ export function signedInJustNow({ authTime }: Authentication, now: number): bool
 }
 
 /**
- * Returns a function that resolves to how the approving user is authenticated: by the passkey that was just used or, if
- * no passkey is required, by the sign-in. `passkey` is the authenticator's response as JSON text. The function throws an
- * `OAuthError` with `access_denied` if the passkey is not the user's, or if a passkey is required and none was used, and
- * with `insufficient_user_authentication` if the client requires another authentication.
+ * Returns the function that checks how the approving user is authenticated, and resolves to this authentication. If the
+ * user has confirmed with a passkey, it is that of the passkey; otherwise it is that of the sign-in. `passkey` is the
+ * authenticator's response as JSON text.
+ *
+ * The function throws an `OAuthError`: `access_denied` if the passkey is not the user's, or if a passkey is required and
+ * none was used; `insufficient_user_authentication` if the client requires another authentication.
  */
 export function createAuthenticateApproval({ passkeys, clients, clock }: ApprovalNeeds): AuthenticateApproval {
   return async (request, approver, passkey) => {

@@ -54,8 +54,8 @@ export function createTakeBack({ requests, outbox, removeIssued }: TakeBackNeeds
 export type TakeBackForPoll = (request: AuthenticationRequest, now: number) => Promise<boolean>
 
 /**
- * Returns the function for a client that polls before the next attempt of its former push. Call it only for a redeemed
- * request of a client that is not registered for push.
+ * Returns the function that takes back the tokens when a client that has left the push mode polls before the next attempt
+ * of its push. Call it only for a redeemed request of a client that is not registered for push.
  */
 export function createTakeBackForPoll(needs: TakeBackNeeds): TakeBackForPoll {
   const takeBack = createTakeBack(needs)

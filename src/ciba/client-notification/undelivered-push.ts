@@ -21,8 +21,9 @@ export interface UndeliveredNeeds {
 }
 
 /**
- * Returns the function for a push that the client has refused permanently. The transaction that parks the push revokes
- * its tokens and replaces them by an error. If an operator retries the notification, the client gets this error.
+ * Returns the function that is called when a client has refused a push permanently. It resolves to the statements that
+ * revoke the tokens of the push and replace them by an error, for the transaction that parks the push. If an operator
+ * retries the notification, the client gets this error.
  */
 export function createRefusedPush({ outbox, removeIssued, vault, audit }: UndeliveredNeeds) {
   return async ({ id }: OutboxMessage): Promise<Refusal | undefined> => {

@@ -39,7 +39,10 @@ export function createUnknownUserStore(database: Database) {
       return undefined
     },
 
-    /** Counts one more error. @returns whether the error is within the limit; concurrent calls cannot exceed `most` */
+    /**
+     * Counts one more `unknown_user_id`. Resolves to whether the client may get this error: with more than `most` in a
+     * minute it may not, even if calls are concurrent.
+     */
     async tell(clientId: string, most: number, now: number): Promise<boolean> {
       const rows = await database.step(
         {

@@ -9,8 +9,8 @@ import { longestChain, type PresentedCertificates } from './chain.ts'
 import type { FindChain } from './remembered-chains.ts'
 
 /**
- * The number of clients whose chain is kept. Only trusted authorities can issue such certificates, so strangers cannot fill
- * this memory.
+ * The number of clients whose chain is kept. Only trusted authorities can issue such certificates, so an
+ * anonymous caller cannot fill this memory.
  */
 const mostClients = 20_000
 /** Many clients have certificates of the same authority, which is then kept once. */

@@ -20,7 +20,7 @@ const perClient = setting(
       { usual: { production: 30, development: 0 } },
     ),
   }).prefault({}),
-  'The metadata of a client can set its own limits.',
+  'The operator can set other limits in the metadata of a client.',
 )
 
 const perSelfRegisteredClient = setting(

@@ -45,8 +45,8 @@ export const notificationSettings = {
         { example: "'mail-ca.pem'", isSketch: true },
       ),
     }).exactOptional(),
-    'How users are notified of requests: by mail, web push, your own service, or the hook `notify`. Without any of ' +
-      'them the app of the users has to poll.',
+    'Mails that notify users of requests. Users can also be notified by `webPush`, `deviceWebhook` or the hook `notify`. ' +
+      'Without any of these, the app of the users has to poll.',
   ),
   webPush: section({
     subject: setting(
