@@ -28,6 +28,13 @@ export interface HeldResponsesNeeds {
   clock: Clock
 }
 
+/**
+ * Returns for how many seconds a response is given again, from the configuration. Only the responses of held polls are given
+ * again, so it is 0 if no poll is held.
+ */
+export const repeatSecondsOf = ({ longPoll, repeatTokens }: { longPoll: number; repeatTokens: number }): number =>
+  longPoll === 0 ? 0 : repeatTokens
+
 /** A poll of an authenticated client. A later poll repeats it only if all these members are equal. */
 export interface RepeatablePoll {
   form: Form
