@@ -25,8 +25,8 @@ export async function fetchAs(client: Pick<ClientMaterial, 'cert' | 'key'> = {})
 const plain = await fetchAs()
 
 export async function decide(authReqId: string, action: 'allow' | 'deny' = 'allow'): Promise<void> {
-  const query = new URLSearchParams({ auth_req_id: authReqId, action })
-  const answer = await plain(`${material.decide}?${query}`, { method: 'POST' })
+  const body = new URLSearchParams({ auth_req_id: authReqId, action })
+  const answer = await plain(material.decide, { method: 'POST', body })
   assert.equal(answer.status, 200, await answer.text())
 }
 
