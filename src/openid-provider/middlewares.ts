@@ -1,5 +1,6 @@
 /** Makes responses of oidc-provider like those of our own endpoints, and removes keys that should not be published. */
 import type { KoaContextWithOIDC, Provider } from 'oidc-provider'
+import { clientChallenge } from '../platform/http/challenge.ts'
 import { wasProofWithheld } from './forwarded-dpop-proof.ts'
 import { resumePathsOf } from './forwarded-endpoint.ts'
 import { paths } from './paths.ts'
@@ -14,6 +15,17 @@ export function answerNotFound(provider: Provider): void {
     ctx.body = { error: 'not_found', error_description: 'there is nothing at this address' }
     ctx.status = 404
     ctx.set('Cache-Control', 'no-store')
+  })
+}
+
+/**
+ * Adds a challenge to a 401 that has none: oidc-provider leaves it out if a client without an `Authorization` header fails to
+ * authenticate.
+ */
+export function challengeEveryUnauthorized(provider: Provider): void {
+  provider.use(async (ctx, next) => {
+    await next()
+    if (ctx.status === 401 && !ctx.response.get('WWW-Authenticate')) ctx.set('WWW-Authenticate', clientChallenge)
   })
 }
 

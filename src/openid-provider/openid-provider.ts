@@ -13,6 +13,7 @@ import { markProofsInOneStep } from './forwarded-dpop-proof.ts'
 import {
   announce,
   answerNotFound,
+  challengeEveryUnauthorized,
   configureDpop,
   narrowKeySet,
   readOnlyWhatWasAsked,
@@ -56,6 +57,7 @@ function createProvider(needs: AuthorizationServerNeeds): Provider {
     throw new Error('the CIBA grant is answered before oidc-provider')
   })
   answerNotFound(provider)
+  challengeEveryUnauthorized(provider)
   endWithoutSession(provider)
   endWholeSession(provider, needs.endSession)
   readOnlyWhatWasAsked(provider)

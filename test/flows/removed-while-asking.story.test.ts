@@ -178,8 +178,9 @@ async function scene(
   }
 }
 
-async function assertRefused(stage: Stage, { status, body }: Answer): Promise<void> {
+async function assertRefused(stage: Stage, { status, body, headers }: Answer): Promise<void> {
   assert.deepEqual([status, body.error], [401, 'invalid_client'])
+  assert.match(String(headers.get('www-authenticate')), /^Basic /)
   assert.deepEqual(await rowsOf(stage, `select id from backchannel_auth_requests where status = 'pending'`), [])
   assert.deepEqual(await rowsOf(stage, 'select id from notifications'), [])
 }

@@ -10,6 +10,8 @@ export function faultOf(shot: Shot, heard: Heard): string | undefined {
   }
   const { status } = heard
   if (status < 200 || status > 499) return `answered ${status}`
+  // RFC 9110 §15.5.2
+  if (status === 401 && !heard.headers.has('www-authenticate')) return 'a 401 without WWW-Authenticate'
   return status >= 400 && shot.method !== 'HEAD' ? faultOfError(heard) : undefined
 }
 

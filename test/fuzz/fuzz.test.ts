@@ -102,6 +102,7 @@ describe('it detects faults', () => {
     assert.equal(faultOf(shot, answer(500, 'application/json', '{"error":"x"}')), 'answered 500')
     assert.equal(faultOf(shot, answer(400, 'application/json', '{"error"')), 'a 400 whose JSON names no error')
     assert.equal(faultOf(shot, answer(404, 'text/html', 'Not found')), 'a 404 whose HTML is none')
+    assert.equal(faultOf(shot, answer(401, 'application/json', '{"error":"x"}')), 'a 401 without WWW-Authenticate')
     assert.equal(faultOf(shot, answer(404, 'text/plain', 'Not found')), 'a 404 of type text/plain')
     assert.equal(faultOf(shot, { ...answer(0, '', ''), kind: 'silence' }), 'no answer in time')
     const closed: Heard = { ...answer(0, '', ''), kind: 'closed' }

@@ -339,9 +339,7 @@ function withSecret(metadata: ClientMetadata, secret: string | undefined, before
 }
 
 function notAllowed(): OAuthError {
-  return new OAuthError('invalid_token', 'a valid initial access or registration access token is required', {
-    headers: { 'WWW-Authenticate': 'Bearer realm="doorbell", error="invalid_token"' },
-  })
+  return new OAuthError('invalid_token', 'a valid initial access or registration access token is required')
 }
 
 function tooMany(description = 'too many registrations from this address; try again later'): OAuthError {

@@ -10,6 +10,7 @@ import type {
 } from 'fastify'
 import type { Log } from '../log.ts'
 import { OAuthError } from '../oauth-error.ts'
+import { challengeFor, sessionChallenge } from './challenge.ts'
 import { trackConnections } from './life.ts'
 import { refuseOtherSpellings } from './one-spelling.ts'
 import { isUnstorableForDatabase } from './outside-text.ts'
@@ -65,9 +66,11 @@ export function isTooLargeToDrain({ headers }: FastifyRequest): boolean {
   return headers['transfer-encoding'] !== undefined || Number(headers['content-length'] ?? 0) > MAX_BODY_BYTES
 }
 
-/** Sends an OAuthError as an HTTP response. */
+/** Sends an OAuthError as an HTTP response. A 401 without a challenge of its own gets the usual one. */
 export function answerOAuthError(reply: FastifyReply, refusal: OAuthError): void {
-  answerError(reply.headers(refusal.headers), refusal.status, membersOf(refusal))
+  const { code, status, headers } = refusal
+  if (status === 401) reply.header('WWW-Authenticate', challengeFor(code, reply.request.headers.authorization))
+  answerError(reply.headers(headers), status, membersOf(refusal))
 }
 
 /**
@@ -142,6 +145,10 @@ export function edge(app: FastifyInstance, log: Log, pages?: ErrorPages, more: R
   app.decorateReply('isUsual', false)
   app.addHook('onSend', (_request, reply, _payload, done) => {
     setCommonHeaders(reply)
+    // What is left are pages: errors in JSON already have a challenge.
+    if (reply.statusCode === 401 && !reply.hasHeader('WWW-Authenticate')) {
+      reply.header('WWW-Authenticate', sessionChallenge)
+    }
     done()
   })
   app.addHook('onResponse', (request, reply, done) => {
