@@ -99,6 +99,7 @@ for (const engine of engines) {
             return {
               response: { access_token: `token ${number} for ${about.userId}` } as never,
               grantId: '',
+              lifetimeSeconds: 600,
               statements: [],
             }
           }

@@ -21,6 +21,8 @@ export interface NotificationContent extends CallBack {
   expiresAt?: number
   /** The body of a push, which every further attempt sends again; undefined if it is not composed yet. */
   body?: string | undefined
+  /** When the last of the tokens in the body expires, in milliseconds since 1970. Earlier versions did not store it. */
+  tokensUntil?: number
 }
 
 /** Milliseconds for which a result is pushed, from the moment when the request is settled. */

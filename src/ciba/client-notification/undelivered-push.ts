@@ -10,7 +10,7 @@ import type { Audit } from '../../platform/audit.ts'
 import type { Vault } from '../../platform/crypto.ts'
 import { pushLock } from '../authentication-request/request-mode-store.ts'
 import { contentOf, holdsTokens, sealContent } from './notification-for.ts'
-import { errorBody } from './push.ts'
+import { errorBody, revokedBody } from './push.ts'
 
 export interface UndeliveredNeeds {
   outbox: Pick<OutboxStore, 'find' | 'replaceContent' | 'parkedWithContent' | 'erase'>
@@ -31,7 +31,10 @@ export function createRefusedPush({ outbox, removeIssued, vault, audit }: Undeli
     if (message?.sealed === undefined) return undefined
     const content = contentOf(message, vault)
     if (!holdsTokens(content)) return undefined
-    const body = errorBody(content, 'transaction_failed', 'the tokens could not be delivered and were revoked')
+    const body =
+      message.revokedAt === undefined
+        ? errorBody(content, 'transaction_failed', 'the tokens could not be delivered and were revoked')
+        : revokedBody(content)
     return {
       statements: [
         removeIssued(message.subject),
