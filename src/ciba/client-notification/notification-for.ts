@@ -93,9 +93,9 @@ function callBackOf(
   }
 }
 
-/** Decrypts the content of a ping or push. */
-export function contentOf(message: OutboxMessage, vault: Vault): NotificationContent {
-  return JSON.parse(vault.open(message.sealed!, contentAad(message.id))) as NotificationContent
+/** Decrypts the content of a ping or push. Returns undefined if it was erased, or cannot be decrypted. */
+export function contentOf({ id, sealed }: OutboxMessage, vault: Vault): NotificationContent | undefined {
+  return sealed === undefined ? undefined : vault.openJson(sealed, contentAad(id))
 }
 
 /** Encrypts the content of a ping or push. */

@@ -153,7 +153,7 @@ async function withVerifiableTokens(body: string, needs: PushNeeds): Promise<str
  */
 async function findStoredBody({ id }: OutboxMessage, { outbox, vault }: PushNeeds): Promise<string | undefined> {
   const message = await outbox.find(id)
-  return message?.sealed === undefined ? undefined : contentOf(message, vault).body
+  return message && contentOf(message, vault)?.body
 }
 
 /** The error codes of CIBA §12. */
