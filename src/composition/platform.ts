@@ -35,6 +35,7 @@ export function composePlatform({ config, database, clock, log }: Given) {
     // events need no attention.
     isUsual: ({ by }) => config.development && by === 'configuration',
   })
+  const onUnreadable = createUnreadableReport(log)
   const callers: GuardedCaller[] = []
 
   /**
@@ -78,7 +79,9 @@ export function composePlatform({ config, database, clock, log }: Given) {
     audit,
     metrics,
     loadShedding,
-    vault: createVault(config.secret, createUnreadableReport(log)),
+    vault: createVault(config.secret, onUnreadable),
+    /** Reports stored values that cannot be read. */
+    onUnreadable,
     texts: loadTexts(config.texts),
     profile: profiles[config.profile],
     details: createDetailTypes(config.authorizationDetails.types, (type, error) =>

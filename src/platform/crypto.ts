@@ -17,6 +17,7 @@ import {
   randomUUID,
   timingSafeEqual,
 } from 'node:crypto'
+import type { OnUnreadable } from './unreadable-values.ts'
 
 /** Returns a new secret of `bytes` random bytes, base64url. 32 bytes are 256 bits and 43 characters. */
 export function newSecret(bytes = 32): string {
@@ -111,9 +112,6 @@ export interface Sealing {
   /** Does the same for a value that is JSON. */
   openJson<Value>(sealed: string, aad: string): Value | undefined
 }
-
-/** Called for a stored value that cannot be decrypted. @param place the `aad` of the value: its table and its row */
-export type OnUnreadable = (place: string, error: unknown) => void
 
 /** Keys that are derived from the configured secret. Each purpose has a key of its own. */
 export interface Vault extends Sealing {

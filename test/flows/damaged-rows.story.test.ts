@@ -7,8 +7,7 @@ import { describe, type TestContext, test } from 'node:test'
 import { createPushSubscriptionStore } from '../../src/authentication-device/channels/push-subscription-store.ts'
 import { createPushSubscriptions } from '../../src/authentication-device/channels/push-subscriptions.ts'
 import { createVault, newSecret } from '../../src/platform/crypto.ts'
-import { createLog } from '../../src/platform/log.ts'
-import { openDatabase } from '../../src/platform/storage/open.ts'
+import { withDatabase } from '../support/beside.ts'
 import { openShop } from '../support/changing-client.ts'
 import { type Engine, engines } from '../support/engines.ts'
 import { openNotificationEndpoint } from '../support/notification-endpoint.ts'
@@ -174,15 +173,6 @@ async function tokensOf(stage: Stage) {
 
 const refresh = (stage: Stage, refresh_token: string) =>
   stage.post('/oauth/token', { grant_type: 'refresh_token', refresh_token }, credentials.kiosk)
-
-async function withDatabase(stage: Stage, work: (database: Awaited<ReturnType<typeof openDatabase>>) => Promise<void>) {
-  const database = await openDatabase(stage.database, { log: createLog('silent'), clock: stage.clock })
-  try {
-    await work(database)
-  } finally {
-    await database.close()
-  }
-}
 
 /** Replaces the encrypted content of rows by a value of another secret. */
 async function damage(stage: Stage, table: string, where: string, column = 'sealed'): Promise<void> {

@@ -120,7 +120,7 @@ for (const engine of engines) {
       await nextAttempt(shop)
       assert.equal(next.heard.length, 0, 'nothing can be collected')
       await shop.changesTo(at('push', next))
-      await retryOutbox(t, shop.stage)
+      await retryOutbox(shop.stage)
       assert.equal((await next.hears(1))[0]!.body.error, 'access_denied')
     })
 

@@ -66,7 +66,7 @@ for (const engine of engines) {
     test('retried by an operator: the client learns that it got no tokens', async (t) => {
       const { stage, endpoint } = await pushed(t, engine, 400, 204)
       assert.deepEqual(await parkedWith(stage), ['parked', 'answered 400'])
-      await retryOutbox(t, stage)
+      await retryOutbox(stage)
       await endpoint.hears(2)
       const { auth_req_id, error } = endpoint.heard[1]!.body
       assert.deepEqual([auth_req_id, error], [endpoint.heard[0]!.body.auth_req_id, 'transaction_failed'])
@@ -91,7 +91,7 @@ for (const engine of engines) {
       assert.equal(revocations(stage).length, 0)
       stage.clock.advance(2_000)
       assert.deepEqual(await parkedWith(stage), ['parked', 'answered 500; all 2 attempts used'])
-      await retryOutbox(t, stage)
+      await retryOutbox(stage)
       await endpoint.hears(3)
       const authorization = `Bearer ${endpoint.heard[2]!.body.access_token}`
       assert.equal((await stage.get('/oauth/userinfo', { authorization })).status, 200)

@@ -44,8 +44,8 @@ export interface Issued {
 }
 
 /**
- * Issues the tokens of an approved request. Resolves to undefined if the client or a resource does not exist any more, or
- * if the user does not exist or is disabled.
+ * Issues the tokens of an approved request. Resolves to undefined if the client or a resource does not exist any more, if
+ * the user does not exist or is disabled, or if the request is damaged.
  * @param options.pushedAs the `auth_req_id`, for a push. Only for a push, the ID token contains this id and the hashes of
  *   the other tokens (CIBA §10.3.1)
  * @param options.binding the certificate or key that the access token is bound to
@@ -75,7 +75,7 @@ export function createIssueTokens(
     const client = await provider.Client.find(request.clientId)
     const finding = findUser(request.userId)
     const user = await (signal === undefined ? finding : untilAborted(finding, signal))
-    if (client === undefined || user === null || user.disabled) return undefined
+    if (client === undefined || user === null || user.disabled || request.isDamaged) return undefined
     // A token without the audience of an approved resource would be valid for more than was approved.
     if (request.resources?.some((address) => resourceAt(known.resources, address) === undefined)) return undefined
 
