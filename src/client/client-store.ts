@@ -7,6 +7,7 @@ import {
   type StepOptions,
   type Value,
 } from '../platform/storage/database.ts'
+import { type OnUnreadable, parseStored, throwUnreadable } from '../platform/unreadable-values.ts'
 import type { Client } from './client.ts'
 import type { ClientMetadata, DeliveryMode } from './metadata/client-metadata.ts'
 
@@ -36,13 +37,17 @@ export type ClientStore = ReturnType<typeof createClientStore>
 /** The number of clients that are read at once. */
 export const clientPageSize = 500
 
-/** The registered clients. Changes are announced under the topic `client`. */
-export function createClientStore(database: Database) {
+/**
+ * The registered clients. Changes are announced under the topic `client`. A client whose metadata cannot be read is reported, and
+ * treated as unknown.
+ */
+export function createClientStore(database: Database, onUnreadable = throwUnreadable) {
+  const toRegistered = registeredWith(onUnreadable)
   return {
     async find(id: string): Promise<Client | undefined> {
       if (!couldBeAnId(id)) return undefined
       const [row] = await database.read<ClientRow>('select * from clients where id = $1', [id])
-      return row && toClient(row)
+      return row && toRegistered(row)?.client
     },
 
     /** Resolves to a client, and how it was registered; undefined if there is no such client. */
@@ -53,7 +58,7 @@ export function createClientStore(database: Database) {
     },
 
     /** Yields all clients in pages, ordered by id. */
-    pages: () => pagesOf(database),
+    pages: () => pagesOf(database, toRegistered),
 
     /** Adds a client. Resolves to whether the client was added. It is not added if its id is taken. */
     async add(client: Client, now: number): Promise<boolean> {
@@ -146,13 +151,16 @@ export function createClientStore(database: Database) {
  * Yields all clients in pages. There may be a hundred thousand of them, so keep only what you need of a page. Between two
  * pages, other work of this process runs.
  */
-async function* pagesOf(database: Database): AsyncGenerator<RegisteredClient[]> {
+async function* pagesOf(
+  database: Database,
+  toRegistered: (row: ClientRow) => RegisteredClient | undefined,
+): AsyncGenerator<RegisteredClient[]> {
   for (let after = ''; ; ) {
     const rows = await database.read<ClientRow>(
       `select * from clients where id > $1 order by id ${atMostRows(clientPageSize)}`,
       [after],
     )
-    if (rows.length > 0) yield rows.map(toRegistered)
+    if (rows.length > 0) yield rows.flatMap((row) => toRegistered(row) ?? [])
     if (rows.length < clientPageSize) return
     after = rows.at(-1)!.id
     // Reads of SQLite do not wait, so other work would not run without this line.
@@ -239,12 +247,17 @@ function insert(
   }
 }
 
-function toRegistered(row: ClientRow): RegisteredClient {
-  return { client: toClient(row), origin: row.registration_token_hash === null ? row.origin : 'registration' }
+/** Returns the function that converts rows. It returns undefined for a client whose metadata cannot be read. */
+function registeredWith(onUnreadable: OnUnreadable) {
+  return (row: ClientRow): RegisteredClient | undefined => {
+    const metadata = parseStored<ClientMetadata>(row.metadata, `clients/${row.id}`, onUnreadable)
+    if (metadata === undefined) return undefined
+    const origin = row.registration_token_hash === null ? row.origin : 'registration'
+    return { client: toClient(row, metadata), origin }
+  }
 }
 
-function toClient(row: ClientRow): Client {
-  const metadata = JSON.parse(row.metadata) as ClientMetadata
+function toClient(row: ClientRow, metadata: ClientMetadata): Client {
   if (row.delivery_mode) metadata.backchannel_token_delivery_mode = row.delivery_mode
   if (row.notification_endpoint) metadata.backchannel_client_notification_endpoint = row.notification_endpoint
   return {

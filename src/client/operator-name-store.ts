@@ -1,5 +1,6 @@
 import { setImmediate as nextTurn } from 'node:timers/promises'
 import { atMostRows, type Database } from '../platform/storage/database.ts'
+import { parseStored, throwUnreadable } from '../platform/unreadable-values.ts'
 import { type ClientRow, clientPageSize } from './client-store.ts'
 import type { ClientMetadata } from './metadata/client-metadata.ts'
 
@@ -13,8 +14,13 @@ type NameRow = Pick<ClientRow, 'id' | 'metadata'>
 
 export type OperatorNameStore = ReturnType<typeof createOperatorNameStore>
 
-/** The names of the clients that the operator registered. */
-export function createOperatorNameStore(database: Pick<Database, 'read'>) {
+/** The names of the clients that the operator registered. A client whose metadata cannot be read has only its id. */
+export function createOperatorNameStore(database: Pick<Database, 'read'>, onUnreadable = throwUnreadable) {
+  function toNames({ id, metadata }: NameRow): ClientNames {
+    const { client_name: name } = parseStored<Partial<ClientMetadata>>(metadata, `clients/${id}`, onUnreadable) ?? {}
+    return { id, names: name === undefined ? [id] : [id, name] }
+  }
+
   return {
     /** Yields the names of all clients of the operator in pages, ordered by id. */
     async *pages(): AsyncGenerator<ClientNames[]> {
@@ -42,9 +48,4 @@ export function createOperatorNameStore(database: Pick<Database, 'read'>) {
       return rows.map(toNames)
     },
   }
-}
-
-function toNames({ id, metadata }: NameRow): ClientNames {
-  const { client_name: name } = JSON.parse(metadata) as ClientMetadata
-  return { id, names: name === undefined ? [id] : [id, name] }
 }

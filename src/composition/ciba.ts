@@ -12,7 +12,7 @@ import { createRefusedPush } from '../ciba/client-notification/undelivered-push.
 import { createBlockClient } from '../ciba/decision/block-client.ts'
 import { createDecide } from '../ciba/decision/decide.ts'
 import { createRevokeApproval } from '../ciba/decision/revoke-approval.ts'
-import { createHeldResponses } from '../ciba/token-endpoint/held-responses.ts'
+import { createHeldResponses, repeatSecondsOf } from '../ciba/token-endpoint/held-responses.ts'
 import { longestHold } from '../ciba/token-endpoint/long-poll.ts'
 import { tokenEndpoint } from '../ciba/token-endpoint/token-endpoint.ts'
 import { createIssueTokens } from '../ciba/tokens/issue-tokens.ts'
@@ -143,10 +143,9 @@ export function addCibaRoutes(app: FastifyInstance, needs: CibaNeeds, ciba: Ciba
 
 function heldResponsesOf(needs: CibaNeeds) {
   const { config, database, vault, clock } = needs.platform
-  const { longPoll, repeatTokens } = config.requests
   return createHeldResponses({
     models: needs.openid.models,
-    repeatSeconds: longPoll === 0 ? 0 : repeatTokens,
+    repeatSeconds: repeatSecondsOf(config.requests),
     findUser: needs.users.findUser,
     signingKeys: rotatedKeysOf(needs),
     database,

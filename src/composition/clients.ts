@@ -47,8 +47,8 @@ export type Clients = Awaited<ReturnType<typeof composeClients>>
  * @throws {ProfileError} if a registered client violates the security profile
  */
 export async function composeClients(platform: Platform) {
-  const { config, database, vault, clock, audit, profile, details } = platform
-  const clients = createKnownClients(createClientStore(database), { database, clock })
+  const { config, database, vault, onUnreadable, clock, audit, profile, details } = platform
+  const clients = createKnownClients(createClientStore(database, onUnreadable), { database, clock })
   const ownApp = ownClient(config.issuer, vault)
   const dropped = await registerConfigured([...config.clients, ownApp], {
     clients,
@@ -153,7 +153,7 @@ export function addClientRoutes(
   app: FastifyInstance,
   { platform, clients: ours, provider, hasUserCodes }: ClientRouteNeeds,
 ) {
-  const { config, database, vault, clock, audit, loadShedding, toClients } = platform
+  const { config, database, vault, onUnreadable, clock, audit, loadShedding, toClients } = platform
   const { clients, authenticateClient, certificateOf, validationContext } = ours
   clientSettingsEndpoint(app, endpoints.clientconfig, {
     authenticateClient,
@@ -169,7 +169,7 @@ export function addClientRoutes(
     issuer: config.issuer,
     policy: { mode, perHour },
     clients,
-    operatorNames: createOperatorNames(createOperatorNameStore(database), { database, clock }),
+    operatorNames: createOperatorNames(createOperatorNameStore(database, onUnreadable), { database, clock }),
     registrations: createRegistrationStore(database),
     whileUnproven: loadShedding.whileUnproven,
     withFairShare: loadShedding.withFairShare,

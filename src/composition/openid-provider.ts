@@ -4,6 +4,7 @@
  */
 import type { FastifyInstance } from 'fastify'
 import { createUserKey } from '../ciba/authentication-request/user-announcement.ts'
+import { repeatSecondsOf } from '../ciba/token-endpoint/held-responses.ts'
 import { seesCertificates } from '../config/config.ts'
 import { createCookies } from '../consent-app/session.ts'
 import { createEndSession } from '../endings/end-session.ts'
@@ -37,7 +38,7 @@ export type OpenidProvider = ReturnType<typeof composeOpenidProvider>
 export function composeOpenidProvider(platform: Platform, clients: Clients, users: Users, signingKeys: SigningKeys) {
   const { config, database, vault, clock, audit } = platform
   const { openPerNetwork, openInAll } = config.limits.signIn
-  const models = createOidcModelStore(database)
+  const models = createOidcModelStore(database, { repeatsTokens: repeatSecondsOf(config.requests) > 0 })
   const endedSessions = createSessionEndingStore(database)
   const appCookies = createCookies({ secure: config.issuer.startsWith('https:'), vault, clock })
   const places = createSignInPlaces({ perNetwork: openPerNetwork, inAll: openInAll }, clock)

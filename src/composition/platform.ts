@@ -12,6 +12,7 @@ import { createKeySets } from '../platform/jose/key-sets.ts'
 import type { Log } from '../platform/log.ts'
 import { profiles } from '../platform/security-profile.ts'
 import type { Database } from '../platform/storage/database.ts'
+import { createUnreadableReport } from '../platform/unreadable-values.ts'
 import { routesNeverRefused, routesOfClients } from '../routes.ts'
 
 /** The values that a server is built from. */
@@ -34,6 +35,7 @@ export function composePlatform({ config, database, clock, log }: Given) {
     // events need no attention.
     isUsual: ({ by }) => config.development && by === 'configuration',
   })
+  const onUnreadable = createUnreadableReport(log)
   const callers: GuardedCaller[] = []
 
   /**
@@ -77,7 +79,9 @@ export function composePlatform({ config, database, clock, log }: Given) {
     audit,
     metrics,
     loadShedding,
-    vault: createVault(config.secret),
+    vault: createVault(config.secret, onUnreadable),
+    /** Reports stored values that cannot be read. */
+    onUnreadable,
     texts: loadTexts(config.texts),
     profile: profiles[config.profile],
     details: createDetailTypes(config.authorizationDetails.types, (type, error) =>

@@ -14,19 +14,19 @@ import type { Platform } from './platform.ts'
 
 export type Requests = ReturnType<typeof composeRequests>
 
-export function composeRequests({ config, database, vault, clock, log }: Platform, { enqueue }: Outbox) {
+export function composeRequests({ config, database, vault, onUnreadable, clock, log }: Platform, { enqueue }: Outbox) {
   const userKey = createUserKey(vault)
   const { longestInterval } = config.requests
-  const requests = createRequestStore(database, { userKey, enqueue, longestInterval })
+  const requests = createRequestStore(database, { userKey, enqueue, longestInterval, onUnreadable })
   const { first, longest } = config.limits.pauseAfterDenial
   const { stillPending } = requests
   return {
     requests,
     /** Returns the key under which changes of a user's requests are announced. */
     userKey,
-    openRequests: createOpenRequestStore(database),
+    openRequests: createOpenRequestStore(database, onUnreadable),
     signedRequests: createSignedRequestStore(database, vault),
-    decisions: createDecisionStore(database),
+    decisions: createDecisionStore(database, onUnreadable),
     blockedClients: createBlockedClientStore(database),
     denialPauses: createDenialPauseStore(database, { first: first * 1000, longest: longest * 1000 }),
     unknownUsers: createUnknownUserStore(database),

@@ -48,8 +48,8 @@ export type Users = Awaited<ReturnType<typeof composeUsers>>
  */
 export async function composeUsers(platform: Platform, { enqueue }: Outbox, parts: PasswordParts = {}) {
   const { atOnce = HASHES_AT_ONCE, ...hashingParts } = parts
-  const { config, database, vault, clock, log, audit } = platform
-  const store = createUserStore(database)
+  const { config, database, vault, onUnreadable, clock, log, audit } = platform
+  const store = createUserStore(database, onUnreadable)
   const endUser = createEndUser({ database, vault, clock, log, audit })
   if (Array.isArray(config.users)) await endUnnamedUsers(config.users, { database, endUser, vault, now: clock.now() })
   const scryptThreads = createScryptThreads(atOnce)
@@ -74,7 +74,7 @@ export async function composeUsers(platform: Platform, { enqueue }: Outbox, part
     credentialQueue,
     passkeyChallenges: challenges,
     passkeys: createPasskeys({
-      store: createPasskeyStore(database, enqueue),
+      store: createPasskeyStore(database, enqueue, onUnreadable),
       challenges,
       issuer: config.issuer,
       clock,

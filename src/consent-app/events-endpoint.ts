@@ -4,6 +4,7 @@
  */
 import type { FastifyInstance, FastifyReply, FastifyRequest } from 'fastify'
 import type { Clock } from '../platform/clock.ts'
+import { sessionChallenge } from '../platform/http/challenge.ts'
 import { type EventStream, openEventStream, tooManyStreams } from '../platform/http/event-stream.ts'
 import { OAuthError } from '../platform/oauth-error.ts'
 import { createRequestWatch, type RequestWatchNeeds } from './request-watch.ts'
@@ -33,7 +34,7 @@ export function eventsEndpoint(app: FastifyInstance, path: string, needs: Events
   // There is no route for HEAD, because its response would never end.
   app.get(path, { exposeHeadRoute: false }, (request, reply) => {
     const session = sessionOf(request)
-    if (session === undefined) throw new OAuthError('invalid_token', 'sign in first')
+    if (session === undefined) throw notSignedIn()
     open(reply, session)
   })
 
@@ -72,6 +73,9 @@ export function eventsEndpoint(app: FastifyInstance, path: string, needs: Events
     })
   }
 }
+
+const notSignedIn = () =>
+  new OAuthError('invalid_token', 'sign in first', { headers: { 'WWW-Authenticate': sessionChallenge } })
 
 /** Counts by key. A count of 0 takes no memory. */
 function createCounts() {

@@ -1,9 +1,10 @@
 /** Routes that exist in development only: decide with one call, receive notifications, read mails. */
-import type { FastifyInstance } from 'fastify'
+import type { FastifyInstance, FastifyRequest } from 'fastify'
 import type { RequestStore } from '../ciba/authentication-request/authentication-request-store.ts'
 import type { Decide } from '../ciba/decision/decide.ts'
 import type { Clock } from '../platform/clock.ts'
-import { isTooDeep, readQuery } from '../platform/http/form.ts'
+import { rawBody } from '../platform/http/answer.ts'
+import { type Form, isTooDeep, readJsonFields, readQuery } from '../platform/http/form.ts'
 import { OAuthError } from '../platform/oauth-error.ts'
 import { pageHeaders, pagesIn } from '../platform/pages/pages.ts'
 import type { Mailbox } from './mailbox.ts'
@@ -52,10 +53,10 @@ const renderPage = pagesIn<'mailbox' | 'no-demo'>(new URL('./views/', import.met
 
 export function developmentEndpoint(app: FastifyInstance, needs: DevelopmentNeeds): void {
   app.post('/dev/decide', async (request, reply) => {
-    const query = readQuery(request.url)
-    const outcome = actions.get(query.get('action') as 'allow')
+    const form = readDecision(request)
+    const outcome = actions.get(form.get('action') as 'allow')
     if (outcome === undefined) throw new OAuthError('invalid_request', 'action must be allow or deny')
-    const found = await needs.requests.findByAuthReqId(query.get('auth_req_id') ?? '')
+    const found = await needs.requests.findByAuthReqId(form.get('auth_req_id') ?? '')
     if (found === undefined) throw new OAuthError('not_found', 'no such request')
     // The decision is stored as if the user had just been authenticated, with the first of the requested `acr_values`.
     const [acr] = found.acrValues?.split(' ') ?? []
@@ -82,6 +83,15 @@ export function developmentEndpoint(app: FastifyInstance, needs: DevelopmentNeed
     if (request.headers.accept?.includes('application/json')) return reply.send({ mails: needs.mailbox.mails() })
     return reply.headers(pageHeaders).send(renderPage('mailbox', { mails: needs.mailbox.mails() }))
   })
+}
+
+/**
+ * Reads the decision from the body. The query is also accepted, because the conformance suite of the OpenID Foundation can
+ * send nothing else; but proxies write addresses to their logs.
+ */
+function readDecision(request: FastifyRequest): Form {
+  const query = readQuery(request.url)
+  return query.has('auth_req_id') ? query : readJsonFields(request.headers['content-type'], rawBody(request))
 }
 
 /** A client notification endpoint that records pings and pushes, like doorkeeper-ciba's `testcibacallback`. */

@@ -19,6 +19,7 @@ import type { Clock } from '../platform/clock.ts'
 import type { Vault } from '../platform/crypto.ts'
 import type { Log } from '../platform/log.ts'
 import type { Database, Statement } from '../platform/storage/database.ts'
+import { createUnreadableReport } from '../platform/unreadable-values.ts'
 import { createUserGenerationStore } from '../user/user-generation-store.ts'
 import { statementsFor, type UserEnding } from './ending-store.ts'
 
@@ -58,7 +59,7 @@ export type EndUser = (userId: string, ending: UserEnding, options: EndingOption
 
 /** @example await endUser('u1', 'locked', { mustBe: 'added', by: 'command' }) */
 export function createEndUser({ database, vault, clock, log, audit }: EndUserNeeds): EndUser {
-  const openRequests = createOpenRequestStore(database)
+  const openRequests = createOpenRequestStore(database, createUnreadableReport(log))
   const generations = createUserGenerationStore(database)
   const userKey = createUserKey(vault)
   const needs = { decisions: createDecisionStore(database), outbox: createOutboxStore(database), vault, log }

@@ -3,6 +3,7 @@
  * of a client. A test compares the lists with the schema.
  */
 import { decoyUserId } from '../ciba/authentication-request/authentication-request.ts'
+import { markPushesOfUser } from '../ciba/client-notification/revoked-push-store.ts'
 import { openRequestsOfClient } from '../client/client-store.ts'
 import type { Statement } from '../platform/storage/database.ts'
 
@@ -30,6 +31,8 @@ interface TableOfUser {
   statements(ended: Ended): Statement[]
   /** Which rows stay, and why. */
   keeps?: string
+  /** Whether the statements only change rows. */
+  deletesNothing?: true
 }
 
 const all: readonly UserEnding[] = ['signed_out', 'locked', 'removed', 'erased']
@@ -40,7 +43,12 @@ const gone: readonly UserEnding[] = ['removed', 'erased']
  * rows of another table, they are deleted before the rows of that table.
  */
 export const tablesOfUser: readonly TableOfUser[] = [
-  { table: 'users', in: ['locked'], statements: ({ userId }) => [{ sql: disabling, values: [userId] }] },
+  {
+    table: 'users',
+    in: ['locked'],
+    statements: ({ userId }) => [{ sql: disabling, values: [userId] }],
+    deletesNothing: true,
+  },
   { table: 'users', in: gone, statements: deleting('users', 'id') },
   { table: 'configured_users', in: gone, statements: deleting('configured_users') },
   {
@@ -52,6 +60,13 @@ export const tablesOfUser: readonly TableOfUser[] = [
     ],
     keeps: `each ending begins the next generation; the row stays, so that no other user gets the same id. Of an erased user
       a hash of the id stays; the id itself stays for ten minutes (\`erasureMs\`), so that calls under way are refused`,
+  },
+  {
+    table: 'notifications',
+    in: all,
+    statements: ({ userId, now }) => [markPushesOfUser(userId, now)],
+    keeps: 'pushes of tokens that a client has not confirmed: the next attempt sends an error instead of the tokens',
+    deletesNothing: true,
   },
   {
     table: 'oidc_models',

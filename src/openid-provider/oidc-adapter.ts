@@ -69,7 +69,9 @@ function modelAdapter(model: string, { models, vault, clock, places, keepsStrang
     if (found === undefined) return undefined
     if (found.user_id !== null) holdGeneration(found.user_id, found.user_generation)
     if (found.client_id !== null) holdRegistration(found.client_id, found.client_registration_id)
-    const payload = JSON.parse(vault.open(found.sealed, aadOf(found.id_hash))) as AdapterPayload
+    const payload = vault.openJson<AdapterPayload>(found.sealed, aadOf(found.id_hash))
+    // oidc-provider treats the model as unknown: the token is not valid, or the user has to sign in again.
+    if (payload === undefined) return undefined
     if (found.consumed_at !== null) payload.consumed = Math.floor(found.consumed_at / 1000)
     return payload
   }
@@ -108,7 +110,7 @@ function modelAdapter(model: string, { models, vault, clock, places, keepsStrang
       const row = await foundInCall(model, idHash, () => models.find(model, idHash, clock.now()))
       const payload = open(row)
       // A token is used, so the client has received the response. From now on the response is not given again.
-      if (row?.has_held_response === 1) await models.forgetHeldResponse(fingerprint(payload!.grantId!))
+      if (payload && row?.has_held_response === 1) await models.forgetHeldResponse(fingerprint(payload.grantId!))
       return payload
     },
     findByUid: async (uid) => open(await models.findByUid(model, fingerprint(uid), clock.now())),

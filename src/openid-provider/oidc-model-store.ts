@@ -42,7 +42,7 @@ export interface FoundModel {
   user_generation: number
   client_id: string | null
   client_registration_id: string
-  /** 1 if the row is a token that can still be given again; only for access and refresh tokens. */
+  /** 1 if the row is a token that can still be given again; only for access and refresh tokens, and only if any can be. */
   has_held_response?: number
 }
 
@@ -68,9 +68,15 @@ const mayBeGivenAgain = new Set(['AccessToken', 'RefreshToken'])
 
 export type OidcModelStore = ReturnType<typeof createOidcModelStore>
 
-/** Stores oidc-provider's tokens, grants, sessions and interactions. */
-export function createOidcModelStore(database: Database) {
+/**
+ * Stores oidc-provider's tokens, grants, sessions and interactions.
+ *
+ * @param repeatsTokens whether token responses are stored to be given again. If not, no look-up of a token asks for them
+ */
+export function createOidcModelStore(database: Database, { repeatsTokens = true } = {}) {
   return {
+    ...foundIn(database, repeatsTokens),
+
     /** Returns the statement that adds or replaces a model. */
     put: (kept: KeptModel): ListStatement => ({
       sql: `insert into oidc_models (model, id_hash, sealed, grant_hash, uid_hash, client_id, user_id, request_id,
@@ -114,26 +120,6 @@ export function createOidcModelStore(database: Database) {
     /** Removes unfinished sign-ins, by the hashes of their ids. */
     async removeSignIns(idHashes: string[]): Promise<void> {
       await database.step(withoutSignIns(idHashes))
-    },
-
-    async find(model: string, idHash: string, now: number): Promise<FoundModel | undefined> {
-      const sql = findingBy('id_hash', mayBeGivenAgain.has(model) ? `, ${hasHeldResponse}` : '')
-      const [row] = await database.read<FoundModel>(sql, [model, idHash, now])
-      return row
-    },
-
-    async findByUid(model: string, uidHash: string, now: number): Promise<FoundModel | undefined> {
-      const [row] = await database.read<FoundModel>(findingBy('uid_hash'), [model, uidHash, now])
-      return row
-    },
-
-    /**
-     * Resolves to whether tokens of an authentication request can still be used: their grant exists and has not expired, and
-     * neither the user nor the client has ended since.
-     */
-    async hasValidGrant(requestId: string, now: number): Promise<boolean> {
-      const rows = await database.read<FoundModel>(findingBy('request_id'), ['Grant', requestId, now])
-      return rows.length > 0
     },
 
     /** Marks a model as used. Resolves to whether this was its first use. */
@@ -198,6 +184,35 @@ export function createOidcModelStore(database: Database) {
         values: [before],
       })
       return rows.length
+    },
+  }
+}
+
+/** Finds valid models. */
+function foundIn(database: Database, repeatsTokens: boolean) {
+  const finding = findingBy('id_hash')
+  const findingToken = repeatsTokens ? findingBy('id_hash', `, ${hasHeldResponse}`) : finding
+  const findingByUid = findingBy('uid_hash')
+  const findingByRequest = findingBy('request_id')
+  return {
+    async find(model: string, idHash: string, now: number): Promise<FoundModel | undefined> {
+      const sql = mayBeGivenAgain.has(model) ? findingToken : finding
+      const [row] = await database.read<FoundModel>(sql, [model, idHash, now])
+      return row
+    },
+
+    async findByUid(model: string, uidHash: string, now: number): Promise<FoundModel | undefined> {
+      const [row] = await database.read<FoundModel>(findingByUid, [model, uidHash, now])
+      return row
+    },
+
+    /**
+     * Resolves to whether tokens of an authentication request can still be used: their grant exists and has not expired, and
+     * neither the user nor the client has ended since.
+     */
+    async hasValidGrant(requestId: string, now: number): Promise<boolean> {
+      const rows = await database.read<FoundModel>(findingByRequest, ['Grant', requestId, now])
+      return rows.length > 0
     },
   }
 }

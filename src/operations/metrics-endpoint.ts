@@ -73,9 +73,7 @@ export function metricsEndpoint(app: FastifyInstance, path: string, needs: Metri
 
 function refusal({ token }: MetricsAccess): OAuthError {
   if (token === undefined) return new OAuthError('not_found', 'there is nothing at this address')
-  return new OAuthError('invalid_token', 'the token that is set as metrics.token is required', {
-    headers: { 'WWW-Authenticate': 'Bearer realm="doorbell"' },
-  })
+  return new OAuthError('invalid_token', 'the token that is set as metrics.token is required')
 }
 
 /**

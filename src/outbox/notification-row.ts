@@ -7,7 +7,13 @@ export type NotificationRow = Omit<RowOf<OutboxMessage>, 'receiver'> & { lane: s
 
 /** Converts a row; columns that are null become undefined. */
 export function toMessage(row: NotificationRow): OutboxMessage {
-  return { ...withoutContent(row), sealed: row.sealed ?? undefined, lease: row.lease ?? undefined }
+  const { sealed, lease, revoked_at } = row
+  return {
+    ...withoutContent(row),
+    sealed: sealed ?? undefined,
+    lease: lease ?? undefined,
+    revokedAt: revoked_at ?? undefined,
+  }
 }
 
 /** Converts a row, without the encrypted content and the lease. */

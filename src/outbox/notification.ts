@@ -36,6 +36,8 @@ export interface OutboxMessage extends Notification {
   sealed: string | undefined
   /** Identifies the worker that claimed the message: only that worker may record the outcome. */
   lease: string | undefined
+  /** The time at which a user or an operator ended what the content is about. The sender decides what that means. */
+  revokedAt: number | undefined
 }
 
 /** Returns the additional authenticated data of the content, so that the content does not decrypt in another row. */
@@ -63,6 +65,7 @@ export function compose(notification: NewNotification, now: number, vault: Vault
     address: notification.address,
     sealed: vault.seal(JSON.stringify(notification.content), contentAad(id)),
     lease: undefined,
+    revokedAt: undefined,
     state: 'waiting',
     createdAt: now,
     dueAt: now,

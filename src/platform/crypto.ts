@@ -17,6 +17,7 @@ import {
   randomUUID,
   timingSafeEqual,
 } from 'node:crypto'
+import type { OnUnreadable } from './unreadable-values.ts'
 
 /** Returns a new secret of `bytes` random bytes, base64url. 32 bytes are 256 bits and 43 characters. */
 export function newSecret(bytes = 32): string {
@@ -103,6 +104,13 @@ export interface Sealing {
    * @throws {OtherSecretError} if the value was altered, was moved to another row, or was encrypted with another secret
    */
   open(sealed: string, aad: string): string
+  /**
+   * Decrypts a stored value. If this is not possible, reports it and returns undefined, so that one damaged row does not stop the
+   * work on others.
+   */
+  openStored(sealed: string, aad: string): string | undefined
+  /** Does the same for a value that is JSON. */
+  openJson<Value>(sealed: string, aad: string): Value | undefined
 }
 
 /** Keys that are derived from the configured secret. Each purpose has a key of its own. */
@@ -122,7 +130,7 @@ export interface Vault extends Sealing {
 }
 
 /** Returns the vault of a configured secret. @param secret at least 32 bytes, base64url */
-export function createVault(secret: string): Vault {
+export function createVault(secret: string, onUnreadable: OnUnreadable = () => {}): Vault {
   const root = Buffer.from(secret, 'base64url')
   const key = (purpose: string) => Buffer.from(hkdfSync('sha256', root, 'doorbell', purpose, 32))
   // Both keys are key objects. If they were bytes, Node would create a key object for every cipher, which takes longer than
@@ -132,13 +140,37 @@ export function createVault(secret: string): Vault {
 
   return {
     key,
-    ...createSealing(sealing),
-    sealingWith: (secret) => createSealing(createSecretKey(key(`sealing with ${secret}`))),
+    ...createSealing(sealing, onUnreadable),
+    sealingWith: (secret) => createSealing(createSecretKey(key(`sealing with ${secret}`)), onUnreadable),
     keyedHash: (secret) => createHmac('sha256', hashing).update(secret).digest('base64url'),
   }
 }
 
-function createSealing(sealing: KeyObject): Sealing {
+function createSealing(sealing: KeyObject, onUnreadable: OnUnreadable): Sealing {
+  function open(sealed: string, aad: string): string {
+    const bytes = sealed.startsWith('v1.') ? Buffer.from(sealed.slice(3), 'base64url') : Buffer.alloc(0)
+    if (bytes.length < 28) throw new Error(`the value stored at ${aad} is not encrypted in the expected format`)
+    const decipher = createDecipheriv('aes-256-gcm', sealing, bytes.subarray(0, 12))
+      .setAAD(Buffer.from(aad))
+      .setAuthTag(bytes.subarray(-16))
+    try {
+      return Buffer.concat([decipher.update(bytes.subarray(12, -16)), decipher.final()]).toString('utf8')
+    } catch {
+      throw new OtherSecretError(
+        `the value stored at ${aad} cannot be decrypted: another secret is configured, or the value was altered`,
+      )
+    }
+  }
+
+  function openStored(sealed: string, aad: string): string | undefined {
+    try {
+      return open(sealed, aad)
+    } catch (error) {
+      onUnreadable(aad, error)
+      return undefined
+    }
+  }
+
   return {
     seal(plain, aad) {
       const iv = draw(12, (drawn) => Buffer.from(drawn))
@@ -146,19 +178,11 @@ function createSealing(sealing: KeyObject): Sealing {
       const body = Buffer.concat([cipher.update(plain, 'utf8'), cipher.final()])
       return `v1.${Buffer.concat([iv, body, cipher.getAuthTag()]).toString('base64url')}`
     },
-    open(sealed, aad) {
-      const bytes = sealed.startsWith('v1.') ? Buffer.from(sealed.slice(3), 'base64url') : Buffer.alloc(0)
-      if (bytes.length < 28) throw new Error(`the value stored at ${aad} is not encrypted in the expected format`)
-      const decipher = createDecipheriv('aes-256-gcm', sealing, bytes.subarray(0, 12))
-        .setAAD(Buffer.from(aad))
-        .setAuthTag(bytes.subarray(-16))
-      try {
-        return Buffer.concat([decipher.update(bytes.subarray(12, -16)), decipher.final()]).toString('utf8')
-      } catch {
-        throw new OtherSecretError(
-          `the value stored at ${aad} cannot be decrypted: another secret is configured, or the value was altered`,
-        )
-      }
+    open,
+    openStored,
+    openJson<Value>(sealed: string, aad: string) {
+      const text = openStored(sealed, aad)
+      return text === undefined ? undefined : (JSON.parse(text) as Value)
     },
   }
 }

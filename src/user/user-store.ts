@@ -1,5 +1,6 @@
 import type { Database, Statement } from '../platform/storage/database.ts'
 import type { RowOf } from '../platform/storage/row.ts'
+import { type OnUnreadable, parseStored, throwUnreadable } from '../platform/unreadable-values.ts'
 import { plainNumber, plainNumberIn } from './phone-number.ts'
 import type { User } from './user.ts'
 import { signOutLock } from './validity-store.ts'
@@ -25,7 +26,9 @@ export interface Addition {
 export type UserStore = ReturnType<typeof createUserStore>
 
 /** The built-in user directory, for users added by command. */
-export function createUserStore(database: Database) {
+export function createUserStore(database: Database, onUnreadable = throwUnreadable) {
+  const toUser = (row: UserRow) => readUser(row, onUnreadable)
+
   return {
     async find(id: string): Promise<KnownUser | undefined> {
       const [row] = await database.read<UserRow>('select * from users where id = $1', [id])
@@ -140,7 +143,10 @@ function reopening(id: string, usedIds: readonly string[], now: number): Stateme
   }
 }
 
-function toUser(row: UserRow): KnownUser {
+/** Converts a row. Claims that cannot be read are reported and left out. */
+function readUser(row: UserRow, onUnreadable: OnUnreadable): KnownUser {
+  const claims =
+    row.claims === null ? undefined : parseStored<Record<string, unknown>>(row.claims, `users/${row.id}`, onUnreadable)
   return {
     id: row.id,
     ...(row.username !== null && { username: row.username }),
@@ -148,7 +154,7 @@ function toUser(row: UserRow): KnownUser {
     ...(row.phone_number !== null && { phone_number: row.phone_number }),
     ...(row.name !== null && { name: row.name }),
     ...(row.locale !== null && { locale: row.locale }),
-    ...(row.claims !== null && { claims: JSON.parse(row.claims) as Record<string, unknown> }),
+    ...(claims !== undefined && { claims }),
     ...(row.password_hash !== null && { passwordHash: row.password_hash }),
     disabled: row.disabled === 1,
   }

@@ -251,6 +251,7 @@ function callsTo({ stage, variant, metadata }: Parties): Calls {
       )
     },
 
+    // The suite sends both values in the address.
     decide: (authReqId, action) =>
       stage.as().send('POST', `/dev/decide?${new URLSearchParams({ auth_req_id: authReqId, action })}`, '', {
         accept: 'application/json',

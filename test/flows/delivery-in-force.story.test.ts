@@ -8,6 +8,7 @@ import { openShop, type Shop, type WayOfChanging } from '../support/changing-cli
 import { type Engine, engines } from '../support/engines.ts'
 import { type NotificationEndpoint, openNotificationEndpoint } from '../support/notification-endpoint.ts'
 import { bearerOf } from '../support/phone-app.ts'
+import { retryOutbox } from '../support/retry-outbox.ts'
 import { callBacksOf, rowsOf } from '../support/tables.ts'
 
 type Mode = 'poll' | 'ping' | 'push'
@@ -109,6 +110,18 @@ for (const engine of engines) {
       assert.equal((await shop.poll(authReqId)).body.error, 'invalid_grant')
       await nextAttempt(shop)
       assert.equal((await shop.poll(authReqId)).body.error, 'invalid_grant')
+    })
+
+    test('to ping and back, when the user has revoked the tokens: a retry by an operator says access_denied', async (t) => {
+      const { shop, old, next } = await openWith(t, engine, 'clientconfig', 'push')
+      const { requestId } = await pushedInVain(shop, old)
+      await shop.stage.post('/backchannel/revoke', { request_id: requestId }, await bearerOf(shop.stage))
+      await shop.changesTo(at('ping', next))
+      await nextAttempt(shop)
+      assert.equal(next.heard.length, 0, 'nothing can be collected')
+      await shop.changesTo(at('push', next))
+      await retryOutbox(shop.stage)
+      assert.equal((await next.hears(1))[0]!.body.error, 'access_denied')
     })
 
     test('to poll, past the deadline: the tokens cannot be collected any more', async (t) => {

@@ -225,13 +225,12 @@ describe('features for development (M12)', () => {
   test('are absent outside development', async (t) => {
     const stage = await openStage(t, production)
     const { auth_req_id } = (await stage.ring('kiosk')).body
-    for (const [method, path] of [
-      ...routes,
-      ['POST', `/dev/decide?auth_req_id=${auth_req_id}&action=allow`] as const,
-    ]) {
+    const decision = { auth_req_id: String(auth_req_id), action: 'allow' }
+    for (const [method, path] of [...routes, ['POST', `/dev/decide?${new URLSearchParams(decision)}`] as const]) {
       const response = await fetch(`${stage.url}${path}`, { method })
       assert.equal(response.status, 404, `${method} ${path}`)
     }
+    assert.equal((await stage.post('/dev/decide', decision)).status, 404)
     for (const path of ['/', '/approve/x', '/activity']) assert.equal((await stage.get(path)).status, 303, path)
     assert.equal((await stage.poll('kiosk', auth_req_id)).body.error, 'authorization_pending')
   })
@@ -242,7 +241,7 @@ describe('features for development (M12)', () => {
     await stage.doorbell.idle()
     const { body } = await stage.get('/dev/mailbox', { accept: 'application/json' })
     assert.equal((body.mails as unknown[]).length, 1)
-    const decide = (action: string) => stage.post(`/dev/decide?auth_req_id=${auth_req_id}&action=${action}`, {})
+    const decide = (action: string) => stage.post('/dev/decide', { auth_req_id: String(auth_req_id), action })
     assert.equal((await decide('perhaps')).status, 400)
     assert.equal((await decide('allow')).status, 200)
     assert.equal((await decide('deny')).status, 409)

@@ -90,7 +90,7 @@ for (const engine of engines) {
         403,
         async (stage, { authReqId }) =>
           async () =>
-            (await stage.post(`/dev/decide?action=allow&auth_req_id=${authReqId}`, {})).status,
+            (await stage.post('/dev/decide', { action: 'allow', auth_req_id: String(authReqId) })).status,
       ],
     ]
     for (const [name, status, prepare] of ways) {

@@ -120,7 +120,7 @@ describe('a request about a decoy user', () => {
     const fields = { request_id: String(row!.id), status: 'approved' }
     assert.equal((await stage.post('/backchannel/complete', fields, authorization)).status, 404)
     assert.equal((await stage.decide(row!.id, 'approved')).status, 404)
-    const decided = await stage.post(`/dev/decide?auth_req_id=${auth_req_id}&action=allow`, {})
+    const decided = await stage.post('/dev/decide', { auth_req_id: String(auth_req_id), action: 'allow' })
     assert.equal(decided.status, 409)
     assert.deepEqual(await stage.doorbell.requests.approve(String(row!.id), String(row!.user_id)), { kind: 'unknown' })
     assert.equal((await stage.poll('kiosk', auth_req_id)).body.error, 'authorization_pending')

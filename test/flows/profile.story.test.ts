@@ -219,7 +219,7 @@ describe('a bank under the profile, over TLS', () => {
     const details = [payment, { ...payment, locations: ['https://elsewhere.example'] }]
     const asked = { scope: 'openid offline_access', resource: api, binding_message: undefined }
     const { auth_req_id } = (await sendRequest({ ...asked, authorization_details: details })).body
-    const decided = await asBank.post(`/dev/decide?auth_req_id=${auth_req_id}&action=allow`, {})
+    const decided = await asBank.post('/dev/decide', { auth_req_id: String(auth_req_id), action: 'allow' })
     assert.ok(decided.status < 300, decided.text)
 
     const form = { grant_type: CIBA, auth_req_id: String(auth_req_id) }

@@ -4,12 +4,10 @@
  */
 import assert from 'node:assert/strict'
 import { describe, type TestContext, test } from 'node:test'
-import { createOutboxStore } from '../../src/outbox/outbox-store.ts'
-import { createLog } from '../../src/platform/log.ts'
-import { openDatabase } from '../../src/platform/storage/open.ts'
 import { type Engine, engines } from '../support/engines.ts'
 import { openNotificationEndpoint, type ReceiverPace } from '../support/notification-endpoint.ts'
 import { bearerOf } from '../support/phone-app.ts'
+import { retryOutbox } from '../support/retry-outbox.ts'
 import { credentials, openStage, type Stage } from '../support/stage.ts'
 import { collectStatements } from '../support/statements.ts'
 import { callBacksOf } from '../support/tables.ts'
@@ -68,7 +66,7 @@ for (const engine of engines) {
     test('retried by an operator: the client learns that it got no tokens', async (t) => {
       const { stage, endpoint } = await pushed(t, engine, 400, 204)
       assert.deepEqual(await parkedWith(stage), ['parked', 'answered 400'])
-      await retry(t, stage)
+      await retryOutbox(stage)
       await endpoint.hears(2)
       const { auth_req_id, error } = endpoint.heard[1]!.body
       assert.deepEqual([auth_req_id, error], [endpoint.heard[0]!.body.auth_req_id, 'transaction_failed'])
@@ -93,7 +91,7 @@ for (const engine of engines) {
       assert.equal(revocations(stage).length, 0)
       stage.clock.advance(2_000)
       assert.deepEqual(await parkedWith(stage), ['parked', 'answered 500; all 2 attempts used'])
-      await retry(t, stage)
+      await retryOutbox(stage)
       await endpoint.hears(3)
       const authorization = `Bearer ${endpoint.heard[2]!.body.access_token}`
       assert.equal((await stage.get('/oauth/userinfo', { authorization })).status, 200)
@@ -159,16 +157,6 @@ async function assertRevoked(stage: Stage, tokens: Record<string, unknown>): Pro
 function refresh(stage: Stage, { refresh_token }: Record<string, unknown>) {
   const form = { grant_type: 'refresh_token', refresh_token: String(refresh_token) }
   return stage.post('/oauth/token', form, credentials.till)
-}
-
-/** Does what `doorbell outbox retry` does, beside the server. */
-async function retry(t: TestContext, stage: Stage): Promise<void> {
-  const database = await openDatabase(stage.database, { log: createLog('silent'), clock: stage.clock })
-  t.after(() => database.close())
-  const [{ id }] = (await callBacksOf(stage)) as [{ id: string }]
-  const now = stage.clock.now()
-  assert.equal(await createOutboxStore(database).retry(id, now, now + 600_000), true)
-  stage.clock.advance(2_000)
 }
 
 function revocations(stage: Stage): Record<string, unknown>[] {

@@ -138,6 +138,33 @@ for (const engine of engines) {
       })
     }
 
+    const settings: [requests: { longPoll: number; repeatTokens: number }, isAsked: boolean][] = [
+      [{ longPoll: 0, repeatTokens: 10 }, false],
+      [{ longPoll: 20, repeatTokens: 0 }, false],
+      [{ longPoll: 0, repeatTokens: 0 }, false],
+      [{ longPoll: 20, repeatTokens: 10 }, true],
+    ]
+    for (const [requests, isAsked] of settings) {
+      const { longPoll, repeatTokens } = requests
+      const name = `longPoll ${longPoll}, repeatTokens ${repeatTokens}`
+      test(`look-ups of tokens ${isAsked ? 'ask' : 'do not ask'} whether they are given again: ${name}`, async (t) => {
+        const { openDatabase, during } = listenToStatements()
+        const stage = await openStage(t, { engine, config: { requests }, parts: { openDatabase } })
+        const { auth_req_id } = (await stage.ring('kiosk', offline)).body
+        await stage.decide(await stage.newestRequest(), 'approved')
+        const { body } = await stage.poll('kiosk', auth_req_id)
+        const asked = await during(async () => {
+          for (const use of Object.values(uses)) assert.equal(await use(stage, body), 200)
+        })
+        const lookUps = asked.filter((sql) => sql.includes('from oidc_models found where model = $1 and id_hash = $2'))
+        assert.ok(lookUps.length >= Object.keys(uses).length, asked.join('\n'))
+        assert.equal(
+          lookUps.some((sql) => sql.includes('HeldResponse')),
+          isAsked,
+        )
+      })
+    }
+
     const endings: Record<string, (commands: Commands) => Promise<unknown>> = {
       'the user was locked': ({ endUser }) => endUser(ana.id, 'locked', { by: 'command' }),
       'the user was signed out': ({ endUser }) => endUser(ana.id, 'signed_out', { by: 'command' }),

@@ -40,7 +40,7 @@ export const columnsByTable: Record<string, Columns> = {
     user: 'address lane sealed subject',
     client: 'address lane sealed',
     linked: 'subject',
-    other: 'attempts created_at due_at give_up_at id kind last_outcome lease settled_at state',
+    other: 'attempts created_at due_at give_up_at id kind last_outcome lease revoked_at settled_at state',
   },
   oidc_models: {
     user: 'sealed uid_hash user_generation user_id',

@@ -67,8 +67,8 @@ func notified(authReqID string) notification {
 var anonymous *caller
 
 func decide(authReqID, action string) {
-	query := url.Values{"auth_req_id": {authReqID}, "action": {action}}
-	anonymous.send("POST", material.Decide+"?"+query.Encode(), "", "", nil).is(200, "")
+	form := url.Values{"auth_req_id": {authReqID}, "action": {action}}
+	anonymous.send("POST", material.Decide, "application/x-www-form-urlencoded", form.Encode(), nil).is(200, "")
 }
 
 func as(name, method string) *caller {

@@ -3,12 +3,22 @@
  * is here.
  */
 import { strict as assert } from 'node:assert'
-import { createHash, randomBytes } from 'node:crypto'
 import { setTimeout as pause } from 'node:timers/promises'
-import { importPKCS8 } from 'jose'
 import * as oauth from 'oauth4webapi'
 import type { ClientMaterial } from '../server.ts'
-import { asked, decide, fetchAs, issuer, material, notified, playAll } from './stage.ts'
+import {
+  asked,
+  assertPushed,
+  decide,
+  fetchAs,
+  issuer,
+  material,
+  newNotificationToken,
+  notified,
+  playAll,
+  refused,
+  signing,
+} from './stage.ts'
 
 const { clients, sub } = material
 
@@ -29,10 +39,6 @@ async function callerOf(own: ClientMaterial, authentication: oauth.ClientAuth, s
   const { client_id, id_token_signed_response_alg } = own
   const options = { [oauth.customFetch]: (await fetchAs(shown)) as never }
   return { client: { client_id, id_token_signed_response_alg }, authentication, options }
-}
-
-async function signing({ jwk, pem }: ClientMaterial) {
-  return { key: await importPKCS8(pem!, jwk!.alg!), kid: jwk!.kid! }
 }
 
 async function initiate({ client, authentication, options }: Caller, parameters: Record<string, string> = asked) {
@@ -95,17 +101,6 @@ async function collect(caller: Caller, parameters?: Record<string, string>): Pro
   return tokens
 }
 
-/**
- * If the response has a challenge, the library throws a different error, which contains the status but no error code.
- */
-async function refused(call: Promise<unknown>, status: number, error?: string): Promise<void> {
-  await assert.rejects(call, (problem: { status?: number; error?: string; cause?: unknown }) => {
-    assert.equal(problem.status, status, String(problem.cause ?? problem))
-    if (error !== undefined) assert.equal(problem.error, error)
-    return true
-  })
-}
-
 /** Polls on a timer, every `interval` seconds from the acknowledgement on, however long a poll takes. */
 async function pollOnATimer(): Promise<undefined> {
   const caller = await callerOf(clients.poll, oauth.ClientSecretBasic(clients.poll.client_secret!))
@@ -140,18 +135,11 @@ async function pollWithAssertion(): Promise<undefined> {
   return undefined
 }
 
-const newToken = () => randomBytes(24).toString('base64url')
-
 /** Initiates a request of a client that is notified. Returns its id, and what waits for the notification. */
 async function initiateNotified(caller: Caller, path: string) {
-  const client_notification_token = newToken()
+  const client_notification_token = newNotificationToken()
   const { auth_req_id } = await initiate(caller, { ...asked, client_notification_token })
-  const notification = async () => {
-    const heard = await notified(auth_req_id)
-    assert.deepEqual([heard.path, heard.authorization], [path, `Bearer ${client_notification_token}`])
-    return heard.body
-  }
-  return { auth_req_id, notification }
+  return { auth_req_id, notification: () => notified(auth_req_id, path, client_notification_token) }
 }
 
 async function ping(): Promise<string> {
@@ -170,10 +158,7 @@ async function push(own: ClientMaterial, authentication: oauth.ClientAuth): Prom
   const response = Response.json(await notification())
   const tokens = await oauth.processGenericTokenEndpointResponse(server, caller.client, response)
   await oauth.validateApplicationLevelSignature(server, response, caller.options)
-  const claims = oauth.getValidatedIdTokenClaims(tokens)!
-  assert.deepEqual([claims.sub, claims['urn:openid:params:jwt:claim:auth_req_id']], [sub, auth_req_id])
-  const hash = createHash('sha256').update(tokens.access_token).digest().subarray(0, 16).toString('base64url')
-  assert.equal(claims.at_hash, hash)
+  assertPushed(oauth.getValidatedIdTokenClaims(tokens)!, auth_req_id, tokens.access_token)
   await userinfo(caller, tokens.access_token)
   return 'the endpoint is of node:https; the library verifies the body as a token response'
 }

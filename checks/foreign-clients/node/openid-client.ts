@@ -1,10 +1,20 @@
 /** openid-client, which polls, authenticates, signs and verifies by itself. */
 import { strict as assert } from 'node:assert'
-import { createHash, randomBytes } from 'node:crypto'
-import { importPKCS8 } from 'jose'
 import * as openid from 'openid-client'
 import type { ClientMaterial } from '../server.ts'
-import { asked, decide, fetchAs, issuer, material, notified, playAll } from './stage.ts'
+import {
+  asked,
+  assertPushed,
+  decide,
+  fetchAs,
+  issuer,
+  material,
+  newNotificationToken,
+  notified,
+  playAll,
+  refused,
+  signing,
+} from './stage.ts'
 
 const { clients, sub } = material
 
@@ -20,10 +30,6 @@ async function configured(client: ClientMaterial, authentication: openid.ClientA
     execute: [openid.enableNonRepudiationChecks],
     [openid.customFetch]: (await fetchAs(shows)) as openid.CustomFetch,
   })
-}
-
-async function signing({ jwk, pem }: ClientMaterial) {
-  return { key: await importPKCS8(pem!, jwk!.alg!), kid: jwk!.kid! }
 }
 
 type Tokens = Awaited<ReturnType<typeof openid.pollBackchannelAuthenticationGrant>>
@@ -44,14 +50,6 @@ async function collect(
 async function refresh(config: openid.Configuration, tokens: Tokens, options?: openid.DPoPOptions): Promise<void> {
   const refreshed = await openid.refreshTokenGrant(config, tokens.refresh_token!, undefined, options)
   assert.equal((await openid.fetchUserInfo(config, refreshed.access_token, sub, options)).sub, sub)
-}
-
-async function refused(call: Promise<unknown>, status: number, error?: string): Promise<void> {
-  await assert.rejects(call, (problem: { status?: number; error?: string; cause?: unknown }) => {
-    assert.equal(problem.status, status, String(problem.cause ?? problem))
-    if (error !== undefined) assert.equal(problem.error, error)
-    return true
-  })
 }
 
 async function poll(): Promise<undefined> {
@@ -86,16 +84,13 @@ async function pollWithAssertion(): Promise<undefined> {
   return undefined
 }
 
-const newToken = () => randomBytes(24).toString('base64url')
-
 async function ping(): Promise<string> {
   const config = await configured(clients.ping, openid.ClientSecretPost(clients.ping.client_secret))
-  const client_notification_token = newToken()
+  const client_notification_token = newNotificationToken()
   const response = await openid.initiateBackchannelAuthentication(config, { ...asked, client_notification_token })
-  await decide(response.auth_req_id)
-  const { path, authorization, body } = await notified(response.auth_req_id)
-  assert.deepEqual([path, authorization], ['/ping', `Bearer ${client_notification_token}`])
-  assert.deepEqual(body, { auth_req_id: response.auth_req_id })
+  const { auth_req_id } = response
+  await decide(auth_req_id)
+  assert.deepEqual(await notified(auth_req_id, '/ping', client_notification_token), { auth_req_id })
   const tokens = await openid.pollBackchannelAuthenticationGrant(config, response)
   assert.equal(tokens.claims()?.sub, sub)
   return 'the endpoint is of node:https'
@@ -103,15 +98,10 @@ async function ping(): Promise<string> {
 
 async function initiatePush(client: ClientMaterial, authentication: openid.ClientAuth) {
   const config = await configured(client, authentication)
-  const client_notification_token = newToken()
+  const client_notification_token = newNotificationToken()
   const parameters = { ...asked, client_notification_token }
   const { auth_req_id } = await openid.initiateBackchannelAuthentication(config, parameters)
-  const pushed = async () => {
-    const { path, authorization, body } = await notified(auth_req_id)
-    assert.deepEqual([path, authorization], ['/push', `Bearer ${client_notification_token}`])
-    return body
-  }
-  return { config, auth_req_id, pushed }
+  return { config, auth_req_id, pushed: () => notified(auth_req_id, '/push', client_notification_token) }
 }
 
 async function push(client: ClientMaterial, authentication: openid.ClientAuth): Promise<string> {
@@ -124,10 +114,7 @@ async function push(client: ClientMaterial, authentication: openid.ClientAuth): 
   reading[openid.customFetch] = async (url, options) =>
     url === config.serverMetadata().token_endpoint ? Response.json(body) : overNetwork(url, options)
   const tokens = await openid.genericGrantRequest(reading, 'pushed', {})
-  const claims = tokens.claims()!
-  assert.deepEqual([claims.sub, claims['urn:openid:params:jwt:claim:auth_req_id']], [sub, auth_req_id])
-  const hash = createHash('sha256').update(tokens.access_token).digest().subarray(0, 16).toString('base64url')
-  assert.equal(claims.at_hash, hash)
+  assertPushed(tokens.claims()!, auth_req_id, tokens.access_token)
   assert.equal((await openid.fetchUserInfo(config, tokens.access_token, sub)).sub, sub)
   return 'the endpoint is of node:https; the library verifies the body as a token response'
 }

@@ -1,9 +1,11 @@
-/** What both clients of Node share: the material, decisions, a notification endpoint, connections with certificates. */
+/** What both clients of Node share: the material, decisions, notifications, connections with certificates, some assertions. */
 import { strict as assert } from 'node:assert'
+import { createHash, randomBytes } from 'node:crypto'
 import { readFile } from 'node:fs/promises'
 import { createServer } from 'node:https'
 import { join } from 'node:path'
 import { fileURLToPath } from 'node:url'
+import { importPKCS8 } from 'jose'
 import { Agent, fetch as undiciFetch } from 'undici'
 import type { Flow } from '../flows.ts'
 import type { ClientMaterial, Material } from '../server.ts'
@@ -25,15 +27,41 @@ export async function fetchAs(client: Pick<ClientMaterial, 'cert' | 'key'> = {})
 const plain = await fetchAs()
 
 export async function decide(authReqId: string, action: 'allow' | 'deny' = 'allow'): Promise<void> {
-  const query = new URLSearchParams({ auth_req_id: authReqId, action })
-  const answer = await plain(`${material.decide}?${query}`, { method: 'POST' })
+  const body = new URLSearchParams({ auth_req_id: authReqId, action })
+  const answer = await plain(material.decide, { method: 'POST', body })
   assert.equal(answer.status, 200, await answer.text())
 }
 
 /** What the user is asked: the parameters of most authentication requests. */
 export const asked = { login_hint: material.login_hint, scope: 'openid offline_access', binding_message: 'Coffee 4.20' }
 
-export interface Notification {
+/** Returns how a client with `private_key_jwt` signs. */
+export async function signing({ jwk, pem }: ClientMaterial) {
+  return { key: await importPKCS8(pem!, jwk!.alg!), kid: jwk!.kid! }
+}
+
+/**
+ * Rejects unless the call is refused with this status and error. If the response has a challenge, the error of both libraries
+ * contains the status but no error code.
+ */
+export async function refused(call: Promise<unknown>, status: number, error?: string): Promise<void> {
+  await assert.rejects(call, (problem: { status?: number; error?: string; cause?: unknown }) => {
+    assert.equal(problem.status, status, String(problem.cause ?? problem))
+    if (error !== undefined) assert.equal(problem.error, error)
+    return true
+  })
+}
+
+/** Checks what only the ID token of a push contains: the request, and the hash of the access token (CIBA Core §10.3.1). */
+export function assertPushed(claims: Record<string, unknown>, authReqId: string, accessToken: string): void {
+  assert.deepEqual([claims.sub, claims['urn:openid:params:jwt:claim:auth_req_id']], [material.sub, authReqId])
+  const hash = createHash('sha256').update(accessToken).digest().subarray(0, 16).toString('base64url')
+  assert.equal(claims.at_hash, hash)
+}
+
+export const newNotificationToken = () => randomBytes(24).toString('base64url')
+
+interface Notification {
   path: string
   authorization: string | undefined
   body: Record<string, unknown>
@@ -53,8 +81,14 @@ const endpoint = createServer({ key: await readFile(key), cert: await readFile(c
 })
 await new Promise<void>((resolve) => endpoint.listen(port, '127.0.0.1', resolve))
 
-/** Resolves to the notification about a request. */
-export function notified(authReqId: string): Promise<Notification> {
+/** Resolves to the body of the notification about a request, which must have come to this path with this token. */
+export async function notified(authReqId: string, path: string, token: string): Promise<Record<string, unknown>> {
+  const heard = await notificationAbout(authReqId)
+  assert.deepEqual([heard.path, heard.authorization], [path, `Bearer ${token}`])
+  return heard.body
+}
+
+function notificationAbout(authReqId: string): Promise<Notification> {
   const isAbout = ({ body }: Notification) => body.auth_req_id === authReqId
   return new Promise((resolve, reject) => {
     const found = received.find(isAbout)

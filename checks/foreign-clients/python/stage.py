@@ -29,8 +29,8 @@ def certificate(client):
 
 
 def decide(auth_req_id, action="allow"):
-    query = {"auth_req_id": auth_req_id, "action": action}
-    answer = requests.post(material["decide"], params=query, timeout=10)
+    form = {"auth_req_id": auth_req_id, "action": action}
+    answer = requests.post(material["decide"], data=form, timeout=10)
     assert answer.status_code == 200, answer.text
 
 

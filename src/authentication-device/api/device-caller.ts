@@ -104,9 +104,7 @@ export function createIdentifyCaller(needs: CallerNeeds): IdentifyCaller {
  */
 export function requireAccessToken(authorization: string | undefined): void {
   if (accessTokenOf(authorization) !== undefined) return
-  throw new OAuthError('invalid_token', "send the user's access token", {
-    headers: { 'WWW-Authenticate': 'Bearer realm="doorbell"' },
-  })
+  throw new OAuthError('invalid_token', "send the user's access token")
 }
 
 interface SentToken extends SentAccessToken {
@@ -178,10 +176,11 @@ function readHints(form: Form): SentHint[] {
   })
 }
 
-function invalidToken(detail: string, challenge = 'Bearer realm="doorbell", error="invalid_token"'): OAuthError {
+/** @param challenge the value of `WWW-Authenticate`. Default: the usual challenge for a bearer token */
+function invalidToken(detail: string, challenge?: string): OAuthError {
   return new OAuthError('invalid_token', 'the access token is not valid', {
     detail,
-    headers: { 'WWW-Authenticate': challenge },
+    headers: challenge === undefined ? {} : { 'WWW-Authenticate': challenge },
   })
 }
 

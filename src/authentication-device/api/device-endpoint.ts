@@ -52,6 +52,7 @@ export function deviceEndpoint(
   onlyMethods(app, paths.authinfo, ['GET', 'POST'])
   app.get(paths.authinfo, async (request, reply) => {
     requireAccessToken(request.headers.authorization)
+    // An `auth_req_id` in the query is still accepted. Callers should send it in the body of a POST, or send `request_id`.
     const form = readQuery(request.url)
     return answer(reply, await show(request.raw, form))
   })

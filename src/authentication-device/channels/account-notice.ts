@@ -96,10 +96,9 @@ function createSend(channel: Channel, { users, timeout, link, vault }: AccountNo
     if (channel.sendAccount === undefined || !(channel.toProgram || (await channel.reaches(user)))) {
       return { kind: 'delivered', words: 'not needed: this channel does not reach the user' }
     }
-    const content = JSON.parse(vault.open(message.sealed!, contentAad(message.id))) as Pick<
-      AccountChange,
-      'type' | 'browser'
-    >
+    const sealed = message.sealed!
+    const content = vault.openJson<Pick<AccountChange, 'type' | 'browser'>>(sealed, contentAad(message.id))
+    if (content === undefined) return { kind: 'refused', words: 'the content cannot be decrypted' }
     const change = {
       id: message.id,
       ...content,

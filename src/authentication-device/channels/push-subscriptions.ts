@@ -47,9 +47,9 @@ export function createPushSubscriptions(needs: { store: PushSubscriptionStore; v
 
     async of(userId: string): Promise<OwnSubscription[]> {
       const kept = await store.listForUser(userId)
-      return kept.map(({ id, endpointHash, sealed }) => {
-        const opened = JSON.parse(vault.open(sealed, aadOf(userId, endpointHash))) as PushSubscription
-        return { id, ...opened }
+      return kept.flatMap(({ id, endpointHash, sealed }) => {
+        const opened = vault.openJson<PushSubscription>(sealed, aadOf(userId, endpointHash))
+        return opened === undefined ? [] : [{ id, ...opened }]
       })
     },
 

@@ -24,8 +24,8 @@ export function createRequestStore(database: Database, needs: Partial<MoveNeeds>
   return {
     ...acceptingIn(database, moving),
     ...settlingIn(database, moving),
-    ...requestsFoundIn(database),
-    ...requestsListedIn(database),
+    ...requestsFoundIn(database, needs.onUnreadable),
+    ...requestsListedIn(database, needs.onUnreadable),
     ...pollsIn(database, needs),
     ...modesIn(database),
     /**

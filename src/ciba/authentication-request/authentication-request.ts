@@ -42,6 +42,11 @@ export interface AuthenticationRequest {
   interval: number
   settledAt: number | undefined
   /**
+   * Whether the details, resources or claims are stored, but cannot be read. Then none of them is known, so the request can
+   * only be denied or expire, and no tokens are issued for it.
+   */
+  isDamaged?: true
+  /**
    * The certificate or key to which the tokens of a push client are bound. The client proves it with the authentication
    * request, because a push client never calls the token endpoint. Empty for poll and ping.
    */

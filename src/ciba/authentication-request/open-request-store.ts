@@ -9,6 +9,7 @@ import {
   type ListStatement,
   type Statement,
 } from '../../platform/storage/database.ts'
+import type { OnUnreadable } from '../../platform/unreadable-values.ts'
 import { isSignedIn, signedInLock, signOutLock } from '../../user/validity-store.ts'
 import { type AuthenticationRequest, decoyUserId } from './authentication-request.ts'
 import { type RequestRow, toRequest } from './request-row.ts'
@@ -49,7 +50,10 @@ export type OpenRequestStore = ReturnType<typeof createOpenRequestStore>
  * commit. A concurrent decision, redemption or expiry is either committed before the requests are locked, or finds its
  * condition false.
  */
-export function createOpenRequestStore(database: Database) {
+export function createOpenRequestStore(database: Database, onUnreadable?: OnUnreadable) {
+  const requestsOf = (rows: readonly FoundRow[]) =>
+    rows.flatMap((row) => (row.id === null ? [] : [toRequest(row, onUnreadable)]))
+
   async function step(first: Statement, follow: Follow, userId: string) {
     const followed = once((rows: FoundRow[]) => follow(requestsOf(rows)))
     const rows = await database.step<FoundRow>(first, {
@@ -99,7 +103,7 @@ export function createOpenRequestStore(database: Database) {
      *   is not found, or if the access token is not valid any more
      */
     async endOne({ id, userId, tokenHash }: OneRequest, follow: (found: AuthenticationRequest) => Followed) {
-      const followed = once(([row]: FoundRow[]) => follow(toRequest(row as RequestRow)))
+      const followed = once(([row]: FoundRow[]) => follow(toRequest(row as RequestRow, onUnreadable)))
       const [row] = await database.step<RequestRow & { has_issued: number }>(
         { sql: one, values: [id, userId, tokenHash ?? null] },
         {
@@ -108,7 +112,7 @@ export function createOpenRequestStore(database: Database) {
           lockKeys: signedInLock(userId, tokenHash),
         },
       )
-      return row && { request: toRequest(row), hasIssued: row.has_issued === 1 }
+      return row && { request: toRequest(row, onUnreadable), hasIssued: row.has_issued === 1 }
     },
   }
 }
@@ -158,10 +162,6 @@ const one = `
   )
   select named.*, case when exists (select 1 from oidc_models where request_id = $1) then 1 else 0 end as has_issued
   from named`
-
-function requestsOf(rows: readonly FoundRow[]): AuthenticationRequest[] {
-  return rows.filter((row) => row.id !== null).map(toRequest)
-}
 
 /**
  * Returns a function that calls `work` only once for the same rows. `work` generates ids, which must be the same in the

@@ -2,6 +2,7 @@
 import { fingerprint } from '../../platform/crypto.ts'
 import { writeBatch } from '../../platform/storage/batch.ts'
 import { atMostRows, type Database } from '../../platform/storage/database.ts'
+import type { OnUnreadable } from '../../platform/unreadable-values.ts'
 import type { AuthenticationRequest } from './authentication-request.ts'
 import { its, type RequestRow, toRequest } from './request-row.ts'
 
@@ -17,7 +18,7 @@ export interface PolledRequest {
 }
 
 /** Finds single requests. */
-export function requestsFoundIn(database: Database) {
+export function requestsFoundIn(database: Database, onUnreadable?: OnUnreadable) {
   /** Returns the look-up by a column, which must have a unique index. Concurrent look-ups share one statement. */
   function finds(column: 'id' | 'auth_req_id_hash'): (value: string) => Promise<RequestRow | undefined> {
     const sql = `select * from backchannel_auth_requests where ${column} in (select value from each($1))`
@@ -36,12 +37,12 @@ export function requestsFoundIn(database: Database) {
   return {
     async find(id: string): Promise<AuthenticationRequest | undefined> {
       const row = await findById(id)
-      return row && toRequest(row)
+      return row && toRequest(row, onUnreadable)
     },
 
     async findByAuthReqId(authReqId: string): Promise<AuthenticationRequest | undefined> {
       const row = await findByHash(fingerprint(authReqId))
-      return row && toRequest(row)
+      return row && toRequest(row, onUnreadable)
     },
 
     /**
@@ -52,7 +53,7 @@ export function requestsFoundIn(database: Database) {
       const row = await findByHash(authReqIdHash)
       if (row?.client_id !== clientId) return undefined
       return {
-        request: toRequest(row),
+        request: toRequest(row, onUnreadable),
         lastPolledAt: row.last_polled_at ?? 0,
         firstInterval: row.first_interval_seconds ?? row.interval_seconds,
         keptPolls: row.kept_polls ?? 0,
@@ -62,7 +63,9 @@ export function requestsFoundIn(database: Database) {
 }
 
 /** Returns the functions that list requests, at most `limit` of them, and that count all pending requests. */
-export function requestsListedIn(database: Database) {
+export function requestsListedIn(database: Database, onUnreadable?: OnUnreadable) {
+  const toRequests = (rows: RequestRow[]) => rows.map((row) => toRequest(row, onUnreadable))
+
   return {
     /** Resolves to the number of pending requests. */
     async countOpen(now: number): Promise<number> {
@@ -95,7 +98,7 @@ export function requestsListedIn(database: Database) {
          order by created_at desc, id desc ${atMostRows(limit)}`,
         [userId, ...values],
       )
-      return rows.map(toRequest)
+      return toRequests(rows)
     },
 
     /**
@@ -114,7 +117,7 @@ export function requestsListedIn(database: Database) {
           : await database.read<RequestRow>(
               `select * from backchannel_auth_requests order by id desc ${atMostRows(limit)}`,
             )
-      return rows.map(toRequest)
+      return toRequests(rows)
     },
 
     /** Resolves to requests whose deadline has passed and that are not settled as expired yet, oldest deadline first. */
@@ -124,7 +127,7 @@ export function requestsListedIn(database: Database) {
          where status in ('pending', 'approved') and redeemed_at is null and expires_at <= $1 order by expires_at ${atMostRows(limit)}`,
         [now],
       )
-      return rows.map(toRequest)
+      return toRequests(rows)
     },
   }
 }

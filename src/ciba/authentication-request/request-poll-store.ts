@@ -1,6 +1,7 @@
 /** Stores when a request was last polled, and the interval between its polls. */
 import { fingerprint } from '../../platform/crypto.ts'
 import type { Database } from '../../platform/storage/database.ts'
+import type { OnUnreadable } from '../../platform/unreadable-values.ts'
 import type { AuthenticationRequest } from './authentication-request.ts'
 import { countPollSql, leastPauseSql, usualLongestInterval } from './poll-interval.ts'
 import { its, type RequestRow, toRequest } from './request-row.ts'
@@ -29,10 +30,15 @@ export interface KeptPoll extends UnwrittenPolls {
 export interface PollStoreNeeds {
   /** The interval does not grow beyond this number of seconds. */
   longestInterval?: number | undefined
+  /** Reports requests that cannot be read completely. Default: throws. */
+  onUnreadable?: OnUnreadable | undefined
 }
 
 /** Counts polls in the table. */
-export function pollsIn(database: Database, { longestInterval = usualLongestInterval }: PollStoreNeeds = {}) {
+export function pollsIn(
+  database: Database,
+  { longestInterval = usualLongestInterval, onUnreadable }: PollStoreNeeds = {},
+) {
   return {
     /**
      * Counts a poll by the client that owns the request, and changes the interval (`poll-interval.ts`) if the request is
@@ -64,7 +70,13 @@ export function pollsIn(database: Database, { longestInterval = usualLongestInte
         ],
       }
       const [row] = await database.step<RequestRow>(first, { rowKeys: [`polls of ${authReqIdHash}`] })
-      return row && { request: toRequest(row), tooEarly: row.slowed_at === polledAt, keptPolls: row.kept_polls ?? 0 }
+      return (
+        row && {
+          request: toRequest(row, onUnreadable),
+          tooEarly: row.slowed_at === polledAt,
+          keptPolls: row.kept_polls ?? 0,
+        }
+      )
     },
 
     /** Writes polls that were counted in memory. */

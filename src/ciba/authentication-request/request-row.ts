@@ -1,5 +1,6 @@
 /** The table row of an authentication request. */
 import type { DeliveryMode } from '../../client/metadata/client-metadata.ts'
+import { parseStored, throwUnreadable } from '../../platform/unreadable-values.ts'
 import type { AuthenticationRequest, RequestStatus } from './authentication-request.ts'
 
 export interface RequestRow {
@@ -33,9 +34,16 @@ export interface RequestRow {
   resources: string | null
 }
 
-/** Converts a row; columns that are null become undefined. */
-export function toRequest(row: RequestRow): AuthenticationRequest {
-  return {
+/** Converts a row; columns that are null become undefined. JSON columns that cannot be read are reported. */
+export function toRequest(row: RequestRow, onUnreadable = throwUnreadable): AuthenticationRequest {
+  let isDamaged = false
+  const fromJson = <Value>(text: string | null): Value | undefined => {
+    if (text === null) return undefined
+    const value = parseStored<Value>(text, `backchannel_auth_requests/${row.id}`, onUnreadable)
+    if (value === undefined) isDamaged = true
+    return value
+  }
+  const request: AuthenticationRequest = {
     id: row.id,
     clientId: row.client_id,
     userId: row.user_id,
@@ -61,16 +69,12 @@ export function toRequest(row: RequestRow): AuthenticationRequest {
       authTime: row.auth_time ?? undefined,
     },
   }
+  return isDamaged ? { ...request, isDamaged } : request
 }
 
-/** Returns the value to store in a JSON column. `fromJson` reads this value. */
+/** Returns the value to store in a JSON column. */
 export function jsonOf(value: object | undefined): string | undefined {
   return value === undefined ? undefined : JSON.stringify(value)
-}
-
-/** Parses the value of a JSON column; null becomes undefined. */
-export function fromJson<Value>(text: string | null): Value | undefined {
-  return text === null ? undefined : (JSON.parse(text) as Value)
 }
 
 /**

@@ -124,7 +124,7 @@ async function authenticateUser(
   // A client that has disconnected would not get the auth_req_id, so the user must not be asked.
   await call.caller.throwIfClosed()
   const kept = await needs.requests.accept(request, authReqId, limits, { facts, notifications: notices })
-  if (!kept) throw await limitError(request, limits, about, call, needs)
+  if (!kept) throw await limitError(request, limits, about, needs)
 
   const outcome = decoy === undefined ? request.deliveryMode : 'pretended'
   needs.audit({ event: 'request.accepted', request: request.id, ...about, outcome })
@@ -140,12 +140,11 @@ async function limitError(
   request: AuthenticationRequest,
   limits: RequestLimits,
   about: About,
-  call: BackchannelCall,
   needs: BackchannelNeeds,
 ) {
   const now = needs.clock.now()
   const found = await needs.requests.obstacleTo(request, limits, request.createdAt)
-  if (found?.limit === 'clientRemoved') return clientRefused(call, 'the client was removed during the call')
+  if (found?.limit === 'clientRemoved') return clientRefused('the client was removed during the call')
   const reached: ReachedLimit = found ?? { limit: 'perUser.perMinute', until: now }
   needs.audit({ event: 'limit.reached', ...about, outcome: reached.limit })
   return refusalFor(reached, now)

@@ -29,6 +29,7 @@ export function createNotifyClient(needs: NotifyNeeds): Send {
       return { kind: 'refused', words: 'the client is not registered for backchannel authentication any more' }
     }
     const content = contentOf(message, vault)
+    if (content === undefined) return { kind: 'refused', words: 'the content cannot be decrypted' }
     if (client.deliveryMode === 'poll') return leaveToPoll(message, content, needs)
     if (client.deliveryMode === 'ping' && content.outcome === 'expired') {
       return { kind: 'delivered', words: 'not sent: a ping client is not notified of an expiry' }

@@ -21,6 +21,8 @@ export interface NotificationContent extends CallBack {
   expiresAt?: number
   /** The body of a push, which every further attempt sends again; undefined if it is not composed yet. */
   body?: string | undefined
+  /** When the last of the tokens in the body expires, in milliseconds since 1970. Earlier versions did not store it. */
+  tokensUntil?: number
 }
 
 /** Milliseconds for which a result is pushed, from the moment when the request is settled. */
@@ -91,9 +93,9 @@ function callBackOf(
   }
 }
 
-/** Decrypts the content of a ping or push. */
-export function contentOf(message: OutboxMessage, vault: Vault): NotificationContent {
-  return JSON.parse(vault.open(message.sealed!, contentAad(message.id))) as NotificationContent
+/** Decrypts the content of a ping or push. Returns undefined if it was erased, or cannot be decrypted. */
+export function contentOf({ id, sealed }: OutboxMessage, vault: Vault): NotificationContent | undefined {
+  return sealed === undefined ? undefined : vault.openJson(sealed, contentAad(id))
 }
 
 /** Encrypts the content of a ping or push. */

@@ -93,9 +93,11 @@ async function issuePushTokens(
     issued === undefined
       ? errorBody(content, 'transaction_failed', 'the user or the client is no longer available')
       : JSON.stringify({ auth_req_id: content.authReqId, ...issued.response })
-  const sealed = sealContent(message.id, { ...content, body }, needs.vault)
+  const now = needs.clock.now()
+  const sent = { ...content, body, ...(issued && { tokensUntil: now + issued.lifetimeSeconds * 1000 }) }
+  const sealed = sealContent(message.id, sent, needs.vault)
   const kept = [...(issued?.statements ?? []), needs.outbox.replaceContent(message.id, sealed)]
-  const first = await needs.requests.redeem(request.id, needs.clock.now(), kept)
+  const first = await needs.requests.redeem(request.id, now, kept)
   if (!first) return findStoredBody(message, needs)
   const about = { request: request.id, client: request.clientId, user: request.userId, by: 'push' }
   needs.audit(
@@ -116,13 +118,26 @@ async function bodyOfRetry(
   content: NotificationContent & { body: string },
   needs: PushNeeds,
 ): Promise<string | undefined> {
-  const body = (await needs.hasValidGrant(message.subject, needs.clock.now()))
-    ? await withVerifiableTokens(content.body, needs)
-    : errorBody(content, 'access_denied', 'the approval was revoked or ended before the tokens could be delivered')
+  const body = (await errorInstead(message, content, needs)) ?? (await withVerifiableTokens(content.body, needs))
   if (body === content.body) return body
   const sealed = sealContent(message.id, { ...content, body }, needs.vault)
   // If another worker was faster, all attempts send the body of that worker.
   return (await needs.outbox.exchangeContent(message, sealed)) ? body : findStoredBody(message, needs)
+}
+
+/** Resolves to the error that is sent instead of tokens that are no longer valid, or to undefined if they are valid. */
+async function errorInstead(
+  message: OutboxMessage,
+  content: NotificationContent,
+  needs: PushNeeds,
+): Promise<string | undefined> {
+  if (message.revokedAt !== undefined) return revokedBody(content)
+  const now = needs.clock.now()
+  if (now >= (content.tokensUntil ?? Number.POSITIVE_INFINITY)) {
+    return errorBody(content, 'transaction_failed', 'the tokens expired before they could be delivered')
+  }
+  // A sign-out while the tokens were issued has not marked the message.
+  return (await needs.hasValidGrant(message.subject, now)) ? undefined : revokedBody(content)
 }
 
 /** Resolves to the same body, or to a body whose tokens are signed again, if the key that signed them was revoked. */
@@ -138,11 +153,16 @@ async function withVerifiableTokens(body: string, needs: PushNeeds): Promise<str
  */
 async function findStoredBody({ id }: OutboxMessage, { outbox, vault }: PushNeeds): Promise<string | undefined> {
   const message = await outbox.find(id)
-  return message?.sealed === undefined ? undefined : contentOf(message, vault).body
+  return message && contentOf(message, vault)?.body
 }
 
 /** The error codes of CIBA §12. */
 type PushError = 'access_denied' | 'expired_token' | 'transaction_failed'
+
+/** Returns the body of a push that says that the user or an operator has ended the approval. */
+export function revokedBody(content: Pick<NotificationContent, 'authReqId'>): string {
+  return errorBody(content, 'access_denied', 'the approval was revoked or ended before the tokens could be delivered')
+}
 
 /** Returns the body of a push that reports an error. */
 export function errorBody(

@@ -50,7 +50,10 @@ export function createTakeBack({ requests, outbox, removeIssued }: TakeBackNeeds
   }
 }
 
-/** Takes back the tokens of a redeemed request. Resolves to whether the request can be collected by poll now. */
+/**
+ * Takes back the tokens of a redeemed request. Resolves to whether the request can be collected by poll now. It cannot if the
+ * content of the push cannot be decrypted: then nothing shows whether the tokens were issued for this push.
+ */
 export type TakeBackForPoll = (request: AuthenticationRequest, now: number) => Promise<boolean>
 
 /**
@@ -61,7 +64,10 @@ export function createTakeBackForPoll(needs: TakeBackNeeds): TakeBackForPoll {
   const takeBack = createTakeBack(needs)
   return async ({ id }, now) => {
     const messages = await needs.outbox.undeliveredAbout(id)
-    const holding = messages.find((message) => holdsTokens(contentOf(message, needs.vault)))
+    const holding = messages.find((message) => {
+      const content = contentOf(message, needs.vault)
+      return content !== undefined && holdsTokens(content)
+    })
     return holding !== undefined && takeBack(holding, { mode: 'poll', settles: true, now })
   }
 }

@@ -10,7 +10,7 @@ import type { Audit } from '../../platform/audit.ts'
 import type { Vault } from '../../platform/crypto.ts'
 import { pushLock } from '../authentication-request/request-mode-store.ts'
 import { contentOf, holdsTokens, sealContent } from './notification-for.ts'
-import { errorBody } from './push.ts'
+import { errorBody, revokedBody } from './push.ts'
 
 export interface UndeliveredNeeds {
   outbox: Pick<OutboxStore, 'find' | 'replaceContent' | 'parkedWithContent' | 'erase'>
@@ -29,10 +29,13 @@ export function createRefusedPush({ outbox, removeIssued, vault, audit }: Undeli
   return async ({ id }: OutboxMessage): Promise<Refusal | undefined> => {
     // The body was stored during this attempt or before it.
     const message = await outbox.find(id)
-    if (message?.sealed === undefined) return undefined
+    if (message === undefined) return undefined
     const content = contentOf(message, vault)
-    if (!holdsTokens(content)) return undefined
-    const body = errorBody(content, 'transaction_failed', 'the tokens could not be delivered and were revoked')
+    if (content === undefined || !holdsTokens(content)) return undefined
+    const body =
+      message.revokedAt === undefined
+        ? errorBody(content, 'transaction_failed', 'the tokens could not be delivered and were revoked')
+        : revokedBody(content)
     return {
       statements: [
         removeIssued(message.subject),
@@ -53,7 +56,9 @@ const batch = 200
  */
 export function createForgetUndelivered({ outbox, removeIssued, vault, audit }: UndeliveredNeeds) {
   async function forget(message: OutboxMessage): Promise<void> {
-    const isHolding = isReadable(message, vault) && holdsTokens(contentOf(message, vault))
+    // If the content cannot be decrypted, because the secret was changed, nobody can deliver the tokens either.
+    const content = contentOf(message, vault)
+    const isHolding = content !== undefined && holdsTokens(content)
     const statements = isHolding ? [removeIssued(message.subject)] : []
     if ((await outbox.erase(message, statements, [pushLock(message.subject)])) && isHolding) tell(message, audit)
   }
@@ -64,15 +69,6 @@ export function createForgetUndelivered({ outbox, removeIssued, vault, audit }: 
       for (const message of messages) await forget(message)
       if (messages.length < batch) return
     }
-  }
-}
-
-/** Whether the content can be decrypted. If not, because the secret was changed, nobody can deliver the tokens either. */
-function isReadable(message: OutboxMessage, vault: Vault): boolean {
-  try {
-    return contentOf(message, vault) !== undefined
-  } catch {
-    return false
   }
 }
 

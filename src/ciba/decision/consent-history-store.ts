@@ -3,10 +3,11 @@ import { idsBefore } from '../../platform/crypto.ts'
 import { pruneByCursor } from '../../platform/storage/cursor-prune.ts'
 import { atMostRows, type Database, type Statement } from '../../platform/storage/database.ts'
 import type { RowOf } from '../../platform/storage/row.ts'
+import { type OnUnreadable, parseStored, throwUnreadable } from '../../platform/unreadable-values.ts'
 import type { Authentication } from '../../user/authentication.ts'
 import type { AuthenticationRequest } from '../authentication-request/authentication-request.ts'
 import type { SettledStatus } from '../authentication-request/request-move-store.ts'
-import { fromJson, jsonOf } from '../authentication-request/request-row.ts'
+import { jsonOf } from '../authentication-request/request-row.ts'
 import type { RequestedClaims } from '../authentication-request/requested-claims.ts'
 
 export type DecidedBy = 'user' | 'device_service' | 'clock' | 'application'
@@ -46,11 +47,13 @@ export interface HistoryEntry extends Decision {
 }
 
 type DecisionRow = RowOf<Omit<HistoryEntry, 'approvedDetails' | 'inUse'>>
+type EntryRow = DecisionRow & { in_use: number }
 
 export type DecisionStore = ReturnType<typeof createDecisionStore>
 
 /** The consent history. Rows are written in the transaction that settles a request, and never changed. */
-export function createDecisionStore(database: Database) {
+export function createDecisionStore(database: Database, onUnreadable = throwUnreadable) {
+  const { toDecision, toEntry } = readingRows(onUnreadable)
   return {
     /** Returns the statement that stores a decision, for the transaction that settles the request. */
     add: (decision: Decision, request: AuthenticationRequest): Statement => ({
@@ -72,7 +75,7 @@ export function createDecisionStore(database: Database) {
      * condition, SQLite would read all tokens instead of using the index on the grant.
      */
     async listForUser(userId: string, now: number, limit = 100): Promise<HistoryEntry[]> {
-      const rows = await database.read<DecisionRow & { in_use: number }>(
+      const rows = await database.read<EntryRow>(
         `select history.*, case when exists (
            select 1 from oidc_models issuing join oidc_models issued on issued.grant_hash = issuing.id_hash
            where issuing.request_id = history.request_id and issued.expires_at > $2
@@ -84,16 +87,7 @@ export function createDecisionStore(database: Database) {
          where history.user_id = $1 order by history.decided_at desc, history.id desc ${atMostRows(limit)}`,
         [userId, now],
       )
-      return rows.map((row) => ({
-        ...toDecision(row),
-        clientId: row.client_id,
-        scope: row.scope,
-        bindingMessage: row.binding_message ?? undefined,
-        authorizationDetails: fromJson(row.authorization_details),
-        resources: fromJson(row.resources),
-        claims: fromJson(row.claims),
-        inUse: row.in_use === 1 && row.outcome === 'approved',
-      }))
+      return rows.map(toEntry)
     },
 
     /** Whether the user has ever approved a request of the client. */
@@ -169,18 +163,39 @@ function rowOf(decision: Decision, request: AuthenticationRequest) {
   }
 }
 
-function toDecision(row: DecisionRow): Decision {
-  return {
-    id: row.id,
-    requestId: row.request_id,
-    outcome: row.outcome,
-    decidedBy: row.decided_by,
-    deviceClientId: row.device_client_id ?? undefined,
-    acr: row.acr ?? undefined,
-    amr: fromJson(row.amr),
-    authTime: row.auth_time ?? undefined,
-    reported: row.reported === 1,
-    ...(row.reason !== null && { reason: row.reason }),
-    decidedAt: row.decided_at,
+/** Returns the functions that convert rows. A JSON column that cannot be read is reported and left out: the row is only shown. */
+function readingRows(onUnreadable: OnUnreadable) {
+  const fromJson = <Value>(text: string | null, { id }: DecisionRow): Value | undefined =>
+    text === null ? undefined : parseStored(text, `backchannel_auth_consent_history/${id}`, onUnreadable)
+
+  function toDecision(row: DecisionRow): Decision {
+    return {
+      id: row.id,
+      requestId: row.request_id,
+      outcome: row.outcome,
+      decidedBy: row.decided_by,
+      deviceClientId: row.device_client_id ?? undefined,
+      acr: row.acr ?? undefined,
+      amr: fromJson(row.amr, row),
+      authTime: row.auth_time ?? undefined,
+      reported: row.reported === 1,
+      ...(row.reason !== null && { reason: row.reason }),
+      decidedAt: row.decided_at,
+    }
   }
+
+  function toEntry(row: EntryRow): HistoryEntry {
+    return {
+      ...toDecision(row),
+      clientId: row.client_id,
+      scope: row.scope,
+      bindingMessage: row.binding_message ?? undefined,
+      authorizationDetails: fromJson(row.authorization_details, row),
+      resources: fromJson(row.resources, row),
+      claims: fromJson(row.claims, row),
+      inUse: row.in_use === 1 && row.outcome === 'approved',
+    }
+  }
+
+  return { toDecision, toEntry }
 }

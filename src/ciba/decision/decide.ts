@@ -79,6 +79,9 @@ export function createDecide(needs: DecisionNeeds): Decide {
       return { kind: 'user unavailable' }
     }
 
+    // Nobody knows what the user would approve.
+    if (answer.outcome === 'approved' && request.isDamaged) return { kind: 'unknown' }
+
     const now = needs.clock.now()
     const approvedDetails =
       answer.outcome === 'approved' ? (answer.approvedDetails ?? request.authorizationDetails) : undefined

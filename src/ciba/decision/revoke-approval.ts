@@ -8,6 +8,7 @@ import type { Clock } from '../../platform/clock.ts'
 import type { AuthenticationRequest } from '../authentication-request/authentication-request.ts'
 import { statusAt } from '../authentication-request/authentication-request.ts'
 import type { OpenRequestStore } from '../authentication-request/open-request-store.ts'
+import { markPushOfRequest } from '../client-notification/revoked-push-store.ts'
 import { type EndedBy, type EndRequestsNeeds, endRequests, recordEnded } from './end-requests.ts'
 
 export interface RevokeNeeds extends EndRequestsNeeds {
@@ -40,7 +41,8 @@ export function createRevokeApproval(needs: RevokeNeeds): RevokeApproval {
     const { id, userId } = before
     const found = await needs.openRequests.endOne({ id, userId, tokenHash }, (request) => {
       const ended = endRequests(redeemable(request), by, now, needs)
-      return { ...ended, statements: [...ended.statements, needs.removeIssued(request.id)] }
+      const revoking = [markPushOfRequest(request.id, now), needs.removeIssued(request.id)]
+      return { ...ended, statements: [...ended.statements, ...revoking] }
     })
     if (found === undefined) return undefined
     recordEnded(redeemable(found.request), by, needs.audit, address)

@@ -28,6 +28,13 @@ export interface HeldResponsesNeeds {
   clock: Clock
 }
 
+/**
+ * Returns for how many seconds a response is given again, from the configuration. Only the responses of held polls are given
+ * again, so it is 0 if no poll is held.
+ */
+export const repeatSecondsOf = ({ longPoll, repeatTokens }: { longPoll: number; repeatTokens: number }): number =>
+  longPoll === 0 ? 0 : repeatTokens
+
 /** A poll of an authenticated client. A later poll repeats it only if all these members are equal. */
 export interface RepeatablePoll {
   form: Form
@@ -42,7 +49,8 @@ export interface HeldResponses {
   keep(poll: RepeatablePoll, request: AuthenticationRequest, issued: Issued): Statement[]
   /**
    * Resolves to the response to an equal poll of this redeemed request. Resolves to undefined if there is none, if it
-   * is older than `repeatSeconds`, if one of its tokens was used, or if the user, the client or the approval has ended.
+   * is older than `repeatSeconds`, if it cannot be decrypted, if one of its tokens was used, or if the user, the client or the
+   * approval has ended.
    */
   find(poll: RepeatablePoll, request: AuthenticationRequest): Promise<TokenResponse | undefined>
 }
@@ -100,7 +108,9 @@ export function createHeldResponses(needs: HeldResponsesNeeds): HeldResponses {
       if (row === undefined) return undefined
       const user = await findUser(request.userId)
       if (user === null || user.disabled) return undefined
-      const { response, issuedAt } = JSON.parse(sealingFor(poll).open(row.sealed, aadOf(row.id_hash))) as Content
+      const content = sealingFor(poll).openJson<Content>(row.sealed, aadOf(row.id_hash))
+      if (content === undefined) return undefined
+      const { response, issuedAt } = content
       const keys = signingKeys?.()
       const signed = (keys && (await signAgain(response, keys))) ?? response
       const elapsedSeconds = Math.max(0, Math.ceil((present() - issuedAt) / 1000))

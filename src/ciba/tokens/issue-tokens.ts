@@ -37,13 +37,15 @@ export interface Issued {
   response: TokenResponse
   /** The grant of the tokens. They are not valid without it. */
   grantId: string
+  /** For how many seconds at least one of the tokens is valid. */
+  lifetimeSeconds: number
   /** The statements that save the tokens. The tokens are not valid until these statements are executed. */
   statements: Statement[]
 }
 
 /**
- * Issues the tokens of an approved request. Resolves to undefined if the client or a resource does not exist any more, or
- * if the user does not exist or is disabled.
+ * Issues the tokens of an approved request. Resolves to undefined if the client or a resource does not exist any more, if
+ * the user does not exist or is disabled, or if the request is damaged.
  * @param options.pushedAs the `auth_req_id`, for a push. Only for a push, the ID token contains this id and the hashes of
  *   the other tokens (CIBA §10.3.1)
  * @param options.binding the certificate or key that the access token is bound to
@@ -73,14 +75,14 @@ export function createIssueTokens(
     const client = await provider.Client.find(request.clientId)
     const finding = findUser(request.userId)
     const user = await (signal === undefined ? finding : untilAborted(finding, signal))
-    if (client === undefined || user === null || user.disabled) return undefined
+    if (client === undefined || user === null || user.disabled || request.isDamaged) return undefined
     // A token without the audience of an approved resource would be valid for more than was approved.
     if (request.resources?.some((address) => resourceAt(known.resources, address) === undefined)) return undefined
 
-    const [{ response, grantId }, statements] = await collectWrites(request.id, async () => {
+    const [issued, statements] = await collectWrites(request.id, async () => {
       const tokens = await issueAccess(provider, request, client, binding, share, known)
       const idToken = await issueIdToken(provider, request, client, user, { ...tokens, pushedAs })
-      const { accessToken, refreshToken, expiresIn, tokenType, scope, details, grantId } = tokens
+      const { accessToken, refreshToken, expiresIn, tokenType, scope, details, grantId, lifetimeSeconds } = tokens
       const response: TokenResponse = {
         access_token: accessToken,
         token_type: tokenType,
@@ -90,9 +92,9 @@ export function createIssueTokens(
         scope,
         ...(details !== undefined && { authorization_details: details }),
       }
-      return { response, grantId }
+      return { response, grantId, lifetimeSeconds }
     })
-    return { response, grantId, statements }
+    return { ...issued, statements }
   }
 }
 
@@ -157,8 +159,8 @@ async function issueAccess(
   const accessToken = await access.save()
 
   const { acr, amr, authTime } = request.authentication
-  const refreshToken = wantsRefresh
-    ? await new provider.RefreshToken({
+  const refresh = wantsRefresh
+    ? new provider.RefreshToken({
         ...common,
         acr,
         amr,
@@ -167,14 +169,16 @@ async function issueAccess(
         ...(request.resources !== undefined && { resource: request.resources }),
         ...(request.approvedDetails !== undefined && { rar: request.approvedDetails }),
         claims: { ...request.claims, id_token: { ...authenticationClaims, ...request.claims?.id_token } },
-      } as never).save()
+      } as never)
     : undefined
+  const refreshToken = await refresh?.save()
 
   return {
     grantId,
     accessToken,
     refreshToken,
     expiresIn: access.expiration,
+    lifetimeSeconds: Math.min(grant.expiration, Math.max(access.expiration, refresh?.expiration ?? 0)),
     tokenType: access.tokenType,
     scope: access.scope ?? scope,
     details,

@@ -54,14 +54,14 @@ async function authenticate(
   needs: AuthenticationNeeds,
 ): Promise<Client> {
   const method = client?.metadata.token_endpoint_auth_method
-  if (client === undefined) throw clientRefused(credentials, 'no such client')
+  if (client === undefined) throw clientRefused('no such client')
   if (method === undefined || !claim.couldBe.includes(method)) {
-    throw clientRefused(credentials, `${client.id}: registered for ${method}, called as ${claim.couldBe.join(' or ')}`)
+    throw clientRefused(`${client.id}: registered for ${method}, called as ${claim.couldBe.join(' or ')}`)
   }
   const wrong = await prove(method, claim, credentials, client, needs)
   if (wrong === undefined) return client
   const { reason, isSigned } = typeof wrong === 'string' ? { reason: wrong, isSigned: false } : wrong
-  throw clientRefused(credentials, `${client.id}: ${reason}`, isSigned ? failedBecause(reason) : undefined)
+  throw clientRefused(`${client.id}: ${reason}`, isSigned ? failedBecause(reason) : undefined)
 }
 
 function prove(
@@ -103,10 +103,10 @@ function readClaim(credentials: ClientCredentials): Claim {
     readPost(credentials) ??
     readAssertion(credentials) ??
     (credentials.mayBePublic ? readName(credentials) : readTls(credentials))
-  if (claim === undefined) throw clientRefused(credentials, 'the request has no client authentication')
+  if (claim === undefined) throw clientRefused('the request has no client authentication')
   const named = credentials.form.get('client_id')
   if (named !== undefined && named !== claim.clientId) {
-    throw clientRefused(credentials, 'client_id in the body is not the client that authenticates')
+    throw clientRefused('client_id in the body is not the client that authenticates')
   }
   return claim
 }
@@ -115,17 +115,8 @@ function readClaim(credentials: ClientCredentials): Claim {
  * Returns the error for a failure. It is the same for every failure, so that a caller does not learn the reason; `detail`
  * goes to the log only. A caller that has signed with the client's key may learn the reason (`hint`).
  */
-export function clientRefused(
-  credentials: ClientCredentials,
-  detail: string,
-  hint: string = authenticationFailed,
-): OAuthError {
-  // `WWW-Authenticate` is sent only if the caller sent an `Authorization` header (RFC 6749 §5.2).
-  const challenge = { 'WWW-Authenticate': 'Basic realm="doorbell", charset="UTF-8"' }
-  return new OAuthError('invalid_client', hint, {
-    detail,
-    headers: credentials.authorization === undefined ? {} : challenge,
-  })
+export function clientRefused(detail: string, hint: string = authenticationFailed): OAuthError {
+  return new OAuthError('invalid_client', hint, { detail })
 }
 
 /** Returns the error with its reason in the response. */

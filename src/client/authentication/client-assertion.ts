@@ -210,7 +210,9 @@ function keyFor(client: Client, slot: Slot | undefined, { vault, keys }: Asserti
   if (client.metadata.token_endpoint_auth_method !== 'client_secret_jwt') return keys.of(client, slot)
   return async ({ alg }) => {
     if (client.secretSealed === undefined) throw new Error('no secret is stored for this client')
-    const secret = new TextEncoder().encode(vault.open(client.secretSealed, secretAad(client.id)))
+    const stored = vault.openStored(client.secretSealed, secretAad(client.id))
+    if (stored === undefined) throw new Error('the stored secret of this client cannot be decrypted')
+    const secret = new TextEncoder().encode(stored)
     // At registration, the length can only be checked if the client registers an algorithm.
     if (secret.length < leastSecretLength(alg)) throw new Error(`the client secret is too short for ${alg}`)
     return secret

@@ -63,7 +63,5 @@ function formDecode(text: string): string {
 }
 
 function unreadable(): OAuthError {
-  return new OAuthError('invalid_client', 'the Authorization header is not readable as Basic credentials', {
-    headers: { 'WWW-Authenticate': 'Basic realm="doorbell", charset="UTF-8"' },
-  })
+  return new OAuthError('invalid_client', 'the Authorization header is not readable as Basic credentials')
 }

@@ -313,7 +313,7 @@ async function read(
   return { client, secret }
 }
 
-/** Whether a client keeps its secret: for the same method, if the secret is long enough for the algorithm. */
+/** Whether a client keeps its secret: for the same method, if the secret is readable and long enough for the algorithm. */
 function keepsSecret(
   { id, metadata, secretHash, secretSealed }: Client,
   {
@@ -324,7 +324,8 @@ function keepsSecret(
 ): boolean {
   if (secretHash === undefined || method !== metadata.token_endpoint_auth_method) return false
   if (secretSealed === undefined) return true
-  return vault.open(secretSealed, secretAad(id)).length >= leastSecretLength(token_endpoint_auth_signing_alg)
+  const secret = vault.openStored(secretSealed, secretAad(id)) ?? ''
+  return secret.length >= leastSecretLength(token_endpoint_auth_signing_alg)
 }
 
 function sendsRequests({ backchannel_token_delivery_mode: mode }: Record<string, unknown>): boolean {
@@ -339,9 +340,7 @@ function withSecret(metadata: ClientMetadata, secret: string | undefined, before
 }
 
 function notAllowed(): OAuthError {
-  return new OAuthError('invalid_token', 'a valid initial access or registration access token is required', {
-    headers: { 'WWW-Authenticate': 'Bearer realm="doorbell", error="invalid_token"' },
-  })
+  return new OAuthError('invalid_token', 'a valid initial access or registration access token is required')
 }
 
 function tooMany(description = 'too many registrations from this address; try again later'): OAuthError {

@@ -10,6 +10,7 @@ import type {
 } from 'fastify'
 import type { Log } from '../log.ts'
 import { OAuthError } from '../oauth-error.ts'
+import { challengeFor, sessionChallenge } from './challenge.ts'
 import { trackConnections } from './life.ts'
 import { refuseOtherSpellings } from './one-spelling.ts'
 import { isUnstorableForDatabase } from './outside-text.ts'
@@ -65,9 +66,12 @@ export function isTooLargeToDrain({ headers }: FastifyRequest): boolean {
   return headers['transfer-encoding'] !== undefined || Number(headers['content-length'] ?? 0) > MAX_BODY_BYTES
 }
 
-/** Sends an OAuthError as an HTTP response. */
+/** Sends an OAuthError as an HTTP response. A 401 without a challenge of its own gets the usual one, if there is one. */
 export function answerOAuthError(reply: FastifyReply, refusal: OAuthError): void {
-  answerError(reply.headers(refusal.headers), refusal.status, membersOf(refusal))
+  const { code, status, headers } = refusal
+  const challenge = status === 401 ? challengeFor(code, reply.request.headers.authorization) : undefined
+  if (challenge !== undefined) reply.header('WWW-Authenticate', challenge)
+  answerError(reply.headers(headers), status, membersOf(refusal))
 }
 
 /**
@@ -142,6 +146,9 @@ export function edge(app: FastifyInstance, log: Log, pages?: ErrorPages, more: R
   app.decorateReply('isUsual', false)
   app.addHook('onSend', (_request, reply, _payload, done) => {
     setCommonHeaders(reply)
+    if (reply.statusCode === 401 && String(reply.getHeader('content-type')).startsWith('text/html')) {
+      reply.header('WWW-Authenticate', sessionChallenge)
+    }
     done()
   })
   app.addHook('onResponse', (request, reply, done) => {

@@ -3,6 +3,7 @@ import type { OutboxMessage } from '../../outbox/notification.ts'
 import { createOutboxStore } from '../../outbox/outbox-store.ts'
 import type { Database, Statement } from '../../platform/storage/database.ts'
 import type { RowOf } from '../../platform/storage/row.ts'
+import { type OnUnreadable, parseStored, throwUnreadable } from '../../platform/unreadable-values.ts'
 import { isSignedIn, signOutLock } from '../validity-store.ts'
 
 /** A public key with which a user signs in and confirms requests. */
@@ -40,7 +41,10 @@ export const mostPasskeys = 50
 export function createPasskeyStore(
   database: Database,
   enqueue: Enqueue = enqueueForOthers(createOutboxStore(database)),
+  onUnreadable = throwUnreadable,
 ) {
+  const toPasskey = (row: PasskeyRow) => readPasskey(row, onUnreadable)
+
   async function insert(passkey: Passkey, tokenHash: string | undefined, adding: Statement[], topics: string[]) {
     const rows = await database.step(
       {
@@ -137,14 +141,19 @@ export function createPasskeyStore(
 
 const passkeyKey = (id: string) => `passkey ${id}`
 
-function toPasskey(row: PasskeyRow): Passkey {
+/** Transports are hints for the browser: without them, it asks for any passkey. */
+function transportsIn({ id, transports }: PasskeyRow, onUnreadable: OnUnreadable): string[] {
+  return transports === null ? [] : (parseStored<string[]>(transports, `passkeys/${id}`, onUnreadable) ?? [])
+}
+
+function readPasskey(row: PasskeyRow, onUnreadable: OnUnreadable): Passkey {
   return {
     id: row.id,
     userId: row.user_id,
     credentialId: row.credential_id,
     publicKey: row.public_key,
     counter: row.counter,
-    transports: row.transports === null ? [] : (JSON.parse(row.transports) as string[]),
+    transports: transportsIn(row, onUnreadable),
     name: row.name ?? undefined,
     createdAt: row.created_at,
     usedAt: row.used_at ?? undefined,

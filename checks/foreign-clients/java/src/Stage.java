@@ -1,3 +1,4 @@
+import com.nimbusds.common.contenttype.ContentType;
 import com.nimbusds.oauth2.sdk.http.HTTPRequest;
 import com.nimbusds.oauth2.sdk.util.JSONObjectUtils;
 import com.sun.net.httpserver.HttpsConfigurator;
@@ -67,8 +68,9 @@ final class Stage {
   }
 
   static void decide(String authReqId, String action) throws Exception {
-    HTTPRequest request = new HTTPRequest(
-        HTTPRequest.Method.POST, URI.create(text("decide") + "?auth_req_id=" + authReqId + "&action=" + action));
+    HTTPRequest request = new HTTPRequest(HTTPRequest.Method.POST, URI.create(text("decide")));
+    request.setEntityContentType(ContentType.APPLICATION_URLENCODED);
+    request.setBody("auth_req_id=" + authReqId + "&action=" + action);
     request.setSSLSocketFactory(anonymous.getSocketFactory());
     request.send().ensureStatusCode(200);
   }

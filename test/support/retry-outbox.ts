@@ -1,0 +1,15 @@
+import assert from 'node:assert/strict'
+import { createOutboxStore } from '../../src/outbox/outbox-store.ts'
+import { withDatabase } from './beside.ts'
+import type { Stage } from './stage.ts'
+import { callBacksOf } from './tables.ts'
+
+/** Does what `doorbell outbox retry` does, beside the server, with the only notification to a client. */
+export async function retryOutbox(stage: Stage): Promise<void> {
+  const [{ id }] = (await callBacksOf(stage)) as [{ id: string }]
+  const now = stage.clock.now()
+  await withDatabase(stage, async (database) => {
+    assert.equal(await createOutboxStore(database).retry(id, now, now + 600_000), true)
+  })
+  stage.clock.advance(2_000)
+}
