@@ -16,6 +16,7 @@ import { heldGeneration, heldRegistration, holdGeneration, holdRegistration } fr
 import type { FoundModel, OidcModelStore, UsedSession } from './oidc-model-store.ts'
 import { withoutOldTokens } from './old-token-store.ts'
 import type { SignInPlaces } from './sign-in-places.ts'
+import { createEndGrantOfUsed } from './used-refresh-tokens.ts'
 
 export interface AdapterNeeds {
   models: OidcModelStore
@@ -51,11 +52,8 @@ export async function collectWrites<T>(requestId: string, work: () => Promise<T>
 /** Models that are revoked together with their grant. An interaction also refers to a grant, but continues without it. */
 const goesWithGrant = new Set(['AccessToken', 'RefreshToken', 'AuthorizationCode'])
 
-/**
- * Models that a user or a client can cause again and again within one grant. A refresh token is replaced at each use, and the
- * used ones are kept, so that a thief who uses one is noticed.
- */
-const isBounded = new Set(['AccessToken', 'AuthorizationCode'])
+/** Models that a user or a client can cause again and again within one grant. */
+const isBounded = new Set(['AccessToken', 'AuthorizationCode', 'RefreshToken'])
 
 /** Returns the adapter factory for oidc-provider. Clients are read-only. All other models are stored encrypted. */
 export function createAdapterFactory(needs: AdapterNeeds): (model: string) => Adapter {
@@ -64,6 +62,7 @@ export function createAdapterFactory(needs: AdapterNeeds): (model: string) => Ad
 
 function modelAdapter(model: string, { models, vault, clock, places, keepsStrangers }: AdapterNeeds): Adapter {
   const aadOf = (idHash: string) => `oidc_models/${model}/${idHash}`
+  const endGrantOfUsed = createEndGrantOfUsed({ models, vault, clock })
 
   function open(found: FoundModel | undefined) {
     if (found === undefined) return undefined
@@ -107,6 +106,7 @@ function modelAdapter(model: string, { models, vault, clock, places, keepsStrang
       const idHash = fingerprint(id)
       const row = await foundInCall(model, idHash, () => models.find(model, idHash, clock.now()))
       const payload = open(row)
+      if (payload === undefined && model === 'RefreshToken') await endGrantOfUsed(id)
       // A token is used, so the client has received the response. From now on the response is not given again.
       if (row?.has_held_response === 1) await models.forgetHeldResponse(fingerprint(payload!.grantId!))
       return payload

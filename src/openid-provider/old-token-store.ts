@@ -1,19 +1,22 @@
-/** Limits how many access tokens and authorization codes are stored for one grant. */
+/** Limits how many access tokens, refresh tokens and authorization codes are stored for one grant. */
 import { atMostRows, type Statement } from '../platform/storage/database.ts'
 import type { KeptModel } from './oidc-model-store.ts'
 
 /**
- * Maximum number of access tokens of one grant, and of codes. A grant belongs to one session at one client, whose user can
- * cause tokens without end: the tokens of the consent app, for instance, are renewed by a redirect. Clients use the newest
- * token of a grant, or a few of them if they request one for each resource.
+ * Maximum number of access tokens of one grant, of refresh tokens, and of codes. A grant belongs to one session at one client,
+ * whose user can cause tokens without end: the tokens of the consent app, for instance, are renewed by a redirect, and the
+ * refresh token of a public client is replaced at each use. Clients use the newest token of a grant, or a few of them if they
+ * request one for each resource.
  */
 export const mostOfGrant = 50
 /** Upper limit for the rows that one transaction removes. There are more only after an update from a former version. */
 const mostRemoved = 100
 
 /**
- * Returns the statement that removes the models of the same kind and grant, except for `kept` and for those that expire last.
- * Without a grant, as after a sign-in at another provider, the models of the same user and client are counted.
+ * Returns the statement that removes the models of the same kind and grant, except for the new one and for those that expire
+ * last. Those that have been used are removed first. They are stored so that a second use is noticed; for refresh tokens,
+ * `used-refresh-tokens.ts` notices it without them. Without a grant, as after a sign-in at another provider, the models of
+ * the same user and client are counted.
  */
 export function withoutOldTokens({ model, idHash, grantHash, userId, clientId }: KeptModel): Statement {
   // The columns are compared so that each engine uses the index on the grant, or on the user.
@@ -24,7 +27,7 @@ export function withoutOldTokens({ model, idHash, grantHash, userId, clientId }:
   return {
     sql: `with kept as materialized (
             select id_hash from oidc_models where ${theirs} and id_hash <> $3
-            order by expires_at desc ${atMostRows(mostOfGrant - 1)}
+            order by case when consumed_at is null then 0 else 1 end, expires_at desc ${atMostRows(mostOfGrant - 1)}
           ), old as materialized (
             select model, id_hash from oidc_models
             where ${theirs} and id_hash <> $3 and id_hash not in (select id_hash from kept)

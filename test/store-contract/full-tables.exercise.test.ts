@@ -242,6 +242,7 @@ async function storesOf(open: ReturnType<typeof collectStatements>['openDatabase
     expiresAt: now,
   }
   await models.run(models.put(token), [], [withoutOldTokens(token)])
+  await models.endGrantOfUsedToken('x'.repeat(43), 'kiosk', 50)
   await database.close()
 }
 

@@ -38,6 +38,17 @@ for (const engine of engines) {
         )
       })
 
+      test(`${how}: those that have been used are removed first`, async (t) => {
+        const { store, use, idsOf } = await scene(t, engine, of)
+        for (let number = 0; number < mostOfGrant; number++) await store({ idHash: `${number}`, expiresAt: number + 2 })
+        for (const idHash of ['7', '40', '49']) await use(idHash)
+        for (const idHash of ['new', 'newer']) await store({ idHash, expiresAt: 1000 })
+        const kept = Array.from({ length: mostOfGrant }, (_, number) => `${number}`).filter(
+          (idHash) => !['7', '40'].includes(idHash),
+        )
+        assert.deepEqual(await idsOf(), [...kept, 'new', 'newer'].sort())
+      })
+
       test(`${how}: many at once, on two nodes, leave as many after the next ones`, async (t) => {
         const { store, idsOf } = await scene(t, engine, of)
         const many = Array.from({ length: 4 * mostOfGrant }, (_, number) => number)
@@ -72,6 +83,7 @@ async function scene(t: TestContext, engine: Engine, of: Partial<KeptModel>) {
       }
       await stores[node]!.run(stores[node]!.put(kept), [], [withoutOldTokens(kept)])
     },
+    use: (idHash: string) => stores[0]!.consume('AccessToken', idHash, 1),
     idsOf: async () => (await allRows(nodes[0]!.database, 'oidc_models')).map(({ id_hash }) => String(id_hash)).sort(),
   }
 }
