@@ -14,7 +14,7 @@ import { placeOfThisCall } from './authorize-endpoint.ts'
 import { forgetFound, foundInCall, removeOnceInCall } from './call-memory.ts'
 import { heldGeneration, heldRegistration, holdGeneration, holdRegistration } from './held-generations.ts'
 import type { FoundModel, OidcModelStore, UsedSession } from './oidc-model-store.ts'
-import { withoutOldTokens } from './old-token-store.ts'
+import { withoutTooMany } from './old-token-store.ts'
 import type { SignInPlaces } from './sign-in-places.ts'
 import { createEndGrantOfUsed } from './used-refresh-tokens.ts'
 
@@ -51,9 +51,6 @@ export async function collectWrites<T>(requestId: string, work: () => Promise<T>
 
 /** Models that are revoked together with their grant. An interaction also refers to a grant, but continues without it. */
 const goesWithGrant = new Set(['AccessToken', 'RefreshToken', 'AuthorizationCode'])
-
-/** Models that a user or a client can cause again and again within one grant. */
-const isBounded = new Set(['AccessToken', 'AuthorizationCode', 'RefreshToken'])
 
 /** Returns the adapter factory for oidc-provider. Clients are read-only. All other models are stored encrypted. */
 export function createAdapterFactory(needs: AdapterNeeds): (model: string) => Adapter {
@@ -99,8 +96,8 @@ function modelAdapter(model: string, { models, vault, clock, places, keepsStrang
       if (collected) collected.statements.push(statement)
       else if (model === 'Session' && userId !== undefined)
         await models.runSession(statement, useOf(payload, clock.now()))
-      else if (isBounded.has(model)) await models.run(statement, [], [withoutOldTokens(kept)])
-      else await models.run(statement, model === 'Interaction' ? placeOfThisCall()?.keep(idHash, expiresAt ?? 0) : [])
+      else if (model === 'Interaction') await models.run(statement, placeOfThisCall()?.keep(idHash, expiresAt ?? 0))
+      else await models.run(statement, [], withoutTooMany(kept))
     },
     async find(id) {
       const idHash = fingerprint(id)

@@ -2,7 +2,7 @@
 import assert from 'node:assert/strict'
 import { describe, type TestContext, test } from 'node:test'
 import { createOidcModelStore, type KeptModel } from '../../src/openid-provider/oidc-model-store.ts'
-import { mostOfGrant, withoutOldTokens } from '../../src/openid-provider/old-token-store.ts'
+import { mostOfGrant, withoutTooMany } from '../../src/openid-provider/old-token-store.ts'
 import { type Engine, engines } from '../support/engines.ts'
 import { allRows, furnished } from '../support/rows.ts'
 
@@ -81,7 +81,7 @@ async function scene(t: TestContext, engine: Engine, of: Partial<KeptModel>) {
         ...of,
         ...token,
       }
-      await stores[node]!.run(stores[node]!.put(kept), [], [withoutOldTokens(kept)])
+      await stores[node]!.run(stores[node]!.put(kept), [], withoutTooMany(kept))
     },
     use: (idHash: string) => stores[0]!.consume('AccessToken', idHash, 1),
     idsOf: async () => (await allRows(nodes[0]!.database, 'oidc_models')).map(({ id_hash }) => String(id_hash)).sort(),

@@ -9,7 +9,7 @@ import { passkeyScript, styleSheet } from '../../platform/pages/pages.ts'
 import type { Passkeys } from '../../user/passkey/passkey.ts'
 import { PASSKEY_ACR, PASSKEY_AMR } from '../../user/passkey/passkey-strength.ts'
 import { type BeginFor, holdingGenerations } from '../held-generations.ts'
-import type { CurrentProvider } from '../openid-provider.ts'
+import type { CurrentProvider, Provider } from '../openid-provider.ts'
 import { createChallengeLimit } from './challenge-limit.ts'
 import { type ByPasswordNeeds, signingInByPassword } from './sign-in-by-password-endpoint.ts'
 import { createSignInPages, type Interaction, type SignInPageNeeds, type SignInPages } from './sign-in-pages.ts'
@@ -136,17 +136,26 @@ function signingInByPasskey({ show, sayTo, welcome }: SignInPages, needs: SignIn
   return signInByPasskey
 }
 
+/** Adds what was asked for to the grant of the session for this client, or to a new grant. Resolves to the result. */
 async function grantAsked(interaction: Interaction, provider: CurrentProvider): Promise<InteractionResults> {
   const { missingOIDCScope = [], missingOIDCClaims = [] } = interaction.prompt.details as Record<string, string[]>
   const { Grant } = provider()
-  const existing = interaction.grantId ? await Grant.find(interaction.grantId) : undefined
-  const grant =
-    existing ??
-    new Grant({
-      accountId: interaction.session!.accountId,
-      clientId: String(interaction.params.client_id),
-    })
+  const [accountId, clientId] = [interaction.session!.accountId, String(interaction.params.client_id)]
+  const grant = (await grantOfSession(interaction, provider())) ?? new Grant({ accountId, clientId })
   grant.addOIDCScope(missingOIDCScope.join(' '))
   grant.addOIDCClaims(missingOIDCClaims)
   return { consent: { grantId: await grant.save() } }
+}
+
+/**
+ * Resolves to the grant that the session has for the client, or to undefined if there is none. The session may have got one
+ * since this sign-in began, by another sign-in of the same browser.
+ */
+async function grantOfSession({ grantId, session, params }: Interaction, { Grant, Session }: Provider) {
+  const begun = grantId === undefined ? undefined : await Grant.find(grantId)
+  if (begun !== undefined || session?.uid === undefined) return begun
+  const clientId = String(params.client_id)
+  const current = (await Session.findByUid(session.uid))?.grantIdFor(clientId)
+  const grant = current === undefined ? undefined : await Grant.find(current)
+  return grant?.accountId === session.accountId ? grant : undefined
 }
