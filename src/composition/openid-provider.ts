@@ -12,7 +12,9 @@ import { authorizeEndpoint } from '../openid-provider/authorize-endpoint.ts'
 import { createForwardToOidcProvider } from '../openid-provider/forward-request.ts'
 import { createAuthenticateForwarded } from '../openid-provider/forwarded-client.ts'
 import { forwardedEndpoint } from '../openid-provider/forwarded-endpoint.ts'
+import type { ReturningUsers } from '../openid-provider/forwarded-share.ts'
 import { createBeginFor } from '../openid-provider/held-generations.ts'
+import { createKnownTokens } from '../openid-provider/known-tokens.ts'
 import { createOidcModelStore } from '../openid-provider/oidc-model-store.ts'
 import { createCurrentProvider } from '../openid-provider/openid-provider.ts'
 import { createKnownBrowsers } from '../openid-provider/sign-in/known-browsers.ts'
@@ -21,6 +23,7 @@ import { signInEndpoint } from '../openid-provider/sign-in/sign-in-endpoint.ts'
 import { createSignInPlaces } from '../openid-provider/sign-in-places.ts'
 import { keySetMaxAge } from '../openid-provider/signing-keys/key-rotation.ts'
 import { userinfoEndpoint } from '../openid-provider/userinfo-endpoint.ts'
+import { fingerprint } from '../platform/crypto.ts'
 import { onlyMethods } from '../platform/http/answer.ts'
 import { fetchThrough } from '../platform/http/fetch.ts'
 import { knownKeysOr } from '../platform/jose/key-sets.ts'
@@ -41,12 +44,24 @@ export function composeOpenidProvider(platform: Platform, clients: Clients, user
   const endedSessions = createSessionEndingStore(database)
   const appCookies = createCookies({ secure: config.issuer.startsWith('https:'), vault, clock })
   const places = createSignInPlaces({ perNetwork: openPerNetwork, inAll: openInAll }, clock)
+  const knownTokens = createKnownTokens()
+  const knownBrowsers = createKnownBrowsers({
+    secure: config.issuer.startsWith('https:'),
+    generationOf: async (userId) => (await users.generations.find(userId)).generation,
+    vault,
+    clock,
+  })
+  const returningUsers: ReturningUsers = {
+    byCookies: (cookies) => knownBrowsers.signInsOf(cookies)[0]?.userId ?? appCookies.userIn(cookies),
+    byToken: (token) => knownTokens.userOf(fingerprint(token)),
+  }
   const provider = createCurrentProvider(signingKeys.watch, {
     ...settingsOf(platform),
     ...clientsSeenBy(platform, clients),
     cibaMetadata: metadataOf(platform, clients, users.hasUserCodes),
     models,
     places,
+    knownTokens,
     findUser: users.findUser,
     endSession: (providerSession, cookies) =>
       endSession({
@@ -65,6 +80,8 @@ export function composeOpenidProvider(platform: Platform, clients: Clients, user
     endedSessions,
     endSession,
     appCookies,
+    knownBrowsers,
+    returningUsers,
     forwardToOidcProvider: createForwardToOidcProvider(
       provider,
       certificateOf,
@@ -73,6 +90,7 @@ export function composeOpenidProvider(platform: Platform, clients: Clients, user
       config.resources,
       createAuthenticateForwarded(clients.authenticateClient),
       platform.loadShedding,
+      returningUsers,
     ),
   }
 }
@@ -151,15 +169,10 @@ export function addOpenidRoutes(app: FastifyInstance, needs: OpenidRouteNeeds): 
 }
 
 function addSignIn(app: FastifyInstance, { platform, clients, users: ours, openid, framing }: OpenidRouteNeeds): void {
-  const { config, vault, texts, clock, audit, loadShedding } = platform
+  const { texts, clock, audit, loadShedding } = platform
   const { whileUnproven } = loadShedding
   const { users, passkeys, checkPassword, signInThrottle: throttle, credentialQueue, generations } = ours
-  const knownBrowsers = createKnownBrowsers({
-    secure: config.issuer.startsWith('https:'),
-    generationOf: async (userId) => (await generations.find(userId)).generation,
-    vault,
-    clock,
-  })
+  const { knownBrowsers, returningUsers } = openid
   const beginFor = createBeginFor(generations)
   const passwordSignIn = createPasswordSignIn({
     users,
@@ -173,5 +186,5 @@ function addSignIn(app: FastifyInstance, { platform, clients, users: ours, openi
   })
   const checksPasswords = checkPassword !== undefined
   const needs = { users, passkeys, beginFor, passwordSignIn, knownBrowsers, checksPasswords, whileUnproven }
-  signInEndpoint(app, { ...needs, provider: openid.provider, texts, framing, clock, audit })
+  signInEndpoint(app, { ...needs, returningUsers, provider: openid.provider, texts, framing, clock, audit })
 }

@@ -8,6 +8,7 @@ import { OAuthError } from '../../platform/oauth-error.ts'
 import { passkeyScript, styleSheet } from '../../platform/pages/pages.ts'
 import type { Passkeys } from '../../user/passkey/passkey.ts'
 import { PASSKEY_ACR, PASSKEY_AMR } from '../../user/passkey/passkey-strength.ts'
+import type { ReturningUsers } from '../forwarded-share.ts'
 import { type BeginFor, holdingGenerations } from '../held-generations.ts'
 import type { CurrentProvider, Provider } from '../openid-provider.ts'
 import { createChallengeLimit } from './challenge-limit.ts'
@@ -19,6 +20,7 @@ export interface SignInNeeds extends SignInPageNeeds, ByPasswordNeeds {
   /** Remembers the user's generation. Resolves to whether the user may sign in. */
   beginFor: BeginFor
   whileUnproven: LoadShedding['whileUnproven']
+  returningUsers: ReturningUsers
 }
 
 export function signInEndpoint(app: FastifyInstance, needs: SignInNeeds): void {
@@ -80,7 +82,8 @@ export function signInEndpoint(app: FastifyInstance, needs: SignInNeeds): void {
 
   /** Anyone can begin a sign-in, and then call these addresses with its cookie any number of times. */
   function unproven<Result>(request: FastifyRequest, work: () => Promise<Result>): Promise<Result> {
-    return needs.whileUnproven('', slotOf(request.raw), work)
+    const returning = needs.returningUsers.byCookies(request.headers.cookie)
+    return needs.whileUnproven('', slotOf(request.raw), work, returning)
   }
 
   function post(path: string, answer: (request: FastifyRequest, reply: FastifyReply) => Promise<unknown>): void {
