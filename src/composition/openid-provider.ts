@@ -154,7 +154,7 @@ interface OpenidRouteNeeds {
 
 /** Adds sign-in and the endpoints of oidc-provider. */
 export function addOpenidRoutes(app: FastifyInstance, needs: OpenidRouteNeeds): void {
-  const { forwardToOidcProvider, provider, places, models } = needs.openid
+  const { forwardToOidcProvider, provider, places, models, returningUsers } = needs.openid
   addSignIn(app, needs)
   // Without this, oidc-provider would respond with 404 to a method that is not allowed.
   for (const path of [paths.introspection, paths.revocation]) {
@@ -164,7 +164,8 @@ export function addOpenidRoutes(app: FastifyInstance, needs: OpenidRouteNeeds): 
   userinfoEndpoint(app, paths.userinfo, { forwardToOidcProvider, log: needs.platform.log })
   onlyMethods(app, paths.jwks, ['GET', 'OPTIONS'])
   const { texts } = needs.platform
-  authorizeEndpoint(app, paths.authorization, { forwardToOidcProvider, places, remove: models.removeSignIns, texts })
+  const signIns = { places, remove: models.removeSignIns, returningUsers }
+  authorizeEndpoint(app, paths.authorization, { forwardToOidcProvider, ...signIns, texts })
   forwardedEndpoint(app, provider, forwardToOidcProvider)
 }
 

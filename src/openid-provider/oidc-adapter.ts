@@ -16,7 +16,7 @@ import { heldGeneration, heldRegistration, holdGeneration, holdRegistration } fr
 import type { KnownTokens } from './known-tokens.ts'
 import type { FoundModel, OidcModelStore, UsedSession } from './oidc-model-store.ts'
 import { withoutTooMany } from './old-token-store.ts'
-import type { SignInPlaces } from './sign-in-places.ts'
+import { NoPlace, type SignInPlaces } from './sign-in-places.ts'
 import { createEndGrantOfUsed } from './used-refresh-tokens.ts'
 
 export interface AdapterNeeds {
@@ -57,6 +57,16 @@ const goesWithGrant = new Set(['AccessToken', 'RefreshToken', 'AuthorizationCode
 /** Whether a model is a token that a user's app or browser sends. Tokens of approvals are sent by their clients. */
 function isOfUser(model: string, payload: AdapterPayload): payload is AdapterPayload & { accountId: string } {
   return goesWithGrant.has(model) && payload.accountId !== undefined && !String(payload.gty).startsWith('ciba')
+}
+
+/** Keeps the place of the current sign-in. Returns the id hashes of sign-ins that must be removed to make room. */
+function keepPlace(idHash: string, expiresAt: number): string[] | undefined {
+  try {
+    return placeOfThisCall()?.keep(idHash, expiresAt)
+  } catch (error) {
+    // The client is told by a redirect, as of every error of the authorization endpoint.
+    throw error instanceof NoPlace ? new errors.TemporarilyUnavailable(error.message) : error
+  }
 }
 
 /** Returns the adapter factory for oidc-provider. Clients are read-only. All other models are stored encrypted. */
@@ -105,7 +115,7 @@ function modelAdapter(model: string, needs: AdapterNeeds): Adapter {
       if (collected) collected.statements.push(statement)
       else if (model === 'Session' && userId !== undefined)
         await models.runSession(statement, useOf(payload, clock.now()))
-      else if (model === 'Interaction') await models.run(statement, placeOfThisCall()?.keep(idHash, expiresAt ?? 0))
+      else if (model === 'Interaction') await models.run(statement, keepPlace(idHash, expiresAt ?? 0))
       else await models.run(statement, [], withoutTooMany(kept))
     },
     async find(id) {
