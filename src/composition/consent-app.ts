@@ -35,7 +35,7 @@ export async function addConsentApp(app: FastifyInstance, needs: CibaNeeds, part
   const { userKey } = stored
   const signsInHere = config.login.issuer === 'self'
   const { whileUnproven } = loadShedding
-  const whileLookingUp: BoundedWait = (slot, work) => whileUnproven('', slot, work)
+  const whileLookingUp: BoundedWait = (slot, work, returning) => whileUnproven('', slot, work, returning)
   const where = signsInHere ? signingInHere(needs, send) : signingInElsewhere(needs)
   const redirectUri = clients.ownApp.redirect_uris[0]!
   await app.register(async (scope) =>
@@ -47,6 +47,7 @@ export async function addConsentApp(app: FastifyInstance, needs: CibaNeeds, part
       signIn: createSignIn({ redirectUri, ...where }),
       whileSigningIn: signsInHere ? whileLookingUp : createBoundedWait(loadShedding.releaseSlotWhile),
       whileUnproven,
+      returningUser: openid.returningUsers.byCookies,
       cookies: openid.appCookies,
       texts,
       pushKey: channels.pushKey,

@@ -32,6 +32,7 @@ export function composeDeviceApi(needs: CibaNeeds) {
       proofs,
       findUser: hints.findUserByHint,
       whileUnproven: platform.loadShedding.whileUnproven,
+      returningUsers: openid.returningUsers,
     }),
   }
 }

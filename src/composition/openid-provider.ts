@@ -13,7 +13,9 @@ import { authorizeEndpoint } from '../openid-provider/authorize-endpoint.ts'
 import { createForwardToOidcProvider } from '../openid-provider/forward-request.ts'
 import { createAuthenticateForwarded } from '../openid-provider/forwarded-client.ts'
 import { forwardedEndpoint } from '../openid-provider/forwarded-endpoint.ts'
+import type { ReturningUsers } from '../openid-provider/forwarded-share.ts'
 import { createBeginFor } from '../openid-provider/held-generations.ts'
+import { createKnownTokens } from '../openid-provider/known-tokens.ts'
 import { createOidcModelStore } from '../openid-provider/oidc-model-store.ts'
 import { createCurrentProvider } from '../openid-provider/openid-provider.ts'
 import { createKnownBrowsers } from '../openid-provider/sign-in/known-browsers.ts'
@@ -22,6 +24,7 @@ import { signInEndpoint } from '../openid-provider/sign-in/sign-in-endpoint.ts'
 import { createSignInPlaces } from '../openid-provider/sign-in-places.ts'
 import { keySetMaxAge } from '../openid-provider/signing-keys/key-rotation.ts'
 import { userinfoEndpoint } from '../openid-provider/userinfo-endpoint.ts'
+import { fingerprint } from '../platform/crypto.ts'
 import { onlyMethods } from '../platform/http/answer.ts'
 import { fetchThrough } from '../platform/http/fetch.ts'
 import { knownKeysOr } from '../platform/jose/key-sets.ts'
@@ -42,12 +45,24 @@ export function composeOpenidProvider(platform: Platform, clients: Clients, user
   const endedSessions = createSessionEndingStore(database)
   const appCookies = createCookies({ secure: config.issuer.startsWith('https:'), vault, clock })
   const places = createSignInPlaces({ perNetwork: openPerNetwork, inAll: openInAll }, clock)
+  const knownTokens = createKnownTokens()
+  const knownBrowsers = createKnownBrowsers({
+    secure: config.issuer.startsWith('https:'),
+    generationOf: async (userId) => (await users.generations.find(userId)).generation,
+    vault,
+    clock,
+  })
+  const returningUsers: ReturningUsers = {
+    byCookies: (cookies) => knownBrowsers.signInsOf(cookies)[0]?.userId ?? appCookies.userIn(cookies),
+    byToken: (token) => knownTokens.userOf(fingerprint(token)),
+  }
   const provider = createCurrentProvider(signingKeys.watch, {
     ...settingsOf(platform),
     ...clientsSeenBy(platform, clients),
     cibaMetadata: metadataOf(platform, clients, users.hasUserCodes),
     models,
     places,
+    knownTokens,
     findUser: users.findUser,
     endSession: (providerSession, cookies) =>
       endSession({
@@ -66,6 +81,8 @@ export function composeOpenidProvider(platform: Platform, clients: Clients, user
     endedSessions,
     endSession,
     appCookies,
+    knownBrowsers,
+    returningUsers,
     forwardToOidcProvider: createForwardToOidcProvider(
       provider,
       certificateOf,
@@ -74,6 +91,7 @@ export function composeOpenidProvider(platform: Platform, clients: Clients, user
       config.resources,
       createAuthenticateForwarded(clients.authenticateClient),
       platform.loadShedding,
+      returningUsers,
     ),
   }
 }
@@ -137,7 +155,7 @@ interface OpenidRouteNeeds {
 
 /** Adds sign-in and the endpoints of oidc-provider. */
 export function addOpenidRoutes(app: FastifyInstance, needs: OpenidRouteNeeds): void {
-  const { forwardToOidcProvider, provider, places, models } = needs.openid
+  const { forwardToOidcProvider, provider, places, models, returningUsers } = needs.openid
   addSignIn(app, needs)
   // Without this, oidc-provider would respond with 404 to a method that is not allowed.
   for (const path of [paths.introspection, paths.revocation]) {
@@ -147,20 +165,16 @@ export function addOpenidRoutes(app: FastifyInstance, needs: OpenidRouteNeeds): 
   userinfoEndpoint(app, paths.userinfo, { forwardToOidcProvider, log: needs.platform.log })
   onlyMethods(app, paths.jwks, ['GET', 'OPTIONS'])
   const { texts } = needs.platform
-  authorizeEndpoint(app, paths.authorization, { forwardToOidcProvider, places, remove: models.removeSignIns, texts })
+  const signIns = { places, remove: models.removeSignIns, returningUsers }
+  authorizeEndpoint(app, paths.authorization, { forwardToOidcProvider, ...signIns, texts })
   forwardedEndpoint(app, provider, forwardToOidcProvider)
 }
 
 function addSignIn(app: FastifyInstance, { platform, clients, users: ours, openid, framing }: OpenidRouteNeeds): void {
-  const { config, vault, texts, clock, audit, loadShedding } = platform
+  const { texts, clock, audit, loadShedding } = platform
   const { whileUnproven } = loadShedding
   const { users, passkeys, checkPassword, signInThrottle: throttle, credentialQueue, generations } = ours
-  const knownBrowsers = createKnownBrowsers({
-    secure: config.issuer.startsWith('https:'),
-    generationOf: async (userId) => (await generations.find(userId)).generation,
-    vault,
-    clock,
-  })
+  const { knownBrowsers, returningUsers } = openid
   const beginFor = createBeginFor(generations)
   const passwordSignIn = createPasswordSignIn({
     users,
@@ -174,5 +188,5 @@ function addSignIn(app: FastifyInstance, { platform, clients, users: ours, openi
   })
   const checksPasswords = checkPassword !== undefined
   const needs = { users, passkeys, beginFor, passwordSignIn, knownBrowsers, checksPasswords, whileUnproven }
-  signInEndpoint(app, { ...needs, provider: openid.provider, texts, framing, clock, audit })
+  signInEndpoint(app, { ...needs, returningUsers, provider: openid.provider, texts, framing, clock, audit })
 }

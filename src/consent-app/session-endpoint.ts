@@ -21,6 +21,8 @@ export interface SessionNeeds {
    */
   whileSigningIn: BoundedWait
   whileUnproven: LoadShedding['whileUnproven']
+  /** Returns the user who has signed in before with the browser that sent this `Cookie` header, or undefined. */
+  returningUser(cookies: string | undefined): string | undefined
   cookies: Cookies
   /** Ends a session, including the provider's session, which the device API cannot end. */
   endSession(session: EndedSession): Promise<void>
@@ -45,6 +47,7 @@ export function sessionEndpoint(app: FastifyInstance, shell: Shell, needs: Sessi
   // The session cookie of the provider, and the cookie with the signature of the session cookie.
   const providerCookies = providerCookie === undefined ? [] : [providerCookie, `${providerCookie}.sig`]
   const { readerOf, isTrustworthy, isFromElsewhere, notOurUser, formExpired, startAgain } = shell
+  const returningUserOf = (request: FastifyRequest) => needs.returningUser(request.headers.cookie)
 
   app.get('/session/start', async (request, reply) => {
     const { to, as, again } = request.query as { to?: string; as?: string; again?: string }
@@ -52,7 +55,8 @@ export function sessionEndpoint(app: FastifyInstance, shell: Shell, needs: Sessi
     const asked = as === 'another' || again !== undefined || request.cookies[cookies.signedOutName] !== undefined
     const acrValues = again === 'passkey' ? 'phr' : undefined
     const wishes = { asked, isRecent: again !== undefined, acrValues, uiLocales: language }
-    const started = await whileSigningIn(slotOf(request.raw), () => signIn.start(safeReturn(to), wishes))
+    const start = () => signIn.start(safeReturn(to), wishes)
+    const started = await whileSigningIn(slotOf(request.raw), start, returningUserOf(request))
     reply.setCookie(cookies.signInName, cookies.sealSignIn(started.underWay), cookies.options)
     return reply.redirect(started.url, 303)
   })
@@ -63,7 +67,8 @@ export function sessionEndpoint(app: FastifyInstance, shell: Shell, needs: Sessi
     if (underWay === undefined) return startAgain(reply, reader, '/')
     try {
       const answer = new URL(request.url, issuer)
-      const session = await whileSigningIn(slotOf(request.raw), () => signIn.finish(answer, underWay, clock.now()))
+      const finish = () => signIn.finish(answer, underWay, clock.now())
+      const session = await whileSigningIn(slotOf(request.raw), finish, returningUserOf(request))
       reply.clearCookie(cookies.signInName, cookies.options)
       if (session === undefined) return notOurUser(reply, reader)
       await endSubscriptionOfAnother(request, session)
@@ -94,7 +99,7 @@ export function sessionEndpoint(app: FastifyInstance, shell: Shell, needs: Sessi
       address: request.ip,
     }
     if (reader.session !== undefined) await endSession(ended)
-    else await whileUnproven('', slotOf(request.raw), () => endSession(ended))
+    else await whileUnproven('', slotOf(request.raw), () => endSession(ended), returningUserOf(request))
     for (const name of [cookies.sessionName, cookies.browserName, ...providerCookies]) {
       if (request.cookies[name] !== undefined) reply.clearCookie(name, cookies.options)
     }

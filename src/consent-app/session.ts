@@ -40,6 +40,8 @@ export interface Cookies {
   options: { path: '/'; httpOnly: true; sameSite: 'lax'; secure: boolean }
   sealSession(session: Omit<Session, 'formToken'>): string
   openSession(value: string | undefined): Session | undefined
+  /** Returns the user of the session in a `Cookie` header, also if the session has expired. Undefined if there is none. */
+  userIn(header: string | undefined): string | undefined
   sealSignIn(signIn: Omit<SignInUnderWay, 'expiresAt'>): string
   openSignIn(value: string | undefined): SignInUnderWay | undefined
   sealBrowser(pushEndpointHash: string): string
@@ -65,22 +67,32 @@ const signInTakes = 15 * 60_000
 export function createCookies({ secure, vault, clock }: { secure: boolean; vault: Vault; clock: Clock }): Cookies {
   const prefix = secure ? '__Host-' : ''
 
-  function open<T extends { expiresAt: number }>(value: string | undefined, aad: string): T | undefined {
+  function openExpired<T>(value: string | undefined, aad: string): T | undefined {
     if (value === undefined) return undefined
     try {
-      const opened = JSON.parse(vault.open(value, aad)) as T
-      return opened.expiresAt > clock.now() ? opened : undefined
+      return JSON.parse(vault.open(value, aad)) as T
     } catch {
       return undefined
     }
   }
 
+  function open<T extends { expiresAt: number }>(value: string | undefined, aad: string): T | undefined {
+    const opened = openExpired<T>(value, aad)
+    return opened !== undefined && opened.expiresAt > clock.now() ? opened : undefined
+  }
+
+  function valueIn(header: string | undefined, name: string): string | undefined {
+    const sent = header?.split(/; */).find((cookie) => cookie.startsWith(`${name}=`))
+    return sent?.slice(name.length + 1)
+  }
+
+  const sessionName = `${prefix}doorbell_app`
   const browserName = `${prefix}doorbell_app_browser`
   const openBrowser = (value: string | undefined) =>
     open<{ pushEndpointHash: string; expiresAt: number }>(value, 'consent-app/browser')?.pushEndpointHash
 
   return {
-    sessionName: `${prefix}doorbell_app`,
+    sessionName,
     signInName: `${prefix}doorbell_app_sign_in`,
     signedOutName: `${prefix}doorbell_app_signed_out`,
     browserName,
@@ -90,6 +102,7 @@ export function createCookies({ secure, vault, clock }: { secure: boolean; vault
     sealSession: (session) =>
       vault.seal(JSON.stringify({ ...session, formToken: newSecret(16) }), 'consent-app/session'),
     openSession: (value) => open<Session>(value, 'consent-app/session'),
+    userIn: (header) => openExpired<Session>(valueIn(header, sessionName), 'consent-app/session')?.userId,
     sealSignIn: (signIn) =>
       vault.seal(JSON.stringify({ ...signIn, expiresAt: clock.now() + signInTakes }), 'consent-app/sign-in'),
     openSignIn: (value) => open<SignInUnderWay>(value, 'consent-app/sign-in'),
@@ -99,10 +112,7 @@ export function createCookies({ secure, vault, clock }: { secure: boolean; vault
         'consent-app/browser',
       ),
     openBrowser,
-    browserIn(header) {
-      const sent = header?.split(/; */).find((cookie) => cookie.startsWith(`${browserName}=`))
-      return openBrowser(sent?.slice(browserName.length + 1))
-    },
+    browserIn: (header) => openBrowser(valueIn(header, browserName)),
   }
 }
 

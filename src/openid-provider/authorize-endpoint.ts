@@ -11,14 +11,16 @@ import { targetOf } from '../platform/http/one-spelling.ts'
 import { chooseLanguage, type Texts } from '../platform/i18n/texts.ts'
 import { pageHeaders, renderError } from '../platform/pages/pages.ts'
 import type { ForwardToOidcProvider } from './forward-request.ts'
+import type { ReturningUsers } from './forwarded-share.ts'
 import type { OidcModelStore } from './oidc-model-store.ts'
-import { NoPlace, type SignInPlace, type SignInPlaces } from './sign-in-places.ts'
+import { NoPlace, type SignInPlace, type SignInPlaces, withoutPlace } from './sign-in-places.ts'
 
 export interface AuthorizeNeeds {
   forwardToOidcProvider: ForwardToOidcProvider
   places: SignInPlaces
   /** Removes unfinished sign-ins, by the hashes of their ids. */
   remove: OidcModelStore['removeSignIns']
+  returningUsers: Pick<ReturningUsers, 'byCookies'>
   texts: Texts
 }
 
@@ -66,15 +68,10 @@ export function authorizeEndpoint(app: FastifyInstance, path: string, needs: Aut
       const tooLong = tooLongIn(request)
       if (tooLong !== undefined) return refuse(request, reply, { status: 400, error: `invalid_request: ${tooLong}` })
       if (request.method === 'POST') return redirectToGet(request, reply)
-      let place: SignInPlace
-      try {
-        place = places.begin(request.ip)
-      } catch (error) {
-        if (!(error instanceof NoPlace)) throw error
-        const { retryAfter } = error
-        return refuse(request, reply, { status: 429, error: 'temporarily_unavailable', retryAfter })
-      }
-      return goOn(request, reply, place)
+      const place = beginFor(request)
+      if (!(place instanceof NoPlace)) return goOn(request, reply, place)
+      const { retryAfter } = place
+      return refuse(request, reply, { status: 429, error: 'temporarily_unavailable', retryAfter })
     },
   })
   app.route({
@@ -83,6 +80,17 @@ export function authorizeEndpoint(app: FastifyInstance, path: string, needs: Aut
     exposeHeadRoute: false,
     handler: (request, reply) => goOn(request, reply, places.goOn(request.ip)),
   })
+
+  function beginFor(request: FastifyRequest): SignInPlace | NoPlace {
+    try {
+      return places.begin(request.ip)
+    } catch (error) {
+      if (!(error instanceof NoPlace)) throw error
+      // A user who is still signed in needs no place: otherwise anonymous callers could keep all users from renewing a token.
+      const isReturning = needs.returningUsers.byCookies(request.headers.cookie) !== undefined
+      return isReturning ? withoutPlace(error) : error
+    }
+  }
 
   /**
    * A request by POST continues as the same request by GET (OpenID Connect Core §3.1.2.1). It is redirected because a

@@ -21,6 +21,7 @@ import { asOidcProviderSeesIt, type KnownClient, onlyWithGrants } from './client
 import { implementedMethods } from './discovery.ts'
 import { certificateOfForwarded } from './forward-request.ts'
 import { withPlaceholder } from './forwarded-client.ts'
+import type { KnownTokens } from './known-tokens.ts'
 import { createAdapterFactory } from './oidc-adapter.ts'
 import type { OidcModelStore } from './oidc-model-store.ts'
 import { cookieNames, paths } from './paths.ts'
@@ -56,6 +57,7 @@ export interface AuthorizationServerNeeds {
   models: OidcModelStore
   /** Limits the number of unfinished sign-ins. */
   places: SignInPlaces
+  knownTokens: KnownTokens
   /** The client id of the consent app. */
   ownClient: string
   /**
@@ -155,6 +157,7 @@ function adapterOf(needs: AuthorizationServerNeeds): Configuration['adapter'] {
   return createAdapterFactory({
     models: needs.models,
     places: needs.places,
+    knownTokens: needs.knownTokens,
     // The device flow (RFC 8628) needs sessions in which no user has signed in yet.
     keepsStrangers: isSwitchedOn(needs.extra, 'deviceFlow'),
     clock: needs.clock,

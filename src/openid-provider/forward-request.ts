@@ -20,7 +20,15 @@ import {
 } from './forwarded-client.ts'
 import { createReadForwardedProof, type ForwardedProof, rememberProof } from './forwarded-dpop-proof.ts'
 import { withConfiguredResources } from './forwarded-resource.ts'
-import { type CallCounting, isUserinfo, readsNothing, workForClient, workForToken } from './forwarded-share.ts'
+import {
+  type CallCounting,
+  isUserinfo,
+  type ReturningUsers,
+  readsNothing,
+  returningUserOf,
+  workForClient,
+  workForToken,
+} from './forwarded-share.ts'
 import { holdingGenerations } from './held-generations.ts'
 import type { CurrentProvider, Provider } from './openid-provider.ts'
 
@@ -39,6 +47,7 @@ export function createForwardToOidcProvider(
   resources: Resources,
   authenticateForwarded: AuthenticateForwarded,
   counting: CallCounting,
+  returningUsers: ReturningUsers,
 ) {
   const callbackOf = rememberCallback()
   const readProof = createReadForwardedProof(provider, proofs)
@@ -51,9 +60,11 @@ export function createForwardToOidcProvider(
     refuseUnstorableForm(body)
     const route = request.method === 'POST' ? authenticatingRouteAt(proof.path, provider) : undefined
     const form = formIn(request, body, route !== undefined)
-    const { authorization } = request.headers
+    const { authorization, cookie } = request.headers
     const certificate = certificateOf(request.raw)
-    return { proof, body, route, form, authorization, certificate, address: request.ip, slot: slotOf(request.raw) }
+    const returning = returningUserOf({ authorization, form, cookies: cookie }, returningUsers)
+    const slot = slotOf(request.raw)
+    return { proof, body, route, form, authorization, certificate, address: request.ip, slot, returning }
   }
 
   async function forward(
@@ -99,7 +110,7 @@ export function createForwardToOidcProvider(
     // A browser sends the cookie of a session here, but nothing else is known about the caller.
     return isUserinfo(call.proof.path, provider)
       ? workForToken(call, provider, counting, { readProof: prepare, answer })
-      : counting.whileUnproven('', call.slot, answerUnknown)
+      : counting.whileUnproven('', call.slot, answerUnknown, call.returning)
   }
 
   return (request: FastifyRequest, reply: FastifyReply) => rememberingFound(() => handle(request, reply))

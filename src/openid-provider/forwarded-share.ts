@@ -19,6 +19,28 @@ export interface CountedCall {
   form: Form | undefined
   certificate: ClientCertificate | undefined
   slot: Slot | undefined
+  /** The user who has signed in before, as the call shows. */
+  returning: string | undefined
+}
+
+/** Finds in memory the user who has signed in before, by what a call shows. */
+export interface ReturningUsers {
+  /** @param cookies the `Cookie` header */
+  byCookies(cookies: string | undefined): string | undefined
+  byToken(token: string): string | undefined
+}
+
+/** The members of a form that may contain a token or a code of a user, for calls of public clients. */
+const tokenMembers = ['refresh_token', 'code', 'token', 'access_token']
+
+/** Returns the user whose token or code a call contains or, if it contains none, who has signed in with the browser. */
+export function returningUserOf(
+  { authorization, form, cookies }: Pick<CountedCall, 'authorization' | 'form'> & { cookies: string | undefined },
+  users: ReturningUsers,
+): string | undefined {
+  const tokens = [accessTokenOf(authorization)?.token, ...tokenMembers.map((name) => form?.get(name))]
+  const sent = tokens.find((token) => token !== undefined)
+  return sent === undefined ? users.byCookies(cookies) : users.byToken(sent)
 }
 
 /** The steps of a call to an endpoint at which clients authenticate, in this order. */
@@ -37,8 +59,8 @@ export async function workForClient<P, T>(
   { withFairShare, whileUnproven }: CallCounting,
   { readProof, authenticate, answer }: ClientWork<P, T>,
 ): Promise<T> {
-  const { slot, form, certificate } = call
-  const unproven = <R>(work: () => Promise<R>) => whileUnproven(form?.get('client_id') ?? '', slot, work)
+  const { slot, form, certificate, returning } = call
+  const unproven = <R>(work: () => Promise<R>) => whileUnproven(form?.get('client_id') ?? '', slot, work, returning)
   const isShown = showsCredentials(call)
   if (!isShown && certificate === undefined) {
     return unproven(async () => answer(await readProof(), await authenticate()))
@@ -64,17 +86,18 @@ export const isUserinfo = (path: string, provider: CurrentProvider) => providerP
  * the whole call.
  */
 export async function workForToken<P, T>(
-  { authorization, form, slot }: CountedCall,
+  { authorization, form, slot, returning }: CountedCall,
   provider: CurrentProvider,
   { withFairShare, whileUnproven }: CallCounting,
   { readProof, answer }: { readProof(): Promise<P>; answer(proof: P): Promise<T> },
 ): Promise<T> {
   const token = accessTokenOf(authorization)?.token ?? form?.get('access_token')
-  const done = await whileUnproven('', slot, async () => {
+  const find = async () => {
     const proof = await readProof()
     const found = token === undefined ? undefined : await provider().AccessToken.find(token)
     if (found?.clientId === undefined) return { result: await answer(proof) }
     return { client: found.clientId, proof }
-  })
+  }
+  const done = await whileUnproven('', slot, find, returning)
   return 'result' in done ? done.result : withFairShare(done.client, slot, () => answer(done.proof))
 }

@@ -13,9 +13,11 @@ import type { Statement } from '../platform/storage/database.ts'
 import { placeOfThisCall } from './authorize-endpoint.ts'
 import { forgetFound, foundInCall, removeOnceInCall } from './call-memory.ts'
 import { heldGeneration, heldRegistration, holdGeneration, holdRegistration } from './held-generations.ts'
+import type { KnownTokens } from './known-tokens.ts'
 import type { FoundModel, OidcModelStore, UsedSession } from './oidc-model-store.ts'
-import { withoutOldTokens } from './old-token-store.ts'
-import type { SignInPlaces } from './sign-in-places.ts'
+import { withoutTooMany } from './old-token-store.ts'
+import { NoPlace, type SignInPlaces } from './sign-in-places.ts'
+import { createEndGrantOfUsed } from './used-refresh-tokens.ts'
 
 export interface AdapterNeeds {
   models: OidcModelStore
@@ -25,6 +27,7 @@ export interface AdapterNeeds {
   clock: Clock
   /** The places of unfinished sign-ins. */
   places: Pick<SignInPlaces, 'ended'>
+  knownTokens: Pick<KnownTokens, 'add'>
   /** Whether to store sessions in which no user has signed in. Only some features of oidc-provider need such sessions. */
   keepsStrangers: boolean
 }
@@ -51,19 +54,30 @@ export async function collectWrites<T>(requestId: string, work: () => Promise<T>
 /** Models that are revoked together with their grant. An interaction also refers to a grant, but continues without it. */
 const goesWithGrant = new Set(['AccessToken', 'RefreshToken', 'AuthorizationCode'])
 
-/**
- * Models that a user or a client can cause again and again within one grant. A refresh token is replaced at each use. Used
- * refresh tokens are kept, so that the server notices if an attacker uses one of them again.
- */
-const isBounded = new Set(['AccessToken', 'AuthorizationCode'])
+/** Whether a model is a token that a user's app or browser sends. Tokens of approvals are sent by their clients. */
+function isOfUser(model: string, payload: AdapterPayload): payload is AdapterPayload & { accountId: string } {
+  return goesWithGrant.has(model) && payload.accountId !== undefined && !String(payload.gty).startsWith('ciba')
+}
+
+/** Keeps the place of the current sign-in. Returns the id hashes of sign-ins that must be removed to make room. */
+function keepPlace(idHash: string, expiresAt: number): string[] | undefined {
+  try {
+    return placeOfThisCall()?.keep(idHash, expiresAt)
+  } catch (error) {
+    // The client is told by a redirect, as of every error of the authorization endpoint.
+    throw error instanceof NoPlace ? new errors.TemporarilyUnavailable(error.message) : error
+  }
+}
 
 /** Returns the adapter factory for oidc-provider. Clients are read-only. All other models are stored encrypted. */
 export function createAdapterFactory(needs: AdapterNeeds): (model: string) => Adapter {
   return (model) => (model === 'Client' ? clientAdapter(needs) : modelAdapter(model, needs))
 }
 
-function modelAdapter(model: string, { models, vault, clock, places, keepsStrangers }: AdapterNeeds): Adapter {
+function modelAdapter(model: string, needs: AdapterNeeds): Adapter {
+  const { models, vault, clock, places, knownTokens, keepsStrangers } = needs
   const aadOf = (idHash: string) => `oidc_models/${model}/${idHash}`
+  const endGrantOfUsed = createEndGrantOfUsed({ models, vault, clock })
 
   function open(found: FoundModel | undefined) {
     if (found === undefined) return undefined
@@ -99,16 +113,19 @@ function modelAdapter(model: string, { models, vault, clock, places, keepsStrang
         clientRegistration: clientId === undefined ? undefined : heldRegistration(clientId),
       }
       const statement = models.put(kept)
+      if (isOfUser(model, payload)) knownTokens.add(idHash, payload.accountId)
       if (collected) collected.statements.push(statement)
       else if (model === 'Session' && userId !== undefined)
         await models.runSession(statement, useOf(payload, clock.now()))
-      else if (isBounded.has(model)) await models.run(statement, [], [withoutOldTokens(kept)])
-      else await models.run(statement, model === 'Interaction' ? placeOfThisCall()?.keep(idHash, expiresAt ?? 0) : [])
+      else if (model === 'Interaction') await models.run(statement, keepPlace(idHash, expiresAt ?? 0))
+      else await models.run(statement, [], withoutTooMany(kept))
     },
     async find(id) {
       const idHash = fingerprint(id)
       const row = await foundInCall(model, idHash, () => models.find(model, idHash, clock.now()))
       const payload = open(row)
+      if (payload === undefined && model === 'RefreshToken') await endGrantOfUsed(id)
+      if (payload !== undefined && isOfUser(model, payload)) knownTokens.add(idHash, payload.accountId)
       // A token is used, so the client has received the response. From now on the response is not given again.
       if (payload && row?.has_held_response === 1) await models.forgetHeldResponse(fingerprint(payload.grantId!))
       return payload

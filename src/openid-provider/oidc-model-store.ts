@@ -132,6 +132,13 @@ export function createOidcModelStore(database: Database, { repeatsTokens = true 
       return (await database.step(first, { rowKeys: [modelKey(model, idHash)] })).length > 0
     },
 
+    ...removalsIn(database),
+  }
+}
+
+/** The functions that remove models. */
+function removalsIn(database: Database) {
+  return {
     /** Removes a model. Resolves to whether the model existed. */
     async remove(model: string, idHash: string): Promise<boolean> {
       const first = {
@@ -152,6 +159,23 @@ export function createOidcModelStore(database: Database, { repeatsTokens = true 
     async removeByGrant(grantHash: string): Promise<void> {
       const first = { sql: 'delete from oidc_models where grant_hash = $1 returning id_hash', values: [grantHash] }
       await database.step(first, { rowKeys: [modelKey('Grant', grantHash)] })
+    },
+
+    /**
+     * Removes a grant of a client, and everything that was issued under it, because a refresh token was used that is not
+     * stored any more. If `most` unused refresh tokens of the grant are stored, the grant stays: the token may have been
+     * removed without having been used.
+     */
+    async endGrantOfUsedToken(grantHash: string, clientId: string, most: number): Promise<void> {
+      const first = {
+        sql: `delete from oidc_models where model = 'Grant' and id_hash = $1 and client_id = $2 and $3 > (
+                select count(*) from oidc_models issued
+                where issued.grant_hash = $1 and issued.model || '' = 'RefreshToken' and issued.consumed_at is null
+              ) returning id_hash`,
+        values: [grantHash, clientId, most],
+      }
+      const also = [{ sql: 'delete from oidc_models where grant_hash = $1', values: [grantHash] }]
+      await database.step(first, { also, rowKeys: [modelKey('Grant', grantHash)] })
     },
 
     /**

@@ -1,21 +1,39 @@
-/** Limits how many access tokens and authorization codes are stored for one grant. */
+/** Limits how many access tokens, refresh tokens and authorization codes are stored for one grant, and how many grants. */
 import { atMostRows, type Statement } from '../platform/storage/database.ts'
 import type { KeptModel } from './oidc-model-store.ts'
 
 /**
- * Maximum number of access tokens of one grant, and of codes. A grant belongs to one session at one client, whose user can
- * cause tokens without end: the tokens of the consent app, for instance, are renewed by a redirect. Clients use the newest
- * token of a grant, or a few of them if they request one for each resource.
+ * Maximum number of access tokens of one grant, of refresh tokens, and of codes. A grant belongs to one session at one client,
+ * whose user can cause tokens without end: the tokens of the consent app, for instance, are renewed by a redirect, and the
+ * refresh token of a public client is replaced at each use. Clients use the newest token of a grant, or a few of them if they
+ * request one for each resource.
  */
 export const mostOfGrant = 50
+/**
+ * Maximum number of grants of one user to one client under which nothing is stored. A session refers to one grant for each
+ * client, also after the tokens of the grant have expired. But the browser can leave a sign-in after the user has consented,
+ * and begin another one.
+ */
+export const mostUnusedGrants = 50
 /** Upper limit for the rows that one transaction removes. There are more only after an update from a former version. */
 const mostRemoved = 100
 
+/** Models that a user or a client can cause again and again within one grant. */
+const isBounded = new Set(['AccessToken', 'AuthorizationCode', 'RefreshToken'])
+
+/** Returns the statements that remove models that are too many once `kept` is stored. */
+export function withoutTooMany(kept: KeptModel): Statement[] {
+  if (kept.model === 'Grant') return [withoutUnusedGrants(kept)]
+  return isBounded.has(kept.model) ? [withoutOldTokens(kept)] : []
+}
+
 /**
- * Returns the statement that removes the models of the same kind and grant, except for `kept` and for those that expire last.
- * Without a grant, as after a sign-in at another provider, the models of the same user and client are counted.
+ * Returns the statement that removes the models of the same kind and grant, except for the new one and for those that expire
+ * last. Those that have been used are removed first. They are stored so that a second use is noticed; for refresh tokens,
+ * `used-refresh-tokens.ts` notices it without them. Without a grant, as after a sign-in at another provider, the models of
+ * the same user and client are counted.
  */
-export function withoutOldTokens({ model, idHash, grantHash, userId, clientId }: KeptModel): Statement {
+function withoutOldTokens({ model, idHash, grantHash, userId, clientId }: KeptModel): Statement {
   // The columns are compared so that each engine uses the index on the grant, or on the user.
   const theirs =
     grantHash === undefined
@@ -24,7 +42,7 @@ export function withoutOldTokens({ model, idHash, grantHash, userId, clientId }:
   return {
     sql: `with kept as materialized (
             select id_hash from oidc_models where ${theirs} and id_hash <> $3
-            order by expires_at desc ${atMostRows(mostOfGrant - 1)}
+            order by case when consumed_at is null then 0 else 1 end, expires_at desc ${atMostRows(mostOfGrant - 1)}
           ), old as materialized (
             select model, id_hash from oidc_models
             where ${theirs} and id_hash <> $3 and id_hash not in (select id_hash from kept)
@@ -32,5 +50,25 @@ export function withoutOldTokens({ model, idHash, grantHash, userId, clientId }:
           )
           delete from oidc_models where (model, id_hash) in (select model, id_hash from old)`,
     values: grantHash === undefined ? [userId ?? null, model, idHash, clientId ?? null] : [grantHash, model, idHash],
+  }
+}
+
+/**
+ * Returns the statement that removes grants of the same user to the same client under which nothing is stored, except for the
+ * new one and for those that expire last. A grant with a code or a token stays, and so does a grant of an approval.
+ */
+function withoutUnusedGrants({ idHash, userId, clientId }: KeptModel): Statement {
+  const theirs = `user_id = $1 and model = 'Grant' and client_id || '' = $2 and id_hash <> $3 and request_id is null
+    and not exists (select 1 from oidc_models issued where issued.grant_hash = given.id_hash)`
+  return {
+    sql: `with kept as materialized (
+            select id_hash from oidc_models given where ${theirs}
+            order by expires_at desc ${atMostRows(mostUnusedGrants - 1)}
+          ), old as materialized (
+            select model, id_hash from oidc_models given where ${theirs} and id_hash not in (select id_hash from kept)
+            order by id_hash ${atMostRows(mostRemoved)} /* for update skip locked */
+          )
+          delete from oidc_models where (model, id_hash) in (select model, id_hash from old)`,
+    values: [userId ?? null, clientId ?? null, idHash],
   }
 }

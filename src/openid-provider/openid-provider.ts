@@ -20,6 +20,7 @@ import {
 } from './middlewares.ts'
 import { endWholeSession, endWithoutSession } from './sign-out-page.ts'
 import type { SigningKeyWatch } from './signing-keys/signing-key-watch.ts'
+import { nameGrants } from './used-refresh-tokens.ts'
 
 export type { Provider }
 
@@ -65,6 +66,7 @@ function createProvider(needs: AuthorizationServerNeeds): Provider {
     returnToSignInPage(provider, { pageOf: signInPageOf, signed: configuration.cookies?.short?.signed })
   }
   hashAccessTokens(provider)
+  nameGrants(provider, needs)
   trustOurAuthentication(provider)
   announce(provider, (document) => announcedMembers(document, needs))
   narrowKeySet(provider, needs)

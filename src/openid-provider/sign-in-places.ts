@@ -48,6 +48,20 @@ interface Taken {
   idHash?: string
 }
 
+/**
+ * Returns a place that cannot keep a sign-in, for a user who may still be signed in. If so, no row is stored.
+ *
+ * @param error the error why there is no place; `keep` throws it
+ */
+export function withoutPlace(error: NoPlace): SignInPlace {
+  return {
+    keep() {
+      throw error
+    },
+    end: () => [],
+  }
+}
+
 /** Thrown if no place is free. A place may become free after `retryAfter` seconds. */
 export class NoPlace extends Error {
   override readonly name = 'NoPlace'

@@ -87,6 +87,23 @@ for (const engine of engines) {
       assert.equal((await kept(stage)).length, 40)
     })
 
+    test('while callers of ten times as many networks take all places, a user who is signed in renews a token', async (t) => {
+      const stage = await openBehindProxy(t, engine, { openInAll: 16 })
+      const anas = openVisitor(stage.url, stage.url, { 'x-forwarded-for': '203.0.113.7' })
+      await anas.signIn(ana)
+      stage.clock.advance(11 * 60_000)
+      const statuses: number[] = []
+      for (let number = 0; number < 160; number++) statuses.push((await begin(stage, `10.0.${number}.7`)).status)
+      assert.deepEqual(new Set(statuses.slice(16)), new Set([429]))
+      const renewing = await anas.get('/activity')
+      assert.equal(renewing.location, '/session/start?to=%2Factivity', 'the token has expired')
+      assert.equal((await anas.follow(renewing)).status, 200)
+      // A sign-in that would have to be stored is not begun, also if its user has signed in before.
+      const { status, location = '' } = await anas.get(pathOf())
+      assert.deepEqual([status, new URL(location).searchParams.get('error')], [303, 'temporarily_unavailable'])
+      assert.equal((await kept(stage)).filter(({ model }) => model === 'Interaction').length, 16)
+    })
+
     test('a /48 has four times the limit of a /64', async (t) => {
       const stage = await openBehindProxy(t, engine, { openPerNetwork: 3 })
       const statuses: number[] = []

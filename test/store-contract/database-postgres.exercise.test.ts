@@ -183,8 +183,9 @@ function handClock(): Clock & { let(milliseconds: number): Promise<void> } {
       }
     },
     async let(milliseconds) {
-      let timer = await timers.next()
-      while (timer.cancelled) timer = await timers.next()
+      const next = () => timers.next(`a timer of ${milliseconds} ms`)
+      let timer = await next()
+      while (timer.cancelled) timer = await next()
       assert.equal(timer.milliseconds, milliseconds)
       timer.callback()
     },

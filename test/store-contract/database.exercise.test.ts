@@ -12,6 +12,7 @@ import { systemClock } from '../../src/platform/clock.ts'
 import type { Database, Statement, Value } from '../../src/platform/storage/database.ts'
 import { migrate, migrationStatus } from '../../src/platform/storage/migrate.ts'
 import { engines } from '../support/engines.ts'
+import { inTime } from '../support/until.ts'
 import { claim, hearing, letters, rest, say, stage } from './doors.ts'
 
 const sound = 'create table sound (a text);\n'
@@ -182,7 +183,7 @@ for (const engine of engines) {
         await go.promise
         throw new Error('no')
       })
-      await begun.promise
+      await inTime(begun.promise, () => 'the exclusive work')
       const beside = one.step(say("insert into doors values ('a', 'open', null)"))
       const reading = one.read('select * from visits_without_door')
       const next = one.exclusively((run) => run("insert into visits_without_door values ('next', 2) returning number"))
@@ -277,14 +278,15 @@ function migrating(url: string, folder: string) {
   const child = spawn(process.execPath, [program, url, folder], { stdio: ['pipe', 'pipe', 'inherit'] })
   const lines = createInterface(child.stdout)[Symbol.asyncIterator]()
   const ended = once(child, 'exit')
+  const nextLine = async (awaited: string) => (await inTime(lines.next(), () => awaited)).value
   return {
     async ready(): Promise<void> {
-      assert.equal((await lines.next()).value, 'ready')
+      assert.equal(await nextLine('a process that is ready to migrate'), 'ready')
     },
     async go(): Promise<string[]> {
       child.stdin.end('go\n')
-      const { value } = await lines.next()
-      assert.deepEqual(await ended, [0, null])
+      const value = await nextLine('the migrations that a process has applied')
+      assert.deepEqual(await inTime(ended, () => 'the end of a migrating process'), [0, null])
       return JSON.parse(value ?? '[]')
     },
   }

@@ -5,6 +5,7 @@ import { createLog } from '../../src/platform/log.ts'
 import type { Database, Statement, Value } from '../../src/platform/storage/database.ts'
 import { openDatabase } from '../../src/platform/storage/open.ts'
 import type { Engine } from '../support/engines.ts'
+import { inTime } from '../support/until.ts'
 
 export const letters = [...'abcdefghijklmnopqrst']
 
@@ -62,9 +63,10 @@ export async function furnish(database: Database): Promise<void> {
 export function hearing(database: Database, topic: string) {
   const keys = flow<string>()
   const stop = database.listen(topic, keys.push)
-  return { next: keys.next, waiting: keys.waiting, stop }
+  return { next: () => keys.next(`an announcement on ${topic}`), waiting: keys.waiting, stop }
 }
 
+/** Items that are read one after the other. To read one waits for it, at most 20 seconds. */
 export function flow<Item>() {
   const items: Item[] = []
   const takers: ((item: Item) => void)[] = []
@@ -74,7 +76,11 @@ export function flow<Item>() {
       if (taker) taker(item)
       else items.push(item)
     },
-    next: () => (items.length > 0 ? Promise.resolve(items.shift()!) : new Promise<Item>((take) => takers.push(take))),
+    /** @param awaited what the item is, for the error message if there is none */
+    next(awaited: string): Promise<Item> {
+      if (items.length > 0) return Promise.resolve(items.shift()!)
+      return inTime(new Promise<Item>((take) => takers.push(take)), () => awaited)
+    },
     waiting: () => items,
   }
 }
@@ -84,7 +90,7 @@ export function logbook() {
   return {
     log: createLog('info', { write: lines.push }),
     async line(part: string): Promise<void> {
-      while (!(await lines.next()).includes(part));
+      while (!(await lines.next(`a log line with “${part}”`)).includes(part));
     },
   }
 }

@@ -25,7 +25,7 @@ import { exportUser } from '../../src/endings/export-user.ts'
 import { createSessionEndingStore } from '../../src/endings/session-ending-store.ts'
 import { keptByTable } from '../../src/endings/user-data-store.ts'
 import { createOidcModelStore, type KeptModel } from '../../src/openid-provider/oidc-model-store.ts'
-import { withoutOldTokens } from '../../src/openid-provider/old-token-store.ts'
+import { withoutTooMany } from '../../src/openid-provider/old-token-store.ts'
 import { createOutboxStore } from '../../src/outbox/outbox-store.ts'
 import { systemClock } from '../../src/platform/clock.ts'
 import { createLog } from '../../src/platform/log.ts'
@@ -241,7 +241,10 @@ async function storesOf(open: ReturnType<typeof collectStatements>['openDatabase
     requestId: undefined,
     expiresAt: now,
   }
-  await models.run(models.put(token), [], [withoutOldTokens(token)])
+  await models.run(models.put(token), [], withoutTooMany(token))
+  const grant = { ...token, model: 'Grant' }
+  await models.run(models.put(grant), [], withoutTooMany(grant))
+  await models.endGrantOfUsedToken('x'.repeat(43), 'kiosk', 50)
   await database.close()
 }
 

@@ -2,7 +2,7 @@
 import assert from 'node:assert/strict'
 import { describe, type TestContext, test } from 'node:test'
 import { createOidcModelStore, type KeptModel } from '../../src/openid-provider/oidc-model-store.ts'
-import { mostOfGrant, withoutOldTokens } from '../../src/openid-provider/old-token-store.ts'
+import { mostOfGrant, withoutTooMany } from '../../src/openid-provider/old-token-store.ts'
 import { type Engine, engines } from '../support/engines.ts'
 import { allRows, furnished } from '../support/rows.ts'
 
@@ -38,6 +38,17 @@ for (const engine of engines) {
         )
       })
 
+      test(`${how}: those that have been used are removed first`, async (t) => {
+        const { store, use, idsOf } = await scene(t, engine, of)
+        for (let number = 0; number < mostOfGrant; number++) await store({ idHash: `${number}`, expiresAt: number + 2 })
+        for (const idHash of ['7', '40', '49']) await use(idHash)
+        for (const idHash of ['new', 'newer']) await store({ idHash, expiresAt: 1000 })
+        const kept = Array.from({ length: mostOfGrant }, (_, number) => `${number}`).filter(
+          (idHash) => !['7', '40'].includes(idHash),
+        )
+        assert.deepEqual(await idsOf(), [...kept, 'new', 'newer'].sort())
+      })
+
       test(`${how}: many at once, on two nodes, leave as many after the next ones`, async (t) => {
         const { store, idsOf } = await scene(t, engine, of)
         const many = Array.from({ length: 4 * mostOfGrant }, (_, number) => number)
@@ -70,8 +81,9 @@ async function scene(t: TestContext, engine: Engine, of: Partial<KeptModel>) {
         ...of,
         ...token,
       }
-      await stores[node]!.run(stores[node]!.put(kept), [], [withoutOldTokens(kept)])
+      await stores[node]!.run(stores[node]!.put(kept), [], withoutTooMany(kept))
     },
+    use: (idHash: string) => stores[0]!.consume('AccessToken', idHash, 1),
     idsOf: async () => (await allRows(nodes[0]!.database, 'oidc_models')).map(({ id_hash }) => String(id_hash)).sort(),
   }
 }

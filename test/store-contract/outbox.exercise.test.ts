@@ -6,6 +6,7 @@ import type { OutboxStore } from '../../src/outbox/outbox-store.ts'
 import { newSecret } from '../../src/platform/crypto.ts'
 import { engines } from '../support/engines.ts'
 import { allRows, capacityFor, countByState, furnished, newMessage, post } from '../support/rows.ts'
+import { inTime } from '../support/until.ts'
 
 for (const engine of engines) {
   describe(`the outbox, on ${engine.name}`, () => {
@@ -199,7 +200,7 @@ for (const engine of engines) {
       const [taken] = await claim(one.outbox, clock.now())
       const heard = new Promise((resolve) => one.database.listen('outbox', (key) => key === taken!.id && resolve(key)))
       assert.equal(await one.outbox.releaseLease(taken!, clock.now()), true)
-      assert.equal(await heard, taken!.id)
+      assert.equal(await inTime(heard, () => 'the announcement of the released message'), taken!.id)
       const [again] = await claim(one.outbox, clock.now())
       assert.equal(again!.attempts, 1)
     })
@@ -218,7 +219,7 @@ for (const engine of engines) {
       const heard = new Promise((resolve) => one.database.listen('outbox', resolve))
       assert.equal(await retry(), true)
       assert.equal(await retry(), false, 'it waits')
-      assert.equal(await heard, message!.id)
+      assert.equal(await inTime(heard, () => 'the announcement of the retried message'), message!.id)
       const [again] = await claim(one.outbox, clock.now())
       assert.deepEqual([again!.attempts, again!.giveUpAt, again!.settledAt], [1, clock.now() + 60_000, undefined])
       await one.outbox.park(again!, 'answered 400', clock.now())

@@ -211,6 +211,42 @@ describe('sslmode', () => {
     }
   })
 
+  test('a renewed client certificate is used for new connections, without a restart', async (t) => {
+    const renew = async (certificate: Certified) => {
+      await writeFile(join(folder, 'renewed.pem'), certificate.cert)
+      await writeFile(join(folder, 'renewed.key'), certificate.key)
+    }
+    const newCertificate = () => certify({ subject: 'CN=postgres', by: authority })
+    await renew(await newCertificate())
+    const parameters = 'sslmode=verify-full&sslrootcert=%ca.pem&sslcert=%renewed.pem&sslkey=%renewed.key'
+    const database = await opened(t, at(strict, parameters))
+    const endConnections = async () => {
+      const others = "pid <> pg_backend_pid() and application_name = 'doorbell'"
+      await database.read(`select pg_terminate_backend(pid) from pg_stat_activity where ${others}`)
+      await assert.rejects(database.read('select pg_terminate_backend(pg_backend_pid())'))
+    }
+    /** The serial number of the certificate of a connection. */
+    const serial = async () => {
+      const own = 'select cast(client_serial as text) as serial from pg_stat_ssl where pid = pg_backend_pid()'
+      const [row] = await database.read<{ serial: string }>(own)
+      return row!.serial
+    }
+    const first = await serial()
+    await renew(await newCertificate())
+    assert.equal(await serial(), first, 'a connection keeps its certificate')
+    await endConnections()
+    const second = await serial()
+    assert.notEqual(second, first)
+    // The certificate is renewed, and its key is not yet: connections fail until it is.
+    const third = await newCertificate()
+    await writeFile(join(folder, 'renewed.pem'), third.cert)
+    await endConnections()
+    await assert.rejects(serial(), /key values mismatch/)
+    await renew(third)
+    assert.ok(![first, second].includes(await serial()))
+    await until(() => database.listening)
+  })
+
   test('a host without TLS is passed over for one with it', async () => {
     const both = `127.0.0.1:${portOf(plain.url)},127.0.0.1:${portOf(server.url)}`
     const url = `postgres://postgres@${both}/postgres?sslmode=verify-full&sslrootcert=${folder}/ca.pem`

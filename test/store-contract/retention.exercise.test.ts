@@ -16,7 +16,7 @@ import { oldRowsIn } from '../support/old-rows.ts'
 import { allRows, capacityFor, furnished, insert, newMessage, newRequest, post, vault } from '../support/rows.ts'
 import { credentials, openStage } from '../support/stage.ts'
 import { countRows } from '../support/tables.ts'
-import { until } from '../support/until.ts'
+import { inTime, until } from '../support/until.ts'
 
 const day = 86_400_000
 
@@ -220,7 +220,7 @@ test('pruning takes one batch of each kind, pauses, and goes on', async (t) => {
 
   pruning.start()
   clock.advance(10_000)
-  await news.promise
+  await inTime(news.promise, () => 'the next removal')
   await pruning.stop()
 })
 

@@ -19,11 +19,12 @@ export interface Browser {
  * @param always headers of every call
  */
 export function openBrowser(home: string, always: Record<string, string> = {}): Browser {
-  const jar = new Map<string, { value: string; path: string }>()
+  /** By name and path: a browser keeps a cookie of each sign-in page. */
+  const jar = new Map<string, { name: string; value: string; path: string }>()
 
   function cookiesFor(url: URL): string {
-    const fit = [...jar].filter(([, { path }]) => url.pathname.startsWith(path))
-    return fit.map(([name, { value }]) => `${name}=${value}`).join('; ')
+    const fit = [...jar.values()].filter(({ path }) => url.pathname.startsWith(path))
+    return fit.map(({ name, value }) => `${name}=${value}`).join('; ')
   }
 
   function keep(headers: Headers): void {
@@ -32,8 +33,9 @@ export function openBrowser(home: string, always: Record<string, string> = {}): 
       const name = pair.slice(0, pair.indexOf('='))
       const path = attributes.find((attribute) => /^path=/i.test(attribute))?.slice(5) ?? '/'
       const value = pair.slice(name.length + 1)
-      if (value === '' || /expires=Thu, 01 Jan 1970/i.test(line)) jar.delete(name)
-      else jar.set(name, { value, path })
+      const key = `${name} ${path}`
+      if (value === '' || /expires=Thu, 01 Jan 1970/i.test(line)) jar.delete(key)
+      else jar.set(key, { name, value, path })
     }
   }
 

@@ -1,6 +1,7 @@
 /** The connection between a server and its Postgres, on which the next commit can fail. */
 import { connect, createServer, type Socket } from 'node:net'
 import type { TestContext } from 'node:test'
+import { inTime } from './until.ts'
 
 /**
  * - `lost`: the connection breaks before the commit arrives;
@@ -15,6 +16,7 @@ export interface PostgresWire {
   url: string
   /**
    * Sets the failure of the next commits; resolves when they were sent, or with `answer kept` when they were answered.
+   * Rejects after 20 seconds.
    */
   next(mishap: Mishap, commits?: number): Promise<void>
   /** From now on responses are held back; `letGo` releases them, those of each connection in one piece. */
@@ -74,15 +76,16 @@ export async function openPostgresWire(t: TestContext, database: string): Promis
   url.port = String((server.address() as { port: number }).port)
   return {
     url: url.href,
-    next: (mishap, commits = 1) =>
-      new Promise((resolve) => {
-        let unsent = commits
-        const sent = () => {
-          unsent -= 1
-          if (unsent === 0) resolve()
-        }
-        awaited = { mishap, left: commits, sent }
-      }),
+    next(mishap, commits = 1) {
+      const all = Promise.withResolvers<void>()
+      let unsent = commits
+      const sent = () => {
+        unsent -= 1
+        if (unsent === 0) all.resolve()
+      }
+      awaited = { mishap, left: commits, sent }
+      return inTime(all.promise, () => `${unsent} of ${commits} commits on the wire to Postgres (${mishap})`)
+    },
     keepAnswers() {
       const answers = new Map<Socket, Buffer>()
       kept = answers

@@ -17,6 +17,7 @@ import {
 import type { ClientStore } from '../../client/client-store.ts'
 import { DECIDE_SCOPE } from '../../client/metadata/client-metadata.ts'
 import { type CallWithProof, type Proofs, proofSentWith } from '../../client/sender-constraint/dpop-proof.ts'
+import type { ReturningUsers } from '../../openid-provider/forwarded-share.ts'
 import type { CurrentProvider } from '../../openid-provider/openid-provider.ts'
 import { fingerprint } from '../../platform/crypto.ts'
 import { accessTokenOf, type SentAccessToken } from '../../platform/http/authorization.ts'
@@ -56,6 +57,7 @@ export interface CallerNeeds {
   proofs: Proofs
   findUser: FindUser
   whileUnproven: LoadShedding['whileUnproven']
+  returningUsers: Pick<ReturningUsers, 'byToken'>
 }
 
 /** The incoming request: its `Authorization` header, its DPoP proof, and the certificate of its connection. */
@@ -91,8 +93,10 @@ export function createIdentifyCaller(needs: CallerNeeds): IdentifyCaller {
     if (sent === undefined) return workFor(await asDeviceService(credentials, needs))
     // To find the user, the token is looked up in the database, and a caller may send any number of invalid tokens.
     // Therefore, until the user is known, the call counts for its token and as the call of an unproven caller.
+    const returning = needs.returningUsers.byToken(sent.token)
+    const find = () => asUser({ ...sent, call }, needs)
     return shares.within(`token ${fingerprint(sent.token)}`, async () =>
-      workFor(await needs.whileUnproven('', credentials.slot, () => asUser({ ...sent, call }, needs))),
+      workFor(await needs.whileUnproven('', credentials.slot, find, returning)),
     )
   }
 }

@@ -8,8 +8,9 @@ import { OAuthError } from '../../platform/oauth-error.ts'
 import { passkeyScript, styleSheet } from '../../platform/pages/pages.ts'
 import type { Passkeys } from '../../user/passkey/passkey.ts'
 import { PASSKEY_ACR, PASSKEY_AMR } from '../../user/passkey/passkey-strength.ts'
+import type { ReturningUsers } from '../forwarded-share.ts'
 import { type BeginFor, holdingGenerations } from '../held-generations.ts'
-import type { CurrentProvider } from '../openid-provider.ts'
+import type { CurrentProvider, Provider } from '../openid-provider.ts'
 import { createChallengeLimit } from './challenge-limit.ts'
 import { type ByPasswordNeeds, signingInByPassword } from './sign-in-by-password-endpoint.ts'
 import { createSignInPages, type Interaction, type SignInPageNeeds, type SignInPages } from './sign-in-pages.ts'
@@ -19,6 +20,7 @@ export interface SignInNeeds extends SignInPageNeeds, ByPasswordNeeds {
   /** Remembers the user's generation. Resolves to whether the user may sign in. */
   beginFor: BeginFor
   whileUnproven: LoadShedding['whileUnproven']
+  returningUsers: ReturningUsers
 }
 
 export function signInEndpoint(app: FastifyInstance, needs: SignInNeeds): void {
@@ -80,7 +82,8 @@ export function signInEndpoint(app: FastifyInstance, needs: SignInNeeds): void {
 
   /** Anyone can begin a sign-in, and then call these addresses with its cookie any number of times. */
   function unproven<Result>(request: FastifyRequest, work: () => Promise<Result>): Promise<Result> {
-    return needs.whileUnproven('', slotOf(request.raw), work)
+    const returning = needs.returningUsers.byCookies(request.headers.cookie)
+    return needs.whileUnproven('', slotOf(request.raw), work, returning)
   }
 
   function post(path: string, answer: (request: FastifyRequest, reply: FastifyReply) => Promise<unknown>): void {
@@ -136,17 +139,26 @@ function signingInByPasskey({ show, sayTo, welcome }: SignInPages, needs: SignIn
   return signInByPasskey
 }
 
+/** Adds what was asked for to the grant of the session for this client, or to a new grant. Resolves to the result. */
 async function grantAsked(interaction: Interaction, provider: CurrentProvider): Promise<InteractionResults> {
   const { missingOIDCScope = [], missingOIDCClaims = [] } = interaction.prompt.details as Record<string, string[]>
   const { Grant } = provider()
-  const existing = interaction.grantId ? await Grant.find(interaction.grantId) : undefined
-  const grant =
-    existing ??
-    new Grant({
-      accountId: interaction.session!.accountId,
-      clientId: String(interaction.params.client_id),
-    })
+  const [accountId, clientId] = [interaction.session!.accountId, String(interaction.params.client_id)]
+  const grant = (await grantOfSession(interaction, provider())) ?? new Grant({ accountId, clientId })
   grant.addOIDCScope(missingOIDCScope.join(' '))
   grant.addOIDCClaims(missingOIDCClaims)
   return { consent: { grantId: await grant.save() } }
+}
+
+/**
+ * Resolves to the grant that the session has for the client, or to undefined if there is none. The session may have got one
+ * since this sign-in began, by another sign-in of the same browser.
+ */
+async function grantOfSession({ grantId, session, params }: Interaction, { Grant, Session }: Provider) {
+  const begun = grantId === undefined ? undefined : await Grant.find(grantId)
+  if (begun !== undefined || session?.uid === undefined) return begun
+  const clientId = String(params.client_id)
+  const current = (await Session.findByUid(session.uid))?.grantIdFor(clientId)
+  const grant = current === undefined ? undefined : await Grant.find(current)
+  return grant?.accountId === session.accountId ? grant : undefined
 }

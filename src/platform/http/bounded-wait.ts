@@ -9,19 +9,33 @@ import type { LoadShedding, Slot } from './load-shedding.ts'
 /**
  * Runs `work`, while the call that needs its result waits.
  *
+ * @param returning the user who has signed in before, as an encrypted cookie of the call shows
  * @throws {Overloaded} if too many calls wait already
  */
-export type BoundedWait = <T>(slot: Slot | undefined, work: () => Promise<T>) => Promise<T>
+export type BoundedWait = <T>(slot: Slot | undefined, work: () => Promise<T>, returning?: string) => Promise<T>
 
-/** Upper limits for waiting calls. A network is the /24 in IPv4; in IPv6, the /64 and the /48 are counted separately. */
-export const waitLimits = { eachNetwork: 100, inAll: 1000 }
+/**
+ * Upper limits for waiting calls. A network is the /24 in IPv4; in IPv6, the /64 and the /48 are counted separately. Beyond
+ * these limits, calls of returning users have limits of their own.
+ */
+export const waitLimits = { eachNetwork: 100, inAll: 1000, eachUser: 5, usersInAll: 250 }
 
 /** Returns a function that runs `work` within the limits. The call holds no slot while `work` runs. */
 export function createBoundedWait(releaseSlotWhile: LoadShedding['releaseSlotWhile']): BoundedWait {
   const waiting = new Bounds(waitLimits.inAll)
-  return async (slot, work) => {
-    const networks = networksOf(slot?.address)
-    const leave = waiting.enter(networks.map((network) => ({ key: network, most: waitLimits.eachNetwork })))
+  const waitingUsers = new Bounds(waitLimits.usersInAll)
+
+  function enter(address: string | undefined, user: string | undefined): () => void {
+    try {
+      return waiting.enter(networksOf(address).map((network) => ({ key: network, most: waitLimits.eachNetwork })))
+    } catch (error) {
+      if (user === undefined) throw error
+      return waitingUsers.enter([{ key: user, most: waitLimits.eachUser }])
+    }
+  }
+
+  return async (slot, work, returning) => {
+    const leave = enter(slot?.address, returning)
     try {
       return await releaseSlotWhile(slot, work())
     } finally {

@@ -8,7 +8,7 @@ import { isTooLargeToDrain } from './answer.ts'
 import { ClientShares, type Share } from './client-shares.ts'
 import { onResponseEnd } from './life.ts'
 import { Overloaded } from './unavailable.ts'
-import { type Claim, claimOf, ProvenCallers, UnprovenCallers } from './unproven-callers.ts'
+import { type Claim, claimOf, ProvenCallers, ReturningUsers, UnprovenCallers } from './unproven-callers.ts'
 
 export interface LoadShedding {
   /** Limits the calls of all routes that are added to `app` from now on. */
@@ -26,9 +26,11 @@ export interface LoadShedding {
    * work, the call is counted as `unproven-callers.ts` describes.
    *
    * @param clientId the client that the caller names; empty if it names none
+   * @param returning the user who has signed in before, as an encrypted cookie or a known token of this call shows. If the
+   *   limit for unproven callers is reached, the call counts as that of a returning user
    * @throws {Overloaded} if the limit for such calls is reached
    */
-  whileUnproven<T>(clientId: string, slot: Slot | undefined, work: () => Promise<T>): Promise<T>
+  whileUnproven<T>(clientId: string, slot: Slot | undefined, work: () => Promise<T>, returning?: string): Promise<T>
   /**
    * Runs a client's work. Once half of the slots are taken, the other half is shared equally between clients, so that one
    * client cannot take the slots that other clients need.
@@ -54,6 +56,7 @@ interface RouteGroup {
   most: number
   inWork: number
   unproven: UnprovenCallers
+  returning: ReturningUsers
   /** The shares of clients. Undefined in the group of users' calls. */
   shares: ClientShares | undefined
 }
@@ -67,6 +70,7 @@ export class Slot {
   #address: string | undefined = undefined
   #share: Share | undefined = undefined
   #claim: Claim | undefined = undefined
+  #returning: Share | undefined = undefined
   #isWorking = false
   #isWaiting = false
   #isOver = false
@@ -99,12 +103,22 @@ export class Slot {
     this.#share = shares.enter(client)
   }
 
-  /** Counts the call as the call of an unproven caller. @throws {Overloaded} if there are too many such calls */
-  countUnproven(clientId: string): void {
+  /**
+   * Counts the call as the call of an unproven caller, or else of a returning user.
+   *
+   * @throws {Overloaded} if there are too many such calls
+   */
+  countUnproven(clientId: string, user: string | undefined): void {
+    const { unproven, returning } = this.#group
     const claim = claimOf(clientId, this.address)
-    if (!this.#group.unproven.hasCapacity(claim)) throw new Overloaded()
-    this.#claim = claim
-    this.#group.unproven.enter(claim)
+    if (unproven.hasCapacity(claim)) {
+      this.#claim = claim
+      unproven.enter(claim)
+    } else if (user !== undefined && returning.hasCapacity(user)) {
+      this.#returning = returning.enter(user)
+    } else {
+      throw new Overloaded()
+    }
   }
 
   /** Counts the call for the client until the work is done, even if the client disconnects during the work. */
@@ -118,6 +132,7 @@ export class Slot {
     if (!this.#isWaiting) this.#leaveShare()
     this.#share = undefined
     this.#claim = undefined
+    this.#returning = undefined
     this.#isWorking = false
   }
 
@@ -132,6 +147,7 @@ export class Slot {
     if (!this.#isOver) this.#group.inWork += 1
     if (this.#share !== undefined) this.#share = this.#group.shares!.enter(this.#share.client)
     if (this.#claim !== undefined) this.#group.unproven.enter(this.#claim)
+    if (this.#returning !== undefined) this.#returning = this.#group.returning.enter(this.#returning.client)
   }
 
   /** Must be called when the response has ended or its connection was closed. */
@@ -144,6 +160,7 @@ export class Slot {
   #leaveShare(): void {
     if (this.#share !== undefined) this.#group.shares!.leave(this.#share)
     if (this.#claim !== undefined) this.#group.unproven.leave(this.#claim)
+    if (this.#returning !== undefined) this.#group.returning.leave(this.#returning)
   }
 }
 
@@ -160,12 +177,19 @@ export function slotOf(raw: object): Slot | undefined {
 
 export function createLoadShedding({ most: limit, clients, exempt }: RouteGroups): LoadShedding {
   const most = limit === 0 ? Number.POSITIVE_INFINITY : limit
-  const ofClients: RouteGroup = { most, inWork: 0, unproven: new UnprovenCallers(most), shares: new ClientShares() }
-  const ofUsers: RouteGroup = { most, inWork: 0, unproven: new UnprovenCallers(most), shares: undefined }
+  const groupWith = (shares: ClientShares | undefined): RouteGroup => {
+    return { most, inWork: 0, unproven: new UnprovenCallers(most), returning: new ReturningUsers(most), shares }
+  }
+  const [ofClients, ofUsers] = [groupWith(new ClientShares()), groupWith(undefined)]
   const proven = new ProvenCallers()
 
-  async function whileUnproven<T>(clientId: string, slot: Slot | undefined, work: () => Promise<T>): Promise<T> {
-    slot?.countUnproven(clientId)
+  async function whileUnproven<T>(
+    clientId: string,
+    slot: Slot | undefined,
+    work: () => Promise<T>,
+    returning?: string,
+  ): Promise<T> {
+    slot?.countUnproven(clientId, returning)
     try {
       return await work()
     } finally {

@@ -11,6 +11,7 @@ import { describe, type TestContext, test } from 'node:test'
 import { createStageClock } from '../../../test/support/clock.ts'
 import { type NameServer, openNameServer } from '../../../test/support/name-server.ts'
 import { inTime } from '../../../test/support/until.ts'
+import type { Clock } from '../clock.ts'
 import { createNameLookup, lookupLimits, type NameLookupOptions, receiverOf } from './name-lookup.ts'
 import { CallFailed, type CallFailure, createGuardedCaller } from './outgoing.ts'
 
@@ -63,12 +64,42 @@ describe('a receiver whose name server is silent', () => {
     assert.ok(namesAsked(server).size <= lookupLimits.inAll)
   })
 
-  test('is not waited for beyond the deadline, and its lookup ends then', async (t) => {
+  test('is asked twice, and then its lookup ends', async (t) => {
     const { server, lookup } = await scene(t, { timeoutMs: shortMs })
     server.hush(/^silent/)
     await assert.rejects(lookup.resolve('silent.example'), failsWith('ETIMEOUT'))
     await turn()
     assert.equal(lookup.underWay(), 0)
+    assert.deepEqual(
+      server.asked.toSorted(),
+      ['A', 'A', 'AAAA', 'AAAA'].map((type) => `silent.example ${type}`),
+    )
+  })
+
+  test('is not waited for beyond the deadline, whether its lookup has begun or waits for a place', async (t) => {
+    const { server, lookup, clock } = await scene(t)
+    server.hush(/^begun/)
+    server.tell('waiting1.silent.example', ['192.0.2.1'])
+    const failures: unknown[] = []
+    const fail = (error: unknown) => void failures.push(error)
+    const begun = Array.from({ length: lookupLimits.each }, (_, n) => lookup.resolve(`begun${n}.silent.example`))
+    const waiting = Array.from({ length: 20 }, (_, n) => lookup.resolve(`waiting${n}.silent.example`))
+    const all = [...begun, ...waiting].map((each) => each.catch(fail))
+    await server.until(() => namesAsked(server).size === lookupLimits.each)
+    clock.advance(longMs - 1)
+    await turn()
+    assert.deepEqual([failures.length, lookup.underWay()], [0, lookupLimits.each])
+    clock.advance(1)
+    await Promise.all(all)
+    for (const failure of failures) failsWith('ETIMEOUT')(failure as Error)
+    await turn()
+    assert.deepEqual([failures.length, lookup.underWay()], [lookupLimits.each + 20, 0])
+    assert.equal(namesAsked(server, /^waiting/).size, 0)
+    // Only names that were asked for are paused.
+    assert.deepEqual(addressesOf(await lookup.resolve('waiting1.silent.example')), ['192.0.2.1'])
+    const before = server.asked.length
+    await assert.rejects(lookup.resolve('begun1.silent.example'), failsWith('ETIMEOUT'))
+    assert.equal(server.asked.length, before)
   })
 
   test('is not asked for a while, longer each time up to a limit', async (t) => {
@@ -100,12 +131,37 @@ describe('a receiver whose name server is silent', () => {
     await server.until(() => lookup.underWay() === 1)
   })
 
-  test('about IPv6 only is no obstacle: the answer for IPv4 is used', async (t) => {
-    const { server, lookup } = await scene(t, { timeoutMs: shortMs })
-    server.tell('half.example', ['192.0.2.1', '2001:db8::1'])
-    server.hush(/^half/, 'AAAA')
-    assert.deepEqual(addressesOf(await lookup.resolve('half.example')), ['192.0.2.1'])
-  })
+  for (const [silent, answered] of [
+    ['AAAA', '192.0.2.1'],
+    ['A', '2001:db8::1'],
+  ] as const) {
+    test(`about ${silent} only is waited for until a quarter of the deadline after the other answer`, async (t) => {
+      const clock = createStageClock()
+      const graceBegins = Promise.withResolvers<void>()
+      const observed: Clock = {
+        ...clock,
+        after(milliseconds, callback) {
+          if (milliseconds === longMs / 4) graceBegins.resolve()
+          return clock.after(milliseconds, callback)
+        },
+      }
+      const { server, lookup } = await scene(t, { clock: observed })
+      server.tell('half.example', ['192.0.2.1', '2001:db8::1'])
+      server.hush(/^half/, silent)
+      let found: string[] = []
+      const looking = lookup.resolve('half.example').then((addresses) => {
+        found = addressesOf(addresses)
+      })
+      await inTime(graceBegins.promise, () => 'the answer about the other family')
+      clock.advance(longMs / 4 - 1)
+      await turn()
+      assert.deepEqual(found, [])
+      clock.advance(1)
+      await looking
+      assert.deepEqual(found, [answered])
+      assert.deepEqual(server.asked.toSorted(), ['half.example A', 'half.example AAAA'])
+    })
+  }
 })
 
 describe('a lookup', () => {

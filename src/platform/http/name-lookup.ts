@@ -59,7 +59,7 @@ export function createNameLookup({ timeoutMs, clock, servers, files }: NameLooku
     const cancel = () => resolver.cancel()
     signal.addEventListener('abort', cancel, { once: true })
     try {
-      return await askForBoth(resolver, name, timeoutMs / 4)
+      return await askForBoth(resolver, name, { graceMs: timeoutMs / 4, clock })
     } finally {
       signal.removeEventListener('abort', cancel)
     }
@@ -82,7 +82,7 @@ export function createNameLookup({ timeoutMs, clock, servers, files }: NameLooku
 
   async function lookUp(name: string): Promise<Address[]> {
     const ending = new AbortController()
-    const timer = setTimeout(() => ending.abort(timedOut(name)), timeoutMs)
+    const cancelDeadline = clock.after(timeoutMs, () => ending.abort(timedOut(name)))
     underWay.add(ending)
     try {
       // If the wait for a place takes too long, this does not count as a failure of the name, so a later call may try again
@@ -90,7 +90,7 @@ export function createNameLookup({ timeoutMs, clock, servers, files }: NameLooku
       const leave = await places.enter(receiverOf(name), ending.signal)
       return await askOrRemember(name, ending.signal).finally(leave)
     } finally {
-      clearTimeout(timer)
+      cancelDeadline()
       underWay.delete(ending)
     }
   }
@@ -129,17 +129,21 @@ export function createNameLookup({ timeoutMs, clock, servers, files }: NameLooku
  * Asks for IPv6 and IPv4 addresses. When one query has returned addresses, the other query has `graceMs` milliseconds left,
  * because some name servers never answer for IPv6. Addresses that arrive after that are not used.
  */
-async function askForBoth(resolver: Resolver, name: string, graceMs: number): Promise<Address[]> {
-  let grace: NodeJS.Timeout | undefined
+async function askForBoth(
+  resolver: Resolver,
+  name: string,
+  { graceMs, clock }: { graceMs: number; clock: Clock },
+): Promise<Address[]> {
+  let cancelGrace: (() => void) | undefined
   const begin = (addresses: string[]) => {
-    if (addresses.length > 0) grace ??= setTimeout(() => resolver.cancel(), graceMs)
+    if (addresses.length > 0) cancelGrace ??= clock.after(graceMs, () => resolver.cancel())
     return addresses
   }
   const [six, four] = await Promise.allSettled([
     resolver.resolve6(name).then(begin),
     resolver.resolve4(name).then(begin),
   ])
-  clearTimeout(grace)
+  cancelGrace?.()
   const found = [...addressesIn(six, 6), ...addressesIn(four, 4)]
   if (found.length > 0) return inDefaultOrder(found)
   const errors = [four, six].flatMap((each) => (each.status === 'rejected' ? [each.reason as unknown] : []))

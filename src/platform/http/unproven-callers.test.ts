@@ -1,6 +1,6 @@
 import assert from 'node:assert/strict'
 import { describe, test } from 'node:test'
-import { claimOf, ProvenCallers, UnprovenCallers } from './unproven-callers.ts'
+import { claimOf, ProvenCallers, ReturningUsers, UnprovenCallers } from './unproven-callers.ts'
 
 type Each = string | ((n: number) => string)
 
@@ -50,6 +50,35 @@ describe('of 1000 slots, strangers', () => {
 
   test('always get one slot while there are few', () => {
     for (const most of [1, 2, 3]) assert.equal(come(new UnprovenCallers(most), 1, 'a', '192.0.2.1'), 1)
+  })
+})
+
+describe('of 1000 slots, users who return', () => {
+  /** Lets up to `count` calls of a user enter, as long as there is capacity. */
+  function come(users: ReturningUsers, count: number, userId: Each) {
+    const entered = []
+    for (let n = 0; n < count; n++) {
+      if (users.hasCapacity(at(userId, n))) entered.push(users.enter(at(userId, n)))
+    }
+    return entered
+  }
+
+  test('have an eighth, of which one user may have half, and a second one a quarter', () => {
+    const users = new ReturningUsers(1000)
+    assert.deepEqual([come(users, 1000, 'ana').length, come(users, 1000, 'ben').length], [63, 32])
+    assert.equal(come(users, 1000, (n) => `user ${n}`).length, 125 - 63 - 32)
+  })
+
+  test('of which ten thousand come at once: the eighth is theirs, and no count is left behind', () => {
+    const users = new ReturningUsers(1000)
+    const entered = come(users, 10_000, (n) => `user ${n}`)
+    assert.equal(entered.length, 125)
+    for (const share of entered) users.leave(share)
+    assert.equal(come(users, 1000, 'ana').length, 63)
+  })
+
+  test('always get one slot while there are few', () => {
+    for (const most of [1, 2, 3, 7]) assert.equal(come(new ReturningUsers(most), 5, 'ana').length, 1)
   })
 })
 

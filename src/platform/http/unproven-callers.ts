@@ -5,6 +5,7 @@
  * from the caller's address before, the call is counted for the client from the beginning, and not in these shares.
  */
 import { networkOf, networksOf } from './address.ts'
+import { ClientShares, type Share } from './client-shares.ts'
 
 export interface Claim {
   network: string
@@ -37,7 +38,7 @@ export class UnprovenCallers {
    * Returns whether there is capacity for one more caller. The first quarter of the slots is for all callers. After that, a
    * network may have half of the slots divided by the number of networks. Within a network, a claimed client may have two
    * thirds of the network's share divided by the number of clients that are claimed in this network. The last quarter is
-   * reserved for callers that have authenticated.
+   * reserved for callers that have authenticated, and for users who return.
    */
   hasCapacity({ network, clientId }: Claim): boolean {
     const most = this.#most
@@ -67,6 +68,38 @@ export class UnprovenCallers {
     share.count -= 1
     if (share.count === 0) this.#networks.delete(network)
     this.#count -= 1
+  }
+}
+
+/**
+ * Counts, in one group of routes, the calls of users who have signed in before, but are not authenticated in this call yet.
+ * Such a user shows a cookie that this server has encrypted, or a token that this process knows. These calls may use an eighth
+ * of the slots: half of the quarter that unproven callers cannot take. So a user can renew a token, whatever they send.
+ */
+export class ReturningUsers {
+  readonly #users = new ClientShares()
+  readonly #most: number
+  #count = 0
+
+  /** @param most the maximum number of slots that the group may use at the same time */
+  constructor(most: number) {
+    this.#most = most / 8
+  }
+
+  /** Returns whether there is capacity for one more call of a user. One user may have half, divided by the number of users. */
+  hasCapacity(userId: string): boolean {
+    const ofUser = this.#most / 2 / this.#users.clientsWith(userId)
+    return this.#count < Math.max(1, this.#most) && this.#users.inWorkOf(userId) < Math.max(1, ofUser)
+  }
+
+  enter(userId: string): Share {
+    this.#count += 1
+    return this.#users.enter(userId)
+  }
+
+  leave(share: Share): void {
+    this.#count -= 1
+    this.#users.leave(share)
   }
 }
 

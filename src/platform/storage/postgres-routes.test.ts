@@ -1,4 +1,7 @@
 import assert from 'node:assert/strict'
+import { mkdtemp, rm, writeFile } from 'node:fs/promises'
+import { tmpdir } from 'node:os'
+import { join } from 'node:path'
 import { describe, test } from 'node:test'
 import { DatabaseError } from 'pg'
 import { readPostgresUrl } from './postgres-address.ts'
@@ -29,6 +32,29 @@ const withoutTls = new Error('The server does not support SSL connections')
 const handshake = new Error('read ECONNRESET')
 const wrongPassword = Object.assign(new DatabaseError('password authentication failed', 30, 'error'), { code: '28P01' })
 const starting = Object.assign(new DatabaseError('the database system is starting up', 30, 'error'), { code: '57P03' })
+
+test('the files with certificates and keys are read for each connection; a file that is away counts as unchanged', async (t) => {
+  const folder = await mkdtemp(join(tmpdir(), 'doorbell-routes-'))
+  t.after(() => rm(folder, { recursive: true, force: true }))
+  const files = { sslrootcert: 'ca', sslcert: 'cert', sslkey: 'key' }
+  const pathOf = (name: string) => join(folder, name)
+  const write = (content: string) =>
+    Promise.all(Object.values(files).map((name) => writeFile(pathOf(name), `${name} ${content}`)))
+  await write('1')
+  const parameters = Object.entries(files).map(([parameter, name]) => `${parameter}=${pathOf(name)}`)
+  const routes = createRoutes(readPostgresUrl(`postgres://a,b/d?sslmode=verify-full&${parameters.join('&')}`, {}))
+  const used = () => {
+    const { ca, cert, key } = routes.current.config.ssl as Record<string, string>
+    return [ca, cert, key]
+  }
+  assert.deepEqual(used(), ['ca 1', 'cert 1', 'key 1'])
+  await write('2')
+  assert.deepEqual(used(), ['ca 2', 'cert 2', 'key 2'])
+  for (const name of Object.values(files)) await rm(pathOf(name))
+  assert.deepEqual(used(), ['ca 2', 'cert 2', 'key 2'])
+  await write('3')
+  assert.deepEqual(used(), ['ca 3', 'cert 3', 'key 3'])
+})
 
 describe('several routes to a database', () => {
   test('the next connection begins where the last one succeeded', async () => {

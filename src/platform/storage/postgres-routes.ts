@@ -22,7 +22,8 @@ import {
 /** One way to open a connection. */
 export interface Route {
   host: PostgresHost
-  config: ClientConfig
+  /** The configuration of a new connection. The files with certificates and keys are read each time. */
+  readonly config: ClientConfig
 }
 
 export interface Routes {
@@ -160,18 +161,22 @@ function routesTo(address: PostgresAddress): Route[] {
     ...(idle !== undefined && { keepAliveInitialDelayMillis: Number(idle) * 1000 }),
     enableChannelBinding: parameters.get('channel_binding') === 'prefer',
   }
-  const encryptions = encryptionsOf(address.sslMode, parameters)
+  const read = createFileReader()
+  const encryptions = () => encryptionsOf(address.sslMode, parameters, read)
+  const numbers = [...encryptions().keys()]
+  const isDirect = parameters.get('sslnegotiation') === 'direct'
+  const routeTo = (host: PostgresHost, sslNow: () => ConnectionOptions | false): Route => ({
+    host,
+    get config() {
+      const ssl = sslNow()
+      const negotiation = ssl !== false && isDirect && { sslnegotiation: 'direct' as const }
+      return { ...config, host: host.host, ...definedOnly({ port: host.port }), ssl, ...negotiation }
+    },
+  })
   return hosts.flatMap((host) =>
-    (isSocket(host) ? [false] : encryptions).map((ssl) => ({
-      host,
-      config: {
-        ...config,
-        host: host.host,
-        ...definedOnly({ port: host.port }),
-        ssl,
-        ...(ssl !== false && parameters.get('sslnegotiation') === 'direct' && { sslnegotiation: 'direct' as const }),
-      },
-    })),
+    isSocket(host)
+      ? [routeTo(host, () => false)]
+      : numbers.map((number) => routeTo(host, () => encryptions()[number]!)),
   )
 }
 
@@ -184,13 +189,27 @@ function definedOnly<Values extends object>(values: Values): { [Name in keyof Va
   return Object.fromEntries(Object.entries(values).filter(([, value]) => value !== undefined)) as never
 }
 
-/** Returns the options of TLS to try, in order; `false` is a connection without TLS. */
-function encryptionsOf(mode: SslMode, parameters: ReadonlyMap<string, string>): (ConnectionOptions | false)[] {
+/** Reads the file of a parameter. */
+type ReadFile = (name: string, file: string) => string
+
+/**
+ * Returns the options of TLS to try, in order; `false` is a connection without TLS. The number of options does not depend on
+ * the content of the files.
+ */
+function encryptionsOf(
+  mode: SslMode,
+  parameters: ReadonlyMap<string, string>,
+  read: ReadFile,
+): (ConnectionOptions | false)[] {
   if (mode === 'disable') return [false]
-  const ca = mode === 'no-verify' ? undefined : authorities(parameters.get('sslrootcert'))
+  const ca = mode === 'no-verify' ? undefined : authorities(parameters.get('sslrootcert'), read)
+  const fileIn = (name: string) => {
+    const file = parameters.get(name)
+    return file === undefined ? undefined : read(name, file)
+  }
   const own = definedOnly({
-    cert: fileIn(parameters, 'sslcert'),
-    key: fileIn(parameters, 'sslkey'),
+    cert: fileIn('sslcert'),
+    key: fileIn('sslkey'),
     passphrase: parameters.get('sslpassword'),
   })
   const unverified = { ...own, rejectUnauthorized: false }
@@ -205,26 +224,31 @@ function encryptionsOf(mode: SslMode, parameters: ReadonlyMap<string, string>): 
 }
 
 /** Like libpq, uses `~/.postgresql/root.crt` if this file exists and the URL names no other. */
-function authorities(file: string | undefined): string | string[] | undefined {
+function authorities(file: string | undefined, read: ReadFile): string | string[] | undefined {
   if (file === 'system') return getCACertificates('system')
-  if (file !== undefined) return readFile('sslrootcert', file)
+  if (file !== undefined) return read('sslrootcert', file)
   try {
-    return readFileSync(join(homedir(), '.postgresql', 'root.crt'), 'utf8')
+    return read('sslrootcert', join(homedir(), '.postgresql', 'root.crt'))
   } catch {
     return undefined
   }
 }
 
-function fileIn(parameters: ReadonlyMap<string, string>, name: string): string | undefined {
-  const file = parameters.get(name)
-  return file === undefined ? undefined : readFile(name, file)
-}
-
-function readFile(name: string, file: string): string {
-  try {
-    return readFileSync(file, 'utf8')
-  } catch (error) {
-    throw new PostgresUrlError(`has ${name} ${file}, which cannot be read: ${(error as NodeJS.ErrnoException).code}`)
+/**
+ * Returns a function that reads a file each time it is called, as libpq does for each connection. A file that cannot be read
+ * any more counts as unchanged: the program that renews it may remove it first, and a missing authority must not mean that
+ * no authority is checked.
+ */
+function createFileReader(): ReadFile {
+  const last = new Map<string, string>()
+  return (name, file) => {
+    try {
+      last.set(file, readFileSync(file, 'utf8'))
+    } catch (error) {
+      const { code } = error as NodeJS.ErrnoException
+      if (!last.has(file)) throw new PostgresUrlError(`has ${name} ${file}, which cannot be read: ${code}`)
+    }
+    return last.get(file)!
   }
 }
 

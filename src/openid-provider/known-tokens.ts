@@ -1,0 +1,44 @@
+/**
+ * Remembers in memory to which users tokens and codes belong that this process has issued or found. A call with such a token
+ * is counted for its user before the token is looked up, so that anonymous callers cannot take the user's slot. The memory
+ * gives no access: the token may have ended, and is looked up as before.
+ */
+
+/** Upper limit for the tokens of all users. Beyond this limit, the token that was used longest ago is forgotten. */
+const mostTokens = 20_000
+/** Upper limit for the tokens of one user, so that one user cannot displace the tokens of all others. */
+const mostOfUser = 20
+
+export interface KnownTokens {
+  /** Returns the user of a token, by the hash of the token, or undefined if the token is not known here. */
+  userOf(tokenHash: string): string | undefined
+  add(tokenHash: string, userId: string): void
+}
+
+export function createKnownTokens(): KnownTokens {
+  const users = new Map<string, string>()
+  const tokens = new Map<string, Set<string>>()
+
+  function forget(tokenHash: string): void {
+    const userId = users.get(tokenHash)
+    if (userId === undefined) return
+    users.delete(tokenHash)
+    const theirs = tokens.get(userId)!
+    theirs.delete(tokenHash)
+    if (theirs.size === 0) tokens.delete(userId)
+  }
+
+  const oldestOf = (entries: Iterable<string>): string => entries[Symbol.iterator]().next().value!
+
+  return {
+    userOf: (tokenHash) => users.get(tokenHash),
+    add(tokenHash, userId) {
+      forget(tokenHash)
+      const theirs = tokens.get(userId)
+      if (theirs !== undefined && theirs.size >= mostOfUser) forget(oldestOf(theirs))
+      if (users.size >= mostTokens) forget(oldestOf(users.keys()))
+      users.set(tokenHash, userId)
+      tokens.set(userId, (tokens.get(userId) ?? new Set()).add(tokenHash))
+    },
+  }
+}
