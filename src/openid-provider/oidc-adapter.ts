@@ -107,6 +107,7 @@ function modelAdapter(model: string, needs: AdapterNeeds): Adapter {
         userId,
         requestId: collected?.requestId,
         expiresAt,
+        issuedAt: clock.now(),
         userGeneration: userId === undefined ? undefined : heldGeneration(userId),
         clientRegistration: clientId === undefined ? undefined : heldRegistration(clientId),
       }

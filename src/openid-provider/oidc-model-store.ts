@@ -16,6 +16,8 @@ export interface KeptModel {
   /** The id of the authentication request that the model was issued for. */
   requestId: string | undefined
   expiresAt: number | undefined
+  /** Milliseconds since 1970. Of one grant, the models that were issued last are kept. */
+  issuedAt?: number | undefined
   /** The user's generation and the client's registration at the time of issue; by default, the current ones. */
   userGeneration?: number | undefined
   clientRegistration?: string | undefined
@@ -54,9 +56,9 @@ const columns = 'id_hash, sealed, consumed_at, user_id, user_generation, client_
  */
 export const HELD_RESPONSE = 'HeldResponse'
 
-/** SQL: whether the token can still be given again. The model is compared so that SQLite uses the index on the grant. */
+/** SQL: whether the token can still be given again. */
 const hasHeldResponse = `case when exists (select 1 from oidc_models held
-  where held.grant_hash = found.grant_hash and held.model || '' = '${HELD_RESPONSE}') then 1 else 0 end as has_held_response`
+  where held.grant_hash = found.grant_hash and held.model = '${HELD_RESPONSE}') then 1 else 0 end as has_held_response`
 
 const findingBy = (
   column: 'id_hash' | 'uid_hash' | 'request_id',
@@ -74,14 +76,16 @@ export function createOidcModelStore(database: Database) {
     /** Returns the statement that adds or replaces a model. */
     put: (kept: KeptModel): ListStatement => ({
       sql: `insert into oidc_models (model, id_hash, sealed, grant_hash, uid_hash, client_id, user_id, request_id,
-              expires_at, user_generation, client_registration_id)
+              expires_at, issued_at, user_generation, client_registration_id)
             select model, id_hash, sealed, grant_hash, uid_hash, client_id, user_id, request_id, expires_at,
+              coalesce(kept.issued_at, 0),
               coalesce(kept.user_generation,
                 (select generation from user_generations where user_generations.user_id = kept.user_id), 0),
               coalesce(kept.client_registration,
                 (select registration_id from clients where clients.id = kept.client_id), '')
             from rows($1) as kept (model text, id_hash text, sealed text, grant_hash text, uid_hash text, client_id text,
-              user_id text, request_id text, expires_at bigint, user_generation bigint, client_registration text)
+              user_id text, request_id text, expires_at bigint, issued_at bigint, user_generation bigint,
+              client_registration text)
             where true
             on conflict (model, id_hash) do update set sealed = excluded.sealed, grant_hash = excluded.grant_hash,
               uid_hash = excluded.uid_hash, client_id = excluded.client_id, user_id = excluded.user_id,
@@ -165,7 +169,7 @@ function removalsIn(database: Database) {
     /** Removes the token response that could be given again, because one of its tokens has been used. */
     async forgetHeldResponse(grantHash: string): Promise<void> {
       await database.step({
-        sql: `delete from oidc_models where grant_hash = $1 and model || '' = '${HELD_RESPONSE}' returning id_hash`,
+        sql: `delete from oidc_models where grant_hash = $1 and model = '${HELD_RESPONSE}' returning id_hash`,
         values: [grantHash],
       })
     },
@@ -184,7 +188,7 @@ function removalsIn(database: Database) {
       const first = {
         sql: `delete from oidc_models where model = 'Grant' and id_hash = $1 and client_id = $2 and $3 > (
                 select count(*) from oidc_models issued
-                where issued.grant_hash = $1 and issued.model || '' = 'RefreshToken' and issued.consumed_at is null
+                where issued.grant_hash = $1 and issued.model = 'RefreshToken' and issued.consumed_at is null
               ) returning id_hash`,
         values: [grantHash, clientId, most],
       }
@@ -244,6 +248,7 @@ function rowOf(kept: KeptModel) {
     user_id: kept.userId,
     request_id: kept.requestId,
     expires_at: kept.expiresAt,
+    issued_at: kept.issuedAt,
     user_generation: kept.userGeneration,
     client_registration: kept.clientRegistration,
   }
