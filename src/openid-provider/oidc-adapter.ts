@@ -14,7 +14,7 @@ import { placeOfThisCall } from './authorize-endpoint.ts'
 import { forgetFound, foundInCall, removeOnceInCall } from './call-memory.ts'
 import { heldGeneration, heldRegistration, holdGeneration, holdRegistration } from './held-generations.ts'
 import type { KnownTokens } from './known-tokens.ts'
-import type { FoundModel, OidcModelStore, UsedSession } from './oidc-model-store.ts'
+import type { FoundModel, MakeRoomForSession, OidcModelStore, UsedSession } from './oidc-model-store.ts'
 import { withoutTooMany } from './old-token-store.ts'
 import { NoPlace, type SignInPlaces } from './sign-in-places.ts'
 import { createEndGrantOfUsed } from './used-refresh-tokens.ts'
@@ -28,6 +28,7 @@ export interface AdapterNeeds {
   /** The places of unfinished sign-ins. */
   places: Pick<SignInPlaces, 'ended'>
   knownTokens: Pick<KnownTokens, 'add'>
+  makeRoomForSession: MakeRoomForSession
   /** Whether to store sessions in which no user has signed in. Only some features of oidc-provider need such sessions. */
   keepsStrangers: boolean
 }
@@ -75,7 +76,7 @@ export function createAdapterFactory(needs: AdapterNeeds): (model: string) => Ad
 }
 
 function modelAdapter(model: string, needs: AdapterNeeds): Adapter {
-  const { models, vault, clock, places, knownTokens, keepsStrangers } = needs
+  const { models, vault, clock, places, knownTokens, makeRoomForSession, keepsStrangers } = needs
   const aadOf = (idHash: string) => `oidc_models/${model}/${idHash}`
   const endGrantOfUsed = createEndGrantOfUsed({ models, vault, clock })
 
@@ -114,9 +115,10 @@ function modelAdapter(model: string, needs: AdapterNeeds): Adapter {
       const statement = models.put(kept)
       if (isOfUser(model, payload)) knownTokens.add(idHash, payload.accountId)
       if (collected) collected.statements.push(statement)
-      else if (model === 'Session' && userId !== undefined)
-        await models.runSession(statement, useOf(payload, clock.now()))
-      else if (model === 'Interaction') await models.run(statement, keepPlace(idHash, expiresAt ?? 0))
+      else if (model === 'Session' && userId !== undefined) {
+        const used = useOf(payload, clock.now())
+        await models.runSession(statement, used, await makeRoomForSession(userId, used.uidHash))
+      } else if (model === 'Interaction') await models.run(statement, keepPlace(idHash, expiresAt ?? 0))
       else await models.run(statement, [], withoutTooMany(kept))
     },
     async find(id) {

@@ -1,4 +1,10 @@
-import { atMostRows, type Database, type ListStatement, type Statement } from '../platform/storage/database.ts'
+import {
+  atMostRows,
+  type Change,
+  type Database,
+  type ListStatement,
+  type Statement,
+} from '../platform/storage/database.ts'
 import { isValid } from '../user/validity-store.ts'
 
 /**
@@ -34,6 +40,18 @@ export interface UsedSession {
   signedInAt: number
   now: number
 }
+
+/** What the step that stores a session of a user also does, because the user has too many sessions. */
+export interface RoomForSession {
+  also: Statement[]
+  announce: Change[]
+  lockKeys: string[]
+  /** Called after the commit. */
+  report(): void
+}
+
+/** Resolves to undefined if the user does not have too many sessions once the session `uidHash` is stored. */
+export type MakeRoomForSession = (userId: string, uidHash: string) => Promise<RoomForSession | undefined>
 
 /** A row of a valid model. */
 export interface FoundModel {
@@ -99,10 +117,19 @@ export function createOidcModelStore(database: Database) {
      * Stores the session of a signed-in user. In the same transaction, records the use of the session in the user's
      * list of sessions. The list contains all sessions, whether the user signed in to the consent app or to another
      * client.
+     *
+     * @param room which other sessions of the user end in the same transaction
      */
-    async runSession(statement: ListStatement, used: UsedSession): Promise<void> {
+    async runSession(statement: ListStatement, used: UsedSession, room?: RoomForSession): Promise<void> {
       const rowKeys = [...keysOf(statement), sessionKey(used.uidHash)]
-      await database.step(statement, { also: [noteSession(used)], rowKeys })
+      const { also = [], announce, lockKeys, report } = room ?? {}
+      await database.step(statement, {
+        also: [noteSession(used), ...also],
+        rowKeys,
+        ...(announce && { announce }),
+        ...(lockKeys && { lockKeys }),
+      })
+      report?.()
     },
 
     /**
