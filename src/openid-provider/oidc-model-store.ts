@@ -3,6 +3,8 @@ import {
   type Change,
   type Database,
   type ListStatement,
+  mergeRowStatements,
+  type SingleStatement,
   type Statement,
 } from '../platform/storage/database.ts'
 import { isValid } from '../user/validity-store.ts'
@@ -39,6 +41,24 @@ export interface UsedSession {
   /** Milliseconds since 1970. */
   signedInAt: number
   now: number
+}
+
+/** The first use of a model that can be used once. */
+export interface FirstUse {
+  model: string
+  idHash: string
+  /** Milliseconds since 1970. */
+  now: number
+}
+
+/** What a call of the token endpoint writes. */
+export interface CallWrites {
+  /** The code or refresh token that was sent, if it is used by the call. */
+  used: FirstUse | undefined
+  /** The statements that store new models, which `put` has returned. */
+  issued: ListStatement[]
+  /** Further statements of the same transaction. */
+  also: Statement[]
 }
 
 /** What the step that stores a session of a user also does, because the user has too many sessions. */
@@ -168,13 +188,20 @@ export function createOidcModelStore(database: Database) {
     },
 
     /** Marks a model as used. Resolves to whether this was its first use. */
-    async consume(model: string, idHash: string, now: number): Promise<boolean> {
-      const first = {
-        sql: `update oidc_models set consumed_at = $3
-              where model = $1 and id_hash = $2 and consumed_at is null returning id_hash`,
-        values: [model, idHash, now],
-      }
-      return (await database.step(first, { rowKeys: [modelKey(model, idHash)] })).length > 0
+    async consume(use: FirstUse): Promise<boolean> {
+      return (await database.step(consuming(use), { rowKeys: [modelKey(use.model, use.idHash)] })).length > 0
+    },
+
+    /**
+     * Executes the writes of a call in one transaction. Resolves to false, and writes nothing, if the code or token that was
+     * sent has been used before.
+     */
+    async runCall({ used, issued, also }: CallWrites): Promise<boolean> {
+      const using = used ? [consuming(used)] : []
+      const [first, ...others] = mergeRowStatements([...using, ...issued, ...also])
+      if (first === undefined) return true
+      const rowKeys = [...(used ? [modelKey(used.model, used.idHash)] : []), ...issued.flatMap(keysOf)]
+      return (await database.step(first, { also: others, rowKeys })).length > 0
     },
 
     ...removalsIn(database),
@@ -258,6 +285,12 @@ function removalsIn(database: Database) {
 }
 
 const modelKey = (model: string, idHash: string) => `oidc model ${model} ${idHash}`
+
+const consuming = ({ model, idHash, now }: FirstUse): SingleStatement => ({
+  sql: `update oidc_models set consumed_at = $3
+        where model = $1 and id_hash = $2 and consumed_at is null returning id_hash`,
+  values: [model, idHash, now],
+})
 
 const keysOf = ({ rows }: ListStatement) => rows.map(({ model, id_hash }) => modelKey(String(model), String(id_hash)))
 

@@ -160,7 +160,7 @@ async function scene(t: TestContext, engine: Engine, of: Partial<KeptModel>) {
       const kept: KeptModel = { ...token, ...of, ...more }
       await stores[node]!.run(stores[node]!.put(kept), [], withoutTooMany(kept))
     },
-    use: (idHash: string) => stores[0]!.consume('AccessToken', idHash, 1),
+    use: (idHash: string) => stores[0]!.consume({ model: 'AccessToken', idHash, now: 1 }),
     idsOf: async () => (await allRows(nodes[0]!.database, 'oidc_models')).map(({ id_hash }) => String(id_hash)).sort(),
   }
 }
