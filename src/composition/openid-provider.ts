@@ -9,6 +9,8 @@ import { seesCertificates } from '../config/config.ts'
 import { createCookies } from '../consent-app/session.ts'
 import { createEndSession } from '../endings/end-session.ts'
 import { createSessionEndingStore } from '../endings/session-ending-store.ts'
+import { createUserSessionStore } from '../endings/user-session-store.ts'
+import { createMakeRoomForSession } from '../endings/user-sessions.ts'
 import { authorizeEndpoint } from '../openid-provider/authorize-endpoint.ts'
 import { createForwardToOidcProvider } from '../openid-provider/forward-request.ts'
 import { createAuthenticateForwarded } from '../openid-provider/forwarded-client.ts'
@@ -56,6 +58,8 @@ export function composeOpenidProvider(platform: Platform, clients: Clients, user
     byCookies: (cookies) => knownBrowsers.signInsOf(cookies)[0]?.userId ?? appCookies.userIn(cookies),
     byToken: (token) => knownTokens.userOf(fingerprint(token)),
   }
+  const userKey = createUserKey(vault)
+  const userSessions = createUserSessionStore(database)
   const provider = createCurrentProvider(signingKeys.watch, {
     ...settingsOf(platform),
     ...clientsSeenBy(platform, clients),
@@ -63,6 +67,7 @@ export function composeOpenidProvider(platform: Platform, clients: Clients, user
     models,
     places,
     knownTokens,
+    makeRoomForSession: createMakeRoomForSession({ store: userSessions, userKey, clock, audit }),
     findUser: users.findUser,
     endSession: (providerSession, cookies) =>
       endSession({
@@ -72,7 +77,7 @@ export function composeOpenidProvider(platform: Platform, clients: Clients, user
         address: undefined,
       }),
   })
-  const endSession = createEndSession({ provider, store: endedSessions, userKey: createUserKey(vault), clock, audit })
+  const endSession = createEndSession({ provider, store: endedSessions, userKey, clock, audit })
   const { certificateOf, proofs, addresses } = clients
   return {
     provider,

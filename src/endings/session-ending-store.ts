@@ -36,20 +36,11 @@ export function createSessionEndingStore(database: Database) {
     async end(rows: SessionRows, now: number, announce: Change[]): Promise<void> {
       const { sessions, grants, tokens, endpoints, users } = rows
       if ([sessions, grants, tokens].every((hashes) => hashes.length === 0)) return unsubscribe(endpoints)
-      const [sessionList, grantList, tokenList, endpointList] = [sessions, grants, tokens, endpoints].map((hashes) =>
+      const [grantList, tokenList, endpointList] = [grants, tokens, endpoints].map((hashes) =>
         JSON.stringify(hashes),
-      ) as [string, string, string, string]
+      ) as [string, string, string]
       const also = [
-        {
-          sql: `insert into ended_sessions (uid_hash, ended_at)
-                select value, cast($2 as bigint) from each($1) where true on conflict (uid_hash) do nothing`,
-          values: [sessionList, now],
-        },
-        {
-          sql: `delete from oidc_models where model = 'Session' and uid_hash in (select value from each($1))`,
-          values: [sessionList],
-        },
-        ...endingGrants(sessions),
+        ...endingSessions(sessions, now),
         { sql: 'delete from oidc_models where grant_hash in (select value from each($1))', values: [grantList] },
         {
           sql: `delete from oidc_models where model = 'Grant' and id_hash in (select value from each($1))`,
@@ -59,12 +50,10 @@ export function createSessionEndingStore(database: Database) {
           sql: `delete from oidc_models where model = 'AccessToken' and id_hash in (select value from each($1))`,
           values: [tokenList],
         },
-        { sql: 'delete from user_sessions where uid_hash in (select value from each($1))', values: [sessionList] },
         {
           sql: 'delete from push_subscriptions where endpoint_hash in (select value from each($1))',
           values: [endpointList],
         },
-        { sql: 'delete from push_subscriptions where uid_hash in (select value from each($1))', values: [sessionList] },
       ]
       // The first statement has no condition: if another call has ended the session at the same time, the result is the
       // same.
@@ -81,6 +70,30 @@ export function createSessionEndingStore(database: Database) {
       return (await database.step(deleteOldest(old, atMost))).length
     },
   }
+}
+
+/**
+ * Returns the statements that record that sessions have ended, and remove them with what belongs to them: their tokens, the
+ * grants of these tokens, and the push subscriptions of their browsers.
+ *
+ * @param sessions the hashes of the `uid`s of the sessions
+ */
+export function endingSessions(sessions: string[], now: number): Statement[] {
+  const list = JSON.stringify(sessions)
+  return [
+    {
+      sql: `insert into ended_sessions (uid_hash, ended_at)
+            select value, cast($2 as bigint) from each($1) where true on conflict (uid_hash) do nothing`,
+      values: [list, now],
+    },
+    {
+      sql: `delete from oidc_models where model = 'Session' and uid_hash in (select value from each($1))`,
+      values: [list],
+    },
+    ...endingGrants(sessions),
+    { sql: 'delete from user_sessions where uid_hash in (select value from each($1))', values: [list] },
+    { sql: 'delete from push_subscriptions where uid_hash in (select value from each($1))', values: [list] },
+  ]
 }
 
 /**

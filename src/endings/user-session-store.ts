@@ -1,6 +1,6 @@
 import { noteSession, sessionKey, type UsedSession } from '../openid-provider/oidc-model-store.ts'
 import { deleteOldest } from '../platform/storage/bounded-deletion.ts'
-import type { Change, Database, Statement } from '../platform/storage/database.ts'
+import { atMostRows, type Change, type Database, type Statement } from '../platform/storage/database.ts'
 import type { RowOf } from '../platform/storage/row.ts'
 import { createUserGenerationStore } from '../user/user-generation-store.ts'
 import { isValid, signOutLock } from '../user/validity-store.ts'
@@ -19,6 +19,14 @@ export interface UserSession {
   expiresAt: number
 }
 
+/**
+ * Maximum number of sessions of one user. A further sign-in ends the session that was not used for the longest time. Two
+ * sign-ins at the same time may end the same session: then the next sign-in ends two.
+ */
+export const mostSessions = 100
+/** Upper limit for the sessions that one sign-in ends. There are more only after an update from a former version. */
+const mostEndedAtOnce = 20
+
 export type UserSessionStore = ReturnType<typeof createUserSessionStore>
 
 /** Lists the sessions of users, and ends them. */
@@ -31,15 +39,16 @@ export function createUserSessionStore(database: Database) {
     },
 
     /**
-     * Resolves to at most 100 valid sessions of a user, the most recently used first. The list contains all sessions,
-     * whether the user signed in to the consent app or to another client.
+     * Resolves to the valid sessions of a user, the most recently used first. The list contains all sessions, whether the
+     * user signed in to the consent app or to another client. It is longer than `mostSessions` only after sign-ins at the
+     * same time.
      */
     async list(userId: string, now: number): Promise<UserSession[]> {
       const rows = await database.read<RowOf<UserSession>>(
         `select * from user_sessions where user_id = $1 and expires_at > $2 and exists (
            select 1 from oidc_models found
            where model = 'Session' and found.uid_hash = user_sessions.uid_hash and found.expires_at > $2 and ${isValid})
-         order by seen_at desc, id desc limit 100`,
+         order by seen_at desc, id desc ${atMostRows(2 * mostSessions)}`,
         [userId, now],
       )
       return rows.map((row) => ({
@@ -51,6 +60,19 @@ export function createUserSessionStore(database: Database) {
         seenAt: row.seen_at,
         expiresAt: row.expires_at,
       }))
+    },
+
+    /**
+     * Resolves to the sessions of a user that are too many once the session `uidHash` is stored: those that were not used
+     * for the longest time.
+     */
+    async surplus(userId: string, uidHash: string): Promise<Pick<UserSession, 'id' | 'uidHash'>[]> {
+      const rows = await database.read<Pick<RowOf<UserSession>, 'id' | 'uid_hash'>>(
+        `select id, uid_hash from user_sessions where user_id = $1 and uid_hash <> $2
+         order by seen_at desc, id desc ${atMostRows(mostEndedAtOnce)} offset ${mostSessions - 1}`,
+        [userId, uidHash],
+      )
+      return rows.map(({ id, uid_hash }) => ({ id, uidHash: uid_hash }))
     },
 
     /**

@@ -1,10 +1,13 @@
 /** Lets users list and end their sessions at this provider. */
 
 import { sessionsEnded, type UserKey } from '../ciba/authentication-request/user-announcement.ts'
+import type { MakeRoomForSession } from '../openid-provider/oidc-model-store.ts'
 import type { CurrentProvider } from '../openid-provider/openid-provider.ts'
 import type { Audit } from '../platform/audit.ts'
 import type { Clock } from '../platform/clock.ts'
 import { fingerprint, newId } from '../platform/crypto.ts'
+import { signOutLock } from '../user/validity-store.ts'
+import { endingSessions } from './session-ending-store.ts'
 import type { UserSessionStore } from './user-session-store.ts'
 
 export interface UserSessionsNeeds {
@@ -58,5 +61,29 @@ export function createUserSessions({ provider, store, userKey, clock, audit }: U
       await store.endAll(userId, clock.now(), announced(userId))
       audit({ event: 'session.ended', user: userId, address, by: 'user', outcome: 'everywhere' })
     },
+  }
+}
+
+/** Returns the function that finds out which sessions of a user end because a further one is stored. */
+export function createMakeRoomForSession({
+  store,
+  userKey,
+  clock,
+  audit,
+}: Omit<UserSessionsNeeds, 'provider'>): MakeRoomForSession {
+  return async (userId, uidHash) => {
+    const ended = await store.surplus(userId, uidHash)
+    if (ended.length === 0) return undefined
+    return {
+      also: endingSessions(
+        ended.map(({ uidHash }) => uidHash),
+        clock.now(),
+      ),
+      announce: sessionsEnded(userKey(userId)),
+      lockKeys: [signOutLock(userId)],
+      report: () => {
+        for (const { id } of ended) audit({ event: 'session.ended', user: userId, about: id, outcome: 'too_many' })
+      },
+    }
   }
 }

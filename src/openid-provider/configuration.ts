@@ -23,7 +23,7 @@ import { certificateOfForwarded } from './forward-request.ts'
 import { withPlaceholder } from './forwarded-client.ts'
 import type { KnownTokens } from './known-tokens.ts'
 import { createAdapterFactory } from './oidc-adapter.ts'
-import type { OidcModelStore } from './oidc-model-store.ts'
+import type { MakeRoomForSession, OidcModelStore } from './oidc-model-store.ts'
 import { cookieNames, paths } from './paths.ts'
 import { resourceIndicators, richAuthorizationRequests } from './resource-servers.ts'
 import type { SignInPlaces } from './sign-in-places.ts'
@@ -58,6 +58,8 @@ export interface AuthorizationServerNeeds {
   /** Limits the number of unfinished sign-ins. */
   places: SignInPlaces
   knownTokens: KnownTokens
+  /** Finds out which sessions of a user end because a further one is stored. */
+  makeRoomForSession: MakeRoomForSession
   /** The client id of the consent app. */
   ownClient: string
   /**
@@ -158,6 +160,7 @@ function adapterOf(needs: AuthorizationServerNeeds): Configuration['adapter'] {
     models: needs.models,
     places: needs.places,
     knownTokens: needs.knownTokens,
+    makeRoomForSession: needs.makeRoomForSession,
     // The device flow (RFC 8628) needs sessions in which no user has signed in yet.
     keepsStrangers: isSwitchedOn(needs.extra, 'deviceFlow'),
     clock: needs.clock,

@@ -9,12 +9,19 @@ import { DECIDE_SCOPE } from '../client/metadata/client-metadata.ts'
 import type { Clock } from '../platform/clock.ts'
 import { fingerprint, newId, type Vault } from '../platform/crypto.ts'
 import { browserName } from '../platform/http/browser-name.ts'
-import type { Statement } from '../platform/storage/database.ts'
+import type { ListStatement, Statement } from '../platform/storage/database.ts'
 import { placeOfThisCall } from './authorize-endpoint.ts'
 import { forgetFound, foundInCall, removeOnceInCall } from './call-memory.ts'
 import { heldGeneration, heldRegistration, holdGeneration, holdRegistration } from './held-generations.ts'
 import type { KnownTokens } from './known-tokens.ts'
-import type { FoundModel, OidcModelStore, UsedSession } from './oidc-model-store.ts'
+import type {
+  CallWrites,
+  FoundModel,
+  KeptModel,
+  MakeRoomForSession,
+  OidcModelStore,
+  UsedSession,
+} from './oidc-model-store.ts'
 import { withoutTooMany } from './old-token-store.ts'
 import { NoPlace, type SignInPlaces } from './sign-in-places.ts'
 import { createEndGrantOfUsed } from './used-refresh-tokens.ts'
@@ -28,13 +35,17 @@ export interface AdapterNeeds {
   /** The places of unfinished sign-ins. */
   places: Pick<SignInPlaces, 'ended'>
   knownTokens: Pick<KnownTokens, 'add'>
+  makeRoomForSession: MakeRoomForSession
   /** Whether to store sessions in which no user has signed in. Only some features of oidc-provider need such sessions. */
   keepsStrangers: boolean
 }
 
 interface Collected {
-  statements: Statement[]
-  requestId: string
+  statements: ListStatement[]
+  /** Set while the tokens of an approval are issued. */
+  requestId?: string
+  /** Set during a call of one of oidc-provider's own grants. */
+  call?: Omit<CallWrites, 'issued'>
 }
 
 const collecting = new AsyncLocalStorage<Collected>()
@@ -49,6 +60,17 @@ export async function collectWrites<T>(requestId: string, work: () => Promise<T>
   const collected: Collected = { statements: [], requestId }
   const result = await collecting.run(collected, work)
   return [result, collected.statements]
+}
+
+/**
+ * Runs `work`, a call of one of oidc-provider's own grants, and collects what it saves and what it marks as used. What it
+ * removes is removed at once: a used token that is sent again ends its grant, and the call fails.
+ */
+export async function collectCall(work: () => Promise<void>): Promise<CallWrites> {
+  const call: Collected['call'] = { used: undefined, also: [] }
+  const collected: Collected = { statements: [], call }
+  await collecting.run(collected, work)
+  return { ...call, issued: collected.statements }
 }
 
 /** Models that are revoked together with their grant. An interaction also refers to a grant, but continues without it. */
@@ -96,7 +118,6 @@ function modelAdapter(model: string, needs: AdapterNeeds): Adapter {
       if (model === 'Session' && payload.accountId === undefined && !keepsStrangers) return
       const idHash = fingerprint(id)
       const expiresAt = expiresIn ? clock.now() + expiresIn * 1000 : undefined
-      const collected = collecting.getStore()
       const { clientId } = payload
       const userId = userOf(payload)
       const kept = {
@@ -107,18 +128,14 @@ function modelAdapter(model: string, needs: AdapterNeeds): Adapter {
         uidHash: sessionOf(payload),
         clientId,
         userId,
-        requestId: collected?.requestId,
+        requestId: collecting.getStore()?.requestId,
         expiresAt,
+        issuedAt: clock.now(),
         userGeneration: userId === undefined ? undefined : heldGeneration(userId),
         clientRegistration: clientId === undefined ? undefined : heldRegistration(clientId),
       }
-      const statement = models.put(kept)
       if (isOfUser(model, payload)) knownTokens.add(idHash, payload.accountId)
-      if (collected) collected.statements.push(statement)
-      else if (model === 'Session' && userId !== undefined)
-        await models.runSession(statement, useOf(payload, clock.now()))
-      else if (model === 'Interaction') await models.run(statement, keepPlace(idHash, expiresAt ?? 0))
-      else await models.run(statement, [], withoutTooMany(kept))
+      await store(kept, payload, needs)
     },
     async find(id) {
       const idHash = fingerprint(id)
@@ -136,7 +153,13 @@ function modelAdapter(model: string, needs: AdapterNeeds): Adapter {
       forgetFound()
       // oidc-provider reads the model first and marks it as used later. If two simultaneous calls have read it, only
       // the call that marks it first may continue.
-      const first = await models.consume(model, fingerprint(id), clock.now())
+      const use = { model, idHash: fingerprint(id), now: clock.now() }
+      const call = collecting.getStore()?.call
+      if (call && call.used === undefined) {
+        call.used = use
+        return
+      }
+      const first = await models.consume(use)
       if (!first) throw new errors.InvalidGrant(`${model} is already consumed`)
     },
     async destroy(id) {
@@ -153,6 +176,24 @@ function modelAdapter(model: string, needs: AdapterNeeds): Adapter {
       const grantHash = fingerprint(grantId)
       return removeOnceInCall(grantHash, () => models.removeByGrant(grantHash))
     },
+  }
+}
+
+/** Stores a model, or collects the statements that store it. */
+async function store(kept: KeptModel, payload: AdapterPayload, needs: AdapterNeeds): Promise<void> {
+  const { models, clock, makeRoomForSession } = needs
+  const statement = models.put(kept)
+  const collected = collecting.getStore()
+  if (collected) {
+    collected.statements.push(statement)
+    collected.call?.also.push(...withoutTooMany(kept))
+  } else if (kept.model === 'Session' && kept.userId !== undefined) {
+    const used = useOf(payload, clock.now())
+    await models.runSession(statement, used, await makeRoomForSession(kept.userId, used.uidHash))
+  } else if (kept.model === 'Interaction') {
+    await models.run(statement, keepPlace(kept.idHash, kept.expiresAt ?? 0))
+  } else {
+    await models.run(statement, [], withoutTooMany(kept))
   }
 }
 

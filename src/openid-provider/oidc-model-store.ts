@@ -1,4 +1,12 @@
-import { atMostRows, type Database, type ListStatement, type Statement } from '../platform/storage/database.ts'
+import {
+  atMostRows,
+  type Change,
+  type Database,
+  type ListStatement,
+  mergeRowStatements,
+  type SingleStatement,
+  type Statement,
+} from '../platform/storage/database.ts'
 import { isValid } from '../user/validity-store.ts'
 
 /**
@@ -16,6 +24,8 @@ export interface KeptModel {
   /** The id of the authentication request that the model was issued for. */
   requestId: string | undefined
   expiresAt: number | undefined
+  /** Milliseconds since 1970. Of one grant, the models that were issued last are kept. */
+  issuedAt?: number | undefined
   /** The user's generation and the client's registration at the time of issue; by default, the current ones. */
   userGeneration?: number | undefined
   clientRegistration?: string | undefined
@@ -32,6 +42,36 @@ export interface UsedSession {
   signedInAt: number
   now: number
 }
+
+/** The first use of a model that can be used once. */
+export interface FirstUse {
+  model: string
+  idHash: string
+  /** Milliseconds since 1970. */
+  now: number
+}
+
+/** What a call of the token endpoint writes. */
+export interface CallWrites {
+  /** The code or refresh token that was sent, if it is used by the call. */
+  used: FirstUse | undefined
+  /** The statements that store new models, which `put` has returned. */
+  issued: ListStatement[]
+  /** Further statements of the same transaction. */
+  also: Statement[]
+}
+
+/** What the step that stores a session of a user also does, because the user has too many sessions. */
+export interface RoomForSession {
+  also: Statement[]
+  announce: Change[]
+  lockKeys: string[]
+  /** Called after the commit. */
+  report(): void
+}
+
+/** Resolves to undefined if the user does not have too many sessions once the session `uidHash` is stored. */
+export type MakeRoomForSession = (userId: string, uidHash: string) => Promise<RoomForSession | undefined>
 
 /** A row of a valid model. */
 export interface FoundModel {
@@ -54,9 +94,9 @@ const columns = 'id_hash, sealed, consumed_at, user_id, user_generation, client_
  */
 export const HELD_RESPONSE = 'HeldResponse'
 
-/** SQL: whether the token can still be given again. The model is compared so that SQLite uses the index on the grant. */
+/** SQL: whether the token can still be given again. */
 const hasHeldResponse = `case when exists (select 1 from oidc_models held
-  where held.grant_hash = found.grant_hash and held.model || '' = '${HELD_RESPONSE}') then 1 else 0 end as has_held_response`
+  where held.grant_hash = found.grant_hash and held.model = '${HELD_RESPONSE}') then 1 else 0 end as has_held_response`
 
 const findingBy = (
   column: 'id_hash' | 'uid_hash' | 'request_id',
@@ -80,14 +120,16 @@ export function createOidcModelStore(database: Database, { repeatsTokens = true 
     /** Returns the statement that adds or replaces a model. */
     put: (kept: KeptModel): ListStatement => ({
       sql: `insert into oidc_models (model, id_hash, sealed, grant_hash, uid_hash, client_id, user_id, request_id,
-              expires_at, user_generation, client_registration_id)
+              expires_at, issued_at, user_generation, client_registration_id)
             select model, id_hash, sealed, grant_hash, uid_hash, client_id, user_id, request_id, expires_at,
+              coalesce(kept.issued_at, 0),
               coalesce(kept.user_generation,
                 (select generation from user_generations where user_generations.user_id = kept.user_id), 0),
               coalesce(kept.client_registration,
                 (select registration_id from clients where clients.id = kept.client_id), '')
             from rows($1) as kept (model text, id_hash text, sealed text, grant_hash text, uid_hash text, client_id text,
-              user_id text, request_id text, expires_at bigint, user_generation bigint, client_registration text)
+              user_id text, request_id text, expires_at bigint, issued_at bigint, user_generation bigint,
+              client_registration text)
             where true
             on conflict (model, id_hash) do update set sealed = excluded.sealed, grant_hash = excluded.grant_hash,
               uid_hash = excluded.uid_hash, client_id = excluded.client_id, user_id = excluded.user_id,
@@ -101,10 +143,19 @@ export function createOidcModelStore(database: Database, { repeatsTokens = true 
      * Stores the session of a signed-in user. In the same transaction, records the use of the session in the user's
      * list of sessions. The list contains all sessions, whether the user signed in to the consent app or to another
      * client.
+     *
+     * @param room which other sessions of the user end in the same transaction
      */
-    async runSession(statement: ListStatement, used: UsedSession): Promise<void> {
+    async runSession(statement: ListStatement, used: UsedSession, room?: RoomForSession): Promise<void> {
       const rowKeys = [...keysOf(statement), sessionKey(used.uidHash)]
-      await database.step(statement, { also: [noteSession(used)], rowKeys })
+      const { also = [], announce, lockKeys, report } = room ?? {}
+      await database.step(statement, {
+        also: [noteSession(used), ...also],
+        rowKeys,
+        ...(announce && { announce }),
+        ...(lockKeys && { lockKeys }),
+      })
+      report?.()
     },
 
     /**
@@ -123,13 +174,20 @@ export function createOidcModelStore(database: Database, { repeatsTokens = true 
     },
 
     /** Marks a model as used. Resolves to whether this was its first use. */
-    async consume(model: string, idHash: string, now: number): Promise<boolean> {
-      const first = {
-        sql: `update oidc_models set consumed_at = $3
-              where model = $1 and id_hash = $2 and consumed_at is null returning id_hash`,
-        values: [model, idHash, now],
-      }
-      return (await database.step(first, { rowKeys: [modelKey(model, idHash)] })).length > 0
+    async consume(use: FirstUse): Promise<boolean> {
+      return (await database.step(consuming(use), { rowKeys: [modelKey(use.model, use.idHash)] })).length > 0
+    },
+
+    /**
+     * Executes the writes of a call in one transaction. Resolves to false, and writes nothing, if the code or token that was
+     * sent has been used before.
+     */
+    async runCall({ used, issued, also }: CallWrites): Promise<boolean> {
+      const using = used ? [consuming(used)] : []
+      const [first, ...others] = mergeRowStatements([...using, ...issued, ...also])
+      if (first === undefined) return true
+      const rowKeys = [...(used ? [modelKey(used.model, used.idHash)] : []), ...issued.flatMap(keysOf)]
+      return (await database.step(first, { also: others, rowKeys })).length > 0
     },
 
     ...removalsIn(database),
@@ -151,7 +209,7 @@ function removalsIn(database: Database) {
     /** Removes the token response that could be given again, because one of its tokens has been used. */
     async forgetHeldResponse(grantHash: string): Promise<void> {
       await database.step({
-        sql: `delete from oidc_models where grant_hash = $1 and model || '' = '${HELD_RESPONSE}' returning id_hash`,
+        sql: `delete from oidc_models where grant_hash = $1 and model = '${HELD_RESPONSE}' returning id_hash`,
         values: [grantHash],
       })
     },
@@ -170,7 +228,7 @@ function removalsIn(database: Database) {
       const first = {
         sql: `delete from oidc_models where model = 'Grant' and id_hash = $1 and client_id = $2 and $3 > (
                 select count(*) from oidc_models issued
-                where issued.grant_hash = $1 and issued.model || '' = 'RefreshToken' and issued.consumed_at is null
+                where issued.grant_hash = $1 and issued.model = 'RefreshToken' and issued.consumed_at is null
               ) returning id_hash`,
         values: [grantHash, clientId, most],
       }
@@ -243,6 +301,12 @@ function foundIn(database: Database, repeatsTokens: boolean) {
 
 const modelKey = (model: string, idHash: string) => `oidc model ${model} ${idHash}`
 
+const consuming = ({ model, idHash, now }: FirstUse): SingleStatement => ({
+  sql: `update oidc_models set consumed_at = $3
+        where model = $1 and id_hash = $2 and consumed_at is null returning id_hash`,
+  values: [model, idHash, now],
+})
+
 const keysOf = ({ rows }: ListStatement) => rows.map(({ model, id_hash }) => modelKey(String(model), String(id_hash)))
 
 /** The row key of a session in the user's list of sessions. */
@@ -259,6 +323,7 @@ function rowOf(kept: KeptModel) {
     user_id: kept.userId,
     request_id: kept.requestId,
     expires_at: kept.expiresAt,
+    issued_at: kept.issuedAt,
     user_generation: kept.userGeneration,
     client_registration: kept.clientRegistration,
   }

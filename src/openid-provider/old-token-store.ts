@@ -28,21 +28,22 @@ export function withoutTooMany(kept: KeptModel): Statement[] {
 }
 
 /**
- * Returns the statement that removes the models of the same kind and grant, except for the new one and for those that expire
- * last. Those that have been used are removed first. They are stored so that a second use is noticed; for refresh tokens,
+ * Returns the statement that removes the models of the same kind and grant, except for the new one and for those that were
+ * issued last, whatever their lifetimes are. Those that have been used are removed first. They are stored so that a second use is noticed; for refresh tokens,
  * `used-refresh-tokens.ts` notices it without them. Without a grant, as after a sign-in at another provider, the models of
  * the same user and client are counted.
  */
 function withoutOldTokens({ model, idHash, grantHash, userId, clientId }: KeptModel): Statement {
-  // The columns are compared so that each engine uses the index on the grant, or on the user.
+  // The client is compared so that each engine uses the index on the user.
   const theirs =
     grantHash === undefined
       ? "user_id = $1 and model = $2 and client_id || '' = $4 and grant_hash is null"
-      : "grant_hash = $1 and model || '' = $2"
+      : 'grant_hash = $1 and model = $2'
   return {
     sql: `with kept as materialized (
             select id_hash from oidc_models where ${theirs} and id_hash <> $3
-            order by case when consumed_at is null then 0 else 1 end, expires_at desc ${atMostRows(mostOfGrant - 1)}
+            order by case when consumed_at is null then 0 else 1 end, issued_at desc, expires_at desc
+            ${atMostRows(mostOfGrant - 1)}
           ), old as materialized (
             select model, id_hash from oidc_models
             where ${theirs} and id_hash <> $3 and id_hash not in (select id_hash from kept)

@@ -2,7 +2,7 @@
  * The parts of OAuth and OpenID Connect that are not CIBA: oidc-provider with our configuration and our database. Only the
  * public API of oidc-provider is used.
  */
-import { Provider } from 'oidc-provider'
+import type { Provider } from 'oidc-provider'
 import { CIBA_GRANT } from '../client/metadata/client-metadata.ts'
 import { hashAccessTokens } from './access-token-hash.ts'
 import { type AuthorizationServerNeeds, configurationOf, signInPageOf } from './configuration.ts'
@@ -20,6 +20,7 @@ import {
 } from './middlewares.ts'
 import { endWholeSession, endWithoutSession } from './sign-out-page.ts'
 import type { SigningKeyWatch } from './signing-keys/signing-key-watch.ts'
+import { withAtomicGrants } from './token-transaction.ts'
 import { nameGrants } from './used-refresh-tokens.ts'
 
 export type { Provider }
@@ -48,7 +49,7 @@ export function createCurrentProvider(
 
 function createProvider(needs: AuthorizationServerNeeds): Provider {
   const configuration = configurationOf(needs)
-  const provider = new Provider(needs.issuer, configuration)
+  const provider = new (withAtomicGrants(needs.models))(needs.issuer, configuration)
   // oidc-provider builds URLs from the headers that forward-request.ts sets, not from the `Host` header of the caller.
   provider.proxy = true
   // The CIBA grant is registered only so that the metadata lists it. Requests with this grant type never reach

@@ -210,6 +210,7 @@ async function signInMany(stage: Stage, users: number): Promise<string[]> {
   const tokens = createAdapterFactory({
     places: { ended() {} },
     knownTokens: { add() {} },
+    makeRoomForSession: async () => undefined,
     keepsStrangers: false,
     models,
     vault,

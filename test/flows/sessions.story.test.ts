@@ -2,7 +2,13 @@
 import assert from 'node:assert/strict'
 import { describe, type TestContext, test } from 'node:test'
 import type { ConfigInput } from '../../src/config/config.ts'
+import { mostSessions } from '../../src/endings/user-session-store.ts'
+import { createOidcModelStore } from '../../src/openid-provider/oidc-model-store.ts'
+import { systemClock } from '../../src/platform/clock.ts'
 import type { Language } from '../../src/platform/i18n/texts.ts'
+import { createLog } from '../../src/platform/log.ts'
+import { openDatabase } from '../../src/platform/storage/open.ts'
+import { auditOf } from '../support/audit.ts'
 import { type Browser, openBrowser } from '../support/browser.ts'
 import { type Engine, engines } from '../support/engines.ts'
 import { signIn, startSignIn } from '../support/phone-app.ts'
@@ -199,6 +205,37 @@ for (const engine of engines) {
       assert.deepEqual([flow.length > 0, noted(flow)], [true, 0])
     })
 
+    test('a sign-in beyond the hundred ends the session that was not used for the longest time', async (t) => {
+      const stage = await openStage(t, { engine, config: { clients: [tablet] } })
+      const [first, second] = [openBrowser(stage.url, firefox), openBrowser(stage.url)]
+      const tokens = await Promise.all([first, second].map(async (browser) => (await signInFor(stage, browser)).tokens))
+      const bens = openVisitor(stage.url)
+      await bens.signIn(ben)
+      stage.clock.advance(1000)
+      await startSignIn(stage, {}, {}, first)
+      await addSessions(stage, mostSessions - 2)
+      const infoOf = async ({ access_token }: { access_token: string }) =>
+        (await stage.get('/backchannel/authinfo', { authorization: `Bearer ${access_token}` })).status
+      assert.deepEqual(await Promise.all(tokens.map(infoOf)), [200, 200])
+
+      stage.clock.advance(1000)
+      const newest = openVisitor(stage.url)
+      await newest.signIn(ana)
+      assert.deepEqual(await Promise.all(tokens.map(infoOf)), [200, 401])
+      assert.match((await startSignIn(stage, {}, {}, second)).page.text, /type="password"/)
+      assert.equal((await newest.get('/sessions')).text.match(/<article/g)?.length, mostSessions, 'all are listed')
+      const rowsOfAna = async (table: string, where: string) =>
+        (await rowsOf(stage, `select user_id from ${table} where user_id = 'user-ana' and ${where}`)).length
+      assert.equal(await rowsOfAna('user_sessions', '1 = 1'), mostSessions)
+      assert.equal(await rowsOfAna('oidc_models', "model = 'Session'"), mostSessions)
+      assert.equal((await rowsOf(stage, 'select uid_hash from ended_sessions')).length, 1)
+      assert.equal(auditOf(stage, 'session.ended').filter(({ outcome }) => outcome === 'too_many').length, 1)
+      assert.equal(await isSignedIn(bens), true)
+
+      await act(newest, { everywhere: 'true' })
+      assert.equal(await rowsOfAna('oidc_models', "model = 'Session'"), 0)
+    })
+
     test('a session that its user has ended is not listed', async (t) => {
       const { stage, home } = await scene(t, engine)
       await home.post('/session/end', { form_token: formTokenOn(await home.get('/')) })
@@ -227,6 +264,29 @@ async function signInFor(stage: Stage, browser: Browser) {
   const consent = await browser.submit(page, { name: ana.username, password: ana.password })
   const end = await browser.submit(consent)
   return { tokens: await tokens(end.url) }
+}
+
+/** Stores further sessions of Ana, which were used now. */
+async function addSessions(stage: Stage, count: number): Promise<void> {
+  const database = await openDatabase(stage.database, { log: createLog('silent'), clock: systemClock })
+  const models = createOidcModelStore(database)
+  const now = stage.clock.now()
+  for (let number = 0; number < count; number++) {
+    const id = `further ${number}`
+    const session = {
+      model: 'Session',
+      idHash: id,
+      sealed: 'x',
+      grantHash: undefined,
+      uidHash: id,
+      clientId: undefined,
+      userId: 'user-ana',
+      requestId: undefined,
+      expiresAt: now + 3600_000,
+    }
+    await models.runSession(models.put(session), { id, uidHash: id, browser: '', signedInAt: now, now })
+  }
+  await database.close()
 }
 
 /** An app with a refresh token. */

@@ -324,6 +324,7 @@ async function models(t: TestContext, engine: Engine) {
   const adapter = createAdapterFactory({
     places: { ended() {} },
     knownTokens: { add() {} },
+    makeRoomForSession: async () => undefined,
     keepsStrangers: false,
     models: store,
     findClient: async () => undefined,

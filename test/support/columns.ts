@@ -46,7 +46,7 @@ export const columnsByTable: Record<string, Columns> = {
     user: 'sealed uid_hash user_generation user_id',
     client: 'client_id client_registration_id sealed',
     linked: 'grant_hash request_id',
-    other: 'consumed_at expires_at id_hash model',
+    other: 'consumed_at expires_at id_hash issued_at model',
   },
   pairwise_subjects: { user: 'subject user_id', other: 'created_at' },
   passkey_challenges: { user: 'purpose', linked: 'purpose', other: 'challenge_hash expires_at' },
