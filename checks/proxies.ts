@@ -146,7 +146,8 @@ function settingsOf({ name, url, port, database, certificates }: NodeSettings) {
       ...(name === 'haproxy' && { clientCertificateChainHeader: 'X-Client-Cert-Chain' }),
       clientCa: certificates.authority.cert,
     },
-    requests: { longPoll: 20, maxOpenPerUser: 1000 },
+    // A poll is repeated two seconds after a node was killed, which must not be too early.
+    requests: { longPoll: 20, interval: 1, maxOpenPerUser: 1000 },
     limits: { perUser: { perMinute: 0 }, perClientAndUser: { perMinute: 0, open: 0 } },
     metrics: { token: metricsToken },
     logLevel: 'fatal',

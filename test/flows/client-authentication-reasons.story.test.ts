@@ -3,23 +3,18 @@
  */
 import assert from 'node:assert/strict'
 import { createHmac } from 'node:crypto'
-import { after, before, describe, test } from 'node:test'
+import { describe, test } from 'node:test'
 import { newSecret } from '../../src/platform/crypto.ts'
-import { asserted, assertionOf, cibaEndpoints, type KeyHolder, newKey, pollClient } from '../support/assertions.ts'
+import { asserted, assertionOf, type KeyHolder, newKey, pollClient } from '../support/assertions.ts'
 import { type Engine, engines } from '../support/engines.ts'
 import { type Answer, basic, CIBA, openStage, type Stage } from '../support/stage.ts'
+import { openForSuite } from '../support/teardown.ts'
+import { everywhere, unlimited } from './keyed-clients.ts'
 
 const issuer = 'https://id.example.com'
 const secret = newSecret()
 const generic = 'client authentication failed'
 
-/** Our own endpoints and those of oidc-provider: each is called for something that does not exist. */
-const everywhere = [
-  ...cibaEndpoints,
-  { path: '/oauth/introspect', form: { token: 'unknown' } },
-  { path: '/oauth/revoke', form: { token: 'unknown' } },
-  { path: '/oauth/token', form: { grant_type: 'refresh_token', refresh_token: 'unknown' } },
-] as const
 const passed = ({ status, body }: Answer) => status === 200 || body.error === 'invalid_grant'
 
 for (const engine of engines) {
@@ -103,75 +98,74 @@ for (const engine of engines) {
       }
     })
   })
-}
 
-describe('in development, the response says why', () => {
-  const { it, key, foreign } = serve(engines[0]!, {})
-  const assertion = async (holder: KeyHolder) => asserted(await assertionOf(it(), 'key', { key: holder.privateKey }))
-  const cases: [name: string, call: () => Promise<[Record<string, string>, string?]>, reason: RegExp][] = [
-    [
-      'post, though registered for basic',
-      async () => [{ client_id: 'basic', client_secret: secret }],
-      /registered for client_secret_basic, called as client_secret_post$/,
-    ],
-    [
-      'an assertion, though registered for basic',
-      async () => [asserted(await assertionOf(it(), 'basic', { key: key().privateKey }))],
-      /basic: registered for client_secret_basic, called as private_key_jwt or client_secret_jwt$/,
-    ],
-    [
-      'basic, though registered for private_key_jwt',
-      async () => [{}, basic('key', 'x')],
-      /key: registered for private_key_jwt, called as client_secret_basic$/,
-    ],
-    [
-      'post, though registered for client_secret_jwt',
-      async () => [{ client_id: 'hmac', client_secret: secret }],
-      /registered for client_secret_jwt, called as client_secret_post$/,
-    ],
-    ['a wrong secret', async () => [{}, basic('basic', 'x')], /wrong client secret$/],
-    ['an unknown client', async () => [{}, basic('nobody', 'x')], /no such client$/],
-    ['the key of another client', async () => [await assertion(foreign())], /signature verification failed$/],
-    ['no credentials', async () => [{}], /no client authentication$/],
-    ['an assertion that is not a JWT', async () => [asserted('not-a-jwt')], /client_assertion is not a readable JWT$/],
-  ]
-  for (const [name, make, reason] of cases) {
-    test(name, async () => {
-      for (const { path, form } of everywhere) {
-        const [more, authorization] = await make()
-        const { status, body, text } = await it().post(path, { ...form, ...more }, authorization)
-        assert.deepEqual([status, body.error], [401, 'invalid_client'], text)
-        assert.match(String(body.error_description), /^client authentication failed: /, path)
-        assert.match(String(body.error_description), reason, path)
-        assert.ok(!text.includes(secret), path)
-      }
-    })
-  }
-})
+  describe(`in development, the response says why, on ${engine.name}`, () => {
+    const { it, key, foreign } = serve(engine, {})
+    const assertion = async (holder: KeyHolder) => asserted(await assertionOf(it(), 'key', { key: holder.privateKey }))
+    const cases: [name: string, call: () => Promise<[Record<string, string>, string?]>, reason: RegExp][] = [
+      [
+        'post, though registered for basic',
+        async () => [{ client_id: 'basic', client_secret: secret }],
+        /registered for client_secret_basic, called as client_secret_post$/,
+      ],
+      [
+        'an assertion, though registered for basic',
+        async () => [asserted(await assertionOf(it(), 'basic', { key: key().privateKey }))],
+        /basic: registered for client_secret_basic, called as private_key_jwt or client_secret_jwt$/,
+      ],
+      [
+        'basic, though registered for private_key_jwt',
+        async () => [{}, basic('key', 'x')],
+        /key: registered for private_key_jwt, called as client_secret_basic$/,
+      ],
+      [
+        'post, though registered for client_secret_jwt',
+        async () => [{ client_id: 'hmac', client_secret: secret }],
+        /registered for client_secret_jwt, called as client_secret_post$/,
+      ],
+      ['a wrong secret', async () => [{}, basic('basic', 'x')], /wrong client secret$/],
+      ['an unknown client', async () => [{}, basic('nobody', 'x')], /no such client$/],
+      ['the key of another client', async () => [await assertion(foreign())], /signature verification failed$/],
+      ['no credentials', async () => [{}], /no client authentication$/],
+      [
+        'an assertion that is not a JWT',
+        async () => [asserted('not-a-jwt')],
+        /client_assertion is not a readable JWT$/,
+      ],
+    ]
+    for (const [name, make, reason] of cases) {
+      test(name, async () => {
+        for (const { path, form } of everywhere) {
+          const [more, authorization] = await make()
+          const { status, body, text } = await it().post(path, { ...form, ...more }, authorization)
+          assert.deepEqual([status, body.error], [401, 'invalid_client'], text)
+          assert.match(String(body.error_description), /^client authentication failed: /, path)
+          assert.match(String(body.error_description), reason, path)
+          assert.ok(!text.includes(secret), path)
+        }
+      })
+    }
+  })
+}
 
 /** Opens a server with one client of each kind before the tests of a suite. */
 function serve(engine: Engine, config: { development?: false; issuer?: string }) {
-  let stage: Stage
-  let keys: KeyHolder[]
-  let close = () => {}
-  before(async () => {
-    keys = [await newKey('one'), await newKey('one')]
+  const opened = openForSuite(async (t) => {
+    const [key, foreign] = [await newKey('one'), await newKey('one')]
     const grant_types = [CIBA, 'refresh_token']
     const clients = [
       pollClient('key', {
         grant_types,
         token_endpoint_auth_method: 'private_key_jwt',
-        jwks: { keys: [keys[0]!.publicJwk] },
+        jwks: { keys: [key.publicJwk] },
       }),
       pollClient('hmac', { grant_types, client_secret: secret, token_endpoint_auth_method: 'client_secret_jwt' }),
       pollClient('basic', { grant_types, client_secret: secret }),
     ]
-    const limits = { perUser: { perMinute: 0 }, perClientAndUser: { open: 0, perMinute: 0 } }
-    const t = { after: (fn: () => void) => (close = fn) } as never
-    stage = await openStage(t, { engine, cast: false, config: { ...config, clients, limits } })
+    const stage = await openStage(t, { engine, cast: false, config: { ...config, clients, limits: unlimited } })
+    return { stage, key, foreign }
   })
-  after(() => close())
-  return { it: () => stage, key: () => keys[0]!, foreign: () => keys[1]! }
+  return { it: () => opened().stage, key: () => opened().key, foreign: () => opened().foreign }
 }
 
 /** A client assertion as Authlib 1.6 makes it (`client_secret_jwt`, no `kid`, a lifetime of an hour). */

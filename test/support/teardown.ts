@@ -3,7 +3,7 @@
  * before the database of the first. `t.after` alone closes the server first; an open page then calls it again, and the
  * test's handler of these calls fails after the test has ended.
  */
-import type { TestContext } from 'node:test'
+import { after, before, type TestContext } from 'node:test'
 
 type Close = () => unknown
 
@@ -29,4 +29,20 @@ export function closeAfter(t: TestContext, close: Close): void {
     }
     if (failures.length > 0) throw failures[0]
   })
+}
+
+/**
+ * Opens something before the tests of a suite, and closes it after the last one. For tests that do not affect each other.
+ * Returns a function that returns what was opened.
+ */
+export function openForSuite<Opened>(open: (t: TestContext) => Promise<Opened>): () => Opened {
+  let opened: Opened
+  const closing: Close[] = []
+  before(async () => {
+    opened = await open({ after: (close: Close) => closing.push(close) } as unknown as TestContext)
+  })
+  after(async () => {
+    for (const close of closing.reverse()) await close()
+  })
+  return () => opened
 }
