@@ -1,12 +1,13 @@
 import { atMostRows, type Database } from '../platform/storage/database.ts'
+import { longestCallMs } from '../user/user-generation-store.ts'
 import { signOutLock } from '../user/validity-store.ts'
 import { type Ended, statementsFor } from './ending-store.ts'
 
 /**
- * Milliseconds for which the id of an erased user stays marked as closed. No call lasts that long. So when the mark is
- * removed, no call that began before the erasure can still write anything.
+ * Milliseconds for which the id of an erased user stays marked as closed. When the mark is removed, no call that began
+ * before the erasure can still write anything.
  */
-export const erasureMs = 10 * 60_000
+export const erasureMs = longestCallMs
 
 export type ErasureStore = ReturnType<typeof createErasureStore>
 

@@ -1,10 +1,21 @@
 import type { Database, Statement } from '../platform/storage/database.ts'
+import { isNotOver } from '../platform/storage/stored-period.ts'
 
 export interface UserGeneration {
   generation: number
   /** Whether the user is locked or removed. Such a user cannot sign in and gets no requests. */
   isClosed: boolean
 }
+
+/** No call lasts longer than this many milliseconds. */
+export const longestCallMs = 10 * 60_000
+
+/**
+ * Returns the SQL condition that a call that was received at `receivedAt` may have begun before a change. If the change lies
+ * further in the future than a call may last, the wall clock was set back after it: the call has begun after the change.
+ */
+export const begunBefore = (changedAt: string, receivedAt: string) =>
+  isNotOver({ begin: `${changedAt} - ${longestCallMs}`, length: longestCallMs }, receivedAt)
 
 export type UserGenerationStore = ReturnType<typeof createUserGenerationStore>
 

@@ -2,7 +2,12 @@
 import assert from 'node:assert/strict'
 import { describe, test } from 'node:test'
 import { createSignInAttemptStore } from '../../src/user/attempts/sign-in-attempt-store.ts'
-import { createSignInThrottle } from '../../src/user/attempts/sign-in-throttle.ts'
+import {
+  createPasswordTryThrottle,
+  createSignInThrottle,
+  type PasswordTryThrottle,
+  type SignInThrottle,
+} from '../../src/user/attempts/sign-in-throttle.ts'
 import { engines } from '../support/engines.ts'
 import { allRows, furnished, vault } from '../support/rows.ts'
 
@@ -10,6 +15,11 @@ const minute = 60_000
 const pause = { first: 30_000, longest: 900_000 }
 /** The default limits. */
 const limits = { perName: 5, perAddress: 50, perNetwork: 200 }
+
+interface Throttles {
+  signIn: SignInThrottle
+  passwordTry: PasswordTryThrottle
+}
 
 for (const engine of engines) {
   describe(`failed attempts are forgotten, on ${engine.name}`, () => {
@@ -60,5 +70,36 @@ for (const engine of engines) {
       }
       assert.ok(made >= limits.perAddress && made < 400, String(made))
     })
+  })
+
+  describe(`a clock that was set back does not lengthen a pause, on ${engine.name}`, () => {
+    const attemptsOf = {
+      'values that are compared with the password within a session': ({ passwordTry }: Throttles) => passwordTry('ana'),
+      'a browser in which the user has signed in': async ({ signIn }: Throttles) =>
+        (await signIn.with('browser')).pausedUntil,
+      'a user, under several names': async ({ signIn }: Throttles, number: number) => {
+        const attempt = await signIn.as(`name-${number}`, 'ana')
+        return 'isHeldBack' in attempt ? 1 : attempt.pausedUntil
+      },
+      'an address': async ({ signIn }: Throttles) => (await signIn.from('198.51.100.7')).pausedUntil,
+      'a network': async ({ signIn }: Throttles, number: number) =>
+        (await signIn.from(`198.51.100.${number % 250}`)).pausedUntil,
+    }
+    for (const [what, attempt] of Object.entries(attemptsOf)) {
+      test(`of ${what}`, async (t) => {
+        const { one, clock } = await furnished(t, engine)
+        const needs = { attempts: createSignInAttemptStore(one.database, pause), limits, vault, clock }
+        const throttles = { signIn: createSignInThrottle(needs), passwordTry: createPasswordTryThrottle(needs) }
+        let made = 0
+        for (const setBack of [15 * minute, 60 * minute, 24 * 60 * minute]) {
+          while ((await attempt(throttles, made++)) === undefined) assert.ok(made < 500)
+          clock.setBack(setBack)
+          assert.equal(await attempt(throttles, made++), undefined, `set back by ${setBack} ms`)
+        }
+        while ((await attempt(throttles, made++)) === undefined) assert.ok(made < 500)
+        clock.setBack(minute / 2)
+        assert.notEqual(await attempt(throttles, made++), undefined, 'the tolerance for clocks of other nodes')
+      })
+    }
   })
 }

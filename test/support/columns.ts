@@ -57,7 +57,7 @@ export const columnsByTable: Record<string, Columns> = {
   push_subscriptions: { user: 'endpoint_hash sealed uid_hash user_id', other: 'created_at id refusals used_at' },
   registration_attempts: { other: 'attempts network since' },
   server_keys: { other: 'created_at name public sealed' },
-  sign_in_attempts: { user: 'subject_hash', other: 'attempts last_at paused_until' },
+  sign_in_attempts: { user: 'subject_hash', other: 'attempts last_at pause paused_until' },
   signed_requests: { linked: 'request_id sealed', other: 'received_at' },
   signing_keys: {
     other: `algorithm created_at generation kid private_sealed public_jwk published_until retired_at revoked_at signs_from

@@ -7,6 +7,8 @@
  * parameter, Postgres would plan for a tenth of the table. The constant is the limit rounded up to a power of ten, so
  * that there are only a few different SQL strings.
  */
+import { isNotOver } from '../../platform/storage/stored-period.ts'
+import { begunBefore } from '../../user/user-generation-store.ts'
 import { type AuthenticationRequest, shortLife } from './authentication-request.ts'
 
 /** Limits on requests. A limit that is undefined does not apply. */
@@ -106,10 +108,7 @@ function rowsOf(name: Counted, { user, client, now }: Asked): string {
   const whose = { user: `user_id = ${user}`, pair: ofPair(user, client), client: `client_id = ${client}` }[who]
   const when = {
     open: `status = 'pending' and expires_at > cast(${now} as bigint)`,
-    // The clock of another node may be ahead, so requests up to a minute in the future are counted. Later ones were
-    // stored before this clock was set back. They are not counted, because they would count until the clock has reached
-    // their time again.
-    recent: `created_at > cast(${now} as bigint) - ${minute} and created_at < cast(${now} as bigint) + ${minute}`,
+    recent: isNotOver({ begin: 'created_at', length: minute }, now),
   }[which]
   return `from backchannel_auth_requests where ${whose} and ${when}`
 }
@@ -174,6 +173,9 @@ function unsettledShort({ user, client, now }: Asked, short: string): string {
     and expires_at - created_at < cast(${short} as bigint)`
 }
 
+/** Returns the SQL condition that the pause of a row of `denial_pauses` is not over. */
+const isPaused = (now: string) => isNotOver({ begin: 'paused_until - pause', length: 'pause' }, now)
+
 /** SQL: the names and types of the input columns for the limits, in the statement that accepts requests. */
 export const limitColumns = `user_open bigint, user_recent bigint, pair_open bigint, pair_recent bigint,
   client_open bigint, client_recent bigint, short_life bigint, client_registration text`
@@ -198,7 +200,7 @@ export function acceptedWithin(limits: RequestLimits): string {
     ...within(limits, 'open', asked),
     ...within(limits, 'recent', asked),
     `not exists (select 1 from denial_pauses
-      where user_id = asked.user_id and client_id = asked.client_id and paused_until > asked.created_at)`,
+      where user_id = asked.user_id and client_id = asked.client_id and ${isPaused(asked.now)})`,
     ...(limits.pauses
       ? // `exists` is not used: Postgres would turn it into a join that reads all open requests.
         [`(select count(*) from backchannel_auth_requests where ${unsettledShort(asked, 'short_life')}) = 0`]
@@ -207,7 +209,7 @@ export function acceptedWithin(limits: RequestLimits): string {
     // For users of the application's own directory, is_closed is not set: only changed_at shows that a user was locked or
     // removed.
     `not exists (select 1 from user_generations where user_id = asked.user_id
-      and (is_closed = 1 or changed_at > asked.created_at))`,
+      and (is_closed = 1 or ${begunBefore('changed_at', asked.now)}))`,
     registered('asked.client_id', 'asked.client_registration'),
   ]
   return conditions.join('\n    and ')
@@ -242,7 +244,7 @@ export function lookingForObstacle(
     sql: `select case when ${registered('$2', '$5')} then 1 else 0 end as is_registered,
       (select count(*) from blocked_clients where user_id = $1 and client_id = $2) as blocked,
       (select paused_until from denial_pauses
-       where user_id = $1 and client_id = $2 and paused_until > cast($3 as bigint)) as paused_until,
+       where user_id = $1 and client_id = $2 and ${isPaused('$3')}) as paused_until,
       (select count(*) from backchannel_auth_requests
        where ${unsettledShort(asked, '$4')}) as unsettled_short${countings.join('')}`,
     values: [userId, clientId, now, limits.pauses ? shortLife : 0, limits.clientRegistration ?? null],

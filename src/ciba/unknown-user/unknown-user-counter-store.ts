@@ -1,11 +1,14 @@
 import { deleteOldest } from '../../platform/storage/bounded-deletion.ts'
 import { createChangeTracker, type Snapshot } from '../../platform/storage/change-tracker.ts'
 import type { Database } from '../../platform/storage/database.ts'
+import { isNotOver } from '../../platform/storage/stored-period.ts'
 
 export type UnknownUserStore = ReturnType<typeof createUnknownUserStore>
 
 /** The period over which errors are counted, in milliseconds. It begins with the first error. */
 const minute = 60_000
+
+const isCounting = isNotOver({ begin: 'unknown_users.since', length: minute }, '$3')
 
 /** Maximum number of cached clients. When it is reached, the cache is cleared. */
 const mostKnown = 10_000
@@ -30,8 +33,8 @@ export function createUnknownUserStore(database: Database) {
       if (isBelowLimit(clientId, most)) return undefined
       const snapshot = changes.snapshot()
       const [row] = await database.read<{ since: number }>(
-        'select since from unknown_users where client_id = $1 and told >= cast($2 as bigint) and since > $3',
-        [clientId, most, now - minute],
+        `select since from unknown_users where client_id = $1 and told >= cast($2 as bigint) and ${isCounting}`,
+        [clientId, most, now],
       )
       if (row !== undefined) return row.since + minute
       if (belowLimit.size >= mostKnown) belowLimit.clear()
@@ -46,13 +49,13 @@ export function createUnknownUserStore(database: Database) {
     async tell(clientId: string, most: number, now: number): Promise<boolean> {
       const rows = await database.step(
         {
-          sql: `insert into unknown_users (client_id, told, since) values ($1, 1, $2)
+          sql: `insert into unknown_users (client_id, told, since) values ($1, 1, $3)
                 on conflict (client_id) do update set
-                  told = case when unknown_users.since <= $3 then 1 else unknown_users.told + 1 end,
-                  since = case when unknown_users.since <= $3 then excluded.since else unknown_users.since end
-                where unknown_users.told < cast($4 as bigint) or unknown_users.since <= $3
+                  told = case when ${isCounting} then unknown_users.told + 1 else 1 end,
+                  since = case when ${isCounting} then unknown_users.since else excluded.since end
+                where unknown_users.told < cast($2 as bigint) or not ${isCounting}
                 returning client_id`,
-          values: [clientId, now, now - minute, most],
+          values: [clientId, most, now],
         },
         { announce: [{ topic: 'unknown_user', key: clientId }], rowKeys: [`unknown users ${clientId}`] },
       )

@@ -1,5 +1,6 @@
 import { deleteOldest } from '../../platform/storage/bounded-deletion.ts'
 import type { Database } from '../../platform/storage/database.ts'
+import { isNotOver } from '../../platform/storage/stored-period.ts'
 
 export type RegistrationAttemptStore = ReturnType<typeof createRegistrationAttemptStore>
 
@@ -8,6 +9,10 @@ export type RegistrationAttemptStore = ReturnType<typeof createRegistrationAttem
  * again.
  */
 const hourMs = 3600_000
+
+/** Returns the SQL condition that the count in this row goes on at $2. */
+const isCounting = (row: string) => isNotOver({ begin: `${row}.since`, length: hourMs }, '$2')
+const known = isCounting('registration_attempts')
 
 /** Counts the attempts to register clients, separately for each network. */
 export function createRegistrationAttemptStore(database: Database) {
@@ -25,14 +30,14 @@ export function createRegistrationAttemptStore(database: Database) {
               select each.value, 1, cast($2 as bigint) from each($1)
               where not exists (
                 select 1 from registration_attempts as spent, each($1)
-                where spent.network = each.value and spent.attempts >= cast($4 as bigint) and spent.since > $3
+                where spent.network = each.value and spent.attempts >= cast($3 as bigint) and ${isCounting('spent')}
               )
               on conflict (network) do update set
-                attempts = case when registration_attempts.since <= $3 then 1 else registration_attempts.attempts + 1 end,
-                since = case when registration_attempts.since <= $3 then excluded.since else registration_attempts.since end
-              where registration_attempts.attempts < cast($4 as bigint) or registration_attempts.since <= $3
+                attempts = case when ${known} then registration_attempts.attempts + 1 else 1 end,
+                since = case when ${known} then registration_attempts.since else excluded.since end
+              where registration_attempts.attempts < cast($3 as bigint) or not ${known}
               returning network`,
-        values: [JSON.stringify(networks), now, now - hourMs, most],
+        values: [JSON.stringify(networks), now, most],
       }
       const rowKeys = networks.map((network) => `registration attempts ${network}`)
       return (await database.step(first, { rowKeys })).length === networks.length

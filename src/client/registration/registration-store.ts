@@ -1,5 +1,6 @@
 import { fingerprint } from '../../platform/crypto.ts'
 import type { Database, SingleStatement, Statement } from '../../platform/storage/database.ts'
+import { isNotOver } from '../../platform/storage/stored-period.ts'
 import type { Client } from '../client.ts'
 import { clientLock, insertClient, removal } from '../client-store.ts'
 
@@ -8,12 +9,14 @@ export type RegistrationStore = ReturnType<typeof createRegistrationStore>
 /** Milliseconds within which the registrations from one address are limited. */
 const hourMs = 3600_000
 
+const isRecent = isNotOver({ begin: 'created_at', length: hourMs }, '$2')
+
 /** Clients that registered themselves. Changes are announced under the topic `client`. */
 export function createRegistrationStore(database: Database) {
   const announce = (id: string) => [{ topic: 'client', key: id }]
   const roomFor = (from: string, perHour: number, now: number) => ({
-    sql: `select 1 as room where (select count(*) from clients where registered_from = $1 and created_at > $2) < $3`,
-    values: [from, now - hourMs, perHour],
+    sql: `select 1 as room where (select count(*) from clients where registered_from = $1 and ${isRecent}) < $3`,
+    values: [from, now, perHour],
   })
 
   return {

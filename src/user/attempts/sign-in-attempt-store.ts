@@ -1,5 +1,6 @@
 import { deleteOldest } from '../../platform/storage/bounded-deletion.ts'
 import type { Database } from '../../platform/storage/database.ts'
+import { isNotOver, mostAheadMs } from '../../platform/storage/stored-period.ts'
 
 /** The first and the longest pause, in milliseconds. */
 export interface GrowingPause {
@@ -40,11 +41,11 @@ export function createSignInAttemptStore(database: Database, pause: GrowingPause
       now: number,
     ): Promise<number | undefined> {
       const first = {
-        sql: `insert into sign_in_attempts (subject_hash, attempts, paused_until, last_at)
-              values ($1, 1, ${pausedAfter('1')}, $2)
-              on conflict (subject_hash) do update set
-                attempts = ${counted}, paused_until = ${pausedAfter(counted)}, last_at = ${fadedUpTo}
-              where sign_in_attempts.paused_until <= $2
+        sql: `insert into sign_in_attempts (subject_hash, attempts, pause, paused_until, last_at)
+              values ($1, 1, ${pauseAfter('1')}, ${pausedAfter('1')}, $2)
+              on conflict (subject_hash) do update set attempts = ${counted},
+                pause = ${pauseAfter(counted)}, paused_until = ${pausedAfter(counted)}, last_at = ${fadedUpTo}
+              where not ${isPaused}
               returning paused_until`,
         values: [subjectHash, now, free, pause.first, pause.longest, now - countedForMs, fadesEveryMs],
       }
@@ -71,7 +72,7 @@ export function createSignInAttemptStore(database: Database, pause: GrowingPause
     async longestPauseOf(subjectHashes: readonly string[], now: number): Promise<number | undefined> {
       const [row] = await database.read<{ paused_until: number | null }>(
         `select max(paused_until) as paused_until from sign_in_attempts
-         where subject_hash in (select subject_hash from rows($1) as counted (subject_hash text)) and paused_until > $2`,
+         where subject_hash in (select subject_hash from rows($1) as counted (subject_hash text)) and ${isPaused}`,
         [JSON.stringify(subjectHashes.map((subject_hash) => ({ subject_hash }))), now],
       )
       return row?.paused_until ?? undefined
@@ -115,6 +116,12 @@ export function createSignInAttemptStore(database: Database, pause: GrowingPause
 /** A counter starts again at 1 if this many milliseconds have passed since its `last_at`. */
 const countedForMs = 24 * 3600_000
 
+/** SQL: whether there is a pause at $2. */
+const isPaused = isNotOver(
+  { begin: 'sign_in_attempts.paused_until - sign_in_attempts.pause', length: 'sign_in_attempts.pause' },
+  '$2',
+)
+
 const counterKey = (subjectHash: string) => `sign-in attempts ${subjectHash}`
 
 /**
@@ -131,7 +138,8 @@ const counted = `case
 
 /**
  * SQL: the new value of `last_at`. Without `fadesEveryMs`, or if the former value is more than a day old, it is the
- * time of the attempt.
+ * time of the attempt; also if the former value lies so far in the future that the wall clock was set back since then.
+ * Otherwise no attempt would be forgotten until the clock has reached this value again.
  *
  * With `fadesEveryMs`, one attempt is forgotten for each full interval since `last_at`, and `last_at` moves forward by
  * these full intervals only. The remaining time is kept: it counts towards the next interval. For example, with an
@@ -141,19 +149,25 @@ const counted = `case
  */
 const fadedUpTo = `case
   when sign_in_attempts.last_at < cast($6 as bigint) or cast($7 as bigint) >= cast($2 as bigint) - cast($6 as bigint)
-    then cast($2 as bigint)
+    or sign_in_attempts.last_at > cast($2 as bigint) + ${mostAheadMs} then cast($2 as bigint)
   when ${faded} > 0 then sign_in_attempts.last_at + ${faded} * cast($7 as bigint)
   else sign_in_attempts.last_at end`
 
 /**
- * SQL: the end of the pause after an attempt. The pause after attempt number $3 begins at $2 and lasts $4 milliseconds.
- * After each further attempt it is twice as long, up to $5 milliseconds. Before attempt number $3 there is no pause,
- * and the value is 0. It is not $2, because a node whose clock is slightly behind would take $2 for the end of a pause.
+ * SQL: the milliseconds of the pause after an attempt. The pause after attempt number $3 lasts $4 milliseconds. After each
+ * further attempt it is twice as long, up to $5 milliseconds. Before attempt number $3 there is no pause.
  */
-function pausedAfter(attempts: string): string {
+function pauseAfter(attempts: string): string {
   const further = `(${attempts}) - cast($3 as bigint)`
   const doubled = `(cast($4 as bigint) << cast(${further} as integer))`
   return `case when ${further} < 0 then 0
-    when ${further} > 16 or ${doubled} > cast($5 as bigint) then cast($2 as bigint) + cast($5 as bigint)
-    else cast($2 as bigint) + ${doubled} end`
+    when ${further} > 16 or ${doubled} > cast($5 as bigint) then cast($5 as bigint)
+    else ${doubled} end`
 }
+
+/**
+ * SQL: the end of the pause after an attempt, which begins at $2. The value is 0 if there is no pause. It is not $2, because
+ * a node whose clock is slightly behind would take $2 for the end of a pause.
+ */
+const pausedAfter = (attempts: string) =>
+  `case when (${attempts}) < cast($3 as bigint) then 0 else cast($2 as bigint) + ${pauseAfter(attempts)} end`

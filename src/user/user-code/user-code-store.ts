@@ -3,6 +3,7 @@ import type { OutboxMessage } from '../../outbox/notification.ts'
 import { createOutboxStore } from '../../outbox/outbox-store.ts'
 import { deleteOldest } from '../../platform/storage/bounded-deletion.ts'
 import type { Change, Database, SingleStatement, Statement } from '../../platform/storage/database.ts'
+import { isNotOver } from '../../platform/storage/stored-period.ts'
 import { isSignedIn, signedInLock } from '../validity-store.ts'
 
 /** The code that the user set last: its hash, or undefined if the user removed the code. */
@@ -148,13 +149,14 @@ function triesIn(database: Database) {
     async begin(trying: Trying, limits: TryLimits): Promise<boolean> {
       const { userId, at } = trying
       const { sql, values } = noneLocked(trying, limits, 6)
+      const counts = countsAt('$3', '$4')
       const first = {
         sql: `insert into user_code_tries (counter, user_id, tries, tried_at)
               select cast($1 as text), cast($2 as text), 1, cast($3 as bigint) where ${sql}
-              on conflict (counter) do update set ${oneMore('$4')}
-              where user_code_tries.tries < cast($5 as bigint) or user_code_tries.tried_at <= $4
+              on conflict (counter) do update set ${oneMore(counts)}
+              where user_code_tries.tries < cast($5 as bigint) or not ${counts}
               returning counter`,
-        values: [ofPair(trying), userId, at, at - limits.lockFor, limits.maxTries, ...values],
+        values: [ofPair(trying), userId, at, limits.lockFor, limits.maxTries, ...values],
       }
       return (await database.step(first, { rowKeys: [triesKey(ofPair(trying))] })).length > 0
     },
@@ -165,19 +167,20 @@ function triesIn(database: Database) {
      */
     async wrong(trying: Trying, limits: TryLimits): Promise<boolean> {
       const counted = sharedCounters(trying, limits)
+      const counts = countsAt('$2', '$3')
       const first = {
         // Every transaction locks the counter of the client first, so that two transactions cannot deadlock.
         sql: `insert into user_code_tries (counter, user_id, tries, tried_at)
               select counter, user_id, 1, cast($2 as bigint)
               from rows($1) as wrong (counter text, user_id text) where true order by counter
-              on conflict (counter) do update set ${oneMore('$3')}
-              where user_code_tries.tried_at <= $3 or user_code_tries.tries
+              on conflict (counter) do update set ${oneMore(counts)}
+              where not ${counts} or user_code_tries.tries
                 < case when user_code_tries.user_id is null then cast($4 as bigint) else cast($5 as bigint) end
               returning counter`,
         values: [
           JSON.stringify(counted.map(({ counter, userId }) => ({ counter, user_id: userId }))),
           trying.at,
-          trying.at - limits.lockFor,
+          limits.lockFor,
           limits.maxTriesPerClient,
           limits.maxTriesPerUser ?? null,
         ],
@@ -225,23 +228,28 @@ function noneLocked(trying: Trying, limits: TryLimits, first: number): SingleSta
   const counters = sharedCounters(trying, limits)
   const locked = counters.map(
     (_, number) =>
-      `counter = $${first + 1 + 2 * number} and tries >= cast($${first + 2 + 2 * number} as bigint)
-        and tried_at > cast($${first} as bigint)`,
+      `counter = $${first + 2 + 2 * number} and tries >= cast($${first + 3 + 2 * number} as bigint)
+        and ${countsAt(`$${first}`, `$${first + 1}`)}`,
   )
   return {
     sql: `not exists (select 1 from user_code_tries where ${locked.join(' or ')})`,
-    values: [trying.at - limits.lockFor, ...counters.flatMap(({ counter, most }) => [counter, most])],
+    values: [trying.at, limits.lockFor, ...counters.flatMap(({ counter, most }) => [counter, most])],
   }
 }
+
+/** Returns the SQL condition that the tries of a counter still count. */
+const countsAt = (now: string, lockFor: string) =>
+  isNotOver({ begin: 'user_code_tries.tried_at', length: `cast(${lockFor} as bigint)` }, now)
 
 /**
  * Returns the SQL that counts one more try.
  *
- * @param before SQL: tries up to this time no longer count
+ * @param counts SQL: whether the former tries still count
  */
-const oneMore = (before: string) => `
-  tries = case when user_code_tries.tried_at <= ${before} then 1 else user_code_tries.tries + 1 end,
-  tried_at = case when user_code_tries.tried_at > excluded.tried_at then user_code_tries.tried_at else excluded.tried_at end`
+const oneMore = (counts: string) => `
+  tries = case when ${counts} then user_code_tries.tries + 1 else 1 end,
+  tried_at = case when ${counts} and user_code_tries.tried_at > excluded.tried_at
+    then user_code_tries.tried_at else excluded.tried_at end`
 
 const forget = (trying: Trying): Statement => ({
   sql: 'delete from user_code_tries where counter = $1',

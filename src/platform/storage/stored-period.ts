@@ -1,0 +1,25 @@
+/** A period whose times are stored: the window of a limit, a lock after wrong codes, a pause after a denial. */
+export interface StoredPeriod {
+  /** SQL: when the period begins, in milliseconds since 1970. */
+  begin: string
+  /** SQL: how long it lasts, in milliseconds. */
+  length: string | number
+}
+
+/**
+ * Milliseconds by which the beginning of a period may lie in the future, because the clock of the node that has stored it
+ * is ahead.
+ */
+export const mostAheadMs = 60_000
+
+/**
+ * Returns the SQL condition that a period is not over at `now` (SQL: milliseconds since 1970).
+ *
+ * A period that begins more than a minute in the future counts as over: it was stored before the wall clock was set back.
+ * If only its end were compared, it would last longer by as much as the clock was set back, and everybody to whom it
+ * applies would be locked out for hours or days.
+ */
+export function isNotOver({ begin, length }: StoredPeriod, now: string): string {
+  const present = `cast(${now} as bigint)`
+  return `(${begin} > ${present} - ${length} and ${begin} <= ${present} + ${mostAheadMs})`
+}
