@@ -2,13 +2,22 @@
 import { type Clock, steadyTime } from '../platform/clock.ts'
 import { createChangeTracker, type Snapshot } from '../platform/storage/change-tracker.ts'
 import type { Database } from '../platform/storage/database.ts'
+import { createWeighedCache } from '../platform/weighed-cache.ts'
 import type { Client } from './client.ts'
 import type { ClientStore } from './client-store.ts'
 
 /** Milliseconds after which a cached client is read again, even if no change was announced. */
 const cachedForMs = 5_000
-/** Maximum number of cached clients. If it is reached, the oldest entry is removed. One entry takes about 2 kB. */
-const most = 10_000
+/**
+ * About how many bytes the cached clients may take: those of the operator, and those that registered themselves. Anybody
+ * may name the id of a client, and a client that registers itself chooses the size of its metadata. So its entry cannot
+ * displace an entry of the operator's clients.
+ */
+const mostBytes = { ofOperator: 24 * 1024 * 1024, selfRegistered: 8 * 1024 * 1024 }
+/** About how many bytes a client takes in addition to its metadata. */
+const bytesOfClient = 4_000
+/** About how many bytes the metadata takes for each character of its JSON. */
+const bytesOfCharacter = 1.5
 
 interface Known {
   client: Client
@@ -24,26 +33,36 @@ export function createKnownClients(
   clients: ClientStore,
   { database, clock }: { database: Pick<Database, 'listen' | 'epoch'>; clock: Clock },
 ): ClientStore {
-  const known = new Map<string, Known>()
+  const ofOperator = createWeighedCache<Known>(mostBytes.ofOperator)
+  const selfRegistered = createWeighedCache<Known>(mostBytes.selfRegistered)
+  const caches = [ofOperator, selfRegistered]
   const changes = createChangeTracker(database, 'client', (id) => {
-    if (id === '') known.clear()
-    else known.delete(id)
+    for (const cache of caches) {
+      if (id === '') cache.clear()
+      else cache.remove(id)
+    }
   })
 
   async function look(id: string): Promise<Client | undefined> {
     const snapshot = changes.snapshot()
     const client = await clients.find(id)
-    known.delete(id)
+    const now = steadyTime(clock)
+    for (const cache of caches) {
+      cache.remove(id)
+      cache.removeOldestWhile(({ until }) => until <= now)
+    }
     if (client === undefined || !changes.isUnchangedSince(snapshot, id)) return client
-    if (known.size >= most) known.delete(known.keys().next().value!)
-    known.set(id, { client: freeze(client), snapshot, until: steadyTime(clock) + cachedForMs })
+    const known = { client: freeze(client), snapshot, until: now + cachedForMs }
+    const bytes = bytesOfClient + JSON.stringify(client).length * bytesOfCharacter
+    const cache = client.registeredItself ? selfRegistered : ofOperator
+    cache.set(id, known, bytes)
     return client
   }
 
   return {
     ...clients,
     async find(id) {
-      const found = known.get(id)
+      const found = ofOperator.get(id) ?? selfRegistered.get(id)
       if (found && steadyTime(clock) < found.until && changes.isUnchangedSince(found.snapshot, id)) return found.client
       return look(id)
     },

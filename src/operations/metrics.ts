@@ -1,13 +1,16 @@
 /**
- * Metrics for Prometheus. Label values are constants, route patterns and ids of registered clients, so a caller cannot create
- * new label values.
+ * Metrics for Prometheus. Label values are constants, route patterns and ids of the operator's clients, so a caller cannot
+ * create new label values.
  */
+import type { Client } from '../client/client.ts'
 import type { AuditEvent } from '../platform/audit.ts'
 import { createCounter, createHistogram, type Family, renderFamilies } from './metric-families.ts'
 
 export interface Metrics {
   /** Counts an event of the audit stream. */
   hear(event: AuditEvent): void
+  /** Counts an authentication request by its client and its result. Clients that registered themselves share one label. */
+  requested(client: Client, result: string): void
   /** Counts a poll by its answer. */
   polled(answer: string): void
   /** Counts an HTTP request. @param seconds from the arrival of the request to the end of the response */
@@ -34,13 +37,9 @@ export function createMetrics(): Metrics {
   const families = [...[requests, limits, decisions, tokens, polls, notifications, signIns, clientsRefused], durations]
 
   return {
-    hear({ event, client = '', outcome = '', by = '' }) {
+    hear({ event, outcome = '', by = '' }) {
       const [what, how = ''] = event.split('.')
       switch (event) {
-        case 'request.accepted':
-          return requests.add({ client, result: 'accepted' })
-        case 'request.refused':
-          return requests.add({ client, result: outcome })
         case 'limit.reached':
           return limits.add({ limit: outcome })
         case 'request.approved':
@@ -57,6 +56,8 @@ export function createMetrics(): Metrics {
           if (what === 'sign_in') return signIns.add({ result: how })
       }
     },
+    requested: ({ id, registeredItself }, result) =>
+      requests.add({ client: registeredItself ? 'self-registered' : id, result }),
     polled: (answer) => polls.add({ answer: answer.replaceAll(' ', '_') }),
     answered: ({ route, method, status }, seconds) =>
       durations.observe({ route, method, status: String(status) }, seconds),

@@ -1,32 +1,42 @@
-/** Records which receivers and kinds have a backlog: older messages wait, and newer messages queue behind the older ones. */
-import { type Capacity, initialCapacityOfReceiver, keyOf, type Place, type Receiver } from './concurrency-limits.ts'
+/**
+ * Records which receivers, and which parts of the slots, have a backlog: older messages wait, and newer messages queue behind
+ * the older ones.
+ */
+import {
+  type Capacity,
+  initialCapacityOfReceiver,
+  keyOf,
+  type Place,
+  type Receiver,
+  type Standing,
+} from './concurrency-limits.ts'
 
 export type Backlog = ReturnType<typeof createBacklog>
 
 /** Returns an empty backlog. */
 export function createBacklog() {
   /**
-   * The receivers and kinds with a backlog, by key. The worker's queries for due messages are numbered. `sinceLook` is the
-   * number of the latest query at the time when a waiting message was last noted. Only a query that begins after that time
-   * can show that no message waits any more.
+   * The places with a backlog, by key. The worker's queries for due messages are numbered. `sinceLook` is the number of the
+   * latest query at the time when a waiting message was last noted. Only a query that begins after that time can show that no
+   * message waits any more.
    */
   const places = new Map<string, { place: Place; sinceLook: number }>()
   /** The number of the latest query that has begun. */
   let looks = 0
 
   return {
-    /** Returns whether older messages of this receiver or of the whole kind wait. */
-    isBefore: ({ kind, receiver }: Receiver): boolean =>
-      places.has(keyOf({ kind })) || places.has(keyOf({ kind, receiver })),
+    /** Returns whether older messages of this receiver, of receivers with this standing, or of the whole kind wait. */
+    isBefore: ({ kind, receiver }: Receiver, standing: Standing): boolean =>
+      places.size > 0 && [{ kind }, { kind, standing }, { kind, receiver }].some((place) => places.has(keyOf(place))),
 
-    /** Records that a message of this receiver or kind waits. */
+    /** Records that a message waits for capacity of this place. */
     note: (place: Place): void => void places.set(keyOf(place), { place, sinceLook: looks }),
 
     /**
      * Records that the worker begins a query for due messages.
      *
-     * @returns a function that must be called with the messages that the worker claimed. It removes the backlog of each
-     * receiver and kind whose capacity was not used up, because no message waits for that receiver or kind any more
+     * @returns a function that must be called with the messages that the worker claimed. It removes the backlog of each place
+     * whose capacity was not used up, because no message waits for that place any more
      */
     look(room: Capacity): (taken: readonly Receiver[]) => void {
       looks += 1
@@ -44,21 +54,27 @@ export function createBacklog() {
 }
 
 function filling(taken: readonly Receiver[], room: Capacity): (place: Place) => boolean {
+  const known = new Map(room.receivers.map((receiver) => [keyOf(placeOf(receiver)), receiver]))
+  const standingOf = (receiver: Receiver): Standing => known.get(keyOf(placeOf(receiver)))?.standing ?? 'new'
   const numbers = new Map<string, number>()
   for (const { kind, receiver } of taken) {
-    for (const key of [keyOf({ kind }), keyOf({ kind, receiver })]) numbers.set(key, (numbers.get(key) ?? 0) + 1)
+    for (const place of [{ kind }, { kind, standing: standingOf({ kind, receiver }) }, { kind, receiver }]) {
+      numbers.set(keyOf(place), (numbers.get(keyOf(place)) ?? 0) + 1)
+    }
   }
-  const rooms = new Map([...room.kinds, ...room.receivers].map((place) => [keyOf(place), place.room]))
   const isTaken = (place: Place, most: number) => (numbers.get(keyOf(place)) ?? 0) >= most
 
-  return ({ kind, receiver }) => {
-    if (isTaken({ kind }, rooms.get(kind) ?? room.ofOtherKind)) return true
+  return ({ kind, receiver, standing = receiver && standingOf({ kind, receiver }) }) => {
+    const ofKind = room.kinds.find((one) => one.kind === kind)
+    if (isTaken({ kind }, ofKind?.room ?? room.ofOtherKind)) return true
+    if (standing === 'new' && ofKind && isTaken({ kind, standing }, ofKind.roomOfNew)) return true
+    if (standing === 'slow' && ofKind && isTaken({ kind, standing }, ofKind.roomOfSlow)) return true
     if (receiver === undefined) return false
     // The query may have considered only the first `initialCapacityOfReceiver` messages of a receiver, even if the receiver
     // has more capacity.
-    return isTaken(
-      { kind, receiver },
-      Math.min(rooms.get(keyOf({ kind, receiver })) ?? room.ofOtherReceiver, initialCapacityOfReceiver),
-    )
+    const ofReceiver = known.get(keyOf({ kind, receiver }))?.room ?? room.ofOtherReceiver
+    return isTaken({ kind, receiver }, Math.min(ofReceiver, initialCapacityOfReceiver))
   }
 }
+
+const placeOf = ({ kind, receiver }: Receiver): Place => ({ kind, receiver })

@@ -67,8 +67,8 @@ function takingOn(database: Database) {
     }),
 
     /**
-     * Claims as many due messages as their kinds and receivers have capacity for, the oldest of each receiver first. A message
-     * whose lease has ended is due again. `now` and `leaseUntil` are in milliseconds since 1970.
+     * Claims as many due messages as their kinds and receivers have capacity for: the receivers in turn, and the oldest of each
+     * receiver first. A message whose lease has ended is due again. `now` and `leaseUntil` are in milliseconds since 1970.
      */
     async claimDue(claim: {
       now: number
@@ -81,8 +81,16 @@ function takingOn(database: Database) {
         sql: claiming,
         values: [
           claim.now,
-          JSON.stringify(kinds),
-          JSON.stringify(receivers.map(({ receiver, ...capacity }) => ({ ...capacity, lane: receiver }))),
+          JSON.stringify(
+            kinds.map(({ kind, room, roomOfNew, roomOfSlow }) => {
+              return { kind, room, room_of_new: roomOfNew, room_of_slow: roomOfSlow }
+            }),
+          ),
+          JSON.stringify(
+            receivers.map(({ kind, receiver, room, underWay, standing }) => {
+              return { kind, lane: receiver, room, under_way: underWay, standing }
+            }),
+          ),
           ofOtherKind,
           ofOtherReceiver,
           claim.lease,
@@ -283,48 +291,69 @@ const nthOfLanes = (place: number) => `
 
 /**
  * Claims due messages. The statement considers the first `manyDue` messages, in the order in which they became due. If
- * these are too few for the capacity of a kind, the statement also considers the first few messages of each lane of that
- * kind, which it finds lane by lane through the index. From the considered messages, it first selects for each lane as many
- * as the lane has capacity for. From these it then selects for each kind as many as the kind has capacity for. Rows are
- * selected before they are locked, because SQL cannot lock rows in a query with window functions.
+ * more are due, it also considers the first few messages of each lane in `lane_room`; and if the first messages are too few
+ * for the capacity that a kind has for new receivers, those of each lane of that kind, which it finds lane by lane through
+ * the index.
+ *
+ * From the considered messages, it selects for each lane as many as the lane has capacity for. Each gets a turn: the number
+ * of the lane's messages that are sent before it, with those under way. From these it selects for each standing as many as
+ * the kind has capacity for, and from these again for the kind, each time the first turns first. So a lane with many waiting
+ * messages gets no slot before a lane with fewer under way. Rows are selected before they are locked, because SQL cannot lock
+ * rows in a query with window functions.
  */
 const claiming = `
   with recursive kind_room as (
-    select kind, room from rows($2) as kind_room (kind text, room bigint)
+    select kind, room, room_of_new, room_of_slow
+    from rows($2) as kind_room (kind text, room bigint, room_of_new bigint, room_of_slow bigint)
   ), lane_room as (
-    select kind, lane, room from rows($3) as lane_room (kind text, lane text, room bigint)
+    select kind, lane, room, under_way, standing
+    from rows($3) as lane_room (kind text, lane text, room bigint, under_way bigint, standing text)
   ), first_due as materialized (
     select id, kind, lane, due_at from notifications where state in ('waiting', 'sending') and due_at <= $1
     order by due_at limit ${manyDue}
-  ), first_of_kinds as (
-    select fitting.kind as kind, count(*) as number
-    from (select kind, lane, row_number() over (partition by kind, lane order by due_at) as place from first_due) as fitting
-      left join lane_room on lane_room.kind = fitting.kind and lane_room.lane = fitting.lane
-    where place <= coalesce(lane_room.room, cast($5 as bigint))
-    group by fitting.kind
-  ), lanes (kind, lane) as (
+  ), new_of_kinds as (
+    select earliest.kind as kind, count(*) as number
+    from (select kind, lane, row_number() over (partition by kind, lane order by due_at) as place from first_due) as earliest
+      left join lane_room on lane_room.kind = earliest.kind and lane_room.lane = earliest.lane
+    where place <= coalesce(lane_room.room, cast($5 as bigint)) and coalesce(standing, 'new') = 'new'
+    group by earliest.kind
+  ), found_lanes (kind, lane) as (
     select kind_room.kind, (select lane from notifications where state in ('waiting', 'sending')
       and kind = kind_room.kind order by lane limit 1)
-    from kind_room left join first_of_kinds on first_of_kinds.kind = kind_room.kind
-    where room > coalesce(number, 0) and (select count(*) from first_due) = ${manyDue}
+    from kind_room left join new_of_kinds on new_of_kinds.kind = kind_room.kind
+    where room > coalesce(number, 0) and room_of_new > coalesce(number, 0)
+      and (select count(*) from first_due) = ${manyDue}
     union all
-    select kind, (select lane from notifications where state in ('waiting', 'sending') and kind = lanes.kind
-      and lane > lanes.lane order by lane limit 1)
-    from lanes where lane is not null
+    select kind, (select lane from notifications where state in ('waiting', 'sending') and kind = found_lanes.kind
+      and lane > found_lanes.lane order by lane limit 1)
+    from found_lanes where lane is not null
+  ), lanes as (
+    select kind, lane from found_lanes
+    union
+    select kind, lane from lane_room where room > 0 and (select count(*) from first_due) = ${manyDue}
   ), first_of_lanes as (
     ${Array.from({ length: initialCapacityOfReceiver }, (_, place) => nthOfLanes(place)).join(' union all ')}
   ), of_lane as (
     select id, kind, lane, due_at, row_number() over (partition by kind, lane order by due_at, id) as place
     from notifications where id in (select id from first_due union select id from first_of_lanes)
-  ), of_kind as (
-    select id, of_lane.kind as kind, row_number() over (partition by of_lane.kind order by due_at, id) as place
+  ), in_turn as (
+    select id, of_lane.kind as kind, due_at, coalesce(standing, 'new') as standing, place + coalesce(under_way, 0) as turn
     from of_lane left join lane_room on lane_room.kind = of_lane.kind and lane_room.lane = of_lane.lane
     where place <= coalesce(lane_room.room, cast($5 as bigint))
+  ), of_standing as (
+    select id, kind, due_at, standing, turn,
+      row_number() over (partition by kind, standing order by turn, due_at, id) as place
+    from in_turn
+  ), of_kind as (
+    select id, of_standing.kind as kind, room,
+      row_number() over (partition by of_standing.kind order by turn, due_at, id) as place
+    from of_standing left join kind_room on kind_room.kind = of_standing.kind
+    where place <= coalesce(case standing when 'slow' then room_of_slow when 'new' then room_of_new else room end,
+      cast($4 as bigint))
   ), due as materialized (
     select id from notifications
     where state in ('waiting', 'sending') and due_at <= $1 and id in (
-      select id from of_kind left join kind_room on kind_room.kind = of_kind.kind
-      where place <= coalesce(kind_room.room, cast($4 as bigint)))
+      select id from of_kind where place <= coalesce(room, cast($4 as bigint)))
     order by id
     /* for update skip locked */
   )

@@ -15,7 +15,7 @@ export interface SendingNeeds {
   clock: Pick<Clock, 'now' | 'steady'>
 }
 
-/** A delivery within this many milliseconds counts as quick. */
+/** An attempt that ends within this many milliseconds counts as quick. */
 const quickMs = 1_000
 
 export type Sending = ReturnType<typeof createSending>
@@ -28,9 +28,9 @@ export function createSending({ kinds, deliver, onChance, isAwaited, clock }: Se
 
   /** Frees the capacity that a message used. If there was no capacity before this, other messages may be waiting for it. */
   function freeCapacity(message: OutboxMessage, manner?: ReceiverPace): void {
-    const hadRoom = limits.hasCapacity(message)
+    const wasFull = limits.fullPlace(message) !== undefined
     limits.end(message, manner)
-    if (!hadRoom) onChance()
+    if (wasFull) onChance()
   }
 
   function send(message: OutboxMessage): void {
@@ -51,9 +51,11 @@ export function createSending({ kinds, deliver, onChance, isAwaited, clock }: Se
      */
     reserve(message: OutboxMessage): boolean {
       const { kind, receiver } = message
-      const isNext = !backlog.isBefore(message) && limits.hasCapacity(message)
+      const full = limits.fullPlace(message)
+      const isNext = full === undefined && !backlog.isBefore(message, limits.standingOf(message))
       if (isNext) limits.begin(message)
-      else backlog.note(limits.isKindFull(kind) ? { kind } : { kind, receiver })
+      // The message is also noted for its receiver, because the standing of the receiver may change while it waits.
+      else for (const place of [full ?? { kind, receiver }, { kind, receiver }]) backlog.note(place)
       return isNext
     },
     /** Sends a message for which capacity was reserved. */
@@ -78,5 +80,7 @@ export function createSending({ kinds, deliver, onChance, isAwaited, clock }: Se
   }
 }
 
-const mannerOf = (outcome: Outcome['kind'], tookMs: number): ReceiverPace =>
-  outcome === 'delivered' && tookMs <= quickMs ? 'quickly' : 'badly'
+function mannerOf(outcome: Outcome['kind'], tookMs: number): ReceiverPace {
+  if (tookMs > quickMs) return 'slowly'
+  return outcome === 'delivered' ? 'quickly' : 'badly'
+}

@@ -4,9 +4,11 @@ import { readFileSync } from 'node:fs'
 import { describe, type TestContext, test } from 'node:test'
 import type { ConfigInput } from '../../src/config/config.ts'
 import { newSecret } from '../../src/platform/crypto.ts'
+import { engines } from '../support/engines.ts'
 import { openNotificationEndpoint } from '../support/notification-endpoint.ts'
 import { signIn, startSignIn } from '../support/phone-app.ts'
 import { ana, basic, openStage, type Stage } from '../support/stage.ts'
+import { open, opened, poll } from './registration-calls.ts'
 
 const nowhere = 'https://client.example/notify'
 const production = { development: false, issuer: 'https://id.example' }
@@ -139,6 +141,30 @@ describe('content of the metrics', () => {
     )
   })
 
+  for (const engine of engines) {
+    test(`clients that registered themselves share one series for each result, on ${engine.name}`, async (t) => {
+      const { stage, send, register } = await opened(t, open, engine)
+      const before = seriesOfRequests(await numbersOf(stage))
+      for (let number = 0; number < 3; number++) {
+        const { body } = await register(poll)
+        const credentials = basic(String(body.client_id), String(body.client_secret))
+        const request = { scope: 'openid', login_hint: 'ana' }
+        assert.equal((await stage.post('/backchannel/authorize', request, credentials)).status, 200)
+        const refused = { ...request, binding_message: 'x'.repeat(5_000) }
+        assert.equal((await stage.post('/backchannel/authorize', refused, credentials)).status, 400)
+        await send('DELETE', String(body.registration_client_uri), undefined, String(body.registration_access_token))
+      }
+      assert.deepEqual(
+        { ...before, ...seriesOfRequests(await numbersOf(stage)) },
+        {
+          ...before,
+          'doorbell_requests_total{client="self-registered",result="accepted"}': 3,
+          'doorbell_requests_total{client="self-registered",result="invalid_binding_message"}': 3,
+        },
+      )
+    })
+  }
+
   test('servers in one process count separately', async (t) => {
     const [one, other] = [await openStage(t), await openStage(t)]
     await one.ring('kiosk')
@@ -202,3 +228,6 @@ function parse(text: string): Record<string, number> {
   const samples = [...text.matchAll(/^([^#\s]\S*(?:\{.*\})?) (\S+)$/gm)]
   return Object.fromEntries(samples.map(([, name, value]) => [name!, Number(value)]))
 }
+
+const seriesOfRequests = (numbers: Record<string, number>) =>
+  Object.fromEntries(Object.entries(numbers).filter(([name]) => name.startsWith('doorbell_requests_total{')))

@@ -19,13 +19,13 @@ export const spilt: Outcome = { kind: 'failed', words: 'spilt' }
 export const start = 1_700_000_000_000
 export const tea = (more: Parameters<typeof newMessage>[1] = {}) => newMessage(start, more)
 
-/** Returns a worker on a table of its own. By default every message is delivered. */
-export async function teaRoom(t: TestContext, { attempts = 8 } = {}) {
+/** Returns a worker, on a table of its own unless `on` is given. By default every message is delivered. */
+export async function teaRoom(t: TestContext, { attempts = 8, on }: { attempts?: number; on?: Database } = {}) {
   const clock = createStageClock(start)
   const logLines: string[] = []
   const log = createLog('debug', { write: (line) => void logLines.push(line) })
-  const table: Database = openSqlite(':memory:')
-  await migrate(table, clock)
+  const table: Database = on ?? openSqlite(':memory:')
+  if (on === undefined) await migrate(table, clock)
   const outbox = createOutboxStore(table)
 
   let claims = 0
@@ -67,7 +67,7 @@ export async function teaRoom(t: TestContext, { attempts = 8 } = {}) {
   })
   t.after(async () => {
     await worker.stop()
-    await table.close()
+    if (on === undefined) await table.close()
   })
   return {
     clock,

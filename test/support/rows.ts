@@ -115,13 +115,26 @@ export function newMessage(now: number, more: Partial<NewNotification> & { dueAt
   return { ...compose({ ...content, ...notification }, now, vault), dueAt }
 }
 
-/** Returns unlimited capacity, unless `more` limits it. */
-export const capacityFor = (more: Partial<Capacity> = {}): Capacity => ({
-  kinds: [],
-  receivers: [],
-  ofOtherKind: 100,
-  ofOtherReceiver: 100,
-  ...more,
+type KindLimit = Pick<Capacity['kinds'][number], 'kind' | 'room'> & Partial<Capacity['kinds'][number]>
+type ReceiverLimit = Pick<Capacity['receivers'][number], 'kind' | 'receiver' | 'room'> &
+  Partial<Capacity['receivers'][number]>
+
+/** Returns unlimited capacity, unless the arguments limit it. */
+export const capacityFor = ({
+  kinds = [],
+  receivers = [],
+  ofOtherKind = 100,
+  ofOtherReceiver = 100,
+}: {
+  kinds?: KindLimit[]
+  receivers?: ReceiverLimit[]
+  ofOtherKind?: number
+  ofOtherReceiver?: number
+} = {}): Capacity => ({
+  kinds: kinds.map((limit) => ({ roomOfNew: limit.room, roomOfSlow: limit.room, ...limit })),
+  receivers: receivers.map((limit) => ({ underWay: 0, standing: 'new', ...limit })),
+  ofOtherKind,
+  ofOtherReceiver,
 })
 
 /** Adds messages to the outbox, in a step without other effects. */

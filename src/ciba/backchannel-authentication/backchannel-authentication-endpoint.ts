@@ -51,6 +51,8 @@ export interface BackchannelNeeds {
   noticesFor(request: AuthenticationRequest, user: User): Promise<OutboxMessage[]>
   policy: RequestPolicy & AcceptancePolicy & LimitSettings & { unknownUsers: 'error' | 'pretend' }
   vault: Vault
+  /** Called with the result of each request: `accepted`, or the error code. */
+  requested(client: Client, result: string): void
   clock: Clock
   audit: Audit
 }
@@ -83,15 +85,18 @@ async function receive(call: BackchannelCall, needs: BackchannelNeeds): Promise<
   return needs.withFairShare(client.id, call.slot, () => auditOutcome(call, client, needs))
 }
 
-/** Records each request of an authenticated client in the audit, and whether it was accepted or refused. */
+/** Records each request of an authenticated client in the audit and the metrics, and whether it was accepted or refused. */
 async function auditOutcome(call: BackchannelCall, client: Client, needs: BackchannelNeeds): Promise<Acknowledgement> {
   const about: About = { client: client.id, address: call.address }
   needs.audit({ event: 'request.received', ...about })
   try {
-    return await authenticateUser(call, client, about, needs)
+    const acknowledgement = await authenticateUser(call, client, about, needs)
+    needs.requested(client, 'accepted')
+    return acknowledgement
   } catch (error) {
     const outcome = error instanceof OAuthError ? error.code : 'server_error'
     needs.audit({ event: 'request.refused', ...about, outcome })
+    needs.requested(client, outcome)
     throw error
   }
 }

@@ -72,6 +72,25 @@ describe('of a fetched key set', () => {
   })
 })
 
+describe('the cached sets', () => {
+  const addresses = Array.from({ length: 1000 }, (_, number) => `https://client.example/${number}`)
+
+  async function cachedOf(set: unknown): Promise<number> {
+    const sets = keySetsOf(set)
+    for (const uri of addresses) await sets.latest(uri, undefined)
+    return addresses.filter((uri) => sets.known(uri) !== undefined).length
+  }
+
+  test('are a thousand usual ones', async () => {
+    assert.equal(await cachedOf({ keys: [key, key, key] }), 1000)
+  })
+
+  test('of the largest ones, far fewer', async () => {
+    const cached = await cachedOf({ keys: Array.from({ length: mostKeys }, () => ({ ...key, x: 'x'.repeat(550) })) })
+    assert.ok(cached >= 50 && cached <= 100, `${cached} cached`)
+  })
+})
+
 describe('a set that cannot be fetched again', () => {
   const away: (() => Promise<{ status: number; headers: object; body: string }>)[] = [
     async () => {

@@ -7,6 +7,7 @@ import type { LoadShedding, Slot } from '../http/load-shedding.ts'
 import type { GuardedCaller } from '../http/outgoing.ts'
 import { Overloaded, Unavailable } from '../http/unavailable.ts'
 import { isPlain } from '../validation.ts'
+import { createWeighedCache } from '../weighed-cache.ts'
 import { findVerifyingKey, keysIn } from './find-key.ts'
 import { isComplete, isCostlyToVerify, mostKeys, withKnownMembers } from './key-members.ts'
 
@@ -58,8 +59,8 @@ const freshForMs = 10 * 60_000
  */
 const refetchPauseMs = 30_000
 
-/** Upper limit for the cached key sets. Beyond this limit, the oldest is dropped. */
-const mostSets = 1000
+/** About how many bytes the cached key sets may take. Beyond this limit, the oldest are dropped. */
+const mostBytes = 32 * 1024 * 1024
 
 interface KeySet {
   keys: JSONWebKeySet
@@ -77,16 +78,14 @@ export interface KeySetNeeds {
 }
 
 export function createKeySets({ caller, releaseSlotWhile, keptInOutageMs, clock }: KeySetNeeds): KeySets {
-  const sets = new Map<string, KeySet>()
+  const sets = createWeighedCache<KeySet>(mostBytes)
   const fetches = createFetches({ load, releaseSlotWhile, clock })
 
   /** Fetches and caches a set. The previous set stays in use during the fetch, and if the fetch fails. */
   async function load(uri: string): Promise<KeySet> {
     const at = steadyTime(clock)
     const keySet = { ...(await fetchKeySet(uri, caller)), at }
-    sets.delete(uri)
-    sets.set(uri, keySet)
-    if (sets.size > mostSets) sets.delete(sets.keys().next().value!)
+    sets.set(uri, keySet, bytesOf(uri, keySet.keys))
     return keySet
   }
 
@@ -162,6 +161,11 @@ export function knownKeysOr(
     const keys = options.method === 'POST' ? undefined : keySets.known(String(url))
     return keys === undefined ? elsewhere(url, options) : toResponse(200, {}, JSON.stringify(keys))
   }
+}
+
+/** Returns about how many bytes a cached set takes: its text, and the imported keys. */
+function bytesOf(uri: string, { keys }: JSONWebKeySet): number {
+  return 2_000 + 3_000 * keys.length + 2 * (uri.length + JSON.stringify(keys).length)
 }
 
 async function fetchKeySet(uri: string, caller: GuardedCaller): Promise<Omit<KeySet, 'at'>> {

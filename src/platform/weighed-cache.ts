@@ -1,0 +1,44 @@
+/** A cache that is limited by the size of its values, for values whose size a caller can choose. */
+
+export type WeighedCache<Value> = ReturnType<typeof createWeighedCache<Value>>
+
+/**
+ * Returns an empty cache. When its values together take more than `mostBytes`, the values that were set first are removed. A
+ * value that alone takes more is not kept.
+ */
+export function createWeighedCache<Value>(mostBytes: number) {
+  const entries = new Map<string, { value: Value; bytes: number }>()
+  let total = 0
+
+  function remove(key: string): void {
+    total -= entries.get(key)?.bytes ?? 0
+    entries.delete(key)
+  }
+
+  function removeOldestWhile(isSurplus: (value: Value) => boolean): void {
+    for (const [key, { value }] of entries) {
+      if (!isSurplus(value)) return
+      remove(key)
+    }
+  }
+
+  return {
+    get: (key: string): Value | undefined => entries.get(key)?.value,
+
+    /** @param bytes about how much memory the value takes */
+    set(key: string, value: Value, bytes: number): void {
+      remove(key)
+      entries.set(key, { value, bytes })
+      total += bytes
+      removeOldestWhile(() => total > mostBytes)
+    },
+
+    remove,
+    /** Removes the values that were set first, until `isSurplus` returns false for one. */
+    removeOldestWhile,
+    clear(): void {
+      entries.clear()
+      total = 0
+    },
+  }
+}
