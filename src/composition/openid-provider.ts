@@ -4,11 +4,14 @@
  */
 import type { FastifyInstance } from 'fastify'
 import { createUserKey } from '../ciba/authentication-request/user-announcement.ts'
+import { createPermissionsOf } from '../client/permissions.ts'
+import { scopesOf } from '../config/clients.ts'
 import { seesCertificates } from '../config/config.ts'
 import { createCookies } from '../consent-app/session.ts'
 import { createEndSession } from '../endings/end-session.ts'
 import { createSessionEndingStore } from '../endings/session-ending-store.ts'
 import { authorizeEndpoint } from '../openid-provider/authorize-endpoint.ts'
+import { scopesOfClaims } from '../openid-provider/claims.ts'
 import { createForwardToOidcProvider } from '../openid-provider/forward-request.ts'
 import { createAuthenticateForwarded } from '../openid-provider/forwarded-client.ts'
 import { forwardedEndpoint } from '../openid-provider/forwarded-endpoint.ts'
@@ -41,11 +44,13 @@ export function composeOpenidProvider(platform: Platform, clients: Clients, user
   const endedSessions = createSessionEndingStore(database)
   const appCookies = createCookies({ secure: config.issuer.startsWith('https:'), vault, clock })
   const places = createSignInPlaces({ perNetwork: openPerNetwork, inAll: openInAll }, clock)
+  const permissionsOf = createPermissionsOf(clients.clients.find, offeredBy(platform))
   const provider = createCurrentProvider(signingKeys.watch, {
     ...settingsOf(platform),
     ...clientsSeenBy(platform, clients),
     cibaMetadata: metadataOf(platform, clients, users.hasUserCodes),
     models,
+    permissionsOf,
     places,
     findUser: users.findUser,
     endSession: (providerSession, cookies) =>
@@ -60,6 +65,7 @@ export function composeOpenidProvider(platform: Platform, clients: Clients, user
   const { certificateOf, proofs, addresses } = clients
   return {
     provider,
+    permissionsOf,
     models,
     places,
     endedSessions,
@@ -110,6 +116,22 @@ function clientsSeenBy({ config, keySets, toClients }: Platform, ours: Clients) 
     dpop: { ...config.dpop, nonceKey },
     pairwise,
     fetch: knownKeysOr(keySets, fetchThrough(toClients)),
+  }
+}
+
+/** Returns what clients may be granted, by the configuration. */
+function offeredBy({ config, details }: Platform) {
+  const own = config.oidc as { scopes?: string[]; claims?: Record<string, unknown>; features?: Record<string, unknown> }
+  return {
+    scopes: [...scopesOf(config), ...(own.scopes ?? [])],
+    defaultScopes: config.tokens.scopes,
+    claims: scopesOfClaims(config.tokens.scopes, own.claims),
+    resources: config.resources,
+    detailTypes: details.names,
+    isExtended: {
+      resources: own.features?.resourceIndicators !== undefined,
+      details: own.features?.richAuthorizationRequests !== undefined,
+    },
   }
 }
 

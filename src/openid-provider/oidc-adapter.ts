@@ -16,11 +16,14 @@ import { heldGeneration, heldRegistration, holdGeneration, holdRegistration } fr
 import type { FoundModel, OidcModelStore, UsedSession } from './oidc-model-store.ts'
 import { withoutOldTokens } from './old-token-store.ts'
 import type { SignInPlaces } from './sign-in-places.ts'
+import type { NarrowModel } from './withdrawn-permissions.ts'
 
 export interface AdapterNeeds {
   models: OidcModelStore
   /** Resolves to a client in the form that oidc-provider uses, or undefined if there is none. */
   findClient(id: string): Promise<AdapterPayload | undefined>
+  /** Narrows each token that is found to what its client may have now. */
+  narrow: NarrowModel
   vault: Vault
   clock: Clock
   /** The places of unfinished sign-ins. */
@@ -62,7 +65,7 @@ export function createAdapterFactory(needs: AdapterNeeds): (model: string) => Ad
   return (model) => (model === 'Client' ? clientAdapter(needs) : modelAdapter(model, needs))
 }
 
-function modelAdapter(model: string, { models, vault, clock, places, keepsStrangers }: AdapterNeeds): Adapter {
+function modelAdapter(model: string, { models, narrow, vault, clock, places, keepsStrangers }: AdapterNeeds): Adapter {
   const aadOf = (idHash: string) => `oidc_models/${model}/${idHash}`
 
   function open(found: FoundModel | undefined) {
@@ -109,7 +112,7 @@ function modelAdapter(model: string, { models, vault, clock, places, keepsStrang
       const payload = open(row)
       // A token is used, so the client has received the response. From now on the response is not given again.
       if (row?.has_held_response === 1) await models.forgetHeldResponse(fingerprint(payload!.grantId!))
-      return payload
+      return payload && narrow(model, payload)
     },
     findByUid: async (uid) => open(await models.findByUid(model, fingerprint(uid), clock.now())),
     findByUserCode: async () => undefined,

@@ -323,6 +323,7 @@ async function models(t: TestContext, engine: Engine) {
   const store = createOidcModelStore(one.database)
   const adapter = createAdapterFactory({
     places: { ended() {} },
+    narrow: async (_model, payload) => payload,
     keepsStrangers: false,
     models: store,
     findClient: async () => undefined,
