@@ -20,7 +20,9 @@ export function passkeysEndpoint(app: FastifyInstance, shell: Shell, api: Device
       used: date(key.used_at),
     }))
     const { done } = request.query as { done?: string }
-    const message = ['added', 'removed', 'failed'].includes(done ?? '') ? reader.say(`passkeys.${done}`) : undefined
+    const message = ['added', 'removed', 'failed', 'too_often'].includes(done ?? '')
+      ? reader.say(`passkeys.${done}`)
+      : undefined
     const again = needed && `/session/start?to=/passkeys&again=${needed.acr_values ? 'passkey' : 'yes'}`
     return page(reply, 'passkeys', reader, { passkeys, message, again })
   })
@@ -37,6 +39,7 @@ export function passkeysEndpoint(app: FastifyInstance, shell: Shell, api: Device
     const answer = await api.addPasskey(session.accessToken, form.get('passkey') ?? '', from, browser)
     // Status 401 means that the sign-in is not recent. The page says this.
     if (answer.status === 401) return '/passkeys'
+    if (answer.body.too_often) return '/passkeys?done=too_often'
     // A passkey that was not accepted, or one too many.
     if (answer.status === 400) return '/passkeys?done=failed'
     succeeded(answer)
