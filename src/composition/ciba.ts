@@ -49,7 +49,7 @@ export function composeCiba(needs: CibaNeeds) {
   const { platform, users, openid, stored } = needs
   const outbox = needs.outbox.store
   const { config, vault, clock, log, audit } = platform
-  const issueTokens = createIssueTokens(openid.provider, users.findUser, config)
+  const issueTokens = createIssueTokens(openid.provider, users.findUser, openid.permissionsOf, config)
   const { requests, openRequests, decisions, blockedClients, denialPauses } = stored
   const decisionNeeds = {
     requests,

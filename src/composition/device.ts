@@ -7,7 +7,7 @@ import { activityEndpoint } from '../authentication-device/api/activity-endpoint
 import { createAuthenticateApproval } from '../authentication-device/api/approval-strength.ts'
 import { createIdentifyCaller } from '../authentication-device/api/device-caller.ts'
 import { deviceEndpoint } from '../authentication-device/api/device-endpoint.ts'
-import { passkeyEndpoint } from '../authentication-device/api/passkey-endpoint.ts'
+import { mostAttempts, passkeyEndpoint } from '../authentication-device/api/passkey-endpoint.ts'
 import { pushSubscriptionEndpoint } from '../authentication-device/api/push-subscription-endpoint.ts'
 import { sessionEndpoint } from '../authentication-device/api/session-endpoint.ts'
 import { userCodeEndpoint } from '../authentication-device/api/user-code-endpoint.ts'
@@ -77,15 +77,18 @@ function addDecisionRoutes(app: FastifyInstance, needs: CibaNeeds, ciba: Ciba, {
 
 /** Adds the routes for passkeys, user codes, push subscriptions and sessions. */
 function addAccountRoutes(app: FastifyInstance, needs: CibaNeeds, device: DeviceApi): void {
-  const { platform, users: ours, openid, stored, channels } = needs
-  const { config, clock, audit } = platform
+  const { platform, clients, users: ours, openid, stored, channels } = needs
+  const { config, vault, clock, audit } = platform
   const { users, passkeys, ownCode, checkPassword, passwordTryThrottle: throttle } = ours
   const { identifyCaller, userSessions: store } = device
   const { requests, userKey } = stored
   const { subscriptions } = channels
   const signsInHere = config.login.issuer === 'self'
   const common = { identifyCaller, users, noticesOfChange: channels.noticesOfChange, clock, audit }
-  passkeyEndpoint(app, endpoints.passkeys, { ...common, requests, passkeys, signsInHere })
+  // The table of attempts has keyed hashes, for whatever is counted for an hour.
+  const countAttempt = (userId: string) =>
+    clients.registrationAttempts.count([vault.keyedHash(`passkeys of ${userId}`)], mostAttempts, clock.now())
+  passkeyEndpoint(app, endpoints.passkeys, { ...common, requests, passkeys, countAttempt, signsInHere })
   if (ownCode) userCodeEndpoint(app, endpoints.userCode, { ...common, checkPassword, ownCode, throttle })
   pushSubscriptionEndpoint(app, endpoints.pushSubscriptions, { identifyCaller, subscriptions })
   if (signsInHere) {

@@ -5,6 +5,8 @@
 import type { FastifyInstance } from 'fastify'
 import { createUserKey } from '../ciba/authentication-request/user-announcement.ts'
 import { repeatSecondsOf } from '../ciba/token-endpoint/held-responses.ts'
+import { createPermissionsOf } from '../client/permissions.ts'
+import { scopesOf } from '../config/clients.ts'
 import { seesCertificates } from '../config/config.ts'
 import { createCookies } from '../consent-app/session.ts'
 import { createEndSession } from '../endings/end-session.ts'
@@ -12,6 +14,7 @@ import { createSessionEndingStore } from '../endings/session-ending-store.ts'
 import { createUserSessionStore } from '../endings/user-session-store.ts'
 import { createMakeRoomForSession } from '../endings/user-sessions.ts'
 import { authorizeEndpoint } from '../openid-provider/authorize-endpoint.ts'
+import { scopesOfClaims } from '../openid-provider/claims.ts'
 import { createForwardToOidcProvider } from '../openid-provider/forward-request.ts'
 import { createAuthenticateForwarded } from '../openid-provider/forwarded-client.ts'
 import { forwardedEndpoint } from '../openid-provider/forwarded-endpoint.ts'
@@ -60,11 +63,13 @@ export function composeOpenidProvider(platform: Platform, clients: Clients, user
   }
   const userKey = createUserKey(vault)
   const userSessions = createUserSessionStore(database)
+  const permissionsOf = createPermissionsOf(clients.clients.find, offeredBy(platform))
   const provider = createCurrentProvider(signingKeys.watch, {
     ...settingsOf(platform),
     ...clientsSeenBy(platform, clients),
     cibaMetadata: metadataOf(platform, clients, users.hasUserCodes),
     models,
+    permissionsOf,
     places,
     knownTokens,
     makeRoomForSession: createMakeRoomForSession({ store: userSessions, userKey, clock, audit }),
@@ -81,6 +86,7 @@ export function composeOpenidProvider(platform: Platform, clients: Clients, user
   const { certificateOf, proofs, addresses } = clients
   return {
     provider,
+    permissionsOf,
     models,
     places,
     endedSessions,
@@ -134,6 +140,22 @@ function clientsSeenBy({ config, keySets, toClients }: Platform, ours: Clients) 
     dpop: { ...config.dpop, nonceKey },
     pairwise,
     fetch: knownKeysOr(keySets, fetchThrough(toClients)),
+  }
+}
+
+/** Returns what clients may be granted, by the configuration. */
+function offeredBy({ config, details }: Platform) {
+  const own = config.oidc as { scopes?: string[]; claims?: Record<string, unknown>; features?: Record<string, unknown> }
+  return {
+    scopes: [...scopesOf(config), ...(own.scopes ?? [])],
+    defaultScopes: config.tokens.scopes,
+    claims: scopesOfClaims(config.tokens.scopes, own.claims),
+    resources: config.resources,
+    detailTypes: details.names,
+    isExtended: {
+      resources: own.features?.resourceIndicators !== undefined,
+      details: own.features?.richAuthorizationRequests !== undefined,
+    },
   }
 }
 

@@ -1,6 +1,6 @@
 /** The page of past decisions, where the user can revoke access and block clients. */
 import type { FastifyInstance } from 'fastify'
-import type { DeviceApi } from './device-api.ts'
+import { type DeviceApi, succeeded } from './device-api.ts'
 import { nameOf, type Shell } from './shell.ts'
 
 export function activityEndpoint(app: FastifyInstance, shell: Shell, api: DeviceApi): void {
@@ -16,7 +16,7 @@ export function activityEndpoint(app: FastifyInstance, shell: Shell, api: Device
       timeStyle: 'short',
       timeZone: 'UTC',
     })
-    const entries = answer.body.activity.map((entry) => ({
+    const entries = succeeded(answer).activity.map((entry) => ({
       ...entry,
       name: nameOf(entry),
       at: new Date(entry.decided_at * 1000).toISOString(),
@@ -31,14 +31,14 @@ export function activityEndpoint(app: FastifyInstance, shell: Shell, api: Device
   })
 
   act('/activity/revoke', async (session, form, from) => {
-    await api.revoke(session.accessToken, form.get('request_id') ?? '', from)
+    succeeded(await api.revoke(session.accessToken, form.get('request_id') ?? '', from))
     return '/activity?done=revoked'
   })
 
   act('/activity/block', async (session, form, from) => {
     const clientId = form.get('client_id') ?? ''
     const blocked = form.get('blocked') === 'true'
-    await api.block(session.accessToken, clientId, blocked, from)
+    succeeded(await api.block(session.accessToken, clientId, blocked, from))
     return `/activity?done=${blocked ? 'blocked' : 'unblocked'}&client=${encodeURIComponent(clientId)}`
   })
 }

@@ -3,7 +3,7 @@ import type { FastifyInstance, FastifyReply, FastifyRequest } from 'fastify'
 import type { Clock } from '../platform/clock.ts'
 import type { Form } from '../platform/http/form.ts'
 import { saySelfRegistered } from '../platform/i18n/self-registered.ts'
-import type { DeviceApi, ShownRequest } from './device-api.ts'
+import { type DeviceApi, Refused, type ShownRequest, succeeded } from './device-api.ts'
 import { approvedIn, checkboxesOf } from './partial-approval.ts'
 import { type Session, safeReturn } from './session.ts'
 import { formOf, nameOf, type Reader, type Shell, staleForm } from './shell.ts'
@@ -25,11 +25,11 @@ export function approveEndpoint(app: FastifyInstance, shell: Shell, { api, clock
     if (reader.session === undefined) return toSignIn(reply, to)
     const answer = await api.show(reader.session.accessToken, request.params.id, reader.language)
     if (answer.status === 401) return toSignIn(reply, to)
-    const shown = answer.body.requests?.[0]
+    const [shown] = succeeded(answer).requests
     if (shown === undefined) return notTheirs(reply, reader, to)
     if (shown.status !== 'pending') return settled(request, reply, reader, shown)
     const hasPasskey =
-      shown.passkey_required && (await api.passkeys(reader.session.accessToken)).body.passkeys?.length > 0
+      shown.passkey_required && succeeded(await api.passkeys(reader.session.accessToken)).passkeys.length > 0
     return ask(request, reply, reader, shown, hasPasskey)
   })
 
@@ -112,8 +112,10 @@ function deciding({ notTheirs, sessionOver, formExpired }: Shell, api: DeviceApi
         // The request was already decided, perhaps in another window, or has expired. The page shows its status.
         return reply.redirect(to, 303)
       case 403:
+        if (answer.body.error === 'insufficient_scope') throw new Refused(answer)
         return reply.redirect(`${to}?passkey=${answer.body.passkey_required ? 'needed' : 'refused'}`, 303)
       default:
+        if (answer.status >= 500) throw new Refused(answer)
         if (answer.body.error === 'invalid_authorization_details') return reply.redirect(`${to}?left=nothing`, 303)
         return formExpired(reply, reader, to)
     }

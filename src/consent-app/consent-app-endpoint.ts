@@ -10,6 +10,7 @@ import type { Log } from '../platform/log.ts'
 import type { Framing } from '../platform/pages/pages.ts'
 import { activityEndpoint } from './activity-endpoint.ts'
 import { approveEndpoint } from './approve-endpoint.ts'
+import { succeeded } from './device-api.ts'
 import { eventsEndpoint, type StreamLimits } from './events-endpoint.ts'
 import { filesEndpoint } from './files-endpoint.ts'
 import { notificationsEndpoint } from './notifications-endpoint.ts'
@@ -60,7 +61,7 @@ export async function consentAppEndpoint(app: FastifyInstance, needs: ConsentApp
     if (reader.session === undefined) return toSignIn(reply, '/')
     const answer = await api.waiting(reader.session.accessToken, reader.language)
     if (answer.status === 401) return toSignIn(reply, '/')
-    return page(reply, 'waiting', reader, { requests: answer.body.requests, pushKey })
+    return page(reply, 'waiting', reader, { requests: succeeded(answer).requests, pushKey })
   })
 
   eventsEndpoint(app, '/events', {

@@ -120,6 +120,33 @@ export interface Answered<Body> {
   }
 }
 
+/** Thrown if the device API refuses a call for a reason that the page of the call does not explain. */
+export class Refused extends Error {
+  readonly status: number
+  readonly code: string | undefined
+
+  constructor({ status, body }: Answered<unknown>) {
+    super(`the device API answered ${status} ${body.error ?? ''}`)
+    this.name = 'Refused'
+    this.status = status
+    this.code = body.error
+  }
+
+  /** Whether the user has to sign in again: the token is not valid, or was issued without the scope `ciba:decide`. */
+  get needsSignIn(): boolean {
+    return this.status === 401 || this.code === 'insufficient_scope'
+  }
+}
+
+/**
+ * Returns the body of a response.
+ * @throws {Refused} if the call did not succeed
+ */
+export function succeeded<Body>(answer: Answered<Body>): Answered<Body>['body'] {
+  if (answer.status < 200 || answer.status > 299) throw new Refused(answer)
+  return answer.body
+}
+
 export type DeviceApi = ReturnType<typeof createDeviceApiClient>
 
 /**

@@ -1,7 +1,7 @@
 /** Push messages in this browser: subscribing, unsubscribing, and making sure that they are for the signed-in user. */
 import type { FastifyInstance, FastifyReply } from 'fastify'
 import { fingerprint } from '../platform/crypto.ts'
-import type { DeviceApi } from './device-api.ts'
+import { type DeviceApi, succeeded } from './device-api.ts'
 import { type Cookies, rememberedForSeconds } from './session.ts'
 import { formOf, type Shell, staleForm } from './shell.ts'
 
@@ -16,10 +16,10 @@ export function notificationsEndpoint(app: FastifyInstance, shell: Shell, { api,
   act('/notifications', async (session, form, _from, reply) => {
     const endpoint = form.get('endpoint') ?? ''
     if (form.has('subscription')) {
-      const { status } = await api.subscribe(session.accessToken, form.get('subscription')!)
-      if (status === 201) rememberBrowser(reply, endpoint)
+      succeeded(await api.subscribe(session.accessToken, form.get('subscription')!))
+      rememberBrowser(reply, endpoint)
     } else {
-      await api.unsubscribe(session.accessToken, endpoint)
+      succeeded(await api.unsubscribe(session.accessToken, endpoint))
       reply.clearCookie(cookies.browserName, cookies.options)
     }
     return '/'

@@ -1,6 +1,6 @@
 /** The page of the user's passkeys. */
 import type { FastifyInstance } from 'fastify'
-import type { DeviceApi } from './device-api.ts'
+import { type DeviceApi, succeeded } from './device-api.ts'
 import { formOf, type Shell, staleForm } from './shell.ts'
 
 export function passkeysEndpoint(app: FastifyInstance, shell: Shell, api: DeviceApi): void {
@@ -13,14 +13,16 @@ export function passkeysEndpoint(app: FastifyInstance, shell: Shell, api: Device
     if (answer.status === 401) return toSignIn(reply, '/passkeys')
     const format = new Intl.DateTimeFormat(reader.language, { dateStyle: 'medium', timeZone: 'UTC' })
     const date = (seconds: number | undefined) => (seconds === undefined ? undefined : format.format(seconds * 1000))
-    const passkeys = answer.body.passkeys.map((key) => ({
+    const { passkeys: known, sign_in_needed: needed } = succeeded(answer)
+    const passkeys = known.map((key) => ({
       ...key,
       made: date(key.created_at),
       used: date(key.used_at),
     }))
     const { done } = request.query as { done?: string }
-    const message = ['added', 'removed', 'failed'].includes(done ?? '') ? reader.say(`passkeys.${done}`) : undefined
-    const needed = answer.body.sign_in_needed
+    const message = ['added', 'removed', 'failed', 'too_often'].includes(done ?? '')
+      ? reader.say(`passkeys.${done}`)
+      : undefined
     const again = needed && `/session/start?to=/passkeys&again=${needed.acr_values ? 'passkey' : 'yes'}`
     return page(reply, 'passkeys', reader, { passkeys, message, again })
   })
@@ -34,14 +36,21 @@ export function passkeysEndpoint(app: FastifyInstance, shell: Shell, api: Device
 
   act('/passkeys', async (session, form, from, { request }) => {
     const browser = request.headers['user-agent']
-    const { status } = await api.addPasskey(session.accessToken, form.get('passkey') ?? '', from, browser)
+    const answer = await api.addPasskey(session.accessToken, form.get('passkey') ?? '', from, browser)
     // Status 401 means that the sign-in is not recent. The page says this.
-    if (status === 401) return '/passkeys'
-    return `/passkeys?done=${status === 201 ? 'added' : 'failed'}`
+    if (answer.status === 401) return '/passkeys'
+    if (answer.body.too_often) return '/passkeys?done=too_often'
+    // A passkey that was not accepted, or one too many.
+    if (answer.status === 400) return '/passkeys?done=failed'
+    succeeded(answer)
+    return '/passkeys?done=added'
   })
 
   act('/passkeys/remove', async (session, form, from) => {
-    const { status } = await api.removePasskey(session.accessToken, form.get('id') ?? '', from)
-    return status === 401 ? '/passkeys' : '/passkeys?done=removed'
+    const answer = await api.removePasskey(session.accessToken, form.get('id') ?? '', from)
+    if (answer.status === 401) return '/passkeys'
+    // Another page has removed it.
+    if (answer.status !== 404) succeeded(answer)
+    return '/passkeys?done=removed'
   })
 }

@@ -1,6 +1,6 @@
 /** The page that lists the browsers in which the user is signed in. The user can sign out in one of them, or everywhere. */
 import type { FastifyInstance } from 'fastify'
-import type { DeviceApi } from './device-api.ts'
+import { type DeviceApi, succeeded } from './device-api.ts'
 import type { Shell } from './shell.ts'
 
 export function sessionsEndpoint(
@@ -21,7 +21,7 @@ export function sessionsEndpoint(
       timeZone: 'UTC',
     })
     const date = (seconds: number) => `${format.format(seconds * 1000)} UTC`
-    const sessions = answer.body.sessions.map((each) => ({
+    const sessions = succeeded(answer).sessions.map((each) => ({
       ...each,
       signedIn: date(each.signed_in_at),
       lastUsed: date(each.seen_at),
@@ -33,7 +33,7 @@ export function sessionsEndpoint(
 
   act('/sessions/end', async ({ accessToken }, form, from) => {
     const id = form.get('id')
-    await api.endSession(accessToken, id === undefined ? { everywhere: 'true' } : { id }, from)
+    succeeded(await api.endSession(accessToken, id === undefined ? { everywhere: 'true' } : { id }, from))
     return id === undefined ? '/session/start' : '/sessions?done=ended'
   })
 }

@@ -5,7 +5,7 @@ import { type Form, readForm } from '../platform/http/form.ts'
 import { chooseLanguage, type Language, type Say, type Texts } from '../platform/i18n/texts.ts'
 import { OAuthError } from '../platform/oauth-error.ts'
 import { type Framing, framed } from '../platform/pages/pages.ts'
-import type { ShownRequest } from './device-api.ts'
+import { Refused, type ShownRequest } from './device-api.ts'
 import { type AppPage, appHeaders, renderPage } from './pages.ts'
 import { type Cookies, isOurs, type Session, safeReturn } from './session.ts'
 
@@ -81,6 +81,13 @@ export function createShell(app: FastifyInstance, { issuer, cookies, texts, fram
     })
   }
 
+  // What the device API refuses becomes a page that says what to do next. A script gets the status and the error code.
+  app.setErrorHandler((error, request, reply) => {
+    if (!(error instanceof Refused)) throw error
+    if (request.headers.accept?.includes('text/html')) return problems.refused(reply, readerOf(request), error, request)
+    return reply.code(error.status).send({ error: error.code ?? 'server_error' })
+  })
+
   return { readerOf, page, act, isTrustworthy, isFromElsewhere, ...problems }
 }
 
@@ -112,7 +119,15 @@ function problemPages(page: ShowPage) {
     return page(reply.code(400), 'problem', reader, { text: reader.say('sign_in.over'), to, signIn: true })
   }
 
-  return { toSignIn, notTheirs, notOurUser, sessionOver, formExpired, startAgain }
+  /** The page for a call that the device API has refused. Its link leads to the same page, after a sign-in if needed. */
+  function refused(reply: FastifyReply, reader: Reader, error: Refused, { method, url }: FastifyRequest) {
+    const path = url.split('?')[0]!
+    const to = safeReturn(method === 'GET' ? path : `/${path.split('/')[1]}`)
+    const text = reader.say(error.needsSignIn ? 'error.session_over' : 'error.server')
+    return page(reply.code(error.status), 'problem', reader, { text, to, signIn: error.needsSignIn })
+  }
+
+  return { toSignIn, notTheirs, notOurUser, sessionOver, formExpired, startAgain, refused }
 }
 
 /** Returns the fields of a form; empty if there is no body. */

@@ -24,6 +24,8 @@ export interface SignedIn {
   idToken: string
   userInfo: openid.UserInfoResponse
   accessToken: string
+  /** The scope of the access token, as the provider returned it. */
+  scope: string | undefined
   /** Seconds. */
   expiresIn: number
 }
@@ -105,6 +107,7 @@ export function createSignIn(needs: SignInNeeds) {
         idToken: tokens.id_token!,
         userInfo: await openid.fetchUserInfo(await provider(), tokens.access_token, claims.sub),
         accessToken: tokens.access_token,
+        scope: tokens.scope,
         expiresIn: tokens.expiresIn() ?? 600,
       })
       if (admitted === undefined) return undefined
@@ -114,8 +117,15 @@ export function createSignIn(needs: SignInNeeds) {
   }
 }
 
-/** Admits every user who signed in at this provider: the access token of the sign-in is valid at the device API. */
-export async function admitOwn({ claims, userInfo, accessToken, expiresIn }: SignedIn): Promise<Admitted> {
+/** The scope that the device API requires. */
+const DECIDE_SCOPE = 'ciba:decide'
+
+/**
+ * Admits every user who signed in at this provider: the access token of the sign-in is valid at the device API.
+ * @throws if the token lacks the scope for the device API: the user has changed the address of the sign-in
+ */
+export async function admitOwn({ claims, userInfo, accessToken, scope, expiresIn }: SignedIn): Promise<Admitted> {
+  if (scope?.split(' ').includes(DECIDE_SCOPE) !== true) throw new Error(`the access token lacks ${DECIDE_SCOPE}`)
   const name = userInfo.name ?? userInfo.preferred_username ?? claims.sub
   return { userId: claims.sub, name, locale: userInfo.locale, accessToken, expiresIn }
 }

@@ -1,6 +1,6 @@
 /** The page of the user code (CIBA Core §7.1.2): setting, changing, removing it. */
 import type { FastifyInstance } from 'fastify'
-import type { Answered, DeviceApi } from './device-api.ts'
+import { type Answered, type DeviceApi, Refused, succeeded } from './device-api.ts'
 import type { Shell } from './shell.ts'
 
 export function userCodeEndpoint(app: FastifyInstance, shell: Shell, api: DeviceApi): void {
@@ -11,10 +11,11 @@ export function userCodeEndpoint(app: FastifyInstance, shell: Shell, api: Device
     if (reader.session === undefined) return toSignIn(reply, '/user-code')
     const answer = await api.userCode(reader.session.accessToken)
     if (answer.status === 401) return toSignIn(reply, '/user-code')
+    const { set: isSet, present_code_needed: proofNeeded } = succeeded(answer)
     const { done, problem } = request.query as { done?: string; problem?: string }
     return page(reply, 'user-code', reader, {
-      isSet: answer.body.set,
-      proofNeeded: answer.body.present_code_needed,
+      isSet,
+      proofNeeded,
       message: ['set', 'removed'].includes(done ?? '') ? reader.say(`user_code.${done}`) : undefined,
       problem: codeProblems.includes(problem ?? '') ? reader.say(`user_code.${problem}`) : undefined,
     })
@@ -36,11 +37,14 @@ export function userCodeEndpoint(app: FastifyInstance, shell: Shell, api: Device
 
 const codeProblems = ['differs', 'wrong', 'locked', 'too_often', 'proof_needed', 'is_password', 'not_a_code']
 
-/** Returns why a user code was not changed, as part of the address of the page. */
-function codeProblemOf({ body }: Answered<object>): string {
+/** Returns why a user code was not changed, as part of the address of the page. @throws {Refused} for another reason */
+function codeProblemOf(answer: Answered<object>): string {
+  const { body } = answer
   if (body.error === 'invalid_user_code') return 'wrong'
   if (body.locked) return 'locked'
   if (body.too_often) return 'too_often'
   if (body.is_password) return 'is_password'
-  return body.error === 'invalid_request' ? 'not_a_code' : 'proof_needed'
+  if (body.error === 'invalid_request') return 'not_a_code'
+  if (body.proof_needed) return 'proof_needed'
+  throw new Refused(answer)
 }

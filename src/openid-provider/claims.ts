@@ -79,3 +79,24 @@ function claimsAboutUser(given: Record<string, unknown>): Record<string, unknown
 function withoutProtocolClaims(given: Record<string, unknown>): Record<string, unknown> {
   return Object.fromEntries(Object.entries(given).filter(([name]) => !protocolClaims.has(name)))
 }
+
+/** Claims that a client requests by their names (OpenID Connect Core §5.5). */
+interface NamedClaims {
+  id_token?: object | null | undefined
+  userinfo?: object | null | undefined
+}
+
+/**
+ * Returns the claims that the client may request, or undefined if there are none. Other claims are left out, as OpenID
+ * Connect Core §5.5.1 requires, and users are not asked for them.
+ */
+export function permittedClaims<Claims extends NamedClaims>(
+  claims: Claims,
+  isPermitted: (claim: string) => boolean,
+): Claims | undefined {
+  const permitted = (['id_token', 'userinfo'] as const).flatMap((place) => {
+    const named = Object.entries(claims[place] ?? {}).filter(([claim]) => isPermitted(claim))
+    return named.length === 0 ? [] : [[place, Object.fromEntries(named)] as const]
+  })
+  return permitted.length === 0 ? undefined : (Object.fromEntries(permitted) as unknown as Claims)
+}

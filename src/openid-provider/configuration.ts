@@ -4,6 +4,7 @@ import type { DetailTypes } from '../authorization-details/detail-types.ts'
 import type { Resources } from '../authorization-details/resources.ts'
 import { DECIDE_SCOPE } from '../client/metadata/client-metadata.ts'
 import type { PairwiseSubjects } from '../client/pairwise/pairwise-subjects.ts'
+import type { PermissionsOf } from '../client/permissions.ts'
 import type { Audit } from '../platform/audit.ts'
 import type { Clock } from '../platform/clock.ts'
 import type { Vault } from '../platform/crypto.ts'
@@ -30,6 +31,7 @@ import type { SignInPlaces } from './sign-in-places.ts'
 import { loadGrant, signInPolicy } from './sign-in-policy.ts'
 import { signOutPages } from './sign-out-page.ts'
 import type { SigningKeys } from './signing-keys/signing-keys.ts'
+import { createNarrowModel } from './withdrawn-permissions.ts'
 
 export interface AuthorizationServerNeeds {
   issuer: string
@@ -69,6 +71,8 @@ export interface AuthorizationServerNeeds {
   endSession(providerSession: string, cookies: string | undefined): Promise<void>
   /** Resolves to a registered client, or undefined if the client does not exist. */
   findClient(id: string): Promise<KnownClient | undefined>
+  /** Resolves to what a client may have now. */
+  permissionsOf: PermissionsOf
   findUser: UserHooks['find']
   pairwise: PairwiseSubjects
   /** Fetches addresses from client metadata (`jwks_uri`), with the same protection as all outgoing calls. */
@@ -158,6 +162,7 @@ function adapterOf(needs: AuthorizationServerNeeds): Configuration['adapter'] {
   const { tokens, vault } = needs
   return createAdapterFactory({
     models: needs.models,
+    narrow: createNarrowModel(needs.permissionsOf),
     places: needs.places,
     knownTokens: needs.knownTokens,
     makeRoomForSession: needs.makeRoomForSession,

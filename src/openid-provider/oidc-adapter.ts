@@ -16,6 +16,7 @@ import { heldGeneration, heldRegistration, holdGeneration, holdRegistration } fr
 import type { KnownTokens } from './known-tokens.ts'
 import type {
   CallWrites,
+  FirstUse,
   FoundModel,
   KeptModel,
   MakeRoomForSession,
@@ -25,11 +26,14 @@ import type {
 import { withoutTooMany } from './old-token-store.ts'
 import { NoPlace, type SignInPlaces } from './sign-in-places.ts'
 import { createEndGrantOfUsed } from './used-refresh-tokens.ts'
+import type { NarrowModel } from './withdrawn-permissions.ts'
 
 export interface AdapterNeeds {
   models: OidcModelStore
   /** Resolves to a client in the form that oidc-provider uses, or undefined if there is none. */
   findClient(id: string): Promise<AdapterPayload | undefined>
+  /** Narrows each token that is found to what its client may have now. */
+  narrow: NarrowModel
   vault: Vault
   clock: Clock
   /** The places of unfinished sign-ins. */
@@ -97,7 +101,7 @@ export function createAdapterFactory(needs: AdapterNeeds): (model: string) => Ad
 }
 
 function modelAdapter(model: string, needs: AdapterNeeds): Adapter {
-  const { models, vault, clock, places, knownTokens, keepsStrangers } = needs
+  const { models, narrow, vault, clock, places, knownTokens, keepsStrangers } = needs
   const aadOf = (idHash: string) => `oidc_models/${model}/${idHash}`
   const endGrantOfUsed = createEndGrantOfUsed({ models, vault, clock })
 
@@ -145,22 +149,13 @@ function modelAdapter(model: string, needs: AdapterNeeds): Adapter {
       if (payload !== undefined && isOfUser(model, payload)) knownTokens.add(idHash, payload.accountId)
       // A token is used, so the client has received the response. From now on the response is not given again.
       if (payload && row?.has_held_response === 1) await models.forgetHeldResponse(fingerprint(payload.grantId!))
-      return payload
+      return payload && narrow(model, payload)
     },
     findByUid: async (uid) => open(await models.findByUid(model, fingerprint(uid), clock.now())),
     findByUserCode: async () => undefined,
     async consume(id) {
       forgetFound()
-      // oidc-provider reads the model first and marks it as used later. If two simultaneous calls have read it, only
-      // the call that marks it first may continue.
-      const use = { model, idHash: fingerprint(id), now: clock.now() }
-      const call = collecting.getStore()?.call
-      if (call && call.used === undefined) {
-        call.used = use
-        return
-      }
-      const first = await models.consume(use)
-      if (!first) throw new errors.InvalidGrant(`${model} is already consumed`)
+      await useOnce({ model, idHash: fingerprint(id), now: clock.now() }, models)
     },
     async destroy(id) {
       forgetFound()
@@ -177,6 +172,20 @@ function modelAdapter(model: string, needs: AdapterNeeds): Adapter {
       return removeOnceInCall(grantHash, () => models.removeByGrant(grantHash))
     },
   }
+}
+
+/**
+ * Marks a code or a token as used, or collects that. oidc-provider reads the model first and marks it as used later. If two
+ * simultaneous calls have read it, only the call that marks it first may continue.
+ */
+async function useOnce(use: FirstUse, models: OidcModelStore): Promise<void> {
+  const call = collecting.getStore()?.call
+  if (call && call.used === undefined) {
+    call.used = use
+    return
+  }
+  const first = await models.consume(use)
+  if (!first) throw new errors.InvalidGrant(`${use.model} is already consumed`)
 }
 
 /** Stores a model, or collects the statements that store it. */

@@ -211,6 +211,7 @@ async function signInMany(stage: Stage, users: number): Promise<string[]> {
     places: { ended() {} },
     knownTokens: { add() {} },
     makeRoomForSession: async () => undefined,
+    narrow: async (_model, payload) => payload,
     keepsStrangers: false,
     models,
     vault,

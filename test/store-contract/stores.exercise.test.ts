@@ -325,6 +325,7 @@ async function models(t: TestContext, engine: Engine) {
     places: { ended() {} },
     knownTokens: { add() {} },
     makeRoomForSession: async () => undefined,
+    narrow: async (_model, payload) => payload,
     keepsStrangers: false,
     models: store,
     findClient: async () => undefined,

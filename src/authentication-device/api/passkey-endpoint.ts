@@ -21,11 +21,19 @@ export interface PasskeyEndpointNeeds {
   requests: RequestStore
   passkeys: Passkeys
   noticesOfChange: NoticesOfChange
+  /** Counts an attempt to add a passkey. Resolves to whether the user may make it: `mostAttempts` in an hour. */
+  countAttempt(userId: string): Promise<boolean>
   /** Whether users sign in on this server's pages, where a passkey can be used. */
   signsInHere: boolean
   clock: Clock
   audit: Audit
 }
+
+/**
+ * How often a user may try to add a passkey within an hour. Each added passkey causes a message to the user, and may be
+ * removed again at once, so `mostPasskeys` does not limit the messages.
+ */
+export const mostAttempts = 20
 
 export function passkeyEndpoint(app: FastifyInstance, path: string, needs: PasskeyEndpointNeeds): void {
   const { passkeys, audit } = needs
@@ -38,6 +46,7 @@ export function passkeyEndpoint(app: FastifyInstance, path: string, needs: Passk
     },
     async POST({ caller, form, request, reply }) {
       const { user } = await mayAdd(caller)
+      if (!(await needs.countAttempt(user.id))) throw tooOften()
       const browser = browserName(request.headers['user-agent'])
       const added = await passkeys.register(user, needed(form, 'passkey'), {
         name: readName(form),
@@ -119,6 +128,14 @@ function notJustSignedIn({ max_age, acr_values }: SignInNeeded): OAuthError {
     headers: {
       'WWW-Authenticate': `Bearer realm="doorbell", error="insufficient_user_authentication", max_age="${max_age}"${how}`,
     },
+  })
+}
+
+function tooOften(): OAuthError {
+  return new OAuthError('access_denied', 'passkeys were added too often; try again in an hour', {
+    status: 429,
+    headers: { 'Retry-After': '3600' },
+    members: { too_often: true },
   })
 }
 

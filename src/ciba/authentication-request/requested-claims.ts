@@ -42,21 +42,6 @@ export function haveUsableValues(claims: RequestedClaims): boolean {
   })
 }
 
-/**
- * Returns the claims that the client may request, or undefined if there are none. Other claims are left out, as OpenID
- * Connect Core §5.5.1 requires, and users are not asked for them.
- */
-export function permittedClaims(
-  claims: RequestedClaims,
-  isPermitted: (claim: string) => boolean,
-): RequestedClaims | undefined {
-  const permitted = places.flatMap((place) => {
-    const named = Object.entries(claims[place] ?? {}).filter(([claim]) => isPermitted(claim))
-    return named.length === 0 ? [] : [[place, Object.fromEntries(named)] as const]
-  })
-  return permitted.length === 0 ? undefined : Object.fromEntries(permitted)
-}
-
 /** Returns the names of all claims, each once. */
 export function namesOfClaims(claims: RequestedClaims | undefined): string[] {
   return [...new Set(places.flatMap((place) => Object.keys(claims?.[place] ?? {})))]

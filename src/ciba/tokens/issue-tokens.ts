@@ -7,9 +7,10 @@
 import { type AuthorizationDetail, detailsAt } from '../../authorization-details/detail-types.ts'
 import { namesOf, type Resource, type Resources, resourceAt, scopeAt } from '../../authorization-details/resources.ts'
 import { OFFLINE, withoutOffline } from '../../client/metadata/offline-access.ts'
+import type { Permissions, PermissionsOf } from '../../client/permissions.ts'
 import type { Confirmation } from '../../client/sender-constraint/confirmation.ts'
 import { setAuthenticationContext } from '../../openid-provider/authentication-context.ts'
-import { claimsOf } from '../../openid-provider/claims.ts'
+import { claimsOf, permittedClaims } from '../../openid-provider/claims.ts'
 import { collectWrites } from '../../openid-provider/oidc-adapter.ts'
 import type { CurrentProvider, Provider } from '../../openid-provider/openid-provider.ts'
 import { type ResourceServerNeeds, resourceServer } from '../../openid-provider/resource-servers.ts'
@@ -44,8 +45,9 @@ export interface Issued {
 }
 
 /**
- * Issues the tokens of an approved request. Resolves to undefined if the client or a resource does not exist any more, if
- * the user does not exist or is disabled, or if the request is damaged.
+ * Issues the tokens of an approved request. Leaves out what the client may not have any more. Resolves to undefined
+ * if the client or a resource does not exist any more, if the user does not exist or is disabled, or if the request is
+ * damaged.
  * @param options.pushedAs the `auth_req_id`, for a push. Only for a push, the ID token contains this id and the hashes of
  *   the other tokens (CIBA §10.3.1)
  * @param options.binding the certificate or key that the access token is bound to
@@ -68,14 +70,20 @@ interface Share {
 export function createIssueTokens(
   currentProvider: CurrentProvider,
   findUser: UserHooks['find'],
+  permissionsOf: PermissionsOf,
   known: ResourceServerNeeds,
 ): IssueTokens {
-  return async (request, { pushedAs, binding = {}, signal, ...share } = {}) => {
+  return async (approved, { pushedAs, binding = {}, signal, ...asked } = {}) => {
     const provider = currentProvider()
-    const client = await provider.Client.find(request.clientId)
-    const finding = findUser(request.userId)
+    const client = await provider.Client.find(approved.clientId)
+    const permissions = await permissionsOf(approved.clientId)
+    const finding = findUser(approved.userId)
     const user = await (signal === undefined ? finding : untilAborted(finding, signal))
-    if (client === undefined || user === null || user.disabled || request.isDamaged) return undefined
+    if (client === undefined || permissions === undefined || user === null || user.disabled) return undefined
+    if (approved.isDamaged) return undefined
+    const request = withoutWithdrawn(approved, permissions)
+    if (!request.scope.split(' ').includes('openid')) return undefined
+    const share = { ...asked, details: asked.details?.filter(permissions.mayHaveDetail) }
     // A token without the audience of an approved resource would be valid for more than was approved.
     if (request.resources?.some((address) => resourceAt(known.resources, address) === undefined)) return undefined
 
@@ -95,6 +103,19 @@ export function createIssueTokens(
       return { response, grantId, lifetimeSeconds }
     })
     return { ...issued, statements }
+  }
+}
+
+/** Returns a request without what its client may not have any more. The user has approved more than what is left. */
+function withoutWithdrawn(request: AuthenticationRequest, permissions: Permissions): AuthenticationRequest {
+  const { scope, claims, approvedDetails, ...rest } = request
+  const details = approvedDetails?.filter(permissions.mayHaveDetail) ?? []
+  const permitted = claims && permittedClaims(claims, permissions.mayHaveClaim)
+  return {
+    ...rest,
+    scope: scope.split(' ').filter(permissions.mayHaveScope).join(' '),
+    ...(permitted !== undefined && { claims: permitted }),
+    ...(details.length > 0 && { approvedDetails: details }),
   }
 }
 
@@ -141,8 +162,8 @@ async function issueAccess(
     ...(binding.certificate !== undefined && { 'x5t#S256': binding.certificate }),
     ...(binding.dpopKey !== undefined && { jkt: binding.dpopKey }),
   }
-  const granted = share.details ?? request.approvedDetails
-  const details = resource === undefined ? granted : detailsFor(resource, address!, granted)
+  const granted = share.details ?? request.approvedDetails ?? []
+  const details = noneIfEmpty(resource === undefined ? granted : detailsAt(granted, namesOf(address!, resource)))
   const access = new provider.AccessToken({
     ...common,
     ...bound,
@@ -187,11 +208,7 @@ async function issueAccess(
   }
 }
 
-/** Returns the details for a resource (RFC 9396 §9), or undefined if there are none. */
-function detailsFor(resource: Resource, address: string, granted: readonly AuthorizationDetail[] = []) {
-  const details = detailsAt(granted, namesOf(address, resource))
-  return details.length > 0 ? details : undefined
-}
+const noneIfEmpty = <Member>(list: readonly Member[]) => (list.length > 0 ? [...list] : undefined)
 
 function approvedResources({ resources = [] }: AuthenticationRequest, known: Resources): [string, Resource][] {
   return resources.map((address) => [address, resourceAt(known, address)!])

@@ -1,0 +1,60 @@
+/**
+ * Narrows tokens to what their client may have now (`client/permissions.ts`). Every look-up of a token goes through this
+ * module: at the device API, userinfo, introspection and refresh.
+ */
+import { type AdapterPayload, Provider } from 'oidc-provider'
+import type { AuthorizationDetail } from '../authorization-details/detail-types.ts'
+import { OFFLINE } from '../client/metadata/offline-access.ts'
+import type { Permissions, PermissionsOf } from '../client/permissions.ts'
+import { permittedClaims } from './claims.ts'
+
+/** Resolves to the narrowed content of a model, or to undefined if its client may not use it at all any more. */
+export type NarrowModel = (model: string, payload: AdapterPayload) => Promise<AdapterPayload | undefined>
+
+const tokens = new Set(['AccessToken', 'RefreshToken', 'AuthorizationCode', 'DeviceCode', 'ClientCredentials'])
+
+/** Returns the function that narrows the tokens that were found. Other models stay as they are. */
+export function createNarrowModel(permissionsOf: PermissionsOf): NarrowModel {
+  return async (model, payload) => {
+    if (!tokens.has(model) || payload.clientId === undefined) return payload
+    const permissions = await permissionsOf(payload.clientId)
+    if (permissions === undefined) return payload
+    // A token can be revoked although its client may not use it: it would be valid again if the operator changes the
+    // client back.
+    if (isUnusable(model, payload, permissions)) return isAtRevocation() ? payload : undefined
+    return narrowed(payload, permissions)
+  }
+}
+
+function isUnusable(model: string, { scope, aud, resource }: AdapterPayload, permissions: Permissions): boolean {
+  const { mayHaveScope, isAudience, isResource, mayRefresh } = permissions
+  const scopes = scopesIn(scope)
+  if (model === 'RefreshToken' && (!mayRefresh || (scopes.includes(OFFLINE) && !mayHaveScope(OFFLINE)))) return true
+  if (scopes.length > 0 && !scopes.some(mayHaveScope)) return true
+  if (typeof aud === 'string' && !isAudience(aud)) return true
+  // Without the audience of an approved resource, its tokens would be valid for more than was approved.
+  const resources = [resource ?? []].flat()
+  return resources.length > 0 && !resources.some(isResource)
+}
+
+function narrowed(payload: AdapterPayload, permissions: Permissions): AdapterPayload {
+  const { mayHaveScope, mayHaveClaim, mayHaveDetail, isResource, isAccepted } = permissions
+  const { scope, aud, claims, gty, rar, resource } = payload as AdapterPayload & { rar?: AuthorizationDetail[] }
+  const mayHave = (each: string) => mayHaveScope(each) && (typeof aud !== 'string' || isAccepted(each, aud))
+  return {
+    ...payload,
+    ...(scope !== undefined && { scope: scopesIn(scope).filter(mayHave).join(' ') }),
+    ...(Array.isArray(resource) && { resource: resource.filter(isResource) }),
+    ...(rar !== undefined && { rar: noneIfEmpty(rar.filter(mayHaveDetail)) }),
+    // Whether a claim may be requested by its name depends on the scopes of the client only in CIBA requests.
+    ...(claims !== undefined && String(gty).startsWith('ciba') && { claims: permittedClaims(claims, mayHaveClaim) }),
+  } as AdapterPayload
+}
+
+function scopesIn(scope: unknown): string[] {
+  return typeof scope === 'string' && scope !== '' ? scope.split(' ') : []
+}
+
+const noneIfEmpty = <Member>(list: Member[]) => (list.length > 0 ? list : undefined)
+
+const isAtRevocation = () => Provider.ctx?.oidc?.route === 'revocation'
