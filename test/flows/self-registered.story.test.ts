@@ -3,6 +3,7 @@ import assert from 'node:assert/strict'
 import { describe, test } from 'node:test'
 import type { ConfigInput } from '../../src/config/config.ts'
 import { engines } from '../support/engines.ts'
+import { openMailServer } from '../support/mail-server.ts'
 import { ana, basic, CIBA, newNotificationToken, openStage, type Stage } from '../support/stage.ts'
 import { openVisitor } from '../support/visitor.ts'
 
@@ -136,6 +137,27 @@ for (const engine of engines) {
       for (const text of links) {
         assert.equal((await register(unmailed, { ...poll, client_name: text })).status, 201)
         assert.equal((await unmailed.ring('kiosk', { binding_message: text })).status, 200)
+      }
+    })
+
+    test('is mailed without a link under a name that it registered before mail was configured', async (t) => {
+      const mailServer = await openMailServer(t)
+      const stage = await openStage(t, { engine, config: open })
+      const names = ['Pay at evil.example now', 'Open https://evil.example/x?y', 'Write mailto:ana@evil', 'Coffee 4.20']
+      const shops = []
+      for (const client_name of names) shops.push((await register(stage, { ...poll, client_name })).body)
+      await stage.restart({ email: { smtp: mailServer.url, from: 'no-reply@example.com' } })
+      for (const [index, shop] of shops.entries()) {
+        const name = names[index]!
+        await sendRequest(stage, shop)
+        await stage.doorbell.idle()
+        assert.equal(mailServer.mails.length, index + 1)
+        const { subject, text, html } = mailServer.mails[index]!
+        for (const part of [subject, text, html]) {
+          assert.ok(part.replaceAll('\u2060', '').includes(name), `${name} can still be read`)
+          assert.doesNotMatch(part, /evil\.example|https:\/\/evil|mailto:ana/)
+        }
+        if (name === 'Coffee 4.20') assert.ok(subject.includes(name), 'this is no link')
       }
     })
   })
