@@ -47,7 +47,7 @@ export async function endUnnamedUsers(
     await endUser(id, 'signed_out', { mustBe: { withPassword: before }, by, also, notices })
   }
   const closed = await createUserGenerationStore(database).closedOf(users.map(({ id }) => id))
-  const reopened = users.filter(({ id, disabled }) => !disabled && closed.has(id)).map(({ id }) => id)
+  const reopened = users.filter(({ id, disabled }) => !disabled && closed.has(id))
   if (reopened.length > 0) await store.reopen(reopened, now)
   for (const { id, disabled } of users) {
     if (disabled && !closed.has(id)) await endUser(id, 'locked', { mustBe: 'configured_open', by })

@@ -67,7 +67,7 @@ export const columnsByTable: Record<string, Columns> = {
   used_assertions: { client: 'client_id', other: 'expires_at jti_hash' },
   user_code_tries: { user: 'counter user_id', client: 'counter', other: 'tried_at tries' },
   user_codes: { user: 'hash user_id', other: 'set_at' },
-  user_generations: { user: 'user_id', other: 'changed_at erased_at generation is_closed' },
+  user_generations: { user: 'user_id', other: 'changed_at erased_at former_until generation is_closed removed_at' },
   user_sessions: { user: 'browser id uid_hash user_id', other: 'expires_at seen_at signed_in_at' },
   users: {
     user: 'claims email id locale name password_hash phone_number username',
