@@ -15,6 +15,7 @@ import {
 import { newClientSecret } from '../client/metadata/client-secret-length.ts'
 import { readClientMetadata } from '../client/metadata/read-client-metadata.ts'
 import { unusedMembers } from '../client/metadata/unused-members.ts'
+import { adviceOnSameName, createSameNameStore, saySameName } from '../client/registration/same-name-store.ts'
 import { type Config, seesCertificates } from '../config/config.ts'
 import { weaknessOfClientSecret } from '../config/weak-values.ts'
 import { endClient } from '../endings/end-client.ts'
@@ -104,7 +105,7 @@ export function addClient(program: Command): void {
 async function runAdd(options: AddOptions): Promise<void> {
   const input = await gather(options)
   const madeSecret = needsSecret(input) ? newClientSecret(input.token_endpoint_auth_method) : undefined
-  const added = await withNewDatabase(options, async ({ config, database, vault, clock, audit }) => {
+  const { alike, ...added } = await withNewDatabase(options, async ({ config, database, vault, clock, audit }) => {
     const metadata = check({ ...input, ...(madeSecret !== undefined && { client_secret: madeSecret }) }, config)
     refuseWeakSecret(metadata, config)
     const isConfigured = config.clients.some(({ client_id }) => client_id === metadata.client_id)
@@ -121,9 +122,11 @@ async function runAdd(options: AddOptions): Promise<void> {
     audit({ event: 'client.added', client: client.id, by: 'command' })
     const { id_token_signed_response_alg = config.tokens.idTokenAlg } = metadata
     // Shown even if it is the default, because many client libraries expect RS256 unless they are told.
-    return { ...client, metadata: { ...client.metadata, id_token_signed_response_alg } }
+    const alike = await createSameNameStore(database).find([metadata])
+    return { ...client, metadata: { ...client.metadata, id_token_signed_response_alg }, alike }
   })
   for (const { name, problem } of unusedMembers(input)) note(`${name} ${problem}`)
+  for (const each of alike) note(`${saySameName(each)}; ${adviceOnSameName(each)}`)
   if (options.json)
     return printJson({ ...added.metadata, ...(madeSecret !== undefined && { client_secret: madeSecret }) })
   print(`Added ${colour('bold', added.id)}.`)

@@ -25,6 +25,7 @@ import { createInitialAccessStore } from '../client/registration/initial-access-
 import { createRegistrationAttemptStore } from '../client/registration/registration-attempt-store.ts'
 import { registrationEndpoint } from '../client/registration/registration-endpoint.ts'
 import { createRegistrationStore } from '../client/registration/registration-store.ts'
+import { adviceOnSameName, createSameNameStore, saySameName } from '../client/registration/same-name-store.ts'
 import { createNonces } from '../client/sender-constraint/dpop-nonces.ts'
 import { createProofs } from '../client/sender-constraint/dpop-proof.ts'
 import { createSenderConstraint } from '../client/sender-constraint/sender-constraint.ts'
@@ -47,7 +48,7 @@ export type Clients = Awaited<ReturnType<typeof composeClients>>
  * @throws {ProfileError} if a registered client violates the security profile
  */
 export async function composeClients(platform: Platform) {
-  const { config, database, vault, onUnreadable, clock, audit, profile, details } = platform
+  const { config, database, vault, onUnreadable, clock, log, audit, profile, details } = platform
   const clients = createKnownClients(createClientStore(database, onUnreadable), { database, clock })
   const ownApp = ownClient(config.issuer, vault)
   const dropped = await registerConfigured([...config.clients, ownApp], {
@@ -59,6 +60,9 @@ export async function composeClients(platform: Platform) {
     endings: endClient,
   })
   const isAnyCalled = await checkRegistered(clients, profile)
+  for (const each of await createSameNameStore(database).find(config.clients)) {
+    log.warn({ event: 'client.same_name', ...each, advice: adviceOnSameName(each) }, saySameName(each))
+  }
   for (const client of dropped) audit({ event: 'client.removed', client, by: 'configuration' })
   // Load the HTTP client now, so that no authentication request or ping waits for it later.
   if (config.hints.tokenIssuers.length > 0 || isAnyCalled) await prepareCalls()

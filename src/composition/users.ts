@@ -2,6 +2,7 @@
  * Builds the parts for users, for their passwords, user codes and passkeys, and for finding the user that a hint
  * identifies.
  */
+import { accountKindsOf, createNoticesOfChange } from '../authentication-device/channels/account-notice.ts'
 import { createFindUser, createSeekUser } from '../ciba/user-hint/find-user.ts'
 import { createReadHintToken } from '../ciba/user-hint/hint-token.ts'
 import { endUnnamedUsers } from '../endings/configured-users.ts'
@@ -51,7 +52,10 @@ export async function composeUsers(platform: Platform, { enqueue }: Outbox, part
   const { config, database, vault, onUnreadable, clock, log, audit } = platform
   const store = createUserStore(database, onUnreadable)
   const endUser = createEndUser({ database, vault, clock, log, audit })
-  if (Array.isArray(config.users)) await endUnnamedUsers(config.users, { database, endUser, vault, now: clock.now() })
+  const noticesOfChange = createNoticesOfChange({ kinds: accountKindsOf(config), vault, clock })
+  if (Array.isArray(config.users)) {
+    await endUnnamedUsers(config.users, { database, endUser, noticesOfChange, vault, now: clock.now() })
+  }
   const scryptThreads = createScryptThreads(atOnce)
   const hashing = createPasswordHashing({ vault, scrypt: scryptThreads.scrypt, ...hashingParts })
   // If an application supplies the users, it checks the passwords itself. Then it must also limit how many passwords it

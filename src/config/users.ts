@@ -52,6 +52,7 @@ const userSchema = z.strictObject({
     .refine(isLanguage, expectation('a language tag, like "en" or "de-AT"'))
     .exactOptional(),
   disabled: z.boolean(expectation('true or false')).exactOptional(),
+  same_person: z.boolean(expectation('true or false')).exactOptional(),
   claims: z.record(z.string(), z.unknown(), expectation('an object')).exactOptional(),
   password: secret(),
   user_code: secret(),

@@ -1,4 +1,6 @@
 import type { Database, Statement } from '../platform/storage/database.ts'
+import type { ConfiguredUser } from '../user/user.ts'
+import { reassigned } from '../user/user-generation-store.ts'
 
 /**
  * Stores the users of the configuration, with a keyed hash of their password, so that a later start notices which users were
@@ -34,14 +36,18 @@ export function createConfiguredUserStore(database: Database) {
 
     /**
      * Unlocks users that the configuration lists or enables again. Their former sessions, tokens and requests are not
-     * restored.
+     * restored. Of a user who was removed, the former decisions are shown only if `same_person` says that it is the same
+     * person.
      */
-    async reopen(userIds: readonly string[], now: number): Promise<void> {
+    async reopen(users: readonly Pick<ConfiguredUser, 'id' | 'same_person'>[], now: number): Promise<void> {
       await database.step({
-        sql: `update user_generations set is_closed = 0, changed_at = $2, erased_at = null
+        sql: `update user_generations set is_closed = 0, changed_at = $2, erased_at = null,
+                ${reassigned('user_id in (select value from each($3))')}
               where is_closed = 1 and user_id in (select value from each($1)) returning user_id`,
-        values: [JSON.stringify(userIds), now],
+        values: [idsOf(users), now, idsOf(users.filter(({ same_person }) => same_person))],
       })
     },
   }
 }
+
+const idsOf = (users: readonly Pick<ConfiguredUser, 'id'>[]) => JSON.stringify(users.map(({ id }) => id))

@@ -1,14 +1,24 @@
 /**
- * Removes users that the configuration no longer lists, locks users that it disables, and signs out users whose password it
- * changes. The commands that remove and lock users, and that set a password, have the same effect.
+ * Removes users that the configuration no longer lists, locks users that it disables, and signs out and notifies
+ * users whose password it changes. The commands that remove and lock users, and that set a password, have the same effect.
  */
 
+import type { NoticesOfChange } from '../authentication-device/channels/account-notice.ts'
 import { fingerprint, type Vault } from '../platform/crypto.ts'
 import type { Database } from '../platform/storage/database.ts'
 import type { ConfiguredUser } from '../user/user.ts'
 import { createUserGenerationStore } from '../user/user-generation-store.ts'
 import { createConfiguredUserStore } from './configured-user-store.ts'
 import type { EndUser } from './end-user.ts'
+
+/** What `endUnnamedUsers` needs. */
+export interface ConfiguredUserNeeds {
+  database: Database
+  endUser: EndUser
+  noticesOfChange: NoticesOfChange
+  vault: Vault
+  now: number
+}
 
 /**
  * Removes, locks, unlocks and signs out users as the configuration requires. Runs at the start of each node, before the
@@ -17,7 +27,7 @@ import type { EndUser } from './end-user.ts'
  */
 export async function endUnnamedUsers(
   users: readonly ConfiguredUser[],
-  { database, endUser, vault, now }: { database: Database; endUser: EndUser; vault: Vault; now: number },
+  { database, endUser, noticesOfChange, vault, now }: ConfiguredUserNeeds,
 ): Promise<void> {
   const store = createConfiguredUserStore(database)
   const named = new Set(users.map(({ id }) => id))
@@ -25,17 +35,19 @@ export async function endUnnamedUsers(
   const by = 'configuration'
   for (const id of known.keys()) if (!named.has(id)) await endUser(id, 'removed', { mustBe: 'configured', by })
 
-  const hashed = users.map((user) => ({ id: user.id, passwordHash: hashOf(user, vault) }))
+  const hashed = users.map((user) => ({ ...user, passwordHash: hashOf(user, vault) }))
   const added = hashed.filter(({ id }) => known.get(id) === undefined)
   if (added.length > 0) await store.add(added, now)
-  for (const { id, passwordHash } of hashed) {
+  for (const { id, password, passwordHash } of hashed) {
     const before = known.get(id)
     if (before === undefined || before === passwordHash) continue
     const also = [store.settingPassword(id, passwordHash)]
-    await endUser(id, 'signed_out', { mustBe: { withPassword: before }, by, also })
+    // If the password was only removed, there is no new password to tell the user of.
+    const notices = password === undefined ? [] : noticesOfChange({ type: 'password.set', userId: id })
+    await endUser(id, 'signed_out', { mustBe: { withPassword: before }, by, also, notices })
   }
   const closed = await createUserGenerationStore(database).closedOf(users.map(({ id }) => id))
-  const reopened = users.filter(({ id, disabled }) => !disabled && closed.has(id)).map(({ id }) => id)
+  const reopened = users.filter(({ id, disabled }) => !disabled && closed.has(id))
   if (reopened.length > 0) await store.reopen(reopened, now)
   for (const { id, disabled } of users) {
     if (disabled && !closed.has(id)) await endUser(id, 'locked', { mustBe: 'configured_open', by })

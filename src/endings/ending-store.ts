@@ -53,6 +53,18 @@ export const tablesOfUser: readonly TableOfUser[] = [
   { table: 'configured_users', in: gone, statements: deleting('configured_users') },
   {
     table: 'user_generations',
+    in: ['removed'],
+    // Up to `changed_at`, requests for the user are refused. An application decides itself who has its ids again.
+    statements: ({ userId }) => [
+      {
+        sql: 'update user_generations set removed_at = changed_at where user_id = $1 and is_closed = 1',
+        values: [userId],
+      },
+    ],
+    deletesNothing: true,
+  },
+  {
+    table: 'user_generations',
     in: ['erased'],
     statements: ({ userId, erasedAs, now }) => [
       { sql: keepingErased, values: [userId, erasedAs] },

@@ -20,7 +20,7 @@ export async function exportUser(
   const kept = await createUserDataStore(database).find(userId)
   if (configured === undefined && Object.keys(kept).length === 0) return undefined
   const tables = Object.entries(kept).map(([table, rows]) => [table, rows.map(readable)])
-  const { password, user_code, ...configuration } = configured ?? {}
+  const { password, user_code, same_person, ...configuration } = configured ?? {}
   return { id: userId, ...(configured && { configuration }), ...Object.fromEntries(tables) }
 }
 

@@ -74,6 +74,6 @@ function identifiersOf(user: ConfiguredUser): string[] {
 }
 
 function withoutSecrets(user: ConfiguredUser): User {
-  const { password, user_code, ...rest } = user
+  const { password, user_code, same_person, ...rest } = user
   return rest
 }

@@ -17,6 +17,24 @@ export const longestCallMs = 10 * 60_000
 export const begunBefore = (changedAt: string, receivedAt: string) =>
   isNotOver({ begin: `${changedAt} - ${longestCallMs}`, length: longestCallMs }, receivedAt)
 
+/**
+ * Returns the SQL condition that a row of the user `$1` does not come from a former person who had this id and was
+ * removed.
+ *
+ * @param time the column with the time of the row
+ */
+export const ofPresentPerson = (time: string): string =>
+  `${time} > coalesce((select former_until from user_generations where user_id = $1), -1)`
+
+/**
+ * SQL, for an update of `user_generations`: somebody has the id of a removed user again.
+ *
+ * @param isSamePerson SQL: whether it is the same person. If not, what is stored so far is that of a former person
+ */
+export const reassigned = (isSamePerson: string): string =>
+  `former_until = case when ${isSamePerson} then former_until else coalesce(removed_at, former_until) end,
+   removed_at = null`
+
 export type UserGenerationStore = ReturnType<typeof createUserGenerationStore>
 
 /**

@@ -125,6 +125,11 @@ export interface UserHooks {
 export interface ConfiguredUser extends Omit<User, 'has_user_code'> {
   /** In clear text, as in the file; hashed before it is stored. */
   password?: string | undefined
+  /**
+   * Of an id that belonged to a removed user: whether it is the same person, who sees the former decisions. It has an
+   * effect at the start at which the user returns.
+   */
+  same_person?: boolean | undefined
   /** In clear text, as in the file. Valid until the user sets or removes a code. */
   user_code?: string | undefined
 }

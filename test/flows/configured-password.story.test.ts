@@ -43,6 +43,23 @@ for (const engine of engines) {
     assert.equal(await isSignedIn(again), false, 'the password was removed')
   })
 
+  test(`a changed password is told to the user, on every channel and once, on ${engine.name}`, async (t) => {
+    const stage = await openStage(t, { engine })
+    async function mails(): Promise<string[]> {
+      await stage.doorbell.idle()
+      const { body } = await stage.get('/dev/mailbox', { accept: 'application/json' })
+      return (body.mails as { subject: string; to: string }[]).map(({ to, subject }) => `${to}: ${subject}`)
+    }
+    const changed = { ...ana, password: 'another long password 8731' }
+    await stage.restart({ users: [changed, ben] })
+    assert.deepEqual(await mails(), [`${ana.email}: A new password was set for your account`])
+    await stage.restart({ users: [changed, ben] })
+    assert.deepEqual(await mails(), [], 'the same password')
+    const { password: _, ...withoutPassword } = changed
+    await stage.restart({ users: [withoutPassword, ben] })
+    assert.deepEqual(await mails(), [], 'there is no new password')
+  })
+
   test(`a user whom an earlier version has stored is not signed out by the update, on ${engine.name}`, async (t) => {
     const stage = await openStage(t, { engine })
     const visitor = openVisitor(stage.url)

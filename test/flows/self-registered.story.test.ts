@@ -3,6 +3,7 @@ import assert from 'node:assert/strict'
 import { describe, test } from 'node:test'
 import type { ConfigInput } from '../../src/config/config.ts'
 import { engines } from '../support/engines.ts'
+import { openMailServer } from '../support/mail-server.ts'
 import { ana, basic, CIBA, newNotificationToken, openStage, type Stage } from '../support/stage.ts'
 import { openVisitor } from '../support/visitor.ts'
 
@@ -12,7 +13,7 @@ const ping = {
   backchannel_token_delivery_mode: 'ping',
   backchannel_client_notification_endpoint: endpoint,
 }
-const poll = { grant_types: [CIBA], backchannel_token_delivery_mode: 'poll' }
+const poll = { grant_types: [CIBA], backchannel_token_delivery_mode: 'poll' as const }
 const open: ConfigInput = { registration: { mode: 'open', perHour: 1000 } }
 const mailed: ConfigInput = { ...open, email: { smtp: 'smtp://localhost:9', from: 'no-reply@example.com' } }
 
@@ -136,6 +137,61 @@ for (const engine of engines) {
       for (const text of links) {
         assert.equal((await register(unmailed, { ...poll, client_name: text })).status, 201)
         assert.equal((await unmailed.ring('kiosk', { binding_message: text })).status, 200)
+      }
+    })
+
+    test('is named at the start if a client that the configuration adds later has the same name', async (t) => {
+      const stage = await openStage(t, { engine, config: open })
+      const { body: shop } = await register(stage, { ...poll, client_name: 'Corner Café' })
+      await register(stage, { ...poll, client_name: 'Corner Café 2' })
+      const { body: renamed } = await register(stage, { ...poll, client_name: 'Bakery' })
+      const replacing = { ...poll, client_id: renamed.client_id, client_name: 'flowers' }
+      await call(renamed.registration_client_uri!, 'PUT', replacing, renamed.registration_access_token)
+      const warn = 40
+      const named = () =>
+        stage.logLines
+          .map((line) => JSON.parse(line) as Record<string, unknown>)
+          .filter(({ event }) => event === 'client.same_name')
+          .map(({ level, client, registered }) => [level, client, registered])
+      await stage.restart()
+      assert.deepEqual(named(), [])
+      const secret = { client_secret: 'a long secret 4907 of this client', ...poll }
+      const clients = [
+        { client_id: 'cafe', client_name: 'CORNER cafe', ...secret },
+        { client_id: 'flowers', ...secret },
+        { client_id: 'bakery', client_name: 'Bakery', ...secret },
+      ]
+      await stage.restart({ ...open, clients })
+      assert.deepEqual(named(), [
+        [warn, 'cafe', shop.client_id],
+        [warn, 'flowers', renamed.client_id],
+      ])
+      await stage.restart({ ...open, clients: [...clients, { ...secret, client_id: shop.client_id! }] })
+      assert.deepEqual(
+        named().slice(2),
+        [[warn, 'flowers', renamed.client_id]],
+        'the operator has taken over the first one',
+      )
+    })
+
+    test('is mailed without a link under a name that it registered before mail was configured', async (t) => {
+      const mailServer = await openMailServer(t)
+      const stage = await openStage(t, { engine, config: open })
+      const names = ['Pay at evil.example now', 'Open https://evil.example/x?y', 'Write mailto:ana@evil', 'Coffee 4.20']
+      const shops = []
+      for (const client_name of names) shops.push((await register(stage, { ...poll, client_name })).body)
+      await stage.restart({ email: { smtp: mailServer.url, from: 'no-reply@example.com' } })
+      for (const [index, shop] of shops.entries()) {
+        const name = names[index]!
+        await sendRequest(stage, shop)
+        await stage.doorbell.idle()
+        assert.equal(mailServer.mails.length, index + 1)
+        const { subject, text, html } = mailServer.mails[index]!
+        for (const part of [subject, text, html]) {
+          assert.ok(part.replaceAll('\u2060', '').includes(name), `${name} can still be read`)
+          assert.doesNotMatch(part, /evil\.example|https:\/\/evil|mailto:ana/)
+        }
+        if (name === 'Coffee 4.20') assert.ok(subject.includes(name), 'this is no link')
       }
     })
   })

@@ -1,6 +1,7 @@
 /** Several nodes start at the same time, with the same changed configuration: each change of a user is made once. */
 import assert from 'node:assert/strict'
 import { describe, type TestContext, test } from 'node:test'
+import { createNoticesOfChange } from '../../src/authentication-device/channels/account-notice.ts'
 import { endUnnamedUsers } from '../../src/endings/configured-users.ts'
 import { createEndUser } from '../../src/endings/end-user.ts'
 import { openDatabase } from '../../src/platform/storage/open.ts'
@@ -23,7 +24,7 @@ for (const engine of engines) {
     for (const [name, event, users] of changes) {
       for (const count of [2, 5]) {
         test(`${name}: one of ${count} nodes makes the change`, async (t) => {
-          const { start, gate, events, generation } = await openNodes(t, engine, count)
+          const { start, gate, events, generation, notices } = await openNodes(t, engine, count)
           gate.hold()
           const starts = Array.from({ length: count }, (_, node) => start(node, users))
           // Each has read the stored users, and none has changed anything.
@@ -32,6 +33,7 @@ for (const engine of engines) {
           await Promise.all(starts)
           assert.deepEqual(events(), [{ event, user: ana.id, by: 'configuration' }])
           assert.equal(await generation(), 1)
+          assert.equal(await notices(), event === 'user.signed_out' ? 1 : 0)
         })
       }
     }
@@ -74,9 +76,10 @@ async function openNodes(t: TestContext, engine: Engine, count: number) {
   async function start(node: number, users: ConfiguredUser[], { held = true } = {}) {
     const { database } = nodes[node]!
     const endUser = createEndUser({ database, vault, clock, log, audit })
+    const noticesOfChange = createNoticesOfChange({ kinds: ['account_email'], vault, clock })
     isHeld = held
     try {
-      await endUnnamedUsers(users, { database, endUser, vault, now: clock.now() })
+      await endUnnamedUsers(users, { database, endUser, noticesOfChange, vault, now: clock.now() })
     } finally {
       isHeld = true
     }
@@ -87,6 +90,8 @@ async function openNodes(t: TestContext, engine: Engine, count: number) {
     start,
     gate,
     events: () => heard,
+    notices: async () =>
+      (await nodes[0]!.database.read("select id from notifications where kind = 'account_email'")).length,
     generation: async () => (await generations.find(ana.id)).generation,
   }
 }

@@ -27,6 +27,15 @@ for (const engine of engines) {
       assert.deepEqual(await reading(), [page, page, page])
     })
 
+    test('looks up the names of configured clients by an index, although all others have the same name', async (t) => {
+      const { start, lookUpPlan } = await withMany(t, engine, { token_endpoint_auth_method: 'none' })
+      const client = { client_secret: 'a long secret 4907 of this client', redirect_uris: ['https://shop.example/cb'] }
+      await (await start({ clients: [{ client_id: 'shop', client_name: 'Corner Shop', ...client }] })).close()
+      const plan = await lookUpPlan()
+      assert.match(plan, /(Index (Only )?Scan using|USING (COVERING )?INDEX) registered_clients_by_name/)
+      assert.doesNotMatch(plan, /Seq Scan|SCAN clients(?! USING)|Sort|TEMP B-TREE/)
+    })
+
     test('names twenty that violate the profile, and the number of the others', async (t) => {
       const { start, reading } = await withMany(t, engine, { token_endpoint_auth_method: 'none' })
       const error = await start({ profile: 'fapi-ciba' }).then(
@@ -64,8 +73,10 @@ async function withMany(t: TestContext, engine: Engine, metadata: Record<string,
     }
   })
   await one.database.step({
-    sql: `insert into clients (id, origin, metadata, created_at, changed_at, registration_token_hash, registered_from)
-          select id, 'command', metadata, 1, 1, id, 'network' from rows($1) as many (id text, metadata text) returning id`,
+    sql: `insert into clients (id, origin, metadata, created_at, changed_at, registration_token_hash, registered_from,
+            compared_name)
+          select id, 'command', metadata, 1, 1, id, 'network', 'booth'
+          from rows($1) as many (id text, metadata text) returning id`,
     rows,
   })
   const statements = listenToStatements()
@@ -90,10 +101,21 @@ async function withMany(t: TestContext, engine: Engine, metadata: Record<string,
       })
       return started!
     },
+    /** Resolves to how the database executes the statement of the start that looks up names. */
+    async lookUpPlan() {
+      if (engine.name === 'postgres') await one.database.exclusively((run) => run('analyze clients'))
+      const [sql, ...more] = heard.filter((each) => each.includes('compared_name >='))
+      assert.deepEqual([typeof sql, more], ['string', []])
+      const explain = engine.name === 'postgres' ? 'explain' : 'explain query plan'
+      return JSON.stringify(await one.database.read(`${explain} ${sql}`, [JSON.stringify(['cornershop', 'shop'])]))
+    },
     /** Resolves to the statements of the start that read more than one client, in order. */
-    reading: async () => heard.filter((sql) => /^select .* from clients\b/.test(sql) && !isOfConfiguration(sql)),
+    reading: async () => heard.filter((sql) => /^select .* from clients\b/.test(sql) && !isByIndex(sql)),
   }
 }
 
-/** A client of the configuration has no registration token; the index of these clients contains no others. */
-const isOfConfiguration = (sql: string) => /where registration_token_hash is null\b/.test(sql)
+/**
+ * A client of the configuration has no registration token; the index of these clients contains no others. Names of
+ * configured clients are looked up in an index.
+ */
+const isByIndex = (sql: string) => /where registration_token_hash is null\b|compared_name >=/.test(sql)

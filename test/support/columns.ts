@@ -28,7 +28,7 @@ export const columnsByTable: Record<string, Columns> = {
   blocked_clients: { user: 'user_id', client: 'client_id', other: 'blocked_at' },
   clients: {
     client: 'id metadata notification_endpoint registration_id registration_token_hash secret_hash secret_sealed',
-    other: 'changed_at config_fingerprint created_at delivery_mode origin registered_from',
+    other: 'changed_at compared_name config_fingerprint created_at delivery_mode origin registered_from',
   },
   configured_users: { user: 'user_id', other: 'password_hash since' },
   denial_pauses: { user: 'user_id', client: 'client_id', other: 'pause paused_until' },
@@ -67,7 +67,7 @@ export const columnsByTable: Record<string, Columns> = {
   used_assertions: { client: 'client_id', other: 'expires_at jti_hash' },
   user_code_tries: { user: 'counter user_id', client: 'counter', other: 'tried_at tries' },
   user_codes: { user: 'hash user_id', other: 'set_at' },
-  user_generations: { user: 'user_id', other: 'changed_at erased_at generation is_closed' },
+  user_generations: { user: 'user_id', other: 'changed_at erased_at former_until generation is_closed removed_at' },
   user_sessions: { user: 'browser id uid_hash user_id', other: 'expires_at seen_at signed_in_at' },
   users: {
     user: 'claims email id locale name password_hash phone_number username',

@@ -1,5 +1,6 @@
 /** Texts that all messages to users have in common: language, name of the client, time of expiry. */
 
+import { looksLikeALink } from '../../client/metadata/link-like.ts'
 import { saySelfRegistered } from '../../platform/i18n/self-registered.ts'
 import { chooseLanguage, type Language, type Say, type Texts } from '../../platform/i18n/texts.ts'
 import type { User } from '../../user/user.ts'
@@ -20,8 +21,10 @@ export interface Words {
 export function wordsFor({ request, user }: Notice, texts: Texts): Words {
   const language = chooseLanguage(user.locale)
   const say = texts.in(language)
-  const clientName = onOneLine(request.client.client_name ?? request.client.client_id)
   const { self_registered, hosts = [] } = request.client
+  const name = onOneLine(request.client.client_name ?? request.client.client_id)
+  // At registration, such a name is only refused if mail is configured: it may be configured later.
+  const clientName = self_registered && looksLikeALink(name) ? unlinked(name) : name
   return {
     language,
     say,
@@ -31,9 +34,9 @@ export function wordsFor({ request, user }: Notice, texts: Texts): Words {
   }
 }
 
-/** Adds invisible characters to a host, so that no mail program makes a link of the host. */
-function unlinked(host: string): string {
-  return host.replaceAll('.', '.\u2060')
+/** Adds an invisible character after each punctuation mark, so that no mail program makes a link of the text. */
+function unlinked(text: string): string {
+  return text.replace(/\p{P}/gu, '$&\u2060')
 }
 
 /**

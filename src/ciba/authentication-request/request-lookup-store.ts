@@ -3,6 +3,7 @@ import { fingerprint } from '../../platform/crypto.ts'
 import { writeBatch } from '../../platform/storage/batch.ts'
 import { atMostRows, type Database } from '../../platform/storage/database.ts'
 import type { OnUnreadable } from '../../platform/unreadable-values.ts'
+import { ofPresentPerson } from '../../user/user-generation-store.ts'
 import type { AuthenticationRequest } from './authentication-request.ts'
 import { its, type RequestRow, toRequest } from './request-row.ts'
 
@@ -92,9 +93,12 @@ export function requestsListedIn(database: Database, onUnreadable?: OnUnreadable
       now: number,
       limit = 100,
     ): Promise<AuthenticationRequest[]> {
-      const [condition, values] = only === 'open' ? [`and status = 'pending' and expires_at > $2`, [now]] : ['', []]
+      const [condition, values] =
+        only === 'open'
+          ? [`status = 'pending' and expires_at > $2`, [now]]
+          : [ofPresentPerson('backchannel_auth_requests.created_at'), []]
       const rows = await database.read<RequestRow>(
-        `select * from backchannel_auth_requests where user_id = $1 ${condition}
+        `select * from backchannel_auth_requests where user_id = $1 and ${condition}
          order by created_at desc, id desc ${atMostRows(limit)}`,
         [userId, ...values],
       )

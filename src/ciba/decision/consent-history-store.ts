@@ -5,6 +5,7 @@ import { atMostRows, type Database, type Statement } from '../../platform/storag
 import type { RowOf } from '../../platform/storage/row.ts'
 import { type OnUnreadable, parseStored, throwUnreadable } from '../../platform/unreadable-values.ts'
 import type { Authentication } from '../../user/authentication.ts'
+import { ofPresentPerson } from '../../user/user-generation-store.ts'
 import type { AuthenticationRequest } from '../authentication-request/authentication-request.ts'
 import type { SettledStatus } from '../authentication-request/request-move-store.ts'
 import { jsonOf } from '../authentication-request/request-row.ts'
@@ -70,9 +71,10 @@ export function createDecisionStore(database: Database, onUnreadable = throwUnre
     }),
 
     /**
-     * Resolves to the decisions on a user's requests, newest first. For `inUse`, a subquery looks for valid tokens that
-     * were issued under the grant of the request. The subquery has no condition on the column `model`: with such a
-     * condition, SQLite would read all tokens instead of using the index on the grant.
+     * Resolves to the decisions on a user's requests, newest first, without those of a former user with the same id.
+     * For `inUse`, a subquery looks for valid tokens that were issued under the grant of the request. The subquery has no
+     * condition on the column `model`: with such a condition, SQLite would read all tokens instead of using the index on
+     * the grant.
      */
     async listForUser(userId: string, now: number, limit = 100): Promise<HistoryEntry[]> {
       const rows = await database.read<EntryRow>(
@@ -84,7 +86,8 @@ export function createDecisionStore(database: Database, onUnreadable = throwUnre
            where waiting.id = history.request_id and waiting.status = 'approved' and waiting.expires_at > $2
          ) then 1 else 0 end as in_use
          from backchannel_auth_consent_history history
-         where history.user_id = $1 order by history.decided_at desc, history.id desc ${atMostRows(limit)}`,
+         where history.user_id = $1 and ${ofPresentPerson('history.decided_at')}
+         order by history.decided_at desc, history.id desc ${atMostRows(limit)}`,
         [userId, now],
       )
       return rows.map(toEntry)
@@ -94,7 +97,7 @@ export function createDecisionStore(database: Database, onUnreadable = throwUnre
     async hasApproved(userId: string, clientId: string): Promise<boolean> {
       const rows = await database.read(
         `select 1 as found from backchannel_auth_consent_history
-         where user_id = $1 and client_id = $2 and outcome = 'approved' limit 1`,
+         where user_id = $1 and client_id = $2 and outcome = 'approved' and ${ofPresentPerson('decided_at')} limit 1`,
         [userId, clientId],
       )
       return rows.length > 0

@@ -8,6 +8,7 @@ import { secretAad } from '../../client/configured-clients.ts'
 import { CONSENT_APP } from '../../client/metadata/client-metadata.ts'
 import { unavailableSecret } from '../../client/metadata/client-secret-length.ts'
 import { readClientMetadata } from '../../client/metadata/read-client-metadata.ts'
+import { adviceOnSameName, createSameNameStore, saySameName } from '../../client/registration/same-name-store.ts'
 import { type Config, seesCertificates } from '../../config/config.ts'
 import { isOverdue, keyTimesOf } from '../../openid-provider/signing-keys/key-rotation.ts'
 import { createSigningKeyStore } from '../../openid-provider/signing-keys/signing-key-store.ts'
@@ -152,6 +153,8 @@ async function examineKeys({ database, clock, config }: CommandContext): Promise
 async function examineClients({ database, config }: CommandContext): Promise<Finding[]> {
   const about = 'clients'
   const lacking: string[] = []
+  const sameNames = createSameNameStore(database)
+  const alike: Finding[] = []
   let registered = 0
   let ringing = 0
   for await (const page of createClientStore(database).pages()) {
@@ -160,13 +163,20 @@ async function examineClients({ database, config }: CommandContext): Promise<Fin
     registered += ours.length
     ringing += ours.filter(({ client }) => mayInitiate(client)).length
     lacking.push(...ours.flatMap((one) => problemsIn(one, config)))
+    const operators = ours.filter(({ origin }) => origin !== 'registration').map(({ client }) => client.metadata)
+    for (const each of await sameNames.find(operators)) {
+      alike.push({ about, state: 'warn', says: saySameName(each), advice: adviceOnSameName(each) })
+    }
   }
-  const findings: Finding[] = lacking.map((says) => ({
-    about,
-    state: 'warn',
-    says,
-    advice: 'change it in the configuration, or remove it and add it again: "npx doorbell client"',
-  }))
+  const invalid = lacking.map(
+    (says): Finding => ({
+      about,
+      state: 'warn',
+      says,
+      advice: 'change it in the configuration, or remove it and add it again: "npx doorbell client"',
+    }),
+  )
+  const findings = [...invalid, ...alike]
   if (ringing === 0) {
     const advice = 'add one to the configuration, or: npx doorbell client add --mode poll'
     return [
@@ -174,7 +184,7 @@ async function examineClients({ database, config }: CommandContext): Promise<Fin
       { about, state: 'warn', says: 'no registered client may send authentication requests', advice },
     ]
   }
-  if (lacking.length > 0) return findings
+  if (findings.length > 0) return findings
   return [
     {
       about,

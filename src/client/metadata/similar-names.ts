@@ -54,6 +54,13 @@ export const mostSigns = 16
 /** Returns the number of signs in a skeleton: characters that may look like any letter. */
 export const signsIn = (skeleton: string): number => skeleton.split(anyLetter).length - 1
 
+/**
+ * Returns the form of a name that is stored, to find equal names by an index. Signs are left out. Returns undefined for a
+ * name that has only signs.
+ */
+export const comparedName = (name: string): string | undefined =>
+  skeletonOf(name).replaceAll(anyLetter, '') || undefined
+
 /** The number of comparisons after which other work of this process runs. */
 export const comparisonsAtOnce = 500
 
@@ -66,7 +73,7 @@ export class KnownNames {
 
   /** Sets the names of a client. Without names, the client is removed. */
   set(id: string, names: readonly string[]): void {
-    const skeletons = names.map((name) => skeletonOf(name).replaceAll(anyLetter, '')).filter((each) => each !== '')
+    const skeletons = names.flatMap((name) => comparedName(name) ?? [])
     if (skeletons.length === 0) this.#skeletons.delete(id)
     else this.#skeletons.set(id, [...new Set(skeletons)].map(lettersOf))
   }

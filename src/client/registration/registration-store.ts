@@ -3,6 +3,7 @@ import type { Database, SingleStatement, Statement } from '../../platform/storag
 import { isNotOver } from '../../platform/storage/stored-period.ts'
 import type { Client } from '../client.ts'
 import { clientLock, insertClient, removal } from '../client-store.ts'
+import { comparedName } from '../metadata/similar-names.ts'
 
 export type RegistrationStore = ReturnType<typeof createRegistrationStore>
 
@@ -26,7 +27,7 @@ export function createRegistrationStore(database: Database) {
      * @returns whether the client was added. It is not added if the token has expired or has no use left
      */
     async addPermitted(client: Client, registrationToken: string, permission: SingleStatement, now: number) {
-      const also = [insertClient(client, now), mark(client.id, registrationToken, undefined)]
+      const also = [insertClient(client, now), mark(client, registrationToken, undefined)]
       // The token is the first value of the permission.
       const rowKeys = [`initial access token ${permission.values[0]}`]
       return (await database.step(permission, { also, announce: announce(client.id), rowKeys })).length > 0
@@ -39,7 +40,7 @@ export function createRegistrationStore(database: Database) {
      * @param from keyed hash of the address
      */
     async addOpen(client: Client, registrationToken: string, from: string, perHour: number, now: number) {
-      const kept = [insertClient(client, now), mark(client.id, registrationToken, from)]
+      const kept = [insertClient(client, now), mark(client, registrationToken, from)]
       // Without this lock, two simultaneous registrations would not count each other.
       const rows = await database.step(roomFor(from, perHour, now), {
         also: kept,
@@ -80,7 +81,8 @@ export function createRegistrationStore(database: Database) {
       const rows = await database.step(
         {
           sql: `update clients set metadata = $3, secret_hash = $4, secret_sealed = $5, delivery_mode = $6,
-                  notification_endpoint = $7, registration_token_hash = $8, changed_at = $9
+                  notification_endpoint = $7, registration_token_hash = $8, changed_at = $9,
+                  compared_name = $10
                 where id = $1 and registration_token_hash = $2 returning id`,
           values: [
             client.id,
@@ -92,6 +94,7 @@ export function createRegistrationStore(database: Database) {
             client.notificationEndpoint ?? null,
             fingerprint(next),
             now,
+            nameOf(client),
           ],
         },
         { announce: announce(client.id), rowKeys: [clientLock(client.id)] },
@@ -112,9 +115,11 @@ export function createRegistrationStore(database: Database) {
   }
 }
 
-function mark(id: string, registrationToken: string, from: string | undefined): Statement {
+function mark(client: Client, registrationToken: string, from: string | undefined): Statement {
   return {
-    sql: 'update clients set registration_token_hash = $2, registered_from = $3 where id = $1',
-    values: [id, fingerprint(registrationToken), from ?? null],
+    sql: 'update clients set registration_token_hash = $2, registered_from = $3, compared_name = $4 where id = $1',
+    values: [client.id, fingerprint(registrationToken), from ?? null, nameOf(client)],
   }
 }
+
+const nameOf = ({ metadata }: Client): string | null => comparedName(metadata.client_name ?? '') ?? null
