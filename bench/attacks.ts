@@ -118,6 +118,12 @@ export const plans: AttackPlan[] = [
   },
   {
     name: 'name-server',
+    title: 'The name server of one receiver is silent; honest clients get tokens, and others are pinged meanwhile',
+    honest: tokensIssuedWhilePinged,
+    ...underSilentNameServer,
+  },
+  {
+    name: 'name-server-pings',
     title: 'The name server of one receiver is silent; honest clients are pinged, each over a new connection',
     honest: pinged,
     ...underSilentNameServer,
@@ -158,6 +164,20 @@ async function tokensIssued(stage: BenchStage, settings: Honest['settings'] = {}
       return { perSecond: played.operations / played.seconds, p99: played.p99, failed: played.failed }
     },
     end: async () => {},
+  }
+}
+
+/** The tokens are measured; the pings, honest ones and those to the silent receiver, go on for the same time. */
+async function tokensIssuedWhilePinged(stage: BenchStage): Promise<Honest> {
+  const pings = await pinged(stage)
+  const tokens = await tokensIssued(stage, pings.settings)
+  return {
+    settings: tokens.settings,
+    async serve(server, how) {
+      const [issued, arrived] = await Promise.all([tokens.serve(server, how), pings.serve(server, how)])
+      return { ...issued, failed: issued.failed + arrived.failed }
+    },
+    end: pings.end,
   }
 }
 

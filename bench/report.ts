@@ -32,6 +32,11 @@ export function medianInterval(values: number[]): [number, number] {
   return [sorted[rank]!, sorted[count - 1 - rank]!]
 }
 
+/** Returns whether the interval of a ratio overlaps 1 ± `within`. An interval outside proves a difference. */
+export function isLevel([low, high]: [number, number], within: number): boolean {
+  return low <= 1 + within && high >= 1 - within
+}
+
 /** Returns a number with three significant figures: 12 300, 1.23, 0.0123. */
 export function figure(value: number | undefined): string {
   if (value === undefined || Number.isNaN(value)) return '–'

@@ -165,6 +165,15 @@ test('no file is named manager, helper or utils, and no file has a mark for work
   assert.deepEqual(skipping, [])
 })
 
+test('no browser test closes anything with t.after, which closes a server before the browser that uses it', () => {
+  const files = globSync('test/browser/**/*.ts')
+  assert.ok(files.length > 0, 'there are browser tests')
+  assert.deepEqual(
+    files.filter((file) => /\bt\.after\(/.test(text(file))),
+    [],
+  )
+})
+
 test('the map in ARCHITECTURE.md names every folder', () => {
   const map = text('ARCHITECTURE.md')
   const folders = downhill.filter((folder) => existsSync(join('src', folder)))

@@ -1,6 +1,6 @@
 #!/bin/sh
 # The benchmark's requests and whole flows on Debian's own Postgres, which has JIT, empty and with a million finished
-# requests of one client: both within 10 % of each other, or this fails.
+# requests of one client. This fails if the 95 % interval of the ratio is outside 1 ± 0.1.
 #
 #     checks/debian-postgres/run.sh                     about four minutes
 #     checks/debian-postgres/run.sh --commit ca7be15    of another commit's server

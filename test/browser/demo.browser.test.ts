@@ -7,6 +7,7 @@ import { newSecret } from '../../src/platform/crypto.ts'
 import { createLog } from '../../src/platform/log.ts'
 import { openChromium } from '../support/chromium.ts'
 import { freePort } from '../support/ports.ts'
+import { closeAfter } from '../support/teardown.ts'
 
 test('each purchase begins with an empty list of messages', async (t) => {
   const port = await freePort()
@@ -14,7 +15,7 @@ test('each purchase begins with an empty list of messages', async (t) => {
   const overrides = { issuer: url, port, database: 'sqlite::memory:', secret: newSecret() }
   const config = await loadConfig({ env: {}, demo: true, overrides })
   const doorbell = await createDoorbell(config, { log: createLog('silent') })
-  t.after(() => doorbell.close())
+  closeAfter(t, () => doorbell.close())
   await doorbell.listen()
   const browser = await openChromium(t)
   const page = await browser.newPage()

@@ -2,7 +2,7 @@
 import assert from 'node:assert/strict'
 import { spawn } from 'node:child_process'
 import { test } from 'node:test'
-import { medianInterval } from '../../bench/report.ts'
+import { isLevel, medianInterval } from '../../bench/report.ts'
 import { startPostgres } from '../support/postgres.ts'
 
 test('npm run bench: every server answers polls and whole flows as it should', async (t) => {
@@ -55,6 +55,13 @@ test('the interval of a median is that of its ranks', () => {
   // Of fifteen tosses at most three are heads with a chance of 1.8 %, at most four with 5.9 %.
   assert.deepEqual(medianInterval(values), [4, 12])
   assert.deepEqual(medianInterval([6, 5, 4, 3, 2, 1]), [1, 6])
+})
+
+test('a difference is one if its whole interval is outside the tolerance, whatever its median is', () => {
+  assert.ok(isLevel([0.93, 1.461], 0.1))
+  assert.ok(isLevel([1.1, 1.3], 0.1))
+  assert.ok(!isLevel([1.101, 1.3], 0.1))
+  assert.ok(!isLevel([0.5, 0.899], 0.1))
 })
 
 test('npm run bench:scale: polls, rings, sweeps and pings', async (t) => {
