@@ -42,7 +42,7 @@ for (const engine of engines) {
         await arrives('till', 'announced')
 
         const receivers = Array.from({ length: 30 }, (_, number) => `hanging ${number}`)
-        await post(table, ...receivers.flatMap((receiver) => Array.from({ length: 20 }, () => tea({ receiver }))))
+        await post(table, ...receivers.flatMap((receiver) => Array.from({ length: 15 }, () => tea({ receiver }))))
         await until(() => hanging === 32)
         await arrives('till', 'announced')
         await arrives('till', 'at once')
@@ -52,6 +52,8 @@ for (const engine of engines) {
         // When the first attempt of a receiver ends, the receiver is known to be slow. Until all have ended, others get slots.
         endsSlowly()
         await until(async () => (await countSpilt(table)) === 32)
+        // Looks run one after the other: the second message is found by a look that knows all slow receivers.
+        for (let looks = 0; looks < 2; looks++) await arrives('till', 'announced')
         endsSlowly()
         await until(() => hanging === 16)
         await arrives('till', 'announced')
@@ -68,7 +70,7 @@ for (const engine of engines) {
       await worker.idle()
       clock.advance(2_000)
       await worker.idle()
-      assert.deepEqual(await countByState(table), { waiting: 0, sending: 0, delivered: 606, parked: 0 })
+      assert.deepEqual(await countByState(table), { waiting: 0, sending: 0, delivered: 458, parked: 0 })
     })
 
     test('of messages that wait, the receivers come in turn, with those under way counted', async (t) => {
