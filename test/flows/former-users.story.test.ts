@@ -45,7 +45,7 @@ for (const engine of engines) {
         const kept = await exportUser(dora.id, undefined, { database })
         const rows = kept!.backchannel_auth_consent_history as { outcome: string }[]
         assert.deepEqual(
-          rows.map(({ outcome }) => outcome),
+          rows.map(({ outcome }) => outcome).toSorted(),
           ['approved', 'denied'],
           'until then it can be exported',
         )
