@@ -145,6 +145,15 @@ test('addresses given by clients are called only through the guard', () => {
   assert.deepEqual(calling, ['src/platform/http/outgoing.ts'])
 })
 
+test('documents that anybody can make us fetch are not fetched by the caller that sends notifications', () => {
+  const fetching = sources.filter((file) => /create(KeySets|SectorLists)\(|knownKeysOr\(/.test(code(file)))
+  assert.ok(fetching.length > 0, 'there are such fetches')
+  assert.deepEqual(
+    fetching.filter((file) => /(caller: |fetchThrough\()toClients/.test(code(file))),
+    [],
+  )
+})
+
 test('nothing in the story asks the machine what time it is', () => {
   const asking = sources.filter((file) => /Date\.now\(\)|new Date\(\)|performance\.now/.test(text(file)))
   assert.deepEqual(

@@ -157,7 +157,7 @@ export function addClientRoutes(
   app: FastifyInstance,
   { platform, clients: ours, provider, hasUserCodes }: ClientRouteNeeds,
 ) {
-  const { config, database, vault, onUnreadable, clock, audit, loadShedding, toClients } = platform
+  const { config, database, vault, onUnreadable, clock, audit, loadShedding, toDocuments } = platform
   const { clients, authenticateClient, certificateOf, validationContext } = ours
   clientSettingsEndpoint(app, endpoints.clientconfig, {
     authenticateClient,
@@ -187,7 +187,7 @@ export function addClientRoutes(
     mailed: config.email !== undefined,
     accepts: createAcceptance(provider, config.tokens),
     endings: endClient,
-    sectorLists: createSectorLists({ caller: toClients, releaseSlotWhile: loadShedding.releaseSlotWhile, clock }),
+    sectorLists: createSectorLists({ caller: toDocuments, releaseSlotWhile: loadShedding.releaseSlotWhile, clock }),
     vault,
     clock,
     audit,

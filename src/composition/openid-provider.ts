@@ -132,14 +132,14 @@ function settingsOf({ config, profile, details, vault, texts, clock, log, audit 
  * Returns the function by which oidc-provider finds clients, and what oidc-provider needs for tokens that are bound to a key
  * and for keys of clients.
  */
-function clientsSeenBy({ config, keySets, toClients }: Platform, ours: Clients) {
+function clientsSeenBy({ config, keySets, toDocuments }: Platform, ours: Clients) {
   const { clients, ownApp, nonceKey, pairwise } = ours
   return {
     findClient: (id: string) => clients.find(id),
     ownClient: ownApp.client_id,
     dpop: { ...config.dpop, nonceKey },
     pairwise,
-    fetch: knownKeysOr(keySets, fetchThrough(toClients)),
+    fetch: knownKeysOr(keySets, fetchThrough(toDocuments)),
   }
 }
 

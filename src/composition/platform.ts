@@ -54,10 +54,15 @@ export function composePlatform({ config, database, clock, log }: Given) {
     return caller
   }
 
-  const toClients = openCaller({
-    allowPrivateNetworks: config.development || config.notifications.allowPrivateNetworks,
-    ca: config.notifications.ca,
-  })
+  const openCallerToClients = () =>
+    openCaller({
+      allowPrivateNetworks: config.development || config.notifications.allowPrivateNetworks,
+      ca: config.notifications.ca,
+    })
+  const toClients = openCallerToClients()
+  // Callers who have not proven who they are can cause these fetches. They have lookups and connections of their own, so
+  // that they do not delay notifications.
+  const toDocuments = openCallerToClients()
   const loadShedding = createLoadShedding({
     most: config.limits.inFlight,
     clients: routesOfClients,
@@ -65,7 +70,7 @@ export function composePlatform({ config, database, clock, log }: Given) {
   })
   const openKeySets = () =>
     createKeySets({
-      caller: toClients,
+      caller: toDocuments,
       releaseSlotWhile: loadShedding.releaseSlotWhile,
       keptInOutageMs: config.fetchedKeys.keepInOutage * 1000,
       clock,
@@ -90,8 +95,10 @@ export function composePlatform({ config, database, clock, log }: Given) {
         'authorization details could not be described; users are shown the fields as they are',
       ),
     ),
-    /** Calls addresses that clients have registered. */
+    /** Sends notifications to addresses that clients have registered. */
     toClients,
+    /** Fetches the documents that clients name: key sets, and the lists of addresses of a sector. */
+    toDocuments,
     openCaller,
     /** The key sets of clients. */
     keySets: openKeySets(),

@@ -64,6 +64,37 @@ describe('a receiver whose name server is silent', () => {
     assert.ok(namesAsked(server).size <= lookupLimits.inAll)
   })
 
+  test('two hundred of them leave places for an honest one, however many names they have', async (t) => {
+    const { server, lookup, clock } = await scene(t)
+    server.hush(/\.silent\d+\.example$/)
+    server.tell('quick.example', ['192.0.2.1'])
+    for (const wave of ['first', 'second']) {
+      const begun = ask(lookup, 200, (n) => `${wave}.a${n}.silent${n}.example`)
+      await server.until(() => namesAsked(server, new RegExp(`^${wave}`)).size > 0)
+      if (wave === 'first') assert.equal(lookup.underWay(), 200, 'nobody knows yet')
+      clock.advance(longMs)
+      await begun
+      await turn()
+    }
+    assert.equal(lookup.underWay(), 0)
+    const hanging = ask(lookup, 2000, (n) => `third${n}.silent${n % 200}.example`)
+    await turn()
+    assert.equal(lookup.underWay(), lookupLimits.silent)
+    assert.deepEqual(addressesOf(await lookup.resolve('quick.example')), ['192.0.2.1'])
+    await turn()
+    assert.equal(lookup.underWay(), lookupLimits.silent)
+    lookup.close()
+    await hanging
+    await turn()
+
+    clock.advance(5 * 60_000)
+    const later = ask(lookup, 200, (n) => `fourth.silent${n}.example`)
+    await turn()
+    assert.equal(lookup.underWay(), 200, 'their silence is forgotten')
+    lookup.close()
+    await later
+  })
+
   test('is asked twice, and then its lookup ends', async (t) => {
     const { server, lookup } = await scene(t, { timeoutMs: shortMs })
     server.hush(/^silent/)

@@ -1,13 +1,13 @@
 /**
  * Resolves names of receivers with `dns.Resolver`. The system's own lookups (`getaddrinfo`) cannot be cancelled, and libuv
  * runs few of them at the same time: one receiver whose name server does not respond would block all new connections. The
- * lookups in this file have a deadline, the number of lookups under way is limited for each receiver, and a name that could
- * not be resolved is not tried again for a while.
+ * lookups in this file have a deadline, the number of lookups under way is limited for each receiver and for all receivers
+ * whose name servers were silent lately, and a name that could not be resolved is not tried again for a while.
  */
 import { getDefaultResultOrder } from 'node:dns'
 import { Resolver } from 'node:dns/promises'
 import { isIP } from 'node:net'
-import type { Clock } from '../clock.ts'
+import { type Clock, steadyTime } from '../clock.ts'
 import { Failures } from './failures.ts'
 import { Places } from './places.ts'
 import { type Address, createSystemNames, type NameFiles } from './system-names.ts'
@@ -35,15 +35,26 @@ export interface NameLookup {
   close(): void
 }
 
-/** Upper limits for the lookups under way: for the names of one receiver, and in all. A lookup uses one or two sockets. */
-export const lookupLimits = { each: 8, inAll: 256 }
+/**
+ * Upper limits for the lookups under way: for the names of one receiver, for all receivers whose name servers were silent
+ * lately, and in all. A lookup uses one or two sockets.
+ */
+export const lookupLimits = { each: 8, silent: 128, inAll: 256 }
+
+/**
+ * A receiver counts as silent for this time after a lookup that got no answer. Answers for its other names do not shorten
+ * the time: otherwise a name server that answers for one name and not for others would never count as silent.
+ */
+const silence = { forMs: 5 * 60_000, mostReceivers: 10_000 }
 
 /** Pauses after a failed lookup. They are not longer than the pauses of the outbox between two attempts. */
 const failurePauses = { firstPauseMs: 500, longestPauseMs: 30_000, most: 10_000 }
 
 export function createNameLookup({ timeoutMs, clock, servers, files }: NameLookupOptions): NameLookup {
   const system = createSystemNames(files)
-  const places = new Places(lookupLimits)
+  const silent = createSilentReceivers(clock)
+  const { each, inAll, silent: most } = lookupLimits
+  const places = new Places({ each, inAll, part: { most, has: silent.has } })
   const failures = new Failures({ ...failurePauses, clock })
   const shared = new Map<string, Promise<Address[]>>()
   const underWay = new Set<AbortController>()
@@ -102,6 +113,7 @@ export function createNameLookup({ timeoutMs, clock, servers, files }: NameLooku
       return addresses
     } catch (error) {
       failures.failed(name, error)
+      if (codeOf(error) === 'ETIMEOUT') silent.add(receiverOf(name))
       throw error
     }
   }
@@ -121,6 +133,20 @@ export function createNameLookup({ timeoutMs, clock, servers, files }: NameLooku
     underWay: () => places.taken,
     close() {
       for (const ending of underWay) ending.abort(timedOut('a name that is not needed any more'))
+    },
+  }
+}
+
+/** Remembers the receivers whose name servers were silent. */
+function createSilentReceivers(clock: Clock) {
+  /** Until when the silence of a receiver counts, in the steady time of this process. */
+  const until = new Map<string, number>()
+  return {
+    has: (receiver: string) => steadyTime(clock) < (until.get(receiver) ?? Number.NEGATIVE_INFINITY),
+    add(receiver: string): void {
+      until.delete(receiver)
+      if (until.size >= silence.mostReceivers) until.delete(until.keys().next().value!)
+      until.set(receiver, steadyTime(clock) + silence.forMs)
     },
   }
 }

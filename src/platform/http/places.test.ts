@@ -33,6 +33,20 @@ describe('places', () => {
     assert.equal(places.taken, 5)
   })
 
+  test('some keys together get only a part, and others pass the waiting ones', async () => {
+    const places = new Places({ each: 2, inAll: 5, part: { most: 3, has: (key) => key.startsWith('slow') } })
+    const { come, go, entered } = visitors(places)
+    for (const key of ['slow-a', 'slow-b', 'slow-c']) for (const number of [1, 2]) void come(key, number)
+    for (const key of ['b', 'c']) void come(key, 1)
+    await turn()
+    assert.deepEqual(entered.splice(0), ['slow-a1', 'slow-a2', 'slow-b1', 'b1', 'c1'])
+    await go('b1')
+    assert.deepEqual(entered.splice(0), [], 'no place of others')
+    await go('slow-a1')
+    assert.equal(entered.length, 1)
+    assert.match(entered[0]!, /^slow-[bc]/)
+  })
+
   test('that become free go to each line in turn, not to the longest', async () => {
     const { come, go, entered } = visitors(new Places({ each: 2, inAll: 4 }))
     for (let number = 1; number <= 100; number++) for (const key of ['a', 'b']) void come(key, number)

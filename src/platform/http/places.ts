@@ -8,9 +8,12 @@ export interface PlaceLimits {
   each: number
   /** Upper limit for all places. */
   inAll?: number
+  /** Some keys together get at most `most` of all places. `has` is asked again whenever a place is given. */
+  part?: { most: number; has(key: string): boolean }
 }
 
 interface Line {
+  key: string
   taken: number
   waiting: Set<() => void>
 }
@@ -18,14 +21,17 @@ interface Line {
 export class Places {
   readonly #each: number
   readonly #inAll: number
+  readonly #part: NonNullable<PlaceLimits['part']>
   readonly #lines = new Map<string, Line>()
   /** Lines with waiting callers, one line for each key. Free places are given to one line after the other. */
   readonly #blocked = new Set<Line>()
   #taken = 0
+  #takenByPart = 0
 
-  constructor({ each, inAll = Number.POSITIVE_INFINITY }: PlaceLimits) {
+  constructor({ each, inAll = Number.POSITIVE_INFINITY, part }: PlaceLimits) {
     this.#each = each
     this.#inAll = inAll
+    this.#part = part ?? { most: inAll, has: () => false }
   }
 
   /** The number of places that are taken now. */
@@ -38,20 +44,19 @@ export class Places {
    * aborted before a place is free.
    */
   enter(key: string, signal: AbortSignal): Promise<() => void> {
-    const line = this.#lines.get(key) ?? { taken: 0, waiting: new Set() }
+    const line = this.#lines.get(key) ?? { key, taken: 0, waiting: new Set() }
     this.#lines.set(key, line)
-    // The place is given back in a later turn of the event loop, so that it is not given to a caller that gives up in this
-    // turn.
-    const leave = () => void setImmediate(() => this.#leave(key, line))
     return new Promise((resolve, reject) => {
       const enter = () => {
-        this.#take(line)
-        resolve(leave)
+        const isOfPart = this.#take(line)
+        // The place is given back in a later turn of the event loop, so that it is not given to a caller that gives up in
+        // this turn.
+        resolve(() => void setImmediate(() => this.#leave(line, isOfPart)))
       }
       if (line.waiting.size === 0 && this.#hasRoom(line)) return enter()
       const giveUp = () => {
         if (!line.waiting.delete(enter)) return
-        this.#forgetIfIdle(key, line)
+        this.#forgetIfIdle(line)
         reject(signal.reason)
       }
       if (signal.aborted) return reject(signal.reason)
@@ -62,17 +67,23 @@ export class Places {
   }
 
   #hasRoom(line: Line): boolean {
-    return line.taken < this.#each && this.#taken < this.#inAll
+    if (line.taken >= this.#each || this.#taken >= this.#inAll) return false
+    return this.#takenByPart < this.#part.most || !this.#part.has(line.key)
   }
 
-  #take(line: Line): void {
+  /** Returns whether the place counts as one of the part. */
+  #take(line: Line): boolean {
+    const isOfPart = this.#part.has(line.key)
     line.taken += 1
     this.#taken += 1
+    if (isOfPart) this.#takenByPart += 1
+    return isOfPart
   }
 
-  #leave(key: string, line: Line): void {
+  #leave(line: Line, isOfPart: boolean): void {
     line.taken -= 1
     this.#taken -= 1
+    if (isOfPart) this.#takenByPart -= 1
     for (const next of this.#blocked) {
       if (!this.#hasRoom(next)) continue
       this.#blocked.delete(next)
@@ -83,12 +94,12 @@ export class Places {
       enter()
       break
     }
-    this.#forgetIfIdle(key, line)
+    this.#forgetIfIdle(line)
   }
 
-  #forgetIfIdle(key: string, line: Line): void {
+  #forgetIfIdle(line: Line): void {
     if (line.waiting.size > 0) return
     this.#blocked.delete(line)
-    if (line.taken === 0) this.#lines.delete(key)
+    if (line.taken === 0) this.#lines.delete(line.key)
   }
 }
