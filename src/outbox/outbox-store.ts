@@ -299,7 +299,8 @@ const nthOfLanes = (place: number) => `
  * of the lane's messages that are sent before it, with those under way. From these it selects for each standing as many as
  * the kind has capacity for, and from these again for the kind, each time the first turns first. So a lane with many waiting
  * messages gets no slot before a lane with fewer under way. Rows are selected before they are locked, because SQL cannot lock
- * rows in a query with window functions.
+ * rows in a query with window functions. The selections are materialized; otherwise Postgres may compute them again for each
+ * row of the next one.
  */
 const claiming = `
   with recursive kind_room as (
@@ -333,18 +334,18 @@ const claiming = `
     select kind, lane from lane_room where room > 0 and (select count(*) from first_due) = ${manyDue}
   ), first_of_lanes as (
     ${Array.from({ length: initialCapacityOfReceiver }, (_, place) => nthOfLanes(place)).join(' union all ')}
-  ), of_lane as (
+  ), of_lane as materialized (
     select id, kind, lane, due_at, row_number() over (partition by kind, lane order by due_at, id) as place
     from notifications where id in (select id from first_due union select id from first_of_lanes)
   ), in_turn as (
     select id, of_lane.kind as kind, due_at, coalesce(standing, 'new') as standing, place + coalesce(under_way, 0) as turn
     from of_lane left join lane_room on lane_room.kind = of_lane.kind and lane_room.lane = of_lane.lane
     where place <= coalesce(lane_room.room, cast($5 as bigint))
-  ), of_standing as (
+  ), of_standing as materialized (
     select id, kind, due_at, standing, turn,
       row_number() over (partition by kind, standing order by turn, due_at, id) as place
     from in_turn
-  ), of_kind as (
+  ), of_kind as materialized (
     select id, of_standing.kind as kind, room,
       row_number() over (partition by of_standing.kind order by turn, due_at, id) as place
     from of_standing left join kind_room on kind_room.kind = of_standing.kind
