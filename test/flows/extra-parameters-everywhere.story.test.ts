@@ -39,6 +39,7 @@ const servedElsewhere = [
   'POST /backchannel/passkeys/remove',
   'POST /oauth/logout/confirm',
   'POST /oauth/register',
+  'POST /passkeys/remove',
   'POST /sign-in/:uid/passkey',
   'PUT /oauth/register/:client_id',
 ]
