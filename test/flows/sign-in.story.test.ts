@@ -281,7 +281,7 @@ describe('a CIBA client decides nothing, whatever it holds (M1)', () => {
     await stage.ring('kiosk')
     const decision = { request_id: await stage.newestRequest(), status: 'approved' }
     const completed = await stage.post('/backchannel/complete', decision, authorization)
-    assert.deepEqual([completed.status, completed.body.error], [403, 'access_denied'])
+    assert.deepEqual([completed.status, completed.body.error], [403, 'insufficient_scope'])
     assert.equal((await stage.get('/backchannel/authinfo', { authorization })).status, 403)
     assert.equal((await stage.waiting())[0]!.status, 'pending')
   })
