@@ -21,6 +21,9 @@ const flowsAtOnce = 24
 /** PgBouncer lets connections wait for two minutes; the server must refuse earlier. */
 const longestRefusalMs = 60_000
 
+/** Two sessions, used in turn, if there are as many connections at some time. */
+const inTurn = 'server_round_robin = 1\ndefault_pool_size = 2'
+
 /** Part of a log line. */
 const tooFew = /has too few sessions: each server needs as many as the setting postgres\.connections says/
 
@@ -52,8 +55,9 @@ try {
 /** In these modes, neither the server nor the commands start; `doctor` gives the reason. */
 async function modesWithoutSessions(): Promise<void> {
   for (const mode of ['transaction', 'statement']) {
-    for (const extra of ['', 'server_round_robin = 1', 'min_pool_size = 10', 'default_pool_size = 1']) {
+    for (const extra of ['', 'server_round_robin = 1', 'min_pool_size = 10', 'default_pool_size = 1', inTurn]) {
       const pooler = await startPooler(mode, extra)
+      if (extra === inTurn) await useSessions(pooler, 2)
       const file = await configure(pooler.url)
       for (const command of [['serve'], ['requests'], ['doctor']]) {
         const { status, stdout, stderr } = run([...command, '--config', file])
@@ -127,6 +131,18 @@ async function tooFewSessions(): Promise<void> {
 
 function run(command: string[]) {
   return spawnSync(process.execPath, [bin, ...command], { encoding: 'utf8', timeout: 60_000 })
+}
+
+/** Uses so many sessions at the same time, so that they are open afterwards. */
+async function useSessions({ url }: Pooler, count: number): Promise<void> {
+  const clients = Array.from({ length: count }, () => new Client({ connectionString: url }))
+  await Promise.all(
+    clients.map(async (client) => {
+      await client.connect()
+      await client.query('select pg_sleep(1)')
+      await client.end()
+    }),
+  )
 }
 
 interface Pooler {
