@@ -108,14 +108,19 @@ async function tooFewSessions(): Promise<void> {
 
   const pooler = await startPooler('session', 'default_pool_size = 8')
   const node = await startNode(pooler.url, 10)
+  const release = await lockRequests()
   const begin = performance.now()
   const calls = Array.from({ length: flowsAtOnce }, (_, number) =>
-    post(node.port, '/backchannel/authorize', 'kiosk', request(`u${number}`)),
+    post(node.port, '/backchannel/authinfo', 'phones', { login_hint: `u${number}` }),
   )
-  const answers = await Promise.all(calls)
+  await Promise.race([...calls, pause(longestRefusalMs, undefined, { ref: false })])
   const tookMs = Math.round(performance.now() - begin)
+  await release()
+  const answers = await Promise.all(calls)
   const refused = answers.filter((answer) => answer.status === 503).length
-  console.log(`8 sessions for 11 connections: ${refused} calls of ${answers.length} refused, after ${tookMs} ms`)
+  console.log(
+    `8 sessions for 11 connections: ${refused} calls of ${answers.length} refused, the first after ${tookMs} ms`,
+  )
   assert.ok(answers.every((answer) => answer.status === 200 || answer.status === 503))
   assert.ok(refused > 0 && tookMs < longestRefusalMs)
   await end(node.process)
@@ -127,6 +132,17 @@ async function tooFewSessions(): Promise<void> {
       .slice(-8)
       .join('\n'),
   )
+}
+
+/**
+ * Makes every statement about requests wait, so that each call occupies a connection. Otherwise a fast machine would answer
+ * the calls one after the other on a few connections. Resolves to the function that ends this.
+ */
+async function lockRequests(): Promise<() => Promise<void>> {
+  const client = new Client({ connectionString: postgres.url })
+  await client.connect()
+  await client.query('begin; lock table backchannel_auth_requests in access exclusive mode')
+  return () => client.end()
 }
 
 function run(command: string[]) {
