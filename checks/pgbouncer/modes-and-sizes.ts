@@ -21,6 +21,9 @@ const flowsAtOnce = 24
 /** PgBouncer lets connections wait for two minutes; the server must refuse earlier. */
 const longestRefusalMs = 60_000
 
+/** Two sessions, used in turn, if there are as many connections at some time. */
+const inTurn = 'server_round_robin = 1\ndefault_pool_size = 2'
+
 /** Part of a log line. */
 const tooFew = /has too few sessions: each server needs as many as the setting postgres\.connections says/
 
@@ -52,8 +55,9 @@ try {
 /** In these modes, neither the server nor the commands start; `doctor` gives the reason. */
 async function modesWithoutSessions(): Promise<void> {
   for (const mode of ['transaction', 'statement']) {
-    for (const extra of ['', 'server_round_robin = 1', 'min_pool_size = 10', 'default_pool_size = 1']) {
+    for (const extra of ['', 'server_round_robin = 1', 'min_pool_size = 10', 'default_pool_size = 1', inTurn]) {
       const pooler = await startPooler(mode, extra)
+      if (extra === inTurn) await useSessions(pooler, 2)
       const file = await configure(pooler.url)
       for (const command of [['serve'], ['requests'], ['doctor']]) {
         const { status, stdout, stderr } = run([...command, '--config', file])
@@ -104,14 +108,19 @@ async function tooFewSessions(): Promise<void> {
 
   const pooler = await startPooler('session', 'default_pool_size = 8')
   const node = await startNode(pooler.url, 10)
+  const release = await lockRequests()
   const begin = performance.now()
   const calls = Array.from({ length: flowsAtOnce }, (_, number) =>
-    post(node.port, '/backchannel/authorize', 'kiosk', request(`u${number}`)),
+    post(node.port, '/backchannel/authinfo', 'phones', { login_hint: `u${number}` }),
   )
-  const answers = await Promise.all(calls)
+  await Promise.race([...calls, pause(longestRefusalMs, undefined, { ref: false })])
   const tookMs = Math.round(performance.now() - begin)
+  await release()
+  const answers = await Promise.all(calls)
   const refused = answers.filter((answer) => answer.status === 503).length
-  console.log(`8 sessions for 11 connections: ${refused} calls of ${answers.length} refused, after ${tookMs} ms`)
+  console.log(
+    `8 sessions for 11 connections: ${refused} calls of ${answers.length} refused, the first after ${tookMs} ms`,
+  )
   assert.ok(answers.every((answer) => answer.status === 200 || answer.status === 503))
   assert.ok(refused > 0 && tookMs < longestRefusalMs)
   await end(node.process)
@@ -125,8 +134,31 @@ async function tooFewSessions(): Promise<void> {
   )
 }
 
+/**
+ * Makes every statement about requests wait, so that each call occupies a connection. Otherwise a fast machine would answer
+ * the calls one after the other on a few connections. Resolves to the function that ends this.
+ */
+async function lockRequests(): Promise<() => Promise<void>> {
+  const client = new Client({ connectionString: postgres.url })
+  await client.connect()
+  await client.query('begin; lock table backchannel_auth_requests in access exclusive mode')
+  return () => client.end()
+}
+
 function run(command: string[]) {
   return spawnSync(process.execPath, [bin, ...command], { encoding: 'utf8', timeout: 60_000 })
+}
+
+/** Uses so many sessions at the same time, so that they are open afterwards. */
+async function useSessions({ url }: Pooler, count: number): Promise<void> {
+  const clients = Array.from({ length: count }, () => new Client({ connectionString: url }))
+  await Promise.all(
+    clients.map(async (client) => {
+      await client.connect()
+      await client.query('select pg_sleep(1)')
+      await client.end()
+    }),
+  )
 }
 
 interface Pooler {

@@ -32,6 +32,16 @@ test('the index names every page, and that of the decisions every decision', () 
   }
 })
 
+test('the table of checks has a row for every program in "checks" that says how it is started', () => {
+  const [table = ''] = /^\| command [\s\S]*?\n\n/m.exec(readFileSync('checks/README.md', 'utf8')) ?? []
+  const programs = globSync('checks/**/*.{ts,sh}').filter((file) =>
+    new RegExp(`^(#| \\*) +(node )?${file}`, 'm').test(readFileSync(file, 'utf8')),
+  )
+  assert.ok(programs.length >= 5, `${programs}`)
+  const missing = programs.filter((program) => !new RegExp(`^\\| \`(node )?${program}\\b`, 'm').test(table))
+  assert.deepEqual(missing, [])
+})
+
 test('every example in JSON is JSON', () => {
   for (const { at, code } of documents.flatMap(examplesIn).filter(({ language }) => language === 'json')) {
     assert.doesNotThrow(() => JSON.parse(code), at)

@@ -10,23 +10,10 @@ import { type NotificationEndpoint, openNotificationEndpoint } from '../support/
 import { bearerOf } from '../support/phone-app.ts'
 import { retryOutbox } from '../support/retry-outbox.ts'
 import { callBacksOf, rowsOf } from '../support/tables.ts'
-
-type Mode = 'poll' | 'ping' | 'push'
+import { assertResult, at, changes, isAccepted, type Mode } from './delivery-changes.ts'
 
 const ways: WayOfChanging[] = ['clientconfig', 'clientconfig, with former parameter names', 'registration']
 const minute = 60_000
-
-/** The mode of the client at the request, its mode after the change, and the mode by which it gets the result. */
-const changes: [from: Mode, to: Mode, by: Mode][] = [
-  ['ping', 'ping', 'ping'],
-  ['ping', 'push', 'push'],
-  ['ping', 'poll', 'poll'],
-  ['push', 'push', 'push'],
-  ['push', 'ping', 'ping'],
-  ['push', 'poll', 'poll'],
-  ['poll', 'ping', 'poll'],
-  ['poll', 'push', 'poll'],
-]
 
 for (const engine of engines) {
   for (const way of ways) {
@@ -192,8 +179,6 @@ for (const engine of engines) {
   })
 }
 
-const at = (mode: Mode, { url }: NotificationEndpoint) => ({ mode, url: mode === 'poll' ? undefined : url })
-
 async function openWith(t: TestContext, engine: Engine, way: WayOfChanging, from: Mode) {
   const old = await openNotificationEndpoint(t)
   const next = await openNotificationEndpoint(t)
@@ -213,36 +198,4 @@ async function pushedInVain(shop: Shop, endpoint: NotificationEndpoint, more: Re
 async function nextAttempt(shop: Shop): Promise<void> {
   shop.stage.clock.advance(minute + 1_000)
   await shop.stage.doorbell.idle()
-}
-
-async function isAccepted(shop: Shop, accessToken: unknown): Promise<boolean> {
-  return (await shop.stage.get('/oauth/userinfo', { authorization: `Bearer ${accessToken}` })).status === 200
-}
-
-interface Expected {
-  by: Mode
-  status: 'approved' | 'denied'
-  authReqId: string
-  next: NotificationEndpoint
-}
-
-async function assertResult(shop: Shop, { by, status, authReqId, next }: Expected): Promise<void> {
-  assert.equal(next.heard.length, by === 'poll' ? 0 : 1)
-  const [heard] = next.heard
-  if (by === 'push') {
-    assert.equal(heard!.body.auth_req_id, authReqId)
-    assert.equal(
-      status === 'approved' ? await isAccepted(shop, heard!.body.access_token) : heard!.body.error,
-      status === 'approved' ? true : 'access_denied',
-    )
-    assert.equal((await shop.poll(authReqId)).body.error, 'unauthorized_client')
-    return
-  }
-  if (by === 'ping') assert.deepEqual(heard!.body, { auth_req_id: authReqId })
-  const answer = await shop.poll(authReqId)
-  if (status === 'denied') assert.deepEqual([answer.status, answer.body.error], [400, 'access_denied'])
-  else {
-    assert.equal(answer.status, 200, answer.text)
-    assert.equal(await isAccepted(shop, answer.body.access_token), true)
-  }
 }

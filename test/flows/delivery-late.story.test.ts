@@ -4,12 +4,18 @@
  * PI-8, PU-2).
  */
 import assert from 'node:assert/strict'
+import { writeFile } from 'node:fs/promises'
+import { join } from 'node:path'
 import { describe, type TestContext, test } from 'node:test'
+import { openTerminal } from '../cli/terminal.ts'
+import { createStageClock } from '../support/clock.ts'
 import { type Engine, engines } from '../support/engines.ts'
 import { openNotificationEndpoint, type ReceiverPace } from '../support/notification-endpoint.ts'
 import { ana, openStage, type Stage } from '../support/stage.ts'
 import { callBacksOf } from '../support/tables.ts'
 
+/** The secret of the test servers, which commands need. */
+const stageSecret = Buffer.alloc(32, 7).toString('base64url')
 const second = 1_000
 const minute = 60 * second
 
@@ -147,6 +153,40 @@ for (const engine of engines) {
       const { state, last_outcome } = await settled(sending)
       assert.deepEqual([state, last_outcome], ['parked', 'the request expired before the ping could be sent'])
       assert.equal(endpoint.heard.length, 0)
+    })
+
+    test('an operator retries it with "doorbell outbox retry": it is refused, and a push is sent', async (t) => {
+      const [northbank, till] = [await openNotificationEndpoint(t), await openNotificationEndpoint(t)]
+      for (const endpoint of [northbank, till]) endpoint.behaves(404, 204)
+      // Commands use the clock of the machine, at which the requests have expired long ago.
+      const clock = createStageClock(Date.now() - 60 * minute)
+      const stage = await openStage(t, { engine, northbank: northbank.url, till: till.url, parts: { clock } })
+      for (const as of ['northbank', 'till'] as const) {
+        clock.advance(1)
+        await stage.ring(as, { requested_expiry: '300' })
+        await stage.decide(await stage.newestRequest(), 'approved')
+        await stage.doorbell.idle()
+      }
+      const parked = await callBacksOf(stage)
+      assert.deepEqual(
+        parked.map(({ kind, state }) => [kind, state]),
+        [
+          ['ping', 'parked'],
+          ['push', 'parked'],
+        ],
+      )
+      const [ping, push] = parked.map(({ id }) => String(id))
+
+      const terminal = await openTerminal(t, { DOORBELL_SECRET: stageSecret, DOORBELL_DATABASE: stage.database })
+      await writeFile(join(terminal.cwd, 'doorbell.config.json'), JSON.stringify({ issuer: 'https://id.example.com' }))
+      const { code, stderr } = await terminal.run(['outbox', 'retry', ping!])
+      assert.equal(code, 1)
+      assert.match(stderr, /It is a ping, and its request has expired/)
+      assert.deepEqual(await terminal.json(['outbox', 'retry', '--all-parked']), { retried: [push] })
+      // The command says by the clock of the machine when the push is due.
+      clock.advance(65 * minute)
+      await stage.doorbell.idle()
+      assert.deepEqual([northbank.heard.length, till.heard.length], [1, 2])
     })
   })
 }

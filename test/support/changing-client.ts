@@ -26,17 +26,21 @@ const mode = 'backchannel_token_delivery_mode'
 const endpoint = 'backchannel_client_notification_endpoint'
 const grant_types = [CIBA, 'refresh_token']
 
+/** Returns the members of the metadata, and the parameters of `clientconfig`, for a delivery. */
+export function settings({ mode: as, url }: Delivery): Record<string, string> {
+  return { [mode]: as, ...(url !== undefined && { [endpoint]: url }) }
+}
+
+/** Returns the metadata of a client that gets its results by this delivery. */
+export function metadata(delivery: Delivery) {
+  return { grant_types, ...settings(delivery) }
+}
+
 /** Opens a server at which Shop is registered with `first`. */
 export async function openShop(
   t: TestContext,
   { engine, way, first, config = {} }: { engine: Engine; way: WayOfChanging; first: Delivery; config?: ConfigInput },
 ): Promise<Shop> {
-  let delivery = first
-  const metadata = ({ mode: as, url }: Delivery) => ({
-    grant_types,
-    [mode]: as,
-    ...(url !== undefined && { [endpoint]: url }),
-  })
   const secret = newNotificationToken()
   const clients = [{ client_id: 'shop', client_secret: secret, ...metadata(first) }]
   const open = { registration: { mode: 'open', perHour: 1000 } } as const
@@ -54,16 +58,31 @@ export async function openShop(
       return answer
     }
     const isSeed = way !== 'clientconfig'
-    return stage.post(
-      '/backchannel/clientconfig',
-      {
-        [isSeed ? 'ciba_notify_type' : mode]: isSeed ? next.mode.toUpperCase() : next.mode,
-        ...(next.url !== undefined && { [isSeed ? 'ciba_notify_endpoint' : endpoint]: next.url }),
-      },
-      authorization,
-    )
+    const former = {
+      ciba_notify_type: next.mode.toUpperCase(),
+      ...(next.url !== undefined && { ciba_notify_endpoint: next.url }),
+    }
+    return stage.post('/backchannel/clientconfig', isSeed ? former : settings(next), authorization)
   }
 
+  return shopAt(stage, authorization, first, async (next) => {
+    const { status, text } = await change(next)
+    assert.equal(status, 200, text)
+  })
+}
+
+/**
+ * Returns the calls of a client that is registered with `first`.
+ *
+ * @param change changes its registration
+ */
+export function shopAt(
+  stage: Stage,
+  authorization: string,
+  first: Delivery,
+  change: (next: Delivery) => Promise<void>,
+): Shop {
+  let delivery = first
   return {
     stage,
     async ring(more = {}) {
@@ -79,8 +98,7 @@ export async function openShop(
       return { authReqId: String(body.auth_req_id), requestId: await stage.newestRequest() }
     },
     async changesTo(next) {
-      const { status, text } = await change(next)
-      assert.equal(status, 200, text)
+      await change(next)
       delivery = next
     },
     poll: (authReqId) => stage.post('/oauth/token', { grant_type: CIBA, auth_req_id: authReqId }, authorization),

@@ -42,6 +42,8 @@ export async function refuseTransactionPooling(client: Client, { config }: Route
       const one = await sessionOf(other)
       // If sessions are kept, each connection has one session, and no other connection has the same session.
       if (own.has(one) || own.size > 1) throw new TransactionPoolingError()
+      // Asked twice in a row: if a pooler uses two sessions in turn, alternate questions would always find the same ones.
+      own.add(await sessionOf(client))
       own.add(await sessionOf(client))
     }
   } finally {
