@@ -79,6 +79,48 @@ describe('users', () => {
     assert.deepEqual(Array.isArray(users) && users.map(({ id }) => id), ['a', 'b@x.org', 'u3'])
   })
 
+  test('have phone numbers in every form, which are given to clients without tel: and with plain separators', () => {
+    const forms: [string, string][] = [
+      ['+4930901820', '+4930901820'],
+      ['tel:+49-30-901820', '+49-30-901820'],
+      ['TEL:+49(30)901820', '+49(30)901820'],
+      ['(030) 90.18/20', '(030) 90.18/20'],
+      ['+49\u00a030\u00a0901820', '+49 30 901820'],
+      ['+49\u202f30\u2011901820', '+49 30-901820'],
+      ['\u202a+49 30 901820\u202c', '+49 30 901820'],
+      ['tel:+49\u2009(30)\u2212901820', '+49 (30)-901820'],
+    ]
+    for (const [given, number] of forms) {
+      const { users } = accepted({ ...production, users: [{ id: 'a', phone_number: given }] })
+      assert.deepEqual(Array.isArray(users) && users.map(({ phone_number }) => phone_number), [number], given)
+      const twins = [
+        { id: 'a', phone_number: given },
+        { id: 'b', phone_number: `tel:${number}` },
+      ]
+      assert.deepEqual(complaintsAboutUsers(twins), ['users[1].phone_number is the same as users[0].phone_number'])
+    }
+  })
+
+  test('have no phone numbers that are none', () => {
+    const none = [
+      '',
+      '+',
+      'tel:',
+      'tel:ana',
+      'tel:+49-30-901820;ext=7',
+      'tel:tel:+4930',
+      '+49+30',
+      '++49',
+      '()',
+      '\u00a0',
+    ]
+    for (const phone_number of [...none, `+${'4'.repeat(65)}`, '+49\u0661', 7, null]) {
+      const [problem, ...others] = complaintsAboutUsers([{ id: 'a', phone_number }])
+      assert.match(String(problem), /^users\[0\]\.phone_number must be a phone number, like "\+491234567"/)
+      assert.deepEqual(others, [])
+    }
+  })
+
   const cases: [string, unknown, string[]][] = [
     ['no object', ['alice'], ['users[0] must be an object']],
     ['neither list nor hooks', 'alice', ['users must be a list of users or an object of hooks']],

@@ -1,7 +1,7 @@
 /** Reads the users of a configuration: a list, or hooks of the application. */
 import { z } from 'zod'
 import { didYouMean, expectation, isPlain, nearest, readSettings, secretExpectation } from '../platform/validation.ts'
-import { plainNumber } from '../user/phone-number.ts'
+import { plainNumber, storedNumber } from '../user/phone-number.ts'
 import type { ConfiguredUser, UserHooks } from '../user/user.ts'
 
 /** Reads the setting `users`. Each problem begins with `users`, and no problem contains a password. */
@@ -41,10 +41,16 @@ const secret = () =>
     .refine((value) => value !== '', secretExpectation('a string that is not empty'))
     .exactOptional()
 
+const aNumber = 'a phone number, like "+491234567"'
+
 const userSchema = z.strictObject({
   id: word('1 to 255 printable ASCII characters without spaces', /^[\x21-\x7e]{1,255}$/),
   email: word('an email address', /^(?=.{3,254}$)[^\s\p{C}@]+@[^\s\p{C}@]+$/u),
-  phone_number: word('a phone number, like "+491234567"', /^\+?\d[\d ()./-]{0,63}$/),
+  phone_number: z
+    .string(expectation(aNumber))
+    .refine((value) => plainNumber(value) !== undefined, expectation(aNumber))
+    .transform(storedNumber)
+    .exactOptional(),
   username: word('1 to 255 visible characters without spaces', /^[^\s\p{C}]{1,255}$/u),
   name: word('one line of text, at most 255 characters', /^(?=.*\S)\P{Cc}{1,255}$/u),
   locale: z

@@ -1,7 +1,11 @@
 /** Sends messages as soon as they are stored, and retries them when they are due. */
+import { steadyTime } from '../platform/clock.ts'
 import { createPeriodicTask } from '../platform/periodic-task.ts'
+import { mostAheadMs } from '../platform/storage/stored-period.ts'
+import type { Capacity } from './concurrency-limits.ts'
 import { createDelivery, type Deliver, type DeliveryNeeds, type Senders } from './delivery.ts'
 import { createEnqueue, type Enqueue, newLease } from './enqueue.ts'
+import type { OutboxMessage } from './notification.ts'
 import { createSending } from './sending.ts'
 
 export interface OutboxNeeds extends DeliveryNeeds {
@@ -38,6 +42,25 @@ const pollIntervalMs = 2_000
 const recheckMs = 200
 /** The shortest pause between two queries, in milliseconds. */
 const leastPauseMs = 10
+/** Upper limit for the messages that one statement makes due after the wall clock was set back. */
+const mostMadeDue = 500
+
+/**
+ * Returns the function that claims due messages. If the wall clock was set back since its last call, it makes all waiting
+ * messages due first. Otherwise they would wait for their next attempt until the clock has reached their times again: for
+ * hours, and a push client cannot get its tokens in another way.
+ */
+function createClaim({ outbox, clock, timeout }: OutboxNeeds) {
+  /** Milliseconds by which the wall clock is ahead of the steady time. */
+  let offset = clock.now() - steadyTime(clock)
+  return async (now: number, room: Capacity): Promise<OutboxMessage[]> => {
+    const present = now - steadyTime(clock)
+    if (present < offset - mostAheadMs) while ((await outbox.endPauses(now, mostMadeDue)) === mostMadeDue);
+    offset = present
+    const { lease, dueAt: leaseUntil } = newLease(now, timeout)
+    return outbox.claimDue({ now, lease, leaseUntil, room })
+  }
+}
 
 /** Returns a worker that has not been started. Messages that are enqueued before its start wait. */
 export function createOutboxWorker(needs: OutboxNeeds): OutboxWorker {
@@ -47,6 +70,7 @@ export function createOutboxWorker(needs: OutboxNeeds): OutboxWorker {
   let stopping = new AbortController()
   let isRunning = false
   let hasSeenAll = false
+  const claim = createClaim(needs)
   let stopListening = () => {}
   const waitingForIdle: (() => void)[] = []
 
@@ -76,8 +100,7 @@ export function createOutboxWorker(needs: OutboxNeeds): OutboxWorker {
     hasSeenAll = false
     try {
       const now = clock.now()
-      const { lease, dueAt: leaseUntil } = newLease(now, timeout)
-      const taken = await sending.takeOn((room) => outbox.claimDue({ now, lease, leaseUntil, room }))
+      const taken = await sending.takeOn((room) => claim(now, room))
       if (taken > 0) looking.wake()
       const { next = Number.POSITIVE_INFINITY, isAnyLeft } = await outbox.nextDue(now)
       hasSeenAll = true

@@ -43,6 +43,19 @@ export function undeliveredIn(database: Database) {
       })
     },
 
+    /** Makes at most `atMost` messages that wait for another attempt due at once. Resolves to their number. */
+    async endPauses(now: number, atMost: number): Promise<number> {
+      const rows = await database.step({
+        sql: `with paused as materialized (
+                select id from notifications where state in ('waiting', 'sending') and state = 'waiting' and due_at > $1
+                order by due_at ${atMostRows(atMost)} /* for update skip locked */
+              )
+              update notifications set due_at = $1 where id in (select id from paused) returning id`,
+        values: [now],
+      })
+      return rows.length
+    },
+
     /** Resolves to messages of these kinds that were parked before `before` and still have their content, oldest first. */
     async parkedWithContent(kinds: string[], before: number, atMost: number): Promise<OutboxMessage[]> {
       const rows = await database.read<NotificationRow>(

@@ -1,7 +1,7 @@
 import type { Database, Statement } from '../platform/storage/database.ts'
 import type { RowOf } from '../platform/storage/row.ts'
 import { type OnUnreadable, parseStored, throwUnreadable } from '../platform/unreadable-values.ts'
-import { plainNumber, plainNumberIn } from './phone-number.ts'
+import { plainNumber, plainNumberIn, storedNumber } from './phone-number.ts'
 import type { User } from './user.ts'
 import { reassigned } from './user-generation-store.ts'
 import { signOutLock } from './validity-store.ts'
@@ -89,7 +89,7 @@ export function createUserStore(database: Database, onUnreadable = throwUnreadab
             user.id,
             user.username ?? null,
             user.email?.toLowerCase() ?? null,
-            user.phone_number ?? null,
+            user.phone_number === undefined ? null : storedNumber(user.phone_number),
             user.name ?? null,
             user.locale ?? null,
             user.passwordHash ?? null,

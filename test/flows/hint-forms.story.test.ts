@@ -11,16 +11,27 @@ import { createUserStore } from '../../src/user/user-store.ts'
 import { asserted, assertionOf, newKey, pollClient } from '../support/assertions.ts'
 import { type Engine, engines } from '../support/engines.ts'
 import { signedRequest } from '../support/signed-requests.ts'
-import { type Answer, ana, basic, ben, CIBA, openStage, type Stage } from '../support/stage.ts'
+import { type Answer, ana, basic, ben, CIBA, credentials, openStage, type Stage } from '../support/stage.ts'
 
 /** Configured with visual separators; Dora is added by command, in another spelling. */
 const carla = { id: 'user-carla', username: 'carla', phone_number: '+49 (151) 23-45.67' }
 const dora = { id: 'user-dora', username: 'dora', email: 'dora@example.com', phone_number: '+44 20.7946-0018' }
+/** Configured as an address, and as a contact app copies a number; Finn is added in the first of these forms. */
+const emil = { id: 'user-emil', username: 'emil', phone_number: 'tel:+49-30-901820' }
+const erik = { id: 'user-erik', username: 'erik', phone_number: '\u202a+49\u00a030\u202f1234\u201156\u202c' }
+const finn = { id: 'user-finn', username: 'finn', phone_number: 'TEL:+353-1-677-1234' }
+/** Stored as an address, by a statement of the operator. */
+const gina = { id: 'user-gina', username: 'gina', phone_number: 'tel:+33-1-70-18-99-00' }
 
 async function scene(t: TestContext, engine: Engine): Promise<Stage> {
-  const stage = await openStage(t, { engine, config: { users: [ana, ben, carla] } })
+  const stage = await openStage(t, { engine, config: { users: [ana, ben, carla, emil, erik] } })
   const database = await openDatabase(stage.database, { log: createLog('silent'), clock: stage.clock })
-  await createUserStore(database).add(dora, stage.clock.now())
+  for (const user of [dora, finn]) await createUserStore(database).add(user, stage.clock.now())
+  await database.step({
+    sql: `insert into users (id, username, phone_number, disabled, created_at) values ($1, $2, $3, 0, $4)
+          returning id`,
+    values: [gina.id, gina.username, gina.phone_number, stage.clock.now()],
+  })
   await database.close()
   return stage
 }
@@ -55,10 +66,86 @@ for (const engine of engines) {
       ],
       [carla, [carla.phone_number, '+49151234567', 'tel:+49-151-234567', 'tel:+49(151)234567']],
       [dora, [dora.phone_number, '+442079460018', 'tel:+44-20-7946-0018', '+44 20 7946 0018']],
+      [emil, [emil.phone_number, '+4930901820', '+49 30 901820', 'Tel:+49(30)901820']],
+      [erik, [erik.phone_number, '+4930123456', 'tel:+49-30-1234-56']],
+      [finn, [finn.phone_number, '+35316771234', 'tel:+353-1-6771234', '+353 (1) 677-1234']],
+      [gina, [gina.phone_number, '+33170189900', 'tel:+33170189900', '+33 1 70 18 99 00']],
+      // As contact apps, word processors and web pages write a number.
+      [
+        ana,
+        [
+          '+34\u00a0600\u00a0000\u00a0001',
+          '+34\u202f600\u202f000\u202f001',
+          '+34\u2011600\u2011000\u2011001',
+          '+34\u2009600\u2009000\u2009001',
+          '+34 600\u2013000\u2013001',
+          '+34 600\u2212000\u2212001',
+          '\u202a+34 600 000 001\u202c',
+          '\u200e+34 600 000 001',
+          '\u2066+34600000001\u2069',
+          '+34600\u200b000\u2060001',
+          'tel:+34\u00a0600000001',
+          '(+34) 600 000 001',
+          json('phone_number', { phone_number: '+34\u00a0600\u2011000\u2011001' }),
+        ],
+      ],
     ]
     test('find their user as tel addresses, and with or without visual separators', async (t) => {
       const stage = await scene(t, engine)
       for (const [user, hints] of same) for (const hint of hints) await assertFinds(stage, hint, user)
+    })
+
+    test('find their user in the bytes that openid-client sends', async (t) => {
+      const stage = await scene(t, engine)
+      const bodies: [{ id: string }, string][] = [
+        [emil, 'scope=openid&login_hint=tel%3A%2B49-30-901820&binding_message=Coffee+4.20&client_id=kiosk'],
+        [emil, 'scope=openid&login_hint=%2B49%C2%A030%C2%A0901820&binding_message=Coffee+4.20&client_id=kiosk'],
+        [erik, 'scope=openid&login_hint=%E2%80%AA%2B49%C2%A030%E2%80%AF1234%E2%80%9156%E2%80%AC&client_id=kiosk'],
+        [gina, 'scope=openid&login_hint=tel%3A%2B33-1-70-18-99-00&binding_message=Coffee+4.20&client_id=kiosk'],
+      ]
+      for (const [user, body] of bodies) {
+        stage.clock.advance(1)
+        const { status } = await fetch(`${stage.url}/backchannel/authorize`, {
+          method: 'POST',
+          headers: {
+            authorization: credentials.kiosk,
+            'content-type': 'application/x-www-form-urlencoded;charset=UTF-8',
+            'user-agent': 'openid-client/v6.9.0',
+          },
+          body,
+        })
+        assert.equal(status, 200, body)
+        const [newest] = await stage.doorbell.requests.list(user.id, { only: 'open' })
+        assert.equal(newest?.createdAt, stage.clock.now(), body)
+      }
+    })
+
+    test('are given to clients without tel: and with plain separators', async (t) => {
+      const stage = await scene(t, engine)
+      const given: [{ id: string; username: string }, string][] = [
+        [emil, '+49-30-901820'],
+        [erik, '+49 30 1234-56'],
+        [finn, '+353-1-677-1234'],
+        [carla, carla.phone_number],
+      ]
+      for (const [{ id, username }, number] of given) {
+        const { body } = await stage.ring('kiosk', { login_hint: username, scope: 'openid phone' })
+        const [newest] = await stage.doorbell.requests.list(id, { only: 'open' })
+        await stage.decide(newest!.requestId, 'approved', { login_hint: username })
+        const { access_token } = (await stage.poll('kiosk', body.auth_req_id)).body
+        const userinfo = await stage.get('/oauth/userinfo', { authorization: `Bearer ${access_token}` })
+        assert.equal(userinfo.body.phone_number, number)
+      }
+    })
+
+    test('cannot be those of two users, in whatever form', async (t) => {
+      const stage = await scene(t, engine)
+      const database = await openDatabase(stage.database, { log: createLog('silent'), clock: stage.clock })
+      for (const phone_number of ['+35316771234', 'tel:+353 1 677 1234', '+353\u00a01\u00a06771234', '+33170189900']) {
+        const another = { id: 'user-hans', username: 'hans', phone_number }
+        assert.equal(await createUserStore(database).add(another, stage.clock.now()), false, phone_number)
+      }
+      await database.close()
     })
 
     test('find nobody if they are other numbers', async (t) => {
@@ -76,6 +163,13 @@ for (const engine of engines) {
         '+',
         '()',
         `+34600000001${' '.repeat(100)}`,
+        '+34\u00a060000000',
+        '+34600000001+',
+        '+34+600000001',
+        '+3460000000\u0661',
+        '\u202atel:tel:+34600000001',
+        '+34600000001\u2028',
+        '\u00a0\u2011',
       ]) {
         assertRefused(await stage.ring('kiosk', { login_hint: hint }), 'unknown_user_id', hint)
       }

@@ -61,9 +61,9 @@ for (const engine of engines) {
   })
 }
 
-test('a key of an unknown type is named too, and no value of a member', async (t) => {
+test('a key that cannot be used is named too, with the reason, and no value of a member', async (t) => {
   const { publicJwk } = await newKey('one')
-  const keys = [publicJwk, { kty: 'AKP', pub: 'eA' }] as unknown as PublicJwk[]
+  const keys = [publicJwk, { kty: 'AKP', pub: 'eA' }, { kty: 'EC', crv: 'P-256' }] as unknown as PublicJwk[]
   const client = pollClient('shelf', {
     token_endpoint_auth_method: 'private_key_jwt',
     jwks: { keys },
@@ -73,6 +73,7 @@ test('a key of an unknown type is named too, and no value of a member', async (t
   assert.deepEqual(warningsOf(stage), [
     'clients[5].password is not used',
     'clients[5].jwks.keys[1] is not used: its type is neither EC nor RSA nor OKP',
+    'clients[5].jwks.keys[2] is not used: it has no text "x"',
   ])
   assert.doesNotMatch(stage.logLines.join(), /hush/)
 })

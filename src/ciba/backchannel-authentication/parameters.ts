@@ -62,7 +62,7 @@ export async function readAsked(
   if (signedRequest === undefined) return readParameters(form)
   const outside = [...texts, ...structures].find((name) => form.has(name))
   if (outside !== undefined) throw refused(`${outside} must be inside the signed request, not beside it`)
-  const claims = withoutNull(await readSigned(signedRequest, client, slot))
+  const claims = await readSigned(signedRequest, client, slot)
   return { ...readParameters(readClaims(claims)), ...readStructures(claims), signedRequest }
 }
 
@@ -96,11 +96,6 @@ function readClaims(claims: SignedClaims): Form {
 /** An empty list of `acr_values` means the same as an empty text. */
 function isEmpty(name: string, value: unknown): boolean {
   return value === '' || (name === 'acr_values' && Array.isArray(value) && value.length === 0)
-}
-
-/** Leaves out the members that are null: libraries write null for a value that is not there. */
-function withoutNull(claims: SignedClaims): SignedClaims {
-  return Object.fromEntries(Object.entries(claims).filter(([, value]) => value !== null))
 }
 
 /**

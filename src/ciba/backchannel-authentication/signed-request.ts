@@ -39,7 +39,8 @@ const types = ['jwt', 'oauth-authz-req+jwt']
 const registeredClaims = ['iss', 'sub', 'aud', 'exp', 'nbf', 'iat', 'jti']
 
 /**
- * Returns a function that verifies a signed request and resolves to its parameters, without the registered claims of JWT.
+ * Returns a function that verifies a signed request and resolves to its parameters, without the registered claims of JWT and
+ * without members that are null.
  * The `jti` is marked as used after all other checks, so that an invalid request does not use up a `jti`.
  *
  * The function throws an `OAuthError` with `invalid_request` for every problem of the JWT, and `Unavailable` if the keys
@@ -57,13 +58,20 @@ export function createReadSignedRequest(needs: SignedRequestNeeds): ReadSignedRe
     const claims = await verify(jwt, algorithm, client, slot, needs)
     refuseUnlessAskedNow(claims, needs.clock.now() / 1000)
     if (claims.sub === client.id) throw refused('a client assertion is not an authentication request')
+    const parameters = parametersIn(claims)
     for (const name of ['request', 'request_uri']) {
-      if (name in claims) throw refused(`it must not contain ${name}`)
+      if ((parameters[name] ?? '') !== '') throw refused(`it must not contain ${name}`)
     }
     const first = await needs.useOnce(client.id, claims.jti, Math.ceil((claims.exp + skew) * 1000))
     if (!first) throw refused('this jti was used before')
-    return Object.fromEntries(Object.entries(claims).filter(([name]) => !registeredClaims.includes(name)))
+    return parameters
   }
+}
+
+/** Libraries write null for a value that is not there. */
+function parametersIn(claims: RequestClaims): SignedClaims {
+  const members = Object.entries(claims).filter(([name, value]) => value !== null && !registeredClaims.includes(name))
+  return Object.fromEntries(members)
 }
 
 /**

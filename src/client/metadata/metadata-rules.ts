@@ -12,6 +12,7 @@ import {
 } from './client-metadata.ts'
 import { leastSecretLength } from './client-secret-length.ts'
 import { tlsMethods } from './metadata-schema.ts'
+import { noUsableKey } from './public-keys.ts'
 import type { ValidationContext } from './read-client-metadata.ts'
 import { sectorOf, usesItsKeys } from './sector.ts'
 
@@ -96,12 +97,12 @@ export const rules: MetadataRule[] = [
   {
     settings: ['jwks', 'jwks_uri', method],
     requires: (client) => client[method] !== 'private_key_jwt' || hasKeys(client),
-    message: `jwks or jwks_uri is missing; ${method} private_key_jwt needs one of them (DR-9)`,
+    message: (client) => missingKeys(client, `${method} private_key_jwt`),
   },
   {
     settings: ['jwks', 'jwks_uri', requestSigning],
     requires: (client) => client[requestSigning] === undefined || hasKeys(client),
-    message: `jwks or jwks_uri is missing; ${requestSigning} needs one of them (DR-9)`,
+    message: (client) => missingKeys(client, requestSigning),
   },
   {
     settings: ['subject_type', 'sector_identifier_uri', mode, endpoint, 'jwks_uri', 'redirect_uris'],
@@ -204,8 +205,15 @@ function isNotified(client: ClientMetadata): boolean {
   return client[mode] === 'ping' || client[mode] === 'push'
 }
 
-function hasKeys(client: ClientMetadata): boolean {
-  return client.jwks !== undefined || client.jwks_uri !== undefined
+function hasKeys({ jwks, jwks_uri }: ClientMetadata): boolean {
+  return (jwks !== undefined && jwks.keys.length > 0) || jwks_uri !== undefined
+}
+
+/** The keys that the server cannot use have been removed from `jwks` before. */
+function missingKeys({ jwks }: ClientMetadata, need: string): string {
+  return jwks === undefined
+    ? `jwks or jwks_uri is missing; ${need} needs one of them (DR-9)`
+    : `jwks ${noUsableKey}; ${need} needs one (DR-9)`
 }
 
 /**

@@ -107,7 +107,8 @@ describe('rejected input', () => {
     ],
     ['a key that is not an object', { ...jwt, jwks: { keys: [key, 'key'] } }, /^jwks .* key 1 is not an object/],
     ['a symmetric key', { ...jwt, jwks: { keys: [{ kty: 'oct', k: 'hush' }] } }, /private member "k"/],
-    ['an empty key set', { ...jwt, jwks: { keys: [] } }, /^jwks must be a JWK Set/],
+    ['an empty key set', { ...jwt, jwks: { keys: [] } }, /^jwks must contain a key of type EC, RSA or OKP/],
+    ['no key set', { ...jwt, jwks: { keys: {} } }, /^jwks must be a JWK Set/],
     ['no secret', { ...poll, client_secret: undefined }, /^client_secret is missing/],
     [
       'a short HMAC secret',

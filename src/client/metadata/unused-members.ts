@@ -1,5 +1,5 @@
 /** Finds members of an operator's client that the server does not use, so that a misspelt name does not stay unnoticed. */
-import { isOfKnownType } from '../../platform/jose/key-members.ts'
+import { whyUnused } from '../../platform/jose/key-members.ts'
 import { didYouMean, isPlain, nearest } from '../../platform/validation.ts'
 import { schemaFor } from './metadata-schema.ts'
 
@@ -10,8 +10,8 @@ export interface UnusedMember {
 }
 
 /**
- * Returns the members of client metadata that the server does not use: those that it does not know, and keys of unknown
- * types. For metadata of the operator only: to find the name that was meant takes long for a long list of names.
+ * Returns the members of client metadata that the server does not use: those that it does not know, and keys that it cannot
+ * use. For metadata of the operator only: to find the name that was meant takes long for a long list of names.
  *
  * @example
  * unusedMembers({ backchannel_requires_passkey: true })
@@ -35,9 +35,8 @@ function mostSlipsIn(name: string): number {
 
 function unusedKeys(jwks: unknown): UnusedMember[] {
   const keys = isPlain(jwks) && Array.isArray(jwks.keys) ? jwks.keys : []
-  return keys.flatMap((key: unknown, index) =>
-    isPlain(key) && !isOfKnownType(key)
-      ? [{ name: `jwks.keys[${index}]`, problem: 'is not used: its type is neither EC nor RSA nor OKP' }]
-      : [],
-  )
+  return keys.flatMap((key: unknown, index) => {
+    const reason = isPlain(key) ? whyUnused(key) : undefined
+    return reason === undefined ? [] : [{ name: `jwks.keys[${index}]`, problem: `is not used: ${reason}` }]
+  })
 }

@@ -1,6 +1,6 @@
 /** Settings of authentication requests, hints and user codes. */
 import { z } from 'zod'
-import { keysProblem } from '../../client/metadata/public-keys.ts'
+import { keysProblem, noUsableKey, onlyKnownKeys } from '../../client/metadata/public-keys.ts'
 import { profiles } from '../../platform/security-profile.ts'
 import { expectation } from '../../platform/validation.ts'
 import { isPlainUrl } from './formats.ts'
@@ -116,7 +116,12 @@ export const requestSettings = {
 function tokenIssuer() {
   return section({
     issuer: text('its "iss": a string', (issuer) => issuer !== ''),
-    jwks: z.custom<{ keys: Record<string, unknown>[] }>().superRefine(keysProblem).exactOptional(),
+    jwks: z
+      .custom<{ keys: Record<string, unknown>[] }>()
+      .superRefine(keysProblem)
+      .transform(onlyKnownKeys)
+      .refine(({ keys }) => keys.length > 0, { error: noUsableKey })
+      .exactOptional(),
     jwksUri: text('an https address, or http in development', isPlainUrl).exactOptional(),
     audience: text('a string', (audience) => audience !== '').exactOptional(),
     algorithms: z

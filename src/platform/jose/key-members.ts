@@ -3,8 +3,9 @@
  * JSON with many small values needs a hundred times its size in memory when it is parsed.
  */
 
-/** Members of public keys: RFC 7517 §4, RFC 7518 §6, RFC 8037 §2. */
-const members = ['kty', 'use', 'key_ops', 'alg', 'kid', 'x5u', 'x5c', 'x5t', 'x5t#S256', 'crv', 'x', 'y', 'n', 'e']
+/** Members of public keys: RFC 7517 §4, RFC 7518 §6, RFC 8037 §2. Their values are texts, or lists of texts. */
+const texts = ['kty', 'use', 'alg', 'kid', 'x5u', 'x5t', 'x5t#S256', 'crv', 'x', 'y', 'n', 'e']
+const lists = ['key_ops', 'x5c']
 
 /** The members that a key of each kind must have. */
 const materialOf = new Map<unknown, readonly string[]>([
@@ -14,23 +15,22 @@ const materialOf = new Map<unknown, readonly string[]>([
 ])
 
 /**
- * Returns whether the type of a key is one that this server can verify signatures with. Keys of other types in a set are
- * ignored (RFC 7517 §5), for example the post-quantum keys of a client that also uses other servers.
+ * Returns why a key is not used, or undefined if it is used: keys of unknown types, and keys that lack a member or have one
+ * that cannot be understood, are ignored (RFC 7517 §5), for example the post-quantum keys of a client that also uses other
+ * servers. With one of them, oidc-provider would refuse the whole set.
  */
-export function isOfKnownType({ kty }: Record<string, unknown>): boolean {
-  return materialOf.has(kty)
+export function whyUnused(key: Record<string, unknown>): string | undefined {
+  const material = materialOf.get(key.kty)
+  if (material === undefined) return 'its type is neither EC nor RSA nor OKP'
+  const missing = material.find((name) => !isFilled(key[name]))
+  if (missing !== undefined) return `it has no text "${missing}"`
+  const wrong = ['alg', 'kid', 'use'].find((name) => typeof (key[name] ?? '') !== 'string')
+  return wrong && `its "${wrong}" is not a text`
 }
 
-/**
- * Returns whether a key is of a kind that is used here, and has the members of this kind. Other keys of a set are ignored
- * (RFC 7517 §5): with one of them, oidc-provider would refuse the whole set.
- */
+/** Returns whether a key is of a type that is used here, and has the members of this type. */
 export function isComplete(key: Record<string, unknown>): boolean {
-  const material = materialOf.get(key.kty)
-  return (
-    material?.every((name) => typeof key[name] === 'string') === true &&
-    ['alg', 'kid', 'use'].every((name) => key[name] === undefined || typeof key[name] === 'string')
-  )
+  return whyUnused(key) === undefined
 }
 
 /** Upper limit for the keys of a set. */
@@ -38,9 +38,13 @@ export const mostKeys = 100
 /** Upper limit for the texts in a member that is a list. A certificate chain is shorter. */
 const mostTexts = 10
 
-/** Returns the key without its unknown members, and without members that are not texts or short lists of texts. */
+/**
+ * Returns the key without its unknown members, and without members whose values are not texts or short lists of texts, as
+ * the member requires. Empty texts are left out too: with one of them, oidc-provider would refuse the whole set.
+ */
 export function withKnownMembers(key: Record<string, unknown>): Record<string, unknown> {
-  return Object.fromEntries(members.filter((name) => isSmall(key[name])).map((name) => [name, key[name]]))
+  const known = [...texts.filter((name) => isFilled(key[name])), ...lists.filter((name) => isShortList(key[name]))]
+  return Object.fromEntries(known.map((name) => [name, key[name]]))
 }
 
 /**
@@ -56,7 +60,10 @@ function bytesOf(text: unknown): number {
   return typeof text === 'string' ? Buffer.from(text, 'base64url').length : 0
 }
 
-function isSmall(value: unknown): boolean {
-  if (Array.isArray(value)) return value.length <= mostTexts && value.every((each) => typeof each === 'string')
-  return typeof value === 'string'
+function isFilled(value: unknown): boolean {
+  return typeof value === 'string' && value !== ''
+}
+
+function isShortList(value: unknown): boolean {
+  return Array.isArray(value) && value.length <= mostTexts && value.every(isFilled)
 }
