@@ -123,7 +123,8 @@ function problemPages(page: ShowPage) {
   function refused(reply: FastifyReply, reader: Reader, error: Refused, { method, url }: FastifyRequest) {
     const path = url.split('?')[0]!
     const to = safeReturn(method === 'GET' ? path : `/${path.split('/')[1]}`)
-    const text = reader.say(error.needsSignIn ? 'error.session_over' : 'error.server')
+    const what = error.status === 400 ? 'error.refused_form' : 'error.server'
+    const text = reader.say(error.needsSignIn ? 'error.session_over' : what)
     return page(reply.code(error.status), 'problem', reader, { text, to, signIn: error.needsSignIn })
   }
 

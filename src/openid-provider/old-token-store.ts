@@ -15,6 +15,14 @@ export const mostOfGrant = 50
  * and begin another one.
  */
 export const mostUnusedGrants = 50
+/**
+ * Maximum number of grants of one user to one client, except for those of approvals. The grant of a session that has ended
+ * stays if it has a token with the scope `offline_access`, so a user could cause any number by signing in again and again.
+ * It is twice the number of sessions that a user may have.
+ */
+export const mostGrants = 200
+/** Upper limit for the grants that one transaction removes: each with up to 150 tokens and codes. */
+const mostRemovedGrants = 5
 /** Upper limit for the rows that one transaction removes. There are more only after an update from a former version. */
 const mostRemoved = 100
 
@@ -23,15 +31,15 @@ const isBounded = new Set(['AccessToken', 'AuthorizationCode', 'RefreshToken'])
 
 /** Returns the statements that remove models that are too many once `kept` is stored. */
 export function withoutTooMany(kept: KeptModel): Statement[] {
-  if (kept.model === 'Grant') return [withoutUnusedGrants(kept)]
+  if (kept.model === 'Grant') return [withoutUnusedGrants(kept), withoutOldGrants(kept)]
   return isBounded.has(kept.model) ? [withoutOldTokens(kept)] : []
 }
 
 /**
  * Returns the statement that removes the models of the same kind and grant, except for the new one and for those that were
- * issued last, whatever their lifetimes are. Those that have been used are removed first. They are stored so that a second use is noticed; for refresh tokens,
- * `used-refresh-tokens.ts` notices it without them. Without a grant, as after a sign-in at another provider, the models of
- * the same user and client are counted.
+ * issued last, whatever their lifetimes are. Those that have been used are removed first. They are stored so that a second
+ * use is noticed; for refresh tokens, `used-refresh-tokens.ts` notices it without them. Without a grant, as after a sign-in
+ * at another provider, the models of the same user and client are counted.
  */
 function withoutOldTokens({ model, idHash, grantHash, userId, clientId }: KeptModel): Statement {
   // The client is compared so that each engine uses the index on the user.
@@ -70,6 +78,28 @@ function withoutUnusedGrants({ idHash, userId, clientId }: KeptModel): Statement
             order by id_hash ${atMostRows(mostRemoved)} /* for update skip locked */
           )
           delete from oidc_models where (model, id_hash) in (select model, id_hash from old)`,
+    values: [userId ?? null, clientId ?? null, idHash],
+  }
+}
+
+/**
+ * Returns the statement that removes grants of the same user to the same client, and everything that was issued under them,
+ * except for the new one and for those that expire last.
+ */
+function withoutOldGrants({ idHash, userId, clientId }: KeptModel): Statement {
+  const theirs = "user_id = $1 and model = 'Grant' and client_id || '' = $2 and id_hash <> $3 and request_id is null"
+  return {
+    sql: `with kept as materialized (
+            select id_hash from oidc_models where ${theirs} order by expires_at desc ${atMostRows(mostGrants - 1)}
+          ), old as materialized (
+            select model, id_hash from oidc_models where ${theirs} and id_hash not in (select id_hash from kept)
+            order by id_hash ${atMostRows(mostRemovedGrants)} /* for update skip locked */
+          ), ended as materialized (
+            select model, id_hash from old
+            union
+            select issued.model, issued.id_hash from old join oidc_models issued on issued.grant_hash = old.id_hash
+          )
+          delete from oidc_models where (model, id_hash) in (select model, id_hash from ended)`,
     values: [userId ?? null, clientId ?? null, idHash],
   }
 }

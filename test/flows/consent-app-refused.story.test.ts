@@ -72,6 +72,19 @@ for (const engine of engines) {
       assert.deepEqual(errors(stage), [])
     })
 
+    test('a form with a wrong value is the cause itself: the page does not name a fault of the server', async (t) => {
+      const stage = await open(t, engine)
+      const visitor = openVisitor(stage.url)
+      const form_token = formTokenOn(await visitor.signIn(ana))
+      for (const fields of [{}, { id: '' }, { name: 'x' }]) {
+        const { status, text } = await visitor.post('/passkeys/remove', { form_token, ...fields })
+        assert.equal(status, 400, text)
+        assert.match(text, /<p role="alert">The server could not accept this form\./)
+        assert.match(text, /href="\/passkeys"/)
+      }
+      assert.deepEqual(errors(stage), [])
+    })
+
     test('after a sign-out elsewhere, a form says that the session has ended, and not that it was done', async (t) => {
       const stage = await open(t, engine)
       const visitor = openVisitor(stage.url)

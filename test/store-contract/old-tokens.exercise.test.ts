@@ -3,7 +3,7 @@ import assert from 'node:assert/strict'
 import { describe, type TestContext, test } from 'node:test'
 import { Client } from 'pg'
 import { createOidcModelStore, type KeptModel } from '../../src/openid-provider/oidc-model-store.ts'
-import { mostOfGrant, withoutTooMany } from '../../src/openid-provider/old-token-store.ts'
+import { mostGrants, mostOfGrant, withoutTooMany } from '../../src/openid-provider/old-token-store.ts'
 import { mergeRowStatements } from '../../src/platform/storage/database.ts'
 import { toSqliteDialect, wordsOfPostgres } from '../../src/platform/storage/sql-dialect.ts'
 import { type Engine, engines } from '../support/engines.ts'
@@ -85,6 +85,49 @@ for (const engine of engines) {
         assert.ok(ids.includes('last 3'))
       })
     }
+  })
+}
+
+const grant: Partial<KeptModel> = { model: 'Grant', grantHash: undefined }
+
+/** Grants that differ in one respect each. None of them is removed. */
+const otherGrants: Partial<KeptModel>[] = [
+  { idHash: 'of another user', userId: 'ben' },
+  { idHash: 'of another client', clientId: 'another' },
+  { idHash: 'of an approval', requestId: 'request' },
+]
+
+for (const engine of engines) {
+  describe(`grants of a user at a client that are too many, on ${engine.name}`, () => {
+    test('end with everything that was issued under them; those that expire last are kept', async (t) => {
+      const { store, idsOf } = await scene(t, engine, grant)
+      const issued = ['AccessToken', 'RefreshToken', 'HeldResponse']
+      const storeWithTokens = async (of: Partial<KeptModel>) => {
+        await store(of)
+        for (const model of issued) await store({ ...of, model, idHash: `${of.idHash} ${model}`, grantHash: of.idHash })
+      }
+      const withTokens = (ids: string[]) => ids.flatMap((id) => [id, ...issued.map((model) => `${id} ${model}`)])
+      for (const other of otherGrants) await storeWithTokens({ ...other, expiresAt: 1 })
+      for (let number = 0; number < mostGrants + 20; number++)
+        await storeWithTokens({ idHash: `${number}`, expiresAt: number + 2 })
+      const newest = Array.from({ length: mostGrants }, (_, number) => `${number + 20}`)
+      assert.deepEqual(await idsOf(), withTokens([...newest, ...otherGrants.map(({ idHash }) => idHash!)]).sort())
+    })
+
+    test('leave one after the other if there are many more, also when two nodes store some at once', async (t) => {
+      const { store, idsOf } = await scene(t, engine, grant)
+      // Each grant has a token before it is stored, so it is never one of the unused ones.
+      const storeUsed = async (idHash: string, node = 0) => {
+        await store({ model: 'RefreshToken', idHash: `${idHash} token`, grantHash: idHash, requestId: 'r' }, node)
+        await store({ idHash, expiresAt: idHash.startsWith('last') ? 1000 : 1 }, node)
+      }
+      const many = Array.from({ length: mostGrants + 50 }, (_, number) => number)
+      await Promise.all(many.map((number) => storeUsed(`${number}`, number % 2)))
+      for (let number = 0; number < 50; number++) await storeUsed(`last ${number}`)
+      const ids = await idsOf()
+      assert.equal(ids.length, 2 * mostGrants)
+      assert.equal(ids.filter((id) => id.startsWith('last')).length, 100)
+    })
   })
 }
 
