@@ -11,13 +11,17 @@ export interface ClockOffset {
   measure(read: () => Promise<number>): Promise<void>
 }
 
-/** Both times are whole milliseconds, so each of them can be wrong by one. */
-const roundingMs = 1
+/**
+ * Smaller differences do not change the offset. Both times are whole milliseconds, and the clock of a machine is corrected by
+ * some milliseconds again and again. If the offset followed each correction, a pause between two polls that is measured with
+ * two offsets would be wrong by as much.
+ */
+const insignificantMs = 20
 
 /**
  * The database reads its clock at an unknown moment between the question and the answer, so a measurement yields a
  * range. The offset changes only if it is outside this range. So a slow answer does not change the time of the
- * database, and neither do rounding errors while the clocks agree.
+ * database, and neither do rounding errors and small corrections.
  *
  * @param machine the clock of this machine. Not the injected clock: a test that sets its own clock does not set the
  *   database's
@@ -31,8 +35,8 @@ export function createClockOffset(machine: Clock = systemClock): ClockOffset {
     async measure(read) {
       const asked = steadyTime(machine)
       const there = await read()
-      const least = there - steadyTime(machine) - roundingMs
-      const most = there - asked + roundingMs
+      const least = there - steadyTime(machine) - insignificantMs
+      const most = there - asked + insignificantMs
       if (milliseconds < least || milliseconds > most) milliseconds = Math.round((least + most) / 2)
     },
   }
