@@ -99,6 +99,8 @@ export type NextState =
  */
 const firstPause = 500
 const longestPause = 60_000
+/** The longest pause, in milliseconds, that a receiver can ask for, for example by `Retry-After`. */
+export const longestRetryAfterMs = 3_600_000
 
 /**
  * Returns the state after an attempt.
@@ -119,7 +121,7 @@ export function nextState(
   if (message.attempts >= attempts)
     return { state: 'parked', reason: `${outcome.words}; all ${attempts} attempts used` }
   const pause = Math.min(firstPause * 2 ** (message.attempts - 1), longestPause) * (0.5 + dice / 2)
-  const dueAt = now + Math.ceil(Math.max(pause, outcome.after ?? 0))
+  const dueAt = now + Math.ceil(Math.max(pause, Math.min(outcome.after ?? 0, longestRetryAfterMs)))
   if (dueAt >= Math.min(message.giveUpAt, outcome.usefulUntil ?? message.giveUpAt))
     return { state: 'parked', reason: `${outcome.words}; no time left for another attempt` }
   return { state: 'waiting', dueAt }

@@ -44,19 +44,33 @@ const recheckMs = 200
 const leastPauseMs = 10
 /** Upper limit for the messages that one statement makes due after the wall clock was set back. */
 const mostMadeDue = 500
+/** Milliseconds between two searches for messages that a clock which was ahead has left. */
+const searchIntervalMs = 60_000
 
 /**
- * Returns the function that claims due messages. If the wall clock was set back since its last call, it makes all waiting
- * messages due first. Otherwise they would wait for their next attempt until the clock has reached their times again: for
- * hours, and a push client cannot get its tokens in another way.
+ * Returns the function that claims due messages. Some messages wait for a time that the wall clock reaches much later than
+ * was meant, because it was set back: for hours, and a push client cannot get its tokens in another way. They are made due
+ * first. If the clock was set back since the last call, these are all that wait. Otherwise it was set back before this
+ * process began, or another node has left messages whose clock was ahead: their times are too far in the future.
  */
 function createClaim({ outbox, clock, timeout }: OutboxNeeds) {
   /** Milliseconds by which the wall clock is ahead of the steady time. */
   let offset = clock.now() - steadyTime(clock)
+  let searchedAt = Number.NEGATIVE_INFINITY
+
+  async function makeDue(now: number, steady: number): Promise<void> {
+    const wasSetBack = now - steady < offset - mostAheadMs
+    if (wasSetBack) while ((await outbox.endPauses(now, mostMadeDue)) === mostMadeDue);
+    else if (steady - searchedAt >= searchIntervalMs) {
+      const longestLeaseMs = newLease(0, timeout).dueAt
+      while ((await outbox.endPausesOfClockAhead({ now, longestLeaseMs }, mostMadeDue)) === mostMadeDue);
+      searchedAt = steady
+    }
+    offset = now - steady
+  }
+
   return async (now: number, room: Capacity): Promise<OutboxMessage[]> => {
-    const present = now - steadyTime(clock)
-    if (present < offset - mostAheadMs) while ((await outbox.endPauses(now, mostMadeDue)) === mostMadeDue);
-    offset = present
+    await makeDue(now, steadyTime(clock))
     const { lease, dueAt: leaseUntil } = newLease(now, timeout)
     return outbox.claimDue({ now, lease, leaseUntil, room })
   }

@@ -1,7 +1,13 @@
 /** Changes messages that were not delivered, because their receiver has changed or refuses them. */
 import { atMostRows, type Database, type Statement } from '../platform/storage/database.ts'
-import type { OutboxMessage } from './notification.ts'
+import { mostAheadMs } from '../platform/storage/stored-period.ts'
+import { longestRetryAfterMs, type OutboxMessage } from './notification.ts'
 import { type NotificationRow, toMessage } from './notification-row.ts'
+
+interface PauseLimits {
+  now: number
+  longestLeaseMs: number
+}
 
 /** Returns the functions that find and change messages that were not delivered. */
 export function undeliveredIn(database: Database) {
@@ -52,6 +58,27 @@ export function undeliveredIn(database: Database) {
               )
               update notifications set due_at = $1 where id in (select id from paused) returning id`,
         values: [now],
+      })
+      return rows.length
+    },
+
+    /**
+     * Makes at most `atMost` messages due at once whose times a clock has written that was ahead: they were created in the
+     * future, or wait longer than a pause or a lease can be. Resolves to their number.
+     *
+     * @param longestLeaseMs milliseconds
+     */
+    async endPausesOfClockAhead({ now, longestLeaseMs }: PauseLimits, atMost: number): Promise<number> {
+      const future = `cast($1 as bigint) + ${mostAheadMs}`
+      const rows = await database.step({
+        sql: `with ahead as materialized (
+                select id from notifications where state in ('waiting', 'sending') and due_at > ${future}
+                and (created_at > ${future}
+                  or due_at > ${future} + case when state = 'sending' then cast($2 as bigint) else ${longestRetryAfterMs} end)
+                order by due_at ${atMostRows(atMost)} /* for update skip locked */
+              )
+              update notifications set due_at = $1 where id in (select id from ahead) returning id`,
+        values: [now, longestLeaseMs],
       })
       return rows.length
     },

@@ -4,7 +4,7 @@ import { describe, type TestContext, test } from 'node:test'
 import { type Engine, engines } from '../support/engines.ts'
 import { openNotificationEndpoint, type ReceiverPace } from '../support/notification-endpoint.ts'
 import { openStage } from '../support/stage.ts'
-import { callBacksOf } from '../support/tables.ts'
+import { callBacksOf, rowsOf } from '../support/tables.ts'
 
 const second = 1_000
 const minute = 60 * second
@@ -42,6 +42,59 @@ for (const engine of engines) {
         assert.deepEqual([state, attempts], ['delivered', 2])
       })
     }
+
+    for (const [what, as, pace, setBack] of variants) {
+      test(`while the server is stopped does not delay ${what}`, async (t) => {
+        const { stage, endpoint } = await openFailing(t, engine, as, pace)
+        await stage.doorbell.close()
+        stage.clock.setBack(setBack)
+        await stage.restart()
+        await endpoint.hears(2)
+      })
+    }
+
+    for (const setBack of [2 * minute, hour, day]) {
+      test(`by ${setBack / minute} min does not keep the lease of a server that was killed`, async (t) => {
+        const { stage, endpoint } = await openFailing(t, engine, 'till', 502)
+        await stage.doorbell.close()
+        await rowsOf(
+          stage,
+          `update notifications set state = 'sending', lease = 'x' where state = 'waiting' returning id`,
+        )
+        stage.clock.setBack(setBack)
+        await stage.restart()
+        await endpoint.hears(2)
+      })
+    }
+
+    test('at another node, which has stopped since, delays nothing by more than a minute', async (t) => {
+      const { stage, endpoint } = await openFailing(t, engine, 'till', 502)
+      stage.clock.advance(minute)
+      await endpoint.hears(2)
+      await stage.doorbell.idle()
+      endpoint.behaves(502, 204)
+      await stage.ring('till')
+      await stage.decide(await stage.newestRequest(), 'approved')
+      await endpoint.hears(3)
+      await stage.doorbell.idle()
+      await rowsOf(
+        stage,
+        `update notifications set created_at = created_at + ${hour}, due_at = due_at + ${hour}
+         where state = 'waiting' returning id`,
+      )
+      stage.clock.advance(minute)
+      stage.clock.advance(2 * second)
+      await endpoint.hears(4)
+    })
+
+    test('ends no pause that a receiver has asked for, if the server is restarted', async (t) => {
+      const busy = { status: 429, headers: { 'retry-after': '500' } }
+      const { stage, endpoint } = await openFailing(t, engine, 'till', busy)
+      await stage.restart()
+      stage.clock.advance(2 * minute)
+      await stage.doorbell.idle()
+      assert.equal(endpoint.heard.length, 1)
+    })
 
     test('by less than a minute ends no pause', async (t) => {
       const busy = { status: 429, headers: { 'retry-after': '120' } }

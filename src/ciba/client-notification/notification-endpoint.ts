@@ -1,6 +1,6 @@
 /** Calls a client notification endpoint. A response has the same meaning for every ping and push. */
 
-import type { Outcome } from '../../outbox/notification.ts'
+import { longestRetryAfterMs, type Outcome } from '../../outbox/notification.ts'
 import { CallFailed, type GuardedCaller } from '../../platform/http/outgoing.ts'
 
 export interface CallBackRequest {
@@ -48,7 +48,7 @@ export function meaningOf(status: number, headers: Record<string, string> = {}):
   if (status >= 200 && status < 300) return { kind: 'delivered', words }
   if (status === 429 || status >= 500) {
     const seconds = retryAfter(headers)
-    return { kind: 'failed', words, ...(seconds > 0 && { after: Math.min(seconds, 3600) * 1000 }) }
+    return { kind: 'failed', words, ...(seconds > 0 && { after: Math.min(seconds * 1000, longestRetryAfterMs) }) }
   }
   return { kind: 'refused', words }
 }
