@@ -2,6 +2,7 @@ import { noteSession, sessionKey, type UsedSession } from '../openid-provider/oi
 import { deleteOldest } from '../platform/storage/bounded-deletion.ts'
 import { atMostRows, type Change, type Database, type Statement } from '../platform/storage/database.ts'
 import type { RowOf } from '../platform/storage/row.ts'
+import { byAge } from '../platform/storage/stored-period.ts'
 import { createUserGenerationStore } from '../user/user-generation-store.ts'
 import { isValid, signOutLock } from '../user/validity-store.ts'
 import { endingGrants } from './session-ending-store.ts'
@@ -66,11 +67,12 @@ export function createUserSessionStore(database: Database) {
      * Resolves to the sessions of a user that are too many once the session `uidHash` is stored: those that were not used
      * for the longest time.
      */
-    async surplus(userId: string, uidHash: string): Promise<Pick<UserSession, 'id' | 'uidHash'>[]> {
+    async surplus(userId: string, uidHash: string, now: number): Promise<Pick<UserSession, 'id' | 'uidHash'>[]> {
       const rows = await database.read<Pick<RowOf<UserSession>, 'id' | 'uid_hash'>>(
         `select id, uid_hash from user_sessions where user_id = $1 and uid_hash <> $2
-         order by seen_at desc, id desc ${atMostRows(mostEndedAtOnce)} offset ${mostSessions - 1}`,
-        [userId, uidHash],
+         order by ${byAge({ storedAt: 'seen_at' }, '$3')} desc, id desc
+         ${atMostRows(mostEndedAtOnce)} offset ${mostSessions - 1}`,
+        [userId, uidHash, now],
       )
       return rows.map(({ id, uid_hash }) => ({ id, uidHash: uid_hash }))
     },

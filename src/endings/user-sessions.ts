@@ -72,7 +72,7 @@ export function createMakeRoomForSession({
   audit,
 }: Omit<UserSessionsNeeds, 'provider'>): MakeRoomForSession {
   return async (userId, uidHash) => {
-    const ended = await store.surplus(userId, uidHash)
+    const ended = await store.surplus(userId, uidHash, clock.now())
     if (ended.length === 0) return undefined
     return {
       also: endingSessions(

@@ -1,5 +1,6 @@
 /** Limits how many access tokens, refresh tokens and authorization codes are stored for one grant, and how many grants. */
 import { atMostRows, type Statement } from '../platform/storage/database.ts'
+import { byAge } from '../platform/storage/stored-period.ts'
 import type { KeptModel } from './oidc-model-store.ts'
 
 /**
@@ -29,6 +30,9 @@ const mostRemoved = 100
 /** Models that a user or a client can cause again and again within one grant. */
 const isBounded = new Set(['AccessToken', 'AuthorizationCode', 'RefreshToken'])
 
+/** SQL: the order of grants, the latest first. A grant that is given again expires later. */
+const latestGrant = byAge({ storedAt: 'issued_at', value: 'expires_at' }, '$4')
+
 /** Returns the statements that remove models that are too many once `kept` is stored. */
 export function withoutTooMany(kept: KeptModel): Statement[] {
   if (kept.model === 'Grant') return [withoutUnusedGrants(kept), withoutOldGrants(kept)]
@@ -41,16 +45,17 @@ export function withoutTooMany(kept: KeptModel): Statement[] {
  * use is noticed; for refresh tokens, `used-refresh-tokens.ts` notices it without them. Without a grant, as after a sign-in
  * at another provider, the models of the same user and client are counted.
  */
-function withoutOldTokens({ model, idHash, grantHash, userId, clientId }: KeptModel): Statement {
+function withoutOldTokens({ model, idHash, grantHash, userId, clientId, issuedAt = 0 }: KeptModel): Statement {
   // The client is compared so that each engine uses the index on the user.
   const theirs =
     grantHash === undefined
-      ? "user_id = $1 and model = $2 and client_id || '' = $4 and grant_hash is null"
+      ? "user_id = $1 and model = $2 and client_id || '' = $5 and grant_hash is null"
       : 'grant_hash = $1 and model = $2'
   return {
     sql: `with kept as materialized (
             select id_hash from oidc_models where ${theirs} and id_hash <> $3
-            order by case when consumed_at is null then 0 else 1 end, issued_at desc, expires_at desc
+            order by case when consumed_at is null then 0 else 1 end, ${byAge({ storedAt: 'issued_at' }, '$4')} desc,
+              expires_at desc
             ${atMostRows(mostOfGrant - 1)}
           ), old as materialized (
             select model, id_hash from oidc_models
@@ -58,7 +63,10 @@ function withoutOldTokens({ model, idHash, grantHash, userId, clientId }: KeptMo
             order by id_hash ${atMostRows(mostRemoved)} /* for update skip locked */
           )
           delete from oidc_models where (model, id_hash) in (select model, id_hash from old)`,
-    values: grantHash === undefined ? [userId ?? null, model, idHash, clientId ?? null] : [grantHash, model, idHash],
+    values: [
+      ...[grantHash ?? userId ?? null, model, idHash, issuedAt],
+      ...(grantHash === undefined ? [clientId ?? null] : []),
+    ],
   }
 }
 
@@ -66,19 +74,19 @@ function withoutOldTokens({ model, idHash, grantHash, userId, clientId }: KeptMo
  * Returns the statement that removes grants of the same user to the same client under which nothing is stored, except for the
  * new one and for those that expire last. A grant with a code or a token stays, and so does a grant of an approval.
  */
-function withoutUnusedGrants({ idHash, userId, clientId }: KeptModel): Statement {
+function withoutUnusedGrants({ idHash, userId, clientId, issuedAt = 0 }: KeptModel): Statement {
   const theirs = `user_id = $1 and model = 'Grant' and client_id || '' = $2 and id_hash <> $3 and request_id is null
     and not exists (select 1 from oidc_models issued where issued.grant_hash = given.id_hash)`
   return {
     sql: `with kept as materialized (
             select id_hash from oidc_models given where ${theirs}
-            order by expires_at desc ${atMostRows(mostUnusedGrants - 1)}
+            order by ${latestGrant} desc ${atMostRows(mostUnusedGrants - 1)}
           ), old as materialized (
             select model, id_hash from oidc_models given where ${theirs} and id_hash not in (select id_hash from kept)
             order by id_hash ${atMostRows(mostRemoved)} /* for update skip locked */
           )
           delete from oidc_models where (model, id_hash) in (select model, id_hash from old)`,
-    values: [userId ?? null, clientId ?? null, idHash],
+    values: [userId ?? null, clientId ?? null, idHash, issuedAt],
   }
 }
 
@@ -86,11 +94,11 @@ function withoutUnusedGrants({ idHash, userId, clientId }: KeptModel): Statement
  * Returns the statement that removes grants of the same user to the same client, and everything that was issued under them,
  * except for the new one and for those that expire last.
  */
-function withoutOldGrants({ idHash, userId, clientId }: KeptModel): Statement {
+function withoutOldGrants({ idHash, userId, clientId, issuedAt = 0 }: KeptModel): Statement {
   const theirs = "user_id = $1 and model = 'Grant' and client_id || '' = $2 and id_hash <> $3 and request_id is null"
   return {
     sql: `with kept as materialized (
-            select id_hash from oidc_models where ${theirs} order by expires_at desc ${atMostRows(mostGrants - 1)}
+            select id_hash from oidc_models where ${theirs} order by ${latestGrant} desc ${atMostRows(mostGrants - 1)}
           ), old as materialized (
             select model, id_hash from oidc_models where ${theirs} and id_hash not in (select id_hash from kept)
             order by id_hash ${atMostRows(mostRemovedGrants)} /* for update skip locked */
@@ -100,6 +108,6 @@ function withoutOldGrants({ idHash, userId, clientId }: KeptModel): Statement {
             select issued.model, issued.id_hash from old join oidc_models issued on issued.grant_hash = old.id_hash
           )
           delete from oidc_models where (model, id_hash) in (select model, id_hash from ended)`,
-    values: [userId ?? null, clientId ?? null, idHash],
+    values: [userId ?? null, clientId ?? null, idHash, issuedAt],
   }
 }

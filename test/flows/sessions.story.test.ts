@@ -236,6 +236,19 @@ for (const engine of engines) {
       assert.equal(await rowsOfAna('oidc_models', "model = 'Session'"), 0)
     })
 
+    test('after the clock was set back, sign-ins beyond the hundred end sessions of before', async (t) => {
+      const stage = await openStage(t, { engine })
+      await openVisitor(stage.url).signIn(ana)
+      await addSessions(stage, mostSessions)
+      stage.clock.setBack(3_600_000)
+      const visitors = [openVisitor(stage.url), openVisitor(stage.url), openVisitor(stage.url)]
+      for (const visitor of visitors) {
+        stage.clock.advance(1000)
+        await visitor.signIn(ana)
+      }
+      assert.deepEqual(await Promise.all(visitors.map(isSignedIn)), [true, true, true])
+    })
+
     test('a session that its user has ended is not listed', async (t) => {
       const { stage, home } = await scene(t, engine)
       await home.post('/session/end', { form_token: formTokenOn(await home.get('/')) })

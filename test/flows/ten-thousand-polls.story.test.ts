@@ -26,8 +26,8 @@ import { until } from '../support/until.ts'
 const many = 10_000
 /** The first of them get a decision, the last stay until the server stops. All others hang up. */
 const [decided, staying] = [200, 1_000]
-/** Polls that are sent at once: fewer than a client may have in work. */
-const wave = 400
+/** Polls that are sent at once: fewer than a client may have in work that has not authenticated from this address before. */
+const wave = 200
 /** Seconds for which a poll is held, by a slow clock, so that none times out before the test is over. */
 const longPoll = 25
 const clockPace = 0.08

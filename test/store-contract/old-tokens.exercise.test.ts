@@ -50,6 +50,20 @@ for (const engine of engines) {
         assert.deepEqual(await idsOf(), [...newest, ...others.map(({ idHash }) => idHash!)].sort())
       })
 
+      for (const setBack of [2, 60, 24 * 60]) {
+        test(`${how}: after the clock was set back ${setBack} minutes, tokens of before are the oldest`, async (t) => {
+          const { store, idsOf } = await scene(t, engine, of)
+          const before = 1_000_000_000
+          for (let number = 0; number < mostOfGrant; number++)
+            await store({ idHash: `before ${number}`, issuedAt: before + number, expiresAt: 2 * before })
+          const now = before - setBack * 60_000
+          for (let number = 0; number < 10; number++)
+            await store({ idHash: `new ${number}`, issuedAt: now + number, expiresAt: now })
+          const ids = await idsOf()
+          assert.deepEqual([ids.length, ids.filter((id) => id.startsWith('new')).length], [mostOfGrant, 10])
+        })
+      }
+
       test(`${how}: tokens that expire early stay when others are issued that expire late`, async (t) => {
         const { store, idsOf } = await scene(t, engine, of)
         for (let number = 0; number < mostOfGrant; number++)
@@ -112,6 +126,22 @@ for (const engine of engines) {
         await storeWithTokens({ idHash: `${number}`, expiresAt: number + 2 })
       const newest = Array.from({ length: mostGrants }, (_, number) => `${number + 20}`)
       assert.deepEqual(await idsOf(), withTokens([...newest, ...otherGrants.map(({ idHash }) => idHash!)]).sort())
+    })
+
+    test('after the clock was set back, grants of before are the oldest, with tokens and without', async (t) => {
+      const { store, idsOf } = await scene(t, engine, grant)
+      const [before, now] = [1_000_000_000, 900_000_000]
+      for (const isUsed of [true, false]) {
+        for (let number = 0; number < mostGrants; number++) {
+          const idHash = `before ${isUsed} ${number}`
+          if (isUsed) await store({ model: 'RefreshToken', idHash: `${idHash} token`, grantHash: idHash, expiresAt: 1 })
+          await store({ idHash, issuedAt: before, expiresAt: 2 * before })
+        }
+        const news = Array.from({ length: 10 }, (_, number) => `new ${isUsed} ${number}`)
+        for (const idHash of news) await store({ idHash, issuedAt: now, expiresAt: now })
+        const ids = await idsOf()
+        assert.deepEqual(ids.filter((id) => id.startsWith(`new ${isUsed}`)).sort(), news)
+      }
     })
 
     test('leave one after the other if there are many more, also when two nodes store some at once', async (t) => {

@@ -23,3 +23,12 @@ export function isNotOver({ begin, length }: StoredPeriod, now: string): string 
   const present = `cast(${now} as bigint)`
   return `(${begin} > ${present} - ${length} and ${begin} <= ${present} + ${mostAheadMs})`
 }
+
+/**
+ * Returns the SQL value by which rows are ordered, the latest first, so that some of them are kept: `value`, or 0 for a row
+ * that was stored more than a minute in the future. The clock was set back since, so the row is older than those stored now.
+ * If it counted as the latest, each new row would replace the one before it.
+ */
+export function byAge({ storedAt, value = storedAt }: { storedAt: string; value?: string }, now: string): string {
+  return `case when ${storedAt} > cast(${now} as bigint) + ${mostAheadMs} then 0 else ${value} end`
+}
