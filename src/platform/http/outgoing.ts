@@ -91,8 +91,11 @@ export interface GuardedCaller {
   close(): Promise<void>
 }
 
-/** Upper limit for the connections to one origin, so that calls to a slow server do not delay calls to other servers. */
-const CONNECTIONS_PER_ORIGIN = 16
+/**
+ * Upper limit for the calls to one URL at the same time. They are not limited by origin: one origin may have the endpoints of
+ * many clients, and one of them that hangs must not delay the calls to the others. Those who call limit all their calls.
+ */
+const mostToOneUrl = 16
 
 /** An idle connection is kept for at most this time, because its address is checked only when the connection is opened. */
 const IDLE_MILLISECONDS = 30_000
@@ -101,9 +104,9 @@ export function createGuardedCaller(options: GuardedCallerOptions): GuardedCalle
   const { timeout: timeoutMs, clock = systemClock } = options
   const names = createNameLookup({ timeoutMs, clock, servers: options.nameServers })
   const agent = createAgent({ lookup: names.resolve, ...options })
-  // undici would keep ended calls in its own queue. For each of them it would still open a connection, close it unused, and
-  // delay the calls behind it. So calls wait here instead, and leave this queue when they end.
-  const places = new Places({ each: CONNECTIONS_PER_ORIGIN })
+  // If undici limited the connections, it would keep ended calls in its own queue. For each of them it would still open a
+  // connection, close it unused, and delay the calls behind it. So calls wait here instead, and leave this queue when they end.
+  const places = new Places({ each: mostToOneUrl })
   const underway = new Set<Ending>()
   let closed = false
 
@@ -114,7 +117,7 @@ export function createGuardedCaller(options: GuardedCallerOptions): GuardedCalle
   }
 
   async function exchange(url: URL, call: OutgoingCall, ending: Ending): Promise<OutgoingAnswer> {
-    const leave = await places.enter(url.origin, ending.signal)
+    const leave = await places.enter(url.href, ending.signal)
     const requested = agent.request(requestOf(url, call, ending.signal))
     // The place is freed when the connection is free or closed. This may be later than the end of the call.
     requested.then(({ body }) => body.once('close', leave), leave)
@@ -164,7 +167,6 @@ function createAgent(options: ConnectorOptions) {
     const { Agent, buildConnector } = await undici()
     return new Agent({
       connect: guardedConnector(options, buildConnector),
-      connections: CONNECTIONS_PER_ORIGIN,
       keepAliveMaxTimeout: IDLE_MILLISECONDS,
       // One connection carries one call at a time, so that a cancelled call does not end another call.
       allowH2: false,
