@@ -12,8 +12,7 @@ import type { KeptModel } from './oidc-model-store.ts'
 export const mostOfGrant = 50
 /**
  * Maximum number of grants of one user to one client under which nothing is stored. A session refers to one grant for each
- * client, also after the tokens of the grant have expired. But the browser can leave a sign-in after the user has consented,
- * and begin another one.
+ * client, also after the tokens of the grant have expired. But a client may not use its code, and the session may end.
  */
 export const mostUnusedGrants = 50
 /**

@@ -1,11 +1,10 @@
 /**
- * Grants that a user gives to a client at the authorization endpoint: one for each session, and a limited number that the
- * client never used. Tokens of an earlier consent stay valid.
+ * Grants that a user gives to a client at the authorization endpoint: one for each session, when the browser follows the
+ * redirect after the consent. Tokens of an earlier consent stay valid.
  */
 import assert from 'node:assert/strict'
 import { describe, type TestContext, test } from 'node:test'
 import * as openid from 'openid-client'
-import { mostUnusedGrants } from '../../src/openid-provider/old-token-store.ts'
 import { openBrowser } from '../support/browser.ts'
 import { type Engine, engines } from '../support/engines.ts'
 import { signIn, startSignIn } from '../support/phone-app.ts'
@@ -15,6 +14,8 @@ import { openVisitor } from '../support/visitor.ts'
 
 const offline = { scope: 'openid email offline_access', prompt: 'consent' }
 const pocketApp = { id: 'pocket-app' }
+/** The shop is a web application, so that it may ask with `prompt=none`. */
+const shopAddress = 'https://shop.example/callback'
 
 /** The pocket app refreshes; other limits are high enough for each test. */
 const scene = (t: TestContext, engine: Engine) =>
@@ -30,6 +31,13 @@ const scene = (t: TestContext, engine: Engine) =>
           grant_types: ['authorization_code', 'refresh_token'],
           redirect_uris: ['http://127.0.0.1/callback'],
           scope: 'openid email profile offline_access',
+        },
+        {
+          client_id: 'shop',
+          token_endpoint_auth_method: 'none',
+          grant_types: ['authorization_code'],
+          redirect_uris: [shopAddress],
+          scope: 'openid email',
         },
       ],
     },
@@ -64,7 +72,7 @@ async function refreshes(stage: Stage, refresh_token: string | undefined): Promi
 
 for (const engine of engines) {
   describe(`grants at the authorization endpoint, on ${engine.name}`, () => {
-    test('150 consents whose redirect is not followed leave a limited number, and none that is used is lost', async (t) => {
+    test('150 consents whose redirect is not followed leave no grant, and none that is used is lost', async (t) => {
       const stage = await scene(t, engine)
       const used = await signIn(stage, ana, offline, pocketApp)
       const bens = await signIn(stage, ben, offline, pocketApp)
@@ -73,19 +81,70 @@ for (const engine of engines) {
       const before = await grantsOf(stage)
       for (const client_id of ['phone-app', pocketApp.id]) {
         const path = await authorizePath({ client_id, scope: 'openid' })
-        for (let number = 0; number < 3 * mostUnusedGrants; number++) {
+        for (let number = 0; number < 150; number++) {
           stage.clock.advance(1)
           const { location: page = '' } = await visitor.get(path)
           assert.equal((await visitor.post(page, {})).status, 303)
         }
       }
-      assert.deepEqual(await grantsOf(stage), {
-        ...before,
-        'user-ana phone-app': mostUnusedGrants,
-        'user-ana pocket-app': before['user-ana pocket-app']! + mostUnusedGrants,
-      })
+      assert.deepEqual(await grantsOf(stage), before)
       assert.equal((await visitor.get('/activity')).status, 200)
       for (const { refresh_token } of [used, bens]) assert.equal(await refreshes(stage, refresh_token), true)
+    })
+
+    test('150 consents whose code is not used leave one grant of the session', async (t) => {
+      const stage = await scene(t, engine)
+      const visitor = openVisitor(stage.url)
+      await visitor.signIn(ana)
+      const before = await grantsOf(stage)
+      const path = await authorizePath({ client_id: pocketApp.id, scope: 'openid', prompt: 'consent' })
+      for (let number = 0; number < 150; number++) {
+        stage.clock.advance(1)
+        const { location: page = '' } = await visitor.get(path)
+        const { location: resuming = '' } = await visitor.post(page, {})
+        assert.match((await visitor.get(resuming)).location ?? '', /[?&]code=/)
+      }
+      assert.deepEqual(await grantsOf(stage), { ...before, 'user-ana pocket-app': 1 })
+    })
+
+    describe('a consent that is cancelled before the browser follows the redirect', () => {
+      /** Presses buttons of the consent page for more scopes. Resolves to what the client hears, and what it may have then. */
+      async function afterPressing(stage: Stage, hasGrant: boolean, buttons: ('allow' | 'cancel')[], atOnce = false) {
+        const visitor = openVisitor(stage.url)
+        await visitor.signIn(ana)
+        const more = { client_id: 'shop', redirect_uri: shopAddress, scope: 'openid email' }
+        if (hasGrant) {
+          const { location: page = '' } = await visitor.get(await authorizePath({ ...more, scope: 'openid' }))
+          await visitor.get((await visitor.post(page, {})).location!)
+        }
+        const { location: page = '' } = await visitor.get(await authorizePath(more))
+        const press = (button: string) => visitor.post(page, button === 'cancel' ? { cancel: '1' } : {})
+        const pressed = []
+        if (atOnce) pressed.push(...(await Promise.all(buttons.map(press))))
+        else for (const button of buttons) pressed.push(await press(button))
+        const heard = (await visitor.get(pressed.at(-1)!.location!)).location ?? ''
+        const later = await visitor.get(await authorizePath({ ...more, prompt: 'none' }))
+        return { heard: answerIn(heard), later: answerIn(later.location ?? '') }
+      }
+      const answerIn = (location: string) => {
+        const parameters = new URL(location).searchParams
+        return parameters.has('code') ? 'code' : parameters.get('error')
+      }
+      const refused = { heard: 'access_denied', later: 'consent_required' }
+      const given = { heard: 'code', later: 'code' }
+
+      for (const hasGrant of [true, false]) {
+        test(`is not given, and the last button counts, ${hasGrant ? 'with' : 'without'} an earlier grant of the session`, async (t) => {
+          const stage = await scene(t, engine)
+          assert.deepEqual(await afterPressing(stage, hasGrant, ['allow', 'cancel']), refused)
+          assert.deepEqual(await afterPressing(stage, hasGrant, ['allow', 'allow', 'cancel', 'cancel']), refused)
+          assert.deepEqual(await afterPressing(stage, hasGrant, ['cancel', 'allow']), given)
+          assert.deepEqual(await afterPressing(stage, hasGrant, ['allow']), given)
+          assert.deepEqual(await afterPressing(stage, hasGrant, ['allow', 'allow']), given)
+          const { heard, later } = await afterPressing(stage, hasGrant, ['allow', 'cancel'], true)
+          assert.equal(later, heard === 'code' ? 'code' : 'consent_required')
+        })
+      }
     })
 
     test('consents that were begun at the same time in one browser share one grant, and each gives tokens', async (t) => {

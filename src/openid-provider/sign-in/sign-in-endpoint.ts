@@ -10,7 +10,7 @@ import type { Passkeys } from '../../user/passkey/passkey.ts'
 import { PASSKEY_ACR, PASSKEY_AMR } from '../../user/passkey/passkey-strength.ts'
 import type { ReturningUsers } from '../forwarded-share.ts'
 import { type BeginFor, holdingGenerations } from '../held-generations.ts'
-import type { CurrentProvider, Provider } from '../openid-provider.ts'
+import type { Consent } from '../sign-in-policy.ts'
 import { createChallengeLimit } from './challenge-limit.ts'
 import { type ByPasswordNeeds, signingInByPassword } from './sign-in-by-password-endpoint.ts'
 import { createSignInPages, type Interaction, type SignInPageNeeds, type SignInPages } from './sign-in-pages.ts'
@@ -24,7 +24,7 @@ export interface SignInNeeds extends SignInPageNeeds, ByPasswordNeeds {
 }
 
 export function signInEndpoint(app: FastifyInstance, needs: SignInNeeds): void {
-  const { provider, passkeys } = needs
+  const { passkeys } = needs
   const pages = createSignInPages(needs)
   const { find, show, over, finish } = pages
   const challengeLimit = createChallengeLimit(needs.clock)
@@ -55,7 +55,7 @@ export function signInEndpoint(app: FastifyInstance, needs: SignInNeeds): void {
     if (isAnswered(interaction, form)) return reply.redirect(interaction.returnTo, 303)
     if (form.has('cancel'))
       return finish(request, reply, { error: 'access_denied', error_description: 'the user cancelled' })
-    if (interaction.prompt.name === 'consent') return finish(request, reply, await grantAsked(interaction, provider))
+    if (interaction.prompt.name === 'consent') return finish(request, reply, consentedTo(interaction))
     return show(request, reply, interaction)
   }
 
@@ -139,26 +139,12 @@ function signingInByPasskey({ show, sayTo, welcome }: SignInPages, needs: SignIn
   return signInByPasskey
 }
 
-/** Adds what was asked for to the grant of the session for this client, or to a new grant. Resolves to the result. */
-async function grantAsked(interaction: Interaction, provider: CurrentProvider): Promise<InteractionResults> {
-  const { missingOIDCScope = [], missingOIDCClaims = [] } = interaction.prompt.details as Record<string, string[]>
-  const { Grant } = provider()
-  const [accountId, clientId] = [interaction.session!.accountId, String(interaction.params.client_id)]
-  const grant = (await grantOfSession(interaction, provider())) ?? new Grant({ accountId, clientId })
-  grant.addOIDCScope(missingOIDCScope.join(' '))
-  grant.addOIDCClaims(missingOIDCClaims)
-  return { consent: { grantId: await grant.save() } }
-}
-
 /**
- * Resolves to the grant that the session has for the client, or to undefined if there is none. The session may have got one
- * since this sign-in began, by another sign-in of the same browser.
+ * Returns the result of a consent. What the user consented to becomes a grant when the browser follows the redirect
+ * (`grantConsented`): until then, the user can still cancel.
  */
-async function grantOfSession({ grantId, session, params }: Interaction, { Grant, Session }: Provider) {
-  const begun = grantId === undefined ? undefined : await Grant.find(grantId)
-  if (begun !== undefined || session?.uid === undefined) return begun
-  const clientId = String(params.client_id)
-  const current = (await Session.findByUid(session.uid))?.grantIdFor(clientId)
-  const grant = current === undefined ? undefined : await Grant.find(current)
-  return grant?.accountId === session.accountId ? grant : undefined
+function consentedTo({ prompt, session }: Interaction): InteractionResults {
+  const { missingOIDCScope = [], missingOIDCClaims = [] } = prompt.details as Record<string, string[]>
+  const consent: Consent = { accountId: session!.accountId, scopes: missingOIDCScope, claims: missingOIDCClaims }
+  return { consent: { ...consent } }
 }
