@@ -43,11 +43,17 @@ export function isSameAddress(one: string, other: string): boolean {
 }
 
 /**
- * Returns the normal form of an address: scheme and host in lower case, no default port, no `.` and `..` in the path, and
- * `/` in place of an empty path (RFC 3986 §6.2.2, §6.2.3). A text that is no address is returned as it is.
+ * Returns the normal form of an address: scheme and host in lower case, no default port, no `.` and `..` in the path, `/` in
+ * place of an empty path, no character encoded that needs not be, and `%2F` instead of `%2f` (RFC 3986 §6.2.2, §6.2.3). A
+ * text that is no address is returned as it is.
  */
 function normalForm(address: string): string {
-  return URL.parse(address)?.href ?? address
+  return URL.parse(address)?.href.replace(/%[0-9a-f]{2}/gi, normalTriplet) ?? address
+}
+
+function normalTriplet(triplet: string): string {
+  const character = String.fromCharCode(Number.parseInt(triplet.slice(1), 16))
+  return /[A-Za-z0-9._~-]/.test(character) ? character : triplet.toUpperCase()
 }
 
 /** Whether a value is an absolute URI without a fragment (RFC 8707 §2), and without spaces or control characters. */

@@ -38,6 +38,12 @@ const outages: [name: string, fail: (response: ServerResponse) => void][] = [
   ['it answers 404', (response) => response.writeHead(404).end('not found')],
   ['it redirects to a page', (response) => response.writeHead(302, { location: '/maintenance' }).end()],
   ['a proxy answers with its own page', (response) => response.end('<!doctype html><title>Maintenance</title>')],
+  ['it answers 429', (response) => response.writeHead(429, { 'retry-after': '120' }).end()],
+  ['the JSON is cut off', (response) => response.end('{"keys":[{"kty":"EC","crv":"P-2')],
+  [
+    'the connection breaks in the middle',
+    (response) => response.writeHead(200, { 'content-length': 900 }).write('{') && response.destroy(),
+  ],
   ['it answers with JSON that is no key set', (response) => response.end('{"error":"unavailable"}')],
 ]
 

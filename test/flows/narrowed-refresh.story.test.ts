@@ -54,6 +54,9 @@ const spellings: [configured: string, asked: string][] = [
   [`${api}:443/`, api],
   [withPath, 'https://LEDGER.example.com:443/x/../v1/'],
   [urn, 'URN:example:printer'],
+  ['https://ana.example.com/~ana', 'https://ana.example.com/%7Eana'],
+  ['https://ana.example.com/a%2fb', 'https://ana.example.com/a%2Fb'],
+  ['https://caf.example.com/caf%C3%A9', 'https://caf.example.com/caf%c3%a9'],
 ]
 const others: [configured: string, asked: string][] = [
   [api, 'http://api.example.com'],
@@ -64,6 +67,7 @@ const others: [configured: string, asked: string][] = [
   [api, `${api}:80`],
   [withPath, 'https://ledger.example.com/v1'],
   [withPath, 'https://ledger.example.com/V1/'],
+  [withPath, 'https://ledger.example.com/v1%2F'],
   [urn, 'urn:example:PRINTER'],
 ]
 

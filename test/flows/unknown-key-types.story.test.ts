@@ -29,6 +29,11 @@ const variants: [name: string, key: Record<string, unknown>][] = [
   ['an RSA key without its modulus', { kty: 'RSA', e: 'AQAB', kid: 'old', use: 'sig' }],
   ['an RSA key whose modulus is a number', { kty: 'RSA', e: 'AQAB', n: 65537 }],
   ['an RSA key without its exponent', { kty: 'RSA', n: 'sXchDaQebHnPiGvyDOAT', kid: 'short' }],
+  ['a key for encryption', { ...otherKey, use: 'enc' }],
+  ['a key for key agreement, as a wallet publishes it', { ...otherKey, kid: 'agree', alg: 'ECDH-ES+A256KW' }],
+  ['an RSA key for encryption', { kty: 'RSA', e: 'AQAB', n: 'AQAB'.repeat(64), alg: 'RSA-OAEP-256' }],
+  ['a curve of blockchains', { ...otherKey, crv: 'secp256k1' }],
+  ['a curve for key agreement', { kty: 'OKP', crv: 'X25519', x: 'MKBCTNIcKUSDii11ySs3526iDZ8AiTo7Tu6KPAqv7D4' }],
   ['a key whose alg is a number', { ...otherKey, alg: 256 }],
   ['a key whose kid is a list', { ...otherKey, kid: ['one'] }],
 ]

@@ -7,7 +7,8 @@ import { isPlain } from '../../platform/validation.ts'
 const privateMembers = ['d', 'p', 'q', 'dp', 'dq', 'qi', 'oth', 'k', 'priv']
 
 /** What is wrong with a key set of which no key can be used. */
-export const noUsableKey = 'must contain a key of type EC, RSA or OKP that has all members of its type'
+export const noUsableKey =
+  'must contain a key of type EC, RSA or OKP that has all members of its type and can verify signatures'
 
 /**
  * A zod refinement: reports private members of keys of any type, and keys that are too short or take too long to verify

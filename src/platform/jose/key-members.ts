@@ -7,6 +7,12 @@
 const texts = ['kty', 'use', 'alg', 'kid', 'x5u', 'x5t', 'x5t#S256', 'crv', 'x', 'y', 'n', 'e']
 const lists = ['key_ops', 'x5c']
 
+/** The curves on which this server verifies signatures (RFC 7518 §3.4, RFC 8037 §3.1). */
+const curvesOf = new Map<unknown, readonly string[]>([
+  ['EC', ['P-256', 'P-384', 'P-521']],
+  ['OKP', ['Ed25519']],
+])
+
 /** The members that a key of each kind must have. */
 const materialOf = new Map<unknown, readonly string[]>([
   ['EC', ['crv', 'x', 'y']],
@@ -17,7 +23,7 @@ const materialOf = new Map<unknown, readonly string[]>([
 /**
  * Returns why a key is not used, or undefined if it is used: keys of unknown types, and keys that lack a member or have one
  * that cannot be understood, are ignored (RFC 7517 §5), for example the post-quantum keys of a client that also uses other
- * servers. With one of them, oidc-provider would refuse the whole set.
+ * servers. With one of them, oidc-provider would refuse the whole set. Keys for encryption are ignored too.
  */
 export function whyUnused(key: Record<string, unknown>): string | undefined {
   const material = materialOf.get(key.kty)
@@ -25,10 +31,18 @@ export function whyUnused(key: Record<string, unknown>): string | undefined {
   const missing = material.find((name) => !isFilled(key[name]))
   if (missing !== undefined) return `it has no text "${missing}"`
   const wrong = ['alg', 'kid', 'use'].find((name) => typeof (key[name] ?? '') !== 'string')
-  return wrong && `its "${wrong}" is not a text`
+  return wrong === undefined ? whyForNoSignature(key) : `its "${wrong}" is not a text`
 }
 
-/** Returns whether a key is of a type that is used here, and has the members of this type. */
+/** Returns why no signature can be verified with a key, or undefined if its members do not say so. */
+function whyForNoSignature({ kty, crv, use, alg }: Record<string, unknown>): string | undefined {
+  if (use === 'enc') return 'its "use" is "enc", and this server encrypts nothing'
+  if (typeof alg === 'string' && /^(ECDH-|RSA-OAEP|RSA1_5)/.test(alg)) return 'its "alg" is one for encryption'
+  const curves = curvesOf.get(kty)
+  return curves === undefined || curves.includes(String(crv)) ? undefined : 'its curve is not one of those supported'
+}
+
+/** Returns whether a key can verify signatures: it is of a type that is used here, and has the members of this type. */
 export function isComplete(key: Record<string, unknown>): boolean {
   return whyUnused(key) === undefined
 }
