@@ -4,7 +4,7 @@ import { mostAheadMs } from '../platform/storage/stored-period.ts'
 import { longestRetryAfterMs, type OutboxMessage } from './notification.ts'
 import { type NotificationRow, toMessage } from './notification-row.ts'
 
-interface PauseLimits {
+export interface PauseLimits {
   now: number
   longestLeaseMs: number
 }
