@@ -43,7 +43,8 @@ export async function loadGrant(
   const { session, client, provider, result, params } = ctx.oidc
   const { accountId } = session ?? {}
   const { clientId } = client!
-  const grantId = session?.grantIdFor(clientId)
+  // Pages of the operator (`oidc.interactions`) store the grant themselves and name it, as oidc-provider's documentation says.
+  const grantId = result?.consent?.grantId ?? session?.grantIdFor(clientId)
   const existing = grantId === undefined ? undefined : await provider.Grant.find(grantId)
   if (accountId === undefined) return existing
   const consent = result?.consent as Consent | undefined
