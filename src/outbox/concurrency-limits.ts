@@ -2,7 +2,8 @@
  * Limits how many messages may be under way at the same time. Each kind has its own limit, so that a channel that hangs does
  * not delay other channels. Within a kind each receiver has a small limit, which is higher while the receiver responds
  * quickly. All receivers that responded slowly have only a part of the kind's slots, and so have all receivers that have not
- * responded yet. So, however many receivers hang, slots are left for receivers that respond quickly.
+ * responded yet. If any other receiver does not respond quickly, its attempt gives its slot back and counts as hanging. So,
+ * however many receivers hang, slots are left for receivers that respond quickly.
  */
 
 /** A receiver of messages of one kind. */
@@ -21,15 +22,17 @@ export type Place = Pick<Receiver, 'kind'> & { receiver?: string; standing?: Sta
 const slotsOfKind = { quick: 64, new: 32, slow: 16 }
 /** Upper limit for the messages to one receiver, until the receiver has responded quickly. */
 export const initialCapacityOfReceiver = 4
-/** Upper limit for the messages to a receiver that responds quickly. It equals the limit for connections to one origin. */
+/** Upper limit for the attempts of one kind that hang and have no slot. Those beyond it keep their slots. */
+const mostHanging = 256
+/** Upper limit for the messages to a receiver that responds quickly. It equals its limit for connections to one origin. */
 const mostCapacityOfReceiver = 16
-/** Upper limit for the idle receivers that are remembered. */
+/** Upper limit for the idle receivers of a kind that are remembered. */
 const maxIdleReceivers = 1_000
 /** The quick responses that a new receiver owes until it counts as quick. */
 const owedByNew = 1
 /** The quick responses that a receiver owes for each slow one: while it hangs, it uses up more than it gets for one. */
 const owedForSlow = 4
-const mostOwed = 16
+const mostOwed = owedForSlow * mostCapacityOfReceiver
 
 /**
  * How many more messages may be claimed: for each kind in `kinds`, for each receiver in `receivers`, for each other kind, and
@@ -66,38 +69,43 @@ type KnownReceiver = Receiver & {
   owed: number
 }
 
+/** A message that is under way. */
+export interface Attempt {
+  receiver: KnownReceiver
+  /** The standing of the receiver when the attempt began: the attempt has one of the slots for this standing. */
+  standing: Standing
+  /** Whether the attempt has given its slot back, because it hangs. */
+  hasNoSlot: boolean
+}
+
 export type ConcurrencyLimits = ReturnType<typeof createConcurrencyLimits>
 
 /** Returns the limits. At first, no messages are under way. */
 export function createConcurrencyLimits() {
   const slots = createSlots()
-  const receivers = new Map<string, KnownReceiver>()
-
-  const find = ({ kind, receiver }: Receiver): KnownReceiver =>
-    receivers.get(keyOf({ kind, receiver })) ?? {
-      kind,
-      receiver,
-      underWay: 0,
-      share: initialCapacityOfReceiver,
-      owed: owedByNew,
-    }
+  const receivers = createKnownReceivers()
 
   return {
-    /** Returns the outermost place of a message that has no capacity left, or undefined if the message may be sent. */
-    fullPlace({ kind, receiver }: Receiver): Place | undefined {
-      const known = find({ kind, receiver })
-      const standing = standingOf(known)
+    /**
+     * Returns the outermost place of a message that has no capacity left, or undefined if the message may be sent.
+     *
+     * @param of the standing whose slots count, by default that of the receiver
+     */
+    fullPlace({ kind, receiver }: Receiver, of?: Standing): Place | undefined {
+      const known = receivers.find({ kind, receiver })
+      const standing = of ?? standingOf(known)
       if (slots.room(kind, 'quick') === 0) return { kind }
       if (slots.room(kind, standing) === 0) return { kind, standing }
       return roomOf(known) === 0 ? { kind, receiver } : undefined
     },
 
-    standingOf: (receiver: Receiver): Standing => standingOf(find(receiver)),
+    standingOf: (receiver: Receiver): Standing => standingOf(receivers.find(receiver)),
 
     room: (sent: string[]): Capacity => ({
       kinds: slots.ofKinds(sent),
-      receivers: [...receivers.values()].filter(isListed).map((known) => ({
-        ...receiverOf(known),
+      receivers: receivers.listed(isListed).map((known) => ({
+        kind: known.kind,
+        receiver: known.receiver,
         room: Math.min(roomOf(known), slots.room(known.kind, standingOf(known))),
         underWay: known.underWay,
         standing: standingOf(known),
@@ -106,29 +114,32 @@ export function createConcurrencyLimits() {
       ofOtherReceiver: initialCapacityOfReceiver,
     }),
 
-    begin(receiver: Receiver): void {
-      const known = find(receiver)
-      slots.count(known, -1)
-      known.underWay += 1
-      slots.count(known, 1)
-      receivers.set(keyOf(receiverOf(known)), known)
+    begin(to: Receiver): Attempt {
+      const receiver = receivers.find(to)
+      receiver.underWay += 1
+      receivers.add(receiver)
+      const attempt = { receiver, standing: standingOf(receiver), hasNoSlot: false }
+      slots.take(attempt)
+      return attempt
+    },
+
+    /** Records that the receiver has not responded quickly. Call this at most once for an attempt, before its end. */
+    hang(attempt: Attempt): void {
+      updateStanding(attempt.receiver, 'slowly')
+      slots.giveUp(attempt)
     },
 
     /**
      * Records that an attempt to send a message has ended.
      *
-     * @param manner how the receiver responded, or undefined if that is unknown
+     * @param manner how the receiver responded, or undefined if that is unknown, or was recorded by `hang`
      */
-    end(receiver: Receiver, manner?: ReceiverPace): void {
-      const known = find(receiver)
-      slots.count(known, -1)
-      known.underWay -= 1
-      if (manner === 'quickly') known.share = Math.min(known.share * 2, mostCapacityOfReceiver)
-      else if (manner !== undefined) known.share = initialCapacityOfReceiver
-      if (manner === 'slowly') known.owed = Math.min(known.owed + owedForSlow, mostOwed)
-      else if (manner !== undefined) known.owed = Math.max(0, known.owed - 1)
-      slots.count(known, 1)
-      if (known.underWay === 0) becomeIdle(known)
+    end(attempt: Attempt, manner?: 'quickly' | 'badly'): void {
+      const { receiver } = attempt
+      receiver.underWay -= 1
+      slots.free(attempt)
+      if (manner !== undefined) updateStanding(receiver, manner)
+      if (receiver.underWay === 0) receivers.becomeIdle(receiver)
     },
   }
 
@@ -141,27 +152,68 @@ export function createConcurrencyLimits() {
     if (receiver.underWay > 0 || standing === 'slow') return true
     return standing === 'quick' && slots.room(receiver.kind, 'new') === 0
   }
+}
 
-  /**
-   * Called when a receiver has no messages under way any more. The receiver is remembered if it has responded. If too many
-   * idle receivers are remembered, the receiver that has been idle for longest is dropped.
-   */
-  function becomeIdle(receiver: KnownReceiver): void {
-    const key = keyOf(receiverOf(receiver))
-    receivers.delete(key)
-    if (standingOf(receiver) !== 'new') receivers.set(key, receiver)
-    if (receivers.size <= maxIdleReceivers) return
-    for (const [oldest, { underWay }] of receivers) {
-      if (underWay === 0) return void receivers.delete(oldest)
-    }
+/** Remembers the receivers that have messages under way, and those that have responded lately. */
+function createKnownReceivers() {
+  const kinds = new Map<string, Map<string, KnownReceiver>>()
+
+  function ofKind(kind: string): Map<string, KnownReceiver> {
+    const known = kinds.get(kind) ?? new Map<string, KnownReceiver>()
+    kinds.set(kind, known)
+    return known
+  }
+
+  return {
+    listed: (isListed: (receiver: KnownReceiver) => boolean): KnownReceiver[] =>
+      [...kinds.values()].flatMap((known) => [...known.values()].filter(isListed)),
+
+    find: ({ kind, receiver }: Receiver): KnownReceiver =>
+      kinds.get(kind)?.get(receiver) ?? {
+        kind,
+        receiver,
+        underWay: 0,
+        share: initialCapacityOfReceiver,
+        owed: owedByNew,
+      },
+
+    add: (receiver: KnownReceiver): void => void ofKind(receiver.kind).set(receiver.receiver, receiver),
+
+    /**
+     * Called when a receiver has no messages under way any more. The receiver is remembered if it has responded. If too many
+     * idle receivers of its kind are remembered, the one that has been idle for longest is dropped.
+     */
+    becomeIdle(receiver: KnownReceiver): void {
+      const known = ofKind(receiver.kind)
+      known.delete(receiver.receiver)
+      if (standingOf(receiver) !== 'new') known.set(receiver.receiver, receiver)
+      if (known.size <= maxIdleReceivers) return
+      for (const [oldest, { underWay }] of known) {
+        if (underWay === 0) return void known.delete(oldest)
+      }
+    },
   }
 }
 
-/** Counts the messages under way, by kind, and by kind and standing. */
+/** Updates the capacity and the standing of a receiver. */
+function updateStanding(receiver: KnownReceiver, manner: ReceiverPace): void {
+  if (manner === 'quickly') receiver.share = Math.min(receiver.share * 2, mostCapacityOfReceiver)
+  else receiver.share = initialCapacityOfReceiver
+  if (manner === 'slowly') receiver.owed = Math.min(receiver.owed + owedForSlow, mostOwed)
+  else receiver.owed = Math.max(0, receiver.owed - 1)
+}
+
+/** Counts the attempts that have slots, by kind, and by kind and standing, and those that hang and have no slot. */
 function createSlots() {
   const used = new Map<string, number>()
+  const hanging = new Map<string, number>()
   const kinds = new Set<string>()
   const usedBy = (place: Place) => used.get(keyOf(place)) ?? 0
+  const hangingOf = (kind: string) => hanging.get(kind) ?? 0
+
+  function count({ receiver: { kind }, standing }: Attempt, sign: 1 | -1): void {
+    for (const place of [{ kind }, { kind, standing }]) used.set(keyOf(place), usedBy(place) + sign)
+  }
 
   /** Returns how many more messages may be sent to receivers with this standing. */
   const room = (kind: string, standing: Standing) =>
@@ -177,13 +229,25 @@ function createSlots() {
         roomOfSlow: room(kind, 'slow'),
       })),
 
-    /** Adds (1) or subtracts (-1) the messages under way to a receiver. */
-    count(receiver: KnownReceiver, sign: 1 | -1): void {
-      const { kind, underWay } = receiver
-      kinds.add(kind)
-      for (const place of [{ kind }, { kind, standing: standingOf(receiver) }]) {
-        used.set(keyOf(place), usedBy(place) + sign * underWay)
-      }
+    take(attempt: Attempt): void {
+      kinds.add(attempt.receiver.kind)
+      count(attempt, 1)
+    },
+
+    /** Called when an attempt hangs. Attempts to slow receivers keep their slots, which are for attempts that may hang. */
+    giveUp(attempt: Attempt): void {
+      const { kind } = attempt.receiver
+      if (attempt.standing === 'slow' || hangingOf(kind) >= mostHanging) return
+      count(attempt, -1)
+      hanging.set(kind, hangingOf(kind) + 1)
+      attempt.hasNoSlot = true
+    },
+
+    /** Called when an attempt ends. */
+    free(attempt: Attempt): void {
+      const { kind } = attempt.receiver
+      if (attempt.hasNoSlot) hanging.set(kind, hangingOf(kind) - 1)
+      else count(attempt, -1)
     },
   }
 }
@@ -194,8 +258,6 @@ function standingOf({ owed }: KnownReceiver): Standing {
   if (owed === 0) return 'quick'
   return owed === owedByNew ? 'new' : 'slow'
 }
-
-const receiverOf = ({ kind, receiver }: Receiver): Receiver => ({ kind, receiver })
 
 /** Returns the key of a place in a map. A kind contains no space. */
 export const keyOf = ({ kind, standing, receiver }: Place) =>

@@ -1,7 +1,7 @@
 /** Sends messages within the concurrency limits. A new message is never sent before older messages of its receiver. */
-import { type Clock, steadyTime } from '../platform/clock.ts'
+import type { Clock } from '../platform/clock.ts'
 import { createBacklog } from './backlog.ts'
-import { type Capacity, createConcurrencyLimits, type ReceiverPace } from './concurrency-limits.ts'
+import { type Attempt, type Capacity, createConcurrencyLimits } from './concurrency-limits.ts'
 import type { OutboxMessage, Outcome } from './notification.ts'
 
 export interface SendingNeeds {
@@ -12,7 +12,7 @@ export interface SendingNeeds {
   onChance(): void
   /** Returns whether a caller waits until no message is being sent. */
   isAwaited(): boolean
-  clock: Pick<Clock, 'now' | 'steady'>
+  clock: Pick<Clock, 'after'>
 }
 
 /** An attempt that ends within this many milliseconds counts as quick. */
@@ -26,18 +26,33 @@ export function createSending({ kinds, deliver, onChance, isAwaited, clock }: Se
   const backlog = createBacklog()
   const underWay = new Set<Promise<void>>()
 
+  /** Messages for which capacity was reserved and that are not being sent yet, by id. */
+  const reserved = new Map<string, Attempt>()
+
   /** Frees the capacity that a message used. If there was no capacity before this, other messages may be waiting for it. */
-  function freeCapacity(message: OutboxMessage, manner?: ReceiverPace): void {
-    const wasFull = limits.fullPlace(message) !== undefined
-    limits.end(message, manner)
+  function freeCapacity(attempt: Attempt, manner?: 'quickly' | 'badly'): void {
+    const wasFull = limits.fullPlace(attempt.receiver, attempt.standing) !== undefined
+    limits.end(attempt, manner)
     if (wasFull) onChance()
   }
 
-  function send(message: OutboxMessage): void {
-    const begun = steadyTime(clock)
+  function takeReserved({ id }: OutboxMessage): Attempt {
+    const attempt = reserved.get(id)!
+    reserved.delete(id)
+    return attempt
+  }
+
+  function send(message: OutboxMessage, attempt: Attempt): void {
+    let hangs = false
+    const stopTimer = clock.after(quickMs, () => {
+      hangs = true
+      limits.hang(attempt)
+      onChance()
+    })
     const sent = deliver(message).then((outcome) => {
+      stopTimer()
       underWay.delete(sent)
-      freeCapacity(message, outcome && mannerOf(outcome, steadyTime(clock) - begun))
+      freeCapacity(attempt, hangs ? undefined : outcome && (outcome === 'delivered' ? 'quickly' : 'badly'))
       // A message that was not delivered may be due again soon.
       if (outcome !== 'delivered' || isAwaited()) onChance()
     })
@@ -53,34 +68,26 @@ export function createSending({ kinds, deliver, onChance, isAwaited, clock }: Se
       const { kind, receiver } = message
       const full = limits.fullPlace(message)
       const isNext = full === undefined && !backlog.isBefore(message, limits.standingOf(message))
-      if (isNext) limits.begin(message)
+      if (isNext) reserved.set(message.id, limits.begin(message))
       // The message is also noted for its receiver, because the standing of the receiver may change while it waits.
       else for (const place of [full ?? { kind, receiver }, { kind, receiver }]) backlog.note(place)
       return isNext
     },
     /** Sends a message for which capacity was reserved. */
-    send,
+    send: (message: OutboxMessage) => send(message, takeReserved(message)),
     /** Frees the reserved capacity without sending. */
-    release: (message: OutboxMessage) => freeCapacity(message),
+    release: (message: OutboxMessage) => freeCapacity(takeReserved(message)),
     /** Claims and sends as many due messages as there is capacity for. @returns the number of messages */
     async takeOn(claim: (room: Capacity) => Promise<OutboxMessage[]>): Promise<number> {
       const room = limits.room(kinds())
       if (room.kinds.every(({ room }) => room === 0)) return 0
       const updateBacklog = backlog.look(room)
       const messages = await claim(room)
-      for (const message of messages) {
-        limits.begin(message)
-        send(message)
-      }
+      for (const message of messages) send(message, limits.begin(message))
       updateBacklog(messages)
       return messages.length
     },
     underWay: (): readonly Promise<void>[] => [...underWay],
     isIdle: () => underWay.size === 0,
   }
-}
-
-function mannerOf(outcome: Outcome['kind'], tookMs: number): ReceiverPace {
-  if (tookMs > quickMs) return 'slowly'
-  return outcome === 'delivered' ? 'quickly' : 'badly'
 }

@@ -73,6 +73,43 @@ for (const engine of engines) {
       assert.deepEqual(await countByState(table), { waiting: 0, sending: 0, delivered: 458, parked: 0 })
     })
 
+    for (const count of [14, 140]) {
+      test(`${count} that have answered quickly, and then hang, delay others for a second for each 64 of them`, async (t) => {
+        const { one } = await furnished(t, engine)
+        const { worker, table, serve, outbox, clock } = await teaRoom(t, { on: one.database })
+        const toEach = (messages: number) =>
+          Array.from({ length: count * messages }, (_, number) => tea({ receiver: `fickle ${number % count}` }))
+        worker.start()
+        await post(table, tea({ receiver: 'till' }), ...toEach(2))
+        await worker.idle()
+
+        const isOver = Promise.withResolvers<Outcome>()
+        let hanging = 0
+        serve(({ receiver }) => {
+          if (receiver === 'till') return Promise.resolve(drunk)
+          hanging += 1
+          return isOver.promise
+        })
+        try {
+          await post(table, ...toEach(16))
+          await until(() => hanging === 64)
+          const message = tea({ receiver: 'till' })
+          await post(table, message)
+          for (let before = 128; before <= count; before += 64) {
+            clock.advance(1_000)
+            await until(() => hanging === before)
+          }
+          clock.advance(1_000)
+          await until(async () => (await outbox.find(message.id))!.state === 'delivered')
+          assert.ok(hanging <= 64 * Math.ceil(count / 64) + 16, `${hanging} hang`)
+        } finally {
+          isOver.resolve(drunk)
+        }
+        await worker.idle()
+        assert.equal((await countByState(table)).delivered, 2 + 18 * count)
+      })
+    }
+
     test('of messages that wait, the receivers come in turn, with those under way counted', async (t) => {
       const { clock, one } = await furnished(t, engine)
       const waiting = (receiver: string, age: number, count: number) =>

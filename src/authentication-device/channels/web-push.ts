@@ -72,7 +72,7 @@ async function sendTo(
   const outcome: Outcome & { status?: number } =
     message === undefined
       ? { kind: 'refused', words: 'the subscription has an invalid key' }
-      : await post(message, needs.caller, signal)
+      : await post({ ...message, receiver: push.userId }, needs.caller, signal)
   if (outcome.kind === 'delivered') await needs.subscriptions.used(subscription.id)
   // The subscription no longer exists (RFC 8030 §7.3).
   else if (outcome.status === 404 || outcome.status === 410) {

@@ -64,7 +64,7 @@ async function pingInstead(
     const taken = await takeBack(message, { mode: 'ping', endpoint: client.notificationEndpoint, replaced, now })
     if (!taken) return uncollectable
   }
-  return sendPing(content, message.address!, { caller, now, signal })
+  return sendPing(message, content, { caller, now, signal })
 }
 
 interface PingTask {

@@ -40,7 +40,7 @@ describe('the outcome of a call by the status of the response (M51, M52, PI-5 to
 })
 
 describe('a call of the client notification endpoint', () => {
-  const request = { address: 'https://client.example/n', bearer: 'token', body: '{}' }
+  const request = { clientId: 'till', address: 'https://client.example/n', bearer: 'token', body: '{}' }
   const signal = new AbortController().signal
 
   test('is a POST of JSON with the bearer token, and ignores the body of the response (NE-2)', async () => {

@@ -4,6 +4,7 @@ import { longestRetryAfterMs, type Outcome } from '../../outbox/notification.ts'
 import { CallFailed, type GuardedCaller } from '../../platform/http/outgoing.ts'
 
 export interface CallBackRequest {
+  clientId: string
   address: string
   /** The `client_notification_token` of the authentication request (CIBA §9). */
   bearer: string
@@ -13,24 +14,27 @@ export interface CallBackRequest {
 /** Sends a ping or push. Resolves to the outcome; rejects if `signal` stopped the call. */
 export function callBack(request: CallBackRequest, caller: GuardedCaller, signal: AbortSignal): Promise<Outcome> {
   const headers = { authorization: `Bearer ${request.bearer}`, 'content-type': 'application/json' }
-  return post({ url: request.address, headers, body: request.body }, caller, signal)
+  const { clientId: receiver, address: url, body } = request
+  return post({ url, receiver, headers, body }, caller, signal)
 }
 
 export interface Post {
   url: string
+  /** See `OutgoingCall`. */
+  receiver?: string
   headers: Record<string, string>
   body: string | Buffer
 }
 
 /** Sends a POST. Resolves to the outcome, with `status` if there was a response; rejects if `signal` stopped the call. */
 export async function post(
-  { url, headers, body }: Post,
+  message: Post,
   caller: GuardedCaller,
   signal: AbortSignal,
 ): Promise<Outcome & { status?: number }> {
   try {
     // CIBA §10.2: the body of the response is ignored.
-    const answer = await caller.call({ url, method: 'POST', headers, body, ignoreBody: true, signal })
+    const answer = await caller.call({ ...message, method: 'POST', ignoreBody: true, signal })
     return { ...meaningOf(answer.status, answer.headers), status: answer.status }
   } catch (error) {
     if (error instanceof CallFailed && error.word !== 'stopped') return meaningOfFailure(error)

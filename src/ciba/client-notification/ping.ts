@@ -1,6 +1,6 @@
 /** Sends a ping (CIBA Core §10.2): it says that a result is available, but does not contain the result. */
 
-import type { Outcome } from '../../outbox/notification.ts'
+import type { OutboxMessage, Outcome } from '../../outbox/notification.ts'
 import type { GuardedCaller } from '../../platform/http/outgoing.ts'
 import { callBack } from './notification-endpoint.ts'
 import type { NotificationContent } from './notification-for.ts'
@@ -11,12 +11,12 @@ import type { NotificationContent } from './notification-for.ts'
  * @param now milliseconds since 1970
  */
 export async function sendPing(
+  { receiver: clientId, address }: OutboxMessage,
   { authReqId, notificationToken, expiresAt = Number.POSITIVE_INFINITY }: NotificationContent,
-  address: string,
   { caller, now, signal }: { caller: GuardedCaller; now: number; signal: AbortSignal },
 ): Promise<Outcome> {
   if (now >= expiresAt) return { kind: 'refused', words: 'the request expired before the ping could be sent' }
   const body = JSON.stringify({ auth_req_id: authReqId })
-  const outcome = await callBack({ address, bearer: notificationToken, body }, caller, signal)
+  const outcome = await callBack({ clientId, address: address!, bearer: notificationToken, body }, caller, signal)
   return outcome.kind === 'failed' ? { ...outcome, usefulUntil: expiresAt } : outcome
 }

@@ -42,7 +42,8 @@ export function createPush(needs: PushNeeds): Push {
       : (content.body ?? (await composeBody(message, content, needs, signal)))
     if (body === undefined)
       return { kind: 'refused', words: 'the approval expired before the tokens could be delivered' }
-    return callBack({ address: message.address!, bearer: content.notificationToken, body }, needs.caller, signal)
+    const { receiver: clientId, address } = message
+    return callBack({ clientId, address: address!, bearer: content.notificationToken, body }, needs.caller, signal)
   }
 }
 

@@ -310,6 +310,26 @@ describe('a target that hangs', () => {
     await Promise.all(calls)
   })
 
+  test('delays no call to another receiver at the same URL, and gets sixteen calls to each receiver at its origin', async (t) => {
+    const hanging = Promise.withResolvers<void>()
+    let arrived = 0
+    const url = await httpServer(t, (request, response) => {
+      if (request.method === 'GET') response.end('ok')
+      else if (++arrived === 30 * 16) hanging.resolve()
+    })
+    const { call } = caller(t, { timeout: 10 * longEnough })
+    const stop = new AbortController()
+    const calls = Array.from({ length: 30 * 20 }, (_, number) => {
+      const where = { url: `${url}/gateway?${number % 2}`, receiver: `client ${number % 30}` }
+      return assert.rejects(call({ ...where, method: 'POST', signal: stop.signal }), failsWith('stopped'))
+    })
+    await hanging.promise
+    assert.equal((await call({ url: `${url}/gateway?0`, receiver: 'another', method: 'GET' })).body, 'ok')
+    assert.equal(arrived, 30 * 16)
+    stop.abort()
+    await Promise.all(calls)
+  })
+
   test('holds no call longer than allowed, and never has more connections than allowed', async (t) => {
     const { url, dial, atOnce } = await hangingTarget(t)
     const { call } = caller(t, { dial, timeout: soon })

@@ -24,6 +24,8 @@ export interface OutgoingCall {
   method: 'GET' | 'POST'
   headers?: Record<string, string>
   body?: string | Buffer
+  /** The client or user to whom the address belongs, if it is known: calls wait only for calls to the same one. */
+  receiver?: string | undefined
   /** If this signal is aborted, the call ends and fails with `stopped`. */
   signal?: AbortSignal
   /** If true, the call resolves as soon as the headers have arrived, and `body` is ''. */
@@ -92,10 +94,11 @@ export interface GuardedCaller {
 }
 
 /**
- * Upper limit for the calls to one URL at the same time. They are not limited by origin: one origin may have the endpoints of
- * many clients, and one of them that hangs must not delay the calls to the others. Those who call limit all their calls.
+ * Upper limit for the calls to one receiver at one origin at the same time; if the receiver is not known, for the calls to one
+ * URL. Neither all calls to an origin nor all calls to a URL are limited: it may be the gateway of many clients, and one of
+ * them that hangs must not delay the calls to the others. Those who call limit all their calls.
  */
-const mostToOneUrl = 16
+const mostToOneReceiver = 16
 
 /** An idle connection is kept for at most this time, because its address is checked only when the connection is opened. */
 const IDLE_MILLISECONDS = 30_000
@@ -106,7 +109,7 @@ export function createGuardedCaller(options: GuardedCallerOptions): GuardedCalle
   const agent = createAgent({ lookup: names.resolve, ...options })
   // If undici limited the connections, it would keep ended calls in its own queue. For each of them it would still open a
   // connection, close it unused, and delay the calls behind it. So calls wait here instead, and leave this queue when they end.
-  const places = new Places({ each: mostToOneUrl })
+  const places = new Places({ each: mostToOneReceiver })
   const underway = new Set<Ending>()
   let closed = false
 
@@ -117,7 +120,7 @@ export function createGuardedCaller(options: GuardedCallerOptions): GuardedCalle
   }
 
   async function exchange(url: URL, call: OutgoingCall, ending: Ending): Promise<OutgoingAnswer> {
-    const leave = await places.enter(url.href, ending.signal)
+    const leave = await places.enter(lineOf(url, call), ending.signal)
     const requested = agent.request(requestOf(url, call, ending.signal))
     // The place is freed when the connection is free or closed. This may be later than the end of the call.
     requested.then(({ body }) => body.once('close', leave), leave)
@@ -233,6 +236,10 @@ function readUrl(text: string, allowHttp: boolean): URL {
   if (url.protocol !== 'https:' && !(allowHttp && url.protocol === 'http:')) throw new CallFailed('not_https')
   return url
 }
+
+/** Returns the key of the calls that share places. A URL contains no space. */
+const lineOf = ({ origin, href }: URL, { receiver }: OutgoingCall) =>
+  receiver === undefined ? href : `${origin} ${receiver}`
 
 function requestOf(url: URL, call: OutgoingCall, signal: AbortSignal): Dispatcher.RequestOptions {
   return {
