@@ -36,6 +36,7 @@ for (const engine of engines) {
         stage.clock.setBack(setBack)
         // The next look at the outbox, two seconds later at the latest.
         stage.clock.advance(2 * second)
+        await stage.doorbell.idle()
         await endpoint.hears(2)
         await stage.doorbell.idle()
         const [{ state, attempts } = {}] = await callBacksOf(stage)
@@ -83,7 +84,7 @@ for (const engine of engines) {
          where state = 'waiting' returning id`,
       )
       stage.clock.advance(minute)
-      stage.clock.advance(2 * second)
+      await stage.doorbell.idle()
       await endpoint.hears(4)
     })
 
