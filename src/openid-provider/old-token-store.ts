@@ -32,6 +32,9 @@ const isBounded = new Set(['AccessToken', 'AuthorizationCode', 'RefreshToken'])
 /** SQL: the order of grants, the latest first. A grant that is given again expires later. */
 const latestGrant = byAge({ storedAt: 'issued_at', value: 'expires_at' }, '$4')
 
+/** SQL: the other grants of the same user to the same client, except for those of approvals. */
+const theirGrants = "user_id = $1 and model = 'Grant' and client_id || '' = $2 and id_hash <> $3 and request_id is null"
+
 /** Returns the statements that remove models that are too many once `kept` is stored. */
 export function withoutTooMany(kept: KeptModel): Statement[] {
   if (kept.model === 'Grant') return [withoutUnusedGrants(kept), withoutOldGrants(kept)]
@@ -74,7 +77,7 @@ function withoutOldTokens({ model, idHash, grantHash, userId, clientId, issuedAt
  * new one and for those that expire last. A grant with a code or a token stays, and so does a grant of an approval.
  */
 function withoutUnusedGrants({ idHash, userId, clientId, issuedAt = 0 }: KeptModel): Statement {
-  const theirs = `user_id = $1 and model = 'Grant' and client_id || '' = $2 and id_hash <> $3 and request_id is null
+  const theirs = `${theirGrants}
     and not exists (select 1 from oidc_models issued where issued.grant_hash = given.id_hash)`
   return {
     sql: `with kept as materialized (
@@ -94,12 +97,11 @@ function withoutUnusedGrants({ idHash, userId, clientId, issuedAt = 0 }: KeptMod
  * except for the new one and for those that expire last.
  */
 function withoutOldGrants({ idHash, userId, clientId, issuedAt = 0 }: KeptModel): Statement {
-  const theirs = "user_id = $1 and model = 'Grant' and client_id || '' = $2 and id_hash <> $3 and request_id is null"
   return {
     sql: `with kept as materialized (
-            select id_hash from oidc_models where ${theirs} order by ${latestGrant} desc ${atMostRows(mostGrants - 1)}
+            select id_hash from oidc_models where ${theirGrants} order by ${latestGrant} desc ${atMostRows(mostGrants - 1)}
           ), old as materialized (
-            select model, id_hash from oidc_models where ${theirs} and id_hash not in (select id_hash from kept)
+            select model, id_hash from oidc_models where ${theirGrants} and id_hash not in (select id_hash from kept)
             order by id_hash ${atMostRows(mostRemovedGrants)} /* for update skip locked */
           ), ended as materialized (
             select model, id_hash from old

@@ -51,6 +51,7 @@ export function undeliveredIn(database: Database) {
 
     /** Makes at most `atMost` messages that wait for another attempt due at once. Resolves to their number. */
     async endPauses(now: number, atMost: number): Promise<number> {
+      // Both states are named as in the partial index on `due_at`, so that it is used.
       const rows = await database.step({
         sql: `with paused as materialized (
                 select id from notifications where state in ('waiting', 'sending') and state = 'waiting' and due_at > $1

@@ -127,6 +127,21 @@ for (const engine of engines) {
       }
     })
 
+    test('an empty kid names no key, in a key and in the header of an assertion', async (t) => {
+      const known = await newKey('one')
+      const documents = await openDocumentServer(t)
+      const { stage, register } = await opened(t, open, engine)
+      const { kid: _, ...withoutKid } = known.publicJwk
+      for (const keys of [[{ ...known.publicJwk, kid: '' }], [withoutKid], [{ ...otherKey, kid: '' }, withoutKid]]) {
+        documents.publish({ keys })
+        for (const members of [{ jwks: { keys } }, { jwks_uri: documents.byName }]) {
+          const { status, body, text } = await register({ ...poll, ...signing, ...members })
+          assert.equal(status, 201, text)
+          await assertBelieved(stage, String(body.client_id), known, '')
+        }
+      }
+    })
+
     test('private members are refused for keys of every type', async (t) => {
       const { register } = await opened(t, open, engine)
       const { publicJwk } = await newKey('one')
@@ -164,8 +179,8 @@ test('an issuer of hint tokens must have a key that can be used, and others are 
 })
 
 /** Asserts that an assertion is accepted by our own endpoint and by one of oidc-provider. */
-async function assertBelieved(stage: Stage, clientId: string, { privateKey }: KeyHolder): Promise<void> {
-  const sign = () => assertionOf(stage, clientId, { key: privateKey, header: { kid: 'one' } })
+async function assertBelieved(stage: Stage, clientId: string, { privateKey }: KeyHolder, kid = 'one'): Promise<void> {
+  const sign = () => assertionOf(stage, clientId, { key: privateKey, header: { kid } })
   const asked = { scope: 'openid', login_hint: 'ana', ...asserted(await sign()) }
   const own = await stage.post('/backchannel/authorize', asked)
   assert.equal(own.status, 200, own.text)

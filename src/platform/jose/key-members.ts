@@ -31,11 +31,11 @@ export function whyUnused(key: Record<string, unknown>): string | undefined {
   const missing = material.find((name) => !isFilled(key[name]))
   if (missing !== undefined) return `it has no text "${missing}"`
   const wrong = ['alg', 'kid', 'use'].find((name) => typeof (key[name] ?? '') !== 'string')
-  return wrong === undefined ? whyForNoSignature(key) : `its "${wrong}" is not a text`
+  return wrong === undefined ? whyNotForSignatures(key) : `its "${wrong}" is not a text`
 }
 
 /** Returns why no signature can be verified with a key, or undefined if its members do not say so. */
-function whyForNoSignature({ kty, crv, use, alg }: Record<string, unknown>): string | undefined {
+function whyNotForSignatures({ kty, crv, use, alg }: Record<string, unknown>): string | undefined {
   if (use === 'enc') return 'its "use" is "enc", and this server encrypts nothing'
   if (typeof alg === 'string' && /^(ECDH-|RSA-OAEP|RSA1_5)/.test(alg)) return 'its "alg" is one for encryption'
   const curves = curvesOf.get(kty)
