@@ -9,6 +9,7 @@
 import { spawn } from 'node:child_process'
 import { globSync, statSync } from 'node:fs'
 import { constants } from 'node:os'
+import { join } from 'node:path'
 import { needChromium } from './support/chromium-program.ts'
 import { compileCache } from './support/compile-cache.ts'
 import { startPostgres } from './support/postgres.ts'
@@ -41,6 +42,7 @@ async function runTests(files: string[]): Promise<number> {
   }
   const scratch = await makeScratch()
   process.env.TMPDIR = scratch.folder
+  process.env.DOORBELL_TEST_PORTS = join(scratch.folder, 'ports')
   const server = process.env.DOORBELL_TEST_POSTGRES ? undefined : await startPostgres()
   if (server) process.env.DOORBELL_TEST_POSTGRES = server.url
   try {

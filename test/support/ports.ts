@@ -1,14 +1,35 @@
 import { randomInt } from 'node:crypto'
+import { mkdirSync, writeFileSync } from 'node:fs'
 import { createServer } from 'node:net'
+import { join } from 'node:path'
 
 /**
  * Resolves to a free TCP port of this machine that is likely to stay free: below the ephemeral ports of the system, and
- * above the ports that browsers and `fetch` refuse (10080 is the last of them).
+ * above the ports that browsers and `fetch` refuse (10080 is the last of them). No other test of the run gets it, not
+ * even while a server that was stopped or killed is about to start there again.
  */
 export async function freePort(): Promise<number> {
   for (;;) {
     const port = randomInt(10_100, 32_000)
-    if (await isFree(port)) return port
+    if (reserve(port) && (await isFree(port))) return port
+  }
+}
+
+const reservedHere = new Set<number>()
+
+/** Test files are processes of their own: within a test run, a file for each port is what they share. */
+function reserve(port: number): boolean {
+  if (reservedHere.has(port)) return false
+  reservedHere.add(port)
+  const folder = process.env.DOORBELL_TEST_PORTS
+  if (folder === undefined) return true
+  mkdirSync(folder, { recursive: true })
+  try {
+    writeFileSync(join(folder, String(port)), '', { flag: 'wx' })
+    return true
+  } catch (error) {
+    if ((error as NodeJS.ErrnoException).code === 'EEXIST') return false
+    throw error
   }
 }
 

@@ -5,10 +5,11 @@
 import { type ChildProcess, spawn } from 'node:child_process'
 import { randomBytes } from 'node:crypto'
 import { chown, mkdtemp, readFile, rm, writeFile } from 'node:fs/promises'
-import { createServer, type Socket } from 'node:net'
+import type { Socket } from 'node:net'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import { Client } from 'pg'
+import { freePort } from './ports.ts'
 import { type Account, type Binaries, environment, nobody, readableBinaries } from './postgres-binaries.ts'
 
 export interface PostgresServer {
@@ -283,16 +284,6 @@ function collect(stream: NodeJS.ReadableStream | null): () => string {
     text = (text + chunk).slice(-4000)
   })
   return () => text
-}
-
-function freePort(): Promise<number> {
-  return new Promise((resolve, reject) => {
-    const server = createServer().once('error', reject)
-    server.listen(0, '127.0.0.1', () => {
-      const { port } = server.address() as { port: number }
-      server.close(() => resolve(port))
-    })
-  })
 }
 
 /** Runs a program of the system as the account of the server. */
