@@ -105,11 +105,19 @@ type Result =
   | { answer: 'invalid_grant'; redeemed?: AuthenticationRequest }
   | { answer: 'access_denied' | 'expired_token' }
 
-/** Resolves to the result of the poll. With long polling, a poll of a pending request is held until the result changes. */
-async function getResult(authReqId: string, clientId: string, call: TokenCall, needs: CibaGrantNeeds): Promise<Result> {
+/** Returns the result of the poll. With long polling, a poll of a pending request is held until the result changes. */
+function getResult(authReqId: string, clientId: string, call: TokenCall, needs: CibaGrantNeeds) {
+  const recalled = needs.pending.recall(authReqId, clientId, call.arrival)
+  return recalled === undefined ? readResult(authReqId, clientId, call, needs) : hold(recalled, call, needs)
+}
+
+async function readResult(
+  authReqId: string,
+  clientId: string,
+  call: TokenCall,
+  needs: CibaGrantNeeds,
+): Promise<Result> {
   const { arrival } = call
-  const recalled = needs.pending.recall(authReqId, clientId, arrival)
-  if (recalled !== undefined) return hold(recalled, call, needs)
   const poll = await needs.pending.poll(authReqId, clientId, arrival)
   if (poll === undefined) return { answer: 'invalid_grant' }
   const { request, tooEarly } = poll

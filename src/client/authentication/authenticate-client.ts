@@ -31,7 +31,10 @@ export function createClientAuthentication(needs: AuthenticationNeeds): Authenti
       const claim = readClaim(credentials)
       const prove = async () => {
         client = await needs.clients.find(claim.clientId)
-        return await authenticate(client, claim, credentials, needs)
+        if (client === undefined) throw clientRefused('no such client')
+        const wrong = await verify(client, claim, credentials, needs)
+        if (wrong === undefined) return client
+        throw failure(client, wrong)
       }
       // A call that only names a client proves nothing, so its address must not be remembered as that of the client.
       return claim.proof === undefined
@@ -47,30 +50,17 @@ export function createClientAuthentication(needs: AuthenticationNeeds): Authenti
   }
 }
 
-async function authenticate(
-  client: Client | undefined,
-  claim: Claim,
-  credentials: ClientCredentials,
-  needs: AuthenticationNeeds,
-): Promise<Client> {
-  const method = client?.metadata.token_endpoint_auth_method
-  if (client === undefined) throw clientRefused('no such client')
-  if (method === undefined || !claim.couldBe.includes(method)) {
-    throw clientRefused(`${client.id}: registered for ${method}, called as ${claim.couldBe.join(' or ')}`)
-  }
-  const wrong = await prove(method, claim, credentials, client, needs)
-  if (wrong === undefined) return client
-  const { reason, isSigned } = typeof wrong === 'string' ? { reason: wrong, isSigned: false } : wrong
-  throw clientRefused(`${client.id}: ${reason}`, isSigned ? failedBecause(reason) : undefined)
-}
-
-function prove(
-  method: string,
+/** Returns what is wrong with the authentication, or undefined if it is valid. */
+function verify(
+  client: Client,
   claim: Claim,
   { certificate, slot }: ClientCredentials,
-  client: Client,
   needs: AuthenticationNeeds,
-): Promise<AuthenticationFailure | string | undefined> | string | undefined {
+): Promise<AuthenticationFailure | string | undefined> | AuthenticationFailure | string | undefined {
+  const method = client.metadata.token_endpoint_auth_method
+  if (method === undefined || !claim.couldBe.includes(method)) {
+    return `registered for ${method}, called as ${claim.couldBe.join(' or ')}`
+  }
   const { proof = '' } = claim
   switch (method) {
     case 'none':
@@ -87,6 +77,11 @@ function prove(
     default:
       return `the method ${method} does not authenticate the client`
   }
+}
+
+function failure(client: Client, wrong: AuthenticationFailure | string): OAuthError {
+  const { reason, isSigned } = typeof wrong === 'string' ? { reason: wrong, isSigned: false } : wrong
+  return clientRefused(`${client.id}: ${reason}`, isSigned ? failedBecause(reason) : undefined)
 }
 
 /**

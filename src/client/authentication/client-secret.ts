@@ -55,6 +55,8 @@ export function readPost({ form }: ClientCredentials): Claim | undefined {
  * §2.3.1).
  */
 function formDecode(text: string): string {
+  // Nearly all secrets are made of characters that need no encoding.
+  if (!/[%+]/.test(text)) return text
   try {
     return decodeURIComponent(text.replaceAll('+', ' '))
   } catch {

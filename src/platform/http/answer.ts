@@ -85,7 +85,7 @@ export function precomputedResponse(refusal: OAuthError): (reply: FastifyReply) 
   return (reply) => {
     reply.isUsual = true
     // The headers that other code has set on the reply, for instance a nonce, are also sent.
-    const all = { ...headers, ...reply.server.commonHeaders, ...(reply.getHeaders() as OutgoingHttpHeaders) }
+    const all = Object.assign(reply.getHeaders(), headers, reply.server.commonHeaders) as OutgoingHttpHeaders
     const { raw } = reply.hijack()
     atTheEndOfTheTurn(() => raw.writeHead(refusal.status, all).end(body))
     return reply

@@ -48,17 +48,6 @@ export function nameCallers(app: FastifyInstance, trusted: readonly string[]): v
  */
 export function createCallerAddress(trusted: readonly string[]): (call: AddressedCall) => string {
   const proxies = rangesOf(trusted)
-  /** The address of the peer of each connection, cached because it does not change. */
-  const peers = new WeakMap<object, string | undefined>()
-
-  function peerOf(socket: AddressedCall['socket']): string | undefined {
-    const known = peers.get(socket)
-    if (known !== undefined) return known
-    const peer = readAddress(socket.remoteAddress ?? '')
-    peers.set(socket, peer)
-    return peer
-  }
-
   return ({ socket, headers }) => {
     const peer = peerOf(socket)
     const forwarded = headers['x-forwarded-for']
@@ -77,6 +66,14 @@ export function createCallerAddress(trusted: readonly string[]): (call: Addresse
     }
     return hop
   }
+}
+
+const peerAddress = Symbol('peerAddress')
+
+/** Returns the address of the peer. It is cached with the connection, because it does not change. */
+function peerOf(socket: AddressedCall['socket'] & { [peerAddress]?: string | undefined }): string | undefined {
+  socket[peerAddress] ??= readAddress(socket.remoteAddress ?? '')
+  return socket[peerAddress]
 }
 
 /** Removes the port, which some proxies add: `192.0.2.7:4711`, `[2001:db8::7]:4711`. */

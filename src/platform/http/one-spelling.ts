@@ -32,7 +32,7 @@ export function refuseOtherSpellings(
  * §3.2.2); the host in the URL is ignored.
  */
 export function targetOf(target: string): { path: string; search: string } {
-  const origin = /^https?:\/\/[^/?#]*/i.exec(target)?.[0] ?? ''
+  const origin = target.startsWith('/') ? '' : (/^https?:\/\/[^/?#]*/i.exec(target)?.[0] ?? '')
   const query = target.indexOf('?', origin.length)
   if (query === -1) return { path: target.slice(origin.length), search: '' }
   return { path: target.slice(origin.length, query), search: target.slice(query) }
