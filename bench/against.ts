@@ -1,17 +1,19 @@
 /**
  * `npm run bench -- --against <commit>`: this build of Doorbell compared with the build of another commit, in one run.
  *
- *     npm run bench -- --against main~10                     fifteen rounds, both engines, about 12 minutes
+ *     npm run bench -- --against main~10                     150 rounds, both engines, about 12 minutes
  *     npm run bench -- --against v0.1.0 --only requests       one kind of work (may be repeated): requests, polls, flows
- *     npm run bench -- --against main~1 --rounds 25 --seconds 3
- *     npm run bench -- --against main~1 --quick               a first impression: six rounds of half a second
+ *     npm run bench -- --against main~1 --rounds 300
+ *     npm run bench -- --against main~1 --quick               a first impression: 24 rounds
  *
  * Fewer than fifteen rounds are refused without `--quick`: the interval would be too wide for a verdict.
  *
  * Each build has a server and a database on each engine; all run at the same time. A round measures one build after the
  * other, and every second round begins with the other build, so that a disturbance of the machine affects both. The
- * ratio is taken within a round. The cost of a build is the CPU time of one operation, of the server and of Postgres
- * together: the rate also depends on the other load of the machine.
+ * ratio is taken within a round. Rounds are short, because the speed of a shared machine changes within seconds: a build
+ * that was compared with itself in 24 rounds of half a second had ratios from 0.93 to 1.18, and in 120 rounds of a fifth of
+ * a second from 1.00 to 1.01. The cost of a build is the CPU time of one operation, of the server and of Postgres together:
+ * the rate also depends on the other load of the machine.
  */
 import type { ClientId } from './cast.ts'
 import type { Part } from './part.ts'
@@ -25,9 +27,9 @@ export interface AgainstOptions {
   commit: string
   /** Whether a first impression is enough, with fewer rounds than a verdict needs. */
   quick: boolean
-  /** At least fifteen, with `quick` six. Default: the least. */
+  /** At least fifteen, with `quick` six. Default: 150, with `quick` 24. */
   rounds: number | undefined
-  /** Seconds that each build is measured in a round. Default: two, with `quick` a half. */
+  /** Seconds that each build is measured in a round. Default: a fifth. */
   seconds: number | undefined
   /** Kinds of work. Default: all. */
   only: string[] | undefined
@@ -70,8 +72,11 @@ const kinds: Work[] = [
 ]
 
 /** A verdict needs fifteen rounds. With fewer than six there is no 95 % interval. */
-const full = { rounds: 15, seconds: 2 }
-const firstImpression = { rounds: 6, seconds: 0.5 }
+const forVerdict = { least: 15, usual: 150 }
+const firstImpression = { least: 6, usual: 24 }
+const usualSeconds = 0.2
+/** Seconds of work before the first round, until all code is compiled. */
+const warmUp = 2
 
 /** The 95 % interval of the CPU ratio must touch 1 ± this; otherwise the builds differ. */
 const levelWithin = 0.03
@@ -100,14 +105,14 @@ interface Compared {
 
 /** Measures, prints, and writes the figures if requested. */
 export async function compareBuilds({ commit, quick, only, write, ...given }: AgainstOptions): Promise<void> {
-  const least = quick ? firstImpression : full
-  const rounds = given.rounds ?? least.rounds
-  const seconds = given.seconds ?? least.seconds
+  const { least, usual } = quick ? firstImpression : forVerdict
+  const rounds = given.rounds ?? usual
+  const seconds = given.seconds ?? usualSeconds
   const chosen = kinds.filter(({ name }) => only === undefined || only.includes(name))
   if (chosen.length === 0) throw new Error(`--only takes ${kinds.map(({ name }) => name).join(', ')} with --against`)
-  if (!(rounds >= least.rounds)) {
-    const other = quick ? '' : `; for a first impression, --quick accepts ${firstImpression.rounds}`
-    throw new Error(`--against${quick ? ' --quick' : ''} takes at least ${least.rounds} --rounds${other}`)
+  if (!(rounds >= least)) {
+    const other = quick ? '' : `; for a first impression, --quick accepts ${firstImpression.least}`
+    throw new Error(`--against${quick ? ' --quick' : ''} takes at least ${least} --rounds${other}`)
   }
   const begin = performance.now()
   const { all, aboutPostgres } = await onStage(async (stage) => {
@@ -147,8 +152,7 @@ async function compare(work: Work, engine: Engine, { stage, other, rounds, secon
     builds.push({ name: 'before', server: await startOn(engine, stage, other) })
     for (const build of builds) {
       if (work.before) await load(build, work.before, longestPreparation)
-      // Warm up, until all code is compiled.
-      await load(build, work.play, Math.min(2, seconds * 2))
+      await load(build, work.play, warmUp)
     }
     for (let round = 0; round < rounds; round++) {
       for (const build of round % 2 === 0 ? builds : builds.toReversed()) {

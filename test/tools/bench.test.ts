@@ -17,7 +17,7 @@ test('npm run bench: every server answers polls and whole flows as it should', a
 })
 
 test('npm run bench -- --against: two builds side by side, with the interval of the ratio', async (t) => {
-  const short = ['--quick', '--seconds', '0.1', '--only', 'flows']
+  const short = ['--quick', '--rounds', '6', '--seconds', '0.1', '--only', 'flows']
   const said = await run(t, 'bench/run.ts', '--against', 'HEAD', ...short)
   assert.match(said, /quick run, against HEAD, 6 rounds/)
   for (const engine of ['SQLite', 'Postgres']) {
