@@ -199,6 +199,10 @@ async function store(kept: KeptModel, payload: AdapterPayload, needs: AdapterNee
   } else if (kept.model === 'Session' && kept.userId !== undefined) {
     const used = useOf(payload, clock.now())
     await models.runSession(statement, used, await makeRoomForSession(kept.userId, used.uidHash))
+  } else if (kept.model === 'Interaction' && payload.result !== undefined) {
+    // The sign-in may have been continued since it was read, by the answer to another press of a button. The client has then
+    // been told its result, and must not be told another one.
+    if (!(await models.replaceSignIn(kept))) throw new errors.SessionNotFound('interaction session not found')
   } else if (kept.model === 'Interaction') {
     await models.run(statement, keepPlace(kept.idHash, kept.expiresAt ?? 0))
   } else {

@@ -168,6 +168,20 @@ export function createOidcModelStore(database: Database, { repeatsTokens = true 
       await database.step(statement, { also: [...removing, ...also], rowKeys: keysOf(statement) })
     },
 
+    /** Replaces an unfinished sign-in. Resolves to false, and stores nothing, if it is not stored any more. */
+    async replaceSignIn(kept: KeptModel): Promise<boolean> {
+      const first = {
+        sql: `update oidc_models set sealed = $3, uid_hash = $4, user_id = $5, expires_at = $6, user_generation = coalesce(
+                cast($7 as bigint), (select generation from user_generations where user_generations.user_id = $5), 0)
+              where model = $1 and id_hash = $2 returning id_hash`,
+        values: [
+          ...[kept.model, kept.idHash, kept.sealed, kept.uidHash ?? null, kept.userId ?? null],
+          ...[kept.expiresAt ?? null, kept.userGeneration ?? null],
+        ],
+      }
+      return (await database.step(first, { rowKeys: [modelKey(kept.model, kept.idHash)] })).length > 0
+    },
+
     /** Removes unfinished sign-ins, by the hashes of their ids. */
     async removeSignIns(idHashes: string[]): Promise<void> {
       await database.step(withoutSignIns(idHashes))
