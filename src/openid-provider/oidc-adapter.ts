@@ -14,6 +14,7 @@ import { placeOfThisCall } from './authorize-endpoint.ts'
 import { forgetFound, foundInCall, removeOnceInCall } from './call-memory.ts'
 import { heldGeneration, heldRegistration, holdGeneration, holdRegistration } from './held-generations.ts'
 import type { KnownTokens } from './known-tokens.ts'
+import { mergedGrant } from './merged-grant.ts'
 import type {
   CallWrites,
   FirstUse,
@@ -124,10 +125,11 @@ function modelAdapter(model: string, needs: AdapterNeeds): Adapter {
       const expiresAt = expiresIn ? clock.now() + expiresIn * 1000 : undefined
       const { clientId } = payload
       const userId = userOf(payload)
+      const seal = (content: AdapterPayload) => vault.seal(JSON.stringify(content), aadOf(idHash))
       const kept = {
         model,
         idHash,
-        sealed: vault.seal(JSON.stringify(payload), aadOf(idHash)),
+        sealed: seal(payload),
         grantHash: goesWithGrant.has(model) && payload.grantId ? fingerprint(payload.grantId) : undefined,
         uidHash: sessionOf(payload),
         clientId,
@@ -139,7 +141,9 @@ function modelAdapter(model: string, needs: AdapterNeeds): Adapter {
         clientRegistration: clientId === undefined ? undefined : heldRegistration(clientId),
       }
       if (isOfUser(model, payload)) knownTokens.add(idHash, payload.accountId)
-      await store(kept, payload, needs)
+      if (model !== 'Grant' || collecting.getStore()) return store(kept, payload, needs)
+      const merged = (stored: string) => seal(mergedGrant(vault.openJson(stored, aadOf(idHash)), payload))
+      await models.merge(kept, merged, withoutTooMany(kept))
     },
     async find(id) {
       const idHash = fingerprint(id)
