@@ -81,6 +81,15 @@ export const tablesOfUser: readonly TableOfUser[] = [
     deletesNothing: true,
   },
   {
+    table: 'notifications',
+    in: ['removed'],
+    statements: ({ userId, now }) => [
+      { sql: parkingNoticesOfUser, values: [userId, 'the user no longer exists', now] },
+    ],
+    keeps: 'parked without their content: otherwise they could be sent to another person who gets the id',
+    deletesNothing: true,
+  },
+  {
     table: 'oidc_models',
     in: all,
     statements: ({ userId }) => [
@@ -246,6 +255,8 @@ const recordingEnded = `with open as materialized (
 const endingRequests = `update backchannel_auth_requests
   set status = 'expired', settled_by = id, settled_at = $2, call_back_sealed = null
   where id in (${openRequestsOfClient}) and status in ('pending', 'approved')`
-const parking = `update notifications set state = 'parked', lease = null, sealed = null, last_outcome = $2, settled_at = $3
+const parked = "state = 'parked', lease = null, sealed = null, last_outcome = $2, settled_at = $3"
+const parking = `update notifications set ${parked}
   where lane = $1 and kind in ('ping', 'push') and state in ('waiting', 'sending')`
+const parkingNoticesOfUser = `update notifications set ${parked} where subject = $1 and state in ('waiting', 'sending')`
 const deletingOfClient = 'delete from oidc_models where client_id = $1'

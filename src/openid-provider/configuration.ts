@@ -1,5 +1,5 @@
 /** The configuration of oidc-provider: features, clients, users, lifetimes. */
-import type { Configuration, KoaContextWithOIDC, ResponseType } from 'oidc-provider'
+import { type Configuration, interactionPolicy, type KoaContextWithOIDC, type ResponseType } from 'oidc-provider'
 import type { DetailTypes } from '../authorization-details/detail-types.ts'
 import type { Resources } from '../authorization-details/resources.ts'
 import { DECIDE_SCOPE } from '../client/metadata/client-metadata.ts'
@@ -19,6 +19,7 @@ import type { UserHooks } from '../user/user.ts'
 import { authenticationContextOf } from './authentication-context.ts'
 import { claimsByScope, claimsOf } from './claims.ts'
 import { asOidcProviderSeesIt, type KnownClient, onlyWithGrants } from './client-view.ts'
+import { loadGrant, storingConsent } from './consent.ts'
 import { implementedMethods } from './discovery.ts'
 import { certificateOfForwarded } from './forward-request.ts'
 import { withPlaceholder } from './forwarded-client.ts'
@@ -28,7 +29,7 @@ import type { MakeRoomForSession, OidcModelStore } from './oidc-model-store.ts'
 import { cookieNames, paths } from './paths.ts'
 import { resourceIndicators, richAuthorizationRequests } from './resource-servers.ts'
 import type { SignInPlaces } from './sign-in-places.ts'
-import { loadGrant, signInPolicy } from './sign-in-policy.ts'
+import { signInPolicy } from './sign-in-policy.ts'
 import { signOutPages } from './sign-out-page.ts'
 import type { SigningKeys } from './signing-keys/signing-keys.ts'
 import { createNarrowModel } from './withdrawn-permissions.ts'
@@ -266,12 +267,16 @@ function audienceOf(token: object): string[] {
  * kind of token or the options of one kind of cookie; our values of all others stay.
  */
 function withExtra(own: Configuration, extra: Record<string, unknown>): Configuration {
-  const { features, ttl, cookies } = extra as Configuration
+  const { features, ttl, cookies, interactions = own.interactions } = extra as Configuration
   return {
     ...own,
     ...extra,
     features: { ...own.features, ...features } as NonNullable<Configuration['features']>,
     ttl: { ...own.ttl, ...ttl },
+    interactions: {
+      ...interactions,
+      policy: storingConsent(interactions?.policy ?? interactionPolicy.base()) as never,
+    },
     cookies: {
       ...own.cookies,
       ...cookies,

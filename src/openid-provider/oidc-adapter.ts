@@ -14,6 +14,7 @@ import { placeOfThisCall } from './authorize-endpoint.ts'
 import { forgetFound, foundInCall, removeOnceInCall } from './call-memory.ts'
 import { heldGeneration, heldRegistration, holdGeneration, holdRegistration } from './held-generations.ts'
 import type { KnownTokens } from './known-tokens.ts'
+import { mergedGrant } from './merged-grant.ts'
 import type {
   CallWrites,
   FirstUse,
@@ -124,10 +125,11 @@ function modelAdapter(model: string, needs: AdapterNeeds): Adapter {
       const expiresAt = expiresIn ? clock.now() + expiresIn * 1000 : undefined
       const { clientId } = payload
       const userId = userOf(payload)
+      const seal = (content: AdapterPayload) => vault.seal(JSON.stringify(content), aadOf(idHash))
       const kept = {
         model,
         idHash,
-        sealed: vault.seal(JSON.stringify(payload), aadOf(idHash)),
+        sealed: seal(payload),
         grantHash: goesWithGrant.has(model) && payload.grantId ? fingerprint(payload.grantId) : undefined,
         uidHash: sessionOf(payload),
         clientId,
@@ -139,7 +141,9 @@ function modelAdapter(model: string, needs: AdapterNeeds): Adapter {
         clientRegistration: clientId === undefined ? undefined : heldRegistration(clientId),
       }
       if (isOfUser(model, payload)) knownTokens.add(idHash, payload.accountId)
-      await store(kept, payload, needs)
+      if (model !== 'Grant' || collecting.getStore()) return store(kept, payload, needs)
+      const merged = (stored: string) => seal(mergedGrant(vault.openJson(stored, aadOf(idHash)), payload))
+      await models.merge(kept, merged, withoutTooMany(kept))
     },
     async find(id) {
       const idHash = fingerprint(id)
@@ -199,6 +203,10 @@ async function store(kept: KeptModel, payload: AdapterPayload, needs: AdapterNee
   } else if (kept.model === 'Session' && kept.userId !== undefined) {
     const used = useOf(payload, clock.now())
     await models.runSession(statement, used, await makeRoomForSession(kept.userId, used.uidHash))
+  } else if (kept.model === 'Interaction' && payload.result !== undefined) {
+    // The sign-in may have been continued since it was read, by the answer to another press of a button. The client has then
+    // been told its result, and must not be told another one.
+    if (!(await models.replaceSignIn(kept))) throw new errors.SessionNotFound('interaction session not found')
   } else if (kept.model === 'Interaction') {
     await models.run(statement, keepPlace(kept.idHash, kept.expiresAt ?? 0))
   } else {

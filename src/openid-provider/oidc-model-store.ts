@@ -117,27 +117,7 @@ export function createOidcModelStore(database: Database, { repeatsTokens = true 
   return {
     ...foundIn(database, repeatsTokens),
 
-    /** Returns the statement that adds or replaces a model. */
-    put: (kept: KeptModel): ListStatement => ({
-      sql: `insert into oidc_models (model, id_hash, sealed, grant_hash, uid_hash, client_id, user_id, request_id,
-              expires_at, issued_at, user_generation, client_registration_id)
-            select model, id_hash, sealed, grant_hash, uid_hash, client_id, user_id, request_id, expires_at,
-              coalesce(kept.issued_at, 0),
-              coalesce(kept.user_generation,
-                (select generation from user_generations where user_generations.user_id = kept.user_id), 0),
-              coalesce(kept.client_registration,
-                (select registration_id from clients where clients.id = kept.client_id), '')
-            from rows($1) as kept (model text, id_hash text, sealed text, grant_hash text, uid_hash text, client_id text,
-              user_id text, request_id text, expires_at bigint, issued_at bigint, user_generation bigint,
-              client_registration text)
-            where true
-            on conflict (model, id_hash) do update set sealed = excluded.sealed, grant_hash = excluded.grant_hash,
-              uid_hash = excluded.uid_hash, client_id = excluded.client_id, user_id = excluded.user_id,
-              expires_at = excluded.expires_at, user_generation = excluded.user_generation,
-              client_registration_id = excluded.client_registration_id
-            returning id_hash`,
-      rows: [rowOf(kept)],
-    }),
+    put: putting,
 
     /**
      * Stores the session of a signed-in user. In the same transaction, records the use of the session in the user's
@@ -166,6 +146,34 @@ export function createOidcModelStore(database: Database, { repeatsTokens = true 
     async run(statement: ListStatement, instead: string[] = [], also: Statement[] = []): Promise<void> {
       const removing = instead.length > 0 ? [withoutSignIns(instead)] : []
       await database.step(statement, { also: [...removing, ...also], rowKeys: keysOf(statement) })
+    },
+
+    /**
+     * Adds a model, or changes the stored one, which other calls may change at the same time.
+     *
+     * @param merged returns the new content, from the content that is stored then
+     * @param also further statements of the same transaction
+     */
+    async merge(kept: KeptModel, merged: (sealed: string) => string, also: Statement[]): Promise<void> {
+      const first = { sql: lockingContent, values: [kept.model, kept.idHash] }
+      await database.step<{ sealed: string | null }>(first, {
+        also: ([stored]) => [putting(stored?.sealed ? { ...kept, sealed: merged(stored.sealed) } : kept), ...also],
+        rowKeys: [modelKey(kept.model, kept.idHash)],
+      })
+    },
+
+    /** Replaces an unfinished sign-in. Resolves to false, and stores nothing, if it is not stored any more. */
+    async replaceSignIn(kept: KeptModel): Promise<boolean> {
+      const first = {
+        sql: `update oidc_models set sealed = $3, uid_hash = $4, user_id = $5, expires_at = $6, user_generation = coalesce(
+                cast($7 as bigint), (select generation from user_generations where user_generations.user_id = $5), 0)
+              where model = $1 and id_hash = $2 returning id_hash`,
+        values: [
+          ...[kept.model, kept.idHash, kept.sealed, kept.uidHash ?? null, kept.userId ?? null],
+          ...[kept.expiresAt ?? null, kept.userGeneration ?? null],
+        ],
+      }
+      return (await database.step(first, { rowKeys: [modelKey(kept.model, kept.idHash)] })).length > 0
     },
 
     /** Removes unfinished sign-ins, by the hashes of their ids. */
@@ -300,6 +308,34 @@ function foundIn(database: Database, repeatsTokens: boolean) {
 }
 
 const modelKey = (model: string, idHash: string) => `oidc model ${model} ${idHash}`
+
+/** Returns the statement that adds or replaces a model. */
+const putting = (kept: KeptModel): ListStatement => ({
+  sql: `insert into oidc_models (model, id_hash, sealed, grant_hash, uid_hash, client_id, user_id, request_id,
+          expires_at, issued_at, user_generation, client_registration_id)
+        select model, id_hash, sealed, grant_hash, uid_hash, client_id, user_id, request_id, expires_at,
+          coalesce(kept.issued_at, 0),
+          coalesce(kept.user_generation,
+            (select generation from user_generations where user_generations.user_id = kept.user_id), 0),
+          coalesce(kept.client_registration,
+            (select registration_id from clients where clients.id = kept.client_id), '')
+        from rows($1) as kept (model text, id_hash text, sealed text, grant_hash text, uid_hash text, client_id text,
+          user_id text, request_id text, expires_at bigint, issued_at bigint, user_generation bigint,
+          client_registration text)
+        where true
+        on conflict (model, id_hash) do update set sealed = excluded.sealed, grant_hash = excluded.grant_hash,
+          uid_hash = excluded.uid_hash, client_id = excluded.client_id, user_id = excluded.user_id,
+          expires_at = excluded.expires_at, user_generation = excluded.user_generation,
+          client_registration_id = excluded.client_registration_id
+        returning id_hash`,
+  rows: [rowOf(kept)],
+})
+
+/** Locks a model. `database.step` executes further statements only after a row: one of nulls if there is no model yet. */
+const lockingContent = `with stored as materialized (
+    select sealed from oidc_models where model = $1 and id_hash = $2 /* for update */
+  )
+  select stored.sealed from (select 1 as present) as present left join stored on true`
 
 const consuming = ({ model, idHash, now }: FirstUse): SingleStatement => ({
   sql: `update oidc_models set consumed_at = $3

@@ -1,5 +1,5 @@
-/** Decides when users must sign in again, and which clients need consent. */
-import { interactionPolicy, type KoaContextWithOIDC, type Provider } from 'oidc-provider'
+/** Decides when users must sign in again. */
+import { interactionPolicy } from 'oidc-provider'
 import { acceptsOnlyPasskey, PASSKEY_ACR } from '../user/passkey/passkey-strength.ts'
 
 /**
@@ -22,38 +22,4 @@ export function signInPolicy(): interactionPolicy.DefaultPolicy {
     }),
   )
   return policy
-}
-
-/** What a user has consented to on the page of an interaction. */
-export interface Consent {
-  accountId: string
-  scopes: string[]
-  claims: string[]
-}
-
-/**
- * Resolves to the grant that a user has given to a client, or undefined if there is none. If the user has just consented,
- * what was asked for is added to the grant of the session, or to a new grant. The consent app gets a grant without asking
- * the user.
- */
-export async function loadGrant(
-  ctx: KoaContextWithOIDC,
-  ownClient: string,
-): Promise<InstanceType<Provider['Grant']> | undefined> {
-  const { session, client, provider, result, params } = ctx.oidc
-  const { accountId } = session ?? {}
-  const { clientId } = client!
-  // Pages of the operator (`oidc.interactions`) store the grant themselves and name it, as oidc-provider's documentation says.
-  const grantId = result?.consent?.grantId ?? session?.grantIdFor(clientId)
-  const existing = grantId === undefined ? undefined : await provider.Grant.find(grantId)
-  if (accountId === undefined) return existing
-  const consent = result?.consent as Consent | undefined
-  const isOwn = clientId === ownClient && existing === undefined
-  // The browser may have signed in as another user since the consent.
-  if (consent?.accountId !== accountId && !isOwn) return existing
-  const theirs = existing?.accountId === accountId ? existing : new provider.Grant({ accountId, clientId })
-  theirs.addOIDCScope(isOwn ? String(params?.scope ?? '') : consent!.scopes.join(' '))
-  theirs.addOIDCClaims(isOwn ? [] : consent!.claims)
-  await theirs.save()
-  return theirs
 }

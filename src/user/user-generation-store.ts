@@ -18,13 +18,13 @@ export const begunBefore = (changedAt: string, receivedAt: string) =>
   isNotOver({ begin: `${changedAt} - ${longestCallMs}`, length: longestCallMs }, receivedAt)
 
 /**
- * Returns the SQL condition that a row of the user `$1` does not come from a former person who had this id and was
- * removed.
+ * Returns the SQL condition that a row of a user does not come from a former person who had the user's id and was removed.
  *
  * @param time the column with the time of the row
+ * @param userId SQL: the id of the user
  */
-export const ofPresentPerson = (time: string): string =>
-  `${time} > coalesce((select former_until from user_generations where user_id = $1), -1)`
+export const ofPresentPerson = (time: string, userId = '$1'): string =>
+  `${time} > coalesce((select former_until from user_generations where user_generations.user_id = ${userId}), -1)`
 
 /**
  * SQL, for an update of `user_generations`: somebody has the id of a removed user again.

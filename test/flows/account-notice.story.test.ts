@@ -182,6 +182,28 @@ test('while the mail server is down, the mail is retried for one day; the log na
   assert.equal(mails.length, 0)
 })
 
+for (const engine of engines) {
+  test(`a notice that could not be sent is not sent to another person who gets the id, on ${engine.name}`, async (t) => {
+    const { stage, mailServer, mails } = await scene(t, engine)
+    await mailServer.stop()
+    assert.equal((await addPasskey(stage, await bearerOf(stage))).status, 201)
+    await stage.doorbell.idle()
+    assert.equal(told(stage, 'notification.failed').length, 1)
+    await stage.restart({ users: [ben] })
+    stage.clock.advance(60_000)
+    await mailServer.start()
+    await stage.restart({ users: [{ ...ana, email: 'another@example.com' }, ben] })
+    stage.clock.advance(hour)
+    await stage.doorbell.idle()
+    assert.deepEqual(mails, [])
+    const about = await rowsOf(
+      stage,
+      "select kind, state, last_outcome from notifications where kind = 'account_email'",
+    )
+    assert.deepEqual(about, [{ kind: 'account_email', state: 'parked', last_outcome: 'the user no longer exists' }])
+  })
+}
+
 describe("with the application's own users", () => {
   const users = (more: object) => {
     const found = async (user: User | null) => user

@@ -1,4 +1,7 @@
-/** A user is removed, and another person gets the id: this person sees none of the former user's decisions. */
+/**
+ * A user is removed, and another person gets the id: this person sees none of the former user's requests and decisions,
+ * and can neither decide nor revoke anything by their ids.
+ */
 import assert from 'node:assert/strict'
 import { describe, test } from 'node:test'
 import { createDecisionStore } from '../../src/ciba/decision/consent-history-store.ts'
@@ -6,7 +9,8 @@ import { exportUser } from '../../src/endings/export-user.ts'
 import { byCommand, dora } from '../support/commands.ts'
 import { engines } from '../support/engines.ts'
 import { bearerOf } from '../support/phone-app.ts'
-import { ben, openStage, type Stage } from '../support/stage.ts'
+import { ben, credentials, openStage, type Stage } from '../support/stage.ts'
+import { openVisitor } from '../support/visitor.ts'
 
 const another = { ...dora, name: 'Dorothea', password: 'of another person 5508' }
 const returning = { ...dora, same_person: true }
@@ -34,6 +38,35 @@ for (const engine of engines) {
       assert.deepEqual(await whatIsKnown(stage, another), own, 'a lock changes nothing of this')
       await comeBackAs(stage, { ...another, same_person: true })
       assert.deepEqual(await whatIsKnown(stage, another), own, 'the person returns, and the first one is still another')
+    })
+
+    test('finds no request of the former user by its id or its link', async (t) => {
+      const stage = await openStage(t, { engine, config: { users: [dora, ben] } })
+      const theirs = [await decide(stage, 'approved', 'Ring 900'), await decide(stage, 'denied', 'Coffee 4.20')]
+      for (const request of theirs) assert.deepEqual(await reached(stage, dora, request), settled)
+      theirs.push(await ask(stage, 'Open 77'))
+      await comeBackAs(stage, another)
+      for (const request of theirs) assert.deepEqual(await reached(stage, another, request), unknown)
+      const own = await decide(stage, 'approved', 'Tea 2.90')
+      assert.deepEqual(await reached(stage, another, own), settled)
+      await comeBackAs(stage, { ...another, same_person: true })
+      assert.deepEqual(await reached(stage, another, own), settled, 'the same person returns')
+      for (const request of theirs) assert.deepEqual(await reached(stage, another, request), unknown)
+    })
+
+    test('decides about an own request, even if the clock was set back after the removal', async (t) => {
+      const stage = await openStage(t, { engine, config: { users: [dora, ben] } })
+      const former = await decide(stage, 'denied', 'Coffee 4.20')
+      await comeBackAs(stage, another)
+      stage.clock.setBack(3_600_000)
+      const { id } = await ask(stage, 'Tea 2.90')
+      const { body } = await stage.get('/backchannel/authinfo', { authorization: await bearerOf(stage, another) })
+      assert.deepEqual(
+        (body.requests as { request_id: string }[]).map(({ request_id }) => request_id),
+        [id],
+      )
+      assert.deepEqual(await reached(stage, another, former), unknown)
+      assert.equal((await stage.decide(id, 'approved', { login_hint: dora.username })).status, 200)
     })
 
     test('sees nothing of a user who was removed by command', async (t) => {
@@ -78,11 +111,61 @@ async function comeBackAs(stage: Stage, user: User) {
   await stage.restart({ users: [user, ben] })
 }
 
-async function decide(stage: Stage, status: 'approved' | 'denied', message: string) {
+interface Ids {
+  id: string
+  authReqId: string
+}
+
+async function ask(stage: Stage, message: string): Promise<Ids> {
   stage.clock.advance(1_000)
-  assert.equal((await stage.ring('kiosk', { login_hint: dora.username, binding_message: message })).status, 200)
-  const id = await stage.newestRequest(dora.username)
-  assert.equal((await stage.decide(id, status, { login_hint: dora.username })).status, 200)
+  const { status, body } = await stage.ring('kiosk', { login_hint: dora.username, binding_message: message })
+  assert.equal(status, 200)
+  return { id: await stage.newestRequest(dora.username), authReqId: String(body.auth_req_id) }
+}
+
+async function decide(stage: Stage, status: 'approved' | 'denied', message: string): Promise<Ids> {
+  const asked = await ask(stage, message)
+  assert.equal((await stage.decide(asked.id, status, { login_hint: dora.username })).status, 200)
+  return asked
+}
+
+/** What each way to a settled request answers to its own user, and to anybody else. */
+const settled = {
+  byId: 1,
+  byAuthReqId: 1,
+  byService: 1,
+  page: 200,
+  decided: 409,
+  byApplication: 'already decided',
+  revoked: 200,
+}
+const unknown = {
+  byId: 0,
+  byAuthReqId: 0,
+  byService: 0,
+  page: 404,
+  decided: 404,
+  byApplication: 'unknown',
+  revoked: 404,
+}
+
+/** Each way by which the user with Dora's id may reach a request: the device API, the page, and the application. */
+async function reached(stage: Stage, user: User, { id, authReqId }: Ids): Promise<typeof settled> {
+  const authorization = await bearerOf(stage, user)
+  const visitor = openVisitor(stage.url)
+  await visitor.signIn(user)
+  const found = async (form: Record<string, string>, as: string) =>
+    ((await stage.post('/backchannel/authinfo', form, as)).body.requests as unknown[]).length
+  const ofDora = { login_hint: dora.username }
+  return {
+    byId: await found({ request_id: id }, authorization),
+    byAuthReqId: await found({ auth_req_id: authReqId }, authorization),
+    byService: await found({ ...ofDora, request_id: id }, credentials.phoneService),
+    page: (await visitor.get(`/approve/${id}`)).status,
+    decided: (await stage.decide(id, 'denied', ofDora)).status,
+    byApplication: (await stage.doorbell.requests.deny(id, user.id)).kind,
+    revoked: (await stage.post('/backchannel/revoke', { request_id: id }, authorization)).status,
+  }
 }
 
 /** The binding messages that the user with Dora's id gets to see, and whether this user has approved the kiosk. */

@@ -28,7 +28,7 @@ interface Waits {
 
 const table: Record<string, Waits> = {
   'an anonymous page cancels its sign-in': {
-    step: /insert into oidc_models/,
+    step: /update oidc_models set sealed/,
     locks: `select 1 from oidc_models where model = 'Interaction' for update`,
     async caller(stage) {
       const visitor = openVisitor(stage.url)

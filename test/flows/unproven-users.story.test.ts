@@ -118,7 +118,7 @@ async function scene(t: TestContext, engine: Engine) {
       return read(sql, values)
     }
     database.step = async (first, options) => {
-      if (first.sql.includes('insert into oidc_models')) await gate.pass()
+      if (/(insert into|update) oidc_models/.test(first.sql)) await gate.pass()
       return step(first, options)
     }
     return database

@@ -275,7 +275,9 @@ type Matches = (first: Statement) => boolean
 const keeping =
   (model: string): Matches =>
   (first) =>
-    'rows' in first && first.rows.some((row) => row.model === model && row.user_id === dora.id)
+    'rows' in first
+      ? first.rows.some((row) => row.model === model && row.user_id === dora.id)
+      : [model, dora.id].every((value) => first.values.includes(value))
 
 const redeeming: Matches = ({ sql }) => sql.includes("set status = 'redeemed'")
 

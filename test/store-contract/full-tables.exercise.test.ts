@@ -60,6 +60,7 @@ const expected = [
   /^insert into backchannel_auth_requests/,
   /from backchannel_auth_requests where auth_req_id_hash in/,
   /from backchannel_auth_requests where id in/,
+  /^select backchannel_auth_requests.* from rows\(\$1\) as asked .* backchannel_auth_requests.id = asked.value/,
   /from backchannel_auth_requests where user_id = .*order by created_at/,
   /as blocked, .* as client_recent_until/,
   /^update backchannel_auth_requests set interval_seconds = .* returning \*/,

@@ -50,8 +50,8 @@ export function activityEndpoint(app: FastifyInstance, paths: ActivityPaths, nee
   userRoute(app, paths.revoke, needs.identifyCaller, {
     async POST({ caller: { userId, tokenHash }, form, request: { ip: address } }) {
       const requestId = needed(form, 'request_id')
-      const request = await needs.requests.find(requestId)
-      if (request?.userId !== userId) throw new OAuthError('not_found', 'this user has no such request')
+      const request = await needs.requests.findForUser(userId, { id: requestId }, needs.clock.now())
+      if (request === undefined) throw new OAuthError('not_found', 'this user has no such request')
       const revoked = await needs.revokeApproval({ request, tokenHash, address })
       if (revoked === undefined) throw sessionEnded()
       needs.audit({ event: 'request.revoked', request: requestId, client: request.clientId, user: userId, address })

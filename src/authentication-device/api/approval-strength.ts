@@ -86,9 +86,7 @@ export function signedInJustNow({ authTime }: Authentication, now: number): bool
 export function createAuthenticateApproval({ passkeys, clients, clock }: ApprovalNeeds): AuthenticateApproval {
   return async (request, approver, passkey) => {
     // This request cannot be approved. The caller calls `decide` next, which returns the reason.
-    if (request.userId !== approver.userId || statusAt(request, clock.now()) !== 'pending') {
-      return approver.authentication
-    }
+    if (statusAt(request, clock.now()) !== 'pending') return approver.authentication
     const client = await clients.find(request.clientId)
     const now = clock.now()
     // All requirements are checked before the challenge of the passkey is used up.

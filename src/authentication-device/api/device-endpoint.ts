@@ -84,28 +84,30 @@ async function authinfo(call: DeviceCall, form: Form, caller: DeviceCaller, need
   return { requests: shown }
 }
 
-/**
- * Resolves to the named request, or to all requests of the user if none is named. A request of another user is treated as
- * unknown.
- */
+/** Resolves to the named request, or to all requests of the user if none is named. */
 async function asked(form: Form, caller: DeviceCaller, now: number, { requests }: DeviceNeeds) {
   const openOnly = form.get('status') === 'pending' || form.get('poolingMode') === 'true'
   if (!form.has('request_id') && !form.has('auth_req_id')) {
     return requests.listForUser(caller.userId, openOnly ? 'open' : 'all', now)
   }
-  const one = await named(form, requests)
-  const theirs = one !== undefined && one.userId === caller.userId
-  return theirs && (!openOnly || statusAt(one, now) === 'pending') ? [one] : []
+  const one = await named(form, caller, now, requests)
+  return one !== undefined && (!openOnly || statusAt(one, now) === 'pending') ? [one] : []
 }
 
-async function named(form: Form, requests: RequestStore): Promise<AuthenticationRequest | undefined> {
+/** Resolves to the request that the form names. A request that is not the user's is treated as unknown. */
+async function named(
+  form: Form,
+  { userId }: DeviceCaller,
+  now: number,
+  requests: RequestStore,
+): Promise<AuthenticationRequest | undefined> {
   const id = form.get('request_id')
   const authReqId = form.get('auth_req_id')
   if (id !== undefined && authReqId !== undefined) {
     throw new OAuthError('invalid_request', 'send either request_id or auth_req_id, not both')
   }
-  if (id !== undefined) return requests.find(id)
-  return authReqId === undefined ? undefined : requests.findByAuthReqId(authReqId)
+  if (id !== undefined) return requests.findForUser(userId, { id }, now)
+  return authReqId === undefined ? undefined : requests.findForUser(userId, { authReqId }, now)
 }
 
 interface Describing {
@@ -178,14 +180,14 @@ async function complete(form: Form, address: string, caller: DeviceCaller, needs
   const approver = { ...caller, authentication: readAuthentication(form, caller) }
   if (!form.has('request_id') && !form.has('auth_req_id'))
     throw new OAuthError('invalid_request', 'request_id is missing')
-  const request = await named(form, needs.requests)
+  const request = await named(form, caller, needs.clock.now(), needs.requests)
   if (request === undefined) throw notFound()
   // `identifyCaller` has refused CIBA clients. This check is for a client whose registration changed after it sent the
   // request.
   if (request.clientId === caller.clientId)
     throw new OAuthError('access_denied', 'a client cannot decide its own request')
 
-  const approvedDetails = readApproved(form, outcome, request, caller, needs)
+  const approvedDetails = readApproved(form, outcome, request, needs)
 
   // Approving with a wrong number is a denial.
   const misread = outcome === 'approved' && (await picksWrong(request, caller, form, needs))
@@ -213,26 +215,24 @@ async function complete(form: Form, address: string, caller: DeviceCaller, needs
 
 /**
  * Returns the details that the user approves, or undefined for all. Called before the request is decided or a passkey is
- * used. Reveals nothing about another user's request.
+ * used.
  */
 function readApproved(
   form: Form,
   outcome: 'approved' | 'denied',
   request: AuthenticationRequest,
-  caller: DeviceCaller,
   { details }: DeviceNeeds,
 ) {
   const text = form.get('authorization_details')
-  if (text === undefined || request.userId !== caller.userId) return undefined
+  if (text === undefined) return undefined
   if (outcome === 'denied')
     throw new OAuthError('invalid_request', 'authorization_details may only be sent with an approval')
   return narrowed(request, parseDetails(text), details)
 }
 
-/** Whether the user picked another number than the client shows. Reveals nothing about another user's request. */
+/** Whether the user picked another number than the client shows. */
 async function picksWrong(request: AuthenticationRequest, caller: DeviceCaller, form: Form, needs: DeviceNeeds) {
-  if (caller.kind !== 'user' || request.userId !== caller.userId) return false
-  if (needs.numbers.choicesFor(request) === undefined) return false
+  if (caller.kind !== 'user' || needs.numbers.choicesFor(request) === undefined) return false
   const picked = form.get('number')
   if (picked === undefined)
     throw new OAuthError('invalid_request', 'number is missing: send the number that the client shows')

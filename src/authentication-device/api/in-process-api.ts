@@ -90,10 +90,11 @@ export function createDeviceApi({ requests, clients, decide, details, clock }: D
       authentication: Authentication = {},
       less: { authorizationDetails?: AuthorizationDetail[] } = {},
     ): Promise<DecisionResult> {
-      const request = await requests.find(requestId)
+      const now = clock.now()
+      const request = await requests.findForUser(userId, { id: requestId }, now)
       const answer = { requestId, request, userId, outcome: 'approved' as const, decidedBy, authentication } as const
       // `decide` returns why this request cannot be approved.
-      if (request?.userId !== userId || statusAt(request, clock.now()) !== 'pending') return decide(answer)
+      if (request === undefined || statusAt(request, now) !== 'pending') return decide(answer)
       const { authorizationDetails } = less
       const approvedDetails = authorizationDetails && narrowed(request, authorizationDetails, details)
       await refuseUnlessSufficient(request, authentication)

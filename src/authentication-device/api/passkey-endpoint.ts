@@ -81,9 +81,10 @@ export function passkeyEndpoint(app: FastifyInstance, path: string, needs: Passk
 
   userRoute(app, `${path}/confirm-options`, needs.identifyCaller, {
     async POST({ caller: { userId }, form }) {
-      const request = await needs.requests.find(needed(form, 'request_id'))
-      const waiting = request?.userId === userId && statusAt(request, needs.clock.now()) === 'pending'
-      if (!waiting) throw new OAuthError('not_found', 'no such request is waiting for this user')
+      const now = needs.clock.now()
+      const request = await needs.requests.findForUser(userId, { id: needed(form, 'request_id') }, now)
+      if (request === undefined || statusAt(request, now) !== 'pending')
+        throw new OAuthError('not_found', 'no such request is waiting for this user')
       const options = await passkeys.confirmOptions(userId, request.id)
       if (options === undefined) throw new OAuthError('not_found', 'the user has no passkey')
       return options

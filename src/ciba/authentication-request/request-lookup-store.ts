@@ -18,6 +18,15 @@ export interface PolledRequest {
   keptPolls: number
 }
 
+/**
+ * SQL: the request is about the person who has the user's id now. It is if it is still open: when a user is removed, all
+ * open requests about this user are denied.
+ */
+const ofPresentUser = (userId: string, now: string) => `(${isOpen(now)}
+  or ${ofPresentPerson('backchannel_auth_requests.created_at', userId)})`
+
+const isOpen = (now: string) => `status = 'pending' and expires_at > ${now}`
+
 /** Finds single requests. */
 export function requestsFoundIn(database: Database, onUnreadable?: OnUnreadable) {
   /** Returns the look-up by a column, which must have a unique index. Concurrent look-ups share one statement. */
@@ -32,8 +41,34 @@ export function requestsFoundIn(database: Database, onUnreadable?: OnUnreadable)
     })
   }
 
+  /** Like `finds`, but leaves out requests about other users, and about former persons with the id of the user. */
+  function findsForUser(column: 'id' | 'auth_req_id_hash') {
+    interface Asked {
+      userId: string
+      value: string
+      now: number
+    }
+    const sql = `select backchannel_auth_requests.* from rows($1) as asked (user_id text, value text, now bigint)
+      join backchannel_auth_requests
+        on backchannel_auth_requests.${column} = asked.value and backchannel_auth_requests.user_id = asked.user_id
+      where ${ofPresentUser('asked.user_id', 'asked.now')}`
+    return writeBatch<Asked, RequestRow | undefined>({
+      async execute(asked) {
+        const rows = asked.map(({ userId, ...each }) => ({ user_id: userId, ...each }))
+        const found = await database.read<RequestRow>(sql, [JSON.stringify(rows)])
+        const byValue = new Map(found.map((row) => [row[column], row]))
+        return asked.map(({ userId, value }) => {
+          const row = byValue.get(value)
+          return row?.user_id === userId ? row : undefined
+        })
+      },
+    })
+  }
+
   const findById = finds('id')
   const findByHash = finds('auth_req_id_hash')
+  const findByIdForUser = findsForUser('id')
+  const findByHashForUser = findsForUser('auth_req_id_hash')
 
   return {
     async find(id: string): Promise<AuthenticationRequest | undefined> {
@@ -43,6 +78,22 @@ export function requestsFoundIn(database: Database, onUnreadable?: OnUnreadable)
 
     async findByAuthReqId(authReqId: string): Promise<AuthenticationRequest | undefined> {
       const row = await findByHash(fingerprint(authReqId))
+      return row && toRequest(row, onUnreadable)
+    },
+
+    /**
+     * Finds a request that the user may see and decide: it must be about this user, and not about a former person with the
+     * id of the user.
+     */
+    async findForUser(
+      userId: string,
+      named: { id: string } | { authReqId: string },
+      now: number,
+    ): Promise<AuthenticationRequest | undefined> {
+      const row =
+        'id' in named
+          ? await findByIdForUser({ userId, value: named.id, now })
+          : await findByHashForUser({ userId, value: fingerprint(named.authReqId), now })
       return row && toRequest(row, onUnreadable)
     },
 
@@ -86,21 +137,22 @@ export function requestsListedIn(database: Database, onUnreadable?: OnUnreadable
       return new Set(rows.map(({ id }) => id))
     },
 
-    /** Resolves to the requests about a user, newest first. @param only `open` leaves out settled and expired requests */
+    /**
+     * Resolves to the requests about a user, newest first, without those about a former person with the id of the user.
+     *
+     * @param only `open` leaves out settled and expired requests
+     */
     async listForUser(
       userId: string,
       only: 'open' | 'all',
       now: number,
       limit = 100,
     ): Promise<AuthenticationRequest[]> {
-      const [condition, values] =
-        only === 'open'
-          ? [`status = 'pending' and expires_at > $2`, [now]]
-          : [ofPresentPerson('backchannel_auth_requests.created_at'), []]
+      const condition = only === 'open' ? isOpen('$2') : ofPresentUser('$1', '$2')
       const rows = await database.read<RequestRow>(
         `select * from backchannel_auth_requests where user_id = $1 and ${condition}
          order by created_at desc, id desc ${atMostRows(limit)}`,
-        [userId, ...values],
+        [userId, now],
       )
       return toRequests(rows)
     },

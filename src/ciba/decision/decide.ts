@@ -36,7 +36,7 @@ export interface DecisionNeeds extends BlockNeeds {
 
 export interface Answer {
   requestId: string
-  /** The request, if the caller has just read it. Its status is checked again. */
+  /** The request, if the caller has just found it for this user. Its status is checked again. */
   request?: AuthenticationRequest | undefined
   /** The user who decides. It must be the user of the request. */
   userId: string
@@ -69,8 +69,9 @@ export type Decide = (answer: Answer) => Promise<DecisionResult>
 /** Returns the function that settles a request by the user's answer, at most once for each request. */
 export function createDecide(needs: DecisionNeeds): Decide {
   return async (answer) => {
-    const request = answer.request ?? (await needs.requests.find(answer.requestId))
-    if (request === undefined || request.userId !== answer.userId || isDecoy(request)) return { kind: 'unknown' }
+    const { userId, requestId: id } = answer
+    const request = answer.request ?? (await needs.requests.findForUser(userId, { id }, needs.clock.now()))
+    if (request === undefined || isDecoy(request)) return { kind: 'unknown' }
 
     const user = await needs.findUser(answer.userId)
     if (user === null || user.disabled) {

@@ -8,9 +8,9 @@ import { OAuthError } from '../../platform/oauth-error.ts'
 import { passkeyScript, styleSheet } from '../../platform/pages/pages.ts'
 import type { Passkeys } from '../../user/passkey/passkey.ts'
 import { PASSKEY_ACR, PASSKEY_AMR } from '../../user/passkey/passkey-strength.ts'
+import type { Consent } from '../consent.ts'
 import type { ReturningUsers } from '../forwarded-share.ts'
 import { type BeginFor, holdingGenerations } from '../held-generations.ts'
-import type { Consent } from '../sign-in-policy.ts'
 import { createChallengeLimit } from './challenge-limit.ts'
 import { type ByPasswordNeeds, signingInByPassword } from './sign-in-by-password-endpoint.ts'
 import { createSignInPages, type Interaction, type SignInPageNeeds, type SignInPages } from './sign-in-pages.ts'
@@ -55,7 +55,7 @@ export function signInEndpoint(app: FastifyInstance, needs: SignInNeeds): void {
     if (isAnswered(interaction, form)) return reply.redirect(interaction.returnTo, 303)
     if (form.has('cancel'))
       return finish(request, reply, { error: 'access_denied', error_description: 'the user cancelled' })
-    if (interaction.prompt.name === 'consent') return finish(request, reply, consentedTo(interaction))
+    if (interaction.prompt.name === 'consent') return finish(request, reply, consentTo(interaction))
     return show(request, reply, interaction)
   }
 
@@ -140,11 +140,16 @@ function signingInByPasskey({ show, sayTo, welcome }: SignInPages, needs: SignIn
 }
 
 /**
- * Returns the result of a consent. What the user consented to becomes a grant when the browser follows the redirect
- * (`grantConsented`): until then, the user can still cancel.
+ * Returns the result of a consent: what was asked for, now and at an earlier page of the same sign-in. The grant is not changed
+ * yet, because the user can still cancel until the browser follows the redirect. `consent.ts` changes it then.
  */
-function consentedTo({ prompt, session }: Interaction): InteractionResults {
+function consentTo({ prompt, session, lastSubmission }: Interaction): InteractionResults {
   const { missingOIDCScope = [], missingOIDCClaims = [] } = prompt.details as Record<string, string[]>
-  const consent: Consent = { accountId: session!.accountId, scopes: missingOIDCScope, claims: missingOIDCClaims }
+  const { scopes = [], claims = [] } = (lastSubmission?.consent ?? {}) as Partial<Consent>
+  const consent: Consent = {
+    accountId: session!.accountId,
+    scopes: [...scopes, ...missingOIDCScope],
+    claims: [...claims, ...missingOIDCClaims],
+  }
   return { consent: { ...consent } }
 }

@@ -67,8 +67,14 @@ export function createSignInPages(needs: SignInPageNeeds) {
 
   async function finish(request: FastifyRequest, reply: FastifyReply, result: InteractionResults) {
     const mergeWithLastSubmission = result.error === undefined
-    const next = await provider().interactionResult(request.raw, reply.raw, result, { mergeWithLastSubmission })
-    return reply.redirect(next, 303)
+    try {
+      const next = await provider().interactionResult(request.raw, reply.raw, result, { mergeWithLastSubmission })
+      return reply.redirect(next, 303)
+    } catch (error) {
+      // The sign-in was continued, or has expired, since it was found.
+      if (error instanceof errors.SessionNotFound) return over(request, reply)
+      throw error
+    }
   }
 
   function over(request: FastifyRequest, reply: FastifyReply) {

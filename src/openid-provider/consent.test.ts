@@ -1,7 +1,7 @@
 import assert from 'node:assert/strict'
 import { test } from 'node:test'
 import type { KoaContextWithOIDC } from 'oidc-provider'
-import { loadGrant } from './sign-in-policy.ts'
+import { loadGrant } from './consent.ts'
 
 /** What oidc-provider knows when it looks for the grant of a signed-in user. */
 const contextWith = (result: unknown, ofSession?: string) =>
@@ -29,7 +29,8 @@ test('without a consent, the grant is that of the session', async () => {
   }
 })
 
-test('a consent of another user adds nothing', async () => {
+test('a consent of another user adds nothing, and is forgotten, so that this user is asked', async () => {
   const result = { consent: { accountId: 'ben', scopes: ['email'], claims: [] } }
   assert.deepEqual(await loadGrant(contextWith(result, 'g'), 'consent-app'), { jti: 'g', accountId: 'ana' })
+  assert.deepEqual(result, {})
 })

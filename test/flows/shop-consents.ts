@@ -1,0 +1,73 @@
+/** A shop that asks users of this server for consent: a web application, so that it may ask with `prompt=none`. */
+import assert from 'node:assert/strict'
+import type { TestContext } from 'node:test'
+import { ana, openStage, type Stage, type StageOptions } from '../support/stage.ts'
+import { rowsOf } from '../support/tables.ts'
+import { openVisitor, type Visitor } from '../support/visitor.ts'
+
+const callback = 'https://shop.example/callback'
+
+export const openShop = (t: TestContext, options: StageOptions) =>
+  openStage(t, {
+    ...options,
+    config: {
+      clients: [
+        {
+          client_id: 'shop',
+          token_endpoint_auth_method: 'none',
+          grant_types: ['authorization_code'],
+          redirect_uris: [callback],
+          scope: 'openid email profile',
+        },
+      ],
+    },
+  })
+
+export const pathOf = (scope: string, more: Record<string, string> = {}) =>
+  `/oauth/authorize?${new URLSearchParams({
+    client_id: 'shop',
+    redirect_uri: callback,
+    response_type: 'code',
+    scope,
+    code_challenge: 'E9Melhoa2OwvFrEMTJguCHaoeK1t8URWbPjojmfqnHw',
+    code_challenge_method: 'S256',
+    ...more,
+  })}`
+
+/** Resolves to what the client hears when this redirect is followed: `code`, or the error. */
+export async function heardAt(visitor: Visitor, location: string | undefined): Promise<string> {
+  const seen = await visitor.follow(await visitor.get(location ?? ''))
+  const heard = new URL(seen.location ?? '', callback).searchParams
+  return heard.has('code') ? 'code' : (heard.get('error') ?? `${seen.status}`)
+}
+
+export const silently = (visitor: Visitor, scope: string) => heardAt(visitor, pathOf(scope, { prompt: 'none' }))
+
+export async function grantsOf(stage: Stage): Promise<number> {
+  return (await rowsOf(stage, "select id_hash from oidc_models where model = 'Grant' and client_id = 'shop'")).length
+}
+
+/** Ana has signed in. If `scope` is given, she has consented to it. */
+export async function visitorWith(stage: Stage, scope?: string): Promise<Visitor> {
+  const visitor = openVisitor(stage.url)
+  await visitor.signIn(ana)
+  if (scope !== undefined) {
+    const page = await pageFor(visitor, scope)
+    assert.equal(await heardAt(visitor, (await visitor.post(page, {})).location), 'code')
+  }
+  return visitor
+}
+
+/** Resolves to the path of the consent page. */
+export async function pageFor(visitor: Visitor, scope: string, more: Record<string, string> = {}): Promise<string> {
+  const { location = '' } = await visitor.get(pathOf(scope, more))
+  assert.match(location, /^\/sign-in\//)
+  return location
+}
+
+/** Returns another tab of the same browser. The cookies of a sign-in belong to its path, which this browser does not look at. */
+export function tabOf(visitor: Visitor, url: string): Visitor {
+  const tab = openVisitor(url)
+  for (const [name, value] of visitor.jar) tab.jar.set(name, value)
+  return tab
+}
