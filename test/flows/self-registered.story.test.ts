@@ -183,7 +183,7 @@ for (const engine of engines) {
         'F.l.o.w.e.r.s': { client_id: 'roses', client_name: 'FLOWERS' },
         Tŋnnis: { client_id: 'court', client_name: 'Tennis' },
         '(afé': { client_id: 'cafe' },
-        'B★★ks!': { client_id: 'library', client_name: 'Books?' },
+        'B##ks': { client_id: 'library', client_name: 'Books?' },
       }
       const different = { 'Tr!': { client_id: 'trees' }, 'C!net': { client_id: 'cinema', client_name: 'Coronet' } }
       const ids: Record<string, string> = {}

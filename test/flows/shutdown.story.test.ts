@@ -5,15 +5,12 @@
 import assert from 'node:assert/strict'
 import { once } from 'node:events'
 import { Agent, createServer, request as httpRequest, type IncomingMessage } from 'node:http'
-import { Agent as TlsAgent, request as tlsRequest } from 'node:https'
 import { type AddressInfo, connect } from 'node:net'
 import { describe, type TestContext, test } from 'node:test'
 import type { UserHooks } from '../../src/user/user.ts'
 import { engines } from '../support/engines.ts'
 import { createGate } from '../support/gate.ts'
 import { ana, ben, CIBA, credentials, openStage, type Stage } from '../support/stage.ts'
-import { openTlsStage } from '../support/tls-stage.ts'
-import { until } from '../support/until.ts'
 import { openVisitor } from '../support/visitor.ts'
 
 interface Heard {
@@ -29,15 +26,10 @@ interface Call {
   authorization?: string
 }
 
-function send(
-  url: string,
-  { path, form, authorization = credentials.kiosk }: Call,
-  agent: Agent | TlsAgent | false = false,
-) {
+function send(url: string, { path, form, authorization = credentials.kiosk }: Call, agent: Agent | false = false) {
   return new Promise<Heard>((resolve, reject) => {
     const headers = form && { 'content-type': 'application/x-www-form-urlencoded', authorization }
-    const request = url.startsWith('https:') ? tlsRequest : httpRequest
-    const sent = request(url + path, { method: form ? 'POST' : 'GET', agent, headers }, (answer) =>
+    const sent = httpRequest(url + path, { method: form ? 'POST' : 'GET', agent, headers }, (answer) =>
       read(answer).then(resolve, reject),
     )
     sent.on('error', reject).end(form && String(new URLSearchParams(form)))
@@ -139,38 +131,6 @@ for (const engine of engines) {
     })
   })
 }
-
-describe('shutdown of a server with TLS', () => {
-  test('answers every call of busy connections, and then refuses new ones', async (t) => {
-    const stage = await openTlsStage(t)
-    const calls = [{ path: '/health/live' }, authenticationRequest, poll('unknown'), { path: '/oauth/jwks' }]
-    const outcomes = new Map<string, number>()
-    let answered = 0
-    let isRefused = false
-    async function callInTurn(call: Call) {
-      const agent = new TlsAgent({ keepAlive: true, maxSockets: 1, ca: stage.authority.cert })
-      t.after(() => agent.destroy())
-      while (!isRefused) {
-        const outcome = await send(stage.url, call, agent).then(
-          ({ status }) => `${status}`,
-          (error: NodeJS.ErrnoException) => String(error.code),
-        )
-        outcomes.set(outcome, (outcomes.get(outcome) ?? 0) + 1)
-        answered += 1
-        isRefused ||= outcome === 'ECONNREFUSED'
-      }
-    }
-    const loops = Array.from({ length: 12 }, (_, n) => callInTurn(calls[n % calls.length]!))
-    await until(() => answered >= 100)
-    const closed = stage.doorbell.close({ delay: 5 })
-    const before = answered
-    await until(() => answered >= before + 100)
-    stage.clock.advance(5_000)
-    await Promise.all([closed, ...loops])
-    // Requests of a user are limited.
-    assert.deepEqual([...outcomes.keys()].toSorted(), ['200', '400', '429', 'ECONNREFUSED'].toSorted())
-  })
-})
 
 describe('during the delay', () => {
   test('closing again without one ends it at once', async (t) => {

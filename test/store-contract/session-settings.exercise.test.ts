@@ -169,7 +169,10 @@ test('whatever the defaults are, a request is shown, approved and collected, and
     transform_null_equals: 'on',
     work_mem: '64kB',
   })
-  const stage = await openStage(t, { engine, config: { limits: { perClient: { open: 12 } } } })
+  const stage = await openStage(t, {
+    engine,
+    config: { limits: { perClient: { open: 12 } }, requests: { maxOpenPerUser: 5 } },
+  })
   const binding_message = "O'Neil \\ pays 4.20 €"
   const { body } = await stage.ring('kiosk', { scope: 'openid offline_access', binding_message })
   assert.equal((await stage.waiting())[0]!.binding_message, binding_message)

@@ -64,7 +64,9 @@ for (const engine of engines) {
         assert.equal(endpoint.connections(), calls.length, 'each call has a connection of its own')
         const lookups = names.asked.filter((each) => each === 'till.example A')
         assert.equal(lookups.length, 1 + seconds, 'and a lookup of its own')
-        await worker.stop(0)
+        const stopped = worker.stop(0)
+        clock.advance(0)
+        await stopped
       })
     }
   })
