@@ -183,6 +183,28 @@ test('no browser test closes anything with t.after, which closes a server before
   )
 })
 
+test('each server that a browser test starts is closed by closeAfter, after the browser that uses it', () => {
+  const count = (file: string, what: RegExp) => [...code(file).matchAll(what)].length
+  const starts = /\b(createDoorbell|createServer|createTlsServer|spawn|fork)\(/g
+  const started = globSync('test/browser/**/*.ts').map((file) => {
+    const closed = count(file, /\bcloseAfter\(\w+, (async )?\(\) => \w+\.(close|kill)\(/g)
+    return { file, notClosed: count(file, starts) - closed }
+  })
+  assert.deepEqual(
+    started.filter(({ notClosed }) => notClosed !== 0),
+    [],
+  )
+  // What tests open with a context, such as the stage.
+  const opening = globSync('test/support/**/*.ts').filter(
+    (file) => /\bcreateDoorbell\(/.test(code(file)) && /\bTestContext\b/.test(code(file)),
+  )
+  assert.ok(opening.length > 0, 'tests open servers in this way')
+  assert.deepEqual(
+    opening.filter((file) => !/\bcloseAfter\(/.test(code(file))),
+    [],
+  )
+})
+
 test('the map in ARCHITECTURE.md names every folder', () => {
   const map = text('ARCHITECTURE.md')
   const folders = downhill.filter((folder) => existsSync(join('src', folder)))

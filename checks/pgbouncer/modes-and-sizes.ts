@@ -303,7 +303,9 @@ async function sessionsNow(): Promise<number> {
 
 async function untilReady(port: number): Promise<void> {
   for (let tries = 0; tries < 300; tries++) {
-    const isReady = await fetch(`http://127.0.0.1:${port}/health/ready`).then(
+    // Without a limit, one response that never comes would stop the whole check.
+    const signal = AbortSignal.timeout(5_000)
+    const isReady = await fetch(`http://127.0.0.1:${port}/health/ready`, { signal }).then(
       ({ status }) => status === 200,
       () => false,
     )

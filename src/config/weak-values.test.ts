@@ -76,6 +76,34 @@ test('all weak values are reported at once, and no message contains them', () =>
   assert.doesNotMatch(JSON.stringify(weak), /sssss|mmmm|webhook-webhook|zzzz|Bernadette|1234/)
 })
 
+test('what the server presents to other servers, and what oidc-provider gets, is reported like the other values', () => {
+  const postgres = (login: string) => `postgres://${login}@db.example/doorbell`
+  const smtp = (login: string) => ({ email: { smtp: `smtp://${login}@mail.example`, from: 'doorbell@bank.example' } })
+  const login = { issuer: 'https://bank.example', client_id: 'house' }
+  for (const [settings, expected] of [
+    [{ login: { ...login, client_secret: 'q' } }, ['login.client_secret']],
+    [{ login: { ...login, client_secret: 'ababababababababababababababab' } }, ['login.client_secret']],
+    [{ login: { ...login, client_secret: 'demo-till-secret-not-for-production' } }, ['login.client_secret']],
+    [{ login: { ...login, client_secret: newSecret() } }, []],
+    [{ database: postgres('doorbell:doorbell') }, ['password of database']],
+    [{ database: postgres('doorbell:Password%31') }, ['password of database']],
+    [{ database: 'postgres:///doorbell?host=db.example&user=bell&password=q' }, ['password of database']],
+    [{ database: postgres(`doorbell:${newSecret()}`) }, []],
+    [{ database: postgres('doorbell') }, []],
+    [smtp('doorbell:doorbell'), ['password of email.smtp']],
+    [smtp('mailer%40bank.example:MAILER%40bank.example'), ['password of email.smtp']],
+    [smtp(`doorbell:${newSecret()}`), []],
+    [
+      { oidc: { cookies: { keys: ['q', newSecret(), Buffer.alloc(32, 7)] } } },
+      ['oidc.cookies.keys[0]', 'oidc.cookies.keys[2]'],
+    ],
+    [{ oidc: { cookies: { keys: 'q' } } }, []],
+    [{ oidc: { clients: [{ client_id: 'till', client_secret: 'q' }] } }, ['client_secret of till']],
+  ] as [object, string[]][]) {
+    assert.deepEqual(named(settings), expected, JSON.stringify(settings))
+  }
+})
+
 test('nothing is reported in development, nor about users of the application', () => {
   const users = { find: () => null, findByHint: () => null }
   assert.deepEqual(named({ users }), [])

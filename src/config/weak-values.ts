@@ -3,6 +3,7 @@
  * at the start of the server and by `doorbell doctor`. Weak values that are given to a command are refused by the command,
  * because only their hashes are stored, in which weak values cannot be found later.
  */
+import { readPostgresUrl } from '../platform/storage/postgres-address.ts'
 import type { User } from '../user/user.ts'
 import type { Config } from './config.ts'
 import { demoClientWithSecret, demoUsers } from './demo.ts'
@@ -20,8 +21,8 @@ export interface WeakValue extends Weakness {
   /** The name of the setting, with the id of the client or the user. It never contains the value. */
   setting: string
   /**
-   * Whether the value protects stored data, or the access of callers. If not, it is the secret of a client or the password
-   * or code of a user.
+   * Whether the value protects stored data, or the access of callers. If not, it is the secret of a client, the password or
+   * code of a user, or what this server presents to another server.
    */
   isKey: boolean
 }
@@ -43,12 +44,19 @@ const leastPasswordLength = 8
  */
 export function weakValues(config: Config): WeakValue[] {
   if (config.development) return []
-  return [...weakKeys(config), ...config.clients.flatMap(weakClient), ...weakUsers(config)]
+  const clients = [...config.clients, ...listIn<Config['clients'][number]>(config.oidc.clients)]
+  return [...weakKeys(config), ...weakLogins(config), ...clients.flatMap(weakClient), ...weakUsers(config)]
 }
 
 /** Checks the values that must be random. */
-function weakKeys({ secret, metrics, deviceWebhook }: Config): WeakValue[] {
-  const keys = { secret, 'metrics.token': metrics.token, 'deviceWebhook.secret': deviceWebhook?.secret }
+function weakKeys({ secret, metrics, deviceWebhook, oidc }: Config): WeakValue[] {
+  const { keys: cookieKeys } = (oidc.cookies ?? {}) as { keys?: unknown }
+  const keys = {
+    secret,
+    'metrics.token': metrics.token,
+    'deviceWebhook.secret': deviceWebhook?.secret,
+    ...Object.fromEntries(listIn(cookieKeys).map((key, index) => [`oidc.cookies.keys[${index}]`, textOf(key)])),
+  }
   return Object.entries(keys).flatMap(([setting, value]) =>
     value !== undefined && isGuessable(value)
       ? [{ setting, isKey: true, problem: 'is not random: it repeats itself or follows a pattern', advice }]
@@ -71,6 +79,47 @@ export function isGuessable(text: string): boolean {
   const neighbours = codes.filter((code, index) => index > 0 && Math.abs(code - codes[index - 1]!) <= 1).length
   return different < leastDifferent || neighbours > codes.length / 2
 }
+
+/** Checks the values that this server presents to other servers: there, others could pass for it. */
+function weakLogins({ login, database, email }: Config): WeakValue[] {
+  const { client_secret } = login
+  return [
+    ...(client_secret === undefined ? [] : named('login.client_secret', weaknessOfClientSecret(client_secret))),
+    ...named('password of database', weaknessOfLogin(loginIn(database))),
+    ...named('password of email.smtp', weaknessOfLogin(loginIn(email?.smtp))),
+  ]
+}
+
+interface Login {
+  user: string
+  password: string
+}
+
+/** Returns the user and the password in the address of a server, or undefined if it contains no password. */
+function loginIn(address: string | undefined): Login | undefined {
+  if (address === undefined || address.startsWith('sqlite:')) return undefined
+  const isMail = address.startsWith('smtp')
+  const { user = '', password } = isMail ? decoded(new URL(address)) : readPostgresUrl(address)
+  return password === undefined || password === '' ? undefined : { user, password }
+}
+
+const decoded = ({ username, password }: URL): Login => ({
+  user: decodeURIComponent(username),
+  password: decodeURIComponent(password),
+})
+
+function weaknessOfLogin(login: Login | undefined): Weakness | undefined {
+  if (login === undefined) return undefined
+  const problem = problemWithPassword(login.password, [login.user])
+  return problem === undefined ? undefined : { problem, advice }
+}
+
+/** Returns the list that is a value of `oidc`, whose values are not checked before. */
+const listIn = <Value = unknown>(value: unknown): Value[] => (Array.isArray(value) ? (value as Value[]) : [])
+
+/** Returns a key of oidc-provider as text. */
+const textOf = (key: unknown) =>
+  typeof key === 'string' ? key : Buffer.isBuffer(key) ? key.toString('hex') : undefined
 
 function weakClient({ client_id, client_secret }: Config['clients'][number]): WeakValue[] {
   if (client_secret === undefined) return []
@@ -107,18 +156,16 @@ export type NamesOfUser = Pick<User, 'id' | 'username' | 'email' | 'phone_number
 
 /** Returns why a password of this user is weak, or undefined if it is not. */
 export function weaknessOfPassword(password: string, user: NamesOfUser): Weakness | undefined {
-  const problem = isNameOf(user, password)
-    ? 'is the name of the user'
-    : demoUsers.some((demoUser) => demoUser.password === password)
-      ? 'is a password of the demo, which is public'
-      : password.length < leastPasswordLength
-        ? `has fewer than ${leastPasswordLength} characters`
-        : isCommonPassword(password)
-          ? 'is one of the most common passwords'
-          : isEasySequence(password)
-            ? 'repeats itself, or follows the order of numbers, letters or keys'
-            : undefined
+  const problem = problemWithPassword(password, namesOf(user))
   return problem === undefined ? undefined : { problem, advice: 'let the user choose a longer one, or use passkeys' }
+}
+
+function problemWithPassword(password: string, names: string[]): string | undefined {
+  if (isOneOf(names, password)) return 'is the name of the user'
+  if (demoUsers.some((demoUser) => demoUser.password === password)) return 'is a password of the demo, which is public'
+  if (password.length < leastPasswordLength) return `has fewer than ${leastPasswordLength} characters`
+  if (isCommonPassword(password)) return 'is one of the most common passwords'
+  return isEasySequence(password) ? 'repeats itself, or follows the order of numbers, letters or keys' : undefined
 }
 
 /**
@@ -126,7 +173,7 @@ export function weaknessOfPassword(password: string, user: NamesOfUser): Weaknes
  * codes are weak that are among the first attempts of an attacker.
  */
 export function weaknessOfUserCode(code: string, user: NamesOfUser): Weakness | undefined {
-  const problem = isNameOf(user, code)
+  const problem = isOneOf(namesOf(user), code)
     ? 'is the name of the user'
     : isSequence(code)
       ? 'repeats one character or counts up or down'
@@ -134,9 +181,11 @@ export function weaknessOfUserCode(code: string, user: NamesOfUser): Weakness | 
   return problem === undefined ? undefined : { problem, advice: 'use a random one' }
 }
 
-function isNameOf({ id, username, email, phone_number, name }: NamesOfUser, value: string): boolean {
-  return [id, username, email, phone_number, name].some((each) => each?.toLowerCase() === value.toLowerCase())
-}
+const namesOf = ({ id, username, email, phone_number, name }: NamesOfUser): string[] =>
+  [id, username, email, phone_number, name].filter((each) => each !== undefined)
+
+const isOneOf = (names: string[], value: string): boolean =>
+  names.some((each) => each.toLowerCase() === value.toLowerCase())
 
 /** Returns whether each character follows the one before it at the same distance: 0, 1 or -1. */
 function isSequence(text: string): boolean {

@@ -1,4 +1,7 @@
-/** `doorbell client add` and `doorbell doctor` name a client that registered itself under the name of another client. */
+/**
+ * `doorbell client add` and `doorbell doctor` name a client that registered itself under the name of another client, or a name
+ * that looks like it.
+ */
 import assert from 'node:assert/strict'
 import { describe, test } from 'node:test'
 import { toClient } from '../../src/client/configured-clients.ts'
@@ -13,16 +16,18 @@ import { engines } from '../support/engines.ts'
 import { closeAfter } from '../support/teardown.ts'
 import { openTerminal } from './terminal.ts'
 
-for (const engine of engines) {
-  describe(`a client that registered itself as "Corner Café", on ${engine.name}`, () => {
+for (const [engine, name] of engines.flatMap((engine) =>
+  ['Corner Café', 'C!rner Café'].map((name) => [engine, name] as const),
+)) {
+  describe(`a client that registered itself as "${name}", on ${engine.name}`, () => {
     test('is named when the operator adds a client with this name, and by the doctor', async (t) => {
       const { url, drop } = await engine.fresh()
       closeAfter(t, drop)
       const secret = newSecret()
       const terminal = await openTerminal(t, { DOORBELL_SECRET: secret, DOORBELL_DATABASE: url })
       await terminal.run(['migrate'])
-      await registerItself(url, secret)
-      const says = /its-own-cafe, which registered itself, has the name of the client cafe:/
+      await registerItself(url, secret, name)
+      const says = /its-own-cafe, which registered itself, has the name of the client cafe, or one that looks like it:/
       const doctor = async () => {
         const { findings } = (await terminal.json(['doctor'])) as { findings: { state: string; says: string }[] }
         return findings.filter(({ says }) => says.includes('registered itself'))
@@ -39,11 +44,11 @@ for (const engine of engines) {
   })
 }
 
-async function registerItself(url: string, secret: string): Promise<void> {
+async function registerItself(url: string, secret: string, client_name: string): Promise<void> {
   const database = await openDatabase(url, { log: createLog('silent'), clock: systemClock })
   const metadata = {
     client_id: 'its-own-cafe',
-    client_name: 'Corner Café',
+    client_name,
     client_secret: newSecret(),
     grant_types: ['urn:openid:params:grant-type:ciba'],
     backchannel_token_delivery_mode: 'poll',

@@ -1,7 +1,17 @@
 /** The audience and the `jti` of client assertions are checked in the same way at every endpoint (EP-6, CA-8, CA-12). */
 import assert from 'node:assert/strict'
+import { randomUUID } from 'node:crypto'
 import { describe, test } from 'node:test'
-import { asserted, assertionOf, cibaEndpoints, isBelieved, newKey, pollClient } from '../support/assertions.ts'
+import { newSecret } from '../../src/platform/crypto.ts'
+import {
+  asserted,
+  assertionOf,
+  cibaEndpoints,
+  isBelieved,
+  newKey,
+  pollClient,
+  signedBytes,
+} from '../support/assertions.ts'
 import { engines } from '../support/engines.ts'
 import { CIBA, openStage } from '../support/stage.ts'
 
@@ -11,6 +21,47 @@ const endpoints = [
   { path: '/oauth/revoke', form: { token: 'unknown' } },
   { path: '/oauth/token', form: { grant_type: 'refresh_token', refresh_token: 'unknown' } },
 ] as const
+
+/** JSON in the form of each library: the order of its members, and whether `aud` with one value is a list. */
+const libraries: [name: string, header: string, claims: (url: string, now: number) => string][] = [
+  [
+    'Nimbus OAuth 2.0 SDK, for the issuer and the token endpoint',
+    '{"kid":"one","alg":"ES256"}',
+    (url, now) =>
+      `{"sub":"key","aud":["${url}","${url}/oauth/token"],"iss":"key","exp":${now + 60},"jti":"${newSecret()}"}`,
+  ],
+  [
+    'Nimbus OAuth 2.0 SDK, for one endpoint',
+    '{"kid":"one","alg":"ES256"}',
+    (url, now) =>
+      `{"sub":"key","aud":"${url}/backchannel/authorize","iss":"key","exp":${now + 60},"jti":"${newSecret()}"}`,
+  ],
+  [
+    'Spring Security',
+    '{"kid":"one","alg":"ES256"}',
+    (url, now) =>
+      `{"sub":"key","aud":"${url}/oauth/token","iss":"key","exp":${now + 60},"iat":${now},"jti":"${randomUUID()}"}`,
+  ],
+  [
+    'Spring Security, with a certificate and a typ',
+    '{"x5t#S256":"x1XfnK6MB8bVNLZ8rTrmgKAcVpmjUk0K0bGrNNOaJxo","kid":"one","typ":"JWT","alg":"ES256"}',
+    (url, now) => `{"sub":"key","aud":"${url}","iss":"key","exp":${now + 60},"iat":${now},"jti":"${randomUUID()}"}`,
+  ],
+  [
+    'go-jose',
+    '{"alg":"ES256","kid":"one","typ":"JWT"}',
+    (url, now) =>
+      `{"aud":["${url}/oauth/token"],"exp":${now + 300},"iat":${now},"iss":"key","jti":"${newSecret(16)}",` +
+      `"nbf":${now},"sub":"key"}`,
+  ],
+  [
+    'go-jose, for several endpoints',
+    '{"alg":"ES256"}',
+    (url, now) =>
+      `{"aud":["${url}/oauth/token","${url}/backchannel/authorize"],"exp":${now + 300},"iss":"key",` +
+      `"jti":"${newSecret(16)}","sub":"key"}`,
+  ],
+]
 
 for (const engine of engines) {
   describe(`every endpoint, on ${engine.name}`, () => {
@@ -28,6 +79,21 @@ for (const engine of engines) {
           const assertion = await assertionOf(stage, 'key', { key: key.privateKey, claims: { aud: aud(stage.url) } })
           const answer = await stage.post(path, { ...form, ...asserted(assertion) })
           assert.ok(isBelieved(answer), `${path}, ${name}: ${answer.text}`)
+        }
+      }
+    })
+
+    test('accepts the audience in the JSON of client libraries, and refuses another one', async (t) => {
+      const { key, stage } = await scene(t, engine)
+      const now = Math.floor(stage.clock.now() / 1000)
+      for (const { path, form } of endpoints) {
+        for (const [name, header, claims] of libraries) {
+          const send = async (url: string) =>
+            stage.post(path, { ...form, ...asserted(await signedBytes(header, claims(url, now), key)) })
+          const answer = await send(stage.url)
+          assert.ok(isBelieved(answer), `${path}, ${name}: ${answer.text}`)
+          const { status, body } = await send('https://elsewhere.example')
+          assert.deepEqual([status, body.error], [401, 'invalid_client'], `${path}, ${name}`)
         }
       }
     })

@@ -25,6 +25,7 @@ import {
   assertRefusedEverywhere,
   everywhere,
   hintToken,
+  type KeyServer,
   openKeyServer,
   secret,
   signing,
@@ -32,33 +33,44 @@ import {
   unlimited,
 } from './keyed-clients.ts'
 
-const outages: [name: string, fail: (response: ServerResponse) => void][] = [
-  ['the connection breaks', (response) => response.destroy()],
-  ['it answers 503', (response) => response.writeHead(503).end()],
-  ['it answers 404', (response) => response.writeHead(404).end('not found')],
-  ['it redirects to a page', (response) => response.writeHead(302, { location: '/maintenance' }).end()],
-  ['a proxy answers with its own page', (response) => response.end('<!doctype html><title>Maintenance</title>')],
-  ['it answers 429', (response) => response.writeHead(429, { 'retry-after': '120' }).end()],
-  ['the JSON is cut off', (response) => response.end('{"keys":[{"kty":"EC","crv":"P-2')],
+type Outage = (served: KeyServer) => unknown
+const responds =
+  (fail: (response: ServerResponse) => void): Outage =>
+  (served) =>
+    served.fail(fail)
+
+const outages: [name: string, begin: Outage][] = [
+  ['the connection breaks', responds((response) => response.destroy())],
+  ['it answers 503', responds((response) => response.writeHead(503).end())],
+  ['it answers 404', responds((response) => response.writeHead(404).end('not found'))],
+  ['it redirects to a page', responds((response) => response.writeHead(302, { location: '/maintenance' }).end())],
+  [
+    'a proxy answers with its own page',
+    responds((response) => response.end('<!doctype html><title>Maintenance</title>')),
+  ],
+  ['it answers 429', responds((response) => response.writeHead(429, { 'retry-after': '120' }).end())],
+  ['the JSON is cut off', responds((response) => response.end('{"keys":[{"kty":"EC","crv":"P-2'))],
   [
     'the connection breaks in the middle',
-    (response) => response.writeHead(200, { 'content-length': 900 }).write('{') && response.destroy(),
+    responds((response) => response.writeHead(200, { 'content-length': 900 }).write('{') && response.destroy()),
   ],
-  ['it answers with JSON that is no key set', (response) => response.end('{"error":"unavailable"}')],
+  ['it answers with JSON that is no key set', responds((response) => response.end('{"error":"unavailable"}'))],
+  ['it does not answer', responds(() => {})],
+  ['connections are refused', (served) => served.refuse()],
 ]
 
 for (const engine of engines) {
   describe(`the jwks_uri of a client cannot be fetched, on ${engine.name}`, () => {
     const it = openForSuite((t) => openWithClients(t, engine))
 
-    for (const [index, [name, fail]] of outages.entries()) {
+    for (const [index, [name, begin]] of outages.entries()) {
       test(`${name}: keys known before stay valid for a while, then the answer is 503`, async () => {
         const { key, foreign, stage, servers } = it()
         const client = `known-${index}`
         const served = servers.get(client)!
         const own = { key: key.privateKey, header: { kid: 'one' } }
         await assertBelievedEverywhere(stage, client, own)
-        served.fail(fail)
+        await begin(served)
         for (const seconds of [11 * 60, 48 * 60]) {
           stage.clock.advance(seconds * 1000)
           await assertBelievedEverywhere(stage, client, own)
@@ -67,6 +79,7 @@ for (const engine of engines) {
         stage.clock.advance(61_000)
         await assertUnavailableEverywhere(stage, own, client)
 
+        await served.listen()
         served.publish({ keys: [key.publicJwk] })
         stage.clock.advance(30_000)
         await assertBelievedEverywhere(stage, client, own)
@@ -75,10 +88,16 @@ for (const engine of engines) {
       test(`${name}: before the first fetch the answer is 503, not invalid_client`, async () => {
         const { key, stage, servers } = it()
         const client = `new-${index}`
-        servers.get(client)!.fail(fail)
+        await begin(servers.get(client)!)
         await assertUnavailableEverywhere(stage, { key: key.privateKey }, client)
       })
     }
+
+    test('the name is not found: before the first fetch the answer is 503, not invalid_client', async () => {
+      const { key, stage } = it()
+      await assertUnavailableEverywhere(stage, { key: key.privateKey }, 'nowhere')
+      assert.ok(stage.logLines.some((line) => line.includes('name_not_found')))
+    })
 
     test('a client with a self-signed certificate: the same, with the certificate that it publishes', async (t) => {
       const own = await certify({ subject: 'CN=self' })
@@ -197,14 +216,17 @@ async function sceneWithFetchedKeys(t: TestContext, engine: Engine, config: Conf
 /** Opens a server with two clients for each outage: one whose keys are fetched before, and one whose keys are not. */
 async function openWithClients(t: TestContext, engine: Engine) {
   const [key, foreign] = [await newKey('one'), await newKey('one')]
-  const servers = new Map<string, Awaited<ReturnType<typeof openKeyServer>>>()
+  const servers = new Map<string, KeyServer>()
   for (const id of outages.flatMap((_, index) => [`known-${index}`, `new-${index}`])) {
     const served = await openKeyServer(t)
     served.publish({ keys: [key.publicJwk] })
     servers.set(id, served)
   }
   const clients = [...servers].map(([id, { url }]) => pollClient(id, { ...signs, jwks_uri: url }))
-  const stage = await openStage(t, { engine, config: { clients, limits: unlimited } })
+  // Names in `onion` do not exist in the DNS (RFC 7686), so that no name server is asked.
+  clients.push(pollClient('nowhere', { ...signs, jwks_uri: 'https://keys.onion/keys' }))
+  const config = { clients, limits: unlimited, notifications: { timeout: 1 } }
+  const stage = await openStage(t, { engine, config })
   return { key, foreign, stage, servers }
 }
 

@@ -8,10 +8,12 @@ import { openDatabase } from '../../src/platform/storage/open.ts'
 import type { User } from '../../src/user/user.ts'
 import { byCommand, dora } from '../support/commands.ts'
 import { engines } from '../support/engines.ts'
+import { type Neighbour, openNeighbour } from '../support/neighbour.ts'
 import { openNotificationEndpoint } from '../support/notification-endpoint.ts'
 import { bearerOf } from '../support/phone-app.ts'
-import { credentials, newNotificationToken, openStage, type RingingClient, type Stage } from '../support/stage.ts'
+import { CIBA, credentials, newNotificationToken, openStage, type RingingClient, type Stage } from '../support/stage.ts'
 import { rowsOf } from '../support/tables.ts'
+import { until } from '../support/until.ts'
 
 for (const engine of engines) {
   describe(`open requests, on ${engine.name}`, () => {
@@ -90,6 +92,32 @@ for (const engine of engines) {
       await byCommand(stage, ({ endUser }) => endUser(dora.id, 'locked', { by: 'command' }))
       assert.equal((await whileTimePasses(stage, polling)).body.error, 'access_denied')
     })
+
+    if (engine.name === 'postgres')
+      test('that a long poll waits for at another node are answered at once, and tokens end there too', async (t) => {
+        const options = { engine, config: { requests: { longPoll: 25 } } }
+        const stage = await openStage(t, options)
+        const neighbour = await openNeighbour(t, stage, options)
+        await byCommand(stage, ({ addDora }) => addDora())
+        const form = { scope: 'openid offline_access', login_hint: 'dora' }
+        const approved = await stage.post('/backchannel/authorize', form, credentials.kiosk)
+        await stage.decide(await stage.newestRequest('dora'), 'approved', { login_hint: 'dora' })
+        const tokens = (await stage.poll('kiosk', approved.body.auth_req_id)).body
+        const isActive = async (node: Pick<Neighbour, 'post'>) => {
+          const kinds = [tokens.access_token, tokens.refresh_token].map(String)
+          const answers = kinds.map((token) => node.post('/oauth/introspect', { token }, credentials.kiosk))
+          return (await Promise.all(answers)).map(({ body }) => body.active)
+        }
+        for (const node of [stage, neighbour]) assert.deepEqual(await isActive(node), [true, true])
+
+        const { authReqId } = await sendRequest(stage, 'kiosk')
+        const poll = { grant_type: CIBA, auth_req_id: String(authReqId) }
+        const polling = neighbour.post('/oauth/token', poll, credentials.kiosk)
+        await until(async () => (await metricsOf(neighbour)).includes('doorbell_polls_held 1'))
+        await byCommand(stage, ({ endUser }) => endUser(dora.id, 'locked', { by: 'command' }))
+        assert.equal((await whileTimePasses(stage, polling)).body.error, 'access_denied')
+        for (const node of [neighbour, stage]) assert.deepEqual(await isActive(node), [false, false])
+      })
 
     test('of a client are denied when the user reports one of them; those of other clients stay', async (t) => {
       const endpoint = await openNotificationEndpoint(t)
@@ -232,6 +260,10 @@ async function whileTimePasses<Result>(stage: Stage, waited: Promise<Result>): P
   } finally {
     clearInterval(ticking)
   }
+}
+
+async function metricsOf({ url }: Neighbour): Promise<string> {
+  return (await fetch(`${url}/metrics`)).text()
 }
 
 async function sendRequest(stage: Stage, as: RingingClient) {

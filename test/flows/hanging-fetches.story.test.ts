@@ -1,118 +1,31 @@
 /**
- * What clients register for us to fetch (key sets, lists of sectors) hangs, and unauthenticated callers can cause a
- * thousand fetches: other users and clients must not notice.
+ * What clients register for us to fetch (key sets) hangs, and unauthenticated callers can cause a thousand fetches: other
+ * users and clients must not notice.
  */
 import assert from 'node:assert/strict'
-import { Agent, request } from 'node:http'
-import { before, describe, type TestContext, test } from 'node:test'
+import { describe, test } from 'node:test'
 import { SignJWT } from 'jose'
-import type { ConfigInput } from '../../src/config/config.ts'
 import { newSecret } from '../../src/platform/crypto.ts'
 import { waitLimits } from '../../src/platform/http/bounded-wait.ts'
-import { fetchLimits } from '../../src/platform/http/fetches.ts'
-import {
-  asserted,
-  assertionOf,
-  cibaEndpoints,
-  isBelieved,
-  type KeyHolder,
-  newKey,
-  pollClient,
-} from '../support/assertions.ts'
-import { type DocumentServer, gather, openDocumentServer } from '../support/document-server.ts'
+import { asserted, assertionOf, cibaEndpoints, isBelieved, type KeyHolder, pollClient } from '../support/assertions.ts'
+import { certify } from '../support/certificates.ts'
+import { gather, openDocumentServer } from '../support/document-server.ts'
 import { engines } from '../support/engines.ts'
-import { type Answer, basic, CIBA, openStage, type Stage, type StageOptions, secrets } from '../support/stage.ts'
-import { rowsOf } from '../support/tables.ts'
+import { basic, secrets } from '../support/stage.ts'
+import { closeAfter } from '../support/teardown.ts'
 import { until } from '../support/until.ts'
-
-/** Far fewer wait for the fetch. */
-const inFlight = 8
-const attackers = '198.51.100'
-/** Every address is in a network of its own. */
-const manyNetworks = (n: number) => (n % 2 ? `10.${n >> 8}.${n & 255}.1` : `2001:db8:${n.toString(16)}::1`)
-const { waiting, underWay } = fetchLimits
-
-let key: KeyHolder
-let foreign: KeyHolder
-before(async () => {
-  key = await newKey('one')
-  foreign = await newKey('one')
-})
-
-interface Scene {
-  stage: Stage
-  server: DocumentServer
-  /** Posts a form from an address. */
-  from(address: string): (path: string, form: Record<string, string>, authorization?: string) => Promise<Answer>
-  /** Opens a page from an address. */
-  visit(address: string, path: string, cookie?: string): Promise<Answer>
-  /** Registers from an address. */
-  register(address: string, metadata: object): Promise<Answer>
-}
-
-const secret = newSecret()
-const signs = { token_endpoint_auth_method: 'private_key_jwt' } as const
-
-async function scene(t: TestContext, config: ConfigInput = {}, options: StageOptions = {}): Promise<Scene> {
-  const server = await openDocumentServer(t)
-  const stage = await openStage(t, {
-    ...options,
-    config: {
-      limits: { inFlight },
-      proxy: { trust: ['127.0.0.0/8', '::1'] },
-      // Nothing times out by itself while the test runs.
-      notifications: { timeout: 60 },
-      ...config,
-      clients: [
-        pollClient('slow', { ...signs, jwks_uri: server.byName, grant_types: [CIBA, 'refresh_token'] }),
-        pollClient('local', { ...signs, jwks: { keys: [key.publicJwk] } }),
-        pollClient('signing', {
-          client_secret: secret,
-          jwks_uri: server.byName,
-          backchannel_authentication_request_signing_alg: 'ES256',
-        }),
-        { client_id: 'slow-service', ...signs, jwks_uri: server.byName, backchannel_device_service: true },
-        ...(config.clients ?? []),
-      ],
-    },
-  })
-  // Before the stage closes: it would wait for the hanging calls.
-  t.after(server.drop)
-  // Enough for all that wait; the others come one after the other, or the machine would be busy with connections.
-  const agent = new Agent({ keepAlive: true, maxSockets: waiting.eachUrl + 24 })
-  t.after(() => agent.destroy())
-  const send = (address: string, path: string, type: string, body: string, authorization?: string) =>
-    call(agent, stage.url + path, body, {
-      'content-type': type,
-      'x-forwarded-for': address,
-      ...(authorization && { authorization }),
-    })
-  return {
-    stage,
-    server,
-    from: (address) => (path, form, authorization) =>
-      send(address, path, 'application/x-www-form-urlencoded', String(new URLSearchParams(form)), authorization),
-    visit: (address, path, cookie) =>
-      call(agent, stage.url + path, undefined, { 'x-forwarded-for': address, ...(cookie && { cookie }) }),
-    register: (address, metadata) => send(address, '/oauth/register', 'application/json', JSON.stringify(metadata)),
-  }
-}
-
-function call(agent: Agent, url: string, body: string | undefined, headers: Record<string, string>): Promise<Answer> {
-  return new Promise((resolve, reject) => {
-    const method = body === undefined ? 'GET' : 'POST'
-    const sent = request(url, { method, agent, headers }, async (response) => {
-      const text = (await response.toArray()).join('')
-      resolve({
-        status: response.statusCode!,
-        headers: new Headers(response.headers as Record<string, string>),
-        text,
-        body: text.startsWith('{') ? JSON.parse(text) : {},
-      })
-    })
-    sent.on('error', reject).end(body)
-  })
-}
+import {
+  assertOthersAreServed,
+  attackers,
+  foreign,
+  inFlight,
+  key,
+  manyNetworks,
+  type Scene,
+  scene,
+  secret,
+  waiting,
+} from './hanging-fetches.ts'
 
 /**
  * All places where a client proves itself with an assertion: our own endpoints and those that forward to oidc-provider.
@@ -136,24 +49,6 @@ async function unverifiable({ stage, from }: Scene, count: number, addressOf: (n
     }),
   )
 }
-
-/** Other clients are served: by secret and by key, polls and requests, from the attacker's network and from others. */
-async function assertOthersAreServed({ stage, from }: Scene): Promise<void> {
-  const kiosk = basic('kiosk', secrets.kiosk)
-  for (const address of [`${attackers}.250`, '203.0.113.9', '2001:db8::9']) {
-    const poll = await from(address)('/oauth/token', { grant_type: CIBA, auth_req_id: 'unknown' }, kiosk)
-    assert.equal(poll.body.error, 'invalid_grant', `${address}: ${poll.text}`)
-    assert.equal((await from(address)('/oauth/introspect', { token: 'x' }, kiosk)).status, 200, address)
-    for (const { path, form } of cibaEndpoints) {
-      const assertion = await assertionOf(stage, 'local', { key: key.privateKey })
-      const answer = await from(address)(path, { ...form, ...asserted(assertion) })
-      assert.ok(isBelieved(answer), `${address} ${path}: ${answer.text}`)
-    }
-    assert.equal((await from(address)('/backchannel/authinfo', { login_hint: 'ana' }, service)).status, 200, address)
-  }
-}
-
-const service = basic('phone-service', secrets.phoneService)
 
 describe('the key set of a client hangs, and attackers claim to be that client', () => {
   for (const engine of engines) {
@@ -192,6 +87,30 @@ describe('the key set of a client hangs, and attackers claim to be that client',
       it.server.drop()
       await calls.all()
       assert.deepEqual(calls.statuses(), [503], 'nobody can tell whether the assertions are valid')
+    })
+  }
+
+  for (const engine of engines) {
+    test(`a thousand callers with certificates of their own from as many networks: few wait, and others are served, on ${engine.name}`, async (t) => {
+      const server = await openDocumentServer(t)
+      const clients = [
+        pollClient('selfish', { token_endpoint_auth_method: 'self_signed_tls_client_auth', jwks_uri: server.byName }),
+      ]
+      const it = await scene(t, { clients }, { engine })
+      // Before the stage closes: it would wait for the hanging calls.
+      closeAfter(t, server.drop)
+      const { x5c } = await certify({ subject: 'CN=self' })
+      const calls = gather(
+        Array.from({ length: 1000 }, (_, n) => {
+          const { path, form } = doors[n % doors.length]!
+          return it.from(manyNetworks(n), x5c)(path, { ...form, client_id: 'selfish' })
+        }),
+      )
+      await calls.allBut(waiting.eachUrl)
+      assert.equal(server.asked(), 1, 'one fetch, shared')
+      await assertOthersAreServed(it)
+      server.drop()
+      await calls.all()
     })
   }
 
@@ -324,71 +243,4 @@ describe('the provider for sign-ins hangs', () => {
     bank.drop()
     await back.all()
   })
-})
-
-describe('registration is open, and the list of a sector hangs', () => {
-  const open = { registration: { mode: 'open', perHour: 1000 } } satisfies ConfigInput
-  const metadata = { redirect_uris: ['https://a.example/cb'], grant_types: ['authorization_code'] }
-
-  for (const engine of engines) {
-    test(`hundreds of attempts, each with another address: few fetches, and others are served, on ${engine.name}`, async (t) => {
-      const it = await scene(t, open, { engine })
-      const calls = gather(
-        Array.from({ length: 1000 }, (_, n) =>
-          it.register(`${attackers}.${n % 200}`, { ...metadata, sector_identifier_uri: `${it.server.byName}?n=${n}` }),
-        ),
-      )
-      await calls.allBut(underWay.eachNetwork)
-      await until(() => it.server.asked() === underWay.eachNetwork)
-      assert.deepEqual(calls.statuses(), [503])
-      await assertOthersAreServed(it)
-      // Another receiver and another network: its list is fetched at once.
-      const list = await openDocumentServer(t)
-      list.publish(metadata.redirect_uris)
-      const other = await it.register('203.0.113.9', { ...metadata, sector_identifier_uri: list.byAddress })
-      assert.equal(other.status, 201, other.text)
-      it.server.drop()
-      await calls.all()
-      assert.deepEqual(calls.statuses(), [400, 503])
-      assert.equal(it.server.asked(), underWay.eachNetwork)
-    })
-
-    // Ten thousand would cost eight seconds of CPU on each engine; `fetches.test.ts` has as many callers.
-    test(`a thousand attempts from as many networks at one receiver: the limit of fetches for one receiver holds, on ${engine.name}`, async (t) => {
-      const it = await scene(t, open, { engine })
-      const calls = gather(
-        Array.from({ length: 1000 }, (_, n) =>
-          it.register(manyNetworks(n), { ...metadata, sector_identifier_uri: `${it.server.byName}?n=${n}` }),
-        ),
-      )
-      await calls.allBut(underWay.eachReceiver)
-      await assertOthersAreServed(it)
-      assert.ok(it.server.asked() <= underWay.eachReceiver)
-      it.server.drop()
-      await calls.all()
-    })
-
-    test(`attempts of a network are limited to ten for each client that it may register, on ${engine.name}`, async (t) => {
-      const it = await scene(t, { registration: { mode: 'open', perHour: 2 }, limits: { inFlight: 1000 } }, { engine })
-      const wrong = { ...metadata, redirect_uris: ['nonsense'] }
-      const tries = async (count: number, addressOf: (n: number) => string) => {
-        const answers = await Promise.all(
-          Array.from({ length: count }, (_, n) => it.register(addressOf(n), wrong).then(({ status }) => status)),
-        )
-        return [400, 429].map((status) => answers.filter((each) => each === status).length)
-      }
-      assert.deepEqual(await tries(30, (n) => `${attackers}.${n}`), [20, 10])
-      assert.equal((await it.register(`${attackers}.77`, metadata)).headers.get('retry-after'), '3600')
-      assert.equal((await it.register('203.0.113.9', metadata)).status, 201, 'another network')
-      assert.deepEqual(await tries(40, (n) => `2001:db8:1:${n}::1`), [20, 20], 'one /48')
-      assert.deepEqual(await tries(1, () => '2001:db8:2::1'), [1, 0])
-      it.stage.clock.advance(3600_000)
-      assert.deepEqual(await tries(1, () => `${attackers}.1`), [1, 0])
-      await until(async () => {
-        // The sweep removes expired counts, a minute after its last run.
-        it.stage.clock.advance(60_000)
-        return (await rowsOf(it.stage, 'select attempts from registration_attempts')).length === 1
-      })
-    })
-  }
 })

@@ -68,6 +68,8 @@ export function hintToken(stage: Stage, issuer: string, { privateKey }: KeyHolde
     .sign(privateKey)
 }
 
+export type KeyServer = Awaited<ReturnType<typeof openKeyServer>>
+
 export async function openKeyServer(t: TestContext) {
   let answer: (response: ServerResponse) => void = (response) => response.destroy()
   let asked = 0
@@ -81,14 +83,26 @@ export async function openKeyServer(t: TestContext) {
     server.closeAllConnections()
     server.close()
   })
+  const { port } = server.address() as AddressInfo
   return {
-    url: `http://localhost:${(server.address() as AddressInfo).port}/keys`,
+    url: `http://localhost:${port}/keys`,
     asked: () => asked,
     publish(jwks: object) {
       answer = (response) => response.end(JSON.stringify(jwks))
     },
     fail(how: (response: ServerResponse) => void) {
       answer = how
+    },
+    /** Connections are refused until `listen`. */
+    async refuse() {
+      server.closeAllConnections()
+      server.close()
+      await once(server, 'close')
+    },
+    async listen() {
+      if (server.listening) return
+      server.listen(port, '127.0.0.1')
+      await once(server, 'listening')
     },
   }
 }

@@ -66,6 +66,29 @@ for (const engine of engines) {
       assert.equal((await attempt(ana.email, ana.password)).status, 303)
     })
 
+    test('are counted together in every spelling of the phone number and of the names', async (t) => {
+      const stage = await openProxied(t, engine)
+      const spellings = [
+        'tel:+34600000001',
+        '+34 600 000 001',
+        '+34-600-000-001',
+        ' +34600000001 ',
+        'ANA',
+        'Ana@Example.com',
+      ]
+      const { attempt } = await openBrowserAt(stage)
+      for (const name of spellings.slice(0, signIn.perName)) assert.equal((await attempt(name)).status, 401)
+      const other = await openBrowserAt(stage)
+      for (const name of [...spellings, ...names]) {
+        assert.notEqual((await other.attempt(name, ana.password, '203.0.113.7')).status, 303, name)
+      }
+      for (const name of spellings) {
+        stage.clock.advance(20 * minute)
+        const { attempt } = await openBrowserAt(stage)
+        assert.equal((await attempt(name, ana.password)).status, 303, `${name} names her`)
+      }
+    })
+
     test('forty at once under four names are no more than four', async (t) => {
       const stage = await openProxied(t, engine)
       const { attempt } = await openBrowserAt(stage)

@@ -174,6 +174,34 @@ for (const engine of engines) {
       )
     })
 
+    test('is named at the start if its name looks like that of such a client, because signs stand for letters', async (t) => {
+      const stage = await openStage(t, { engine, config: open })
+      const secret = { client_secret: 'a long secret 4907 of this client', ...poll }
+      const alike = {
+        'C!rner': { client_id: 'corner-shop', client_name: 'Corner' },
+        'B@k*ry': { client_id: 'bread', client_name: 'Bakery' },
+        'F.l.o.w.e.r.s': { client_id: 'roses', client_name: 'FLOWERS' },
+        Tŋnnis: { client_id: 'court', client_name: 'Tennis' },
+        '(afé': { client_id: 'cafe' },
+        'B##ks': { client_id: 'library', client_name: 'Books?' },
+      }
+      const different = { 'Tr!': { client_id: 'trees' }, 'C!net': { client_id: 'cinema', client_name: 'Coronet' } }
+      const ids: Record<string, string> = {}
+      for (const client_name of Object.keys({ ...alike, ...different })) {
+        const { status, body } = await register(stage, { ...poll, client_name })
+        assert.equal(status, 201, client_name)
+        ids[client_name] = String(body.client_id)
+      }
+      const clients = Object.values({ ...alike, ...different }).map((client) => ({ ...secret, ...client }))
+      await stage.restart({ ...open, clients })
+      const named = stage.logLines
+        .map((line) => JSON.parse(line) as Record<string, unknown>)
+        .filter(({ event }) => event === 'client.same_name')
+        .map(({ client, registered }) => `${client} ${registered}`)
+      const expected = Object.entries(alike).map(([name, { client_id }]) => `${client_id} ${ids[name]}`)
+      assert.deepEqual(named.toSorted(), expected.toSorted())
+    })
+
     test('is mailed without a link under a name that it registered before mail was configured', async (t) => {
       const mailServer = await openMailServer(t)
       const stage = await openStage(t, { engine, config: open })

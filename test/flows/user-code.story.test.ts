@@ -156,6 +156,24 @@ for (const engine of engines) {
       assert.equal((await stage.askFor(code)).status, 200)
     })
 
+    test('counts the attempts with every hint of a user together', async (t) => {
+      const stage = await openCodeStage(t, { engine })
+      const hints = [
+        'ana',
+        ana.email,
+        'ANA@EXAMPLE.COM',
+        ana.phone_number,
+        '+34 600-000-001',
+        'tel:+34600000001',
+        JSON.stringify({ format: 'email', email: ana.email }),
+        JSON.stringify({ format: 'phone_number', phone_number: ana.phone_number }),
+      ]
+      for (const about of hints.slice(0, 5)) assertRefused(await stage.askFor('wrong', { about }), 'invalid_user_code')
+      for (const about of hints) assertRefused(await stage.askFor(code, { about }), 'access_denied', 403)
+      stage.clock.advance(15 * minutes)
+      for (const about of hints) assert.equal((await stage.askFor(code, { about })).status, 200, about)
+    })
+
     test('of many wrong codes at once only the allowed number is checked, and all of those are counted', async (t) => {
       const stage = await openCodeStage(t, { engine })
       // A client has eight places.

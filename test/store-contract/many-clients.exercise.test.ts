@@ -28,12 +28,22 @@ for (const engine of engines) {
     })
 
     test('looks up the names of configured clients by an index, although all others have the same name', async (t) => {
-      const { start, lookUpPlan } = await withMany(t, engine, { token_endpoint_auth_method: 'none' })
+      const { start, plan } = await withMany(t, engine, { token_endpoint_auth_method: 'none' })
       const client = { client_secret: 'a long secret 4907 of this client', redirect_uris: ['https://shop.example/cb'] }
       await (await start({ clients: [{ client_id: 'shop', client_name: 'Corner Shop', ...client }] })).close()
-      const plan = await lookUpPlan()
-      assert.match(plan, /(Index (Only )?Scan using|USING (COVERING )?INDEX) registered_clients_by_name/)
-      assert.doesNotMatch(plan, /Seq Scan|SCAN clients(?! USING)|Sort|TEMP B-TREE/)
+      const lookUp = await plan('compared_name >=', JSON.stringify(['cornershop', 'shop']))
+      assert.match(lookUp, /(Index (Only )?Scan using|USING (COVERING )?INDEX) registered_clients_by_name/)
+      assert.doesNotMatch(lookUp, /Seq Scan|SCAN clients(?! USING)|Sort|TEMP B-TREE/)
+    })
+
+    test('compares those that have signs in their names with the clients of the configuration, by an index', async (t) => {
+      const { start, plan, namesRead } = await withMany(t, engine, { token_endpoint_auth_method: 'none' }, 'b**th')
+      const client = { client_secret: 'a long secret 4907 of this client', redirect_uris: ['https://shop.example/cb'] }
+      await (await start({ clients: [{ client_id: 'shop', client_name: 'Corner Shop', ...client }] })).close()
+      assert.equal(namesRead(), 3, 'pages')
+      const read = await plan('name_with_signs is not null', 'many-0100')
+      assert.match(read, /(Index (Only )?Scan using|USING (COVERING )?INDEX) registered_names_with_signs/)
+      assert.doesNotMatch(read, /Seq Scan|SCAN clients(?! USING)|Sort|TEMP B-TREE/)
     })
 
     test('names twenty that violate the profile, and the number of the others', async (t) => {
@@ -62,7 +72,7 @@ for (const engine of engines) {
 
 const page = 'select * from clients where id > $1 order by id limit 500'
 
-async function withMany(t: TestContext, engine: Engine, metadata: Record<string, unknown>) {
+async function withMany(t: TestContext, engine: Engine, metadata: Record<string, unknown>, withSigns?: string) {
   const { one, url, clock } = await furnished(t, engine)
   const rows = Array.from({ length: count }, (_, index) => {
     const id = `many-${String(index + 1).padStart(4, '0')}`
@@ -74,8 +84,8 @@ async function withMany(t: TestContext, engine: Engine, metadata: Record<string,
   })
   await one.database.step({
     sql: `insert into clients (id, origin, metadata, created_at, changed_at, registration_token_hash, registered_from,
-            compared_name)
-          select id, 'command', metadata, 1, 1, id, 'network', 'booth'
+            compared_name, name_with_signs)
+          select id, 'command', metadata, 1, 1, id, 'network', 'booth', ${withSigns === undefined ? 'null' : `'${withSigns}'`}
           from rows($1) as many (id text, metadata text) returning id`,
     rows,
   })
@@ -101,13 +111,15 @@ async function withMany(t: TestContext, engine: Engine, metadata: Record<string,
       })
       return started!
     },
-    /** Resolves to how the database executes the statement of the start that looks up names. */
-    async lookUpPlan() {
+    /** The number of statements of the start that read names with signs. */
+    namesRead: () => heard.filter((sql) => sql.includes('name_with_signs is not null')).length,
+    /** Resolves to how the database executes the statement of the start that contains this text. */
+    async plan(text: string, value: string) {
       if (engine.name === 'postgres') await one.database.exclusively((run) => run('analyze clients'))
-      const [sql, ...more] = heard.filter((each) => each.includes('compared_name >='))
-      assert.deepEqual([typeof sql, more], ['string', []])
+      const sql = heard.find((each) => each.includes(text))
+      assert.ok(sql !== undefined, text)
       const explain = engine.name === 'postgres' ? 'explain' : 'explain query plan'
-      return JSON.stringify(await one.database.read(`${explain} ${sql}`, [JSON.stringify(['cornershop', 'shop'])]))
+      return JSON.stringify(await one.database.read(`${explain} ${sql}`, [value]))
     },
     /** Resolves to the statements of the start that read more than one client, in order. */
     reading: async () => heard.filter((sql) => /^select .* from clients\b/.test(sql) && !isByIndex(sql)),
@@ -118,4 +130,5 @@ async function withMany(t: TestContext, engine: Engine, metadata: Record<string,
  * A client of the configuration has no registration token; the index of these clients contains no others. Names of
  * configured clients are looked up in an index.
  */
-const isByIndex = (sql: string) => /where registration_token_hash is null\b|compared_name >=/.test(sql)
+const isByIndex = (sql: string) =>
+  /where registration_token_hash is null\b|compared_name >=|name_with_signs is not null/.test(sql)

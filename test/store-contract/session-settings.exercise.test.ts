@@ -12,6 +12,7 @@ import { migrate } from '../../src/platform/storage/migrate.ts'
 import { openDatabase } from '../../src/platform/storage/open.ts'
 import type { Engine } from '../support/engines.ts'
 import { openNeighbour } from '../support/neighbour.ts'
+import { bearerOf } from '../support/phone-app.ts'
 import { freshPostgres } from '../support/postgres.ts'
 import { CIBA, credentials, openStage } from '../support/stage.ts'
 
@@ -101,10 +102,15 @@ test('a session has the settings it relies on, whatever the defaults of the data
     enable_hashjoin: 'on',
     enable_mergejoin: 'on',
     enable_indexscan: 'off',
+    enable_indexonlyscan: 'off',
+    enable_bitmapscan: 'off',
+    enable_sort: 'off',
     enable_nestloop: 'off',
     jit: 'on',
     max_parallel_workers_per_gather: '8',
     synchronous_commit: 'off',
+    standard_conforming_strings: 'off',
+    transform_null_equals: 'on',
   }
   const { database } = await opened(t, defaults)
   const names = Object.keys(defaults)
@@ -119,11 +125,75 @@ test('a session has the settings it relies on, whatever the defaults of the data
     enable_hashjoin: 'off',
     enable_mergejoin: 'off',
     enable_indexscan: 'on',
+    enable_indexonlyscan: 'on',
+    enable_bitmapscan: 'on',
+    enable_sort: 'on',
     enable_nestloop: 'on',
     jit: 'off',
     max_parallel_workers_per_gather: '0',
     synchronous_commit: 'on',
+    standard_conforming_strings: 'on',
+    transform_null_equals: 'off',
   })
+})
+
+test('whatever the defaults are, a request is shown, approved and collected, and limits hold', async (t) => {
+  const engine = postgresWith({
+    array_nulls: 'off',
+    bytea_output: 'escape',
+    client_min_messages: 'error',
+    constraint_exclusion: 'on',
+    DateStyle: 'German',
+    debug_parallel_query: 'on',
+    default_statistics_target: '1',
+    default_transaction_deferrable: 'on',
+    default_transaction_isolation: 'serializable',
+    enable_bitmapscan: 'off',
+    enable_hashagg: 'off',
+    enable_indexonlyscan: 'off',
+    enable_material: 'off',
+    enable_memoize: 'off',
+    enable_sort: 'off',
+    extra_float_digits: '-15',
+    from_collapse_limit: '1',
+    IntervalStyle: 'iso_8601',
+    jit_above_cost: '0',
+    join_collapse_limit: '1',
+    min_parallel_table_scan_size: '0',
+    parallel_setup_cost: '0',
+    parallel_tuple_cost: '0',
+    quote_all_identifiers: 'on',
+    row_security: 'off',
+    standard_conforming_strings: 'off',
+    TimeZone: 'Asia/Kathmandu',
+    transform_null_equals: 'on',
+    work_mem: '64kB',
+  })
+  const stage = await openStage(t, {
+    engine,
+    config: { limits: { perClient: { open: 12 } }, requests: { maxOpenPerUser: 5 } },
+  })
+  const binding_message = "O'Neil \\ pays 4.20 €"
+  const { body } = await stage.ring('kiosk', { scope: 'openid offline_access', binding_message })
+  assert.equal((await stage.waiting())[0]!.binding_message, binding_message)
+  assert.equal((await stage.decide(await stage.newestRequest(), 'approved')).status, 200)
+  const collected = await stage.poll('kiosk', body.auth_req_id)
+  assert.equal(collected.status, 200, collected.text)
+  const refresh = { grant_type: 'refresh_token', refresh_token: String(collected.body.refresh_token) }
+  const refreshed = await stage.post('/oauth/token', refresh, credentials.kiosk)
+  assert.equal(refreshed.status, 200, refreshed.text)
+  assert.equal((await stage.get('/backchannel/activity', { authorization: await bearerOf(stage) })).status, 200)
+  const about = { scope: 'openid', login_hint: 'ben' }
+  const many = Array.from({ length: 30 }, () => stage.post('/backchannel/authorize', about, credentials.kiosk))
+  for (const { status, text } of await Promise.all(many)) assert.ok(status < 500, text)
+  assert.equal((await stage.waiting('ben')).length, 5)
+  await stage.doorbell.sweep()
+  await stage.doorbell.prune()
+  const error = 50
+  assert.deepEqual(
+    stage.logLines.filter((line) => JSON.parse(line).level >= error),
+    [],
+  )
 })
 
 for (const stronger of ['remote_apply', 'remote_write', 'local']) {

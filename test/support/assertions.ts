@@ -35,6 +35,13 @@ export function assertionOf(stage: Stage, clientId: string, options: AssertionOp
     .sign(options.key)
 }
 
+/** Signs a header and claims as they are, with ES256: `SignJWT` would write their JSON in its own way. */
+export async function signedBytes(header: string, claims: string, { privateKey }: KeyHolder): Promise<string> {
+  const input = [header, claims].map((part) => Buffer.from(part).toString('base64url')).join('.')
+  const signature = await crypto.subtle.sign({ name: 'ECDSA', hash: 'SHA-256' }, privateKey, Buffer.from(input))
+  return `${input}.${Buffer.from(signature).toString('base64url')}`
+}
+
 export const asserted = (assertion: string) => ({
   client_assertion: assertion,
   client_assertion_type: ASSERTION_TYPE,

@@ -28,7 +28,8 @@ export const columnsByTable: Record<string, Columns> = {
   blocked_clients: { user: 'user_id', client: 'client_id', other: 'blocked_at' },
   clients: {
     client: 'id metadata notification_endpoint registration_id registration_token_hash secret_hash secret_sealed',
-    other: 'changed_at compared_name config_fingerprint created_at delivery_mode origin registered_from',
+    other:
+      'changed_at compared_name config_fingerprint created_at delivery_mode name_with_signs origin registered_from',
   },
   configured_users: { user: 'user_id', other: 'password_hash since' },
   denial_pauses: { user: 'user_id', client: 'client_id', other: 'pause paused_until' },

@@ -1,7 +1,7 @@
 /** An outbox worker with a kind of message of its own, which shows that the outbox does not depend on CIBA. */
 import assert from 'node:assert/strict'
 import type { TestContext } from 'node:test'
-import type { Send } from '../../src/outbox/delivery.ts'
+import type { Send, Senders } from '../../src/outbox/delivery.ts'
 import type { OutboxMessage, Outcome } from '../../src/outbox/notification.ts'
 import { createOutboxStore } from '../../src/outbox/outbox-store.ts'
 import { createOutboxWorker, type OutboxWorker } from '../../src/outbox/outbox-worker.ts'
@@ -20,7 +20,10 @@ export const start = 1_700_000_000_000
 export const tea = (more: Parameters<typeof newMessage>[1] = {}) => newMessage(start, more)
 
 /** Returns a worker, on a table of its own unless `on` is given. By default every message is delivered. */
-export async function teaRoom(t: TestContext, { attempts = 8, on }: { attempts?: number; on?: Database } = {}) {
+export async function teaRoom(
+  t: TestContext,
+  { attempts = 8, timeout = 1000, on }: { attempts?: number; timeout?: number; on?: Database } = {},
+) {
   const clock = createStageClock(start)
   const logLines: string[] = []
   const log = createLog('debug', { write: (line) => void logLines.push(line) })
@@ -52,7 +55,7 @@ export async function teaRoom(t: TestContext, { attempts = 8, on }: { attempts?:
   const worker = createOutboxWorker({
     outbox: unreliable,
     attempts,
-    timeout: 1000,
+    timeout,
     onChange(heard) {
       const stop = table.listen('outbox', heard)
       listeners.add(stop)
@@ -73,7 +76,10 @@ export async function teaRoom(t: TestContext, { attempts = 8, on }: { attempts?:
     clock,
     table,
     outbox,
-    worker: { ...worker, start: () => worker.start({ tea: { send: pour }, milk: { send: async () => drunk } }) },
+    worker: {
+      ...worker,
+      start: (senders: Senders = { tea: { send: pour }, milk: { send: async () => drunk } }) => worker.start(senders),
+    },
     served,
     logLines,
     claims: () => claims,

@@ -1,11 +1,12 @@
 /** Verifies signed authentication requests (CIBA Core §7.1.1): JWTs that contain all parameters. */
-import { decodeProtectedHeader, errors, type JWTPayload, jwtVerify } from 'jose'
+import { decodeProtectedHeader, errors, type JWTPayload } from 'jose'
 import type { ClientKeys } from '../../client/authentication/client-keys.ts'
 import type { Client } from '../../client/client.ts'
 import type { Clock } from '../../platform/clock.ts'
 import type { Slot } from '../../platform/http/load-shedding.ts'
 import { Unavailable } from '../../platform/http/unavailable.ts'
 import { isPlainJws } from '../../platform/jose/jws.ts'
+import { typeIn, verifyJwt } from '../../platform/jose/verify-jwt.ts'
 import { OAuthError } from '../../platform/oauth-error.ts'
 
 export interface SignedRequestNeeds {
@@ -68,21 +69,14 @@ export function createReadSignedRequest(needs: SignedRequestNeeds): ReadSignedRe
   }
 }
 
-/** Libraries write null for a value that is not there. */
 function parametersIn(claims: RequestClaims): SignedClaims {
-  const members = Object.entries(claims).filter(([name, value]) => value !== null && !registeredClaims.includes(name))
-  return Object.fromEntries(members)
+  return Object.fromEntries(Object.entries(claims).filter(([name]) => !registeredClaims.includes(name)))
 }
 
-/**
- * Refuses a JWT of another kind. `typ` may be missing, or one of `types`, in upper or lower case, with or without
- * `application/` (RFC 7515 §4.1.9).
- */
+/** Refuses a JWT of another kind. `typ` may be missing, or one of `types`. */
 function refuseOtherKinds(jwt: string): void {
-  const { typ } = readHeader(jwt)
-  if (typ === undefined) return
-  const plain = typeof typ === 'string' ? typ.toLowerCase().replace(/^application\//, '') : ''
-  if (!types.includes(plain)) throw refused('its typ is that of another kind of JWT')
+  const type = typeIn(readHeader(jwt))
+  if (type !== undefined && !types.includes(type)) throw refused('its typ is that of another kind of JWT')
 }
 
 function readHeader(jwt: string) {
@@ -108,7 +102,7 @@ async function verify(
   { issuer, keysOf, clock }: SignedRequestNeeds,
 ): Promise<RequestClaims> {
   try {
-    const { payload } = await jwtVerify(jwt, keysOf(client, slot), {
+    const { claims } = await verifyJwt(jwt, keysOf(client, slot), {
       algorithms: [algorithm],
       issuer: client.id,
       audience: issuer,
@@ -116,7 +110,7 @@ async function verify(
       clockTolerance: skew,
       currentDate: new Date(clock.now()),
     })
-    return payload as RequestClaims
+    return claims as RequestClaims
   } catch (error) {
     if (error instanceof Unavailable) throw error
     throw refused(reasonOf(error), error)

@@ -6,7 +6,6 @@ import {
   type JSONWebKeySet,
   type JWTPayload,
   type JWTVerifyGetKey,
-  jwtVerify,
 } from 'jose'
 import type { Clock } from '../../platform/clock.ts'
 import { isTooDeep } from '../../platform/http/form.ts'
@@ -16,6 +15,7 @@ import { Unavailable } from '../../platform/http/unavailable.ts'
 import { keysIn } from '../../platform/jose/find-key.ts'
 import { isPlainJws } from '../../platform/jose/jws.ts'
 import type { KeySets } from '../../platform/jose/key-sets.ts'
+import { typeIn, verifyJwt } from '../../platform/jose/verify-jwt.ts'
 import { OAuthError } from '../../platform/oauth-error.ts'
 import type { HintSubject } from '../../user/user.ts'
 
@@ -95,10 +95,8 @@ function keysOf({ jwks, jwksUri }: TokenIssuer, { keySets }: HintTokenNeeds): Ke
 /** Reads the unverified `iss`, only to select the keys that verify the token. */
 function issuerNamedIn(token: string): string {
   try {
-    const { typ } = decodeProtectedHeader(token)
-    // Any type of JSON: the header is not verified yet.
-    const kind = typeof typ === 'string' ? typ.toLowerCase().replace(/^application\//, '') : typ
-    if (kind !== undefined && !types.includes(kind)) throw new Error('another kind of JWT')
+    const type = typeIn(decodeProtectedHeader(token))
+    if (type !== undefined && !types.includes(type)) throw new Error('another kind of JWT')
     return decodeJwt(token).iss ?? ''
   } catch (error) {
     throw refused(error instanceof Error ? error.message : 'not a JWT')
@@ -112,7 +110,7 @@ async function verify(
   { audience, algorithms, clock }: HintTokenNeeds,
 ): Promise<JWTPayload> {
   try {
-    const { payload } = await jwtVerify(token, issuer.keys(slot), {
+    const { claims } = await verifyJwt(token, issuer.keys(slot), {
       issuer: issuer.issuer,
       audience: issuer.audience ?? audience,
       algorithms: [...algorithms].filter((each) => issuer.algorithms?.includes(each) ?? true),
@@ -120,8 +118,8 @@ async function verify(
       clockTolerance: skew,
       currentDate: new Date(clock.now()),
     })
-    if (payload.iat! > clock.now() / 1000 + skew) throw new Error('iat lies in the future')
-    return payload
+    if (claims.iat! > clock.now() / 1000 + skew) throw new Error('iat lies in the future')
+    return claims
   } catch (error) {
     if (error instanceof Unavailable) throw error
     // jose verifies the signature first and `exp` last, so only a token with a valid signature gets this error.

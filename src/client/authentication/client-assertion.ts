@@ -1,10 +1,11 @@
 /** `client_secret_jwt` and `private_key_jwt` (OpenID Connect Core §9, RFC 7523), with the audience rule of CIBA Core §7.1. */
-import { decodeJwt, errors, type JWTHeaderParameters, type JWTPayload, type JWTVerifyGetKey, jwtVerify } from 'jose'
+import { decodeJwt, errors, type JWTPayload, type JWTVerifyGetKey } from 'jose'
 import type { Clock } from '../../platform/clock.ts'
 import type { Vault } from '../../platform/crypto.ts'
 import type { Slot } from '../../platform/http/load-shedding.ts'
 import { Unavailable } from '../../platform/http/unavailable.ts'
 import { isPlainJws } from '../../platform/jose/jws.ts'
+import { typeIn, type VerifiedJwt, verifyJwt } from '../../platform/jose/verify-jwt.ts'
 import { OAuthError } from '../../platform/oauth-error.ts'
 import { type Profile, secretSigning } from '../../platform/security-profile.ts'
 import type { Client, ClientCredentials } from '../client.ts'
@@ -44,16 +45,11 @@ export interface AssertionNeeds {
   clock: Clock
 }
 
-export interface VerifiedAssertion {
-  header: Pick<JWTHeaderParameters, 'typ'>
-  claims: JWTPayload
-}
-
 /**
  * Resolves to what is wrong with an assertion whose signature was verified, or to undefined if the assertion is
  * accepted.
  */
-export type AcceptAssertion = (assertion: VerifiedAssertion, clientId: string) => Promise<string | undefined>
+export type AcceptAssertion = (assertion: VerifiedJwt, clientId: string) => Promise<string | undefined>
 
 export interface AcceptanceNeeds {
   issuer: string
@@ -86,7 +82,7 @@ export function readAssertion({ form }: ClientCredentials): Claim | undefined {
 /** Returns a function that verifies the signature of an assertion and then calls `accept` for all other checks. */
 export function createAssertionVerification(needs: AssertionNeeds): VerifyAssertion {
   return async (assertion, client, slot) => {
-    let verified: VerifiedAssertion
+    let verified: VerifiedJwt
     try {
       verified = await verify(assertion, client, slot, needs)
     } catch (error) {
@@ -129,9 +125,9 @@ async function verify(
   client: Client,
   slot: Slot | undefined,
   needs: AssertionNeeds,
-): Promise<VerifiedAssertion> {
+): Promise<VerifiedJwt> {
   if (!isPlainJws(assertion)) throw new Error('it is not in canonical base64url')
-  const { payload, protectedHeader } = await jwtVerify(assertion, keyFor(client, slot, needs), {
+  return await verifyJwt(assertion, keyFor(client, slot, needs), {
     algorithms: algorithmsFor(client, needs.profile),
     issuer: client.id,
     subject: client.id,
@@ -140,7 +136,6 @@ async function verify(
     clockTolerance: skewSeconds,
     currentDate: new Date(needs.clock.now()),
   })
-  return { header: protectedHeader, claims: payload }
 }
 
 /**
@@ -171,11 +166,9 @@ export function createAcceptAssertion(needs: AcceptanceNeeds): AcceptAssertion {
  */
 const assertionTypes = ['jwt', 'client-authentication+jwt']
 
-function problemWithType({ typ }: VerifiedAssertion['header']): string | undefined {
-  if (typ === undefined) return undefined
-  // A client can sign a `typ` of any type of JSON.
-  const type = typeof typ === 'string' ? typ.toLowerCase().replace(/^application\//, '') : ''
-  return assertionTypes.includes(type) ? undefined : 'typ is that of another kind of JWT'
+function problemWithType(header: VerifiedJwt['header']): string | undefined {
+  const type = typeIn(header)
+  return type === undefined || assertionTypes.includes(type) ? undefined : 'typ is that of another kind of JWT'
 }
 
 /**

@@ -78,26 +78,30 @@ export class KnownNames {
     else this.#skeletons.set(id, [...new Set(skeletons)].map(lettersOf))
   }
 
-  /**
-   * Resolves to whether a name with this skeleton looks like one of these names. Other work runs between comparisons, so
-   * the number of names does not delay other callers.
-   */
+  /** Resolves to whether a name with this skeleton looks like one of these names. See `idsLike`. */
   async haveOneLike(skeleton: string): Promise<boolean> {
+    return !(await this.idsLike(skeleton).next()).done
+  }
+
+  /**
+   * Yields the ids of the clients that have a name like one with this skeleton. Other work runs between comparisons, so the
+   * number of names does not delay other callers.
+   */
+  async *idsLike(skeleton: string): AsyncGenerator<string, void> {
     const name = [...skeleton]
     const shortest = name.length - signsIn(skeleton)
     let compared = 0
-    for (const known of this.#all()) {
+    for (const [id, known] of this.#all()) {
       compared += 1
       if (compared % comparisonsAtOnce === 0) await nextTurn()
       // Each sign stands for one letter or for none.
       const canBeEqual = known.length <= name.length && known.length >= shortest
-      if (canBeEqual && looksLike(name, known)) return true
+      if (canBeEqual && looksLike(name, known)) yield id
     }
-    return false
   }
 
-  *#all(): Generator<ArrayLike<string>> {
-    for (const skeletons of this.#skeletons.values()) yield* skeletons
+  *#all(): Generator<[id: string, skeleton: ArrayLike<string>]> {
+    for (const [id, skeletons] of this.#skeletons) for (const skeleton of skeletons) yield [id, skeleton]
   }
 }
 

@@ -3,7 +3,7 @@ import type { Database, SingleStatement, Statement } from '../../platform/storag
 import { isNotOver } from '../../platform/storage/stored-period.ts'
 import type { Client } from '../client.ts'
 import { clientLock, insertClient, removal } from '../client-store.ts'
-import { comparedName } from '../metadata/similar-names.ts'
+import { comparedName, signsIn, skeletonOf } from '../metadata/similar-names.ts'
 
 export type RegistrationStore = ReturnType<typeof createRegistrationStore>
 
@@ -82,7 +82,7 @@ export function createRegistrationStore(database: Database) {
         {
           sql: `update clients set metadata = $3, secret_hash = $4, secret_sealed = $5, delivery_mode = $6,
                   notification_endpoint = $7, registration_token_hash = $8, changed_at = $9,
-                  compared_name = $10
+                  compared_name = $10, name_with_signs = $11
                 where id = $1 and registration_token_hash = $2 returning id`,
           values: [
             client.id,
@@ -94,7 +94,7 @@ export function createRegistrationStore(database: Database) {
             client.notificationEndpoint ?? null,
             fingerprint(next),
             now,
-            nameOf(client),
+            ...namesOf(client),
           ],
         },
         { announce: announce(client.id), rowKeys: [clientLock(client.id)] },
@@ -117,9 +117,14 @@ export function createRegistrationStore(database: Database) {
 
 function mark(client: Client, registrationToken: string, from: string | undefined): Statement {
   return {
-    sql: 'update clients set registration_token_hash = $2, registered_from = $3, compared_name = $4 where id = $1',
-    values: [client.id, fingerprint(registrationToken), from ?? null, nameOf(client)],
+    sql: `update clients set registration_token_hash = $2, registered_from = $3, compared_name = $4, name_with_signs = $5
+          where id = $1`,
+    values: [client.id, fingerprint(registrationToken), from ?? null, ...namesOf(client)],
   }
 }
 
-const nameOf = ({ metadata }: Client): string | null => comparedName(metadata.client_name ?? '') ?? null
+/** Returns the values of `compared_name` and `name_with_signs`. */
+function namesOf({ metadata: { client_name = '' } }: Client): [string | null, string | null] {
+  const skeleton = skeletonOf(client_name)
+  return [comparedName(client_name) ?? null, signsIn(skeleton) > 0 ? skeleton : null]
+}

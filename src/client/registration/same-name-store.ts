@@ -1,9 +1,11 @@
 /**
- * Finds clients that registered themselves under the name of one of the operator's clients. At registration such a name is
- * refused, but the operator may add the other client later.
+ * Finds clients that registered themselves under the name of one of the operator's clients, or a name that looks like it. At
+ * registration such a name is refused, but the operator may add the other client later.
  */
-import type { Database } from '../../platform/storage/database.ts'
-import { comparedName } from '../metadata/similar-names.ts'
+import { setImmediate as nextTurn } from 'node:timers/promises'
+import { atMostRows, type Database } from '../../platform/storage/database.ts'
+import { clientPageSize } from '../client-store.ts'
+import { comparedName, KnownNames } from '../metadata/similar-names.ts'
 
 /** The id and name of a client of the operator. Users may recognise the client by both. */
 export interface NamedClient {
@@ -19,26 +21,56 @@ export interface SameName {
 
 export type SameNameStore = ReturnType<typeof createSameNameStore>
 
+/** Upper limit for the names with signs that are compared, so that their number does not delay a start for long. */
+export const mostWithSigns = 10_000
+
 export function createSameNameStore(database: Pick<Database, 'read'>) {
-  return {
-    /** Resolves to those clients whose name or id is the name of a client that registered itself. */
-    async find(clients: readonly NamedClient[]): Promise<SameName[]> {
-      const names = clients.flatMap(({ client_id: client, client_name: name }) =>
-        [client, name ?? client].map((each) => ({ client, name: comparedName(each) })),
+  /** Resolves to the ids of clients that registered themselves under these names, by name. */
+  async function findEqual(names: string[]): Promise<Map<string, string>> {
+    // One look-up in the index for each name: the first name that is not less. If the condition were equality, Postgres
+    // might read all clients where many have the same name. Neither names in this form nor ids contain a space.
+    const rows = await database.read<{ name: string; first: string | null }>(
+      `select value as name, (select compared_name || ' ' || id from clients
+         where registration_token_hash is not null and compared_name >= value
+         order by compared_name limit 1) as first
+       from each($1)`,
+      [JSON.stringify(names)],
+    )
+    return new Map(rows.map(({ name, first }) => [name, idIn(first, name)] as const).filter(isFound))
+  }
+
+  /** Yields the clients that registered themselves under a name in which signs may stand for letters. */
+  async function* withSigns(): AsyncGenerator<{ id: string; name: string }> {
+    for (let after = '', read = 0; read < mostWithSigns; read += clientPageSize) {
+      const rows = await database.read<{ id: string; name: string }>(
+        `select id, name_with_signs as name from clients
+         where registration_token_hash is not null and name_with_signs is not null and id > $1
+         order by id ${atMostRows(clientPageSize)}`,
+        [after],
       )
+      yield* rows
+      if (rows.length < clientPageSize) return
+      after = rows.at(-1)!.id
+      // Reads of SQLite do not wait, so other work would not run without this line.
+      await nextTurn()
+    }
+  }
+
+  return {
+    /** Resolves to those clients whose name or id looks like the name of a client that registered itself. */
+    async find(clients: readonly NamedClient[]): Promise<SameName[]> {
+      const known = new KnownNames()
+      const names = clients.flatMap(({ client_id: client, client_name: name }) => {
+        known.set(client, [client, name ?? client])
+        return [client, name ?? client].map((each) => ({ client, name: comparedName(each) }))
+      })
       const asked = new Set(names.flatMap(({ name }) => name ?? []))
       if (asked.size === 0) return []
-      // One look-up in the index for each name: the first name that is not less. If the condition were equality, Postgres
-      // might read all clients where many have the same name. Neither names in this form nor ids contain a space.
-      const rows = await database.read<{ name: string; first: string | null }>(
-        `select value as name, (select compared_name || ' ' || id from clients
-           where registration_token_hash is not null and compared_name >= value
-           order by compared_name limit 1) as first
-         from each($1)`,
-        [JSON.stringify([...asked])],
-      )
-      const found = new Map(rows.map(({ name, first }) => [name, idIn(first, name)]))
-      const same = new Map(names.map(({ client, name }) => [client, found.get(name ?? '')] as const).filter(isFound))
+      const equal = await findEqual([...asked])
+      const same = new Map(names.map(({ client, name }) => [client, equal.get(name ?? '')] as const).filter(isFound))
+      for await (const { id, name } of withSigns()) {
+        for await (const client of known.idsLike(name)) if (!same.has(client)) same.set(client, id)
+      }
       return [...same].map(([client, registered]) => ({ client, registered }))
     },
   }
@@ -51,7 +83,7 @@ const isFound = (pair: readonly [string, string | undefined]): pair is [string, 
 
 /** What a log, a command or a report says about such a client. */
 export function saySameName({ client, registered }: SameName): string {
-  return `the client ${registered}, which registered itself, has the name of the client ${client}: users may confuse them`
+  return `the client ${registered}, which registered itself, has the name of the client ${client}, or one that looks like it: users may confuse them`
 }
 
 /** What the operator can do about it. */

@@ -9,32 +9,19 @@ import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import { describe, type TestContext, test } from 'node:test'
 import { createStageClock } from '../../../test/support/clock.ts'
-import { type NameServer, openNameServer } from '../../../test/support/name-server.ts'
+import { addressesOf, ask, longMs, namesAsked, scene, turn } from '../../../test/support/name-lookup.ts'
+import { openNameServer } from '../../../test/support/name-server.ts'
 import { inTime } from '../../../test/support/until.ts'
 import type { Clock } from '../clock.ts'
-import { createNameLookup, lookupLimits, type NameLookupOptions, receiverOf } from './name-lookup.ts'
+import { lookupLimits, receiverOf } from './name-lookup.ts'
 import { CallFailed, type CallFailure, createGuardedCaller } from './outgoing.ts'
 
-/** A deadline that no test reaches: a test that waits for it fails first (`inTime`). */
-const longMs = 60_000
 const shortMs = 200
-
-async function scene(t: TestContext, options: Partial<NameLookupOptions> = {}) {
-  const server = await openNameServer(t)
-  const clock = createStageClock()
-  const none = { hosts: '/nowhere', resolvConf: '/nowhere' }
-  const lookup = createNameLookup({ timeoutMs: longMs, clock, servers: [server.address], files: none, ...options })
-  t.after(() => lookup.close())
-  const resolve = (name: string) => inTime(lookup.resolve(name), () => `the addresses of ${name}`)
-  return { server, clock, lookup: { ...lookup, resolve }, files: none }
-}
 
 const failsWith = (code: string) => (error: Error & { code?: string }) => {
   assert.equal(error.code, code, String(error))
   return true
 }
-
-const addressesOf = (found: { address: string }[]) => found.map(({ address }) => address)
 
 describe('a receiver whose name server is silent', () => {
   test('has no more than its share of the lookups, and others are resolved meanwhile', async (t) => {
@@ -49,50 +36,6 @@ describe('a receiver whose name server is silent', () => {
     lookup.close()
     await hanging
     assert.equal(namesAsked(server, /silent/).size, lookupLimits.each)
-  })
-
-  test('ten times as many names of many receivers: no more lookups than allowed in all', async (t) => {
-    const { server, lookup } = await scene(t)
-    server.hush(/\.silent\d+\.example$/)
-    const hanging = ask(lookup, 1000, (n) => `n${n}.silent${n % 100}.example`)
-    await server.until(() => server.asked.length > 0)
-    assert.equal(lookup.underWay(), lookupLimits.inAll)
-    lookup.close()
-    await hanging
-    await turn()
-    assert.equal(lookup.underWay(), 0)
-    assert.ok(namesAsked(server).size <= lookupLimits.inAll)
-  })
-
-  test('two hundred of them leave places for an honest one, however many names they have', async (t) => {
-    const { server, lookup, clock } = await scene(t)
-    server.hush(/\.silent\d+\.example$/)
-    server.tell('quick.example', ['192.0.2.1'])
-    for (const wave of ['first', 'second']) {
-      const begun = ask(lookup, 200, (n) => `${wave}.a${n}.silent${n}.example`)
-      await server.until(() => namesAsked(server, new RegExp(`^${wave}`)).size > 0)
-      if (wave === 'first') assert.equal(lookup.underWay(), 200, 'nobody knows yet')
-      clock.advance(longMs)
-      await begun
-      await turn()
-    }
-    assert.equal(lookup.underWay(), 0)
-    const hanging = ask(lookup, 2000, (n) => `third${n}.silent${n % 200}.example`)
-    await turn()
-    assert.equal(lookup.underWay(), lookupLimits.silent)
-    assert.deepEqual(addressesOf(await lookup.resolve('quick.example')), ['192.0.2.1'])
-    await turn()
-    assert.equal(lookup.underWay(), lookupLimits.silent)
-    lookup.close()
-    await hanging
-    await turn()
-
-    clock.advance(5 * 60_000)
-    const later = ask(lookup, 200, (n) => `fourth.silent${n}.example`)
-    await turn()
-    assert.equal(lookup.underWay(), 200, 'their silence is forgotten')
-    lookup.close()
-    await later
   })
 
   test('is asked twice, and then its lookup ends', async (t) => {
@@ -360,20 +303,4 @@ const failedAs = (word: CallFailure) => (error: unknown) => {
   assert.ok(error instanceof CallFailed, String(error))
   assert.equal(error.word, word)
   return true
-}
-
-/** A place is given back one turn of the event loop after its lookup has ended. */
-const turn = () => new Promise(setImmediate)
-
-/**
- * Resolves when all lookups have ended, successfully or not. Rejects after ten seconds: sooner than a resolver that is not
- * cancelled gives up.
- */
-function ask(lookup: { resolve(name: string): Promise<unknown> }, count: number, name: (n: number) => string) {
-  const all = Promise.allSettled(Array.from({ length: count }, (_, n) => lookup.resolve(name(n))))
-  return inTime(all, () => `the end of ${count} lookups`, 10_000)
-}
-
-function namesAsked({ asked }: NameServer, fit = /./): Set<string> {
-  return new Set(asked.map((each) => each.split(' ')[0]!).filter((name) => fit.test(name)))
 }

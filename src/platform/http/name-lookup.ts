@@ -1,8 +1,9 @@
 /**
  * Resolves names of receivers with `dns.Resolver`. The system's own lookups (`getaddrinfo`) cannot be cancelled, and libuv
  * runs few of them at the same time: one receiver whose name server does not respond would block all new connections. The
- * lookups in this file have a deadline, the number of lookups under way is limited for each receiver and for all receivers
- * whose name servers were silent lately, and a name that could not be resolved is not tried again for a while.
+ * lookups in this file have a deadline, and a name that could not be resolved is not tried again for a while. The number of
+ * lookups under way is limited for each receiver, for all receivers that are not known yet, and for all whose name servers
+ * are silent. So places are left for known receivers, and each place for a new receiver is free again after a second.
  */
 import { getDefaultResultOrder } from 'node:dns'
 import { Resolver } from 'node:dns/promises'
@@ -36,25 +37,32 @@ export interface NameLookup {
 }
 
 /**
- * Upper limits for the lookups under way: for the names of one receiver, for all receivers whose name servers were silent
- * lately, and in all. A lookup uses one or two sockets.
+ * Upper limits for the lookups under way: for the names of one receiver, for all receivers of which no name has been resolved
+ * yet, for all receivers whose name servers were silent lately, and in all. A lookup uses one or two sockets.
  */
-export const lookupLimits = { each: 8, silent: 128, inAll: 256 }
+export const lookupLimits = { each: 8, new: 128, silent: 64, inAll: 256 }
+
+/**
+ * A lookup without an answer after this time counts for the silent receivers, and ends if these have no place left. Otherwise
+ * lookups that hang would keep the places of new receivers, and of known ones, until their deadline.
+ */
+export const quickMs = 1_000
 
 /**
  * A receiver counts as silent for this time after a lookup that got no answer. Answers for its other names do not shorten
  * the time: otherwise a name server that answers for one name and not for others would never count as silent.
  */
-const silence = { forMs: 5 * 60_000, mostReceivers: 10_000 }
+const silence = { forMs: 5 * 60_000, most: 10_000 }
+/** A receiver is known after a name of it was resolved. */
+const acquaintance = { forMs: Number.POSITIVE_INFINITY, most: 10_000 }
 
 /** Pauses after a failed lookup. They are not longer than the pauses of the outbox between two attempts. */
 const failurePauses = { firstPauseMs: 500, longestPauseMs: 30_000, most: 10_000 }
 
 export function createNameLookup({ timeoutMs, clock, servers, files }: NameLookupOptions): NameLookup {
   const system = createSystemNames(files)
-  const silent = createSilentReceivers(clock)
-  const { each, inAll, silent: most } = lookupLimits
-  const places = new Places({ each, inAll, part: { most, has: silent.has } })
+  const receivers = createReceiverGroups(clock)
+  const places = new Places({ ...lookupLimits, groups: { of: receivers.groupOf, most: lookupLimits } })
   const failures = new Failures({ ...failurePauses, clock })
   const shared = new Map<string, Promise<Address[]>>()
   const underWay = new Set<AbortController>()
@@ -98,8 +106,14 @@ export function createNameLookup({ timeoutMs, clock, servers, files }: NameLooku
     try {
       // If the wait for a place takes too long, this does not count as a failure of the name, so a later call may try again
       // at once.
-      const leave = await places.enter(receiverOf(name), ending.signal)
-      return await askOrRemember(name, ending.signal).finally(leave)
+      const place = await places.enter(receiverOf(name), ending.signal)
+      const cancelTimer = clock.after(quickMs, () => {
+        if (!place.moveTo('silent')) ending.abort(timedOut(name))
+      })
+      return await askOrRemember(name, ending.signal).finally(() => {
+        cancelTimer()
+        place.leave()
+      })
     } finally {
       cancelDeadline()
       underWay.delete(ending)
@@ -110,10 +124,11 @@ export function createNameLookup({ timeoutMs, clock, servers, files }: NameLooku
     try {
       const addresses = await askInTurn(name, signal)
       failures.worked(name)
+      receivers.known.add(receiverOf(name))
       return addresses
     } catch (error) {
       failures.failed(name, error)
-      if (codeOf(error) === 'ETIMEOUT') silent.add(receiverOf(name))
+      if (codeOf(error) === 'ETIMEOUT') receivers.silent.add(receiverOf(name))
       throw error
     }
   }
@@ -137,16 +152,30 @@ export function createNameLookup({ timeoutMs, clock, servers, files }: NameLooku
   }
 }
 
-/** Remembers the receivers whose name servers were silent. */
-function createSilentReceivers(clock: Clock) {
-  /** Until when the silence of a receiver counts, in the steady time of this process. */
+function createReceiverGroups(clock: Clock) {
+  const silent = createReceivers({ ...silence, clock })
+  const known = createReceivers({ ...acquaintance, clock })
+  return {
+    silent,
+    known,
+    /** Returns the group for whose lookups a lookup for the receiver counts. */
+    groupOf(receiver: string): 'silent' | 'known' | 'new' {
+      if (silent.has(receiver)) return 'silent'
+      return known.has(receiver) ? 'known' : 'new'
+    },
+  }
+}
+
+/** Remembers receivers, each for a time. Beyond `most`, the one that was added first is dropped. */
+function createReceivers({ forMs, most, clock }: { forMs: number; most: number; clock: Clock }) {
+  /** Until when a receiver is remembered, in the steady time of this process. */
   const until = new Map<string, number>()
   return {
     has: (receiver: string) => steadyTime(clock) < (until.get(receiver) ?? Number.NEGATIVE_INFINITY),
     add(receiver: string): void {
       until.delete(receiver)
-      if (until.size >= silence.mostReceivers) until.delete(until.keys().next().value!)
-      until.set(receiver, steadyTime(clock) + silence.forMs)
+      if (until.size >= most) until.delete(until.keys().next().value!)
+      until.set(receiver, steadyTime(clock) + forMs)
     },
   }
 }

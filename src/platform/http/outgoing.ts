@@ -120,10 +120,10 @@ export function createGuardedCaller(options: GuardedCallerOptions): GuardedCalle
   }
 
   async function exchange(url: URL, call: OutgoingCall, ending: Ending): Promise<OutgoingAnswer> {
-    const leave = await places.enter(lineOf(url, call), ending.signal)
+    const place = await places.enter(lineOf(url, call), ending.signal)
     const requested = agent.request(requestOf(url, call, ending.signal))
     // The place is freed when the connection is free or closed. This may be later than the end of the call.
-    requested.then(({ body }) => body.once('close', leave), leave)
+    requested.then(({ body }) => body.once('close', place.leave), place.leave)
     const response = await ending.orEarlier(requested)
     response.body.once('close', () => ending.release())
     const body = call.ignoreBody

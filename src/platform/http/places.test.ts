@@ -1,6 +1,6 @@
 import assert from 'node:assert/strict'
 import { describe, test } from 'node:test'
-import { Places } from './places.ts'
+import { type Place, Places } from './places.ts'
 
 const never = new AbortController().signal
 /** A place becomes free one turn of the event loop after it was left. */
@@ -9,16 +9,21 @@ const turn = () => new Promise(setImmediate)
 /** Callers of `places`, recorded in the order in which they enter. */
 function visitors(places: Places) {
   const entered: string[] = []
-  const leave = new Map<string, () => void>()
+  const taken = new Map<string, Place>()
   return {
     entered,
     async come(key: string, number: number, signal = never) {
-      leave.set(`${key}${number}`, await places.enter(key, signal))
+      taken.set(`${key}${number}`, await places.enter(key, signal))
       entered.push(`${key}${number}`)
     },
     async go(name: string) {
-      leave.get(name)!()
+      taken.get(name)!.leave()
       await turn()
+    },
+    async move(name: string, group: string) {
+      const hasMoved = taken.get(name)!.moveTo(group)
+      await turn()
+      return hasMoved
     },
   }
 }
@@ -33,8 +38,10 @@ describe('places', () => {
     assert.equal(places.taken, 5)
   })
 
-  test('some keys together get only a part, and others pass the waiting ones', async () => {
-    const places = new Places({ each: 2, inAll: 5, part: { most: 3, has: (key) => key.startsWith('slow') } })
+  const speeds = { of: (key: string) => (key.startsWith('slow') ? 'slow' : 'quick'), most: { slow: 3 } }
+
+  test('of a group of keys are limited, and other keys pass the waiting ones', async () => {
+    const places = new Places({ each: 2, inAll: 5, groups: speeds })
     const { come, go, entered } = visitors(places)
     for (const key of ['slow-a', 'slow-b', 'slow-c']) for (const number of [1, 2]) void come(key, number)
     for (const key of ['b', 'c']) void come(key, 1)
@@ -45,6 +52,25 @@ describe('places', () => {
     await go('slow-a1')
     assert.equal(entered.length, 1)
     assert.match(entered[0]!, /^slow-[bc]/)
+  })
+
+  test('can count for another group, if it has room, and are free for their own group then', async () => {
+    const places = new Places({ each: 4, inAll: 6, groups: { ...speeds, most: { quick: 2, slow: 3 } } })
+    const { come, go, move, entered } = visitors(places)
+    for (const key of ['a', 'b', 'slow-a']) for (const number of [1, 2, 3]) void come(key, number)
+    await turn()
+    assert.deepEqual(entered.splice(0), ['a1', 'a2', 'slow-a1', 'slow-a2', 'slow-a3'])
+    assert.equal(await move('a1', 'slow'), false)
+    assert.deepEqual(entered, [])
+    await go('slow-a1')
+    assert.equal(await move('a1', 'slow'), true)
+    assert.equal(await move('a1', 'slow'), true, 'it is there already')
+    assert.equal(entered.splice(0).length, 1)
+    assert.equal(await move('a2', 'slow'), false)
+    await go('a1')
+    assert.deepEqual(entered, [], 'the place was no longer one of its own group')
+    assert.equal(await move('a2', 'slow'), true)
+    assert.equal(entered.length, 1)
   })
 
   test('that become free go to each line in turn, not to the longest', async () => {

@@ -8,8 +8,14 @@ export interface PlaceLimits {
   each: number
   /** Upper limit for all places. */
   inAll?: number
-  /** Some keys together get at most `most` of all places. `has` is asked again whenever a place is given. */
-  part?: { most: number; has(key: string): boolean }
+  /** Each key belongs to a group, whose places are limited too. `of` is asked again whenever a place is given. */
+  groups?: { of(key: string): string; most: Readonly<Record<string, number>> }
+}
+
+export interface Place {
+  leave(): void
+  /** Lets the place count for another group from now on. Returns false, and changes nothing, if that group has no room. */
+  moveTo(group: string): boolean
 }
 
 interface Line {
@@ -21,17 +27,17 @@ interface Line {
 export class Places {
   readonly #each: number
   readonly #inAll: number
-  readonly #part: NonNullable<PlaceLimits['part']>
+  readonly #groups: NonNullable<PlaceLimits['groups']>
   readonly #lines = new Map<string, Line>()
   /** Lines with waiting callers, one line for each key. Free places are given to one line after the other. */
   readonly #blocked = new Set<Line>()
   #taken = 0
-  #takenByPart = 0
+  readonly #takenByGroup = new Map<string, number>()
 
-  constructor({ each, inAll = Number.POSITIVE_INFINITY, part }: PlaceLimits) {
+  constructor({ each, inAll = Number.POSITIVE_INFINITY, groups }: PlaceLimits) {
     this.#each = each
     this.#inAll = inAll
-    this.#part = part ?? { most: inAll, has: () => false }
+    this.#groups = groups ?? { of: () => '', most: {} }
   }
 
   /** The number of places that are taken now. */
@@ -39,20 +45,12 @@ export class Places {
     return this.#taken
   }
 
-  /**
-   * Takes a place. Resolves to the function that gives the place back. Rejects with the signal's reason if the signal is
-   * aborted before a place is free.
-   */
-  enter(key: string, signal: AbortSignal): Promise<() => void> {
+  /** Takes a place. Rejects with the signal's reason if the signal is aborted before a place is free. */
+  enter(key: string, signal: AbortSignal): Promise<Place> {
     const line = this.#lines.get(key) ?? { key, taken: 0, waiting: new Set() }
     this.#lines.set(key, line)
     return new Promise((resolve, reject) => {
-      const enter = () => {
-        const isOfPart = this.#take(line)
-        // The place is given back in a later turn of the event loop, so that it is not given to a caller that gives up in
-        // this turn.
-        resolve(() => void setImmediate(() => this.#leave(line, isOfPart)))
-      }
+      const enter = () => resolve(this.#take(line))
       if (line.waiting.size === 0 && this.#hasRoom(line)) return enter()
       const giveUp = () => {
         if (!line.waiting.delete(enter)) return
@@ -68,22 +66,47 @@ export class Places {
 
   #hasRoom(line: Line): boolean {
     if (line.taken >= this.#each || this.#taken >= this.#inAll) return false
-    return this.#takenByPart < this.#part.most || !this.#part.has(line.key)
+    return this.#groupHasRoom(this.#groups.of(line.key))
   }
 
-  /** Returns whether the place counts as one of the part. */
-  #take(line: Line): boolean {
-    const isOfPart = this.#part.has(line.key)
+  #groupHasRoom(group: string): boolean {
+    return (this.#takenByGroup.get(group) ?? 0) < (this.#groups.most[group] ?? Number.POSITIVE_INFINITY)
+  }
+
+  #take(line: Line): Place {
+    let group = this.#groups.of(line.key)
     line.taken += 1
     this.#taken += 1
-    if (isOfPart) this.#takenByPart += 1
-    return isOfPart
+    this.#count(group, 1)
+    return {
+      // The place is given back in a later turn of the event loop, so that it is not given to a caller that gives up in this
+      // turn.
+      leave: () =>
+        void setImmediate(() => {
+          line.taken -= 1
+          this.#taken -= 1
+          this.#count(group, -1)
+          this.#callNext()
+          this.#forgetIfIdle(line)
+        }),
+      moveTo: (other) => {
+        if (other === group) return true
+        if (!this.#groupHasRoom(other)) return false
+        this.#count(group, -1)
+        this.#count(other, 1)
+        group = other
+        this.#callNext()
+        return true
+      },
+    }
   }
 
-  #leave(line: Line, isOfPart: boolean): void {
-    line.taken -= 1
-    this.#taken -= 1
-    if (isOfPart) this.#takenByPart -= 1
+  #count(group: string, change: 1 | -1): void {
+    this.#takenByGroup.set(group, (this.#takenByGroup.get(group) ?? 0) + change)
+  }
+
+  /** Gives a place to the next waiting caller for whom there is room. */
+  #callNext(): void {
     for (const next of this.#blocked) {
       if (!this.#hasRoom(next)) continue
       this.#blocked.delete(next)
@@ -94,7 +117,6 @@ export class Places {
       enter()
       break
     }
-    this.#forgetIfIdle(line)
   }
 
   #forgetIfIdle(line: Line): void {

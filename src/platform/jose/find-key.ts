@@ -17,16 +17,16 @@ const mostTried = 20
 /**
  * Returns a function that finds the key of a signature in a key set. If several keys match the header of the signature,
  * because the client has given its keys no `kid`, or the same one, each key that matches is tried. oidc-provider does the
- * same at its endpoints.
+ * same at its endpoints. A `kid` that is null or empty counts as absent, as in a key.
  *
  * The function throws `JWKSNoMatchingKey` if no key matches the header, and `JWSSignatureVerificationFailed` if several
  * keys match and none of them verifies the signature.
  */
 export function keysIn(jwks: JSONWebKeySet): JWTVerifyGetKey {
   const find = createLocalJWKSet(jwks)
-  return async ({ kid, ...others }, token) => {
-    // An empty `kid` names no key: it is left out of the keys of a client, too.
-    const header = kid === '' ? others : { kid, ...others }
+  return async (sent, token) => {
+    const { kid: _, ...unnamed } = sent
+    const header = namesKey(sent) ? sent : unnamed
     try {
       return await find(header, token)
     } catch (error) {
@@ -39,6 +39,11 @@ export function keysIn(jwks: JSONWebKeySet): JWTVerifyGetKey {
       throw new errors.JWSSignatureVerificationFailed()
     }
   }
+}
+
+/** Whether the header of a signature names a key. Some libraries write a `kid` that is null or empty if there is none. */
+export function namesKey({ kid }: { kid?: unknown }): boolean {
+  return kid !== undefined && kid !== null && kid !== ''
 }
 
 /** Like `find`, but also verifies the signature if only one key matches its header. */

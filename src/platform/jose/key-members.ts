@@ -35,9 +35,11 @@ export function whyUnused(key: Record<string, unknown>): string | undefined {
 }
 
 /** Returns why no signature can be verified with a key, or undefined if its members do not say so. */
-function whyNotForSignatures({ kty, crv, use, alg }: Record<string, unknown>): string | undefined {
+function whyNotForSignatures(key: Record<string, unknown>): string | undefined {
+  const { kty, crv, use, alg, key_ops: operations } = key
   if (use === 'enc') return 'its "use" is "enc", and this server encrypts nothing'
   if (typeof alg === 'string' && /^(ECDH-|RSA-OAEP|RSA1_5)/.test(alg)) return 'its "alg" is one for encryption'
+  if (Array.isArray(operations) && !operations.includes('verify')) return 'its "key_ops" does not contain "verify"'
   const curves = curvesOf.get(kty)
   return curves === undefined || curves.includes(String(crv)) ? undefined : 'its curve is not one of those supported'
 }

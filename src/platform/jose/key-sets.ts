@@ -8,7 +8,7 @@ import type { GuardedCaller } from '../http/outgoing.ts'
 import { Overloaded, Unavailable } from '../http/unavailable.ts'
 import { isPlain } from '../validation.ts'
 import { createWeighedCache } from '../weighed-cache.ts'
-import { findVerifyingKey, keysIn } from './find-key.ts'
+import { findVerifyingKey, keysIn, namesKey } from './find-key.ts'
 import { isComplete, isCostlyToVerify, mostKeys, withKnownMembers } from './key-members.ts'
 
 /** Thrown if a key set cannot be fetched now, so that nobody can tell whether a signature is valid. */
@@ -124,7 +124,7 @@ export function createKeySets({ caller, releaseSlotWhile, keptInOutageMs, clock 
       const keySet = await keySetOrKept(now - freshForMs, uri, slot)
       try {
         // Only a set that may be fetched again has to be compared with the signature here.
-        const verifies = header.kid === undefined && keySet.at < now - refetchPauseMs
+        const verifies = !namesKey(header) && keySet.at < now - refetchPauseMs
         return await (verifies ? findVerifyingKey(keySet.find, header, token) : keySet.find(header, token))
       } catch (error) {
         if (!isAnotherKeyNeeded(error)) throw error

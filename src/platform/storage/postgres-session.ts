@@ -28,10 +28,16 @@ const settings = {
   enable_hashjoin: 'off',
   enable_mergejoin: 'off',
   enable_indexscan: 'on',
+  enable_indexonlyscan: 'on',
+  enable_bitmapscan: 'on',
+  enable_sort: 'on',
   enable_nestloop: 'on',
   // Compilation and parallel workers are disabled: to start them would take longer than any statement of Doorbell.
   jit: 'off',
   max_parallel_workers_per_gather: '0',
+  // They change what a statement means: a backslash in a text, and a comparison with null.
+  standard_conforming_strings: 'on',
+  transform_null_equals: 'off',
 }
 
 const listed = Object.entries(settings).map(([name, value]) => `set ${name} = '${value}'`)

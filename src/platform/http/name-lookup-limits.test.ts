@@ -1,0 +1,98 @@
+/** Many name servers that do not answer take a part of the lookups, and no receiver that is known waits for them. */
+import assert from 'node:assert/strict'
+import { describe, test } from 'node:test'
+import { addressesOf, ask, longMs, namesAsked, scene, turn } from '../../../test/support/name-lookup.ts'
+import { until } from '../../../test/support/until.ts'
+import { lookupLimits, quickMs } from './name-lookup.ts'
+
+describe('receivers whose name servers are silent:', () => {
+  test('a thousand names of a hundred receivers: no more lookups than allowed for new receivers', async (t) => {
+    const { server, lookup } = await scene(t)
+    server.hush(/\.silent\d+\.example$/)
+    const hanging = ask(lookup, 1000, (n) => `n${n}.silent${n % 100}.example`)
+    await server.until(() => server.asked.length > 0)
+    assert.equal(lookup.underWay(), lookupLimits.new)
+    lookup.close()
+    await hanging
+    await turn()
+    assert.equal(lookup.underWay(), 0)
+    assert.ok(namesAsked(server).size <= lookupLimits.new)
+  })
+
+  test('they get fewer places once this is known, however many names they have', async (t) => {
+    const { server, lookup, clock } = await scene(t)
+    server.hush(/\.silent\d+\.example$/)
+    server.tell('quick.example', ['192.0.2.1'])
+    const begun = ask(lookup, 200, (n) => `first.silent${n}.example`)
+    await server.until(() => namesAsked(server).size > 0)
+    assert.equal(lookup.underWay(), lookupLimits.new, 'nobody knows yet')
+    for (let seconds = 0; seconds < longMs / 1_000; seconds++) {
+      clock.advance(1_000)
+      await turn()
+    }
+    await begun
+    await turn()
+    assert.equal(lookup.underWay(), 0)
+    const hanging = ask(lookup, 2000, (n) => `third${n}.silent${n % 200}.example`)
+    await turn()
+    assert.equal(lookup.underWay(), lookupLimits.silent)
+    assert.deepEqual(addressesOf(await lookup.resolve('quick.example')), ['192.0.2.1'])
+    await turn()
+    assert.equal(lookup.underWay(), lookupLimits.silent)
+    lookup.close()
+    await hanging
+    await turn()
+
+    clock.advance(5 * 60_000)
+    const later = ask(lookup, 200, (n) => `fourth.silent${n}.example`)
+    await turn()
+    assert.equal(lookup.underWay(), lookupLimits.new, 'their silence is forgotten')
+    lookup.close()
+    await later
+  })
+
+  for (const count of [300, 3_000]) {
+    test(`${count} of them that are new: a known receiver is resolved at once, another new one in its turn`, async (t) => {
+      const { server, lookup, clock } = await scene(t)
+      server.hush(/silent/)
+      for (const name of ['known.example', 'www.known.example', 'new.example']) server.tell(name, ['192.0.2.1'])
+      await lookup.resolve('known.example')
+      const hanging = ask(lookup, count, (n) => `silent${n}.example`)
+      await turn()
+      assert.equal(lookup.underWay(), lookupLimits.new)
+      assert.deepEqual(addressesOf(await lookup.resolve('www.known.example')), ['192.0.2.1'])
+
+      const inTurn = lookup.resolve('new.example')
+      for (let begun = lookupLimits.new; begun <= count; begun += lookupLimits.new) {
+        assert.equal(namesAsked(server, /^new/).size, 0)
+        clock.advance(quickMs)
+        await until(() => namesAsked(server, /^silent/).size === Math.min(count, begun + lookupLimits.new))
+        assert.ok(lookup.underWay() <= lookupLimits.silent + lookupLimits.new)
+      }
+      assert.deepEqual(addressesOf(await inTurn), ['192.0.2.1'])
+      lookup.close()
+      await hanging
+    })
+  }
+
+  test('three hundred that were resolved before keep places for a second only', async (t) => {
+    const { server, lookup, clock } = await scene(t)
+    server.tell('quick.example', ['192.0.2.1'])
+    const fickle = Array.from({ length: 300 }, (_, n) => `fickle${n}.example`)
+    for (const name of fickle) {
+      server.tell(name, ['192.0.2.1'])
+      await lookup.resolve(name)
+    }
+    server.hush(/^silent\./)
+    const hanging = ask(lookup, fickle.length, (n) => `silent.${fickle[n]}`)
+    await turn()
+    assert.equal(lookup.underWay(), lookupLimits.inAll)
+    const inTurn = lookup.resolve('quick.example')
+    clock.advance(quickMs)
+    assert.deepEqual(addressesOf(await inTurn), ['192.0.2.1'])
+    await turn()
+    assert.equal(lookup.underWay(), lookupLimits.silent + fickle.length - lookupLimits.inAll)
+    lookup.close()
+    await hanging
+  })
+})
