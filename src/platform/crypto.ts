@@ -65,8 +65,16 @@ export function idsBefore(time: number): string {
   return `${hex.slice(0, 8)}-${hex.slice(8)}`
 }
 
-/** Returns the first 48 bits of all ids that are made at `time`, in hexadecimal. */
-const hexOf = (time: number) => time.toString(16).padStart(12, '0')
+let last = { time: Number.NaN, hex: '' }
+
+/**
+ * Returns the first 48 bits of all ids that are made at `time`, in hexadecimal. The last result is cached, because many ids
+ * are made in the same millisecond.
+ */
+function hexOf(time: number): string {
+  if (last.time !== time) last = { time, hex: time.toString(16).padStart(12, '0') }
+  return last.hex
+}
 
 /** Returns the SHA-256 hash, base64url. A high-entropy secret is stored and looked up by this hash only. */
 export function fingerprint(secret: string): string {

@@ -217,8 +217,9 @@ async function inTransaction<Row>(
 function locksFor(keys: string[], sharedKeys: string[]): Statement[] {
   if (keys.length + sharedKeys.length === 0) return []
   const locks = new Map<number, string>()
-  for (const key of sharedKeys) locks.set(numberOf(key), 's')
-  for (const key of keys) locks.set(numberOf(key), 'x')
+  // Many steps of a batch need the same lock.
+  for (const key of new Set(sharedKeys)) locks.set(numberOf(key), 's')
+  for (const key of new Set(keys)) locks.set(numberOf(key), 'x')
   const inOrder = [...locks].sort(([one], [other]) => one - other).map(([number, kind]) => kind + number)
   return [{ sql: takingLocks, values: [JSON.stringify(inOrder)] }]
 }
