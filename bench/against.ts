@@ -1,7 +1,7 @@
 /**
  * `npm run bench -- --against <commit>`: this build of Doorbell compared with the build of another commit, in one run.
  *
- *     npm run bench -- --against main~10                     150 rounds, both engines, about 12 minutes
+ *     npm run bench -- --against main~10                     150 rounds, both engines, about 18 minutes
  *     npm run bench -- --against v0.1.0 --only requests       one kind of work (may be repeated): requests, polls, flows
  *     npm run bench -- --against main~1 --rounds 300
  *     npm run bench -- --against main~1 --quick               a first impression: 24 rounds
@@ -12,7 +12,8 @@
  * other, and every second round begins with the other build, so that a disturbance of the machine affects both. The
  * ratio is taken within a round. Rounds are short, because the speed of a shared machine changes within seconds: a build
  * that was compared with itself in 24 rounds of half a second had ratios from 0.93 to 1.18, and in 120 rounds of a fifth of
- * a second from 1.00 to 1.01. The cost of a build is the CPU time of one operation, of the server and of Postgres together:
+ * a second from 1.00 to 1.01. Without `--quick`, both servers are started five times, because two processes of the same build
+ * also differ by some percent. The cost of a build is the CPU time of one operation, of the server and of Postgres together:
  * the rate also depends on the other load of the machine.
  */
 import type { ClientId } from './cast.ts'
@@ -72,8 +73,8 @@ const kinds: Work[] = [
 ]
 
 /** A verdict needs fifteen rounds. With fewer than six there is no 95 % interval. */
-const forVerdict = { least: 15, usual: 150 }
-const firstImpression = { least: 6, usual: 24 }
+const forVerdict = { least: 15, usual: 150, starts: 5 }
+const firstImpression = { least: 6, usual: 24, starts: 1 }
 const usualSeconds = 0.2
 /** Seconds of work before the first round, until all code is compiled. */
 const warmUp = 2
@@ -105,7 +106,7 @@ interface Compared {
 
 /** Measures, prints, and writes the figures if requested. */
 export async function compareBuilds({ commit, quick, only, write, ...given }: AgainstOptions): Promise<void> {
-  const { least, usual } = quick ? firstImpression : forVerdict
+  const { least, usual, starts } = quick ? firstImpression : forVerdict
   const rounds = given.rounds ?? usual
   const seconds = given.seconds ?? usualSeconds
   const chosen = kinds.filter(({ name }) => only === undefined || only.includes(name))
@@ -121,14 +122,13 @@ export async function compareBuilds({ commit, quick, only, write, ...given }: Ag
     for (const work of chosen) {
       for (const engine of engines) {
         process.stderr.write(`${work.name} on ${engine} …\n`)
-        all.push(await compare(work, engine, { stage, other, rounds, seconds }))
-        await stage.stores.clear()
+        all.push(await compare(work, engine, { stage, other, rounds, seconds, starts }))
       }
     }
     return { all, aboutPostgres: stage.stores.aboutPostgres }
   })
   const took = Math.round((performance.now() - begin) / 1000)
-  const how = `${quick ? 'quick run, ' : ''}against ${commit}, ${rounds} rounds of ${seconds} s for each build, ${connections} connections, ${took} s`
+  const how = `${quick ? 'quick run, ' : ''}against ${commit}, ${rounds} rounds of ${seconds} s for each build, ${starts} starts, ${connections} connections, ${took} s`
   const text = `## Against the build before\n\n${circumstances(aboutPostgres, how)}\n\n${tableOf(all)}`
   process.stdout.write(`${text}\n`)
   if (write) await keepSection('against', text)
@@ -140,13 +140,32 @@ interface Comparing {
   other: URL
   rounds: number
   seconds: number
+  /** How often the servers are started. */
+  starts: number
 }
 
-async function compare(work: Work, engine: Engine, { stage, other, rounds, seconds }: Comparing): Promise<Compared> {
+async function compare(work: Work, engine: Engine, comparing: Comparing): Promise<Compared> {
+  const { stage, rounds, starts } = comparing
   const compared: Compared = { work: work.name, engine, now: [], before: [] }
+  for (let start = 0; start < starts; start++) {
+    const last = Math.round((rounds * (start + 1)) / starts)
+    await compareOnce(compared, work, comparing, last)
+    await stage.stores.clear()
+  }
+  return compared
+}
+
+/** Starts both builds, and measures them until there are `last` rounds. */
+async function compareOnce(
+  compared: Compared,
+  work: Work,
+  { stage, other, seconds }: Comparing,
+  last: number,
+): Promise<void> {
+  const { engine } = compared
   const builds: Build[] = []
   const load = ({ name, server }: Build, play: Job['play'], seconds: number) =>
-    stage.load({ port: server.port, at: `${work.name} ${engine} ${name}`, play, connections, seconds })
+    stage.load({ port: server.port, at: `${work.name} ${engine} ${name} ${last}`, play, connections, seconds })
   try {
     builds.push({ name: 'now', server: await startOn(engine, stage) })
     builds.push({ name: 'before', server: await startOn(engine, stage, other) })
@@ -154,7 +173,7 @@ async function compare(work: Work, engine: Engine, { stage, other, rounds, secon
       if (work.before) await load(build, work.before, longestPreparation)
       await load(build, work.play, warmUp)
     }
-    for (let round = 0; round < rounds; round++) {
+    for (let round = compared.now.length; round < last; round++) {
       for (const build of round % 2 === 0 ? builds : builds.toReversed()) {
         const cpuBefore = await cpuOf(build, stage)
         const { operations, seconds: took } = await load(build, work.play, seconds)
@@ -162,7 +181,6 @@ async function compare(work: Work, engine: Engine, { stage, other, rounds, secon
         compared[build.name].push({ perSecond: operations / took, cpu: cpu / operations })
       }
     }
-    return compared
   } finally {
     await Promise.all(builds.map(({ server }) => server.stop()))
   }
