@@ -5,12 +5,14 @@
 import assert from 'node:assert/strict'
 import { once } from 'node:events'
 import { Agent, createServer, request as httpRequest, type IncomingMessage } from 'node:http'
+import { Agent as TlsAgent, request as tlsRequest } from 'node:https'
 import { type AddressInfo, connect } from 'node:net'
 import { describe, type TestContext, test } from 'node:test'
 import type { UserHooks } from '../../src/user/user.ts'
 import { engines } from '../support/engines.ts'
 import { createGate } from '../support/gate.ts'
-import { ana, ben, CIBA, credentials, openStage, type Stage } from '../support/stage.ts'
+import { ana, ben, CIBA, credentials, openStage, type Stage, type StageOptions } from '../support/stage.ts'
+import { openTlsStage } from '../support/tls-stage.ts'
 import { openVisitor } from '../support/visitor.ts'
 
 interface Heard {
@@ -29,7 +31,8 @@ interface Call {
 function send(url: string, { path, form, authorization = credentials.kiosk }: Call, agent: Agent | false = false) {
   return new Promise<Heard>((resolve, reject) => {
     const headers = form && { 'content-type': 'application/x-www-form-urlencoded', authorization }
-    const sent = httpRequest(url + path, { method: form ? 'POST' : 'GET', agent, headers }, (answer) =>
+    const request = agent instanceof TlsAgent ? tlsRequest : httpRequest
+    const sent = request(url + path, { method: form ? 'POST' : 'GET', agent, headers }, (answer) =>
       read(answer).then(resolve, reject),
     )
     sent.on('error', reject).end(form && String(new URLSearchParams(form)))
@@ -56,7 +59,11 @@ const poll = (id: unknown): Call => ({ path: '/oauth/token', form: { grant_type:
 const refresh: Call = { path: '/oauth/token', form: { grant_type: 'refresh_token', refresh_token: 'x' } }
 
 /** Looking for a user is held at the barrier. */
-async function openAtGate(t: TestContext, options: Parameters<typeof openStage>[1] = {}) {
+async function openAtGate<Opened extends Stage>(
+  t: TestContext,
+  options: StageOptions,
+  open: (t: TestContext, options: StageOptions) => Promise<Opened>,
+) {
   const gate = createGate()
   const people = [ana, ben]
   const users: UserHooks = {
@@ -67,7 +74,7 @@ async function openAtGate(t: TestContext, options: Parameters<typeof openStage>[
     },
   }
   t.after(() => gate.release())
-  const stage = await openStage(t, { ...options, config: { users, ...options.config } })
+  const stage = await open(t, { ...options, config: { users, ...options.config } })
   return { gate, stage }
 }
 
@@ -113,7 +120,7 @@ for (const engine of engines) {
     })
 
     test('calls in work are answered at the end, whatever else arrives on their connection', async (t) => {
-      const { gate, stage } = await openAtGate(t, { engine })
+      const { gate, stage } = await openAtGate(t, { engine }, openStage)
       gate.hold()
       const kept = keptConnection(t)
       const waiting = send(stage.url, authenticationRequest, kept)
@@ -131,6 +138,31 @@ for (const engine of engines) {
     })
   })
 }
+
+const unlimited: StageOptions['config'] = {
+  requests: { maxOpenPerUser: 100 },
+  limits: { perUser: { perMinute: 100 }, perClientAndUser: { open: 100, perMinute: 100 } },
+}
+
+test('with TLS too, calls in work are answered at the end, each as the last of its connection', async (t) => {
+  const { gate, stage } = await openAtGate(t, { config: unlimited }, openTlsStage)
+  const kept = Array.from({ length: 12 }, () => new TlsAgent({ keepAlive: true, ca: stage.authority.cert }))
+  t.after(() => {
+    for (const agent of kept) agent.destroy()
+  })
+  for (const agent of kept)
+    assert.equal((await send(stage.url, { path: '/health/live' }, agent)).connection, 'keep-alive')
+  gate.hold()
+  // Six on connections that exist, and six on new ones.
+  const agents = kept.map((agent, n) => (n < 6 ? agent : new TlsAgent({ ca: stage.authority.cert })))
+  const waiting = agents.map((agent) => send(stage.url, authenticationRequest, agent))
+  await gate.waiting(agents.length)
+  const closed = stage.doorbell.close()
+  gate.release()
+  for (const { status, connection } of await Promise.all(waiting))
+    assert.deepEqual([status, connection], [200, 'close'])
+  await closed
+})
 
 describe('during the delay', () => {
   test('closing again without one ends it at once', async (t) => {
@@ -171,7 +203,7 @@ describe('during the delay', () => {
 
 describe('shutdown within another server', () => {
   test('calls in work are completed, and later calls are told to retry', async (t) => {
-    const { gate, stage } = await openAtGate(t)
+    const { gate, stage } = await openAtGate(t, {}, openStage)
     const host = createServer(stage.doorbell.handler).listen(0, '127.0.0.1')
     t.after(() => host.close())
     await once(host, 'listening')
