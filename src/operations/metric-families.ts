@@ -23,18 +23,25 @@ export interface Family {
 /** Returns a counter with one series for each combination of label values. */
 export function createCounter(name: string, help: string) {
   const values = new Map<string, { labels: Labels; value: number }>()
+  function seriesOf(labels: Labels): { value: number } {
+    const key = keyOf(labels)
+    const known = values.get(key)
+    if (known) return known
+    const series = { labels, value: 0 }
+    values.set(key, series)
+    return series
+  }
   return {
     name,
     help,
     type: 'counter',
     add(labels: Labels): void {
-      const key = keyOf(labels)
-      const known = values.get(key)
-      if (known) known.value += 1
-      else values.set(key, { labels, value: 1 })
+      seriesOf(labels).value += 1
     },
+    /** Returns the series with these labels, whose `value` may be incremented: faster than `add` for a frequent event. */
+    seriesOf,
     samples: () => [...values.values()],
-  } satisfies Family & { add(labels: Labels): void }
+  } satisfies Family & { add(labels: Labels): void; seriesOf(labels: Labels): { value: number } }
 }
 
 /** Returns a key for a set of label values. It is called once or twice for each HTTP request, so it builds no array. */

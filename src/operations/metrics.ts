@@ -26,6 +26,7 @@ export function createMetrics(): Metrics {
   const decisions = createCounter('doorbell_decisions_total', 'Requests settled, by outcome.')
   const tokens = createCounter('doorbell_tokens_issued_total', 'Token responses, by delivery mode or grant.')
   const polls = createCounter('doorbell_polls_total', 'Polls, by answer.')
+  const pollsByAnswer = new Map<string, { value: number }>()
   const notifications = createCounter('doorbell_notifications_total', 'Attempts to deliver, by kind and outcome.')
   const signIns = createCounter('doorbell_sign_ins_total', 'Attempts to sign in, by result.')
   const clientsRefused = createCounter('doorbell_clients_refused_total', 'Calls whose client authentication failed.')
@@ -58,7 +59,14 @@ export function createMetrics(): Metrics {
     },
     requested: ({ id, registeredItself }, result) =>
       requests.add({ client: registeredItself ? 'self-registered' : id, result }),
-    polled: (answer) => polls.add({ answer: answer.replaceAll(' ', '_') }),
+    polled(answer) {
+      let series = pollsByAnswer.get(answer)
+      if (series === undefined) {
+        series = polls.seriesOf({ answer: answer.replaceAll(' ', '_') })
+        pollsByAnswer.set(answer, series)
+      }
+      series.value += 1
+    },
     answered: ({ route, method, status }, seconds) =>
       durations.observe({ route, method, status: String(status) }, seconds),
     render: (others) => renderFamilies([...families, ...others]),

@@ -86,8 +86,8 @@ export function createPendingRequests(needs: PendingNeeds): PendingRequests {
   }
 
   /** Counts the poll in the table, which all nodes share. Called if the request cannot be cached as pending. */
-  async function pollInTable(key: string, authReqId: string, clientId: string, { at, steadyAt }: Arrival) {
-    const ours = remembered.withKey(key)
+  async function pollInTable(authReqId: string, clientId: string, { at, steadyAt }: Arrival) {
+    const ours = remembered.withAuthReqId(authReqId)
     const known = ours?.clientId === clientId ? ours : undefined
     const unwritten = known && writing.unwrittenOf(known)
     // Another poll at the same time must not write the same change again.
@@ -107,7 +107,7 @@ export function createPendingRequests(needs: PendingNeeds): PendingRequests {
 
   return {
     recall(authReqId, clientId, { at, steadyAt }) {
-      const known = remembered.withKey(fingerprint(authReqId))
+      const known = remembered.withAuthReqId(authReqId)
       if (known?.clientId !== clientId || at >= known.expiresAt || !tracker.isCurrent(known)) return undefined
       known.isUsed = true
       const answer = writing.account(known, steadyAt) ? 'slow_down' : 'authorization_pending'
@@ -120,23 +120,22 @@ export function createPendingRequests(needs: PendingNeeds): PendingRequests {
     },
 
     async poll(authReqId, clientId, arrival) {
-      const key = fingerprint(authReqId)
       const snapshot = tracker.snapshot()
-      if (snapshot.epoch === undefined) return pollInTable(key, authReqId, clientId, arrival)
-      const found = await requests.findPolled(key, clientId)
+      if (snapshot.epoch === undefined) return pollInTable(authReqId, clientId, arrival)
+      const found = await requests.findPolled(fingerprint(authReqId), clientId)
       if (found === undefined) return undefined
       const { request } = found
       if (!isPending(request, arrival.at)) {
-        drop(remembered.withKey(key))
+        drop(remembered.withAuthReqId(authReqId))
         return { request, tooEarly: false }
       }
       // A ping client polls right after its ping, perhaps before the announcement of the change has reached this node.
       // If the request was made for push, its client may have changed to ping.
       const isPinged = request.deliveryMode !== 'poll'
       if (isPinged || !tracker.isUnchangedSince(snapshot, request)) {
-        return pollInTable(key, authReqId, clientId, arrival)
+        return pollInTable(authReqId, clientId, arrival)
       }
-      return { request, tooEarly: writing.account(remembered.remember(key, found, snapshot), arrival.steadyAt) }
+      return { request, tooEarly: writing.account(remembered.remember(authReqId, found, snapshot), arrival.steadyAt) }
     },
 
     flush: writing.flush,

@@ -65,7 +65,7 @@ export function createPollWriteBehind(needs: WriteBehindNeeds) {
     const written = unwritten.map((known) => {
       changed.delete(known)
       const { changes, lastPolledAt } = known
-      const poll: KeptPoll = { authReqIdHash: known.key, ...unwrittenOf(known) }
+      const poll: KeptPoll = { authReqIdHash: known.authReqIdHash, ...unwrittenOf(known) }
       return { known, changes, lastPolledAt, poll }
     })
     try {

@@ -35,12 +35,13 @@ export function tokenEndpoint(app: FastifyInstance, path: string, needs: TokenEn
 
     const { authorization } = request.headers
     const proof = proofSentWith(request.raw)
-    reply.headers(needs.proofs.answerHeaders(proof))
+    const nonce = needs.proofs.answerHeaders(proof)
+    reply.headers(nonce)
     const certificate = needs.certificateOf(request.raw)
     const slot = slotOf(request.raw)
     const call = { form, authorization, certificate, proof, address: request.ip, slot, arrival, caller }
     const tokens = await redeem(call, needs)
-    if (typeof tokens === 'string') return waiting[tokens](reply)
+    if (typeof tokens === 'string') return waiting[tokens](reply, nonce)
     return reply.header('cache-control', 'no-store').header('pragma', 'no-cache').send(tokens)
   })
 }

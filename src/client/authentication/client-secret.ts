@@ -1,6 +1,7 @@
 /** `client_secret_basic` and `client_secret_post` (RFC 6749 §2.3.1). */
 
-import { fingerprint, newSecret, sameFingerprint, sameSecret, type Vault } from '../../platform/crypto.ts'
+import { timingSafeEqual } from 'node:crypto'
+import { fingerprint, newSecret, sameSecret, type Vault } from '../../platform/crypto.ts'
 import { OAuthError } from '../../platform/oauth-error.ts'
 import type { Client, ClientCredentials } from '../client.ts'
 import type { Claim } from './claim.ts'
@@ -14,13 +15,13 @@ export type VerifySecret = (secret: string, client: Client) => string | undefine
  * because its salt is random and kept in memory only. The hash is removed together with the cached client.
  */
 export function createSecretVerification(vault: Vault): VerifySecret {
-  const proven = new WeakMap<Client, string>()
+  const proven = new WeakMap<Client, Buffer>()
   const salt = newSecret()
 
   return (secret, client) => {
-    const shown = fingerprint(salt + secret)
+    const shown = Buffer.from(fingerprint(salt + secret))
     const before = proven.get(client)
-    if (before !== undefined && sameFingerprint(shown, before)) return undefined
+    if (before !== undefined && timingSafeEqual(shown, before)) return undefined
     if (!sameSecret(vault.keyedHash(secret), client.secretHash ?? '')) return 'wrong client secret'
     proven.set(client, shown)
     return undefined

@@ -32,18 +32,18 @@ export type SenderConstraint = (shown: ShownKeys, client: Client) => Promise<Con
  */
 export function createSenderConstraint({ proofs, boundTokensOnly }: BindingNeeds): SenderConstraint {
   return async ({ certificate, proof }, client) => {
-    if (!isBoundToCertificate(client, boundTokensOnly)) return await dpopBinding(client, proof, proofs)
+    if (!isBoundToCertificate(client, boundTokensOnly)) return { dpopKey: await dpopKeyOf(client, proof, proofs) }
     if (proof.header === undefined) return { certificate: certificateBinding(certificate) }
     throw new OAuthError('invalid_request', "this client's tokens are bound to its certificate: send no DPoP proof")
   }
 }
 
 /**
- * Resolves to the key of the DPoP proof. A client may send a proof even if it is not registered for DPoP; its tokens
- * are then bound to the key of the proof.
+ * Returns the key of the DPoP proof. A client may send a proof even if it is not registered for DPoP; its tokens are then
+ * bound to the key of the proof.
  */
-async function dpopBinding({ metadata }: Client, proof: SentProof, proofs: Proofs): Promise<Confirmation> {
-  if (proof.header !== undefined) return { dpopKey: await proofs.keyOf(proof) }
-  if (metadata.dpop_bound_access_tokens !== true) return { dpopKey: undefined }
+function dpopKeyOf({ metadata }: Client, proof: SentProof, proofs: Proofs): Promise<string> | undefined {
+  if (proof.header !== undefined) return proofs.keyOf(proof)
+  if (metadata.dpop_bound_access_tokens !== true) return undefined
   throw new OAuthError('invalid_dpop_proof', "this client's tokens are bound to its DPoP key: send a proof")
 }

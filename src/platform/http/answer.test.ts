@@ -71,7 +71,7 @@ test('a precomputed response equals that of the error, with headers, and writes 
   const refusal = new OAuthError('slow_down', 'later')
   const { app, answered } = server(t, (app) => {
     const answer = precomputedResponse(refusal)
-    app.get('/usual', async (_request, reply) => answer(reply.header('DPoP-Nonce', 'n')))
+    app.get('/usual', async (_request, reply) => answer(reply, { 'DPoP-Nonce': 'n' }))
     app.get('/thrown', async (_request, reply) => {
       reply.header('DPoP-Nonce', 'n')
       throw refusal

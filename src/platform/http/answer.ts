@@ -77,15 +77,19 @@ export function answerOAuthError(reply: FastifyReply, refusal: OAuthError): void
 /**
  * Returns a function that sends the response for an error that occurs thousands of times a second. The response is prepared
  * only once. It is written without Fastify, which would process the same values each time, and it is logged at level debug
- * only.
+ * only. Of the headers that were set on the reply, only those of `reply.raw` are sent: pass others as `more`.
  */
-export function precomputedResponse(refusal: OAuthError): (reply: FastifyReply) => FastifyReply {
+export function precomputedResponse(refusal: OAuthError) {
   const body = JSON.stringify(membersOf(refusal))
-  const headers = { ...jsonErrorHeaders, 'content-length': Buffer.byteLength(body) }
-  return (reply) => {
+  let common: FastifyInstance['commonHeaders'] = {}
+  let headers: OutgoingHttpHeaders = {}
+  return (reply: FastifyReply, more: Readonly<Record<string, string>> = {}): FastifyReply => {
+    if (reply.server.commonHeaders !== common) {
+      common = reply.server.commonHeaders
+      headers = { ...jsonErrorHeaders, 'content-length': Buffer.byteLength(body), ...common }
+    }
     reply.isUsual = true
-    // The headers that other code has set on the reply, for instance a nonce, are also sent.
-    const all = Object.assign(reply.getHeaders(), headers, reply.server.commonHeaders) as OutgoingHttpHeaders
+    const all = Object.keys(more).length === 0 ? headers : { ...headers, ...more }
     const { raw } = reply.hijack()
     atTheEndOfTheTurn(() => raw.writeHead(refusal.status, all).end(body))
     return reply

@@ -39,7 +39,7 @@ export function readForm(contentType: string | undefined, body: Buffer): Form {
   const text = decodeUtf8(body)
   const isReadable = charset === 'utf-8' || (extendingAscii.includes(charset) && !beyondAscii.test(text))
   if (!isReadable) throw refused('the body must be UTF-8, not of another character set')
-  const pairs: [name: string, value: string][] = []
+  const pairs: Pair[] = []
   for (const piece of text.split('&')) if (piece !== '') pairs.push(readPiece(piece))
   return gather(pairs)
 }
@@ -79,7 +79,9 @@ export function readQuery(url: string): Form {
   return readForm(formType, Buffer.from(start === -1 ? '' : url.slice(start + 1)))
 }
 
-function gather(pairs: [name: string, value: string][]): Form {
+type Pair = [name: string, value: string]
+
+function gather(pairs: Pair[]): Form {
   if (pairs.length > MAX_PARAMETERS) throw refused(`the body has more than ${MAX_PARAMETERS} parameters`)
   const form = new Map<string, string>()
   let isAnyEmpty = false
@@ -101,7 +103,7 @@ function withoutEmpty(form: Form): Form {
   return new Map([...form].filter(([, value]) => value !== ''))
 }
 
-function readPiece(piece: string): [name: string, value: string] {
+function readPiece(piece: string): Pair {
   const end = piece.indexOf('=')
   if (end === -1) return [decodePercent(piece), '']
   return [decodePercent(piece.slice(0, end)), decodePercent(piece.slice(end + 1))]
@@ -112,7 +114,7 @@ const encoded = /[%+]/
 function decodePercent(text: string): string {
   if (!encoded.test(text)) return text
   try {
-    return decodeURIComponent(text.replaceAll('+', ' '))
+    return decodeURIComponent(text.includes('+') ? text.replaceAll('+', ' ') : text)
   } catch {
     throw refused('the body is not correctly percent-encoded UTF-8')
   }
