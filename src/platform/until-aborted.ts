@@ -1,4 +1,4 @@
-import { type Clock, systemClock } from './clock.ts'
+import { type Clock, steadyTime, systemClock } from './clock.ts'
 
 /**
  * Resolves like `work`, but rejects with the reason of `signal` as soon as `signal` is aborted. The work itself
@@ -33,6 +33,47 @@ export function untilTimeout<T>(
     const cancel = clock.after(limitMs, late)
     Promise.resolve(work).then(resolve, reject).finally(cancel)
   })
+}
+
+/**
+ * Returns a function that resolves like `work`, but rejects with a `TimeoutError` when `limitMs` milliseconds are over, and
+ * with the reason of `signal` as soon as `signal` is aborted. For thousands of calls: one timer and one listener serve all
+ * of them, because a timer and a listener for each call take longer than a fast hook.
+ */
+export function createTimeLimit(limitMs: number, { clock, signal }: { clock: Clock; signal: AbortSignal }) {
+  /** The calls under way, with the time at which each is over. All have the same limit, so the first is over first. */
+  const underWay = new Map<(reason: unknown) => void, number>()
+  let isWatched = false
+
+  function watch(): void {
+    const [first] = underWay.values()
+    isWatched = first !== undefined
+    if (first !== undefined) clock.after(Math.max(0, first - steadyTime(clock)), endLate)
+  }
+
+  function endLate(): void {
+    const now = steadyTime(clock)
+    for (const [reject, until] of underWay) {
+      if (until > now) break
+      underWay.delete(reject)
+      reject(new DOMException(`no answer within ${limitMs / 1000} seconds`, 'TimeoutError'))
+    }
+    watch()
+  }
+
+  signal.addEventListener('abort', () => {
+    for (const reject of underWay.keys()) reject(signal.reason)
+    underWay.clear()
+  })
+
+  return <T>(work: T | PromiseLike<T>): Promise<T> =>
+    new Promise((resolve, reject) => {
+      if (signal.aborted) reject(signal.reason)
+      underWay.set(reject, steadyTime(clock) + limitMs)
+      if (!isWatched) watch()
+      const end = () => underWay.delete(reject)
+      Promise.resolve(work).then(resolve, reject).then(end)
+    })
 }
 
 /**

@@ -148,12 +148,15 @@ export function acceptingIn(database: Database, needs: MoveNeeds) {
    * each request.
    */
   const keepers = new Map<string, ReturnType<typeof moves>>()
+  /** The same functions by the limits of a client, because to make the key takes longer. */
+  const byLimits = new WeakMap<RequestLimits, ReturnType<typeof moves>>()
   function keepWithin(limits: RequestLimits): ReturnType<typeof moves> {
-    const key = orderKey(limits)
-    const known = keepers.get(key)
+    const known = byLimits.get(limits)
     if (known !== undefined) return known
-    const keep = moves(acceptingWithin(limits))
+    const key = orderKey(limits)
+    const keep = keepers.get(key) ?? moves(acceptingWithin(limits))
     keepers.set(key, keep)
+    byLimits.set(limits, keep)
     return keep
   }
 

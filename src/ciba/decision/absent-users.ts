@@ -5,7 +5,7 @@
  */
 import { createPeriodicTask } from '../../platform/periodic-task.ts'
 import { isDatabaseUnavailable } from '../../platform/storage/unavailable.ts'
-import { untilAborted, untilTimeout } from '../../platform/until-aborted.ts'
+import { createTimeLimit } from '../../platform/until-aborted.ts'
 import type { AuthenticationRequest } from '../authentication-request/authentication-request.ts'
 import type { OpenRequestStore } from '../authentication-request/open-request-store.ts'
 import type { EndingReason } from './consent-history-store.ts'
@@ -123,8 +123,9 @@ export function createAbsentUsers(needs: AbsentUserNeeds) {
  * @param stopped when it is aborted, no call of the hook is waited for
  */
 function createReasonOf({ clock, log, findUser }: AbsentUserNeeds, stopped: AbortSignal) {
+  const inTime = createTimeLimit(patienceMs, { clock, signal: stopped })
   /** Calls the hook, and waits until it responds, its time is over, or the task is stopped. */
-  const askHook = (userId: string) => untilAborted(untilTimeout(findUser(userId), patienceMs, clock), stopped)
+  const askHook = (userId: string) => inTime(findUser(userId))
 
   return async (userId: string): Promise<EndingReason | undefined> => {
     try {

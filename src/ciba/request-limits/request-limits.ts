@@ -15,8 +15,19 @@ export interface LimitSettings {
   pauseAfterDenial: { first: number }
 }
 
+/** The limits of clients. A cached client is the same object for all its requests. */
+const known = new WeakMap<Client, { defaults: LimitSettings; limits: RequestLimits }>()
+
 /** Returns the limits for a client. The limits in the client's metadata take precedence. */
 export function limitsFor(client: Client, defaults: LimitSettings): RequestLimits {
+  const before = known.get(client)
+  if (before?.defaults === defaults) return before.limits
+  const limits = computeLimits(client, defaults)
+  known.set(client, { defaults, limits })
+  return limits
+}
+
+function computeLimits(client: Client, defaults: LimitSettings): RequestLimits {
   const { registrationId, metadata } = client
   const { limits: own } = metadata
   const perClient = { ...perClientLimits(client, defaults), ...own?.perClient }
