@@ -97,6 +97,7 @@ function createMoves(database: Database, { userKey, enqueue }: MoveNeeds): Moves
       conflictKeys: ({ id, lockKeys = [] }) => [id, ...lockKeys],
       async execute(all) {
         const those = (moved: MovedRow[]) => {
+          if (moved.length === all.length) return all
           const ids = new Set(moved.map(({ id }) => id))
           return all.filter(({ id }) => ids.has(id))
         }
