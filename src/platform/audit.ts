@@ -91,11 +91,25 @@ export type Audit = (event: AuditRecord) => void
 
 /** An event as it is passed to `Audit`, without the time. */
 export type AuditRecord = Pick<AuditEvent, 'event'> & {
-  [Field in (typeof fields)[number]]?: AuditEvent[Field] | undefined
+  [Field in Exclude<keyof AuditEvent, 'event' | 'at'>]?: AuditEvent[Field] | undefined
 }
 
-/** The only fields that are copied into an event. */
-const fields = ['request', 'client', 'user', 'address', 'outcome', 'by', 'about', 'attempt'] as const
+/** Copies the fields of an event, and no others. They are written out, because a loop would take twice as long. */
+function eventOf(
+  { event, request, client, user, address, outcome, by, about, attempt }: AuditRecord,
+  at: string,
+): AuditEvent {
+  const copy: AuditEvent = { event, at }
+  if (request !== undefined) copy.request = request
+  if (client !== undefined) copy.client = client
+  if (user !== undefined) copy.user = user
+  if (address !== undefined) copy.address = address
+  if (outcome !== undefined) copy.outcome = outcome
+  if (by !== undefined) copy.by = by
+  if (about !== undefined) copy.about = about
+  if (attempt !== undefined) copy.attempt = attempt
+  return copy
+}
 
 export interface AuditNeeds {
   clock: Clock
@@ -122,10 +136,8 @@ export function createAudit({ clock, log, listeners, isUsual = () => false }: Au
   }
 
   return (happening) => {
-    const event: Record<string, unknown> = { event: happening.event, at: isoOf(clock.now()) }
-    for (const field of fields) if (happening[field] !== undefined) event[field] = happening[field]
+    const event = Object.freeze(eventOf(happening, isoOf(clock.now())))
     log[isUsual(happening) ? 'info' : levels[happening.event]]({ audit: true, ...event })
-    const frozen = Object.freeze(event) as unknown as AuditEvent
-    for (const listen of listeners) notify(listen, frozen)
+    for (const listen of listeners) notify(listen, event)
   }
 }

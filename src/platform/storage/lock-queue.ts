@@ -31,7 +31,8 @@ export interface LockQueue {
 }
 
 interface Entry {
-  keys: ReadonlySet<string>
+  /** Each key once. */
+  keys: readonly string[]
   /** For how many of its keys an earlier entry exists. */
   blockedKeys: number
   /** Undefined if the entry did not have to wait. */
@@ -47,7 +48,7 @@ export function createLockQueue(clock: Pick<Clock, 'after'> = systemClock): Lock
   const lines = new Map<string, Entry[]>()
   let waiting = 0
 
-  function enter(keys: ReadonlySet<string>): Entry {
+  function enter(keys: readonly string[]): Entry {
     const entry: Entry = { keys, blockedKeys: 0 }
     for (const key of keys) {
       const line = lines.get(key)
@@ -64,10 +65,13 @@ export function createLockQueue(clock: Pick<Clock, 'after'> = systemClock): Lock
   function leave(entry: Entry): void {
     for (const key of entry.keys) {
       const line = lines.get(key)!
+      if (line.length === 1) {
+        lines.delete(key)
+        continue
+      }
       const place = line.indexOf(entry)
       line.splice(place, 1)
-      if (line.length === 0) lines.delete(key)
-      else if (place === 0) unblock(line[0]!)
+      if (place === 0) unblock(line[0]!)
     }
   }
 
@@ -91,7 +95,7 @@ export function createLockQueue(clock: Pick<Clock, 'after'> = systemClock): Lock
   return {
     async withKeys(keys, work) {
       if (keys.length === 0) return work()
-      const entry = enter(new Set(keys))
+      const entry = enter(keys.length === 1 ? keys : [...new Set(keys)])
       try {
         if (entry.blockedKeys > 0) await waitForTurn(entry)
         return await work()
