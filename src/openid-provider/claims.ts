@@ -14,14 +14,14 @@ const claims = {
 
 /**
  * Claims by which the server makes statements about the token, the authentication or the session (RFC 7519 §4.1, OpenID
- * Connect Core §2 and §3.3.2.11, CIBA Core §10.3.1, RFC 7800, RFC 8693, RFC 9068, RFC 9396, the logout specifications). A
+ * Connect Core §2 and §3.3.2.11, CIBA Core §10.3.1, RFC 7800, RFC 8485, RFC 8693, RFC 9068, RFC 9396, the logout specifications). A
  * directory of users must not make them: its `amr` would say that the user has used a factor that nobody has checked.
  */
 const protocolClaims = new Set([
   ...['iss', 'sub', 'aud', 'exp', 'nbf', 'iat', 'jti', 'typ'],
   ...['acr', 'amr', 'auth_time', 'nonce', 'azp', 'sid', 'events', 'sub_jwk'],
   ...['at_hash', 'c_hash', 's_hash', 'urn:openid:params:jwt:claim:rt_hash', 'urn:openid:params:jwt:claim:auth_req_id'],
-  ...['cnf', 'act', 'may_act', 'client_id', 'scope', 'active', 'token_type', 'authorization_details'],
+  ...['vot', 'vtm', 'cnf', 'act', 'may_act', 'client_id', 'scope', 'active', 'token_type', 'authorization_details'],
 ])
 
 /** Returns the claims by scope, for the scopes that this server offers. */

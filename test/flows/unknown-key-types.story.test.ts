@@ -34,7 +34,10 @@ const variants: [name: string, key: Record<string, unknown>][] = [
   ['an RSA key for encryption', { kty: 'RSA', e: 'AQAB', n: 'AQAB'.repeat(64), alg: 'RSA-OAEP-256' }],
   ['a key for encryption, by its operations', { ...otherKey, key_ops: ['deriveKey', 'deriveBits'] }],
   ['an RSA key that wraps keys', { kty: 'RSA', e: 'AQAB', n: 'AQAB'.repeat(64), key_ops: ['encrypt', 'wrapKey'] }],
-  ['a key without operations', { ...otherKey, key_ops: [] }],
+  ['a use that is not defined', { ...otherKey, use: 'verify' }],
+  ['an alg in lower case', { ...otherKey, alg: 'es256' }],
+  ['an alg that wraps keys', { ...otherKey, alg: 'A128KW' }],
+  ['an alg of a shared secret', { ...otherKey, alg: 'HS256' }],
   ['a curve of blockchains', { ...otherKey, crv: 'secp256k1' }],
   ['a curve for key agreement', { kty: 'OKP', crv: 'X25519', x: 'MKBCTNIcKUSDii11ySs3526iDZ8AiTo7Tu6KPAqv7D4' }],
   ['a key whose alg is a number', { ...otherKey, alg: 256 }],
@@ -48,6 +51,12 @@ const oddMembers: [name: string, odd: Record<string, unknown>][] = [
   ['an empty use', { use: '' }],
   ['a certificate that is not in a list', { x5c: 'MIIC' }],
   ['a list with an empty certificate', { x5c: [''] }],
+  ['operations that also allow to sign, as key vaults publish them', { key_ops: ['sign', 'verify'] }],
+  ['lists without members, as .NET writes them', { key_ops: [], x5c: [], oth: [] }],
+  [
+    'private members that are null, as a class for both kinds of keys has them',
+    { d: null, p: null, oth: null, k: null },
+  ],
 ]
 
 const secret = newSecret()
@@ -141,6 +150,21 @@ for (const engine of engines) {
           const { status, body, text } = await register({ ...poll, ...signing, ...members })
           assert.equal(status, 201, text)
           await assertBelieved(stage, String(body.client_id), known, '')
+        }
+      }
+    })
+
+    test('a key is used without the other members that cannot be understood', async (t) => {
+      const known = await newKey('one')
+      const documents = await openDocumentServer(t)
+      const { stage, register } = await opened(t, open, engine)
+      for (const [name, odd] of oddMembers.filter(([, odd]) => !('kid' in odd))) {
+        const keys = [{ ...known.publicJwk, ...odd }]
+        documents.publish({ keys })
+        for (const members of [{ jwks: { keys } }, { jwks_uri: documents.byName }]) {
+          const { status, body, text } = await register({ ...poll, ...signing, ...members })
+          assert.equal(status, 201, `${name}: ${text}`)
+          await assertBelieved(stage, String(body.client_id), known)
         }
       }
     })

@@ -1,10 +1,13 @@
 /** Validates a JWK Set: public keys only, long enough. Keys that cannot be used are ignored. */
 import type { z } from 'zod'
-import { isComplete, isCostlyToVerify, mostKeys, withKnownMembers } from '../../platform/jose/key-members.ts'
+import {
+  isComplete,
+  isCostlyToVerify,
+  mostKeys,
+  privateMemberOf,
+  withKnownMembers,
+} from '../../platform/jose/key-members.ts'
 import { isPlain } from '../../platform/validation.ts'
-
-/** The private members of every type, also of `AKP` (ML-DSA), which is otherwise unknown here. */
-const privateMembers = ['d', 'p', 'q', 'dp', 'dq', 'qi', 'oth', 'k', 'priv']
 
 /** What is wrong with a key set of which no key can be used. */
 export const noUsableKey =
@@ -29,7 +32,7 @@ export function keysProblem(jwks: unknown, context: z.RefinementCtx): void {
 function problemOf(key: unknown, index: number): string | undefined {
   const which = `must contain public keys only, but key ${index}`
   if (!isPlain(key)) return `${which} is not an object`
-  const member = privateMembers.find((name) => name in key)
+  const member = privateMemberOf(key)
   if (member !== undefined) return `${which} has the private member "${member}"`
   if (!isComplete(key)) return
   if (isCostlyToVerify(key)) {

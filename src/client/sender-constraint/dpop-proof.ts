@@ -1,10 +1,11 @@
 /** DPoP (RFC 9449): with each call a client proves that it holds the key that its tokens are bound to. */
-import { calculateJwkThumbprint, importJWK, type JWK, type JWTPayload, jwtVerify } from 'jose'
+import { calculateJwkThumbprint, importJWK, type JWK, type JWTPayload } from 'jose'
 import type { Clock } from '../../platform/clock.ts'
 import { fingerprint } from '../../platform/crypto.ts'
 import { targetOf } from '../../platform/http/one-spelling.ts'
 import { isPlainJws } from '../../platform/jose/jws.ts'
-import { isCostlyToVerify } from '../../platform/jose/key-members.ts'
+import { isCostlyToVerify, privateMemberOf } from '../../platform/jose/key-members.ts'
+import { verifyJwt } from '../../platform/jose/verify-jwt.ts'
 import { OAuthError } from '../../platform/oauth-error.ts'
 import type { Rule } from '../../platform/rule.ts'
 import type { Nonces } from './dpop-nonces.ts'
@@ -243,19 +244,19 @@ function readProof(jwt: string): Proof | undefined {
 function readObject(part: string): Record<string, unknown> | undefined {
   try {
     const value: unknown = JSON.parse(Buffer.from(part, 'base64url').toString('utf8'))
-    return typeof value === 'object' && value !== null && !Array.isArray(value) ? { ...value } : undefined
+    if (typeof value !== 'object' || value === null || Array.isArray(value)) return undefined
+    // A member that is null counts as absent.
+    return Object.fromEntries(Object.entries(value).filter(([, member]) => member !== null))
   } catch {
     return undefined
   }
 }
 
-const privateMembers = ['d', 'p', 'q', 'dp', 'dq', 'qi', 'oth', 'k', 'priv']
-
 function isPublicKey(jwk: unknown): boolean {
   if (typeof jwk !== 'object' || jwk === null) return false
   const { kty } = jwk as JWK
   if (typeof kty !== 'string' || !['EC', 'RSA', 'OKP'].includes(kty) || isCostlyToVerify({ ...jwk })) return false
-  return !privateMembers.some((name) => name in jwk)
+  return privateMemberOf(jwk) === undefined
 }
 
 /** Resolves to the thumbprint of the key, or to undefined if `jwk` is not a valid key. */
@@ -270,8 +271,12 @@ async function thumbprintOf(jwk: JWK): Promise<string | undefined> {
 async function isSignedByItsKey({ jwt, header }: Proof, clock: Clock): Promise<boolean> {
   try {
     const alg = header.alg as string
-    const key = await importJWK(header.jwk as JWK, alg)
-    await jwtVerify(jwt, key, { algorithms: [alg], clockTolerance: skewSeconds, currentDate: new Date(clock.now()) })
+    const { kty, crv, x, y, n, e } = header.jwk as JWK
+    // Other members could only keep the key from being imported, for instance "key_ops" that also allow to sign.
+    const material = Object.entries({ kty, crv, x, y, n, e }).filter(([, value]) => value !== undefined)
+    const key = await importJWK(Object.fromEntries(material) as JWK, alg)
+    const options = { algorithms: [alg], clockTolerance: skewSeconds, currentDate: new Date(clock.now()) }
+    await verifyJwt(jwt, async () => key, options)
     return true
   } catch {
     return false

@@ -3,9 +3,27 @@
  * JSON with many small values needs a hundred times its size in memory when it is parsed.
  */
 
-/** Members of public keys: RFC 7517 §4, RFC 7518 §6, RFC 8037 §2. Their values are texts, or lists of texts. */
+/**
+ * Members of public keys: RFC 7517 §4, RFC 7518 §6, RFC 8037 §2. Their values are texts, or lists of texts. `key_ops` is not
+ * among them: it is only read (`whyUnused`), because libraries refuse a public key that it also allows to sign.
+ */
 const texts = ['kty', 'use', 'alg', 'kid', 'x5u', 'x5t', 'x5t#S256', 'crv', 'x', 'y', 'n', 'e']
-const lists = ['key_ops', 'x5c']
+const lists = ['x5c']
+
+/** The members that are private, of keys of every type, also of `AKP` (ML-DSA), which is otherwise unknown here. */
+const privateMembers = ['d', 'p', 'q', 'dp', 'dq', 'qi', 'oth', 'k', 'priv']
+
+/** Returns a private member of a key, or undefined if it has none. Libraries write null or an empty list for no value. */
+export function privateMemberOf(key: object): string | undefined {
+  const members = new Map<string, unknown>(Object.entries(key))
+  return privateMembers.find((name) => {
+    const value = members.get(name)
+    return value !== undefined && value !== null && !(Array.isArray(value) && value.length === 0)
+  })
+}
+
+/** The algorithms of signatures that a key may name. The registration of the client decides which of them it uses. */
+const signing = /^((ES|PS|RS)(256|384|512)|EdDSA|Ed25519)$/
 
 /** The curves on which this server verifies signatures (RFC 7518 §3.4, RFC 8037 §3.1). */
 const curvesOf = new Map<unknown, readonly string[]>([
@@ -37,9 +55,11 @@ export function whyUnused(key: Record<string, unknown>): string | undefined {
 /** Returns why no signature can be verified with a key, or undefined if its members do not say so. */
 function whyNotForSignatures(key: Record<string, unknown>): string | undefined {
   const { kty, crv, use, alg, key_ops: operations } = key
-  if (use === 'enc') return 'its "use" is "enc", and this server encrypts nothing'
-  if (typeof alg === 'string' && /^(ECDH-|RSA-OAEP|RSA1_5)/.test(alg)) return 'its "alg" is one for encryption'
-  if (Array.isArray(operations) && !operations.includes('verify')) return 'its "key_ops" does not contain "verify"'
+  if (isFilled(use) && use !== 'sig') return 'its "use" is not "sig", and this server only verifies signatures'
+  if (isFilled(alg) && !signing.test(String(alg))) return 'its "alg" is not one for signatures that is supported'
+  if (Array.isArray(operations) && operations.length > 0 && !operations.includes('verify')) {
+    return 'its "key_ops" does not contain "verify"'
+  }
   const curves = curvesOf.get(kty)
   return curves === undefined || curves.includes(String(crv)) ? undefined : 'its curve is not one of those supported'
 }
@@ -81,5 +101,5 @@ function isFilled(value: unknown): boolean {
 }
 
 function isShortList(value: unknown): boolean {
-  return Array.isArray(value) && value.length <= mostTexts && value.every(isFilled)
+  return Array.isArray(value) && value.length > 0 && value.length <= mostTexts && value.every(isFilled)
 }

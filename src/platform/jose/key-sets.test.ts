@@ -27,8 +27,9 @@ function valuesIn(value: unknown): number {
 
 describe('of a fetched key set', () => {
   test('known members of keys are kept', async () => {
-    const rsa = { kty: 'RSA', n: 'n', e: 'AQAB', x5c: ['MII', 'MII'], 'x5t#S256': 'x', key_ops: ['verify'] }
-    assert.deepEqual(await latest({ keys: [key, rsa] }), { keys: [key, rsa] })
+    const rsa = { kty: 'RSA', n: 'n', e: 'AQAB', x5c: ['MII', 'MII'], 'x5t#S256': 'x' }
+    const published = { ...rsa, key_ops: ['sign', 'verify'], oth: [], d: null }
+    assert.deepEqual(await latest({ keys: [key, published] }), { keys: [key, rsa] })
   })
 
   test('nothing else is kept, however many small values 64 kB of text contain', async () => {

@@ -171,7 +171,8 @@ function bytesOf(uri: string, { keys }: JSONWebKeySet): number {
 async function fetchKeySet(uri: string, caller: GuardedCaller): Promise<Omit<KeySet, 'at'>> {
   const answer = await caller.call({ url: uri, method: 'GET', headers: { accept: 'application/json' } })
   if (answer.status !== 200) throw new Error(`jwks_uri answered ${answer.status}`)
-  const keys = readKeys(JSON.parse(answer.body))
+  // Some editors write a byte order mark, which is ignored (RFC 8259 §8.1).
+  const keys = readKeys(JSON.parse(answer.body.replace(/^\uFEFF/, '')))
   return { keys, find: keysIn(keys) }
 }
 
