@@ -55,7 +55,8 @@ export function createKnownClients(
     const known = { client: freeze(client), snapshot, until: now + cachedForMs }
     const bytes = bytesOfClient + JSON.stringify(client).length * bytesOfCharacter
     const cache = client.registeredItself ? selfRegistered : ofOperator
-    cache.set(id, known, bytes)
+    // Not `id`, which may be a part of a long body.
+    cache.set(client.id, known, bytes)
     return client
   }
 

@@ -25,12 +25,12 @@ export const addressesOf = (found: { address: string }[]) => found.map(({ addres
 export const turn = () => new Promise(setImmediate)
 
 /**
- * Resolves when all lookups have ended, successfully or not. Rejects after ten seconds: sooner than a resolver that is not
- * cancelled gives up.
+ * Begins lookups. Returns a function that resolves when all of them have ended, successfully or not. It rejects after ten
+ * seconds, counted from its call: sooner than a resolver that is not cancelled gives up.
  */
 export function ask(lookup: { resolve(name: string): Promise<unknown> }, count: number, name: (n: number) => string) {
   const all = Promise.allSettled(Array.from({ length: count }, (_, n) => lookup.resolve(name(n))))
-  return inTime(all, () => `the end of ${count} lookups`, 10_000)
+  return () => inTime(all, () => `the end of ${count} lookups`, 10_000)
 }
 
 /** Returns the names that the name server was asked for. */

@@ -45,6 +45,8 @@ export interface TokenCall extends ClientCredentials {
   proof: SentProof
   arrival: Arrival
   caller: IncomingConnection
+  /** Whether long polling may hold the poll. */
+  mayBeHeld: boolean
 }
 
 /** The answers for a pending request. They are the most frequent answers, so they are returned, not thrown. */
@@ -129,7 +131,7 @@ async function readResult(
 
 /** Holds the poll if the result is `authorization_pending`; any other result is returned at once, not as a promise. */
 function hold(result: Result, call: TokenCall, needs: CibaGrantNeeds): Promise<Result> | Result {
-  if (needs.longPoll === 0 || result.answer !== 'authorization_pending') return result
+  if (needs.longPoll === 0 || !call.mayBeHeld || result.answer !== 'authorization_pending') return result
   return holdPending(result, call, needs)
 }
 

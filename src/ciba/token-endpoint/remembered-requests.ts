@@ -4,6 +4,7 @@
  */
 
 import { fingerprint } from '../../platform/crypto.ts'
+import { copyOf } from '../../platform/http/outside-text.ts'
 import type { PollInterval } from '../authentication-request/poll-interval.ts'
 import type { PolledRequest } from '../authentication-request/request-lookup-store.ts'
 
@@ -99,9 +100,9 @@ export function createRememberedRequests({ most, longestInterval, toSteady }: Re
       }
       const { id, clientId, expiresAt } = found.request
       const counters = { changes: 0, writtenChanges: 0 }
-      const ids = { authReqId, authReqIdHash: fingerprint(authReqId), id, clientId }
+      const ids = { authReqId: copyOf(authReqId), authReqIdHash: fingerprint(authReqId), id, clientId }
       const added = { ...ids, expiresAt, ...moment, ...polls, ...counters, isUsed: false }
-      byAuthReqId.set(authReqId, added)
+      byAuthReqId.set(added.authReqId, added)
       byId.set(id, added)
       makeRoom()
       return added

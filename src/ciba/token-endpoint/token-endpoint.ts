@@ -39,12 +39,16 @@ export function tokenEndpoint(app: FastifyInstance, path: string, needs: TokenEn
     reply.headers(nonce)
     const certificate = needs.certificateOf(request.raw)
     const slot = slotOf(request.raw)
-    const call = { form, authorization, certificate, proof, address: request.ip, slot, arrival, caller }
+    const mayBeHeld = rawBody(request).length <= mostHeldBytes
+    const call = { form, authorization, certificate, proof, address: request.ip, slot, arrival, caller, mayBeHeld }
     const tokens = await redeem(call, needs)
     if (typeof tokens === 'string') return waiting[tokens](reply, nonce)
     return reply.header('cache-control', 'no-store').header('pragma', 'no-cache').send(tokens)
   })
 }
+
+/** A poll with a longer body is not held, because a held poll keeps its body. Real polls are much shorter. */
+const mostHeldBytes = 8 * 1024
 
 const waiting = {
   authorization_pending: precomputedResponse(new OAuthError('authorization_pending', 'the user has not decided yet')),

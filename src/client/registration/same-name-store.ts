@@ -21,8 +21,9 @@ export interface SameName {
 
 export type SameNameStore = ReturnType<typeof createSameNameStore>
 
-/** Upper limit for the names with signs that are compared, so that their number does not delay a start for long. */
+/** Upper limits for the names with signs that are compared, and for comparisons, so that a start is not delayed for long. */
 export const mostWithSigns = 10_000
+export const mostComparisons = 500_000
 
 export function createSameNameStore(database: Pick<Database, 'read'>) {
   /** Resolves to the ids of clients that registered themselves under these names, by name. */
@@ -40,8 +41,8 @@ export function createSameNameStore(database: Pick<Database, 'read'>) {
   }
 
   /** Yields the clients that registered themselves under a name in which signs may stand for letters. */
-  async function* withSigns(): AsyncGenerator<{ id: string; name: string }> {
-    for (let after = '', read = 0; read < mostWithSigns; read += clientPageSize) {
+  async function* withSigns(most: number): AsyncGenerator<{ id: string; name: string }> {
+    for (let after = '', read = 0; read < most; read += clientPageSize) {
       const rows = await database.read<{ id: string; name: string }>(
         `select id, name_with_signs as name from clients
          where registration_token_hash is not null and name_with_signs is not null and id > $1
@@ -68,7 +69,8 @@ export function createSameNameStore(database: Pick<Database, 'read'>) {
       if (asked.size === 0) return []
       const equal = await findEqual([...asked])
       const same = new Map(names.map(({ client, name }) => [client, equal.get(name ?? '')] as const).filter(isFound))
-      for await (const { id, name } of withSigns()) {
+      const most = Math.min(mostWithSigns, mostComparisons / names.length)
+      for await (const { id, name } of withSigns(most)) {
         for await (const client of known.idsLike(name)) if (!same.has(client)) same.set(client, id)
       }
       return [...same].map(([client, registered]) => ({ client, registered }))

@@ -1,4 +1,5 @@
 /** Counts the calls in progress for each client. */
+import { copyOf } from './outside-text.ts'
 
 /** The number of calls in progress of one client. */
 export interface Share {
@@ -42,8 +43,8 @@ export class ClientShares {
 
   #add(client: string): Share {
     if (this.#shares.size >= this.#tidyAt) this.#forgetIdle()
-    const share = { client, inWork: 0 }
-    this.#shares.set(client, share)
+    const share = { client: copyOf(client), inWork: 0 }
+    this.#shares.set(share.client, share)
     return share
   }
 

@@ -1,6 +1,6 @@
 /** Reads and validates request bodies. If a body is not valid, an OAuthError is thrown. */
 import { OAuthError } from '../oauth-error.ts'
-import { holdsOnlyStorable, isStorable } from './outside-text.ts'
+import { copyOf, holdsOnlyStorable, isStorable } from './outside-text.ts'
 
 /**
  * The parameters of a request. Each name occurs once, and no value is empty. The type is a Map, so that no name is special
@@ -41,8 +41,13 @@ export function readForm(contentType: string | undefined, body: Buffer): Form {
   if (!isReadable) throw refused('the body must be UTF-8, not of another character set')
   const pairs: Pair[] = []
   for (const piece of text.split('&')) if (piece !== '') pairs.push(readPiece(piece))
-  return gather(pairs)
+  return text.length > mostKeptTogether ? copyOfForm(gather(pairs)) : gather(pairs)
 }
+
+/** The values of a longer body are copied, so that a value that is kept does not keep the whole body. */
+const mostKeptTogether = 1024
+
+const copyOfForm = (form: Form): Form => new Map([...form].map(([name, value]) => [name, copyOf(value)]))
 
 const extendingAscii = ['iso-8859-1', 'us-ascii']
 /** A character, or a percent-encoded byte, that is not ASCII. */

@@ -13,7 +13,7 @@ describe('receivers whose name servers are silent:', () => {
     await server.until(() => server.asked.length > 0)
     assert.equal(lookup.underWay(), lookupLimits.new)
     lookup.close()
-    await hanging
+    await hanging()
     await turn()
     assert.equal(lookup.underWay(), 0)
     assert.ok(namesAsked(server).size <= lookupLimits.new)
@@ -30,7 +30,7 @@ describe('receivers whose name servers are silent:', () => {
       clock.advance(1_000)
       await turn()
     }
-    await begun
+    await begun()
     await turn()
     assert.equal(lookup.underWay(), 0)
     const hanging = ask(lookup, 2000, (n) => `third${n}.silent${n % 200}.example`)
@@ -40,7 +40,7 @@ describe('receivers whose name servers are silent:', () => {
     await turn()
     assert.equal(lookup.underWay(), lookupLimits.silent)
     lookup.close()
-    await hanging
+    await hanging()
     await turn()
 
     clock.advance(5 * 60_000)
@@ -48,7 +48,7 @@ describe('receivers whose name servers are silent:', () => {
     await turn()
     assert.equal(lookup.underWay(), lookupLimits.new, 'their silence is forgotten')
     lookup.close()
-    await later
+    await later()
   })
 
   for (const count of [300, 3_000]) {
@@ -71,7 +71,7 @@ describe('receivers whose name servers are silent:', () => {
       }
       assert.deepEqual(addressesOf(await inTurn), ['192.0.2.1'])
       lookup.close()
-      await hanging
+      await hanging()
     })
   }
 
@@ -93,6 +93,6 @@ describe('receivers whose name servers are silent:', () => {
     await turn()
     assert.equal(lookup.underWay(), lookupLimits.silent + fickle.length - lookupLimits.inAll)
     lookup.close()
-    await hanging
+    await hanging()
   })
 })

@@ -34,7 +34,7 @@ describe('a receiver whose name server is silent', () => {
     await turn()
     assert.equal(lookup.underWay(), lookupLimits.each)
     lookup.close()
-    await hanging
+    await hanging()
     assert.equal(namesAsked(server, /silent/).size, lookupLimits.each)
   })
 
@@ -196,7 +196,7 @@ describe('a lookup', () => {
     const hanging = ask(lookup, 20, (n) => `n${n}.example`)
     await server.until(() => server.asked.length > 0)
     lookup.close()
-    await hanging
+    await hanging()
   })
 
   test('belongs to a receiver: roughly the registered domain', () => {

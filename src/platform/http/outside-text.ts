@@ -45,3 +45,11 @@ export function refuseUnstorableForm(body: Buffer): void {
 export function isUnstorableForDatabase(error: Error & { code?: unknown }): boolean {
   return /^(22021|22P05|22P02|22003|54000)$/.test(String(error.code))
 }
+
+/**
+ * Returns a copy of a text that will be kept. A part of a text (`slice`, `split`) keeps the whole text in memory: an id that is
+ * kept would keep the body of 64 kB in which it was sent.
+ */
+export function copyOf(text: string): string {
+  return Buffer.from(text).toString()
+}

@@ -6,6 +6,7 @@
  */
 import { networkOf, networksOf } from './address.ts'
 import { ClientShares, type Share } from './client-shares.ts'
+import { copyOf } from './outside-text.ts'
 
 export interface Claim {
   network: string
@@ -129,7 +130,7 @@ export class ProvenCallers {
     if (address === undefined || this.has(clientId, address)) return
     const clients = this.#addresses.get(networkOf(address)) ?? new Set()
     if (clients.size >= mostClients) clients.delete(clients.values().next().value!)
-    clients.add(clientId)
+    clients.add(copyOf(clientId))
     if (clients.size > 1) return
     if (this.#addresses.size >= mostAddresses) this.#addresses.delete(this.#addresses.keys().next().value!)
     this.#addresses.set(networkOf(address), clients)
