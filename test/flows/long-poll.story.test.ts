@@ -142,6 +142,15 @@ for (const engine of engines) {
       await held
     })
 
+    test('but not if its body is long, because a held poll keeps its body', async (t) => {
+      const { stage, holds } = await patient(t, engine)
+      const { auth_req_id } = (await stage.ring('kiosk')).body
+      const form = { grant_type: CIBA, auth_req_id: String(auth_req_id), more: 'x'.repeat(8 * 1024) }
+      const { body } = await stage.post('/oauth/token', form, credentials.kiosk)
+      assert.equal(body.error, 'authorization_pending')
+      await holds(0)
+    })
+
     test("but not for another client's request (TE-2)", async (t) => {
       const { stage, sendRequest, holds } = await patient(t, engine)
       await sendRequest()
