@@ -47,8 +47,16 @@ export interface DeliveryNeeds {
   audit: Audit
 }
 
-/** Resolves to the kind of outcome, or undefined if the message was not sent or the outcome could not be recorded. */
-export type Deliver = (message: OutboxMessage, signal: AbortSignal) => Promise<Outcome['kind'] | undefined>
+/**
+ * Resolves to the kind of outcome, or undefined if the message was not sent or the outcome could not be recorded. Calls
+ * `onAnswer` when the attempt has ended, before the outcome is recorded: how long the database takes says nothing about the
+ * receiver.
+ */
+export type Deliver = (
+  message: OutboxMessage,
+  signal: AbortSignal,
+  onAnswer: () => void,
+) => Promise<Outcome['kind'] | undefined>
 
 /** Returns the function that makes one attempt and records the outcome. The promise of this function never rejects. */
 export function createDelivery(senders: Senders, { outbox, clock, log, audit, ...options }: DeliveryNeeds): Deliver {
@@ -91,9 +99,10 @@ export function createDelivery(senders: Senders, { outbox, clock, log, audit, ..
     }
   }
 
-  return async function deliver(message, signal) {
+  return async function deliver(message, signal, onAnswer) {
     try {
       const outcome = await attempt(message, signal)
+      onAnswer()
       if (outcome === 'stopped') await outbox.releaseLease(message, clock.now())
       else await record(message, outcome)
       return outcome === 'stopped' ? undefined : outcome.kind

@@ -137,7 +137,7 @@ test('a receiver that responds slowly, even without errors, gets no more than fo
     atOnce += 1
     most = Math.max(most, atOnce)
     await turn()
-    clock.advance(600)
+    clock.advance(1_000)
     await turn()
     atOnce -= 1
     return drunk
@@ -146,6 +146,24 @@ test('a receiver that responds slowly, even without errors, gets no more than fo
   worker.start()
   await worker.idle()
   assert.equal(most, 4)
+})
+
+test('a database that records slowly makes no receiver slow', async (t) => {
+  const { table, worker, serve, clock, beforeWriting } = await teaRoom(t)
+  beforeWriting(() => clock.advance(2_000))
+  let atOnce = 0
+  let most = 0
+  serve(async () => {
+    atOnce += 1
+    most = Math.max(most, atOnce)
+    await turn()
+    atOnce -= 1
+    return drunk
+  })
+  await post(table, ...Array.from({ length: 40 }, () => tea()))
+  worker.start()
+  await worker.idle()
+  assert.ok(most > 4, `${most} at once`)
 })
 
 test('while its whole kind is full, a message to a free receiver waits too, and is not overtaken', async (t) => {

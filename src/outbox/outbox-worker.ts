@@ -91,7 +91,7 @@ export function createOutboxWorker(needs: OutboxNeeds): OutboxWorker {
   const looking = createPeriodicTask({ work: look, onRest: tellIdle, clock })
   const sending = createSending({
     kinds: () => kinds,
-    deliver: (message) => deliver(message, stopping.signal),
+    deliver: (message, onAnswer) => deliver(message, stopping.signal, onAnswer),
     onChance: looking.wake,
     isAwaited: () => waitingForIdle.length > 0,
     clock,

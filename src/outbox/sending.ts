@@ -7,7 +7,8 @@ import type { OutboxMessage, Outcome } from './notification.ts'
 export interface SendingNeeds {
   /** The kinds that can be sent. */
   kinds(): string[]
-  deliver(message: OutboxMessage): Promise<Outcome['kind'] | undefined>
+  /** Sends a message and records the outcome. Calls `onAnswer` before it records. */
+  deliver(message: OutboxMessage, onAnswer: () => void): Promise<Outcome['kind'] | undefined>
   /** Called when a receiver or kind that had no capacity has capacity again, or when a message may be due again. */
   onChance(): void
   /** Returns whether a caller waits until no message is being sent. */
@@ -49,8 +50,7 @@ export function createSending({ kinds, deliver, onChance, isAwaited, clock }: Se
       limits.hang(attempt)
       onChance()
     })
-    const sent = deliver(message).then((outcome) => {
-      stopTimer()
+    const sent = deliver(message, stopTimer).then((outcome) => {
       underWay.delete(sent)
       freeCapacity(attempt, hangs ? undefined : outcome && (outcome === 'delivered' ? 'quickly' : 'badly'))
       // A message that was not delivered may be due again soon.

@@ -194,10 +194,10 @@ async function signInUpToCallback(visitor: Visitor): Promise<string> {
   return seen.location!
 }
 
-/** Sets a default of the database for all new connections, or resets all defaults. Open connections are ended. */
+/** Sets a default of the database for all new connections, or resets all defaults. Resolves when the open connections have ended. */
 async function change({ database }: Stage, setting?: string): Promise<void> {
   const name = new URL(database).pathname.slice(1)
   const admin = Object.assign(new URL(database), { pathname: 'postgres' }).href
   await ask(admin, `alter database ${name} ${setting ? `set ${setting}` : 'reset all'}`)
-  await ask(admin, `select pg_terminate_backend(pid) from pg_stat_activity where datname = '${name}'`)
+  await ask(admin, `select pg_terminate_backend(pid, 10000) from pg_stat_activity where datname = '${name}'`)
 }

@@ -34,14 +34,17 @@ export async function teaRoom(
   let claims = 0
   let failures = 0
   let writingFailures = 0
+  let beforeWriting = () => {}
   const unreliable: typeof outbox = {
     ...outbox,
     claimDue(claim) {
       claims += 1
       return failures-- > 0 ? Promise.reject(new Error('no table')) : outbox.claimDue(claim)
     },
-    delivered: (...report) =>
-      writingFailures-- > 0 ? Promise.reject(new Error('no pen')) : outbox.delivered(...report),
+    delivered(...report) {
+      beforeWriting()
+      return writingFailures-- > 0 ? Promise.reject(new Error('no pen')) : outbox.delivered(...report)
+    },
   }
 
   const served: OutboxMessage[] = []
@@ -92,6 +95,10 @@ export async function teaRoom(
     },
     failWriting: (times: number) => {
       writingFailures = times
+    },
+    /** Calls the function before an outcome is recorded. */
+    beforeWriting: (call: () => void) => {
+      beforeWriting = call
     },
   }
 }
