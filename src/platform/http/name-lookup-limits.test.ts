@@ -75,6 +75,33 @@ describe('receivers whose name servers are silent:', () => {
     })
   }
 
+  test('while they have all their places, a known receiver counts as silent only when it is slow twice in a row', async (t) => {
+    const { server, lookup, clock } = await scene(t)
+    server.hush(/silent|^slow/)
+    for (const name of ['www.known.example', 'one.known.example', 'two.known.example']) server.tell(name, ['192.0.2.1'])
+    await lookup.resolve('www.known.example')
+    const hanging = ask(lookup, lookupLimits.silent, (n) => `silent${n}.example`)
+    await server.until(() => namesAsked(server, /silent/).size === lookupLimits.silent)
+    clock.advance(quickMs)
+    const slow = async (name: string) => {
+      const ended = lookup.resolve(name).catch(({ code }: { code: string }) => code)
+      await server.until(() => namesAsked(server).has(name))
+      clock.advance(quickMs)
+      assert.equal(await ended, 'ECANCELLED')
+    }
+
+    await slow('slow1.known.example')
+    assert.deepEqual(addressesOf(await lookup.resolve('one.known.example')), ['192.0.2.1'])
+    await slow('slow2.known.example')
+    await slow('slow3.known.example')
+    const waiting = ask(lookup, 1, () => 'two.known.example')
+    await turn()
+    assert.equal(lookup.underWay(), lookupLimits.silent)
+    lookup.close()
+    await Promise.all([hanging(), waiting()])
+    assert.equal(namesAsked(server, /^two/).size, 0)
+  })
+
   test('three hundred that were resolved before keep places for a second only', async (t) => {
     const { server, lookup, clock } = await scene(t)
     server.tell('quick.example', ['192.0.2.1'])

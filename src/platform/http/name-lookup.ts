@@ -53,8 +53,14 @@ export const quickMs = 1_000
  * the time: otherwise a name server that answers for one name and not for others would never count as silent.
  */
 const silence = { forMs: 5 * 60_000, most: 10_000 }
-/** A receiver is known after a name of it was resolved. */
+/**
+ * A receiver is known after a name of it was resolved. If a lookup for it is ended early, it counts as new again, and only
+ * after the next one as silent: one lost packet, or one slow answer, must not make it wait with the silent ones.
+ */
 const acquaintance = { forMs: Number.POSITIVE_INFINITY, most: 10_000 }
+
+/** A query without an answer is repeated after this time: well within `quickMs`, because a packet may be lost. */
+const repeatMs = 300
 
 /** Pauses after a failed lookup. They are not longer than the pauses of the outbox between two attempts. */
 const failurePauses = { firstPauseMs: 500, longestPauseMs: 30_000, most: 10_000 }
@@ -72,16 +78,10 @@ export function createNameLookup({ timeoutMs, clock, servers, files }: NameLooku
    * now.
    */
   async function ask(name: string, signal: AbortSignal): Promise<Address[]> {
-    // At most two attempts, the second twice as long as the first: they end before the deadline if no server responds.
-    const resolver = new Resolver({ timeout: Math.ceil(timeoutMs / 4), tries: 2 })
+    const resolver = new Resolver(triesWithin(timeoutMs))
     if (servers !== undefined) resolver.setServers(servers)
-    const cancel = () => resolver.cancel()
-    signal.addEventListener('abort', cancel, { once: true })
-    try {
-      return await askForBoth(resolver, name, { graceMs: timeoutMs / 4, clock })
-    } finally {
-      signal.removeEventListener('abort', cancel)
-    }
+    signal.addEventListener('abort', () => resolver.cancel(), { once: true })
+    return askForBoth(resolver, name, { graceMs: timeoutMs / 4, clock })
   }
 
   async function askInTurn(name: string, signal: AbortSignal): Promise<Address[]> {
@@ -100,15 +100,18 @@ export function createNameLookup({ timeoutMs, clock, servers, files }: NameLooku
   }
 
   async function lookUp(name: string): Promise<Address[]> {
+    const receiver = receiverOf(name)
     const ending = new AbortController()
     const cancelDeadline = clock.after(timeoutMs, () => ending.abort(timedOut(name)))
     underWay.add(ending)
     try {
       // If the wait for a place takes too long, this does not count as a failure of the name, so a later call may try again
       // at once.
-      const place = await places.enter(receiverOf(name), ending.signal)
+      const place = await places.enter(receiver, ending.signal)
       const cancelTimer = clock.after(quickMs, () => {
-        if (!place.moveTo('silent')) ending.abort(timedOut(name))
+        if (place.moveTo('silent')) return
+        receivers.wasCutShort(receiver)
+        ending.abort(cutShort(name))
       })
       return await askOrRemember(name, ending.signal).finally(() => {
         cancelTimer()
@@ -124,11 +127,11 @@ export function createNameLookup({ timeoutMs, clock, servers, files }: NameLooku
     try {
       const addresses = await askInTurn(name, signal)
       failures.worked(name)
-      receivers.known.add(receiverOf(name))
+      receivers.isKnown(receiverOf(name))
       return addresses
     } catch (error) {
       failures.failed(name, error)
-      if (codeOf(error) === 'ETIMEOUT') receivers.silent.add(receiverOf(name))
+      if (codeOf(error) === 'ETIMEOUT') receivers.isSilent(receiverOf(name))
       throw error
     }
   }
@@ -152,12 +155,24 @@ export function createNameLookup({ timeoutMs, clock, servers, files }: NameLooku
   }
 }
 
+/**
+ * Returns the options of a resolver whose attempts end before the deadline if no server responds. Each attempt lasts twice as
+ * long as the one before it.
+ */
+function triesWithin(timeoutMs: number): { timeout: number; tries: number } {
+  const timeout = Math.ceil(Math.min(repeatMs, timeoutMs / 4))
+  return { timeout, tries: Math.floor(Math.log2(timeoutMs / timeout)) }
+}
+
 function createReceiverGroups(clock: Clock) {
   const silent = createReceivers({ ...silence, clock })
   const known = createReceivers({ ...acquaintance, clock })
   return {
-    silent,
-    known,
+    isKnown: known.add,
+    isSilent: silent.add,
+    wasCutShort(receiver: string): void {
+      if (!known.drop(receiver)) silent.add(receiver)
+    },
     /** Returns the group for whose lookups a lookup for the receiver counts. */
     groupOf(receiver: string): 'silent' | 'known' | 'new' {
       if (silent.has(receiver)) return 'silent'
@@ -177,6 +192,8 @@ function createReceivers({ forMs, most, clock }: { forMs: number; most: number; 
       if (until.size >= most) until.delete(until.keys().next().value!)
       until.set(receiver, steadyTime(clock) + forMs)
     },
+    /** Returns whether the receiver was remembered. */
+    drop: (receiver: string): boolean => until.delete(receiver),
   }
 }
 
@@ -224,6 +241,11 @@ function meansNone(error: unknown): boolean {
 
 function codeOf(error: unknown): string {
   return error instanceof Error && 'code' in error ? String(error.code) : ''
+}
+
+/** The error of a lookup that was ended early, for other lookups. The code differs from that of a name server that is silent. */
+function cutShort(name: string): Error {
+  return Object.assign(new Error(`no name server answered for ${name} quickly`), { code: 'ECANCELLED' })
 }
 
 function timedOut(name: string): Error {

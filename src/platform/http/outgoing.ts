@@ -344,7 +344,7 @@ async function ask(name: string, lookup: (name: string) => Promise<Address[]>): 
     return await lookup(name)
   } catch (error) {
     const code = codeOf(error)
-    throw new CallFailed(code === 'ETIMEOUT' ? 'timeout' : 'name_not_found', code)
+    throw new CallFailed(code === 'ETIMEOUT' || code === 'ECANCELLED' ? 'timeout' : 'name_not_found', code)
   }
 }
 
