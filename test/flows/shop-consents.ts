@@ -29,7 +29,7 @@ export const pathOf = (scope: string, more: Record<string, string> = {}) =>
     redirect_uri: callback,
     response_type: 'code',
     scope,
-    code_challenge: 'E9Melhoa2OwvFrEMTJguCHaoeK1t8URWbPjojmfqnHw',
+    code_challenge: 'E9Melhoa2OwvFrEMTJguCHaoeK1t8URWbuGJSstw-cM',
     code_challenge_method: 'S256',
     ...more,
   })}`
@@ -40,6 +40,16 @@ export async function heardAt(visitor: Visitor, location: string | undefined): P
   const heard = new URL(seen.location ?? '', callback).searchParams
   return heard.has('code') ? 'code' : (heard.get('error') ?? `${seen.status}`)
 }
+
+/** Exchanges a code of `pathOf`, whose verifier is that of RFC 7636, Appendix B. */
+export const exchange = (stage: Stage, code: string) =>
+  stage.post('/oauth/token', {
+    grant_type: 'authorization_code',
+    client_id: 'shop',
+    code,
+    redirect_uri: callback,
+    code_verifier: 'dBjftJeZ4CVP-mB92K27uhbUJU1p1r_wW1gFWFOEjXk',
+  })
 
 export const silently = (visitor: Visitor, scope: string) => heardAt(visitor, pathOf(scope, { prompt: 'none' }))
 

@@ -1,12 +1,29 @@
 /**
  * Two consents of one browser to the same client, in two tabs, that are continued at the same instant: both have read the
- * grant before one of them stores it, and none of them takes a scope from the other.
+ * grant before one of them stores it, and none of them takes a scope from the other. And a consent that is continued while
+ * its user signs out.
  */
 import assert from 'node:assert/strict'
 import { test } from 'node:test'
 import { openDatabase } from '../../src/platform/storage/open.ts'
 import { engines } from '../support/engines.ts'
-import { grantsOf, heardAt, openShop, pageFor, silently, tabOf, visitorWith } from './shop-consents.ts'
+import { ana, type Stage } from '../support/stage.ts'
+import { until } from '../support/until.ts'
+import type { Visitor } from '../support/visitor.ts'
+import { exchange, grantsOf, heardAt, openShop, pageFor, silently, tabOf, visitorWith } from './shop-consents.ts'
+
+/** What happens while the consent is stored, and the status of the answer to its code. */
+const signOuts: [string, (stage: Stage, tab: Visitor) => Promise<unknown>, number][] = [
+  ['nothing', async () => {}, 200],
+  ['a sign-out of this browser', (_stage, tab) => signOutAt(tab), 400],
+  ['a sign-out everywhere', (stage) => stage.doorbell.users.signOut(ana.id), 400],
+]
+
+async function signOutAt(tab: Visitor): Promise<unknown> {
+  const { text } = await tab.get('/oauth/logout')
+  const [, xsrf = ''] = /name="xsrf" value="([^"]+)"/.exec(text) ?? []
+  return tab.post('/oauth/logout/confirm', { xsrf, logout: 'yes' })
+}
 
 for (const engine of engines) {
   test(`two consents at the same instant are both kept, on ${engine.name}`, async (t) => {
@@ -23,6 +40,22 @@ for (const engine of engines) {
     for (const tab of [visitor, other]) assert.equal(await silently(tab, 'openid email profile'), 'code')
     assert.equal(await grantsOf(stage), 1)
   })
+
+  for (const [what, signOut, status] of signOuts) {
+    test(`${what} while a consent is stored, on ${engine.name}: its code is answered ${status}`, async (t) => {
+      const meeting = meetingOfReads('Grant')
+      const stage = await openShop(t, { engine, parts: { openDatabase: meeting.openDatabase } })
+      const visitor = await visitorWith(stage, 'openid')
+      const { location = '' } = await visitor.post(await pageFor(visitor, 'openid email'), {})
+      meeting.expect(2)
+      const continued = visitor.get(location).then((seen) => visitor.follow(seen))
+      await until(() => meeting.missing() === 1)
+      await signOut(stage, tabOf(visitor, stage.url))
+      meeting.goOn()
+      const code = new URL((await continued).location!).searchParams.get('code')!
+      assert.equal((await exchange(stage, code)).status, status)
+    })
+  }
 }
 
 /** Reads of a model of oidc-provider wait for each other: none continues before as many as expected have read. */
@@ -46,6 +79,7 @@ function meetingOfReads(model: string) {
   return {
     openDatabase: opened,
     missing: () => missing,
+    goOn: () => met.resolve(),
     expect(count: number) {
       missing = count
       met = Promise.withResolvers()
