@@ -1,6 +1,6 @@
 import type { Database, Statement } from '../platform/storage/database.ts'
 import type { ConfiguredUser } from '../user/user.ts'
-import { reassigned } from '../user/user-generation-store.ts'
+import { markingFormerPersons } from '../user/user-generation-store.ts'
 
 /**
  * Stores the users of the configuration, with a keyed hash of their password, so that a later start notices which users were
@@ -40,11 +40,19 @@ export function createConfiguredUserStore(database: Database) {
      * person.
      */
     async reopen(users: readonly Pick<ConfiguredUser, 'id' | 'same_person'>[], now: number): Promise<void> {
-      await database.step({
-        sql: `update user_generations set is_closed = 0, changed_at = $2, erased_at = null,
-                ${reassigned('user_id in (select value from each($3))')}
+      const reopening = {
+        sql: `update user_generations set is_closed = 0, changed_at = $2, erased_at = null
               where is_closed = 1 and user_id in (select value from each($1)) returning user_id`,
-        values: [idsOf(users), now, idsOf(users.filter(({ same_person }) => same_person))],
+        values: [idsOf(users), now],
+      }
+      await database.step(reopening, {
+        also: [
+          ...markingFormerPersons(idsOf(users.filter(({ same_person }) => !same_person))),
+          {
+            sql: 'update user_generations set removed_at = null where user_id in (select value from each($1))',
+            values: [idsOf(users)],
+          },
+        ],
       })
     },
   }

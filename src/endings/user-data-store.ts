@@ -1,11 +1,12 @@
+import { ofPresentUser } from '../ciba/decision/consent-history-store.ts'
 import type { Database, Value } from '../platform/storage/database.ts'
 import { ofPresentPerson } from '../user/user-generation-store.ts'
 
 export type KeptRow = Record<string, Value>
 
 const requestsOfPresentPerson = `select id from backchannel_auth_requests
-    where user_id = $1 and ${ofPresentPerson('created_at')}
-  union select request_id from backchannel_auth_consent_history where user_id = $1 and ${ofPresentPerson('decided_at')}`
+    where user_id = $1 and ${ofPresentPerson('backchannel_auth_requests', 'created_at')}
+  union select request_id from backchannel_auth_consent_history history where ${ofPresentUser}`
 
 /**
  * The query for each table with data about a user. The queries read no secrets, and no data that helps to find a secret.
@@ -31,15 +32,16 @@ export const keptByTable: Record<string, string> = {
   pairwise_subjects: 'select subject, created_at from pairwise_subjects where user_id = $1',
   backchannel_auth_requests: `select id, client_id, scope, acr_values, binding_message, authorization_details,
     approved_details, resources, delivery_mode, status, acr, amr, auth_time, created_at, expires_at, settled_at, redeemed_at
-    from backchannel_auth_requests where user_id = $1 and ${ofPresentPerson('created_at')} order by created_at, id`,
+    from backchannel_auth_requests where user_id = $1 and ${ofPresentPerson('backchannel_auth_requests', 'created_at')}
+    order by created_at, id`,
   backchannel_auth_consent_history: `select id, request_id, client_id, outcome, decided_by, device_client_id, acr, amr,
     auth_time, reported, reason, scope, binding_message, authorization_details, resources, decided_at
-    from backchannel_auth_consent_history where user_id = $1 and ${ofPresentPerson('decided_at')}
+    from backchannel_auth_consent_history history where ${ofPresentUser}
     order by decided_at, id`,
   signed_requests: `select request_id, received_at from signed_requests
     where request_id in (${requestsOfPresentPerson})`,
   notifications: `select id, kind, subject, state, created_at, attempts, last_outcome from notifications
-    where subject in (${requestsOfPresentPerson} union select cast($1 as text)) and ${ofPresentPerson('created_at')}
+    where subject in (${requestsOfPresentPerson} union select cast($1 as text)) and ${ofPresentPerson('notifications', 'created_at')}
     order by created_at`,
 }
 

@@ -17,23 +17,39 @@ export const longestCallMs = 10 * 60_000
 export const begunBefore = (changedAt: string, receivedAt: string) =>
   isNotOver({ begin: `${changedAt} - ${longestCallMs}`, length: longestCallMs }, receivedAt)
 
+/** The tables whose rows stay when a user is removed, and the column that contains the user's id. */
+const keptOfRemoved = {
+  backchannel_auth_requests: 'user_id',
+  backchannel_auth_consent_history: 'user_id',
+  notifications: 'subject',
+}
+
 /**
  * Returns the SQL condition that a row of a user does not come from a former person who had the user's id and was removed.
+ * Such rows are marked when another person gets the id. An earlier version of the server did not mark them, but stored until
+ * when the id had belonged to the former person.
  *
+ * @param row the table, or its alias
  * @param time the column with the time of the row
  * @param userId SQL: the id of the user
  */
-export const ofPresentPerson = (time: string, userId = '$1'): string =>
-  `${time} > coalesce((select former_until from user_generations where user_generations.user_id = ${userId}), -1)`
+export const ofPresentPerson = (row: string, time: string, userId = '$1'): string =>
+  `(${row}.is_former is null and ${row}.${time} > coalesce(
+     (select former_until from user_generations where user_generations.user_id = ${userId}), -1))`
 
 /**
- * SQL, for an update of `user_generations`: somebody has the id of a removed user again.
+ * Returns the statements that mark the rows of removed users as those of former persons, because other persons get their
+ * ids. Must be executed in the transaction that makes the ids usable again, before `removed_at` is set to null.
  *
- * @param isSamePerson SQL: whether it is the same person. If not, what is stored so far is that of a former person
+ * @param userIds the ids as a JSON array
  */
-export const reassigned = (isSamePerson: string): string =>
-  `former_until = case when ${isSamePerson} then former_until else coalesce(removed_at, former_until) end,
-   removed_at = null`
+export const markingFormerPersons = (userIds: string): Statement[] =>
+  Object.entries(keptOfRemoved).map(([table, userId]) => ({
+    sql: `update ${table} set is_former = 1 where is_former is null and ${userId} in (
+            select user_id from user_generations
+            where removed_at is not null and user_id in (select value from each($1)))`,
+    values: [userIds],
+  }))
 
 export type UserGenerationStore = ReturnType<typeof createUserGenerationStore>
 

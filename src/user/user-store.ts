@@ -3,7 +3,6 @@ import type { RowOf } from '../platform/storage/row.ts'
 import { type OnUnreadable, parseStored, throwUnreadable } from '../platform/unreadable-values.ts'
 import { plainNumber, plainNumberIn, storedNumber } from './phone-number.ts'
 import type { User } from './user.ts'
-import { reassigned } from './user-generation-store.ts'
 import { signOutLock } from './validity-store.ts'
 
 /** A user of the built-in directory, with the hash of the password. */
@@ -103,7 +102,7 @@ export function createUserStore(database: Database, onUnreadable = throwUnreadab
         },
         // Without this lock, this transaction could wait for a transaction that removes the user with this id, and then
         // use outdated values.
-        { also: [reopening(user.id, usedIds, now, isSamePerson)], lockKeys: signOutLock(user.id) },
+        { also: [reopening(user.id, usedIds, now)], lockKeys: signOutLock(user.id) },
       )
       return rows.length > 0
     },
@@ -115,7 +114,7 @@ export function createUserStore(database: Database, onUnreadable = throwUnreadab
     async unlock(id: string, now: number): Promise<boolean> {
       const rows = await database.step(
         { sql: 'update users set disabled = 0 where id = $1 returning id', values: [id] },
-        { also: [reopening(id, [id], now, true)] },
+        { also: [reopening(id, [id], now)] },
       )
       return rows.length > 0
     },
@@ -133,16 +132,14 @@ export function createUserStore(database: Database, onUnreadable = throwUnreadab
  * stays the same, because the lock or removal has already begun a new generation.
  *
  * @param usedIds as in `Addition`
- * @param isSamePerson as in `Addition`
  */
-function reopening(id: string, usedIds: readonly string[], now: number, isSamePerson: boolean): Statement {
+function reopening(id: string, usedIds: readonly string[], now: number): Statement {
   return {
-    sql: `update user_generations set user_id = $1, is_closed = 0, changed_at = $3, erased_at = null,
-            ${reassigned('cast($4 as bigint) = 1')}
+    sql: `update user_generations set user_id = $1, is_closed = 0, changed_at = $3, erased_at = null, removed_at = null
           where user_id in (select value from each($2))
             and (user_id = $1 or not exists (select 1 from user_generations known where known.user_id = $1))`,
     // The id is one of the values: with `or` before the list, Postgres would read all generations.
-    values: [id, JSON.stringify([...new Set([id, ...usedIds])]), now, isSamePerson ? 1 : 0],
+    values: [id, JSON.stringify([...new Set([id, ...usedIds])]), now],
   }
 }
 

@@ -54,19 +54,52 @@ for (const engine of engines) {
       for (const request of theirs) assert.deepEqual(await reached(stage, another, request), unknown)
     })
 
-    test('decides about an own request, even if the clock was set back after the removal', async (t) => {
+    test('sees, decides and revokes own requests, even if the clock was set back after the removal', async (t) => {
       const stage = await openStage(t, { engine, config: { users: [dora, ben] } })
       const former = await decide(stage, 'denied', 'Coffee 4.20')
       await comeBackAs(stage, another)
       stage.clock.setBack(3_600_000)
-      const { id } = await ask(stage, 'Tea 2.90')
+      const open = await ask(stage, 'Tea 2.90')
       const { body } = await stage.get('/backchannel/authinfo', { authorization: await bearerOf(stage, another) })
       assert.deepEqual(
         (body.requests as { request_id: string }[]).map(({ request_id }) => request_id),
-        [id],
+        [open.id],
       )
+      assert.equal((await stage.decide(open.id, 'approved', { login_hint: dora.username })).status, 200)
+      assert.deepEqual(await reached(stage, another, open), settled)
       assert.deepEqual(await reached(stage, another, former), unknown)
-      assert.equal((await stage.decide(id, 'approved', { login_hint: dora.username })).status, 200)
+      const own = { history: ['Tea 2.90'], requests: ['Tea 2.90'], exported: ['Tea 2.90'], hasApproved: true }
+      assert.deepEqual(await whatIsKnown(stage, another), own)
+    })
+
+    test('does not see a decision on a request of the former user that is stored later', async (t) => {
+      const stage = await openStage(t, { engine, config: { users: [dora, ben] } })
+      const { id } = await decide(stage, 'approved', 'Ring 900')
+      await comeBackAs(stage, another)
+      const late = stage.clock.now() + 1_000
+      await byCommand(stage, ({ database }) =>
+        database.step({
+          sql: `insert into backchannel_auth_consent_history (id, request_id, client_id, user_id, outcome, decided_by,
+                  scope, binding_message, decided_at)
+                select 'late', id, client_id, user_id, 'approved', 'clock', scope, binding_message, cast($2 as bigint)
+                from backchannel_auth_requests where id = $1`,
+          values: [id, late],
+        }),
+      )
+      assert.deepEqual(await whatIsKnown(stage, another), nothing)
+    })
+
+    test('sees nothing of a former user whose rows an earlier version did not mark', async (t) => {
+      const stage = await openStage(t, { engine, config: { users: [dora, ben] } })
+      const former = await decide(stage, 'approved', 'Ring 900')
+      await byCommand(stage, ({ database }) =>
+        database.step({
+          sql: 'insert into user_generations (user_id, generation, is_closed, changed_at, former_until) values ($1, 1, 0, 0, $2)',
+          values: [dora.id, stage.clock.now()],
+        }),
+      )
+      assert.deepEqual(await whatIsKnown(stage, dora), nothing)
+      assert.deepEqual(await reached(stage, dora, former), unknown)
     })
 
     test('sees nothing of a user who was removed by command', async (t) => {

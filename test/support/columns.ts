@@ -15,15 +15,16 @@ export const columnsByTable: Record<string, Columns> = {
     user: 'user_id',
     client: 'client_id device_client_id',
     linked: 'id request_id',
-    other: `acr amr auth_time authorization_details binding_message claims decided_at decided_by outcome reason reported resources
-      scope`,
+    other: `acr amr auth_time authorization_details binding_message claims decided_at decided_by is_former outcome reason reported
+      resources scope`,
   },
   backchannel_auth_requests: {
     user: 'user_id',
     client: 'certificate_thumbprint client_id dpop_key notification_endpoint',
     linked: 'auth_req_id_hash call_back_sealed id settled_by',
     other: `acr acr_values amr approved_details auth_time authorization_details binding_message claims created_at delivery_mode
-      expires_at first_interval_seconds interval_seconds kept_polls last_polled_at redeemed_at resources scope settled_at slowed_at status`,
+      expires_at first_interval_seconds interval_seconds is_former kept_polls last_polled_at redeemed_at resources scope settled_at
+      slowed_at status`,
   },
   blocked_clients: { user: 'user_id', client: 'client_id', other: 'blocked_at' },
   clients: {
@@ -41,7 +42,7 @@ export const columnsByTable: Record<string, Columns> = {
     user: 'address lane sealed subject',
     client: 'address lane sealed',
     linked: 'subject',
-    other: 'attempts created_at due_at give_up_at id kind last_outcome lease revoked_at settled_at state',
+    other: 'attempts created_at due_at give_up_at id is_former kind last_outcome lease revoked_at settled_at state',
   },
   oidc_models: {
     user: 'sealed uid_hash user_generation user_id',

@@ -50,7 +50,7 @@ export function activityEndpoint(app: FastifyInstance, paths: ActivityPaths, nee
   userRoute(app, paths.revoke, needs.identifyCaller, {
     async POST({ caller: { userId, tokenHash }, form, request: { ip: address } }) {
       const requestId = needed(form, 'request_id')
-      const request = await needs.requests.findForUser(userId, { id: requestId }, needs.clock.now())
+      const request = await needs.requests.findForUser(userId, { id: requestId })
       if (request === undefined) throw new OAuthError('not_found', 'this user has no such request')
       const revoked = await needs.revokeApproval({ request, tokenHash, address })
       if (revoked === undefined) throw sessionEnded()

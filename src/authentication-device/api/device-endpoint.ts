@@ -90,7 +90,7 @@ async function asked(form: Form, caller: DeviceCaller, now: number, { requests }
   if (!form.has('request_id') && !form.has('auth_req_id')) {
     return requests.listForUser(caller.userId, openOnly ? 'open' : 'all', now)
   }
-  const one = await named(form, caller, now, requests)
+  const one = await named(form, caller, requests)
   return one !== undefined && (!openOnly || statusAt(one, now) === 'pending') ? [one] : []
 }
 
@@ -98,7 +98,6 @@ async function asked(form: Form, caller: DeviceCaller, now: number, { requests }
 async function named(
   form: Form,
   { userId }: DeviceCaller,
-  now: number,
   requests: RequestStore,
 ): Promise<AuthenticationRequest | undefined> {
   const id = form.get('request_id')
@@ -106,8 +105,8 @@ async function named(
   if (id !== undefined && authReqId !== undefined) {
     throw new OAuthError('invalid_request', 'send either request_id or auth_req_id, not both')
   }
-  if (id !== undefined) return requests.findForUser(userId, { id }, now)
-  return authReqId === undefined ? undefined : requests.findForUser(userId, { authReqId }, now)
+  if (id !== undefined) return requests.findForUser(userId, { id })
+  return authReqId === undefined ? undefined : requests.findForUser(userId, { authReqId })
 }
 
 interface Describing {
@@ -180,7 +179,7 @@ async function complete(form: Form, address: string, caller: DeviceCaller, needs
   const approver = { ...caller, authentication: readAuthentication(form, caller) }
   if (!form.has('request_id') && !form.has('auth_req_id'))
     throw new OAuthError('invalid_request', 'request_id is missing')
-  const request = await named(form, caller, needs.clock.now(), needs.requests)
+  const request = await named(form, caller, needs.requests)
   if (request === undefined) throw notFound()
   // `identifyCaller` has refused CIBA clients. This check is for a client whose registration changed after it sent the
   // request.

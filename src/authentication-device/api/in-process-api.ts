@@ -91,7 +91,7 @@ export function createDeviceApi({ requests, clients, decide, details, clock }: D
       less: { authorizationDetails?: AuthorizationDetail[] } = {},
     ): Promise<DecisionResult> {
       const now = clock.now()
-      const request = await requests.findForUser(userId, { id: requestId }, now)
+      const request = await requests.findForUser(userId, { id: requestId })
       const answer = { requestId, request, userId, outcome: 'approved' as const, decidedBy, authentication } as const
       // `decide` returns why this request cannot be approved.
       if (request === undefined || statusAt(request, now) !== 'pending') return decide(answer)

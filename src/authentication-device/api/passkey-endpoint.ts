@@ -82,7 +82,7 @@ export function passkeyEndpoint(app: FastifyInstance, path: string, needs: Passk
   userRoute(app, `${path}/confirm-options`, needs.identifyCaller, {
     async POST({ caller: { userId }, form }) {
       const now = needs.clock.now()
-      const request = await needs.requests.findForUser(userId, { id: needed(form, 'request_id') }, now)
+      const request = await needs.requests.findForUser(userId, { id: needed(form, 'request_id') })
       if (request === undefined || statusAt(request, now) !== 'pending')
         throw new OAuthError('not_found', 'no such request is waiting for this user')
       const options = await passkeys.confirmOptions(userId, request.id)

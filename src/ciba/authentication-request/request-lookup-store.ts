@@ -18,13 +18,6 @@ export interface PolledRequest {
   keptPolls: number
 }
 
-/**
- * SQL: the request is about the person who has the user's id now. It is if it is still open: when a user is removed, all
- * open requests about this user are denied.
- */
-const ofPresentUser = (userId: string, now: string) => `(${isOpen(now)}
-  or ${ofPresentPerson('backchannel_auth_requests.created_at', userId)})`
-
 const isOpen = (now: string) => `status = 'pending' and expires_at > ${now}`
 
 /** Finds single requests. */
@@ -46,12 +39,11 @@ export function requestsFoundIn(database: Database, onUnreadable?: OnUnreadable)
     interface Asked {
       userId: string
       value: string
-      now: number
     }
-    const sql = `select backchannel_auth_requests.* from rows($1) as asked (user_id text, value text, now bigint)
+    const sql = `select backchannel_auth_requests.* from rows($1) as asked (user_id text, value text)
       join backchannel_auth_requests
         on backchannel_auth_requests.${column} = asked.value and backchannel_auth_requests.user_id = asked.user_id
-      where ${ofPresentUser('asked.user_id', 'asked.now')}`
+      where ${ofPresentPerson('backchannel_auth_requests', 'created_at', 'asked.user_id')}`
     return writeBatch<Asked, RequestRow | undefined>({
       async execute(asked) {
         const rows = asked.map(({ userId, ...each }) => ({ user_id: userId, ...each }))
@@ -88,12 +80,11 @@ export function requestsFoundIn(database: Database, onUnreadable?: OnUnreadable)
     async findForUser(
       userId: string,
       named: { id: string } | { authReqId: string },
-      now: number,
     ): Promise<AuthenticationRequest | undefined> {
       const row =
         'id' in named
-          ? await findByIdForUser({ userId, value: named.id, now })
-          : await findByHashForUser({ userId, value: fingerprint(named.authReqId), now })
+          ? await findByIdForUser({ userId, value: named.id })
+          : await findByHashForUser({ userId, value: fingerprint(named.authReqId) })
       return row && toRequest(row, onUnreadable)
     },
 
@@ -138,7 +129,8 @@ export function requestsListedIn(database: Database, onUnreadable?: OnUnreadable
     },
 
     /**
-     * Resolves to the requests about a user, newest first, without those about a former person with the id of the user.
+     * Resolves to the requests about a user, newest first, without those about a former person with the id of the user. All
+     * requests of a former person are settled.
      *
      * @param only `open` leaves out settled and expired requests
      */
@@ -148,11 +140,14 @@ export function requestsListedIn(database: Database, onUnreadable?: OnUnreadable
       now: number,
       limit = 100,
     ): Promise<AuthenticationRequest[]> {
-      const condition = only === 'open' ? isOpen('$2') : ofPresentUser('$1', '$2')
+      const [condition, values] =
+        only === 'open'
+          ? [isOpen('$2'), [userId, now]]
+          : [ofPresentPerson('backchannel_auth_requests', 'created_at'), [userId]]
       const rows = await database.read<RequestRow>(
         `select * from backchannel_auth_requests where user_id = $1 and ${condition}
          order by created_at desc, id desc ${atMostRows(limit)}`,
-        [userId, now],
+        values,
       )
       return toRequests(rows)
     },

@@ -11,6 +11,13 @@ import type { SettledStatus } from '../authentication-request/request-move-store
 import { jsonOf } from '../authentication-request/request-row.ts'
 import type { RequestedClaims } from '../authentication-request/requested-claims.ts'
 
+/**
+ * SQL, with `$1` as the user id: the decision `history` is about a request of the person who has this id now. A decision on a
+ * request of a former person may be stored later than the marks of this person's rows, so the mark of the request counts too.
+ */
+export const ofPresentUser = `history.user_id = $1 and ${ofPresentPerson('history', 'decided_at')} and not exists (
+  select 1 from backchannel_auth_requests theirs where theirs.id = history.request_id and theirs.is_former = 1)`
+
 export type DecidedBy = 'user' | 'device_service' | 'clock' | 'application'
 
 /** Why a request was denied without an answer of the user. */
@@ -86,7 +93,7 @@ export function createDecisionStore(database: Database, onUnreadable = throwUnre
            where waiting.id = history.request_id and waiting.status = 'approved' and waiting.expires_at > $2
          ) then 1 else 0 end as in_use
          from backchannel_auth_consent_history history
-         where history.user_id = $1 and ${ofPresentPerson('history.decided_at')}
+         where ${ofPresentUser}
          order by history.decided_at desc, history.id desc ${atMostRows(limit)}`,
         [userId, now],
       )
@@ -96,8 +103,8 @@ export function createDecisionStore(database: Database, onUnreadable = throwUnre
     /** Whether the user has ever approved a request of the client. */
     async hasApproved(userId: string, clientId: string): Promise<boolean> {
       const rows = await database.read(
-        `select 1 as found from backchannel_auth_consent_history
-         where user_id = $1 and client_id = $2 and outcome = 'approved' and ${ofPresentPerson('decided_at')} limit 1`,
+        `select 1 as found from backchannel_auth_consent_history history
+         where client_id = $2 and outcome = 'approved' and ${ofPresentUser} limit 1`,
         [userId, clientId],
       )
       return rows.length > 0

@@ -70,7 +70,7 @@ export type Decide = (answer: Answer) => Promise<DecisionResult>
 export function createDecide(needs: DecisionNeeds): Decide {
   return async (answer) => {
     const { userId, requestId: id } = answer
-    const request = answer.request ?? (await needs.requests.findForUser(userId, { id }, needs.clock.now()))
+    const request = answer.request ?? (await needs.requests.findForUser(userId, { id }))
     if (request === undefined || isDecoy(request)) return { kind: 'unknown' }
 
     const user = await needs.findUser(answer.userId)
