@@ -26,7 +26,7 @@ import type { CallerTimeouts } from './platform/http/answer.ts'
 import { createEnding } from './platform/http/life.ts'
 import { answerRaw, asPlugin } from './platform/http/mount.ts'
 import { createLog, type Log } from './platform/log.ts'
-import { migrate, refuseOtherSchema } from './platform/storage/migrate.ts'
+import { firstMigration, migrate, refuseOtherSchema } from './platform/storage/migrate.ts'
 import { openDatabase } from './platform/storage/open.ts'
 
 /** Options for `createDoorbell`, besides the configuration. All of them may be left out. */
@@ -101,7 +101,10 @@ export async function createDoorbell(config: Config, parts: DoorbellOptions = {}
   const open = parts.openDatabase ?? openDatabase
   const database = await open(config.database, { log, clock, serves: true, connections })
   try {
-    if (database.engine === 'sqlite' || parts.migrate) await migrate(database, clock)
+    const applied = database.engine === 'sqlite' || parts.migrate ? await migrate(database, clock) : []
+    // After a slip of the pen in the address of the database, the server would start without its users and clients.
+    if (applied.includes(firstMigration) && config.database !== 'sqlite::memory:')
+      log.info({ event: 'database.created' }, 'the database was empty; its tables were created')
     await refuseOtherSchema(database)
     return await compose({ config, database, clock, log }, parts)
   } catch (error) {

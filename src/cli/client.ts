@@ -3,7 +3,7 @@
  * created.
  */
 import { readFile } from 'node:fs/promises'
-import type { Command } from 'commander'
+import { type Command, Option } from 'commander'
 import { type Client, isDeviceService } from '../client/client.ts'
 import { type ClientStore, createClientStore, type RegisteredClient } from '../client/client-store.ts'
 import { toClient } from '../client/configured-clients.ts'
@@ -60,7 +60,7 @@ export function addClient(program: Command): void {
     .option('--file <file>', 'its metadata as JSON (RFC 7591 and CIBA Core §4)')
     .option('--id <id>', 'its client_id; generated unless given')
     .option('--name <name>', 'the name that users see')
-    .option('--mode <mode>', 'how it gets its tokens: poll, ping or push')
+    .addOption(new Option('--mode <mode>', 'how it gets its tokens').choices(['poll', 'ping', 'push']))
     .option('--endpoint <url>', 'where pings and pushes go')
     .option('--auth-method <method>', 'how it authenticates: client_secret_basic (default), client_secret_post, …')
     .option('--device-service', 'it decides for users that it has authenticated itself')
@@ -153,7 +153,14 @@ async function gather(options: AddOptions): Promise<Record<string, unknown>> {
   const given = Object.entries(fromOptions).filter(([, value]) => value !== undefined)
   // If a generated id began with a dash, commands would read the id as an option.
   const madeUp = newSecret(12).replace(/^-/, '_')
-  return { client_id: madeUp, ...fromFile, ...Object.fromEntries(given) }
+  const metadata = { client_id: madeUp, ...fromFile, ...Object.fromEntries(given) }
+  const isNotified = options.mode === 'ping' || options.mode === 'push'
+  if (isNotified && !('backchannel_client_notification_endpoint' in metadata)) {
+    throw new Failure(
+      `--mode ${options.mode} needs --endpoint <url>: the address to which the server sends each ${options.mode}.`,
+    )
+  }
+  return metadata
 }
 
 async function readMetadata(file: string): Promise<Record<string, unknown>> {

@@ -182,8 +182,10 @@ async function listen(doorbell: Doorbell, { host, port }: Config): Promise<void>
 }
 
 const reasons = {
-  EADDRINUSE: (host: string, port: number) =>
-    `Port ${port} on ${host} is in use. Stop the program that listens there, or use another port: --port ${port < 65_535 ? port + 1 : 4000}.`,
+  EADDRINUSE(host: string, port: number) {
+    const option = `${process.env.npm_lifecycle_event === 'start' ? 'npm start -- ' : ''}--port ${port < 65_535 ? port + 1 : 4000}`
+    return `Port ${port} on ${host} is in use. Stop the program that listens there, or use another port: ${option}.`
+  },
   EACCES: (_host: string, port: number) =>
     `Port ${port} needs special privileges. Use one above 1023, and a proxy in front of it.`,
   EADDRNOTAVAIL: (host: string) =>

@@ -151,6 +151,20 @@ test('without a database, commands that read create none', async (t) => {
   assert.deepEqual(await readdir(terminal.cwd), [], 'neither a database nor a file with a secret')
 })
 
+test('a client without an address for its pings, or with a misspelt mode, is refused in the words of the options', async (t) => {
+  const terminal = await openTerminal(t)
+  for (const [options, message] of [
+    [['--mode', 'ping'], /--mode ping needs --endpoint <url>: the address to which the server sends each ping/],
+    [['--mode', 'push'], /--mode push needs --endpoint <url>/],
+    [['--mode', 'pol'], /--mode <mode>.*Allowed choices are poll, ping, push/],
+  ] as const) {
+    const { code, stderr } = await terminal.run(['client', 'add', '--id', 'till', ...options])
+    assert.equal(code, 1)
+    assert.match(stderr, message)
+  }
+  assert.deepEqual(await readdir(terminal.cwd), [], 'neither a database nor a file with a secret')
+})
+
 test('a secret in base64 is explained without a stack trace, by every command and whatever is logged', async (t) => {
   const secret = '+/fG0qg9Kx0Tz1v5YrW2aN8bQm4cLdEoUjHsPiRtVyw='
   const terminal = await openTerminal(t, { DOORBELL_ISSUER: 'https://id.example.com', DOORBELL_SECRET: secret })

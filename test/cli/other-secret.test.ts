@@ -9,7 +9,7 @@ import { freePort } from '../support/ports.ts'
 import { openTerminal } from './terminal.ts'
 
 for (const engine of engines) {
-  test(`serve and doctor name the file of the former secret, or a new database, on ${engine.name}`, async (t) => {
+  test(`serve, doctor and other commands name the file of the former secret, or a new database, on ${engine.name}`, async (t) => {
     const { url, drop } = await engine.fresh()
     t.after(drop)
     const isFile = engine.name === 'sqlite'
@@ -42,6 +42,20 @@ for (const engine of engines) {
 
     const former = (await readFile(join(terminal.cwd, file), 'utf8')).trim()
     assert.deepEqual(await advice({ env: { DOORBELL_SECRET: former } }), ['ok', ''])
+
+    const list = async () => (await terminal.json(['client', 'list'], { env: { DOORBELL_SECRET: former } })).clients
+    const before = await list()
+    for (const command of [
+      ['client', 'add', '--id', 'shop', '--mode', 'poll'],
+      ['user', 'add', '--username', 'eve'],
+      ['keys', 'rotate'],
+    ]) {
+      const { code, stderr } = await terminal.run(command, { env })
+      assert.deepEqual([command, code], [command, 1])
+      assert.match(stderr, /The server of this database uses another secret than this command/)
+      assert.match(stderr, wayOut)
+    }
+    assert.deepEqual(await list(), before)
     const again = await terminal.serve([], { env: { DOORBELL_SECRET: former, DOORBELL_SHUTDOWN_DELAY: '0' } })
     again.process.kill('SIGTERM')
     assert.equal((await again.ended).code, 0)

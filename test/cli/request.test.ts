@@ -20,10 +20,11 @@ interface OddProvider {
   idToken(claims: object): Promise<string>
 }
 
-/** Starts a provider that answers each poll with the next of `replies`. */
+/** Starts a provider that answers each poll with the next of `replies`. @param polling what it tells clients that may poll */
 async function openProvider(
   t: TestContext,
   replies: (provider: OddProvider) => Promise<Reply>[] | Reply[],
+  polling: { interval?: number } = { interval: 1 },
 ): Promise<OddProvider> {
   const { publicKey, privateKey } = await generateKeyPair('ES256')
   const received = Promise.withResolvers<Form>()
@@ -65,7 +66,7 @@ async function openProvider(
         return ok({ keys: [{ ...(await exportJWK(publicKey)), kid: 'one', alg: 'ES256' }] })
       case '/ring':
         received.resolve(form)
-        return ok({ auth_req_id: 'the-request', expires_in: 60, interval: 1 })
+        return ok({ auth_req_id: 'the-request', expires_in: 60, ...polling })
       default:
         provider.polls.push(performance.now())
         return left.length > 1 ? left.shift()! : left[0]!
@@ -135,7 +136,7 @@ test('a provider with another issuer is rejected', async (t) => {
 test('notifications with another token get 401, and the one with the token of the request gets 204 (PI-4, PU-6)', async (t) => {
   const terminal = await openTerminal(t)
   const port = await freePort()
-  const provider = await openProvider(t, () => [ok({})])
+  const provider = await openProvider(t, () => [ok({})], {})
   const request = terminal.start([...played(provider.issuer), '--mode', 'push', '--callback-port', String(port)])
   const { client_notification_token: token = '' } = await provider.received
   await request.says(/Waiting/)
@@ -165,10 +166,19 @@ test('notifications with another token get 401, and the one with the token of th
   assert.equal(code, 2, 'denied')
 })
 
+test('a push client that is registered for another mode does not wait: the response names an interval (CIBA Core §7.3)', async (t) => {
+  const terminal = await openTerminal(t)
+  const port = String(await freePort())
+  const provider = await openProvider(t, () => [ok({})], { interval: 5 })
+  const { code, stderr } = await terminal.run([...played(provider.issuer), '--mode', 'push', '--callback-port', port])
+  assert.equal(code, 1)
+  assert.match(stderr, /registered for poll or ping, not for push\. Use --mode poll or --mode ping/)
+})
+
 test('a push: unknown callers are refused, and tokens that do not match the ID token are rejected', async (t) => {
   const terminal = await openTerminal(t)
   const port = await freePort()
-  const provider = await openProvider(t, () => [ok({})])
+  const provider = await openProvider(t, () => [ok({})], {})
   const request = terminal.start([...played(provider.issuer), '--mode', 'push', '--callback-port', String(port)])
   const { client_notification_token: token } = await provider.received
   const push = async (bearer: string, claims: object) => {
@@ -190,7 +200,7 @@ test('a push: unknown callers are refused, and tokens that do not match the ID t
 test('a pushed ID token that the provider has not signed is rejected', async (t) => {
   const terminal = await openTerminal(t)
   const port = await freePort()
-  const provider = await openProvider(t, () => [ok({})])
+  const provider = await openProvider(t, () => [ok({})], {})
   const request = terminal.start([...played(provider.issuer), '--mode', 'push', '--callback-port', String(port)])
   const { client_notification_token: token } = await provider.received
   await request.says(/Waiting/)

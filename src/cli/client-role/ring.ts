@@ -1,5 +1,6 @@
 /** Sends an authentication request (CIBA Core §7). Defines its possible outcomes. */
 import { steadyTime, systemClock } from '../../platform/clock.ts'
+import { Failure } from '../context/failure.ts'
 import type { Connection } from './connection.ts'
 import { type PlayedClient, Refused } from './provider.ts'
 
@@ -19,7 +20,8 @@ export type Tokens = Record<string, unknown> & { access_token: string; id_token:
 export type Outcome = { kind: 'approved'; tokens: Tokens } | { kind: 'denied' } | { kind: 'expired' }
 
 /**
- * Sends an authentication request. Throws `Refused` if the provider answers with an error.
+ * Sends an authentication request. Throws `Refused` if the provider answers with an error, and `Failure` if the client that is
+ * to get a push is registered for another mode: it would wait in vain.
  *
  * @param notificationToken the bearer token that the provider sends with a ping or push (CIBA Core §7.1); not sent by a
  *   client that polls
@@ -38,6 +40,10 @@ export async function requestAuthentication(
   const answer = await connection.initiate(form)
   if (answer.status !== 200) throw new Refused('The provider refused the request', answer)
   const { auth_req_id: authReqId, expires_in: expiresIn, interval } = answer.body
+  // CIBA Core §7.3: an interval is given to clients in the modes poll and ping only.
+  if (mode === 'push' && interval !== undefined) {
+    throw new Failure('This client is registered for poll or ping, not for push. Use --mode poll or --mode ping.')
+  }
   return {
     authReqId: String(authReqId),
     expiresIn: Number(expiresIn),

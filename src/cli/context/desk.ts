@@ -1,6 +1,8 @@
 /** Opens the database for one command. A server may use the same database at the same time. */
 import { existsSync } from 'node:fs'
 import type { Config } from '../../config/config.ts'
+import { createSigningKeyStore } from '../../openid-provider/signing-keys/signing-key-store.ts'
+import { signingKeyAad } from '../../openid-provider/signing-keys/signing-keys.ts'
 import { type Audit, type AuditEvent, createAudit } from '../../platform/audit.ts'
 import { type Clock, systemClock } from '../../platform/clock.ts'
 import { createVault, type Vault } from '../../platform/crypto.ts'
@@ -8,7 +10,8 @@ import { createLog, type Log } from '../../platform/log.ts'
 import type { Database } from '../../platform/storage/database.ts'
 import { migrate, migrationStatus } from '../../platform/storage/migrate.ts'
 import { openDatabase } from '../../platform/storage/open.ts'
-import { Failure, isDebugging } from './failure.ts'
+import { Failure, isDebugging, sentence } from './failure.ts'
+import { adviceOnOtherSecret } from './other-secret.ts'
 import {
   fileOfDatabase,
   loadSettings,
@@ -40,7 +43,7 @@ export async function withDatabase<Result>(
   sayWhich(settings)
   const file = fileOfDatabase(settings.config.database)
   if (file !== undefined && !existsSync(file)) throw noDatabase(nameOfDatabase(settings.config.database))
-  return openCommandContext(settings.config, refuseOtherSchema, work)
+  return openCommandContext(settings.config, refuseOtherDatabase, work)
 }
 
 /** Does the same as `withDatabase`, but creates the database file if it does not exist, as the first start of a server does. */
@@ -55,15 +58,16 @@ export async function withNewDatabase<Result>(
 
 export async function openCommandContext<Result>(
   config: Config,
-  prepare: (database: Database) => Promise<unknown>,
+  prepare: (context: CommandContext) => Promise<unknown>,
   work: (context: CommandContext) => Promise<Result>,
 ): Promise<Result> {
   const database = await openFor(config)
   const log = createLog(isLogged(config) ? config.logLevel : 'silent')
   const { audit, heard } = auditOf(config, log)
   try {
-    await prepare(database)
-    const result = await work({ config, database, vault: createVault(config.secret), clock: systemClock, log, audit })
+    const context = { config, database, vault: createVault(config.secret), clock: systemClock, log, audit }
+    await prepare(context)
+    const result = await work(context)
     await heard()
     return result
   } finally {
@@ -113,12 +117,18 @@ export function openFor(config: Config): Promise<Database> {
   return openDatabase(config.database, { log, clock: systemClock, connections: config.postgres.connections })
 }
 
-async function bringUpIfFile(database: Database): Promise<void> {
-  if (database.engine === 'sqlite') await migrate(database, systemClock)
-  await refuseOtherSchema(database)
+async function bringUpIfFile(context: CommandContext): Promise<void> {
+  if (context.database.engine === 'sqlite') await migrate(context.database, systemClock)
+  await refuseOtherDatabase(context)
 }
 
-async function refuseOtherSchema(database: Database): Promise<void> {
+/** Throws if the database is not one of this program and of the configured secret. */
+async function refuseOtherDatabase(context: CommandContext): Promise<void> {
+  await refuseOtherSchema(context)
+  await refuseOtherSecret(context)
+}
+
+async function refuseOtherSchema({ database }: CommandContext): Promise<void> {
   const { pending, unknown } = await migrationStatus(database)
   if (pending.length > 0) {
     throw new Failure(`The database lacks ${pending.join(', ')}. Migrate it first: "npx doorbell migrate".`)
@@ -126,4 +136,19 @@ async function refuseOtherSchema(database: Database): Promise<void> {
   if (unknown.length > 0) {
     throw new Failure(`The database is newer than this program (${unknown.join(', ')}). Use the newer Doorbell.`)
   }
+}
+
+/**
+ * Throws if no signing key of the server can be decrypted. With another secret, a command would store what the server cannot
+ * use, such as the hash of a client secret, and could not decrypt what the server has stored.
+ */
+async function refuseOtherSecret({ config, database, vault }: CommandContext): Promise<void> {
+  const sealed = (await createSigningKeyStore(database).list()).flatMap(({ kid, privateSealed }) =>
+    privateSealed === undefined ? [] : [{ privateSealed, place: signingKeyAad(kid) }],
+  )
+  if (sealed.length === 0) return
+  if (sealed.some(({ privateSealed, place }) => vault.openStored(privateSealed, place) !== undefined)) return
+  throw new Failure(
+    `The server of this database uses another secret than this command.\n${sentence(await adviceOnOtherSecret(config))}`,
+  )
 }

@@ -21,7 +21,10 @@ test('a verified secret is not accepted for another secret or another client', (
     [client.secretHash!, false],
     [secret, true],
   ] as const) {
-    assert.equal(verify(shown, client), isRight ? undefined : 'wrong client secret')
+    assert.equal(
+      verify(shown, client),
+      isRight ? undefined : shown === '' ? 'the client secret is empty' : 'wrong client secret',
+    )
   }
 })
 

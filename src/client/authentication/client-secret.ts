@@ -22,6 +22,7 @@ export function createSecretVerification(vault: Vault): VerifySecret {
     const shown = Buffer.from(fingerprint(salt + secret))
     const before = proven.get(client)
     if (before !== undefined && timingSafeEqual(shown, before)) return undefined
+    if (secret === '') return 'the client secret is empty'
     if (!sameSecret(vault.keyedHash(secret), client.secretHash ?? '')) return 'wrong client secret'
     proven.set(client, shown)
     return undefined

@@ -1,6 +1,7 @@
 import assert from 'node:assert/strict'
 import { describe, test } from 'node:test'
 import { createStageClock } from '../../../test/support/clock.ts'
+import { inTime } from '../../../test/support/until.ts'
 import { createFetches, fetchLimits } from './fetches.ts'
 import type { Slot } from './load-shedding.ts'
 import { Overloaded } from './unavailable.ts'
@@ -33,7 +34,7 @@ function scene() {
       const outcomes = Array.from({ length: count }, (_, n) =>
         fetches.get(at(url, n), { address: at(address, n) } as Slot).catch((error: Error) => error),
       )
-      return Promise.all(outcomes)
+      return inTime(Promise.all(outcomes), () => `the outcomes of ${count} calls`)
     },
     end(text?: string) {
       for (const { resolve, reject } of begun.values()) text === undefined ? reject(new Error('no')) : resolve(text)

@@ -32,6 +32,9 @@ interface Migration {
   text: string
 }
 
+/** The name of the migration that only an empty database lacks. */
+export const firstMigration = '0001_foundation'
+
 const ownFolder = fileURLToPath(new URL('./migrations/', import.meta.url))
 
 /**
