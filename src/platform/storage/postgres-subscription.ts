@@ -2,6 +2,7 @@
  * The connection on which announcements of other nodes arrive. If the connection is lost, it is opened again. Then all
  * listeners are called with the key '', because announcements may have been missed.
  */
+import { randomUUID } from 'node:crypto'
 import { Client } from 'pg'
 import type { Clock } from '../clock.ts'
 import { newSecret } from '../crypto.ts'
@@ -74,6 +75,8 @@ export interface Publisher {
  * them.
  */
 const mostBytes = 7500
+/** Upper limit for the announcements whose echo, or whose commit, this node waits for. */
+const mostAwaited = 100_000
 
 /** The changes in one notification. `origin` is unique among all announcements of all nodes. */
 interface Announcement {
@@ -94,10 +97,12 @@ export function createPublisher(listeners: Listeners): Publisher {
    * of this announcement arrives.
    */
   const once = new Set<string>()
-  let count = 0
 
   function isSecond(origin: string): boolean {
     if (once.delete(origin)) return true
+    // Without this, announcements that another program makes up in the name of this node would stay in memory. If an origin is
+    // forgotten, the listeners are called twice, which does no harm.
+    if (once.size >= mostAwaited) once.clear()
     once.add(origin)
     return false
   }
@@ -105,7 +110,8 @@ export function createPublisher(listeners: Listeners): Publisher {
   return {
     publish(changes) {
       const announcements = splitChanges(changes).map(
-        (piece): OwnAnnouncement => ({ origin: `${node}.${++count}`, ...piece }),
+        // The origin is random, so that no other program on the same database can announce it before this node does.
+        (piece): OwnAnnouncement => ({ origin: `${node}.${randomUUID()}`, ...piece }),
       )
       return {
         payloads: JSON.stringify(announcements.map(payloadOf)),
