@@ -21,6 +21,8 @@ import { CIBA, castConfig, credentials, newNotificationToken } from '../support/
 import { until } from '../support/until.ts'
 
 const kills = Number(process.env.DOORBELL_TEST_KILLS ?? 50)
+/** A start takes three seconds, and longer on a busy machine. */
+const timeout = kills * 12_000
 
 /** A request whose client is notified, and what the test expects of it. */
 interface NotifiedRequest {
@@ -46,7 +48,7 @@ type Json = Record<string, unknown>
 
 export function killedAndStopped(engine: Engine): void {
   describe(`a process on ${engine.name}`, () => {
-    test(`is killed ${kills} times around decisions, and no acknowledged decision is lost`, async (t) => {
+    test(`is killed ${kills} times around decisions, and no acknowledged decision is lost`, { timeout }, async (t) => {
       const world = await open(t, engine)
       let server = await world.start()
       t.after(() => server.kill())

@@ -89,6 +89,22 @@ describe('a refused proof is an invalid_dpop_proof, and the poll clock is unchan
     ['a jwk that is a list', () => proof({ header: { jwk: [key.jwk] } })],
     ['a private jwk', async () => proof({ header: { jwk: await exportJWK(key.privateKey) } })],
     ['a jwk with one private part', () => proof({ header: { jwk: { ...key.jwk, k: 'x' } } })],
+    ...[
+      { d: null },
+      { use: null },
+      { use: 'enc' },
+      { alg: null },
+      { alg: 'ES384' },
+      { key_ops: [] },
+      { key_ops: ['sign', 'verify'] },
+    ].map((members): [string, () => Promise<string>] => [
+      `a jwk that oidc-provider would not accept: ${JSON.stringify(members)}`,
+      () => proof({ header: { jwk: { ...key.jwk, ...members } } }),
+    ]),
+    ...['exp', 'nbf'].map((claim): [string, () => Promise<string>] => [
+      `${claim} null`,
+      () => proof({ claims: { [claim]: null } }),
+    ]),
     ['a jwk that is not a key', () => proof({ header: { jwk: { kty: 'EC', crv: 'P-256', x: 'x', y: 'y' } } })],
     [
       'a jwk that makes verification expensive',

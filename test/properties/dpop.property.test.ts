@@ -68,10 +68,9 @@ const goodClaims: Record<string, (value: unknown) => boolean> = {
   htm: (htm) => htm === 'POST',
   htu: () => false,
   iat: (iat) => typeof iat === 'number' && Math.abs(iat - now()) <= 60,
-  // A claim that is null counts as absent.
-  nonce: (nonce) => nonce === null,
-  exp: (exp) => exp === null || (typeof exp === 'number' && exp > now() - 60),
-  nbf: (nbf) => nbf === null || (typeof nbf === 'number' && nbf <= now() + 60),
+  nonce: () => false,
+  exp: (exp) => typeof exp === 'number' && exp > now() - 60,
+  nbf: (nbf) => typeof nbf === 'number' && nbf <= now() + 60,
 }
 const now = () => Math.floor(stage.clock.now() / 1000)
 
@@ -102,9 +101,7 @@ test('a proof is rejected if a member of its key is changed, or a private member
   const members = fc.constantFrom('kty', 'crv', 'x', 'y', 'd', 'k', 'p', 'q', 'dp', 'dq', 'qi', 'oth')
   await fc.assert(
     fc.asyncProperty(members, anything, async (name, value) => {
-      const isPrivate = !['kty', 'crv', 'x', 'y'].includes(name)
-      const hasNoValue = value === null || (Array.isArray(value) && value.length === 0)
-      fc.pre(value !== key.jwk[name as 'x'] && !(isPrivate && hasNoValue))
+      fc.pre(value !== key.jwk[name as 'x'])
       await assertRefused(await signed({ jwk: { ...key.jwk, [name]: value } }))
     }),
     runs,

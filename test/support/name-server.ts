@@ -17,8 +17,6 @@ export interface NameServer {
   tell(name: string, addresses: string[]): void
   /** Stops answering queries about matching names, or only queries of one type. */
   hush(names: RegExp, type?: 'A' | 'AAAA'): void
-  /** Loses the next queries about matching names. */
-  lose(names: RegExp, count: number): void
   /** Resolves when `holds` returns true; checked after each query. Rejects after 20 seconds. */
   until(holds: () => boolean): Promise<void>
 }
@@ -30,14 +28,12 @@ export async function openNameServer(t: TestContext): Promise<NameServer> {
   const known = new Map<string, string[]>()
   const hushed: { names: RegExp; type: 'A' | 'AAAA' | undefined }[] = []
   const asked: string[] = []
-  let losing = { names: /^$/, count: 0 }
   let heard = () => {}
   socket.on('message', (question, { port, address }) => {
     const { name, type } = read(question)
     asked.push(`${name} ${type}`)
     heard()
     if (hushed.some((each) => each.names.test(name) && (each.type ?? type) === type)) return
-    if (losing.names.test(name) && losing.count-- > 0) return
     socket.send(answer(question, known.get(name), type), port, address)
   })
   socket.bind(0, '127.0.0.1')
@@ -50,9 +46,6 @@ export async function openNameServer(t: TestContext): Promise<NameServer> {
     asked,
     tell: (name, addresses) => void known.set(name, addresses),
     hush: (names, type) => void hushed.push({ names, type }),
-    lose(names, count) {
-      losing = { names, count }
-    },
     until(holds) {
       const held = new Promise<void>((resolve) => {
         heard = () => {

@@ -47,8 +47,8 @@ export function tokenEndpoint(app: FastifyInstance, path: string, needs: TokenEn
   })
 }
 
-/** A poll with a longer body is not held, because a held poll keeps its body. Real polls are much shorter. */
-const mostHeldBytes = 8 * 1024
+/** A poll with a longer body is not held, because a held poll keeps its body, several times. Real polls are shorter. */
+const mostHeldBytes = 4 * 1024
 
 const waiting = {
   authorization_pending: precomputedResponse(new OAuthError('authorization_pending', 'the user has not decided yet')),

@@ -42,11 +42,12 @@ export function createSameNameStore(database: Pick<Database, 'read'>) {
 
   /** Yields the clients that registered themselves under a name in which signs may stand for letters. */
   async function* withSigns(most: number): AsyncGenerator<{ id: string; name: string }> {
-    for (let after = '', read = 0; read < most; read += clientPageSize) {
+    let after = ''
+    for (let left = Math.ceil(most); left > 0; left -= clientPageSize) {
       const rows = await database.read<{ id: string; name: string }>(
         `select id, name_with_signs as name from clients
          where registration_token_hash is not null and name_with_signs is not null and id > $1
-         order by id ${atMostRows(clientPageSize)}`,
+         order by id ${atMostRows(Math.min(left, clientPageSize))}`,
         [after],
       )
       yield* rows

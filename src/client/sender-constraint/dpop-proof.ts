@@ -1,11 +1,10 @@
 /** DPoP (RFC 9449): with each call a client proves that it holds the key that its tokens are bound to. */
-import { calculateJwkThumbprint, importJWK, type JWK, type JWTPayload } from 'jose'
+import { calculateJwkThumbprint, EmbeddedJWK, type JWK, type JWTPayload, jwtVerify } from 'jose'
 import type { Clock } from '../../platform/clock.ts'
 import { fingerprint } from '../../platform/crypto.ts'
 import { targetOf } from '../../platform/http/one-spelling.ts'
 import { isPlainJws } from '../../platform/jose/jws.ts'
-import { isCostlyToVerify, privateMemberOf } from '../../platform/jose/key-members.ts'
-import { verifyJwt } from '../../platform/jose/verify-jwt.ts'
+import { isCostlyToVerify, privateMembers } from '../../platform/jose/key-members.ts'
 import { OAuthError } from '../../platform/oauth-error.ts'
 import type { Rule } from '../../platform/rule.ts'
 import type { Nonces } from './dpop-nonces.ts'
@@ -92,7 +91,11 @@ const storedForMs = 300_000
 const longestProof = 8192
 const longestJti = 256
 
-/** Returns the functions that read and accept the DPoP proofs of calls. */
+/**
+ * Returns the functions that read and accept the DPoP proofs of calls. They refuse what oidc-provider refuses, for instance
+ * members of `jwk` that are null, a `use` that is not `sig`, and `key_ops` that also allow to sign: it reads the same proofs at its endpoints, and a client
+ * must not get tokens that it cannot use there.
+ */
 export function createProofs(needs: ProofNeeds): Proofs {
   const challenge = (error: string) => `DPoP realm="doorbell", error="${error}", algs="${needs.algorithms.join(' ')}"`
 
@@ -244,9 +247,7 @@ function readProof(jwt: string): Proof | undefined {
 function readObject(part: string): Record<string, unknown> | undefined {
   try {
     const value: unknown = JSON.parse(Buffer.from(part, 'base64url').toString('utf8'))
-    if (typeof value !== 'object' || value === null || Array.isArray(value)) return undefined
-    // A member that is null counts as absent.
-    return Object.fromEntries(Object.entries(value).filter(([, member]) => member !== null))
+    return typeof value === 'object' && value !== null && !Array.isArray(value) ? { ...value } : undefined
   } catch {
     return undefined
   }
@@ -256,7 +257,7 @@ function isPublicKey(jwk: unknown): boolean {
   if (typeof jwk !== 'object' || jwk === null) return false
   const { kty } = jwk as JWK
   if (typeof kty !== 'string' || !['EC', 'RSA', 'OKP'].includes(kty) || isCostlyToVerify({ ...jwk })) return false
-  return privateMemberOf(jwk) === undefined
+  return !privateMembers.some((name) => name in jwk)
 }
 
 /** Resolves to the thumbprint of the key, or to undefined if `jwk` is not a valid key. */
@@ -270,13 +271,8 @@ async function thumbprintOf(jwk: JWK): Promise<string | undefined> {
 
 async function isSignedByItsKey({ jwt, header }: Proof, clock: Clock): Promise<boolean> {
   try {
-    const alg = header.alg as string
-    const { kty, crv, x, y, n, e } = header.jwk as JWK
-    // Other members could only keep the key from being imported, for instance "key_ops" that also allow to sign.
-    const material = Object.entries({ kty, crv, x, y, n, e }).filter(([, value]) => value !== undefined)
-    const key = await importJWK(Object.fromEntries(material) as JWK, alg)
-    const options = { algorithms: [alg], clockTolerance: skewSeconds, currentDate: new Date(clock.now()) }
-    await verifyJwt(jwt, async () => key, options)
+    const algorithms = [header.alg as string]
+    await jwtVerify(jwt, EmbeddedJWK, { algorithms, clockTolerance: skewSeconds, currentDate: new Date(clock.now()) })
     return true
   } catch {
     return false

@@ -91,7 +91,10 @@ export function precomputedResponse(refusal: OAuthError) {
     reply.isUsual = true
     const all = Object.keys(more).length === 0 ? headers : { ...headers, ...more }
     const { raw } = reply.hijack()
-    atTheEndOfTheTurn(() => raw.writeHead(refusal.status, all).end(body))
+    atTheEndOfTheTurn(() => {
+      // The server in which this one is mounted may have answered in the meantime, for example at a time limit of its own.
+      if (!raw.headersSent && !raw.destroyed) raw.writeHead(refusal.status, all).end(body)
+    })
     return reply
   }
 }

@@ -3,6 +3,7 @@ import type { IncomingMessage } from 'node:http'
 import { isIPv4, isIPv6, SocketAddress } from 'node:net'
 import type { FastifyInstance } from 'fastify'
 import { isWithin, plainAddress, rangesOf } from './address.ts'
+import { copyOf } from './outside-text.ts'
 
 /**
  * Stands for an address that is unknown. It is in no range of addresses. For limits, all callers with unknown addresses
@@ -88,7 +89,8 @@ function withoutPort(entry: string): string {
  * meaning only on one machine). A mapped IPv4 address becomes IPv4. Returns undefined if the text is not an address.
  */
 function readAddress(text: string): string | undefined {
-  if (isIPv4(text)) return text
+  // The text is a piece of a header, which a copy does not keep in memory.
+  if (isIPv4(text)) return copyOf(text)
   if (!isIPv6(text)) return undefined
   const [address = ''] = text.split('%')
   return plainAddress(new SocketAddress({ address, family: 'ipv6' }).address)

@@ -51,7 +51,7 @@ export function openEventStream(reply: FastifyReply, { clock, mayGoOn, onEnd }: 
 
   function beat(): void {
     if (mayGoOn?.() === false) end()
-    if (isOver) return
+    if (isOver || raw.writableEnded) return
     raw.write(': still open\n\n')
     cancelBeat = clock.after(heartbeatMs, beat)
   }
@@ -61,7 +61,7 @@ export function openEventStream(reply: FastifyReply, { clock, mayGoOn, onEnd }: 
   if (caller.isClosed()) queueMicrotask(end)
   return {
     send(event, data) {
-      if (!isOver) raw.write(`event: ${event}\ndata: ${data}\n\n`)
+      if (!isOver && !raw.writableEnded) raw.write(`event: ${event}\ndata: ${data}\n\n`)
     },
     end,
   }

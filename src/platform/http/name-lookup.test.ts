@@ -50,14 +50,6 @@ describe('a receiver whose name server is silent', () => {
     )
   })
 
-  test('is asked again soon, however late the deadline is, and then its answer arrives', async (t) => {
-    const { server, lookup } = await scene(t, { timeoutMs: 10 * longMs })
-    server.tell('kiosk.example', ['192.0.2.1'])
-    server.lose(/^kiosk/, 2)
-    assert.deepEqual(addressesOf(await lookup.resolve('kiosk.example')), ['192.0.2.1'])
-    assert.equal(server.asked.length, 4)
-  })
-
   test('is not waited for beyond the deadline, whether its lookup has begun or waits for a place', async (t) => {
     const { server, lookup, clock } = await scene(t)
     server.hush(/^begun/)

@@ -53,14 +53,8 @@ export const quickMs = 1_000
  * the time: otherwise a name server that answers for one name and not for others would never count as silent.
  */
 const silence = { forMs: 5 * 60_000, most: 10_000 }
-/**
- * A receiver is known after a name of it was resolved. If a lookup for it is ended early, it counts as new again, and only
- * after the next one as silent: one lost packet, or one slow answer, must not make it wait with the silent ones.
- */
+/** A receiver is known after a name of it was resolved. */
 const acquaintance = { forMs: Number.POSITIVE_INFINITY, most: 10_000 }
-
-/** A query without an answer is repeated after this time: well within `quickMs`, because a packet may be lost. */
-const repeatMs = 300
 
 /** Pauses after a failed lookup. They are not longer than the pauses of the outbox between two attempts. */
 const failurePauses = { firstPauseMs: 500, longestPauseMs: 30_000, most: 10_000 }
@@ -78,7 +72,8 @@ export function createNameLookup({ timeoutMs, clock, servers, files }: NameLooku
    * now.
    */
   async function ask(name: string, signal: AbortSignal): Promise<Address[]> {
-    const resolver = new Resolver(triesWithin(timeoutMs))
+    // At most two attempts, the second twice as long as the first: they end before the deadline if no server responds.
+    const resolver = new Resolver({ timeout: Math.ceil(timeoutMs / 4), tries: 2 })
     if (servers !== undefined) resolver.setServers(servers)
     signal.addEventListener('abort', () => resolver.cancel(), { once: true })
     return askForBoth(resolver, name, { graceMs: timeoutMs / 4, clock })
@@ -108,9 +103,10 @@ export function createNameLookup({ timeoutMs, clock, servers, files }: NameLooku
       // If the wait for a place takes too long, this does not count as a failure of the name, so a later call may try again
       // at once.
       const place = await places.enter(receiver, ending.signal)
+      const begunAt = steadyTime(clock)
       const cancelTimer = clock.after(quickMs, () => {
         if (place.moveTo('silent')) return
-        receivers.wasCutShort(receiver)
+        receivers.wasCutShort(receiver, begunAt)
         ending.abort(cutShort(name))
       })
       return await askOrRemember(name, ending.signal).finally(() => {
@@ -155,23 +151,22 @@ export function createNameLookup({ timeoutMs, clock, servers, files }: NameLooku
   }
 }
 
-/**
- * Returns the options of a resolver whose attempts end before the deadline if no server responds. Each attempt lasts twice as
- * long as the one before it.
- */
-function triesWithin(timeoutMs: number): { timeout: number; tries: number } {
-  const timeout = Math.ceil(Math.min(repeatMs, timeoutMs / 4))
-  return { timeout, tries: Math.floor(Math.log2(timeoutMs / timeout)) }
-}
-
 function createReceiverGroups(clock: Clock) {
   const silent = createReceivers({ ...silence, clock })
   const known = createReceivers({ ...acquaintance, clock })
+  const forgiven = createReceivers({ ...silence, clock })
   return {
     isKnown: known.add,
     isSilent: silent.add,
-    wasCutShort(receiver: string): void {
-      if (!known.drop(receiver)) silent.add(receiver)
+    /**
+     * Records that a lookup was ended early. A known receiver is forgiven one: a packet may be lost, or an answer slow. Only a
+     * second lookup that began later, within the time for which silence is remembered, makes it silent, whatever its name
+     * servers answered in between.
+     */
+    wasCutShort(receiver: string, begunAt: number): void {
+      const forgivenAt = forgiven.addedAt(receiver)
+      if (known.has(receiver) && forgivenAt === undefined) forgiven.add(receiver)
+      else if (forgivenAt === undefined || begunAt >= forgivenAt) silent.add(receiver)
     },
     /** Returns the group for whose lookups a lookup for the receiver counts. */
     groupOf(receiver: string): 'silent' | 'known' | 'new' {
@@ -192,8 +187,11 @@ function createReceivers({ forMs, most, clock }: { forMs: number; most: number; 
       if (until.size >= most) until.delete(until.keys().next().value!)
       until.set(receiver, steadyTime(clock) + forMs)
     },
-    /** Returns whether the receiver was remembered. */
-    drop: (receiver: string): boolean => until.delete(receiver),
+    /** Returns when a remembered receiver was added, in the steady time of this process. */
+    addedAt(receiver: string): number | undefined {
+      const end = until.get(receiver)
+      return end === undefined || steadyTime(clock) >= end ? undefined : end - forMs
+    },
   }
 }
 

@@ -11,7 +11,7 @@ const texts = ['kty', 'use', 'alg', 'kid', 'x5u', 'x5t', 'x5t#S256', 'crv', 'x',
 const lists = ['x5c']
 
 /** The members that are private, of keys of every type, also of `AKP` (ML-DSA), which is otherwise unknown here. */
-const privateMembers = ['d', 'p', 'q', 'dp', 'dq', 'qi', 'oth', 'k', 'priv']
+export const privateMembers = ['d', 'p', 'q', 'dp', 'dq', 'qi', 'oth', 'k', 'priv']
 
 /** Returns a private member of a key, or undefined if it has none. Libraries write null or an empty list for no value. */
 export function privateMemberOf(key: object): string | undefined {
