@@ -111,6 +111,19 @@ for (const engine of engines) {
       assert.equal((await settled(stage)).state, 'delivered')
     })
 
+    test('within ten minutes of the decision the push is sent again', async (t) => {
+      const late: ReceiverPace = { status: 503, headers: { 'retry-after': '590' } }
+      const { stage, endpoint } = await openWith(t, engine, 'till', late, 204)
+      await stage.ring('till', { requested_expiry: '30' })
+      await stage.decide(await stage.newestRequest(), 'approved')
+      await endpoint.hears(1)
+      assert.equal((await settled(stage)).state, 'waiting')
+      await wait(stage, 590 * second)
+      await endpoint.hears(2)
+      assert.equal(endpoint.heard[0]!.text, endpoint.heard[1]!.text)
+      assert.equal((await settled(stage)).state, 'delivered')
+    })
+
     test('after the ten minutes the push is parked', async (t) => {
       const tooLong: ReceiverPace = { status: 503, headers: { 'retry-after': '601' } }
       const { stage, endpoint } = await openWith(t, engine, 'till', tooLong, 204)
@@ -204,9 +217,11 @@ async function openWith(
   return { endpoint, stage: await openStage(t, { engine, [as]: endpoint.url, config }) }
 }
 
-async function waitTwoMinutes(stage: Stage): Promise<void> {
+const waitTwoMinutes = (stage: Stage) => wait(stage, 2 * minute)
+
+async function wait(stage: Stage, ms: number): Promise<void> {
   await stage.doorbell.idle()
-  stage.clock.advance(2 * minute + second)
+  stage.clock.advance(ms + second)
   await stage.doorbell.sweep()
   await stage.doorbell.idle()
 }

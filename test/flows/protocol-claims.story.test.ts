@@ -15,6 +15,24 @@ const variants: [name: string, claims: Record<string, unknown>][] = [
   ['amr', { amr: ['hwk', 'face'] }],
   ['auth_time', { auth_time: 1 }],
   ['the subject and the issuer', { sub: 'user-ben', iss: 'https://elsewhere.example', aud: 'another', azp: 'another' }],
+  [
+    'levels of trust, actors and what introspection says',
+    {
+      vot: 'P2',
+      vtm: 'https://x',
+      act: { sub: 'x' },
+      may_act: { sub: 'x' },
+      active: false,
+      token_type: 'x',
+      scope: 'x',
+      client_id: 'x',
+      authorization_details: [{ type: 'x' }],
+      events: { x: {} },
+      sub_jwk: { kty: 'x' },
+      c_hash: 'x',
+      s_hash: 'x',
+    },
+  ],
   ['hashes and the request', { at_hash: 'x', [AUTH_REQ_ID]: 'x', nonce: 'x', sid: 'x', cnf: { jkt: 'x' } }],
   [
     'claims that another server knows',
@@ -23,7 +41,33 @@ const variants: [name: string, claims: Record<string, unknown>][] = [
 ]
 
 /** An operator who lists every claim, so that oidc-provider would select it. */
-const listed = ['sub', 'acr', 'amr', 'auth_time', 'favourite', 'iss', 'aud', 'azp', 'at_hash', 'nonce', 'sid', 'cnf']
+const listed = [
+  'sub',
+  'acr',
+  'amr',
+  'auth_time',
+  'favourite',
+  'iss',
+  'aud',
+  'azp',
+  'at_hash',
+  'nonce',
+  'sid',
+  'cnf',
+  'vot',
+  'vtm',
+  'act',
+  'may_act',
+  'active',
+  'token_type',
+  'scope',
+  'client_id',
+  'authorization_details',
+  'events',
+  'sub_jwk',
+  'c_hash',
+  's_hash',
+]
 const oidc = { claims: { openid: [...listed, AUTH_REQ_ID] } }
 
 for (const engine of engines) {

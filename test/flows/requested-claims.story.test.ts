@@ -168,6 +168,8 @@ for (const engine of engines) {
         for (const [claims, acr_values, stored] of [
           [acr({ essential: true, values: ['phr', 'urn:b'] }), '', 'phr urn:b'],
           [acr({ value: 'urn:b' }), '', 'urn:b'],
+          [acr({ essential: true, value: null, values: ['urn:b'] }), '', 'urn:b'],
+          [acr({ essential: null, value: 'urn:b', values: null }), '', 'urn:b'],
           [acr({ values: ['urn:b'] }), 'urn:c', 'urn:c'],
           [acr({ values: ['urn:b', 'urn:d'] }), '', 'urn:b urn:d'],
           [acr({ values: 'urn:b' }), '', undefined],

@@ -57,6 +57,7 @@ const oddMembers: [name: string, odd: Record<string, unknown>][] = [
     'private members that are null, as a class for both kinds of keys has them',
     { d: null, p: null, oth: null, k: null },
   ],
+  ['private members that are empty texts, as a struct of Go has them', { d: '', p: '', oth: [], k: '' }],
 ]
 
 const secret = newSecret()

@@ -13,12 +13,12 @@ const lists = ['x5c']
 /** The members that are private, of keys of every type, also of `AKP` (ML-DSA), which is otherwise unknown here. */
 export const privateMembers = ['d', 'p', 'q', 'dp', 'dq', 'qi', 'oth', 'k', 'priv']
 
-/** Returns a private member of a key, or undefined if it has none. Libraries write null or an empty list for no value. */
+/** Returns a private member of a key, or undefined if it has none. Libraries write null, an empty list or an empty text for no value. */
 export function privateMemberOf(key: object): string | undefined {
   const members = new Map<string, unknown>(Object.entries(key))
   return privateMembers.find((name) => {
     const value = members.get(name)
-    return value !== undefined && value !== null && !(Array.isArray(value) && value.length === 0)
+    return value !== undefined && value !== null && value !== '' && !(Array.isArray(value) && value.length === 0)
   })
 }
 

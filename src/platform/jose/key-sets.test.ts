@@ -6,8 +6,8 @@ import { createKeySets, KeysUnavailable } from './key-sets.ts'
 
 const key = { kty: 'EC', crv: 'P-256', kid: 'one', x: 'x', y: 'y', alg: 'ES256', use: 'sig' }
 
-function keySetsOf(set: unknown) {
-  const answer = { status: 200, headers: {}, body: JSON.stringify(set) }
+function keySetsOf(set: unknown, prefix = '') {
+  const answer = { status: 200, headers: {}, body: prefix + JSON.stringify(set) }
   return createKeySets({
     caller: { call: async () => answer, close: async () => {} },
     releaseSlotWhile: (_slot, fetched) => fetched,
@@ -30,6 +30,11 @@ describe('of a fetched key set', () => {
     const rsa = { kty: 'RSA', n: 'n', e: 'AQAB', x5c: ['MII', 'MII'], 'x5t#S256': 'x' }
     const published = { ...rsa, key_ops: ['sign', 'verify'], oth: [], d: null }
     assert.deepEqual(await latest({ keys: [key, published] }), { keys: [key, rsa] })
+  })
+
+  test('a byte order mark is skipped', async () => {
+    const sets = keySetsOf({ keys: [key] }, '\uFEFF')
+    assert.deepEqual(await sets.latest(address, undefined), { keys: [key] })
   })
 
   test('nothing else is kept, however many small values 64 kB of text contain', async () => {
