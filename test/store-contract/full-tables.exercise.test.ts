@@ -17,6 +17,7 @@ import { createUsedAssertionStore } from '../../src/client/authentication/used-j
 import { createClientStore } from '../../src/client/client-store.ts'
 import { createOperatorNameStore } from '../../src/client/operator-name-store.ts'
 import { createRegistrationStore } from '../../src/client/registration/registration-store.ts'
+import { createConfiguredUserStore } from '../../src/endings/configured-user-store.ts'
 import { endClient } from '../../src/endings/end-client.ts'
 import { createEndUser, erasedAs } from '../../src/endings/end-user.ts'
 import { statementsFor } from '../../src/endings/ending-store.ts'
@@ -43,6 +44,7 @@ import { signIn } from '../support/phone-app.ts'
 import { newRequest, vault } from '../support/rows.ts'
 import { CIBA, credentials, openStage, type Stage } from '../support/stage.ts'
 import { collectStatements } from '../support/statements.ts'
+import { fillTables, openWithAllFeatures } from './filled-tables.ts'
 
 const [sqlite, postgres] = engines as [Engine, Engine]
 const count = 1_000_000
@@ -86,6 +88,14 @@ const expected = [
   /^update oidc_models set consumed_at/,
   /delete from oidc_models where \(model, id_hash\)/,
   /^with theirs as materialized/,
+  /^update backchannel_auth_requests set is_former/,
+  /^insert into user_codes/,
+  /from passkeys/,
+  /from user_code_tries/,
+  /registration_attempts/,
+  /sign_in_attempts/,
+  /from push_subscriptions/,
+  /unknown_users/,
   /insert into used_assertions/,
   /delete from used_assertions/,
   /^select distinct user_id from backchannel_auth_requests/,
@@ -131,6 +141,9 @@ async function playFlows(t: TestContext, engine: Engine) {
   await stage.doorbell.close()
   await storesOf(statements.openDatabase, stage)
   await endAll(statements.openDatabase, stage)
+  const other = await openWithAllFeatures(t, engine, { openDatabase: statements.openDatabase })
+  await fillTables(t, other)
+  await other.doorbell.close()
   return { stage, collected: statements.collected }
 }
 
@@ -150,6 +163,7 @@ async function endAll(open: ReturnType<typeof collectStatements>['openDatabase']
     await exportUser(request.userId, undefined, { database })
   }
   clock.advance(erasureMs)
+  await createConfiguredUserStore(database).reopen([{ id: 'user-removed' }], now)
   assert.equal(await createErasureStore(database, (id) => erasedAs(id, vault)).complete(clock.now(), 9), 1)
   const clients = createClientStore(database)
   const names = createOperatorNameStore(database)

@@ -148,7 +148,9 @@ async function refuseOtherSecret({ config, database, vault }: CommandContext): P
   )
   if (sealed.length === 0) return
   if (sealed.some(({ privateSealed, place }) => vault.openStored(privateSealed, place) !== undefined)) return
+  // An embedded server gets its secret from the program around it, and a command does not.
+  const unset = process.env.DOORBELL_SECRET ? '' : ' DOORBELL_SECRET is not set: set it to the secret of the server.'
   throw new Failure(
-    `The server of this database uses another secret than this command.\n${sentence(await adviceOnOtherSecret(config))}`,
+    `The server of this database uses another secret than this command.${unset}\n${sentence(await adviceOnOtherSecret(config))}`,
   )
 }
