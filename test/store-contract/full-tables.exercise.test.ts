@@ -59,7 +59,8 @@ const limits = {
 
 /** Statements that must be among those collected: otherwise the flows miss them. */
 const expected = [
-  /^insert into backchannel_auth_requests/,
+  // Counting stops at each limit: of the user, of the pair, of the client.
+  /^insert into backchannel_auth_requests .*( limit \d+\) as found.*){4}/,
   /from backchannel_auth_requests where auth_req_id_hash in/,
   /from backchannel_auth_requests where id in/,
   /^select backchannel_auth_requests.* from rows\(\$1\) as asked .* backchannel_auth_requests.id = asked.value/,

@@ -2,7 +2,7 @@ import assert from 'node:assert/strict'
 import { createHook } from 'node:async_hooks'
 import { scryptSync } from 'node:crypto'
 import { test } from 'node:test'
-import { scryptOptions } from './scrypt.ts'
+import { scryptHere, scryptOptions } from './scrypt.ts'
 import { createScryptThreads, HASHES_AT_ONCE } from './scrypt-threads.ts'
 
 const cost = { N: 16, r: 8, p: 1 }
@@ -28,6 +28,20 @@ test('threads start when there is work, return what Node would, and use no threa
   await threads.scrypt(job(3))
   assert.equal(threads.count(), 2, 'the same ones go on')
   assert.equal(requests, 0)
+})
+
+test('a job does not wait while all threads of libuv are busy: the hashing thread does not use them either', async (t) => {
+  const threads = createScryptThreads(1)
+  t.after(threads.close)
+  await threads.scrypt(job(1))
+  let ended = 0
+  const inLibuv = Array.from({ length: 8 }, async (_, number) => {
+    await scryptHere({ ...job(number), cost: { N: 2 ** 16, r: 8, p: 1 } })
+    ended += 1
+  })
+  await threads.scrypt(job(2))
+  assert.equal(ended, 0)
+  await Promise.all(inLibuv)
 })
 
 test('of many simultaneous jobs no more run than there may be threads, and each gets its own result', async (t) => {
