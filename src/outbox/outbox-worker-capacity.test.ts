@@ -131,39 +131,27 @@ test('a message without capacity waits, and later messages do not overtake it', 
 
 test('a receiver that responds slowly, even without errors, gets no more than four at once', async (t) => {
   const { table, worker, serve, clock } = await teaRoom(t)
-  let atOnce = 0
-  let most = 0
-  serve(async () => {
-    atOnce += 1
-    most = Math.max(most, atOnce)
+  const slow = countingAtOnce(async () => {
     await turn()
     clock.advance(1_000)
     await turn()
-    atOnce -= 1
-    return drunk
   })
+  serve(slow.send)
   await post(table, ...Array.from({ length: 40 }, () => tea()))
   worker.start()
   await worker.idle()
-  assert.equal(most, 4)
+  assert.equal(slow.most(), 4)
 })
 
 test('a database that records slowly makes no receiver slow', async (t) => {
   const { table, worker, serve, clock, beforeWriting } = await teaRoom(t)
   beforeWriting(() => clock.advance(2_000))
-  let atOnce = 0
-  let most = 0
-  serve(async () => {
-    atOnce += 1
-    most = Math.max(most, atOnce)
-    await turn()
-    atOnce -= 1
-    return drunk
-  })
+  const quick = countingAtOnce(turn)
+  serve(quick.send)
   await post(table, ...Array.from({ length: 40 }, () => tea()))
   worker.start()
   await worker.idle()
-  assert.ok(most > 4, `${most} at once`)
+  assert.ok(quick.most() > 4, `${quick.most()} at once`)
 })
 
 test('while its whole kind is full, a message to a free receiver waits too, and is not overtaken', async (t) => {
@@ -194,18 +182,27 @@ test('while its whole kind is full, a message to a free receiver waits too, and 
 
 test('no more than sixty-four are sent at once, and all are sent in the end', async (t) => {
   const { table, worker, serve } = await teaRoom(t)
-  let atOnce = 0
-  let most = 0
-  serve(async () => {
-    atOnce += 1
-    most = Math.max(most, atOnce)
-    await new Promise((resolve) => setImmediate(resolve))
-    atOnce -= 1
-    return drunk
-  })
+  const quick = countingAtOnce(turn)
+  serve(quick.send)
   await post(table, ...Array.from({ length: 300 }, (_, number) => tea({ receiver: `receiver ${number % 50}` })))
   worker.start()
   await worker.idle()
-  assert.ok(most <= 64, `${most} at once`)
+  assert.ok(quick.most() <= 64, `${quick.most()} at once`)
   assert.equal((await countByState(table)).delivered, 300)
 })
+
+/** A sender that delivers after `work`, and counts how many of its messages are sent at the same time. */
+function countingAtOnce(work: () => Promise<unknown>) {
+  let atOnce = 0
+  let most = 0
+  return {
+    most: () => most,
+    async send(): Promise<Outcome> {
+      atOnce += 1
+      most = Math.max(most, atOnce)
+      await work()
+      atOnce -= 1
+      return drunk
+    },
+  }
+}

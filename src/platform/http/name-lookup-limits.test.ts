@@ -88,6 +88,7 @@ describe('receivers whose name servers are silent:', () => {
       clock.advance(quickMs)
       return {
         clock,
+        server,
         resolve: lookup.resolve,
         /** The name servers do not answer for these names, at the same time. */
         async beSlow(...names: string[]) {
@@ -112,6 +113,21 @@ describe('receivers whose name servers are silent:', () => {
       const { beSlow, resolve, waits } = await withAllPlacesTaken(t)
       await beSlow('slow1.known.example', 'slow2.known.example')
       assert.deepEqual(addressesOf(await resolve('quick.known.example')), ['192.0.2.1'])
+      assert.equal(await waits(), false)
+    })
+
+    test('does not count as silent if its name servers answer about one family of addresses only', async (t) => {
+      const { clock, server, resolve, waits } = await withAllPlacesTaken(t)
+      server.hush(/^half/, 'AAAA')
+      for (const name of ['half1.known.example', 'half2.known.example', 'half3.known.example']) {
+        server.tell(name, ['192.0.2.1'])
+        const found = resolve(name)
+        await server.until(() => server.asked.filter((each) => each.startsWith(name)).length === 2)
+        // The answer about IPv4 has arrived before the lookup is ended.
+        await resolve('www.known.example')
+        clock.advance(quickMs)
+        assert.deepEqual(addressesOf(await found), ['192.0.2.1'])
+      }
       assert.equal(await waits(), false)
     })
 

@@ -103,11 +103,8 @@ export function createNameLookup({ timeoutMs, clock, servers, files }: NameLooku
       // If the wait for a place takes too long, this does not count as a failure of the name, so a later call may try again
       // at once.
       const place = await places.enter(receiver, ending.signal)
-      const begunAt = steadyTime(clock)
       const cancelTimer = clock.after(quickMs, () => {
-        if (place.moveTo('silent')) return
-        receivers.wasCutShort(receiver, begunAt)
-        ending.abort(cutShort(name))
+        if (!place.moveTo('silent')) ending.abort(cutShort(name))
       })
       return await askOrRemember(name, ending.signal).finally(() => {
         cancelTimer()
@@ -120,6 +117,7 @@ export function createNameLookup({ timeoutMs, clock, servers, files }: NameLooku
   }
 
   async function askOrRemember(name: string, signal: AbortSignal): Promise<Address[]> {
+    const begunAt = steadyTime(clock)
     try {
       const addresses = await askInTurn(name, signal)
       failures.worked(name)
@@ -127,6 +125,8 @@ export function createNameLookup({ timeoutMs, clock, servers, files }: NameLooku
       return addresses
     } catch (error) {
       failures.failed(name, error)
+      // A lookup that was ended early, but has addresses of one family by then, has not failed.
+      if (codeOf(error) === 'ECANCELLED') receivers.wasCutShort(receiverOf(name), begunAt)
       if (codeOf(error) === 'ETIMEOUT') receivers.isSilent(receiverOf(name))
       throw error
     }
@@ -159,7 +159,7 @@ function createReceiverGroups(clock: Clock) {
     isKnown: known.add,
     isSilent: silent.add,
     /**
-     * Records that a lookup was ended early. A known receiver is forgiven one: a packet may be lost, or an answer slow. Only a
+     * Records that a lookup was ended early without an address. A known receiver is forgiven one: a packet may be lost, or an answer slow. Only a
      * second lookup that began later, within the time for which silence is remembered, makes it silent, whatever its name
      * servers answered in between.
      */
