@@ -23,16 +23,20 @@ describe('receivers whose name servers are silent:', () => {
     const { server, lookup, clock } = await scene(t)
     server.hush(/\.silent\d+\.example$/)
     server.tell('quick.example', ['192.0.2.1'])
-    const begun = ask(lookup, 200, (n) => `first.silent${n}.example`)
-    await server.until(() => namesAsked(server).size > 0)
-    assert.equal(lookup.underWay(), lookupLimits.new, 'nobody knows yet')
-    for (let seconds = 0; seconds < longMs / 1_000; seconds++) {
-      clock.advance(1_000)
+    // The first lookup of each receiver that ends early is forgiven.
+    const rounds = { first: lookupLimits.new, second: lookupLimits.silent + lookupLimits.new }
+    for (const [round, underWay] of Object.entries(rounds)) {
+      const begun = ask(lookup, 200, (n) => `${round}.silent${n}.example`)
+      await server.until(() => namesAsked(server, new RegExp(`^${round}`)).size > 0)
+      assert.equal(lookup.underWay(), underWay)
+      for (let seconds = 0; seconds < longMs / 1_000; seconds++) {
+        clock.advance(1_000)
+        await turn()
+      }
+      await begun()
       await turn()
+      assert.equal(lookup.underWay(), 0)
     }
-    await begun()
-    await turn()
-    assert.equal(lookup.underWay(), 0)
     const hanging = ask(lookup, 2000, (n) => `third${n}.silent${n % 200}.example`)
     await turn()
     assert.equal(lookup.underWay(), lookupLimits.silent)
@@ -76,70 +80,72 @@ describe('receivers whose name servers are silent:', () => {
     })
   }
 
-  describe('while they have all their places, a known receiver', () => {
-    async function withAllPlacesTaken(t: TestContext) {
-      const { server, lookup, clock } = await scene(t)
-      server.hush(/silent|^slow/)
-      for (const name of ['www.known.example', 'quick.known.example', 'last.known.example'])
-        server.tell(name, ['192.0.2.1'])
-      await lookup.resolve('www.known.example')
-      const hanging = ask(lookup, lookupLimits.silent, (n) => `silent${n}.example`)
-      await server.until(() => namesAsked(server, /silent/).size === lookupLimits.silent)
-      clock.advance(quickMs)
-      return {
-        clock,
-        server,
-        resolve: lookup.resolve,
-        /** The name servers do not answer for these names, at the same time. */
-        async beSlow(...names: string[]) {
-          const ended = names.map((name) => lookup.resolve(name).catch(({ code }: { code: string }) => code))
-          await server.until(() => names.every((name) => namesAsked(server).has(name)))
-          clock.advance(quickMs)
-          for (const each of ended) assert.equal(await each, 'ECANCELLED')
-        },
-        /** Whether a lookup for the receiver waits with those of the silent ones. */
-        async waits() {
-          const waiting = ask(lookup, 1, () => 'last.known.example')
-          await turn()
-          const waits = lookup.underWay() === lookupLimits.silent
-          lookup.close()
-          await Promise.all([hanging(), waiting()])
-          return waits && namesAsked(server, /^last/).size === 0
-        },
-      }
-    }
-
-    test('is forgiven one slow answer, or several at the same time', async (t) => {
-      const { beSlow, resolve, waits } = await withAllPlacesTaken(t)
-      await beSlow('slow1.known.example', 'slow2.known.example')
-      assert.deepEqual(addressesOf(await resolve('quick.known.example')), ['192.0.2.1'])
-      assert.equal(await waits(), false)
-    })
-
-    test('does not count as silent if its name servers answer about one family of addresses only', async (t) => {
-      const { clock, server, resolve, waits } = await withAllPlacesTaken(t)
-      server.hush(/^half/, 'AAAA')
-      for (const name of ['half1.known.example', 'half2.known.example', 'half3.known.example']) {
-        server.tell(name, ['192.0.2.1'])
-        const found = resolve(name)
-        await server.until(() => server.asked.filter((each) => each.startsWith(name)).length === 2)
-        // The answer about IPv4 has arrived before the lookup is ended.
-        await resolve('www.known.example')
+  for (const kind of ['known', 'new'] as const) {
+    describe(`while they have all their places, a ${kind} receiver`, () => {
+      async function withAllPlacesTaken(t: TestContext) {
+        const { server, lookup, clock } = await scene(t)
+        server.hush(/silent|^slow/)
+        for (const name of ['www.receiver.example', 'quick.receiver.example', 'last.receiver.example'])
+          server.tell(name, ['192.0.2.1'])
+        if (kind === 'known') await lookup.resolve('www.receiver.example')
+        const hanging = ask(lookup, lookupLimits.silent, (n) => `silent${n}.example`)
+        await server.until(() => namesAsked(server, /silent/).size === lookupLimits.silent)
         clock.advance(quickMs)
-        assert.deepEqual(addressesOf(await found), ['192.0.2.1'])
+        return {
+          clock,
+          server,
+          resolve: lookup.resolve,
+          /** The name servers do not answer for these names, at the same time. */
+          async beSlow(...names: string[]) {
+            const ended = names.map((name) => lookup.resolve(name).catch(({ code }: { code: string }) => code))
+            await server.until(() => names.every((name) => namesAsked(server).has(name)))
+            clock.advance(quickMs)
+            for (const each of ended) assert.equal(await each, 'ECANCELLED')
+          },
+          /** Whether a lookup for the receiver waits with those of the silent ones. */
+          async waits() {
+            const waiting = ask(lookup, 1, () => 'last.receiver.example')
+            await turn()
+            const waits = lookup.underWay() === lookupLimits.silent
+            lookup.close()
+            await Promise.all([hanging(), waiting()])
+            return waits && namesAsked(server, /^last/).size === 0
+          },
+        }
       }
-      assert.equal(await waits(), false)
-    })
 
-    test('counts as silent after another one within five minutes, whatever was answered in between', async (t) => {
-      const { clock, beSlow, resolve, waits } = await withAllPlacesTaken(t)
-      await beSlow('slow1.known.example')
-      clock.advance(5_000)
-      await resolve('quick.known.example')
-      await beSlow('slow2.known.example')
-      assert.equal(await waits(), true)
+      test('is forgiven one slow answer, or several at the same time', async (t) => {
+        const { beSlow, resolve, waits } = await withAllPlacesTaken(t)
+        await beSlow('slow1.receiver.example', 'slow2.receiver.example')
+        assert.deepEqual(addressesOf(await resolve('quick.receiver.example')), ['192.0.2.1'])
+        assert.equal(await waits(), false)
+      })
+
+      test('does not count as silent if its name servers answer about one family of addresses only', async (t) => {
+        const { clock, server, resolve, waits } = await withAllPlacesTaken(t)
+        server.hush(/^half/, 'AAAA')
+        for (const name of ['half1.receiver.example', 'half2.receiver.example', 'half3.receiver.example']) {
+          server.tell(name, ['192.0.2.1'])
+          const found = resolve(name)
+          await server.until(() => server.asked.filter((each) => each.startsWith(name)).length === 2)
+          // The answer about IPv4 has arrived before the lookup is ended.
+          await resolve('www.receiver.example')
+          clock.advance(quickMs)
+          assert.deepEqual(addressesOf(await found), ['192.0.2.1'])
+        }
+        assert.equal(await waits(), false)
+      })
+
+      test('counts as silent after another one within five minutes, whatever was answered in between', async (t) => {
+        const { clock, beSlow, resolve, waits } = await withAllPlacesTaken(t)
+        await beSlow('slow1.receiver.example')
+        clock.advance(5_000)
+        await resolve('quick.receiver.example')
+        await beSlow('slow2.receiver.example')
+        assert.equal(await waits(), true)
+      })
     })
-  })
+  }
 
   test('three hundred that were resolved before keep places for a second only', async (t) => {
     const { server, lookup, clock } = await scene(t)

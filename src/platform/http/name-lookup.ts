@@ -72,7 +72,7 @@ export function createNameLookup({ timeoutMs, clock, servers, files }: NameLooku
    * now.
    */
   async function ask(name: string, signal: AbortSignal): Promise<Address[]> {
-    // At most two attempts, the second twice as long as the first: they end before the deadline if no server responds.
+    // Two attempts, the second twice as long. With several silent name servers, the deadline ends them earlier.
     const resolver = new Resolver({ timeout: Math.ceil(timeoutMs / 4), tries: 2 })
     if (servers !== undefined) resolver.setServers(servers)
     signal.addEventListener('abort', () => resolver.cancel(), { once: true })
@@ -159,14 +159,14 @@ function createReceiverGroups(clock: Clock) {
     isKnown: known.add,
     isSilent: silent.add,
     /**
-     * Records that a lookup was ended early without an address. A known receiver is forgiven one: a packet may be lost, or an answer slow. Only a
-     * second lookup that began later, within the time for which silence is remembered, makes it silent, whatever its name
+     * Records that a lookup was ended early without an address. The first time within `silence.forMs` is forgiven: a packet
+     * may be lost, or an answer slow. Only a second lookup that began later makes the receiver silent, whatever its name
      * servers answered in between.
      */
     wasCutShort(receiver: string, begunAt: number): void {
       const forgivenAt = forgiven.addedAt(receiver)
-      if (known.has(receiver) && forgivenAt === undefined) forgiven.add(receiver)
-      else if (forgivenAt === undefined || begunAt >= forgivenAt) silent.add(receiver)
+      if (forgivenAt === undefined) forgiven.add(receiver)
+      else if (begunAt >= forgivenAt) silent.add(receiver)
     },
     /** Returns the group for whose lookups a lookup for the receiver counts. */
     groupOf(receiver: string): 'silent' | 'known' | 'new' {
