@@ -40,6 +40,7 @@ export type SignInPages = ReturnType<typeof createSignInPages>
 export function createSignInPages(needs: SignInPageNeeds) {
   const { provider, texts, knownBrowsers } = needs
   const headers = framed(pageHeaders, needs.framing)
+  const busyPageIn = renderingBusyPage(texts)
 
   /**
    * Resolves to the interaction that belongs to the cookie of the browser. Resolves to undefined if the link is for
@@ -89,12 +90,8 @@ export function createSignInPages(needs: SignInPageNeeds) {
    * nothing from the database.
    */
   function busy(request: FastifyRequest, reply: FastifyReply) {
-    const lang = languageOf(request)
-    const say = texts.in(lang)
-    const { uid } = request.params as { uid: string }
-    const again = { href: `/sign-in/${encodeURIComponent(uid)}`, text: say('error.try_again') }
-    const values = { lang, say, title: say('error.title'), description: say('sign_in.busy'), link: again }
-    return reply.code(503).header('retry-after', String(retryAfterSeconds)).headers(headers).send(renderError(values))
+    const page = busyPageIn(languageOf(request))
+    return reply.code(503).header('retry-after', String(retryAfterSeconds)).headers(headers).send(page)
   }
 
   function sayTo(request: FastifyRequest, interaction: Interaction): Say {
@@ -102,6 +99,21 @@ export function createSignInPages(needs: SignInPageNeeds) {
   }
 
   return { find, welcome, finish, over, busy, sayTo, show: showing(needs, headers) }
+}
+
+/** Returns the function that renders the page. It renders once for each language: many callers may be refused at a time. */
+function renderingBusyPage(texts: Texts): (lang: Language) => string {
+  const rendered = new Map<Language, string>()
+  return (lang) => {
+    const known = rendered.get(lang)
+    if (known !== undefined) return known
+    const say = texts.in(lang)
+    // The page has the address of the sign-in, so the link leads back to the form.
+    const link = { href: '?', text: say('error.try_again') }
+    const page = renderError({ lang, say, title: say('error.title'), description: say('sign_in.busy'), link })
+    rendered.set(lang, page)
+    return page
+  }
 }
 
 function showing({ provider, users, texts, checksPasswords }: SignInPageNeeds, headers: Record<string, string>) {
