@@ -2,6 +2,7 @@
 import assert from 'node:assert/strict'
 import type { TestContext } from 'node:test'
 import type { ClientMetadataInput } from '../../src/client/metadata/client-metadata.ts'
+import { createInitialAccessStore } from '../../src/client/registration/initial-access-token-store.ts'
 import { newSecret } from '../../src/platform/crypto.ts'
 import { asserted, assertionOf, newKey, pollClient } from '../support/assertions.ts'
 import { type CreationOptions, createAuthenticator } from '../support/authenticator.ts'
@@ -10,7 +11,7 @@ import type { Engine } from '../support/engines.ts'
 import { bearerOf } from '../support/phone-app.ts'
 import { openPushService } from '../support/push-service.ts'
 import { signedRequest } from '../support/signed-requests.ts'
-import { ana, basic, ben, openStage, type Stage, type StageOptions } from '../support/stage.ts'
+import { ana, basic, ben, newNotificationToken, openStage, type Stage, type StageOptions } from '../support/stage.ts'
 import { formTokenOn, openVisitor } from '../support/visitor.ts'
 
 /** The users whose ids are in the tables. */
@@ -26,6 +27,14 @@ const own: ClientMetadataInput[] = [
     client_secret: secret,
     backchannel_authentication_request_signing_alg: 'ES256',
   }),
+  {
+    client_id: 'pairwise-client',
+    client_secret: secret,
+    grant_types: [],
+    subject_type: 'pairwise',
+    backchannel_token_delivery_mode: 'push',
+    backchannel_client_notification_endpoint: 'http://localhost:9/tokens',
+  },
 ]
 /** The clients whose ids are in the tables. */
 export const clientIds = ['kiosk', 'northbank', ...own.map(({ client_id }) => client_id!)]
@@ -67,12 +76,15 @@ async function askedInEachWay(stage: Stage): Promise<void> {
   await stage.ring('northbank', { login_hint: 'nobody' })
   const form = { scope: 'openid', login_hint: 'ana' }
   const asking = async (more: Record<string, string>, as?: string) => {
+    stage.clock.advance(1)
     const { status, text } = await stage.post('/backchannel/authorize', more, as && basic(as, secret))
     assert.equal(status, 200, text)
   }
   await asking({ ...form, ...asserted(await assertionOf(stage, 'asserting-client', { key: key.privateKey })) })
   const request = await signedRequest(stage, 'signing-client', { key: key.privateKey, header: { kid: 'one' } })
   await asking({ request }, 'signing-client')
+  await asking({ ...form, client_notification_token: newNotificationToken() }, 'pairwise-client')
+  assert.equal((await stage.decide(await stage.newestRequest(), 'approved')).status, 200)
 }
 
 async function keptByUsers(t: TestContext, stage: Stage): Promise<void> {
@@ -98,7 +110,9 @@ async function keptByUsers(t: TestContext, stage: Stage): Promise<void> {
   const leaving = openVisitor(stage.url)
   await leaving.signIn(ben)
   await leaving.post('/session/end', { form_token: formTokenOn(await leaving.get('/')) })
-  await byCommand(stage, async ({ addDora, endUser }) => {
+  await byCommand(stage, async ({ addDora, database, endUser }) => {
+    const now = stage.clock.now()
+    await createInitialAccessStore(database).add(newSecret(), 1, now, now + 3_600_000)
     await addDora()
     await endUser(dora.id, 'locked', { by: 'command' })
   })

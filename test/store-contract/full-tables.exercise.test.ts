@@ -16,6 +16,8 @@ import { createDecisionStore } from '../../src/ciba/decision/consent-history-sto
 import { createUsedAssertionStore } from '../../src/client/authentication/used-jti-store.ts'
 import { createClientStore } from '../../src/client/client-store.ts'
 import { createOperatorNameStore } from '../../src/client/operator-name-store.ts'
+import { createPairwiseSubjectStore } from '../../src/client/pairwise/pairwise-subject-store.ts'
+import { createInitialAccessStore } from '../../src/client/registration/initial-access-token-store.ts'
 import { createRegistrationStore } from '../../src/client/registration/registration-store.ts'
 import { createConfiguredUserStore } from '../../src/endings/configured-user-store.ts'
 import { endClient } from '../../src/endings/end-client.ts'
@@ -30,7 +32,7 @@ import { withoutTooMany } from '../../src/openid-provider/old-token-store.ts'
 import { createOutboxStore } from '../../src/outbox/outbox-store.ts'
 import { systemClock } from '../../src/platform/clock.ts'
 import { createLog } from '../../src/platform/log.ts'
-import type { Value } from '../../src/platform/storage/database.ts'
+import type { Database, Value } from '../../src/platform/storage/database.ts'
 import { prepareSession } from '../../src/platform/storage/postgres-session.ts'
 import { toSqliteDialect, wordsOfPostgres } from '../../src/platform/storage/sql-dialect.ts'
 import { createUserStore } from '../../src/user/user-store.ts'
@@ -99,6 +101,10 @@ const expected = [
   /unknown_users/,
   /insert into used_assertions/,
   /delete from used_assertions/,
+  /insert into pairwise_subjects/,
+  /from pairwise_subjects where subject/,
+  /^update initial_access_tokens set uses_left/,
+  /from initial_access_tokens where token_hash/,
   /^select distinct user_id from backchannel_auth_requests/,
   /^select user_id from user_generations where erased_at/,
   /^update oidc_models set user_generation = .* and grant_hash in/,
@@ -242,6 +248,8 @@ async function storesOf(open: ReturnType<typeof collectStatements>['openDatabase
   await createOutboxStore(database).countUndelivered()
   await createOpenRequestStore(database).usersWithPending('', now, 1000)
   for (const { forget } of oldRowsIn(database)) await forget(now, 100)
+  await createPairwiseSubjectStore(database).find('its subject')
+  await registerByToken(database, now)
   const ending = { sessions: ['x'.repeat(43)], grants: [], tokens: [], endpoints: [], users: ['user-ana'] }
   await createSessionEndingStore(database).end(ending, now, [])
   const models = createOidcModelStore(database)
@@ -262,6 +270,17 @@ async function storesOf(open: ReturnType<typeof collectStatements>['openDatabase
   await models.run(models.put(grant), [], withoutTooMany(grant))
   await models.endGrantOfUsedToken('x'.repeat(43), 'kiosk', 50)
   await database.close()
+}
+
+/** A registration with an initial access token. */
+async function registerByToken(database: Database, now: number): Promise<void> {
+  const tokens = createInitialAccessStore(database)
+  await tokens.add('its token', 1, now, now + 1)
+  assert.equal(await tokens.isGood('its token', now), true)
+  const kiosk = await createClientStore(database).find('kiosk')
+  const use = tokens.use('its token', now)
+  const registrations = createRegistrationStore(database)
+  assert.equal(await registrations.addPermitted({ ...kiosk!, id: 'invited' }, 'x', use, now), true)
 }
 
 function assertComplete(collected: Map<string, Value[]>): void {
