@@ -1,7 +1,7 @@
 /**
  * `npm run bench:attack`: how an attack affects honest clients, with this build and with another.
  *
- *     npm run bench:attack                            all attacks, both engines, about 25 minutes; writes bench/results.md
+ *     npm run bench:attack                            all attacks, both engines, about 45 minutes; writes bench/results.md
  *     npm run bench:attack -- --against main~10        beside another commit than the default one
  *     npm run bench:attack -- --only ready             one attack (may be repeated); prints only
  *     npm run bench:attack -- --engine postgres        one engine; prints only
@@ -29,13 +29,14 @@ const { values: options } = parseArgs({
     against: { type: 'string', default: usualOther },
     only: { type: 'string', multiple: true },
     engine: { type: 'string' },
-    rounds: { type: 'string', default: '3' },
+    rounds: { type: 'string' },
     seconds: { type: 'string', default: '6' },
     rows: { type: 'string', default: '1000000' },
     write: { type: 'boolean', default: false },
   },
 })
-const rounds = Number(options.rounds)
+/** Rounds of each attack, unless the attack or the command line names another number. */
+const usualRounds = 3
 const seconds = Number(options.seconds)
 /** Required under each attack: rate and p99 relative to the undisturbed ones. */
 const wanted = { leastRate: 0.5, mostP99: 3 }
@@ -91,6 +92,7 @@ async function main(): Promise<void> {
     return { all, aboutPostgres: stage.stores.aboutPostgres }
   })
   const took = Math.round((performance.now() - begin) / 1000)
+  const rounds = [...new Set(chosen.map(roundsOf))].join(' or ')
   const how = `against ${options.against}, ${rounds} rounds of ${seconds} s undisturbed and as many under attack, ${took} s`
   const text = `## Under attack\n\n${circumstances(aboutPostgres, how)}\n\n${write(all)}`
   process.stdout.write(`${text}\n`)
@@ -112,12 +114,12 @@ async function play(plan: AttackPlan, engine: Engine, stage: BenchStage, other: 
       // Warm up, until all code is compiled and Postgres has planned the statements again.
       await honest.serve(build.server, { at: `${plan.name} ${engine} ${name}`, seconds: 2, isAttacked: false })
     }
-    await inTurns(builds, stage, async (build) => {
+    await inTurns(plan, builds, stage, async (build) => {
       const how = { at: `${plan.name} ${engine} ${build.name}`, seconds, isAttacked: false }
       build.undisturbed.push(await honest.serve(build.server, how))
     })
     for (const { server } of builds) await plan.fill?.(server, Number(options.rows))
-    await inTurns(builds, stage, async (build) => {
+    await inTurns(plan, builds, stage, async (build) => {
       const how = { at: `${plan.name} ${engine} ${build.name}`, seconds, isAttacked: true }
       const attack = await prepareAttack(plan.attack, build, attacker)
       const [served, answers] = await Promise.all([honest.serve(build.server, how), attack()])
@@ -131,8 +133,16 @@ async function play(plan: AttackPlan, engine: Engine, stage: BenchStage, other: 
   }
 }
 
+const roundsOf = (plan: AttackPlan) => Number(options.rounds ?? plan.rounds ?? usualRounds)
+
 /** Every second round begins with the other build. */
-async function inTurns(builds: Build[], stage: BenchStage, measure: (build: Build) => Promise<void>): Promise<void> {
+async function inTurns(
+  plan: AttackPlan,
+  builds: Build[],
+  stage: BenchStage,
+  measure: (build: Build) => Promise<void>,
+): Promise<void> {
+  const rounds = roundsOf(plan)
   for (let round = 0; round < rounds; round++) {
     for (const build of round % 2 === 0 ? builds : builds.toReversed()) {
       await untilIdle(builds, stage)

@@ -23,7 +23,6 @@ export function buildParts(): URL {
 }
 
 /**
- * The parts of this checkout on the server of another commit: the same program uses both, through the package's public
  * Builds the parts of this checkout on the server of another commit: the same program uses both, through the package's
  * public names. Both use the packages that are installed here.
  * @param commit any name that git knows a commit by
