@@ -123,6 +123,9 @@ export function createConcurrencyLimits() {
       return attempt
     },
 
+    /** Frees the slot of an attempt that takes long, so that other messages can be sent. */
+    giveUpSlot: (attempt: Attempt): void => slots.giveUp(attempt),
+
     /** Records that the receiver has not responded quickly. Call this at most once for an attempt, before its end. */
     hang(attempt: Attempt): void {
       updateStanding(attempt.receiver, 'slowly')
@@ -237,7 +240,7 @@ function createSlots() {
     /** Called when an attempt hangs. Attempts to slow receivers keep their slots, which are for attempts that may hang. */
     giveUp(attempt: Attempt): void {
       const { kind } = attempt.receiver
-      if (attempt.standing === 'slow' || hangingOf(kind) >= mostHanging) return
+      if (attempt.hasNoSlot || attempt.standing === 'slow' || hangingOf(kind) >= mostHanging) return
       count(attempt, -1)
       hanging.set(kind, hangingOf(kind) + 1)
       attempt.hasNoSlot = true

@@ -8,9 +8,10 @@ import type { OutboxStore } from './outbox-store.ts'
 
 /**
  * Sends a notification of one kind. Delivery is at least once: the function may be called again for a notification that has
- * already arrived. The returned promise must settle soon after `signal` is aborted.
+ * already arrived. The returned promise must settle soon after `signal` is aborted. The function calls `onCall` directly
+ * before it calls the receiver: how long this server takes before that says nothing about the receiver.
  */
-export type Send = (message: OutboxMessage, signal: AbortSignal) => Promise<Outcome>
+export type Send = (message: OutboxMessage, signal: AbortSignal, onCall: () => void) => Promise<Outcome>
 
 /** How one kind of notification is sent. */
 export interface Sender {
@@ -47,26 +48,34 @@ export interface DeliveryNeeds {
   audit: Audit
 }
 
-/**
- * Resolves to the kind of outcome, or undefined if the message was not sent or the outcome could not be recorded. Calls
- * `onAnswer` when the attempt has ended, before the outcome is recorded: how long the database takes says nothing about the
- * receiver.
- */
+/** Resolves to the kind of outcome, or undefined if the message was not sent or the outcome could not be recorded. */
 export type Deliver = (
   message: OutboxMessage,
   signal: AbortSignal,
-  onAnswer: () => void,
+  progress: Progress,
 ) => Promise<Outcome['kind'] | undefined>
+
+/** Called during an attempt. The time between the two calls is the time that the receiver takes. */
+export interface Progress {
+  /** The receiver is called now. Not called if there is nothing to send. */
+  onCall(): void
+  /** The attempt has ended, and its outcome is recorded next. */
+  onAnswer(): void
+}
 
 /** Returns the function that makes one attempt and records the outcome. The promise of this function never rejects. */
 export function createDelivery(senders: Senders, { outbox, clock, log, audit, ...options }: DeliveryNeeds): Deliver {
-  async function attempt(message: OutboxMessage, signal: AbortSignal): Promise<Outcome | 'stopped'> {
+  async function attempt(
+    message: OutboxMessage,
+    signal: AbortSignal,
+    onCall: () => void,
+  ): Promise<Outcome | 'stopped'> {
     if (signal.aborted) return 'stopped'
     const sender = senders[message.kind]
     if (sender === undefined) return { kind: 'refused', words: `no sender for the kind ${message.kind}` }
     if (clock.now() >= message.giveUpAt) return { kind: 'refused', words: 'it expired before it could be sent' }
     try {
-      return await sender.send(message, signal)
+      return await sender.send(message, signal, onCall)
     } catch (error) {
       if (signal.aborted) return 'stopped'
       log.error({ event: 'outbox.attempt_failed', notification: message.id, kind: message.kind, error })
@@ -99,9 +108,9 @@ export function createDelivery(senders: Senders, { outbox, clock, log, audit, ..
     }
   }
 
-  return async function deliver(message, signal, onAnswer) {
+  return async function deliver(message, signal, { onCall, onAnswer }) {
     try {
-      const outcome = await attempt(message, signal)
+      const outcome = await attempt(message, signal, onCall)
       onAnswer()
       if (outcome === 'stopped') await outbox.releaseLease(message, clock.now())
       else await record(message, outcome)

@@ -154,6 +154,45 @@ test('a database that records slowly makes no receiver slow', async (t) => {
   assert.ok(quick.most() > 4, `${quick.most()} at once`)
 })
 
+test('a slow look-up before the call makes no receiver slow', async (t) => {
+  const { table, worker, serve, clock, beforeCall } = await teaRoom(t)
+  beforeCall(async () => {
+    await turn()
+    clock.advance(2_000)
+  })
+  const quick = countingAtOnce(turn)
+  serve(quick.send)
+  await post(table, ...Array.from({ length: 40 }, () => tea()))
+  worker.start()
+  await worker.idle()
+  assert.ok(quick.most() > 4, `${quick.most()} at once`)
+})
+
+test('messages whose look-up takes long leave their slots to other messages after a second', async (t) => {
+  const { table, worker, served, clock, beforeCall } = await teaRoom(t)
+  const toEach = (name: string) => Array.from({ length: 64 }, (_, number) => tea({ receiver: `${name} ${number}` }))
+  await post(table, ...toEach('receiver'))
+  worker.start()
+  await worker.idle()
+  const found = Promise.withResolvers<void>()
+  let lookUps = 0
+  beforeCall(async ({ receiver }) => {
+    if (!receiver.startsWith('receiver')) return
+    lookUps += 1
+    await found.promise
+  })
+  await post(table, ...toEach('receiver'))
+  await until(() => lookUps === 64)
+  await postOne(worker, table, tea({ receiver: 'ben' }))
+  await turn()
+  assert.equal(served.length, 64)
+  clock.advance(1_000)
+  await until(() => served.length === 65)
+  found.resolve()
+  await worker.idle()
+  assert.equal(served.length, 129)
+})
+
 test('while its whole kind is full, a message to a free receiver waits too, and is not overtaken', async (t) => {
   const { table, worker, served, serve, fail, logLines } = await teaRoom(t)
   const [first, others] = [Promise.withResolvers<Outcome>(), Promise.withResolvers<Outcome>()]

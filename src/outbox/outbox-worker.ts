@@ -91,7 +91,7 @@ export function createOutboxWorker(needs: OutboxNeeds): OutboxWorker {
   const looking = createPeriodicTask({ work: look, onRest: tellIdle, clock })
   const sending = createSending({
     kinds: () => kinds,
-    deliver: (message, onAnswer) => deliver(message, stopping.signal, onAnswer),
+    deliver: (message, progress) => deliver(message, stopping.signal, progress),
     onChance: looking.wake,
     isAwaited: () => waitingForIdle.length > 0,
     clock,

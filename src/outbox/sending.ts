@@ -2,13 +2,14 @@
 import type { Clock } from '../platform/clock.ts'
 import { createBacklog } from './backlog.ts'
 import { type Attempt, type Capacity, createConcurrencyLimits } from './concurrency-limits.ts'
+import type { Progress } from './delivery.ts'
 import type { OutboxMessage, Outcome } from './notification.ts'
 
 export interface SendingNeeds {
   /** The kinds that can be sent. */
   kinds(): string[]
-  /** Sends a message and records the outcome. Calls `onAnswer` before it records. */
-  deliver(message: OutboxMessage, onAnswer: () => void): Promise<Outcome['kind'] | undefined>
+  /** Sends a message and records the outcome. */
+  deliver(message: OutboxMessage, progress: Progress): Promise<Outcome['kind'] | undefined>
   /** Called when a receiver or kind that had no capacity has capacity again, or when a message may be due again. */
   onChance(): void
   /** Returns whether a caller waits until no message is being sent. */
@@ -16,7 +17,7 @@ export interface SendingNeeds {
   clock: Pick<Clock, 'after'>
 }
 
-/** An attempt that ends within this many milliseconds counts as quick. */
+/** A receiver that answers within this many milliseconds counts as quick. */
 const quickMs = 1_000
 
 export type Sending = ReturnType<typeof createSending>
@@ -45,12 +46,21 @@ export function createSending({ kinds, deliver, onChance, isAwaited, clock }: Se
 
   function send(message: OutboxMessage, attempt: Attempt): void {
     let hangs = false
-    const stopTimer = clock.after(quickMs, () => {
-      hangs = true
-      limits.hang(attempt)
-      onChance()
-    })
-    const sent = deliver(message, stopTimer).then((outcome) => {
+    const whenLate = (work: () => void) =>
+      clock.after(quickMs, () => {
+        work()
+        onChance()
+      })
+    // Something else may be slow before the call, such as the look-up of the user. Then the receiver is not judged.
+    let stopTimer = whenLate(() => limits.giveUpSlot(attempt))
+    const onCall = () => {
+      stopTimer()
+      stopTimer = whenLate(() => {
+        hangs = true
+        limits.hang(attempt)
+      })
+    }
+    const sent = deliver(message, { onCall, onAnswer: () => stopTimer() }).then((outcome) => {
       underWay.delete(sent)
       freeCapacity(attempt, hangs ? undefined : outcome && (outcome === 'delivered' ? 'quickly' : 'badly'))
       // A message that was not delivered may be due again soon.

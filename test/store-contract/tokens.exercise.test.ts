@@ -122,7 +122,7 @@ for (const engine of engines) {
             clock,
             audit,
           })
-          return push(message, contentOf(message, vault)!, new AbortController().signal)
+          return push(message, contentOf(message, vault)!, new AbortController().signal, () => {})
         }
         const outcomes = [pushing(one, early, 0), pushing(other, late, 1)]
         const order = first === 'the one whose lease ended' ? ([0, 1] as const) : ([1, 0] as const)

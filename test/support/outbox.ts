@@ -50,10 +50,13 @@ export async function teaRoom(
   const served: OutboxMessage[] = []
   let manners: (Outcome | Send)[] = [drunk]
   const listeners = new Set<object>()
-  const pour: Send = async (letter, signal) => {
+  let beforeCall: ((letter: OutboxMessage) => Promise<void>) | undefined
+  const pour: Send = async (letter, signal, onCall) => {
+    await beforeCall?.(letter)
     served.push(letter)
     const manner = manners.length > 1 ? manners.shift()! : manners[0]!
-    return typeof manner === 'function' ? manner(letter, signal) : manner
+    onCall()
+    return typeof manner === 'function' ? manner(letter, signal, onCall) : manner
   }
   const worker = createOutboxWorker({
     outbox: unreliable,
@@ -95,6 +98,10 @@ export async function teaRoom(
     },
     failWriting: (times: number) => {
       writingFailures = times
+    },
+    /** Calls the function for each message, before its receiver is called. */
+    beforeCall: (call: typeof beforeCall) => {
+      beforeCall = call
     },
     /** Calls the function before an outcome is recorded. */
     beforeWriting: (call: () => void) => {

@@ -88,7 +88,7 @@ export function createAccountNoticeSenders(channels: readonly Channel[], needs: 
 }
 
 function createSend(channel: Channel, { users, timeout, link, vault }: AccountNoticeNeeds): Send {
-  return async (message, signal) => {
+  return async (message, signal, onCall) => {
     const user = await untilAborted(untilTimeout(users.find(message.subject), timeout), signal)
     // A locked user is notified too, because the account of this user was changed.
     if (user === null) return { kind: 'refused', words: 'the user no longer exists' }
@@ -106,6 +106,7 @@ function createSend(channel: Channel, { users, timeout, link, vault }: AccountNo
       changed_at: Math.floor(message.createdAt / 1000),
       link,
     }
+    onCall()
     return channel.sendAccount({ change, user }, signal)
   }
 }

@@ -96,7 +96,7 @@ export function createNoticeSenders(channels: readonly Channel[], needs: NoticeN
 
 /** Returns the sender of a channel. It sends nothing for a request that is no longer pending. */
 function createSend(channel: Channel, channels: readonly Channel[], needs: NoticeNeeds): Send {
-  return async (message, signal) => {
+  return async (message, signal, onCall) => {
     const request = await needs.findRequest(message.subject)
     if (request?.status !== 'pending') return { kind: 'delivered', words: 'no longer needed' }
     // A decoy user gets no message. The row exists so that storing the request takes as long as for a real user.
@@ -108,6 +108,7 @@ function createSend(channel: Channel, channels: readonly Channel[], needs: Notic
     const link = `${needs.issuer}/approve/${request.id}`
     const toPick = !channel.toProgram && needs.numbers.choicesFor(request) !== undefined
     const described = { ...describe(request, client), ...(toPick && { binding_message: undefined }) }
+    onCall()
     const outcome = await channel.send({ id: message.id, request: described, user, link }, signal)
     // The refusal may have removed the last address of the user, such as the subscription of a browser.
     if (

@@ -23,7 +23,7 @@ export function createNotifyClient(needs: NotifyNeeds): Send {
   const { clients, outbox, vault } = needs
   const push = createPush(needs)
 
-  return async (message, signal) => {
+  return async (message, signal, onCall) => {
     const client = await clients.find(message.receiver)
     if (client?.deliveryMode === undefined) {
       return { kind: 'refused', words: 'the client is not registered for backchannel authentication any more' }
@@ -37,8 +37,8 @@ export function createNotifyClient(needs: NotifyNeeds): Send {
     const addressed = { ...message, kind: client.deliveryMode, address: client.notificationEndpoint }
     if (message.address !== addressed.address || message.kind !== addressed.kind) await outbox.readdress(addressed)
     return client.deliveryMode === 'push'
-      ? push(addressed, content, signal)
-      : pingInstead({ message: addressed, content, client, signal }, needs)
+      ? push(addressed, content, signal, onCall)
+      : pingInstead({ message: addressed, content, client, signal, onCall }, needs)
   }
 }
 
@@ -55,7 +55,7 @@ async function leaveToPoll(
 
 /** Sends a ping. If tokens were already issued for a push, they are taken back first, so that the client can collect them. */
 async function pingInstead(
-  { message, content, client, signal }: PingTask,
+  { message, content, client, signal, onCall }: PingTask,
   { takeBack, vault, clock, caller }: NotifyNeeds,
 ): Promise<Outcome> {
   const now = clock.now()
@@ -64,6 +64,7 @@ async function pingInstead(
     const taken = await takeBack(message, { mode: 'ping', endpoint: client.notificationEndpoint, replaced, now })
     if (!taken) return uncollectable
   }
+  onCall()
   return sendPing(message, content, { caller, now, signal })
 }
 
@@ -72,6 +73,7 @@ interface PingTask {
   content: NotificationContent
   client: Client
   signal: AbortSignal
+  onCall: () => void
 }
 
 const uncollectable: Outcome = { kind: 'refused', words: 'the client does not take pushes any more' }

@@ -31,18 +31,24 @@ export interface PushNeeds {
   audit: Audit
 }
 
-/** Sends a push to the address of the message. */
-export type Push = (message: OutboxMessage, content: NotificationContent, signal: AbortSignal) => Promise<Outcome>
+/** Sends a push to the address of the message. Calls `onCall` when the tokens or the error are ready. */
+export type Push = (
+  message: OutboxMessage,
+  content: NotificationContent,
+  signal: AbortSignal,
+  onCall: () => void,
+) => Promise<Outcome>
 
 /** Returns the function that sends pushes. It issues the tokens at the first attempt. */
 export function createPush(needs: PushNeeds): Push {
-  return async (message, content, signal) => {
+  return async (message, content, signal, onCall) => {
     const body = holdsTokens(content)
       ? await bodyOfRetry(message, content, needs)
       : (content.body ?? (await composeBody(message, content, needs, signal)))
     if (body === undefined)
       return { kind: 'refused', words: 'the approval expired before the tokens could be delivered' }
     const { receiver: clientId, address } = message
+    onCall()
     return callBack({ clientId, address: address!, bearer: content.notificationToken, body }, needs.caller, signal)
   }
 }
