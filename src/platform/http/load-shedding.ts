@@ -1,6 +1,7 @@
 /**
- * Limits the number of calls in progress. A call beyond the limit is refused at once, before its body is read: the calls in
- * progress stay fast, and the response asks the caller to try again later.
+ * Limits the number of calls in progress: each of them has a slot. If no slot is free, a call is refused at once, if
+ * possible before its body is read. So the calls in progress stay fast. The response asks the caller to try again
+ * later.
  */
 import { IncomingMessage, type ServerResponse } from 'node:http'
 import type { FastifyInstance, FastifyReply, FastifyRequest } from 'fastify'
@@ -25,7 +26,7 @@ export interface LoadShedding {
    * Runs work for a caller that proves nothing: it sends no credentials, or its access token is not known yet. During the
    * work, the call is counted as `unproven-callers.ts` describes.
    *
-   * @param clientId the client that the caller names; empty if it names none
+   * @param clientId the `client_id` that the caller sends; empty if it sends none
    * @param returning the user who has signed in before, as an encrypted cookie or a known token of this call shows. If the
    *   limit for unproven callers is reached, the call counts as that of a returning user
    * @throws {Overloaded} if the limit for such calls is reached

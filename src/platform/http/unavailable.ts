@@ -16,7 +16,8 @@ export class Overloaded extends Unavailable {
   override readonly name = 'Overloaded'
 
   constructor() {
-    // Thrown for every call of a crowd. To capture the stack would be a large part of the cost of a refused call.
+    // The stack is not captured: very many calls may be refused, and capturing the stack would be a large part of the
+    // cost of each.
     const { stackTraceLimit } = Error
     Error.stackTraceLimit = 0
     super('too many calls are in progress')
