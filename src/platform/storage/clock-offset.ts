@@ -12,9 +12,9 @@ export interface ClockOffset {
 }
 
 /**
- * Smaller differences do not change the offset. Both times are whole milliseconds, and the clock of a machine is corrected by
- * some milliseconds again and again. If the offset followed each correction, a pause between two polls that is measured with
- * two offsets would be wrong by as much.
+ * Smaller differences do not change the offset. Both times are whole milliseconds, and the clock of a machine is
+ * corrected by some milliseconds again and again. If the offset followed each correction, it could change between two
+ * polls, and the pause between them would be measured wrongly.
  */
 const insignificantMs = 20
 

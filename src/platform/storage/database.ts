@@ -13,7 +13,7 @@ export interface SingleStatement {
 
 /**
  * A statement whose only parameter is a list of rows: `rows($1) as …`. Statements with the same SQL can be merged, see
- * `mergeRowStatements`. An undefined member becomes null in SQL. It costs less than an explicit null.
+ * `mergeRowStatements`. An undefined member becomes null in SQL, and costs less than an explicit null.
  */
 export interface ListStatement {
   sql: string
@@ -46,9 +46,9 @@ export interface StepOptions<Row = unknown> {
    */
   sharedLockKeys?: string[]
   /**
-   * Names the rows that `first` changes, if many calls at the same time may change the same row. Steps of one process that
-   * share such a key run one after the other, and wait before they take a connection. Otherwise each of them would wait in
-   * Postgres for the lock of the row, with a connection, until no connection is left for other calls.
+   * Keys of the rows that `first` changes, if many calls at the same time may change the same row. Steps of one process
+   * that share such a key run one after the other, and wait before they take a connection. If they waited in Postgres
+   * for the lock of the row, each would hold a connection, until none is left for other calls.
    */
   rowKeys?: string[]
   /** Set for a step inside `inLockOrder`: in this process, the step does not wait for its lock keys again. */
@@ -78,10 +78,10 @@ export interface Database {
   step<Row>(first: Statement, options?: StepOptions<Row>): Promise<Row[]>
 
   /**
-   * Runs `work` when all earlier steps of this process that share a lock key with it have ended. Use it if one step
-   * executes `work` together with other work that needs other lock keys: then the other work does not wait for the keys
-   * of this `work`. The step must name the same lock keys, and set `hasTurn`. On SQLite, `work` begins at once, because
-   * all steps run one after the other.
+   * Runs `work` when all earlier steps of this process that share one of `lockKeys` have ended. Use it for items of a
+   * batch: an item then joins the batch only when its keys are free, so that the other items do not wait for these
+   * keys. The step that executes the batch must have the lock keys of all its items, and set `hasTurn`. On SQLite,
+   * `work` begins at once, because all steps run one after the other.
    */
   inLockOrder<T>(lockKeys: readonly string[], work: () => Promise<T>): Promise<T>
 
