@@ -1,6 +1,6 @@
 /**
  * The audit stream: one event for each action. docs/audit.md lists the events. An event identifies an authentication
- * request by the internal id, and never contains a secret, token, `auth_req_id`, hint or code.
+ * request by its internal id, and never contains a secret, token, `auth_req_id`, hint or code.
  */
 import { type Clock, isoOf } from './clock.ts'
 import type { Log } from './log.ts'

@@ -110,7 +110,8 @@ function createSend(channel: Channel, channels: readonly Channel[], needs: Notic
     const toPick = !channel.toProgram && needs.numbers.choicesFor(request) !== undefined
     const described = { ...describe(request, client), ...(toPick && { binding_message: undefined }) }
     const outcome = await channel.send({ id: message.id, request: described, user, link }, signal)
-    // The refusal may have removed the last address of the user, such as the subscription of a browser.
+    // After a refusal, perhaps no channel reaches the user any more: for example, the subscription of the browser was
+    // removed.
     if (
       outcome.kind === 'refused' &&
       (await reaching(user, channels)).every(({ isForDevelopers }) => isForDevelopers)

@@ -1,6 +1,6 @@
 /**
- * Graceful shutdown: first the shutdown is announced, then calls in progress are finished, and after that no call is
- * answered.
+ * Graceful shutdown: first the shutdown is announced, then calls in progress are finished, and after that calls are
+ * refused.
  */
 import { IncomingMessage, type ServerResponse } from 'node:http'
 import type { FastifyInstance } from 'fastify'

@@ -43,7 +43,7 @@ export interface LoadShedding {
   releaseSlotWhile<T>(slot: Slot | undefined, awaited: Promise<T>): Promise<T>
 }
 
-/** Which routes clients call, and which are exempt. */
+/** Which routes clients call, and which are exempt from the limit. */
 export interface RouteGroups {
   /** Number of slots for the calls of clients. All other calls together have as many slots of their own. 0 means no limit. */
   most: number
@@ -105,7 +105,8 @@ export class Slot {
   }
 
   /**
-   * Counts the call as the call of an unproven caller, or else of a returning user.
+   * Counts the call in the shares of unproven callers. If these have no capacity, counts it as a call of the returning
+   * user.
    *
    * @throws {Overloaded} if there are too many such calls
    */

@@ -1,12 +1,12 @@
 /**
- * Calls addresses that others have chosen: for notifications, key sets and push services. All calls to such addresses go
- * through this file.
+ * Calls URLs that clients or browsers have chosen: notification endpoints, key sets and push services. All calls to
+ * such URLs go through this file.
  *
- * A client or a browser chooses these addresses, so an attacker could choose a service that only this server can reach.
- * Therefore the server resolves each name itself (`name-lookup.ts`), once for each connection, and checks all addresses
- * of the name. It connects only to these addresses, and before it sends a byte, it checks the address to which the
- * socket is connected. Redirects are not followed. Proxy settings in environment variables are ignored, and no cookies
- * are kept. The time and the memory for a call are limited.
+ * An attacker could choose the URL of a service that only this server can reach. Therefore the server resolves each
+ * name itself (`name-lookup.ts`), once for each connection, and checks all addresses of the name. It connects only to
+ * these addresses, and before it sends a byte, it checks the address to which the socket is connected. Redirects are
+ * not followed. Proxy settings in environment variables are ignored, and no cookies are kept. The time and the memory
+ * for a call are limited.
  */
 import { connect, isIP, type Socket } from 'node:net'
 import { getCACertificates } from 'node:tls'

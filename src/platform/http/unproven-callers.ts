@@ -75,7 +75,7 @@ export class UnprovenCallers {
 
 /**
  * Counts, in one group of routes, the calls of users who have signed in before, but are not authenticated in this call
- * yet. Such a user shows a cookie that this server has encrypted, or a token that this process knows. These calls may
+ * yet. Such a user sends a cookie that this server has encrypted, or a token that this process knows. These calls may
  * use an eighth of the slots: half of the quarter that unproven callers cannot take. So a user can renew a token even
  * if unproven callers have taken all the slots that they can take.
  */

@@ -1,4 +1,4 @@
-/** Checks which URLs that others have chosen may be called, shown, or redirected to. */
+/** Checks whether a URL may be called, shown, or used for a redirect. */
 
 /** Returns whether a text is an http or https URL that all URL parsers read in the same way. */
 export function isWebAddress(address: string): boolean {

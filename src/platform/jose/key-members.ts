@@ -1,6 +1,6 @@
 /**
- * Reduces a client's key set to the members that are needed. Many key sets are cached, including those of unknown clients.
- * JSON with many small values needs a hundred times its size in memory when it is parsed.
+ * Reduces a client's key set to the members that are needed. Many key sets are cached, including those of untrusted
+ * clients. JSON with many small values needs a hundred times its size in memory when it is parsed.
  */
 
 /**
@@ -10,7 +10,7 @@
 const texts = ['kty', 'use', 'alg', 'kid', 'x5u', 'x5t', 'x5t#S256', 'crv', 'x', 'y', 'n', 'e']
 const lists = ['x5c']
 
-/** The members that are private, of keys of every type, also of `AKP` (ML-DSA), which is otherwise unknown here. */
+/** The private members of keys of all types, including `AKP` (ML-DSA), whose keys this server does not use. */
 export const privateMembers = ['d', 'p', 'q', 'dp', 'dq', 'qi', 'oth', 'k', 'priv']
 
 /**
@@ -37,7 +37,7 @@ const curvesOf = new Map<unknown, readonly string[]>([
   ['OKP', ['Ed25519']],
 ])
 
-/** The members that a key of each kind must have. */
+/** The members that a key must have, by its `kty`. */
 const materialOf = new Map<unknown, readonly string[]>([
   ['EC', ['crv', 'x', 'y']],
   ['OKP', ['crv', 'x']],

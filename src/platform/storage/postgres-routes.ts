@@ -71,7 +71,10 @@ export function createRoutes(address: PostgresAddress): Routes {
   const routes = routesTo(address)
   let current = routes[0]!
 
-  /** Selects the next route, unless another connection has selected one meanwhile. */
+  /**
+   * Selects the next route, unless another connection has selected an untried one meanwhile. Returns false if none is
+   * left.
+   */
   function proceed(failed: Route, untried: Route[]): boolean {
     const isLater = (route: Route) => routes.indexOf(route) > routes.indexOf(failed)
     const next = untried.includes(current) ? current : (untried.find(isLater) ?? untried[0])

@@ -14,7 +14,7 @@ const lockTimeoutMs = 2_000
 /**
  * Takes the lock of a server.
  *
- * @param path any path of the database file, which must exist; the lock uses its real path
+ * @param path a path of the database file, which must exist. The lock file is named after the real path
  * @returns a function that releases the lock
  * @throws {SoleServerError} if another server holds the lock
  * @throws {SeveralNamesError} if the file has hard links
