@@ -43,7 +43,7 @@ export function isUnavailable(error: unknown): boolean {
 /** Renders a page for browsers, in the requested language. */
 export type ErrorPage = (acceptLanguage: string | undefined) => { headers: Record<string, string>; text: string }
 
-/** Sends the 503: as a page if the caller is a browser and `page` is given, otherwise as JSON. */
+/** Sends the 503: as a page if the caller is a browser and `page` is given, and as JSON if not. */
 export function answerUnavailable(error: Error, request: FastifyRequest, reply: FastifyReply, page?: ErrorPage): void {
   reply.code(unavailable.status).headers(unavailable.headers)
   if (error instanceof Unavailable) reply.header('Retry-After', String(error.retryAfterSeconds))

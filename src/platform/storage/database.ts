@@ -28,7 +28,7 @@ export interface Change {
   key: string
 }
 
-/** The other parts of a step: further statements, announcements and locks. */
+/** The other parts of a step: further statements, changes to announce, and locks. */
 export interface StepOptions<Row = unknown> {
   /** Executed in the same atomic step, in this order, and only if the first statement returned a row. */
   also?: Following<Row, Statement>
@@ -41,7 +41,7 @@ export interface StepOptions<Row = unknown> {
   lockKeys?: string | string[]
   /**
    * Steps with the same shared key may run at the same time, but not while a step has this key among its `lockKeys`. So
-   * either the step with the lock key sees what the other steps have written, or the other steps see what it has
+   * a step with the lock key never overlaps a step with the shared key, and the later one sees what the earlier one has
    * written.
    */
   sharedLockKeys?: string[]
@@ -86,18 +86,21 @@ export interface Database {
   inLockOrder<T>(lockKeys: readonly string[], work: () => Promise<T>): Promise<T>
 
   /**
-   * Calls `listener` for each change announced on `topic`, by this node or another. The key '' means that announcements may
+   * Calls `listener` for each change announced on `topic`, by this node or another. The key '' means that changes may
    * have been missed. `listener` must not throw. Returns a function that stops listening.
    */
   listen(topic: string, listener: (key: string) => void): () => void
 
-  /** Whether announcements of other nodes are received at the moment. Always true on SQLite, which has only one node. */
+  /**
+   * Whether this node is told of the changes of other nodes at the moment. Always true on SQLite, which has only one
+   * node.
+   */
   readonly listening: boolean
 
   /**
-   * The number of the current epoch, or undefined if there is none. An epoch is a period in which no announcement can have
-   * been missed. If a row was read in an epoch and no change of the row was announced since then, the row is unchanged as
-   * long as the epoch lasts. On SQLite an epoch ends when another process writes.
+   * The number of the current epoch, or undefined if there is none. An epoch is a period in which this process is told
+   * of every change. If a row was read in an epoch and no change of the row was announced since then, the row is
+   * unchanged as long as the epoch lasts. On SQLite an epoch ends when another process writes.
    */
   readonly epoch: number | undefined
 

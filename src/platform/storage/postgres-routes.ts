@@ -47,7 +47,7 @@ export interface Routes {
   checkServer(client: ClientBase): Promise<void>
 }
 
-/** Milliseconds to wait for one of several hosts, unless the URL says otherwise. */
+/** Milliseconds to wait for one of several hosts, unless the URL contains `connect_timeout`. */
 const waitForEachMs = 2_000
 
 /** Thrown if no host accepts a connection. SQLSTATE 08001: unable to establish a connection. */
