@@ -37,9 +37,9 @@ export function showClient(clientId: string, client: Client | undefined) {
 const mostHosts = 3
 
 /**
- * Returns `self_registered` and the hosts of the addresses that the client uses, if the client registered itself.
- * Addresses that the client does not use are left out, such as the redirect URIs of a CIBA client or unused keys. A
- * client could register such addresses with hosts that are not its own.
+ * If the client registered itself, returns `self_registered` and the hosts of the URLs that the client uses. URLs that
+ * it does not use are left out, such as the redirect URIs of a CIBA client, or a `jwks_uri` whose keys it does not use.
+ * A client could register such URLs with hosts that are not its own.
  */
 export function selfRegistration(client: Client | undefined): { self_registered?: true; hosts?: string[] } {
   if (!client?.registeredItself) return {}

@@ -1,6 +1,6 @@
 /**
  * The audit stream: one event for each action. docs/audit.md lists the events. An event identifies an authentication
- * request by the internal id, and never contains a secret, token, `auth_req_id`, hint or code.
+ * request by its internal id, and never contains a secret, token, `auth_req_id`, hint or code.
  */
 import { type Clock, isoOf } from './clock.ts'
 import type { Log } from './log.ts'
@@ -94,7 +94,7 @@ export type AuditRecord = Pick<AuditEvent, 'event'> & {
   [Field in Exclude<keyof AuditEvent, 'event' | 'at'>]?: AuditEvent[Field] | undefined
 }
 
-/** Copies the fields of an event, and no others. They are written out, because a loop would take twice as long. */
+/** Copies the fields of an event, and no others. Each field is written out, because a loop would take twice as long. */
 function eventOf(
   { event, request, client, user, address, outcome, by, about, attempt }: AuditRecord,
   at: string,
@@ -116,7 +116,9 @@ export interface AuditNeeds {
   log: Log
   /** Functions that are called with each event. An error that a listener throws is logged and has no other effect. */
   listeners: ((event: AuditEvent) => unknown)[]
-  /** Returns whether an event is usual. A usual event is logged at level info, even if `levels` has a higher level for it. */
+  /**
+   * Returns whether an event is expected. It is then logged at level info, even if `levels` has a higher level for it.
+   */
   isUsual?: (event: AuditRecord) => boolean
 }
 

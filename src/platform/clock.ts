@@ -3,9 +3,9 @@ export interface Clock {
   /** Milliseconds since 1970. */
   now(): number
   /**
-   * Milliseconds that never go back: the wall clock when the process started, plus the time since then. Measures
-   * durations within the process, because the wall clock may be set. The clock of an application or of a test may lack
-   * this function, so call `steadyTime` instead.
+   * Milliseconds that never go back: the wall clock when the process started, plus the time since then. Used for
+   * durations within the process, because the wall clock can be changed while the process runs. The clock of an
+   * application or of a test may lack this function, so call `steadyTime` instead.
    */
   steady?(): number
   /**
@@ -27,7 +27,7 @@ export const systemClock: Clock = {
   },
 }
 
-/** Returns the time by which durations within the process are measured: it is not affected if the wall clock is set. */
+/** Returns the time for measuring durations within the process. A change of the wall clock does not affect it. */
 export function steadyTime(clock: Pick<Clock, 'now' | 'steady'>): number {
   return clock.steady === undefined ? clock.now() : clock.steady()
 }

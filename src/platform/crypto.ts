@@ -54,8 +54,8 @@ function draw<Taken>(bytes: number, take: (drawn: Buffer) => Taken): Taken {
  */
 export function newId(now: number): string {
   const time = hexOf(now)
-  // `randomUUID` returns a UUID of version 4, which has random bits at the same positions. Node generates many such UUIDs
-  // at once.
+  // The random bits are taken from a UUID of version 4, which has them at the same positions. Node generates many such
+  // UUIDs at once, so this is fast.
   return `${time.slice(0, 8)}-${time.slice(8)}-7${randomUUID().slice(15)}`
 }
 
@@ -97,8 +97,8 @@ export class OtherSecretError extends Error {
 /** Encrypts and decrypts with one key. */
 export interface Sealing {
   /**
-   * Encrypts `plain`. `aad` is the additional authenticated data, for instance the table and the row: a value that is moved
-   * to another row does not decrypt.
+   * Encrypts `plain`. `aad` is the additional authenticated data, for instance the table and the row: a value that is
+   * moved to another row cannot be decrypted there.
    */
   seal(plain: string, aad: string): string
   /**
@@ -112,7 +112,7 @@ export interface Sealing {
    * work on others.
    */
   openStored(sealed: string, aad: string): string | undefined
-  /** Does the same for a value that is JSON. */
+  /** Like `openStored`, for a value that is JSON. The JSON is parsed. */
   openJson<Value>(sealed: string, aad: string): Value | undefined
 }
 
@@ -126,8 +126,8 @@ export interface Vault extends Sealing {
   /** Returns a key for one purpose, 32 bytes. */
   key(purpose: string): Buffer
   /**
-   * Returns `seal` and `open` with a key that is derived from the configured secret and from `secret`. The configured secret
-   * alone does not decrypt such a value.
+   * Returns `seal` and `open` with a key that is derived from the configured secret and from `secret`. To decrypt such
+   * a value, both secrets are needed.
    */
   sealingWith(secret: string): Sealing
 }

@@ -6,8 +6,8 @@ import { type DestinationStream, pino } from 'pino'
 import { isoOf, systemClock } from './clock.ts'
 
 /**
- * The part of a pino logger in which secrets are hidden. Child loggers are not part of it, nor are values that pino inserts
- * into a message.
+ * The part of pino's interface for which secrets are hidden. It has neither child loggers nor placeholders in messages
+ * (`%s`), because secrets in these are not hidden.
  */
 export interface Log {
   debug: Write

@@ -1,7 +1,7 @@
 /**
- * The error codes in responses: those of CIBA Core §11 and §13, OAuth 2.0 (RFC 6749 §5.2), bearer tokens (RFC 6750 §3.1),
- * DPoP (RFC 9449 §5, §8), authorization details (RFC 9396 §5), resource indicators (RFC 8707 §2) and step-up (RFC 9470 §3),
- * and three codes for the device API, which has no standard.
+ * The error codes in responses: those of CIBA Core §11 and §13, OAuth 2.0 (RFC 6749 §5.2), bearer tokens (RFC 6750
+ * §3.1), DPoP (RFC 9449 §5, §8), authorization details (RFC 9396 §5), resource indicators (RFC 8707 §2), step-up (RFC
+ * 9470 §3) and client registration (RFC 7591 §3.2.2), and three codes for the device API, which has no standard.
  */
 export type OAuthErrorCode = keyof typeof statuses
 
@@ -38,7 +38,7 @@ const statuses = {
 export interface OAuthErrorOptions {
   /** Logged only, never sent in a response. */
   detail?: string
-  /** Overrides the HTTP status of the code: `access_denied` is 403 at the backchannel endpoint, 400 at the token endpoint. */
+  /** Replaces the default HTTP status of the code. `access_denied` is 403 by default, but 400 at the token endpoint. */
   status?: number
   headers?: Record<string, string>
   /** Additional members of the JSON response. */
@@ -46,7 +46,8 @@ export interface OAuthErrorOptions {
 }
 
 /**
- * An error response. It is thrown by the code that finds the reason, and converted to HTTP in `platform/http/answer.ts`.
+ * An error response. It is thrown by the code that finds the reason, and converted to an HTTP response in
+ * `platform/http/answer.ts`.
  *
  * `code` is for the client. `hint` is for the developer of the client and becomes `error_description`: printable ASCII that
  * contains nothing from the request. `detail` is for the operator and is only logged.

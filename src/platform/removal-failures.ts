@@ -1,4 +1,4 @@
-/** Makes failures harmless in work that removes several kinds of old rows, one after the other. */
+/** Lets work that removes several kinds of old rows continue with the next kind if one kind fails. */
 import type { Log } from './log.ts'
 
 /**
@@ -8,8 +8,8 @@ import type { Log } from './log.ts'
 export type RemoveKind = <Result>(what: string, remove: () => Promise<Result>) => Promise<Result | undefined>
 
 /**
- * Returns a function that removes one kind of rows. A kind that fails, perhaps at each attempt, does not keep the other kinds
- * from being removed. The failure of a kind is logged once, until the kind is removed again.
+ * Returns a function that removes one kind of rows. If a kind fails, even at each attempt, the other kinds are still
+ * removed. Only the first of several consecutive failures of a kind is logged.
  */
 export function createRemovalFailures(log: Pick<Log, 'error'>): RemoveKind {
   const failing = new Set<string>()

@@ -1,6 +1,6 @@
 /**
- * Rules about settings, client metadata or request parameters. All code that checks several of these values together uses
- * this form.
+ * Rules about settings, client metadata or request parameters. All code that checks several of these values together
+ * uses the type `Rule`.
  */
 import type { OAuthErrorCode } from './oauth-error.ts'
 

@@ -15,7 +15,10 @@ export interface Profile {
    */
   clientSigning: readonly string[]
   idTokenSigning: readonly ('ES256' | 'RS256' | 'PS256')[]
-  /** Whether the issuer must be the only audience of client assertions, unless configured otherwise. */
+  /**
+   * Whether the issuer must be the only audience of client assertions. The default of the setting
+   * `strictAssertionAudience`.
+   */
   issuerAsAudience: boolean
   /** Whether every authentication request must be signed, even if the client did not register this. */
   signedRequestsOnly: boolean

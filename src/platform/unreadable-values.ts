@@ -4,12 +4,12 @@ import type { Log } from './log.ts'
 /** Called for a stored value that cannot be read. @param place its table and its row */
 export type OnUnreadable = (place: string, error: unknown) => void
 
-/** For commands, which stop at such a value. */
+/** Throws the error: a command stops at a value that cannot be read. */
 export const throwUnreadable: OnUnreadable = (_place, error) => {
   throw error
 }
 
-/** Parses a JSON column. Returns undefined, and reports it, if the value is not JSON. */
+/** Parses the value of a JSON column. If it is not JSON, reports it and returns undefined. */
 export function parseStored<Value>(text: string, place: string, onUnreadable: OnUnreadable): Value | undefined {
   try {
     return JSON.parse(text) as Value
@@ -19,13 +19,13 @@ export function parseStored<Value>(text: string, place: string, onUnreadable: On
   }
 }
 
-/** Maximum number of reported places that are remembered. If it is reached, the oldest is forgotten, and may be reported again. */
+/**
+ * Maximum number of reported places that are remembered. Beyond this number, the oldest is forgotten and can be
+ * reported again.
+ */
 const mostRemembered = 1_000
 
-/**
- * Returns a function that logs each place once: such a value is read at every call that needs it, and a caller may repeat its
- * call.
- */
+/** Returns a function that logs each place only once, because every call that needs the value reads it again. */
 export function createUnreadableReport(log: Pick<Log, 'error'>): OnUnreadable {
   const reported = new Set<string>()
 

@@ -17,9 +17,9 @@ export function untilAborted<T>(work: T | PromiseLike<T>, signal: AbortSignal): 
 }
 
 /**
- * Resolves like `work`, but rejects with a `TimeoutError` when `limitMs` milliseconds are over. The work itself goes on,
- * and its result is then ignored. For work that takes no signal, use this function together with `untilAborted` instead of
- * a signal with a time limit: each combined signal costs the garbage collector more than the call of a fast hook.
+ * Resolves like `work`, but rejects with a `TimeoutError` when `limitMs` milliseconds are over. The work itself goes
+ * on, and its result is then ignored. If the work takes no signal, use this function together with `untilAborted`, and
+ * not `withTimeLimit`: each combined signal costs the garbage collector more than the call of a fast hook.
  *
  * @param clock starts the timer; by default real time passes
  */
@@ -41,7 +41,10 @@ export function untilTimeout<T>(
  * of them, because a timer and a listener for each call take longer than a fast hook.
  */
 export function createTimeLimit(limitMs: number, { clock, signal }: { clock: Clock; signal: AbortSignal }) {
-  /** The calls under way, with the time at which each is over. All have the same limit, so the first is over first. */
+  /**
+   * The calls under way, with the time at which the limit of each ends. The limit is the same for all, so it ends first
+   * for the call that was added first.
+   */
   const underWay = new Map<(reason: unknown) => void, number>()
   let isWatched = false
 

@@ -3,7 +3,7 @@ import type { z } from 'zod'
 
 /** Thrown if a configuration is invalid. The message contains every problem, one per line. */
 export class ConfigError extends Error {
-  /** One sentence for each problem. It starts with the name of the setting and contains no secret. */
+  /** One sentence for each problem. Each starts with the name of the setting and contains no secret. */
   readonly problems: string[]
 
   constructor(problems: string[]) {
@@ -34,7 +34,7 @@ export interface ReadingManner {
   nameOf?: (path: string) => string
 }
 
-/** Without this option, Zod would compile each schema. This saves time only if a schema is used many times. */
+/** Zod does not compile the schema. Compiling saves time only if a schema is used many times. */
 const readOnce = { jitless: true }
 
 /** Validates settings with a schema. Invalid settings are left out of the result, and all problems are reported at once. */
@@ -111,7 +111,7 @@ export function secretExpectation(
 }
 
 function show(value: unknown): string {
-  // A value in the wrong setting may be an address that contains a password.
+  // The operator may have put a secret into the wrong setting: a long key, or a URL with a password.
   const isPrivate = typeof value === 'string' && (value.length > 40 || value.includes('://'))
   if (isPrivate) return showSecret(value)
   if (typeof value === 'string') return JSON.stringify(value)
@@ -188,7 +188,7 @@ function slips(one: string, other: string): number {
   return row.at(-1)!
 }
 
-/** Returns whether this is a plain object: neither a list nor an instance of a class. */
+/** Returns whether a value is a plain object: neither a list nor an instance of a class. */
 export function isPlain(value: unknown): value is Record<string, unknown> {
   if (typeof value !== 'object' || value === null) return false
   const prototype = Object.getPrototypeOf(value)

@@ -1,4 +1,4 @@
-/** A cache that is limited by the size of its values, for values whose size a caller can choose. */
+/** A cache that is limited by the total size of its values. It is for values whose size a caller can choose. */
 
 export type WeighedCache<Value> = ReturnType<typeof createWeighedCache<Value>>
 
@@ -34,7 +34,7 @@ export function createWeighedCache<Value>(mostBytes: number) {
     },
 
     remove,
-    /** Removes the values that were set first, until `isSurplus` returns false for one. */
+    /** Removes values in the order in which they were set, until `isSurplus` returns false for a value. */
     removeOldestWhile,
     clear(): void {
       entries.clear()

@@ -76,12 +76,13 @@ export function signedInJustNow({ authTime }: Authentication, now: number): bool
 }
 
 /**
- * Returns the function that checks how the approving user is authenticated, and resolves to this authentication. If the
- * user has confirmed with a passkey, it is that of the passkey; otherwise it is that of the sign-in. `passkey` is the
- * authenticator's response as JSON text.
+ * Returns the function that checks how the approving user is authenticated, and resolves to the authentication that
+ * counts for the approval: the confirmation with a passkey if `passkey` is given, or the sign-in if not. `passkey` is
+ * the authenticator's response as JSON text.
  *
- * The function throws an `OAuthError`: `access_denied` if the passkey is not the user's, or if a passkey is required and
- * none was used; `insufficient_user_authentication` if the client requires another authentication.
+ * The function throws an `OAuthError`: `access_denied` if the passkey is not the user's, or if a passkey is required
+ * and none was used; `insufficient_user_authentication` if the client requires another authentication;
+ * `invalid_request` if a device service sent a passkey.
  */
 export function createAuthenticateApproval({ passkeys, clients, clock }: ApprovalNeeds): AuthenticateApproval {
   return async (request, approver, passkey) => {

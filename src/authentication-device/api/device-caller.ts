@@ -76,7 +76,9 @@ export type IdentifyCaller = <Result>(
   address?: string,
 ) => Promise<Result>
 
-/** Returns the function that authenticates callers: by an access token if one is sent, otherwise as a device service. */
+/**
+ * Returns the function that authenticates callers: by the access token if one is sent, and as a device service if not.
+ */
 export function createIdentifyCaller(needs: CallerNeeds): IdentifyCaller {
   const shares = createUserShares()
   return async (call, form, work, address) => {

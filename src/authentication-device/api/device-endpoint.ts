@@ -84,7 +84,7 @@ async function authinfo(call: DeviceCall, form: Form, caller: DeviceCaller, need
   return { requests: shown }
 }
 
-/** Resolves to the named request, or to all requests of the user if none is named. */
+/** Resolves to the request that the form identifies, or to all requests of the user if it identifies none. */
 async function asked(form: Form, caller: DeviceCaller, now: number, { requests }: DeviceNeeds) {
   const openOnly = form.get('status') === 'pending' || form.get('poolingMode') === 'true'
   if (!form.has('request_id') && !form.has('auth_req_id')) {
@@ -94,7 +94,7 @@ async function asked(form: Form, caller: DeviceCaller, now: number, { requests }
   return one !== undefined && (!openOnly || statusAt(one, now) === 'pending') ? [one] : []
 }
 
-/** Resolves to the request that the form names. A request that is not the user's is treated as unknown. */
+/** Resolves to the request that the form identifies. A request of another user is treated as unknown. */
 async function named(
   form: Form,
   { userId }: DeviceCaller,
@@ -143,7 +143,7 @@ function describe(request: AuthenticationRequest, { caller, language, now, clien
     acr_values: request.acrValues,
     user_code_required: false,
     passkey_required,
-    // A confirmation with a passkey is a new authentication.
+    // If a passkey is required, no sign-in is needed: the confirmation with the passkey is a new authentication.
     sign_in_needed:
       caller.kind === 'user' && !passkey_required
         ? authenticationNeeded(request, client?.metadata, caller.authentication, now)
@@ -152,7 +152,7 @@ function describe(request: AuthenticationRequest, { caller, language, now, clien
   }
 }
 
-/** Returns the members of a request that need no conversion: devices get them exactly as they are stored. */
+/** Describes a request for which `describe` threw. It uses nothing that can fail for a stored value. */
 function describeLess(request: AuthenticationRequest, { now }: Describing) {
   return {
     request_id: request.id,
@@ -213,8 +213,8 @@ async function complete(form: Form, address: string, caller: DeviceCaller, needs
 }
 
 /**
- * Returns the details that the user approves, or undefined for all. Called before the request is decided or a passkey is
- * used.
+ * Returns the details that the user approves, or undefined for all. Called before the decision, and before the
+ * challenge of a passkey is used up.
  */
 function readApproved(
   form: Form,

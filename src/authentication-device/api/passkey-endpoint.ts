@@ -1,4 +1,6 @@
-/** A user's own passkeys in the device API: adding, listing, removing, and options for confirming with one. */
+/**
+ * A user's own passkeys in the device API: adds, lists and removes them, and returns options for confirming a request.
+ */
 import type { FastifyInstance } from 'fastify'
 import { statusAt } from '../../ciba/authentication-request/authentication-request.ts'
 import type { RequestStore } from '../../ciba/authentication-request/authentication-request-store.ts'

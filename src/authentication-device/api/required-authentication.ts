@@ -1,6 +1,6 @@
 /**
- * What a client requires of the authentication of the user who approves its request: that its time is known, that it is
- * not too old (`require_auth_time`, `default_max_age`), and an essential `acr` (OpenID Connect Core §5.5.1.1).
+ * Checks what a client requires of the authentication of the user who approves its request: a known time
+ * (`require_auth_time`), a maximum age (`default_max_age`), or an essential `acr` (OpenID Connect Core §5.5.1.1).
  */
 import type { AuthenticationRequest } from '../../ciba/authentication-request/authentication-request.ts'
 import { acceptedValues, acrValuesIn, isEssential } from '../../ciba/authentication-request/requested-claims.ts'
@@ -25,8 +25,8 @@ const skew = 10_000
 const anyAge = 86_400
 
 /**
- * Returns the authentication that is needed before the user may approve the request, or undefined if this one suffices. An
- * authentication that happened after the request was received is never too old: the user was authenticated for it.
+ * Returns the authentication that is needed before the user may approve the request, or undefined if this one suffices.
+ * An authentication after the request was received is never too old: the user was authenticated for this request.
  *
  * @param client undefined if the client was removed
  */

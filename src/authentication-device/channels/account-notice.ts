@@ -15,7 +15,7 @@ import type { Channel } from './device-notice.ts'
 export interface NewAccountChange {
   type: AccountChange['type']
   userId: string
-  /** The names of the browser and of its system, if known. The names come from a fixed list, because they are mailed. */
+  /** The names of the browser and its system, if known: names from a fixed list, because they are mailed. */
   browser?: string
 }
 

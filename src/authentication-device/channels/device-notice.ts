@@ -99,7 +99,8 @@ function createSend(channel: Channel, channels: readonly Channel[], needs: Notic
   return async (message, signal, onCall) => {
     const request = await needs.findRequest(message.subject)
     if (request?.status !== 'pending') return { kind: 'delivered', words: 'no longer needed' }
-    // A decoy user gets no message. The row exists so that storing the request takes as long as for a real user.
+    // A decoy user gets no message. The outbox has a row for it so that storing the request takes as long as for a real
+    // user.
     if (isDecoy(request)) return { kind: 'delivered', words: 'decoy user: nothing to send' }
     const user = await untilAborted(untilTimeout(needs.users.find(request.userId), needs.timeout), signal)
     if (user === null || user.disabled) return { kind: 'refused', words: 'the user no longer exists or is disabled' }
@@ -110,7 +111,8 @@ function createSend(channel: Channel, channels: readonly Channel[], needs: Notic
     const described = { ...describe(request, client), ...(toPick && { binding_message: undefined }) }
     onCall()
     const outcome = await channel.send({ id: message.id, request: described, user, link }, signal)
-    // The refusal may have removed the last address of the user, such as the subscription of a browser.
+    // After a refusal, perhaps no channel reaches the user any more: for example, the subscription of the browser was
+    // removed.
     if (
       outcome.kind === 'refused' &&
       (await reaching(user, channels)).every(({ isForDevelopers }) => isForDevelopers)

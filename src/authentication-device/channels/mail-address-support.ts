@@ -12,9 +12,9 @@ export function needsSmtpUtf8(address: string): boolean {
 export const addressIn = (from: string) => /<([^<>]*)>\s*$/.exec(from)?.[1] ?? from
 
 /**
- * Returns options for nodemailer that abort the delivery to an address beyond ASCII if the mail server does not offer
- * SMTPUTF8. Nodemailer itself would send such an address to any server. If its command `MAIL FROM` does not request
- * SMTPUTF8, `abort` is called before the command is sent.
+ * Returns options for nodemailer that abort the delivery to a non-ASCII address if the mail server does not offer
+ * SMTPUTF8. Nodemailer itself would send such an address to any server. It writes each command to the log before it
+ * sends the command. If `MAIL FROM` does not request SMTPUTF8, the logger aborts the delivery.
  */
 export function requireSmtpUtf8(abort: AbortController) {
   const ignore = () => {}

@@ -25,7 +25,7 @@ export async function openTransport(server: MailServer) {
     ...settingsFor(server),
     pool: true,
     maxConnections: 10,
-    // Mail servers close idle connections too, at the earliest after some minutes.
+    // Shorter than the idle timeout of mail servers, which is at least some minutes.
     idleTimeout: 10_000,
     // Nodemailer sends a mail once more only if the mail server has closed the connection. The outbox makes all other
     // retries.
@@ -65,13 +65,14 @@ function settingsFor({ smtp, ca, hostname, timeout }: MailServer) {
     tls: {
       // The option `ca` replaces Node's list of certificates, so Node's list is added to it.
       ...(ca !== undefined && { ca: [...getCACertificates('default'), ca] }),
-      // A mail server usually signs its own certificate when it is installed. This certificate is accepted on this
-      // machine, where no attacker can answer in its place, and only without a password.
+      // A newly installed mail server usually has a self-signed certificate. This is accepted only if the mail server
+      // is on this machine, where no attacker can impersonate it, and no password is sent to it.
       ...(ca === undefined && isOnThisMachine && !hasPassword && { rejectUnauthorized: false }),
     },
     ...(hasPassword && {
       auth: { user: decodeURIComponent(url.username), pass: decodeURIComponent(url.password) },
-      // STARTTLS is required: otherwise an attacker could remove the server's offer of STARTTLS and read the password.
+      // STARTTLS is required. If it were optional, an attacker could remove the server's offer of STARTTLS and read the
+      // password.
       requireTLS: !secure && !isOnThisMachine,
     }),
     dnsTimeout: timeout,
@@ -94,15 +95,15 @@ function greetingName(hostname: string): string {
 
 interface SmtpError {
   code?: string
-  /** The code of the error that nodemailer has replaced by one of its own. */
+  /** The code of the error that nodemailer has replaced by its own error. */
   originalCode?: string
   responseCode?: number
   response?: string
 }
 
 /**
- * Returns the outcome of a failed delivery. 5xx and an invalid address are permanent; other failures are retried. The text
- * of the mail server is not stored, because it may contain the user's address.
+ * Returns the outcome of a failed delivery. 5xx and an invalid address are permanent; other failures are retried. The
+ * response text of the mail server is not stored, because it may contain the user's address.
  */
 export function meaningOfRefusal(error: unknown): Outcome {
   const { code, originalCode = code, responseCode, response } = error as SmtpError

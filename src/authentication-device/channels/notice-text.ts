@@ -23,7 +23,7 @@ export function wordsFor({ request, user }: Notice, texts: Texts): Words {
   const say = texts.in(language)
   const { self_registered, hosts = [] } = request.client
   const name = onOneLine(request.client.client_name ?? request.client.client_id)
-  // At registration, such a name is only refused if mail is configured: it may be configured later.
+  // Registration refuses a name that looks like a link, but only if mail is configured. Mail may be configured later.
   const clientName = self_registered && looksLikeALink(name) ? unlinked(name) : name
   return {
     language,

@@ -12,7 +12,7 @@ export interface KeptSubscription {
 
 export type PushSubscriptionStore = ReturnType<typeof createPushSubscriptionStore>
 
-/** Stores users' push subscriptions, encrypted: a person with the subscription can send messages to the device. */
+/** Stores users' push subscriptions, encrypted: the endpoint and the keys are secrets of the browser. */
 export function createPushSubscriptionStore(database: Database) {
   return {
     /**
@@ -147,7 +147,7 @@ const sessionOfToken = (hash: string) => `(select uid_hash from oidc_models
 /** SQL: whether the subscription belongs to another session than the access token `$3`. */
 const isOfAnother = `${sessionOfToken('$3')} <> coalesce(uid_hash, '')`
 
-/** SQL: returns no row if the access token `$3` is not valid. */
+/** SQL: counts the user's subscriptions with an endpoint. Returns no row if the access token `$3` is not valid. */
 const countingOwn = `
   select (select count(*) from push_subscriptions where user_id = $1 and endpoint_hash = $2) as count
   from (select 1 as present where ${isSignedIn('$3')}) as present`

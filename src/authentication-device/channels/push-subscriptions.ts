@@ -21,8 +21,8 @@ export type PushSubscriptions = ReturnType<typeof createPushSubscriptions>
 const mostOfAUser = 20
 
 /**
- * Number of refused messages in succession after which a subscription is removed. One refusal may have another cause, such as
- * a clock that is wrong or a fault of the push service.
+ * Number of refused messages in succession after which a subscription is removed. A single refusal may have a temporary
+ * cause, such as a wrong clock or a fault of the push service.
  */
 const mostRefusals = 3
 
@@ -59,7 +59,10 @@ export function createPushSubscriptions(needs: { store: PushSubscriptionStore; v
 
     used: (id: string): Promise<void> => store.used(id, clock.now()),
 
-    /** Counts a message that the push service has refused. After a few in succession, the subscription is removed. */
+    /**
+     * Counts a message that the push service has refused. After `mostRefusals` in succession, the subscription is
+     * removed.
+     */
     refused: (id: string): Promise<void> => store.refused(id, mostRefusals),
 
     /**

@@ -10,7 +10,7 @@ export interface ServerKey {
 
 export type ServerKeyStore = ReturnType<typeof createServerKeyStore>
 
-/** Stores keys that the server generates for itself, private keys encrypted. */
+/** Stores key pairs that the server generates for itself. The private keys are encrypted. */
 export function createServerKeyStore(database: Database) {
   return {
     async find(name: string): Promise<Pick<ServerKey, 'public' | 'sealed'> | undefined> {

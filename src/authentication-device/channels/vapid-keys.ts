@@ -18,7 +18,7 @@ export interface VapidKeys {
 const name = 'vapid'
 const aad = 'server_keys/vapid'
 
-/** Reads the keys, or generates them if there are none. Several nodes may call it at the same time. */
+/** Reads the keys, or generates them if there are none. Several nodes may do this at the same time. */
 export async function loadVapidKeys(needs: { keys: ServerKeyStore; vault: Vault; clock: Clock }): Promise<VapidKeys> {
   const { keys, vault } = needs
   if ((await keys.find(name)) === undefined) await makeFirst(needs)

@@ -37,7 +37,7 @@ export interface PushMessage {
 interface Push {
   userId: string
   message: PushMessage
-  /** Seconds since 1970, after which the push service may discard the message. */
+  /** After this time, in seconds since 1970, the push service may discard the message. */
   expiresAt: number
 }
 
@@ -46,7 +46,8 @@ export function createWebPushChannel(needs: WebPushNeeds): Channel {
   return {
     kind: 'web_push',
     reaches: (user) => needs.subscriptions.has(user.id),
-    // The address comes from the user's browser. If it does not respond, only messages to this user are delayed.
+    // The user's browser chooses the push service. If the push service does not respond, only messages to this user are
+    // delayed.
     receiverOf: (user) => `web_push/${user.id}`,
     send: (notice, signal) =>
       sendToAll(
@@ -78,7 +79,7 @@ async function sendTo(
   else if (outcome.status === 404 || outcome.status === 410) {
     await needs.subscriptions.remove(push.userId, subscription.endpoint)
   }
-  // Other permanent errors count against the subscription, for example because it was made for another VAPID key. 413
+  // After several other permanent errors, the subscription is removed: it may have been made for another VAPID key. 413
   // does not count: only this message is too long.
   else if (outcome.kind === 'refused' && outcome.status !== 413) await needs.subscriptions.refused(subscription.id)
   return outcome

@@ -1,6 +1,7 @@
 /**
- * Determines which IP addresses are on the public internet. Every address that the server calls for a client must be public.
- * The ranges are listed here because ipaddr.js excludes fewer addresses (docs/decisions/0022-libraries-weighed.md).
+ * Determines which IP addresses are on the public internet. Unless private networks are allowed, every address that the
+ * server calls for a client must be public. The ranges are listed here because ipaddr.js excludes fewer addresses
+ * (docs/decisions/0022-libraries-weighed.md).
  */
 import { BlockList, isIP, isIPv4, isIPv6 } from 'node:net'
 import ipaddr from 'ipaddr.js'
@@ -102,7 +103,7 @@ export function networksOf(address: string | undefined): [string] | [string, str
 
 /** Returns the eight groups of an IPv6 address, each without leading zeros and in lower case. */
 function groupsOf(address: string): string[] {
-  // ipaddr.js accepts fewer zones than Node does.
+  // The zone is removed, because ipaddr.js rejects some zones that Node accepts.
   const { parts } = ipaddr.IPv6.parse(address.split('%')[0]!)
   return parts.map((group) => group.toString(16))
 }

@@ -38,8 +38,8 @@ function noSchemas(): never {
 }
 
 /**
- * How long a caller may take to send a part of its request, in milliseconds from the first byte of the request. If no byte
- * has arrived, the time is counted from the opening of the connection.
+ * How long a caller may take to send the headers, or the whole request, in milliseconds from the first byte of the
+ * request. If no byte has arrived, the time is counted from the opening of the connection.
  */
 export interface CallerTimeouts {
   headers: number
@@ -66,7 +66,10 @@ export function isTooLargeToDrain({ headers }: FastifyRequest): boolean {
   return headers['transfer-encoding'] !== undefined || Number(headers['content-length'] ?? 0) > MAX_BODY_BYTES
 }
 
-/** Sends an OAuthError as an HTTP response. A 401 without a challenge of its own gets the usual one, if there is one. */
+/**
+ * Sends an OAuthError as an HTTP response. A 401 gets the challenge of `challengeFor`, unless the error contains its
+ * own.
+ */
 export function answerOAuthError(reply: FastifyReply, refusal: OAuthError): void {
   const { code, status, headers } = refusal
   const challenge = status === 401 ? challengeFor(code, reply.request.headers.authorization) : undefined
@@ -213,7 +216,8 @@ function answerProblem(
     log.info({ request: request.id, code: error.code, detail: error.detail }, 'refused')
     answerOAuthError(reply, error)
   } else if (error instanceof Unavailable) {
-    // A service that this server depends on has failed. Too many calls are not logged: there would be too many lines.
+    // A cause means that a service on which this server depends has failed. `Overloaded` has no cause and is not
+    // logged, because there would be too many lines.
     if (error.cause !== undefined) log.info({ request: request.id, detail: error.message }, 'cannot be answered now')
     answerUnavailable(error, request, reply, page)
   } else if (isBadRequest(error)) {

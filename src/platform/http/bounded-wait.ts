@@ -1,6 +1,7 @@
 /**
- * Limits waits for a service that the operator has configured, for instance another OpenID provider where users sign in.
- * Anonymous callers can cause such waits. So a waiting call holds no slot, and the number of waiting calls is limited.
+ * Limits waits for a service that the operator has configured, for instance another OpenID provider where users sign
+ * in. Anonymous callers can cause such waits. So a waiting call holds no slot (`load-shedding.ts`), and the number of
+ * waiting calls is limited.
  */
 import { networksOf } from './address.ts'
 import { Bounds } from './bounds.ts'
@@ -15,8 +16,8 @@ import type { LoadShedding, Slot } from './load-shedding.ts'
 export type BoundedWait = <T>(slot: Slot | undefined, work: () => Promise<T>, returning?: string) => Promise<T>
 
 /**
- * Upper limits for waiting calls. A network is the /24 in IPv4; in IPv6, the /64 and the /48 are counted separately. Beyond
- * these limits, calls of returning users have limits of their own.
+ * Upper limits for waiting calls. A network is the /24 in IPv4; in IPv6, the /64 and the /48 are counted separately. If
+ * `eachNetwork` or `inAll` is reached, calls of returning users may still wait, up to `eachUser` and `usersInAll`.
  */
 export const waitLimits = { eachNetwork: 100, inAll: 1000, eachUser: 5, usersInAll: 250 }
 

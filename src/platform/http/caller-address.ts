@@ -89,7 +89,7 @@ function withoutPort(entry: string): string {
  * meaning only on one machine). A mapped IPv4 address becomes IPv4. Returns undefined if the text is not an address.
  */
 function readAddress(text: string): string | undefined {
-  // The text is a piece of a header, which a copy does not keep in memory.
+  // The text is a part of a header. A copy does not keep the whole header in memory.
   if (isIPv4(text)) return copyOf(text)
   if (!isIPv6(text)) return undefined
   const [address = ''] = text.split('%')

@@ -8,8 +8,8 @@ export interface Share {
 }
 
 /**
- * Entries of clients without calls are removed only after this many further clients have called: a polling client begins
- * and ends thousands of calls a second, and its entry should stay.
+ * Entries of clients without calls in progress are removed only when this many entries were added since the last
+ * removal. A polling client begins and ends thousands of calls a second, so its entry should stay.
  */
 const usualIdle = 1_000
 

@@ -6,9 +6,10 @@ export interface IncomingConnection {
   /** Returns whether the connection is known to be closed. */
   isClosed(): boolean
   /**
-   * Rejects if the connection is closed. Must be awaited before work that can be done only once. A caller whose connection
-   * was closed calls again, at this node or another, and the work must then be done for that second call. If a process was
-   * paused, for instance while its machine was moved, its callers may have closed their connections long ago.
+   * Rejects if the connection is closed. Must be awaited before work that can be done only once. A caller whose
+   * connection was closed calls again, at this node or another, and the work must then be done for that second call. If
+   * this process was paused, for instance while its virtual machine was migrated, its callers may have closed their
+   * connections long ago.
    *
    * @throws {OAuthError} if the connection is closed
    */

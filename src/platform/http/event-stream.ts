@@ -7,7 +7,7 @@ import { callerOf } from './connection.ts'
 export interface EventStream {
   /** Sends an event. @param data one line */
   send(event: string, data: string): void
-  /** Ends the stream. The page reconnects by itself after a while. */
+  /** Ends the stream. The page reconnects by itself after a second. */
   end(): void
 }
 
@@ -36,7 +36,7 @@ export function openEventStream(reply: FastifyReply, { clock, mayGoOn, onEnd }: 
     'cache-control': 'no-store',
     'x-accel-buffering': 'no',
   })
-  // If the stream ends because the server stops, the page reconnects after one second, to another server.
+  // After the stream has ended, for example because this server stops, the page reconnects in one second.
   raw.write('retry: 1000\n\n')
   let isOver = false
   let cancelBeat = () => {}
@@ -68,8 +68,8 @@ export function openEventStream(reply: FastifyReply, { clock, mayGoOn, onEnd }: 
 }
 
 /**
- * Returns the error for a stream beyond the limit. A page without a stream continues to show the state at the time it was
- * opened.
+ * Returns the error for a stream that would exceed a limit. A page without a stream continues to show the state at the
+ * time it was opened.
  */
 export function tooManyStreams(): OAuthError {
   return new OAuthError('access_denied', 'too many event streams are open already; close some pages', {

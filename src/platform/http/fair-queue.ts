@@ -93,9 +93,9 @@ interface GroupUse {
 }
 
 /**
- * The time limit of a turn, in milliseconds. Then the turn is over, even if the work has not ended: a database connection
- * or a hook that never answers must not keep other callers waiting. The work itself continues, and its caller gets the
- * result.
+ * The time limit of a turn, in milliseconds. After this time, the turn is over even if the work has not ended: a
+ * database connection or a hook that never answers must not keep other callers waiting. The work itself continues, and
+ * its caller gets the result.
  */
 const turnTimeoutMs = 10_000
 
@@ -185,7 +185,7 @@ export function createFairQueue(atOnce: number, clock: Pick<Clock, 'after'> = sy
 function createTakenPlaces() {
   const entries = new Set<Entry>()
   const uses = new Map<string, GroupUse>()
-  /** The groups without places that are remembered. */
+  /** The groups that have no places now, but whose last turn is still remembered. */
   const unused = new Set<string>()
   let arrivals = 0
 
@@ -219,8 +219,8 @@ function createTakenPlaces() {
       if (smaller.some(isFull)) return 'all'
       if (largest === undefined || !isFull(largest)) return undefined
       const latest = latestOfMost(largest)
-      // Otherwise the group of `latest` would have fewer places than the caller's group after the exchange, which is not
-      // fairer.
+      // The caller is refused if the exchange would leave the group of `latest` with fewer places than the caller's
+      // group, because that is not fairer.
       if (latest === undefined || placesBelow(latest) <= placesBelow({ groups }) + 1) return 'all'
       return latest
     },
@@ -247,9 +247,9 @@ function createTakenPlaces() {
   }
 
   /**
-   * Forgets groups without places. While any caller waits, up to `MOST_REMEMBERED` of these groups are kept. Otherwise a
-   * caller that calls again and again, one call at a time, would count as new each time, and get its turn before the
-   * waiting callers. The groups that have been without places for longest are forgotten first.
+   * Forgets groups without places. While any caller waits, up to `MOST_REMEMBERED` of these groups are kept. If they
+   * were forgotten at once, a caller that calls again and again, one call at a time, would count as new each time, and
+   * get its turn before the waiting callers. The groups that have been without places for longest are forgotten first.
    */
   function forgetUnused(): void {
     const most = doesAnyWait() ? MOST_REMEMBERED : 0

@@ -1,4 +1,4 @@
-/** `fetch` for libraries. All calls go through the guarded caller. */
+/** `fetch` for libraries, with the checks and limits of `outgoing.ts`. */
 import type { GuardedCaller } from './outgoing.ts'
 
 interface FetchOptions {
@@ -7,7 +7,7 @@ interface FetchOptions {
   body?: unknown
 }
 
-/** Returns a `fetch` whose calls all go through the guarded caller. */
+/** Returns a `fetch` that makes each call through `caller`. */
 export function fetchThrough(caller: GuardedCaller) {
   return async (url: string | URL, options: FetchOptions = {}): Promise<Response> => {
     const { status, body, headers } = await caller.call({

@@ -1,10 +1,10 @@
 /**
- * Fetches documents from URLs that clients have chosen: key sets, and the lists of addresses of a sector. An anonymous caller
- * can cause a fetch, so everything is limited:
+ * Fetches documents from URLs that clients have chosen: key sets (`jwks_uri`), and lists of URIs
+ * (`sector_identifier_uri`). An anonymous caller can cause a fetch, so everything is limited:
  *
  * - There is one fetch at a time for each URL, shared by all callers that wait for the document.
  * - The number of fetches under way is limited for each network that caused them, for each receiver, and in all.
- * - The number of waiting callers is limited. A waiting call holds no slot.
+ * - The number of waiting callers is limited. A waiting call holds no slot (`load-shedding.ts`).
  * - A failed fetch is not repeated for a while.
  */
 import type { Clock } from '../clock.ts'

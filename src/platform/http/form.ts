@@ -30,8 +30,8 @@ export function isForm(contentType = ''): boolean {
 /**
  * Reads an application/x-www-form-urlencoded body. Rejects invalid encodings, which URLSearchParams would replace.
  *
- * Forms are UTF-8 (RFC 6749 appendix B). Apache HttpClient 5 names ISO-8859-1 unless told otherwise: such a form is read if
- * its characters are the same in UTF-8.
+ * Forms are UTF-8 (RFC 6749 appendix B). By default, Apache HttpClient 5 declares ISO-8859-1: such a form is accepted
+ * if it contains only ASCII characters, which are the same in UTF-8.
  */
 export function readForm(contentType: string | undefined, body: Buffer): Form {
   const { type, charset } = contentType === formType ? plainForm : parseContentType(contentType)
@@ -44,7 +44,10 @@ export function readForm(contentType: string | undefined, body: Buffer): Form {
   return text.length > mostKeptTogether ? copyOfForm(gather(pairs)) : gather(pairs)
 }
 
-/** The values of a longer body are copied, so that a value that is kept does not keep the whole body. */
+/**
+ * The values of a body with more characters are copied. So a value that stays in memory does not keep the whole body
+ * there.
+ */
 const mostKeptTogether = 1024
 
 const copyOfForm = (form: Form): Form => new Map([...form].map(([name, value]) => [name, copyOf(value)]))
@@ -180,7 +183,10 @@ function isJson(contentType: string | undefined): boolean {
 
 const plainForm = { type: formType, charset: 'utf-8' }
 
-/** Returns the media type and the character set in lower case. Several character sets result in one that does not exist. */
+/**
+ * Returns the media type and the character set in lower case. Several character sets are joined to one name that
+ * nothing accepts.
+ */
 function parseContentType(contentType = ''): { type: string; charset: string } {
   const [type = '', ...parameters] = contentType.toLowerCase().split(';')
   const charsets = parameters.flatMap((parameter) => {

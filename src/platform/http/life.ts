@@ -1,6 +1,6 @@
 /**
- * Graceful shutdown: first the shutdown is announced, then calls in progress are finished, and after that no call is
- * answered.
+ * Graceful shutdown: first the shutdown is announced, then calls in progress are finished, and after that calls are
+ * refused.
  */
 import { IncomingMessage, type ServerResponse } from 'node:http'
 import type { FastifyInstance } from 'fastify'
@@ -91,9 +91,9 @@ export function onResponseEnd(response: ServerResponse, callback: (response: Ser
 const place = Symbol('place')
 
 /**
- * Returns a list of the calls in progress, in no particular order. It is used instead of a `Set`. If thousands of members
- * are added to a `Set` and removed each second, the garbage collector keeps the members of the set's former tables alive.
- * This was a tenth of the cost of a poll.
+ * Returns a list of the calls in progress, in no particular order. It is used instead of a `Set`. If thousands of
+ * members are added to a `Set` and removed each second, the garbage collector keeps the members of the set's former
+ * hash tables alive. With a `Set`, this was a tenth of the cost of a poll.
  */
 function createUnorderedList<T extends object>() {
   type Placed = T & { [place]?: number }

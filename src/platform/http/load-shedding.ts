@@ -1,6 +1,7 @@
 /**
- * Limits the number of calls in progress. A call beyond the limit is refused at once, before its body is read: the calls in
- * progress stay fast, and the response asks the caller to try again later.
+ * Limits the number of calls in progress: each of them has a slot. If no slot is free, a call is refused at once, if
+ * possible before its body is read. So the calls in progress stay fast. The response asks the caller to try again
+ * later.
  */
 import { IncomingMessage, type ServerResponse } from 'node:http'
 import type { FastifyInstance, FastifyReply, FastifyRequest } from 'fastify'
@@ -25,7 +26,7 @@ export interface LoadShedding {
    * Runs work for a caller that proves nothing: it sends no credentials, or its access token is not known yet. During the
    * work, the call is counted as `unproven-callers.ts` describes.
    *
-   * @param clientId the client that the caller names; empty if it names none
+   * @param clientId the `client_id` that the caller sends; empty if it sends none
    * @param returning the user who has signed in before, as an encrypted cookie or a known token of this call shows. If the
    *   limit for unproven callers is reached, the call counts as that of a returning user
    * @throws {Overloaded} if the limit for such calls is reached
@@ -42,7 +43,7 @@ export interface LoadShedding {
   releaseSlotWhile<T>(slot: Slot | undefined, awaited: Promise<T>): Promise<T>
 }
 
-/** Which routes clients call, and which are exempt. */
+/** Which routes clients call, and which are exempt from the limit. */
 export interface RouteGroups {
   /** Number of slots for the calls of clients. All other calls together have as many slots of their own. 0 means no limit. */
   most: number
@@ -104,7 +105,8 @@ export class Slot {
   }
 
   /**
-   * Counts the call as the call of an unproven caller, or else of a returning user.
+   * Counts the call in the shares of unproven callers. If these have no capacity, counts it as a call of the returning
+   * user.
    *
    * @throws {Overloaded} if there are too many such calls
    */

@@ -21,7 +21,7 @@ export function collectRoutes(app: FastifyInstance): readonly KnownRoute[] {
 /** Answers a request of a plain Node server. */
 export function answerRaw(app: FastifyInstance, log: Log, request: IncomingMessage, response: ServerResponse): void {
   if (request.readableEnded) {
-    // The body was consumed already. To read it again would wait for ever.
+    // The body was consumed already. Reading it again would wait for ever.
     log.error({ event: 'mount.body_consumed' }, 'a body parser ran before Doorbell: mount Doorbell before it')
     response.writeHead(500, { 'content-type': 'application/json' })
     response.end(JSON.stringify({ error: 'server_error', error_description: 'the server is not set up correctly' }))
@@ -45,8 +45,8 @@ function route(app: FastifyInstance, request: IncomingMessage, response: ServerR
 }
 
 /**
- * Returns a plugin that adds the same routes to another Fastify server. The plugin does not read bodies; Doorbell reads
- * them.
+ * Returns a plugin that adds `routes` to another Fastify server. That server does not read the bodies, so that `app`
+ * can read them.
  */
 export function asPlugin(app: FastifyInstance, routes: readonly KnownRoute[]): FastifyPluginAsync {
   return async (host) => {

@@ -1,9 +1,10 @@
 /**
- * Resolves names of receivers with `dns.Resolver`. The system's own lookups (`getaddrinfo`) cannot be cancelled, and libuv
- * runs few of them at the same time: one receiver whose name server does not respond would block all new connections. The
- * lookups in this file have a deadline, and a name that could not be resolved is not tried again for a while. The number of
- * lookups under way is limited for each receiver, for all receivers that are not known yet, and for all whose name servers
- * are silent. So places are left for known receivers, and each place for a new receiver is free again after a second.
+ * Resolves host names with `dns.Resolver`. The names of one registered domain belong to one receiver (`receiverOf`).
+ * The system's own lookups (`getaddrinfo`) cannot be cancelled, and libuv runs few of them at the same time: one
+ * receiver whose name server does not respond would block all new connections. The lookups in this file have a
+ * deadline, and a name that could not be resolved is not tried again for a while. The number of lookups under way is
+ * limited for each receiver, for all receivers that are not known yet, and for all receivers whose name servers are
+ * silent. So places are left for known receivers, and a lookup takes a place for new receivers for at most a second.
  */
 import { getDefaultResultOrder } from 'node:dns'
 import { Resolver } from 'node:dns/promises'
@@ -43,17 +44,18 @@ export interface NameLookup {
 export const lookupLimits = { each: 8, new: 128, silent: 64, inAll: 256 }
 
 /**
- * A lookup without an answer after this time counts for the silent receivers, and ends if these have no place left. Otherwise
- * lookups that hang would keep the places of new receivers, and of known ones, until their deadline.
+ * A lookup that has no answer after this time, in milliseconds, moves to the group of silent receivers. If this group
+ * has no place left, the lookup is aborted. So lookups that hang do not keep the places of new and known receivers
+ * until the deadline.
  */
 export const quickMs = 1_000
 
 /**
- * A receiver counts as silent for this time after a lookup that got no answer. Answers for its other names do not shorten
- * the time: otherwise a name server that answers for one name and not for others would never count as silent.
+ * A receiver counts as silent for this time after a lookup that got no answer. Answers for its other names do not
+ * shorten the time, because a name server that answers for one name and not for others must also count as silent.
  */
 const silence = { forMs: 5 * 60_000, most: 10_000 }
-/** A receiver is known after a name of it was resolved. */
+/** A receiver is known after one of its names was resolved. */
 const acquaintance = { forMs: Number.POSITIVE_INFINITY, most: 10_000 }
 
 /** Pauses after a failed lookup. They are not longer than the pauses of the outbox between two attempts. */
@@ -68,11 +70,12 @@ export function createNameLookup({ timeoutMs, clock, servers, files }: NameLooku
   const underWay = new Set<AbortController>()
 
   /**
-   * Asks the name servers with a new resolver: it can be cancelled alone, and it uses the name servers that are configured
-   * now.
+   * Asks the name servers with a new resolver. It can be cancelled without other lookups, and it uses the name servers
+   * that are configured now.
    */
   async function ask(name: string, signal: AbortSignal): Promise<Address[]> {
-    // Two attempts, the second twice as long. With several silent name servers, the deadline ends them earlier.
+    // Two attempts, the second twice as long. With several silent name servers, the lookup reaches its deadline before
+    // that.
     const resolver = new Resolver({ timeout: Math.ceil(timeoutMs / 4), tries: 2 })
     if (servers !== undefined) resolver.setServers(servers)
     signal.addEventListener('abort', () => resolver.cancel(), { once: true })
@@ -125,7 +128,7 @@ export function createNameLookup({ timeoutMs, clock, servers, files }: NameLooku
       return addresses
     } catch (error) {
       failures.failed(name, error)
-      // A lookup that was ended early, but has addresses of one family by then, has not failed.
+      // An aborted lookup that already had addresses of one family does not get here: it resolves to these addresses.
       if (codeOf(error) === 'ECANCELLED') receivers.wasCutShort(receiverOf(name), begunAt)
       if (codeOf(error) === 'ETIMEOUT') receivers.isSilent(receiverOf(name))
       throw error
@@ -159,16 +162,16 @@ function createReceiverGroups(clock: Clock) {
     isKnown: known.add,
     isSilent: silent.add,
     /**
-     * Records that a lookup was ended early without an address. The first time within `silence.forMs` is forgiven: a packet
-     * may be lost, or an answer slow. Only a second lookup that began later makes the receiver silent, whatever its name
-     * servers answered in between.
+     * Records that a lookup was aborted without an address to free its place. The first one within `silence.forMs` has
+     * no effect: a packet may be lost, or an answer slow. A second one that began after the first was aborted makes the
+     * receiver silent, even if its name servers answered in between.
      */
     wasCutShort(receiver: string, begunAt: number): void {
       const forgivenAt = forgiven.addedAt(receiver)
       if (forgivenAt === undefined) forgiven.add(receiver)
       else if (begunAt >= forgivenAt) silent.add(receiver)
     },
-    /** Returns the group for whose lookups a lookup for the receiver counts. */
+    /** Returns the group in which the lookups of a receiver are counted. */
     groupOf(receiver: string): 'silent' | 'known' | 'new' {
       if (silent.has(receiver)) return 'silent'
       return known.has(receiver) ? 'known' : 'new'
@@ -176,7 +179,7 @@ function createReceiverGroups(clock: Clock) {
   }
 }
 
-/** Remembers receivers, each for a time. Beyond `most`, the one that was added first is dropped. */
+/** Remembers receivers, each for `forMs` milliseconds. Beyond `most`, the one that was added first is dropped. */
 function createReceivers({ forMs, most, clock }: { forMs: number; most: number; clock: Clock }) {
   /** Until when a receiver is remembered, in the steady time of this process. */
   const until = new Map<string, number>()
@@ -225,8 +228,8 @@ function addressesIn(answer: PromiseSettledResult<string[]>, family: 4 | 6): Add
 }
 
 /**
- * Orders IPv6 addresses before IPv4 addresses, or after them with Node's `--dns-result-order=ipv4first`. On a machine without
- * IPv6, a connection to an IPv6 address fails at once.
+ * Orders IPv6 addresses before IPv4 addresses, or after them with Node's `--dns-result-order=ipv4first`. On a machine
+ * without IPv6, a connection to an IPv6 address fails at once, and the next address is tried.
  */
 function inDefaultOrder(addresses: Address[]): Address[] {
   return getDefaultResultOrder() === 'ipv4first' ? addresses.toSorted((a, b) => a.family - b.family) : addresses
@@ -241,7 +244,7 @@ function codeOf(error: unknown): string {
   return error instanceof Error && 'code' in error ? String(error.code) : ''
 }
 
-/** The error of a lookup that was ended early, for other lookups. The code differs from that of a name server that is silent. */
+/** The error of a lookup that was aborted to free its place. Its code is not the code for a silent name server. */
 function cutShort(name: string): Error {
   return Object.assign(new Error(`no name server answered for ${name} quickly`), { code: 'ECANCELLED' })
 }

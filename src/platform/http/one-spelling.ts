@@ -7,7 +7,7 @@
 import type { FastifyInstance, FastifyReply, FastifyRequest } from 'fastify'
 import { refuseUnstorableAddress } from './outside-text.ts'
 
-/** Calls `notFound` if the path of a request is not spelled as its route. Refuses URLs that cannot be stored. */
+/** Calls `notFound` if the path of a request is not spelled as its route. Refuses URLs that contain an encoded NUL. */
 export function refuseOtherSpellings(
   app: FastifyInstance,
   notFound: (request: FastifyRequest, reply: FastifyReply) => void,

@@ -1,12 +1,12 @@
 /**
- * Calls addresses that others have chosen: for notifications, key sets and push services. All calls to such addresses go
- * through this file.
+ * Calls URLs that clients or browsers have chosen: notification endpoints, key sets and push services. All calls to
+ * such URLs go through this file.
  *
- * A client or a browser chooses these addresses, so an attacker could choose a service that only this server can reach.
- * Therefore the server resolves each name itself (`name-lookup.ts`), once for each connection, and checks all addresses of
- * the name. It connects only to these addresses, and before it sends a byte, it checks the address to which the socket is
- * connected. Redirects are not followed. Proxies and cookies of the environment are not used. The time and the memory for a
- * call are limited.
+ * An attacker could choose the URL of a service that only this server can reach. Therefore the server resolves each
+ * name itself (`name-lookup.ts`), once for each connection, and checks all addresses of the name. It connects only to
+ * these addresses, and before it sends a byte, it checks the address to which the socket is connected. Redirects are
+ * not followed. Proxy settings in environment variables are ignored, and no cookies are kept. The time and the memory
+ * for a call are limited.
  */
 import { connect, isIP, type Socket } from 'node:net'
 import { getCACertificates } from 'node:tls'
@@ -24,7 +24,7 @@ export interface OutgoingCall {
   method: 'GET' | 'POST'
   headers?: Record<string, string>
   body?: string | Buffer
-  /** The client or user to whom the address belongs, if it is known: calls wait only for calls to the same one. */
+  /** The client or user to whom the URL belongs, if known. A call waits only for calls to the same receiver. */
   receiver?: string | undefined
   /** If this signal is aborted, the call ends and fails with `stopped`. */
   signal?: AbortSignal
@@ -77,7 +77,7 @@ export interface GuardedCallerOptions {
   allowHttp: boolean
   /** PEM certificates that are trusted besides Node's own list. */
   ca?: string | undefined
-  /** The clock for the pauses after failed lookups; the system clock by default. */
+  /** The clock for name lookups, and for the pauses after failed ones. By default, the system clock. */
   clock?: Clock
   /** For tests: name servers that are asked instead of the system's. */
   nameServers?: string[]
@@ -94,9 +94,10 @@ export interface GuardedCaller {
 }
 
 /**
- * Upper limit for the calls to one receiver at one origin at the same time; if the receiver is not known, for the calls to one
- * URL. Neither all calls to an origin nor all calls to a URL are limited: it may be the gateway of many clients, and one of
- * them that hangs must not delay the calls to the others. Those who call limit all their calls.
+ * Upper limit for simultaneous calls to one receiver at one origin, or to one URL if the receiver is not known. There
+ * is no limit for all receivers at one origin or URL together: a gateway may serve many clients there, and a client
+ * that does not respond must not delay the calls to the others. The code that uses this file limits the total number of
+ * its calls.
  */
 const mostToOneReceiver = 16
 
@@ -107,8 +108,9 @@ export function createGuardedCaller(options: GuardedCallerOptions): GuardedCalle
   const { timeout: timeoutMs, clock = systemClock } = options
   const names = createNameLookup({ timeoutMs, clock, servers: options.nameServers })
   const agent = createAgent({ lookup: names.resolve, ...options })
-  // If undici limited the connections, it would keep ended calls in its own queue. For each of them it would still open a
-  // connection, close it unused, and delay the calls behind it. So calls wait here instead, and leave this queue when they end.
+  // Calls wait here for a place, and leave this queue when they end. If undici limited the connections, it would keep
+  // ended calls in its own queue: for each of them it would open a connection, close it unused, and so delay later
+  // calls.
   const places = new Places({ each: mostToOneReceiver })
   const underway = new Set<Ending>()
   let closed = false
@@ -190,7 +192,7 @@ function createAgent(options: ConnectorOptions) {
   }
 }
 
-/** Ends a call early: by its deadline, by the signal of its caller, or by `close`. */
+/** Aborts a call if its deadline has passed, if the signal of its caller is aborted, or on `close`. */
 class Ending {
   readonly #controller = new AbortController()
   readonly #timer: NodeJS.Timeout
@@ -217,8 +219,8 @@ class Ending {
   }
 
   /**
-   * Resolves to the result of `work`, or rejects as soon as the call ends early: undici ignores the signal of a request
-   * while it opens a connection.
+   * Resolves to the result of `work`, or rejects as soon as the call is aborted. This is needed because undici ignores
+   * the signal of a request while it opens a connection.
    */
   orEarlier<T>(work: Promise<T>): Promise<T> {
     return new Promise((resolve, reject) => {
@@ -237,7 +239,10 @@ function readUrl(text: string, allowHttp: boolean): URL {
   return url
 }
 
-/** Returns the key of the calls that share places. A URL contains no space. */
+/**
+ * Returns the key of a call. Calls with the same key share places. A URL contains no space, so the two forms never
+ * collide.
+ */
 const lineOf = ({ origin, href }: URL, { receiver }: OutgoingCall) =>
   receiver === undefined ? href : `${origin} ${receiver}`
 
@@ -281,7 +286,7 @@ function flatten(headers: Record<string, string | string[] | undefined>): Record
 function describe(error: unknown): unknown {
   if (error instanceof CallFailed) return error
   const code = codeOf(error)
-  // This is a programming error, such as an invalid header, and not a failure of the call.
+  // These codes mean a programming error, such as an invalid header, and not a failure of the call.
   if (code === 'UND_ERR_INVALID_ARG' || code === 'UND_ERR_NOT_SUPPORTED') return error
   if (code === 'UND_ERR_HEADERS_OVERFLOW') return new CallFailed('too_large', code)
   if (code === 'UND_ERR_DESTROYED' || code === 'UND_ERR_CLOSED') return new CallFailed('stopped')

@@ -9,7 +9,10 @@ export function isStorable(text: string): boolean {
   return !text.includes('\0') && text.isWellFormed()
 }
 
-/** Returns whether all texts in a JSON value can be stored, including member names. The value must not be nested too deeply. */
+/**
+ * Returns whether all texts in a JSON value can be stored, including member names. Recursive: check the value with
+ * `isTooDeep` first.
+ */
 export function holdsOnlyStorable(value: unknown): boolean {
   if (typeof value === 'string') return isStorable(value)
   if (typeof value !== 'object' || value === null) return true
@@ -38,17 +41,17 @@ export function refuseUnstorableForm(body: Buffer): void {
 }
 
 /**
- * Returns whether the database rejected a value: a text that is invalid in the encoding of the database, a number out of
- * range, or a value that is too long for an index. Such a value should have been refused when it was read. So an error here
- * means that an earlier check is missing.
+ * Returns whether the database rejected a value: a text that is invalid in the encoding of the database, a number out
+ * of range, or a value that is too long for an index. Such values should be refused when they are read. So if the
+ * database rejects one, an earlier check is missing.
  */
 export function isUnstorableForDatabase(error: Error & { code?: unknown }): boolean {
   return /^(22021|22P05|22P02|22003|54000)$/.test(String(error.code))
 }
 
 /**
- * Returns a copy of a text that will be kept. A part of a text (`slice`, `split`) keeps the whole text in memory: an id that is
- * kept would keep the body of 64 kB in which it was sent.
+ * Copies a text that will be kept in memory. A part of a text (from `slice` or `split`) keeps the whole text in memory:
+ * an id of a few bytes would keep the body of up to 64 kB in which it was sent.
  */
 export function copyOf(text: string): string {
   return Buffer.from(text).toString()

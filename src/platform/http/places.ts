@@ -1,6 +1,6 @@
 /**
- * Places that callers take and give back. The number of places is limited for each key and in all. If no place is free, the
- * caller waits in line.
+ * Limits how many callers work at the same time. Each caller takes a place and gives it back. The number of places is
+ * limited for each key and in all. If no place is free, the caller waits in line.
  */
 
 export interface PlaceLimits {
@@ -8,7 +8,7 @@ export interface PlaceLimits {
   each: number
   /** Upper limit for all places. */
   inAll?: number
-  /** Each key belongs to a group, whose places are limited too. `of` is asked again whenever a place is given. */
+  /** Each key belongs to a group, whose places are limited too. `of` is called again each time a place is given. */
   groups?: { of(key: string): string; most: Readonly<Record<string, number>> }
 }
 
@@ -79,8 +79,8 @@ export class Places {
     this.#taken += 1
     this.#count(group, 1)
     return {
-      // The place is given back in a later turn of the event loop, so that it is not given to a caller that gives up in this
-      // turn.
+      // The place is given back in a later turn of the event loop, so that it is not given to a caller that stops
+      // waiting in this turn.
       leave: () =>
         void setImmediate(() => {
           line.taken -= 1

@@ -1,7 +1,7 @@
 /**
- * Names that the machine itself defines: the names in its hosts file, and the domains in `resolv.conf` that complete short
- * names. `dns.Resolver` does not read these two files, so they are read here. The files are small and local. They are read
- * synchronously, because libuv's few threads may be busy, and a lookup has a deadline.
+ * Names that the machine itself defines: the names in its hosts file, and the search domains in `resolv.conf`, which
+ * complete short names. `dns.Resolver` does not read these two files, so they are read here. The files are small and
+ * local. They are read synchronously, because libuv's few threads may be busy, and a lookup has a deadline.
  */
 import { readFileSync, statSync } from 'node:fs'
 import { isIP } from 'node:net'

@@ -3,7 +3,7 @@ import { constants } from 'node:crypto'
 import type { ServerOptions } from 'node:https'
 
 export interface TlsFiles {
-  /** All members are PEM texts. */
+  /** Both members are PEM texts. */
   key: string
   cert: string
 }
@@ -21,8 +21,8 @@ const suites = [
 ]
 
 /**
- * The TLS 1.2 suites for certificates with an ECDSA key, used if the profile allows such keys. The two ciphers are the same
- * as in `suites`.
+ * The TLS 1.2 suites for certificates with an ECDSA key, used if the security profile allows such keys. The two ciphers
+ * are the same as in `suites`.
  */
 const suitesForOtherKeys = ['ECDHE-ECDSA-AES128-GCM-SHA256', 'ECDHE-ECDSA-AES256-GCM-SHA384']
 
@@ -34,9 +34,10 @@ export function tlsOptions({ key, cert }: TlsFiles, anyKey: boolean): ServerOpti
   return {
     key,
     cert,
-    // Node would send the names of the authorities in this list to clients. The clients of Go and Java then send no
-    // certificate of another authority, and no self-signed one (RFC 8705 §6.1). So the list is empty, and chains are checked
-    // later (client/certificate/chain.ts). Without the list, Node would trust the public web authorities.
+    // This list is empty, so that clients may send any certificate. Chains are checked later
+    // (client/certificate/chain.ts). Node would send the names of the listed authorities to clients. TLS clients
+    // written in Go or Java then send no certificate of another authority, and no self-signed one (RFC 8705 §6.1). If
+    // `ca` were absent, Node would trust the public web authorities.
     ca: [],
     requestCert: true,
     rejectUnauthorized: false,

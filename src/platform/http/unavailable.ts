@@ -16,7 +16,8 @@ export class Overloaded extends Unavailable {
   override readonly name = 'Overloaded'
 
   constructor() {
-    // Thrown for every call of a crowd. To capture the stack would be a large part of the cost of a refused call.
+    // The stack is not captured: very many calls may be refused, and capturing the stack would be a large part of the
+    // cost of each.
     const { stackTraceLimit } = Error
     Error.stackTraceLimit = 0
     super('too many calls are in progress')
@@ -42,7 +43,7 @@ export function isUnavailable(error: unknown): boolean {
 /** Renders a page for browsers, in the requested language. */
 export type ErrorPage = (acceptLanguage: string | undefined) => { headers: Record<string, string>; text: string }
 
-/** Sends the 503: as a page if the caller is a browser and `page` is given, otherwise as JSON. */
+/** Sends the 503: as a page if the caller is a browser and `page` is given, and as JSON if not. */
 export function answerUnavailable(error: Error, request: FastifyRequest, reply: FastifyReply, page?: ErrorPage): void {
   reply.code(unavailable.status).headers(unavailable.headers)
   if (error instanceof Unavailable) reply.header('Retry-After', String(error.retryAfterSeconds))

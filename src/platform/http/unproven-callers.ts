@@ -1,8 +1,9 @@
 /**
- * Limits callers that have not authenticated yet. Each network has a share of the slots. Within a network, each client that
- * callers claim to be has a share. So an anonymous caller that claims to be a client takes no slot from the real client,
- * which calls from another network, and no slot from other clients in the same network. If the client has authenticated
- * from the caller's address before, the call is counted for the client from the beginning, and not in these shares.
+ * Limits the calls of callers that have not authenticated yet. Each such call needs a slot (`load-shedding.ts`). Each
+ * network has a share of the slots. Within a network, each `client_id` that callers send has a share. So an attacker
+ * who sends the id of another client takes no slot from this client if it calls from another network, and no slot from
+ * other clients in the attacker's network. These shares do not apply to a client at an address from which it has
+ * authenticated before: its calls count for the client from the beginning.
  */
 import { networkOf, networksOf } from './address.ts'
 import { ClientShares, type Share } from './client-shares.ts'
@@ -36,10 +37,10 @@ export class UnprovenCallers {
   }
 
   /**
-   * Returns whether there is capacity for one more caller. The first quarter of the slots is for all callers. After that, a
-   * network may have half of the slots divided by the number of networks. Within a network, a claimed client may have two
-   * thirds of the network's share divided by the number of clients that are claimed in this network. The last quarter is
-   * reserved for callers that have authenticated, and for users who return.
+   * Returns whether there is capacity for one more caller. The first quarter of the slots is for all callers. If it is
+   * taken, a network may have half of the slots divided by the number of networks. Within a network, a claimed client
+   * may have two thirds of the network's share divided by the number of clients that are claimed in this network. The
+   * last quarter is reserved for callers that have authenticated, and for `ReturningUsers`.
    */
   hasCapacity({ network, clientId }: Claim): boolean {
     const most = this.#most
@@ -73,9 +74,10 @@ export class UnprovenCallers {
 }
 
 /**
- * Counts, in one group of routes, the calls of users who have signed in before, but are not authenticated in this call yet.
- * Such a user shows a cookie that this server has encrypted, or a token that this process knows. These calls may use an eighth
- * of the slots: half of the quarter that unproven callers cannot take. So a user can renew a token, whatever they send.
+ * Counts, in one group of routes, the calls of users who have signed in before, but are not authenticated in this call
+ * yet. Such a user sends a cookie that this server has encrypted, or a token that this process knows. These calls may
+ * use an eighth of the slots: half of the quarter that unproven callers cannot take. So a user can renew a token even
+ * if unproven callers have taken all the slots that they can take.
  */
 export class ReturningUsers {
   readonly #users = new ClientShares()
@@ -87,7 +89,10 @@ export class ReturningUsers {
     this.#most = most / 8
   }
 
-  /** Returns whether there is capacity for one more call of a user. One user may have half, divided by the number of users. */
+  /**
+   * Returns whether there is capacity for one more call of a user. One user may have half of the capacity for returning
+   * users, divided by the number of these users.
+   */
   hasCapacity(userId: string): boolean {
     const ofUser = this.#most / 2 / this.#users.clientsWith(userId)
     return this.#count < Math.max(1, this.#most) && this.#users.inWorkOf(userId) < Math.max(1, ofUser)

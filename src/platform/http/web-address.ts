@@ -1,6 +1,6 @@
-/** Checks which URLs that others have chosen may be called, shown, or redirected to. */
+/** Checks whether a URL may be called, shown, or used for a redirect. */
 
-/** Returns whether this is an http or https URL. */
+/** Returns whether a text is an http or https URL that all URL parsers read in the same way. */
 export function isWebAddress(address: string): boolean {
   return /^https?:\/\//.test(address) && isNormalized(address)
 }
@@ -23,7 +23,10 @@ export function isRedirectAddress(address: string): boolean {
   )
 }
 
-/** Returns whether a URL is free of spaces, line breaks and backslashes, which URL parsers read in different ways. */
+/**
+ * Returns whether a text is a URL of at most 2048 printable ASCII characters. It must contain no space, line break or
+ * backslash, because URL parsers read these in different ways.
+ */
 export function isNormalized(address: string): boolean {
   return address.length <= 2048 && /^[\x21-\x5b\x5d-\x7e]+$/.test(address) && URL.canParse(address)
 }

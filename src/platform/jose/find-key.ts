@@ -41,7 +41,9 @@ export function keysIn(jwks: JSONWebKeySet): JWTVerifyGetKey {
   }
 }
 
-/** Whether the header of a signature names a key. Some libraries write a `kid` that is null or empty if there is none. */
+/**
+ * Returns whether the header of a signature has a `kid`. Some libraries write null or an empty text if there is none.
+ */
 export function namesKey({ kid }: { kid?: unknown }): boolean {
   return kid !== undefined && kid !== null && kid !== ''
 }
@@ -65,7 +67,7 @@ async function verifies(
     await flattenedVerify(token, key, { algorithms: [alg] })
     return true
   } catch {
-    // The signature is of another key, or this key cannot be used, for example because it is too short.
+    // The signature was made with another key, or this key cannot be used, for example because it is too short.
     return false
   }
 }

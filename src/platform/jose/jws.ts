@@ -1,6 +1,6 @@
 /**
- * Returns whether a compact JWS (RFC 7515 §7.1) has its canonical spelling. Libraries ignore spaces, line breaks, padding
- * and unused bits, so they would accept the signature of the same JWS in another spelling.
+ * Returns whether a compact JWS (RFC 7515 §7.1) has its canonical spelling. Libraries ignore spaces, line breaks,
+ * padding and unused bits, so they would also accept the same JWS in another spelling.
  */
 export function isPlainJws(jws: string): boolean {
   const parts = jws.split('.')

@@ -1,19 +1,22 @@
 /**
- * Reduces a client's key set to the members that are needed. Many key sets are cached, including those of unknown clients.
- * JSON with many small values needs a hundred times its size in memory when it is parsed.
+ * Reduces a client's key set to the members that are needed. Many key sets are cached, including those of untrusted
+ * clients. JSON with many small values needs a hundred times its size in memory when it is parsed.
  */
 
 /**
- * Members of public keys: RFC 7517 §4, RFC 7518 §6, RFC 8037 §2. Their values are texts, or lists of texts. `key_ops` is not
- * among them: it is only read (`whyUnused`), because libraries refuse a public key that it also allows to sign.
+ * Members of public keys: RFC 7517 §4, RFC 7518 §6, RFC 8037 §2. Their values are texts, or lists of texts. `key_ops`
+ * is read (`whyUnused`), but not kept: libraries refuse a public key whose `key_ops` also contains `sign`.
  */
 const texts = ['kty', 'use', 'alg', 'kid', 'x5u', 'x5t', 'x5t#S256', 'crv', 'x', 'y', 'n', 'e']
 const lists = ['x5c']
 
-/** The members that are private, of keys of every type, also of `AKP` (ML-DSA), which is otherwise unknown here. */
+/** The private members of keys of all types, including `AKP` (ML-DSA), whose keys this server does not use. */
 export const privateMembers = ['d', 'p', 'q', 'dp', 'dq', 'qi', 'oth', 'k', 'priv']
 
-/** Returns a private member of a key, or undefined if it has none. Libraries write null, an empty list or an empty text for no value. */
+/**
+ * Returns the name of a private member of a key, or undefined if it has none. A member that is null, an empty list or
+ * an empty text does not count: libraries write these for an absent value.
+ */
 export function privateMemberOf(key: object): string | undefined {
   const members = new Map<string, unknown>(Object.entries(key))
   return privateMembers.find((name) => {
@@ -22,7 +25,10 @@ export function privateMemberOf(key: object): string | undefined {
   })
 }
 
-/** The algorithms of signatures that a key may name. The registration of the client decides which of them it uses. */
+/**
+ * The signature algorithms that the `alg` of a key may contain. The client's registration decides which of them it
+ * uses.
+ */
 const signing = /^((ES|PS|RS)(256|384|512)|EdDSA|Ed25519)$/
 
 /** The curves on which this server verifies signatures (RFC 7518 §3.4, RFC 8037 §3.1). */
@@ -31,7 +37,7 @@ const curvesOf = new Map<unknown, readonly string[]>([
   ['OKP', ['Ed25519']],
 ])
 
-/** The members that a key of each kind must have. */
+/** The members that a key must have, by its `kty`. */
 const materialOf = new Map<unknown, readonly string[]>([
   ['EC', ['crv', 'x', 'y']],
   ['OKP', ['crv', 'x']],
@@ -39,9 +45,9 @@ const materialOf = new Map<unknown, readonly string[]>([
 ])
 
 /**
- * Returns why a key is not used, or undefined if it is used: keys of unknown types, and keys that lack a member or have one
- * that cannot be understood, are ignored (RFC 7517 §5), for example the post-quantum keys of a client that also uses other
- * servers. With one of them, oidc-provider would refuse the whole set. Keys for encryption are ignored too.
+ * Returns why a key is not used, or undefined if it is used. Keys of unknown types are ignored, and so are keys that
+ * lack a member or have an invalid one (RFC 7517 §5). For example, a client that also uses other servers may have
+ * post-quantum keys. With one such key, oidc-provider would refuse the whole set. Keys for encryption are ignored too.
  */
 export function whyUnused(key: Record<string, unknown>): string | undefined {
   const material = materialOf.get(key.kty)
@@ -52,7 +58,7 @@ export function whyUnused(key: Record<string, unknown>): string | undefined {
   return wrong === undefined ? whyNotForSignatures(key) : `its "${wrong}" is not a text`
 }
 
-/** Returns why no signature can be verified with a key, or undefined if its members do not say so. */
+/** Returns why no signature can be verified with a key, or undefined if none of its members rules this out. */
 function whyNotForSignatures(key: Record<string, unknown>): string | undefined {
   const { kty, crv, use, alg, key_ops: operations } = key
   if (isFilled(use) && use !== 'sig') return 'its "use" is not "sig", and this server only verifies signatures'
@@ -71,7 +77,7 @@ export function isComplete(key: Record<string, unknown>): boolean {
 
 /** Upper limit for the keys of a set. */
 export const mostKeys = 100
-/** Upper limit for the texts in a member that is a list. A certificate chain is shorter. */
+/** Upper limit for the texts in a member that is a list (`x5c`). A certificate chain is shorter. */
 const mostTexts = 10
 
 /**
@@ -86,7 +92,7 @@ export function withKnownMembers(key: Record<string, unknown>): Record<string, u
 /**
  * Returns whether a verification with this key takes a hundred times as long as with other keys: an RSA key with an
  * exponent of more than 32 bits, or a modulus of more than 8192 bits. Such keys are not used in practice. If a client
- * registered such a key, any caller could make the server spend time on invented signatures.
+ * registered such a key, any caller could make the server spend time on forged signatures.
  */
 export function isCostlyToVerify({ kty, n, e }: Record<string, unknown>): boolean {
   return kty === 'RSA' && (bytesOf(n) > 8192 / 8 || bytesOf(e) > 32 / 8)

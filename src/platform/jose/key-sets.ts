@@ -1,4 +1,7 @@
-/** Fetches public keys from URLs that others have chosen, through the guarded caller, and caches them for a while. */
+/**
+ * Fetches the public keys of clients and of issuers from their `jwks_uri`, through `outgoing.ts`, and caches them for a
+ * while.
+ */
 import { errors, type JSONWebKeySet, type JWTVerifyGetKey } from 'jose'
 import { type Clock, steadyTime } from '../clock.ts'
 import { type fetchThrough, toResponse } from '../http/fetch.ts'
@@ -11,7 +14,7 @@ import { createWeighedCache } from '../weighed-cache.ts'
 import { findVerifyingKey, keysIn, namesKey } from './find-key.ts'
 import { isComplete, isCostlyToVerify, mostKeys, withKnownMembers } from './key-members.ts'
 
-/** Thrown if a key set cannot be fetched now, so that nobody can tell whether a signature is valid. */
+/** Thrown if a key set cannot be fetched now, so that a signature cannot be verified. */
 export class KeysUnavailable extends Unavailable {
   override readonly name = 'KeysUnavailable'
   override readonly description =
@@ -72,7 +75,7 @@ interface KeySet {
 export interface KeySetNeeds {
   caller: GuardedCaller
   releaseSlotWhile: LoadShedding['releaseSlotWhile']
-  /** Milliseconds for which a set that cannot be fetched again stays in use, counted from its last fetch. */
+  /** Milliseconds for which a set that cannot be fetched again stays in use, counted from its last successful fetch. */
   keptInOutageMs: number
   clock: Clock
 }
@@ -123,7 +126,7 @@ export function createKeySets({ caller, releaseSlotWhile, keptInOutageMs, clock 
       const now = steadyTime(clock)
       const keySet = await keySetOrKept(now - freshForMs, uri, slot)
       try {
-        // Only a set that may be fetched again has to be compared with the signature here.
+        // The signature is verified here only if the set may be fetched again afterwards.
         const verifies = !namesKey(header) && keySet.at < now - refetchPauseMs
         return await (verifies ? findVerifyingKey(keySet.find, header, token) : keySet.find(header, token))
       } catch (error) {
@@ -144,7 +147,10 @@ export function createKeySets({ caller, releaseSlotWhile, keptInOutageMs, clock 
   }
 }
 
-/** Whether the set may have been replaced by another one, with the key of the signature. */
+/**
+ * Returns whether this error can mean that the set was replaced by another one, which contains the key of the
+ * signature.
+ */
 function isAnotherKeyNeeded(error: unknown): boolean {
   return error instanceof errors.JWKSNoMatchingKey || error instanceof errors.JWSSignatureVerificationFailed
 }

@@ -1,4 +1,4 @@
-/** Verifies JWTs whose makers write null for a value that is not there. */
+/** Verifies JWTs. A claim that is null counts as absent. */
 import {
   decodeProtectedHeader,
   errors,
@@ -16,8 +16,9 @@ export interface VerifiedJwt {
 }
 
 /**
- * Verifies the signature of a JWT, and then its claims as jose does. A claim that is null counts as absent: libraries that
- * serialize a class or a dictionary write it for each unused member. The signature is verified over the JWT as received.
+ * Verifies the signature of a JWT, and then its claims as jose does. Libraries that serialize a class or a dictionary
+ * write null for each unused member, so a claim that is null counts as absent. The signature is verified over the JWT
+ * as received.
  *
  * @throws the errors of `jwtVerify`
  */
@@ -25,11 +26,12 @@ export async function verifyJwt(jwt: string, key: JWTVerifyGetKey, options: JWTV
   const { header, claims } = await verifyWithNulls(jwt, key, options)
   if (!hasNull(claims)) return { header, claims }
   const present = Object.fromEntries(Object.entries(claims).filter(([, value]) => value !== null))
-  // The signature is verified. jose can only check claims that are in a JWT, so they are put in one without a signature.
+  // The signature is already verified. jose checks only claims that are in a JWT, so these are put into a JWT without a
+  // signature.
   return { header, claims: UnsecuredJWT.decode(new UnsecuredJWT(present).encode(), options).payload }
 }
 
-/** Claims that are null may still be among the claims. Then the other claims are not verified yet. */
+/** Verifies the signature. If one of the returned claims is null, the other claims may not have been checked yet. */
 async function verifyWithNulls(jwt: string, key: JWTVerifyGetKey, options: JWTVerifyOptions): Promise<VerifiedJwt> {
   try {
     const { protectedHeader, payload } = await jwtVerify(jwt, key, options)

@@ -46,7 +46,10 @@ export const pageHeaders = {
   'x-frame-options': 'DENY',
 }
 
-/** Where the consent pages may be shown in a frame: nowhere, or on pages of this origin. The demo needs this for its phone. */
+/**
+ * Where the consent pages may be shown in a frame: nowhere, or on pages of this origin. The demo shows its phone in a
+ * frame.
+ */
 export type Framing = 'none' | 'self'
 
 /** Returns `headers`, changed so that the page may be shown in the frames that `framing` allows. */

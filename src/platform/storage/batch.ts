@@ -1,6 +1,6 @@
 /**
- * Collects items that arrive at the same time in a group, and executes the group with one statement and one commit. Groups
- * grow with the load. An item that arrives alone does not wait for other items.
+ * Collects items that arrive at the same time into a group, and executes the group with one statement and one commit.
+ * Groups grow with the load. An item that arrives alone does not wait for other items.
  */
 import { systemClock } from '../clock.ts'
 

@@ -1,6 +1,6 @@
 import { atMostRows, type SingleStatement, type Value } from './database.ts'
 
-/** Rows that are deleted by age, of a table that may have grown for days before the deletion. */
+/** The old rows to delete from a table, which may have grown for days before the deletion. */
 export interface OldRows {
   table: string
   /** The columns of the primary key, separated by commas. */
@@ -13,7 +13,7 @@ export interface OldRows {
 }
 
 /**
- * Returns the statement that deletes at most `atMost` rows, so that neither the lock of SQLite nor the event loop is held
+ * Returns the statement that deletes at most `atMost` rows, so that neither SQLite's lock nor the event loop is blocked
  * for long. It returns one row for each deleted row. Rows that another transaction is using are skipped.
  */
 export function deleteOldest({ table, key, where, by, values }: OldRows, atMost: number): SingleStatement {

@@ -1,6 +1,6 @@
 /**
- * Tells whether a database row may be cached. A row may be cached only while this process receives the announcements of
- * changes. A change may be announced during the read of a row. So take a snapshot before the read, and check the snapshot
+ * Tells whether a database row may be cached. A row may be cached only while this process is told of each change
+ * (`Database.listen`). The row may change while it is read. So take a snapshot before the read, and check the snapshot
  * after the read.
  */
 import type { Database } from './database.ts'
@@ -11,7 +11,7 @@ import type { Database } from './database.ts'
  */
 export interface Snapshot {
   epoch: number | undefined
-  /** The number of changes that had been announced when the snapshot was taken. */
+  /** The number of changes of which this process had been told when the snapshot was taken. */
   heard: number
 }
 

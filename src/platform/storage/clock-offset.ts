@@ -12,16 +12,16 @@ export interface ClockOffset {
 }
 
 /**
- * Smaller differences do not change the offset. Both times are whole milliseconds, and the clock of a machine is corrected by
- * some milliseconds again and again. If the offset followed each correction, a pause between two polls that is measured with
- * two offsets would be wrong by as much.
+ * Smaller differences do not change the offset. Both times are whole milliseconds, and the clock of a machine is
+ * corrected by some milliseconds again and again. If the offset followed each correction, it could change between two
+ * polls, and the pause between them would be measured wrongly.
  */
 const insignificantMs = 20
 
 /**
- * The database reads its clock at an unknown moment between the question and the answer, so a measurement yields a
- * range. The offset changes only if it is outside this range. So a slow answer does not change the time of the
- * database, and neither do rounding errors and small corrections.
+ * Returns an offset that is 0 before the first measurement. The database reads its clock at an unknown moment between
+ * the query and the answer, so a measurement yields a range. The offset changes only if it is outside this range. So
+ * slow answers, rounding errors and small corrections do not change it.
  *
  * @param machine the clock of this machine. Not the injected clock: a test that sets its own clock does not set the
  *   database's

@@ -13,7 +13,7 @@ export interface SingleStatement {
 
 /**
  * A statement whose only parameter is a list of rows: `rows($1) as …`. Statements with the same SQL can be merged, see
- * `mergeRowStatements`. An undefined member becomes null in SQL. It costs less than an explicit null.
+ * `mergeRowStatements`. An undefined member becomes null in SQL, and costs less than an explicit null.
  */
 export interface ListStatement {
   sql: string
@@ -28,7 +28,7 @@ export interface Change {
   key: string
 }
 
-/** The other parts of a step: further statements, announcements and locks. */
+/** The other parts of a step: further statements, changes to announce, and locks. */
 export interface StepOptions<Row = unknown> {
   /** Executed in the same atomic step, in this order, and only if the first statement returned a row. */
   also?: Following<Row, Statement>
@@ -41,14 +41,14 @@ export interface StepOptions<Row = unknown> {
   lockKeys?: string | string[]
   /**
    * Steps with the same shared key may run at the same time, but not while a step has this key among its `lockKeys`. So
-   * either the step with the lock key sees what the other steps have written, or the other steps see what it has
+   * a step with the lock key never overlaps a step with the shared key, and the later one sees what the earlier one has
    * written.
    */
   sharedLockKeys?: string[]
   /**
-   * Names the rows that `first` changes, if many calls at the same time may change the same row. Steps of one process that
-   * share such a key run one after the other, and wait before they take a connection. Otherwise each of them would wait in
-   * Postgres for the lock of the row, with a connection, until no connection is left for other calls.
+   * Keys of the rows that `first` changes, if many calls at the same time may change the same row. Steps of one process
+   * that share such a key run one after the other, and wait before they take a connection. If they waited in Postgres
+   * for the lock of the row, each would hold a connection, until none is left for other calls.
    */
   rowKeys?: string[]
   /** Set for a step inside `inLockOrder`: in this process, the step does not wait for its lock keys again. */
@@ -78,26 +78,29 @@ export interface Database {
   step<Row>(first: Statement, options?: StepOptions<Row>): Promise<Row[]>
 
   /**
-   * Runs `work` when all earlier steps of this process that share a lock key with it have ended. Use it if one step
-   * executes `work` together with other work that needs other lock keys: then the other work does not wait for the keys
-   * of this `work`. The step must name the same lock keys, and set `hasTurn`. On SQLite, `work` begins at once, because
-   * all steps run one after the other.
+   * Runs `work` when all earlier steps of this process that share one of `lockKeys` have ended. Use it for items of a
+   * batch: an item then joins the batch only when its keys are free, so that the other items do not wait for these
+   * keys. The step that executes the batch must have the lock keys of all its items, and set `hasTurn`. On SQLite,
+   * `work` begins at once, because all steps run one after the other.
    */
   inLockOrder<T>(lockKeys: readonly string[], work: () => Promise<T>): Promise<T>
 
   /**
-   * Calls `listener` for each change announced on `topic`, by this node or another. The key '' means that announcements may
+   * Calls `listener` for each change announced on `topic`, by this node or another. The key '' means that changes may
    * have been missed. `listener` must not throw. Returns a function that stops listening.
    */
   listen(topic: string, listener: (key: string) => void): () => void
 
-  /** Whether announcements of other nodes are received at the moment. Always true on SQLite, which has only one node. */
+  /**
+   * Whether this node is told of the changes of other nodes at the moment. Always true on SQLite, which has only one
+   * node.
+   */
   readonly listening: boolean
 
   /**
-   * The number of the current epoch, or undefined if there is none. An epoch is a period in which no announcement can have
-   * been missed. If a row was read in an epoch and no change of the row was announced since then, the row is unchanged as
-   * long as the epoch lasts. On SQLite an epoch ends when another process writes.
+   * The number of the current epoch, or undefined if there is none. An epoch is a period in which this process is told
+   * of every change. If a row was read in an epoch and no change of the row was announced since then, the row is
+   * unchanged as long as the epoch lasts. On SQLite an epoch ends when another process writes.
    */
   readonly epoch: number | undefined
 

@@ -7,7 +7,7 @@ export interface Listeners {
   /** Returns a function that removes the listener. */
   add(topic: string, onChange: OnChange): () => void
   tell(change: Change): void
-  /** Calls every listener with the key '', which means that announcements may have been missed. */
+  /** Calls every listener with the key '', which means that changes may have been missed. */
   tellAll(): void
 }
 

@@ -32,7 +32,7 @@ interface Migration {
   text: string
 }
 
-/** The name of the migration that only an empty database lacks. */
+/** The first migration. Only an empty database lacks it. */
 export const firstMigration = '0001_foundation'
 
 const ownFolder = fileURLToPath(new URL('./migrations/', import.meta.url))

@@ -19,7 +19,7 @@ interface Surroundings {
 }
 
 /**
- * Opens the database. No error contains the password that the URL may contain.
+ * Opens the database. No error contains the password in the URL.
  *
  * @param url `sqlite:` and a path, `sqlite::memory:`, or a Postgres URL
  */

@@ -11,7 +11,7 @@ export interface PostgresAddress {
   database?: string | undefined
   user?: string | undefined
   password?: string | undefined
-  /** Parameters by name. The parameters above are not among them. */
+  /** The other parameters of the URL, by name. */
   parameters: ReadonlyMap<string, string>
   sslMode: SslMode
   /** The kind of server that a connection must lead to. */
@@ -23,18 +23,18 @@ export interface PostgresAddress {
 export interface PostgresHost {
   /** A host name, an IP address, or the folder of a unix socket. */
   host: string
-  /** If it is undefined, `pg` uses PGPORT or 5432. */
+  /** If undefined, `pg` uses PGPORT or 5432. */
   port: number | undefined
 }
 
 const sslModes = ['disable', 'allow', 'prefer', 'require', 'verify-ca', 'verify-full', 'no-verify'] as const
-/** As in libpq. `no-verify` is a word of `pg` for `require` without any check of the certificate. */
+/** The values of libpq, and `no-verify`, a value of `pg`: like `require`, without any check of the certificate. */
 export type SslMode = (typeof sslModes)[number]
 
 const targetSessions = ['any', 'read-write', 'primary'] as const
 export type TargetSession = (typeof targetSessions)[number]
 
-/** Values of parameters that must be one of these words. */
+/** Parameters that accept only these values. */
 const words: Record<string, readonly string[]> = {
   sslmode: sslModes,
   target_session_attrs: targetSessions,
@@ -60,7 +60,8 @@ const numbers = ['connect_timeout', 'keepalives_idle', 'statement_timeout', 'loc
 const parameterNames = [
   ...['host', 'port', 'user', 'password', 'dbname', 'options', 'application_name', 'fallback_application_name'],
   ...['sslrootcert', 'sslcert', 'sslkey', 'sslpassword', ...Object.keys(words), ...numbers],
-  // They have no effect: the first two are for the operating system, and the last one only says what is done anyway.
+  // These have no effect: the first three are socket options of the operating system, and the last one asks for libpq's
+  // meaning of sslmode, which applies anyway.
   ...['keepalives_interval', 'keepalives_count', 'tcp_user_timeout', 'uselibpqcompat'],
 ]
 
@@ -81,14 +82,15 @@ const encodingHint = 'special characters in a user name or password must be perc
 /**
  * Reads a URL.
  *
- * @param env variables of libpq: PGHOST and PGSSLMODE stand in for what the URL leaves out. `pg` reads some others
+ * @param env environment variables of libpq: PGHOST and PGSSLMODE are used if the URL has no such value. `pg` reads
+ * some others
  * @throws PostgresUrlError
  */
 export function readPostgresUrl(url: string, env: NodeJS.ProcessEnv = process.env): PostgresAddress {
   const parts = /^postgres(?:ql)?:\/\/([^/?]*)(?:\/([^?]*))?(?:\?(.*))?$/.exec(url)
   if (!parts) throw new PostgresUrlError('must begin with postgres:// or postgresql://')
   const [, authority = '', path = '', query = ''] = parts
-  // An @ here would be part of a password with a slash or a question mark.
+  // An @ in the path means that the user name or password contains a slash that is not percent-encoded.
   if (path.includes('@')) throw new PostgresUrlError(`cannot be read; ${encodingHint}`)
   const { user, password, hostTexts } = readAuthority(authority)
   const parameters = readParameters(query)
@@ -151,7 +153,7 @@ function readParameters(query: string): Map<string, string> {
 
 function refuseUnknown(name: string, values: number): void {
   if (parameterNames.includes(name) && values > 0) return
-  // The name is repeated only if it cannot be a part of a password.
+  // The error contains the name only if the name cannot be a part of a password.
   if (!/^[a-z_]{1,30}$/i.test(name)) throw new PostgresUrlError(`has a parameter that cannot be read; ${encodingHint}`)
   if (values === 0) throw new PostgresUrlError(`has a parameter without a value: ${name}`)
   const advice = name === 'hostaddr' ? '; an address may stand in "host"' : didYouMean(nearest(name, parameterNames))
@@ -202,8 +204,8 @@ function readPort(text: string): number | undefined {
 }
 
 /**
- * Returns how connections are encrypted. Unlike libpq, a connection within this machine is encrypted only if that was asked
- * for, because nobody can listen there.
+ * Returns how connections are encrypted. Unlike with libpq, a connection within this machine is not encrypted by
+ * default, because it cannot be intercepted on the network.
  */
 function readSslMode(hosts: PostgresHost[], parameters: Map<string, string>, env: NodeJS.ProcessEnv): SslMode {
   const given = takeFrom(parameters, 'sslmode')
@@ -216,7 +218,7 @@ function readSslMode(hosts: PostgresHost[], parameters: Map<string, string>, env
   return hosts.every(isOnThisMachine) && !parameters.has('sslrootcert') ? 'disable' : 'prefer'
 }
 
-/** With several hosts, a server that refuses changes is passed over unless the URL says otherwise. */
+/** With several hosts, a server that refuses writes is skipped by default. */
 function readSessions(hosts: PostgresHost[], parameters: Map<string, string>): TargetSession {
   const given = takeFrom(parameters, 'target_session_attrs')
   return (given as TargetSession) ?? (hosts.length > 1 ? 'read-write' : 'any')

@@ -40,7 +40,7 @@ const inquiryIntervalMs = 100
 
 /** A connection registers again after this many milliseconds. So an old row can only belong to a closed connection. */
 const registrationHoldsMs = 3_600_000
-/** Milliseconds after which the row of a closed connection is removed. */
+/** Milliseconds from the last registration of a connection until its row is removed. */
 const rowsAreKeptMs = 86_400_000
 
 const undefinedTable = '42P01'

@@ -6,7 +6,7 @@ import type { Route, Routes } from './postgres-routes.ts'
 import { prepareSession } from './postgres-session.ts'
 
 export interface PoolOptions {
-  /** The most connections that are open at a time. */
+  /** The maximum number of open connections. */
   connections: number
   getTypeParser: CustomTypesConfig['getTypeParser']
 }
@@ -38,8 +38,8 @@ export function openPool(routes: Routes, { connections, getTypeParser }: PoolOpt
 
   /** The pool calls this for each new connection. */
   async function prepareConnection(client: ClientBase): Promise<void> {
-    // At some moments the pool has no error listener on a connection. If the connection were lost at such a moment, the
-    // process would end without this listener.
+    // At some moments the pool has no error listener on a connection. Without this listener, the process would end if
+    // the connection were lost at such a moment.
     client.on('error', () => {})
     countWarnings(client)
     try {

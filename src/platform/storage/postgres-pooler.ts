@@ -1,13 +1,13 @@
 /**
- * Finds out whether a connection leads through a pooler that does not keep sessions. PgBouncer in transaction mode executes
- * each transaction of a connection in any session. Notifications, session settings and prepared statements would be lost
- * there, most of them without an error.
+ * Finds out whether a connection leads through a pooler that does not keep one Postgres session for each connection.
+ * PgBouncer in transaction mode executes each transaction of a connection in any session. There, notifications, session
+ * settings and prepared statements would be lost, most of them without an error.
  */
 import { Client, type ClientBase } from 'pg'
 import type { Route } from './postgres-routes.ts'
 import { answered } from './postgres-session.ts'
 
-/** Thrown if sessions are not kept. SQLSTATE 08004: the server rejected the connection. */
+/** Thrown if a connection does not keep its session. SQLSTATE 08004: the server rejected the connection. */
 export class TransactionPoolingError extends Error {
   override readonly name = 'TransactionPoolingError'
   readonly code = '08004'
@@ -21,18 +21,21 @@ export class TransactionPoolingError extends Error {
   }
 }
 
-/** How often two connections are compared. A pooler that does not keep sessions usually shows it at the first time. */
+/**
+ * How often the sessions of two connections are compared. The first comparison usually detects a pooler that does not
+ * keep sessions.
+ */
 const comparisons = 20
 
 /**
- * Rejects if the sessions of this connection change. Without a pooler, this costs one statement.
+ * Rejects if this connection does not keep its session. Without a pooler, this costs one statement.
  *
  * @throws TransactionPoolingError
  */
 export async function refuseTransactionPooling(client: Client, { config }: Route): Promise<void> {
   const own = new Set([await sessionOf(client)])
-  // A pooler tells each connection a different number than that of its session, because a connection can have many
-  // sessions.
+  // Without a pooler, the two ids are the same. A pooler sends each connection an id that is not that of a session,
+  // because a connection can have many sessions.
   if (own.has(numberOf(client))) return
   const other = new Client(config)
   other.on('error', () => {})
@@ -42,7 +45,8 @@ export async function refuseTransactionPooling(client: Client, { config }: Route
       const one = await sessionOf(other)
       // If sessions are kept, each connection has one session, and no other connection has the same session.
       if (own.has(one) || own.size > 1) throw new TransactionPoolingError()
-      // Asked twice in a row: if a pooler uses two sessions in turn, alternate questions would always find the same ones.
+      // The query is sent twice in a row. If a pooler uses two sessions in turn, each connection would find the same
+      // session at every alternating query.
       own.add(await sessionOf(client))
       own.add(await sessionOf(client))
     }
@@ -51,7 +55,7 @@ export async function refuseTransactionPooling(client: Client, { config }: Route
   }
 }
 
-/** The session number that Postgres, or a pooler, told this connection when it was opened. */
+/** The id of the backend process, as Postgres or a pooler sent it when this connection was opened. */
 const numberOf = (client: ClientBase) => (client as { processID?: number }).processID
 
 async function sessionOf(client: ClientBase): Promise<number | undefined> {

@@ -1,7 +1,7 @@
 /**
- * The ways to connect to a Postgres: each host, and for `sslmode=prefer` or `allow` each host with and without TLS. They are
- * tried as libpq tries them, except that a connection first tries the way on which the last one succeeded. So while a host
- * is away, only one connection waits for it.
+ * The routes to a Postgres database: each host, and for `sslmode=prefer` or `allow` each host with and without TLS.
+ * They are tried as libpq tries them, except that a connection first tries the route on which the last connection
+ * succeeded. So if a host does not respond, only one connection waits for it.
  */
 import { readFileSync } from 'node:fs'
 import { homedir } from 'node:os'
@@ -19,7 +19,7 @@ import {
   type TargetSession,
 } from './postgres-address.ts'
 
-/** One way to open a connection. */
+/** One way to open a connection: a host, with or without TLS. */
 export interface Route {
   host: PostgresHost
   /** The configuration of a new connection. The files with certificates and keys are read each time. */
@@ -27,16 +27,17 @@ export interface Route {
 }
 
 export interface Routes {
-  /** The way on which the next connection is opened. */
+  /** The route that the next connection tries first. */
   readonly current: Route
-  /** Whether there is no other way. */
+  /** Whether there is only one route. */
   readonly isOnly: boolean
   /**
    * Opens a connection: at first by the current route and, if this fails, by the others. `connect` must use the current
    * route.
    *
    * @param routeOf returns the route on which this error occurred, or undefined if it was not an error of a route
-   * @throws the error of the route, if there is only one; otherwise an error that contains the errors of all routes
+   * @throws the last error, if only one host was tried or the server refused the user or the database; for several
+   * hosts, an error with the last error of each host
    */
   open<T>(
     connect: (route: Route) => Promise<T>,
@@ -46,7 +47,7 @@ export interface Routes {
   checkServer(client: ClientBase): Promise<void>
 }
 
-/** Milliseconds to wait for one of several hosts, unless the URL says otherwise. */
+/** Milliseconds to wait for one of several hosts, unless the URL contains `connect_timeout`. */
 const waitForEachMs = 2_000
 
 /** Thrown if no host accepts a connection. SQLSTATE 08001: unable to establish a connection. */
@@ -70,7 +71,10 @@ export function createRoutes(address: PostgresAddress): Routes {
   const routes = routesTo(address)
   let current = routes[0]!
 
-  /** Selects the next route, unless another connection has selected one meanwhile. */
+  /**
+   * Selects the next route, unless another connection has selected an untried one meanwhile. Returns false if none is
+   * left.
+   */
   function proceed(failed: Route, untried: Route[]): boolean {
     const isLater = (route: Route) => routes.indexOf(route) > routes.indexOf(failed)
     const next = untried.includes(current) ? current : (untried.find(isLater) ?? untried[0])
@@ -80,7 +84,10 @@ export function createRoutes(address: PostgresAddress): Routes {
 
   const firstTo = (host: PostgresHost) => routes.find((route) => route.host === host)!
 
-  /** Whether the next connection should take this route first, too: with `prefer`, TLS may have failed by chance. */
+  /**
+   * Returns whether the next connection should also try this route first. It should not if another route to the same
+   * host failed without a refusal: with `prefer`, a failure of TLS may be temporary.
+   */
   const isToStay = (route: Route, failures: Map<Route, Error>) =>
     [...failures].every(([{ host }, error]) => host !== route.host || isRefusal(error))
 
@@ -113,8 +120,9 @@ export function createRoutes(address: PostgresAddress): Routes {
 }
 
 /**
- * If a server refuses the user or the database, another host would refuse them too. But the same host may accept them
- * with or without TLS, so only this is tried.
+ * Returns whether to try a route after another one has failed. If a server refuses the user or the database, other
+ * hosts would refuse them too. But the same host may accept them with or without TLS. If a host is unreachable, its
+ * other routes are not tried.
  */
 function isWorthTrying(route: Route, failed: Route, error: Error): boolean {
   const isSameHost = route.host === failed.host
@@ -193,8 +201,8 @@ function definedOnly<Values extends object>(values: Values): { [Name in keyof Va
 type ReadFile = (name: string, file: string) => string
 
 /**
- * Returns the options of TLS to try, in order; `false` is a connection without TLS. The number of options does not depend on
- * the content of the files.
+ * Returns the TLS options to try, in order; `false` is a connection without TLS. The certificate files are read at each
+ * call, but do not change the number of options: there is one route for each, and the routes are created only once.
  */
 function encryptionsOf(
   mode: SslMode,
@@ -223,7 +231,10 @@ function encryptionsOf(
   )
 }
 
-/** Like libpq, uses `~/.postgresql/root.crt` if this file exists and the URL names no other. */
+/**
+ * Returns the trusted certificate authorities. Like libpq, uses `~/.postgresql/root.crt` if this file exists and the
+ * URL has no `sslrootcert`.
+ */
 function authorities(file: string | undefined, read: ReadFile): string | string[] | undefined {
   if (file === 'system') return getCACertificates('system')
   if (file !== undefined) return read('sslrootcert', file)
@@ -235,9 +246,9 @@ function authorities(file: string | undefined, read: ReadFile): string | string[
 }
 
 /**
- * Returns a function that reads a file each time it is called, as libpq does for each connection. A file that cannot be read
- * any more counts as unchanged: the program that renews it may remove it first, and a missing authority must not mean that
- * no authority is checked.
+ * Returns a function that reads a file each time it is called, as libpq does for each connection. A file that can no
+ * longer be read counts as unchanged: a program that renews the file may remove it first. A missing `sslrootcert` must
+ * not turn off the check of the server's certificate.
  */
 function createFileReader(): ReadFile {
   const last = new Map<string, string>()

@@ -9,8 +9,8 @@ import type { ClientBase, QueryResult, QueryResultRow } from 'pg'
 
 /**
  * The longest time between two statements of a transaction, in milliseconds. After that, Postgres rolls the transaction
- * back. A process may pause within a transaction, for example while its machine is moved. It then blocks other processes
- * for this time at most.
+ * back. A process may pause within a transaction, for example while its virtual machine is migrated. It then blocks
+ * other processes for this time at most.
  */
 const longestPauseMs = 2_000
 
@@ -35,7 +35,8 @@ const settings = {
   // Compilation and parallel workers are disabled: to start them would take longer than any statement of Doorbell.
   jit: 'off',
   max_parallel_workers_per_gather: '0',
-  // They change what a statement means: a backslash in a text, and a comparison with null.
+  // These settings change the meaning of statements: of a backslash in a string literal, and of the comparison `=
+  // null`.
   standard_conforming_strings: 'on',
   transform_null_equals: 'off',
 }
@@ -43,8 +44,8 @@ const settings = {
 const listed = Object.entries(settings).map(([name, value]) => `set ${name} = '${value}'`)
 
 /**
- * If `synchronous_commit` is off, Postgres reports commits that are not on disk yet. With all other values, commits are on
- * disk.
+ * Changes `synchronous_commit` if it is off: Postgres would then confirm commits that are not on disk yet. With all
+ * other values, confirmed commits are on disk.
  */
 const durable = `select set_config('synchronous_commit', 'on', false) where current_setting('synchronous_commit') = 'off'`
 
@@ -57,8 +58,8 @@ export async function prepareSession(client: ClientBase): Promise<void> {
 }
 
 /**
- * A new connection must answer within this many milliseconds. A call waits longer than this for a free connection, so
- * its error already contains the reason.
+ * Postgres must answer on a new connection within this many milliseconds. A call waits longer than this for a free
+ * connection, so its error can contain the reason.
  */
 const longestSilenceMs = 4_000
 
@@ -77,7 +78,8 @@ export class NoSessionError extends Error {
 }
 
 /**
- * Executes a statement on a new connection. A pooler accepts more connections than it has sessions, and lets the others wait.
+ * Executes a statement on a new connection. A pooler accepts more connections than it has sessions, and lets the
+ * surplus wait.
  *
  * @throws NoSessionError if there is no answer in time
  */

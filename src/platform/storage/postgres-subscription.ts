@@ -1,6 +1,6 @@
 /**
- * The connection on which announcements of other nodes arrive. If the connection is lost, it is opened again. Then all
- * listeners are called with the key '', because announcements may have been missed.
+ * The connection on which this node receives the notifications of other nodes (`LISTEN`). If the connection is lost, it
+ * is opened again. Then all listeners are called with the key '', because notifications may have been missed.
  */
 import { randomUUID } from 'node:crypto'
 import { Client } from 'pg'
@@ -52,8 +52,8 @@ interface Surroundings {
 }
 
 /**
- * Announces the changes of this node. The listeners on this node are called at once. Postgres also sends each announcement
- * back to this node (the echo); then the listeners are not called again.
+ * Makes the notifications about the changes of this node. The listeners on this node are called at once. Postgres also
+ * sends each notification back to this node (the echo); the listeners are then not called again.
  */
 export interface Publisher {
   /**
@@ -62,11 +62,11 @@ export interface Publisher {
    */
   publish(changes: Change[]): { payloads: string; tellHere(): void }
   /**
-   * Returns whether a received announcement is an echo: it came from this node, and the listeners on this node were already
-   * called.
+   * Returns whether a received notification is an echo: it came from this node, and the listeners on this node were
+   * already called.
    */
   isOwnEcho(origin: string | undefined): boolean
-  /** Forgets all earlier announcements: their echoes may never arrive. */
+  /** Forgets all earlier notifications: their echoes may never arrive. */
   forget(): void
 }
 
@@ -75,16 +75,16 @@ export interface Publisher {
  * them.
  */
 const mostBytes = 7500
-/** Upper limit for the announcements whose echo, or whose commit, this node waits for. */
+/** Upper limit for the notifications whose echo, or whose commit, this node waits for. */
 const mostAwaited = 100_000
 
-/** The changes in one notification. `origin` is unique among all announcements of all nodes. */
+/** The changes in one notification. `origin` is unique among all notifications of all nodes. */
 interface Announcement {
   origin: string
   changes: Change[]
 }
 
-/** An announcement of this node. `texts` contains each change in the form in which it is sent. */
+/** A notification of this node. `texts` contains each change in the form in which it is sent. */
 interface OwnAnnouncement extends Announcement {
   texts: string[]
 }
@@ -93,15 +93,15 @@ interface OwnAnnouncement extends Announcement {
 export function createPublisher(listeners: Listeners): Publisher {
   const node = newSecret(6)
   /**
-   * The origins for which `isSecond` was called once. It is called when an announcement is published here, and when the echo
-   * of this announcement arrives.
+   * The origins for which `isSecond` was called once. It is called when the listeners on this node are called, and when
+   * the echo arrives.
    */
   const once = new Set<string>()
 
   function isSecond(origin: string): boolean {
     if (once.delete(origin)) return true
-    // Without this, announcements that another program makes up in the name of this node would stay in memory. If an origin is
-    // forgotten, the listeners are called twice, which does no harm.
+    // This limits the memory that another program can fill with notifications that look like those of this node. If an
+    // origin is forgotten, the listeners are called twice, which does no harm.
     if (once.size >= mostAwaited) once.clear()
     once.add(origin)
     return false
@@ -110,7 +110,8 @@ export function createPublisher(listeners: Listeners): Publisher {
   return {
     publish(changes) {
       const announcements = splitChanges(changes).map(
-        // The origin is random, so that no other program on the same database can announce it before this node does.
+        // The origin is random, so that no other program on the same database can send a notification with it before
+        // this node does.
         (piece): OwnAnnouncement => ({ origin: `${node}.${randomUUID()}`, ...piece }),
       )
       return {
@@ -146,7 +147,7 @@ function splitChanges(changes: Change[]): Omit<OwnAnnouncement, 'origin'>[] {
 
 const payloadOf = ({ origin, texts }: OwnAnnouncement) => `[${JSON.stringify(origin)},${texts.join(',')}]`
 
-/** Opens the subscription. Resolves when announcements are received; rejects if the first connection fails. */
+/** Opens the subscription. Resolves when it receives notifications; rejects if the first connection fails. */
 export async function subscribe(surroundings: Surroundings): Promise<Subscription> {
   const { routes, log, clock, listeners, publisher, machine } = surroundings
   const clockOffset = createClockOffset(machine)
@@ -210,9 +211,10 @@ export async function subscribe(surroundings: Surroundings): Promise<Subscriptio
     get listening() {
       return current !== undefined
     },
-    // If the last check is too old, there is no epoch. A process that was suspended may have missed announcements and not
-    // yet noticed that the connection was lost. This is measured by the wall clock, because the steady time may stand still
-    // while the machine is suspended. If the wall clock was set back, it is unknown how old the last check is.
+    // If the last check is too old, there is no epoch: a process that was suspended may have missed notifications, and
+    // not yet noticed that the connection was lost. The age is measured by the wall clock, because the steady time may
+    // stand still while the machine is suspended. If the age is negative, the wall clock was set back and the age is
+    // unknown.
     get epoch() {
       const age = clock.now() - aliveAt
       return current !== undefined && age >= 0 && age <= trustMs ? epoch : undefined
@@ -243,7 +245,7 @@ interface Listening {
   clockOffset: ClockOffset
 }
 
-/** Opens a connection on which announcements arrive. `lose` is called when the connection ends, for any reason. */
+/** Opens a connection that receives notifications. `lose` is called when the connection ends, for any reason. */
 async function openListener(route: Route, { lose, tell, routes, clockOffset }: Listening): Promise<Client> {
   const client = new Client({ ...route.config, query_timeout: trustMs })
   client.on('error', () => lose(client))
@@ -272,7 +274,10 @@ function measureClock(client: Client, clockOffset: ClockOffset): Promise<void> {
 
 const databaseTime = 'select (extract(epoch from clock_timestamp()) * 1000)::bigint as now'
 
-/** Returns the origin of a notification. Most notifications of a node are its own echoes, which need not be parsed. */
+/**
+ * Returns the origin of a notification. Most notifications that a node receives are echoes of its own, which need not
+ * be parsed.
+ */
 const originOf = (payload: string) => /^\["([^"\\]+)",/.exec(payload)?.[1]
 
 /**

@@ -1,4 +1,4 @@
-/** The database on Postgres, for one process or many. Announcements are sent with NOTIFY and received with LISTEN. */
+/** The database on Postgres, for one process or many. Changes are announced to all nodes with NOTIFY and LISTEN. */
 import { hash } from 'node:crypto'
 import { type Pool, type PoolClient, types } from 'pg'
 import { type Clock, steadyTime, systemClock } from '../clock.ts'
@@ -39,7 +39,7 @@ const plansHoldMs = 600_000
 /** The key of Doorbell's advisory locks: an arbitrary number that no other program on the same database should use. */
 const exclusiveLock = 0x646f6f72
 
-/** How many connections a process opens for statements, unless it is told another number. */
+/** How many connections a process opens for statements by default. */
 const usualConnections = 10
 
 interface Surroundings {
@@ -209,15 +209,16 @@ async function inTransaction<Row>(
 }
 
 /**
- * Returns the statement that takes the locks, or an empty list if there are no keys. This is a separate statement before
- * `first`, in the same round trip, because a statement sees only changes that were committed before the statement began. If
- * two keys have the same hash, the only effect is an unnecessary wait. All steps take their locks in the same order, which
- * prevents deadlocks. No step takes a lock as shared first and then alone, because two such steps would wait for each other.
+ * Returns the statement that takes the locks, or an empty list if there are no keys. This is a separate statement
+ * before `first`, in the same round trip, because a statement sees only changes that were committed before the
+ * statement began. If two keys have the same hash, the only effect is an unnecessary wait. All steps take their locks
+ * in the same order, which prevents deadlocks. No step takes a shared lock and then the exclusive lock of the same key,
+ * because two such steps would wait for each other.
  */
 function locksFor(keys: string[], sharedKeys: string[]): Statement[] {
   if (keys.length + sharedKeys.length === 0) return []
   const locks = new Map<number, string>()
-  // Many steps of a batch need the same lock.
+  // Each key is taken once, because many steps of a batch need the same lock.
   for (const key of new Set(sharedKeys)) locks.set(numberOf(key), 's')
   for (const key of new Set(keys)) locks.set(numberOf(key), 'x')
   const inOrder = [...locks].sort(([one], [other]) => one - other).map(([number, kind]) => kind + number)

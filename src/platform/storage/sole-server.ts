@@ -1,5 +1,5 @@
 /**
- * Only one server may use a SQLite file, because a server does not receive the announcements of another server. So a server
+ * Only one server may use a SQLite file, because a server is not told of the changes of another server. So a server
  * holds a lock until its process ends. Commands take no lock: they may run beside a server.
  *
  * The lock is a SQLite lock on an empty file beside the database. The operating system releases the lock when the process
@@ -14,7 +14,7 @@ const lockTimeoutMs = 2_000
 /**
  * Takes the lock of a server.
  *
- * @param path any path of the database file, which must exist; the lock uses its real path
+ * @param path a path of the database file, which must exist. The lock file is named after the real path
  * @returns a function that releases the lock
  * @throws {SoleServerError} if another server holds the lock
  * @throws {SeveralNamesError} if the file has hard links

@@ -30,9 +30,9 @@ export function wordsOfPostgres(sql: string): string {
 }
 
 /**
- * Returns a subquery for which Postgres expects few rows. Without the limits, Postgres expects a hundred rows from a JSON
- * array or a recursion. For each limit whose value is unknown during planning, it expects a tenth of the rows. The two
- * limits exclude no rows.
+ * Returns a subquery for which Postgres expects few rows. Without the limits, Postgres expects a hundred rows from a
+ * JSON array or a recursion. Each limit whose value is unknown during planning reduces the expected number to a tenth.
+ * The two limits exclude no rows.
  */
 export function few(items: string, name: string): string {
   const everything = 'limit (select 1000000000)'
@@ -58,8 +58,9 @@ export function toSqliteDialect(sql: string, version = process.versions.sqlite):
 }
 
 /**
- * `jsonb_each` returns objects in binary form. From `json_each` each object is a text, which SQLite parses again for each
- * member: for a request of 38 members, this takes three times as long.
+ * Returns whether this version of SQLite has `jsonb_each`, which returns objects in binary form. `json_each` returns
+ * each object as a text, which SQLite parses again for each member: for a request of 38 members, this takes three times
+ * as long.
  */
 function hasJsonbEach(version = '0'): boolean {
   const [major = 0, minor = 0] = version.split('.').map(Number)

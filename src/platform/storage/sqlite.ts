@@ -32,8 +32,8 @@ interface QueuedStep extends StepOptions<Record<string, Value>> {
 }
 
 /**
- * While another process reads for a long time, the write-ahead log grows. When the log begins again after that, SQLite
- * shortens its file to this many bytes. In normal operation the log begins again after about 4 MB.
+ * When SQLite begins to overwrite the write-ahead log from its start, it shortens the file to this many bytes. In
+ * normal operation, this happens after about 4 MB. While another process reads for a long time, the log grows further.
  */
 const mostLogBytes = 8 * 2 ** 20
 
@@ -278,8 +278,8 @@ function createPrivately(path: string): void {
 }
 
 /**
- * Loads node:sqlite without the warning of the first Node 24 releases that it is experimental: every command would print
- * this warning first.
+ * Loads node:sqlite. The first Node 24 releases then print a warning that SQLite is experimental. It is hidden, because
+ * every command would print it first.
  */
 function loadSqlite(): typeof import('node:sqlite') {
   const { emitWarning } = process

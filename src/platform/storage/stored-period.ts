@@ -15,9 +15,9 @@ export const mostAheadMs = 60_000
 /**
  * Returns the SQL condition that a period is not over at `now` (SQL: milliseconds since 1970).
  *
- * A period that begins more than a minute in the future counts as over: it was stored before the wall clock was set back.
- * If only its end were compared, it would last longer by as much as the clock was set back, and everybody to whom it
- * applies would be locked out for hours or days.
+ * A period that begins more than a minute in the future counts as over: it was stored before the wall clock was set
+ * back. If only its end were compared, it would last longer by as much as the clock was set back: users could be locked
+ * out for hours or days.
  */
 export function isNotOver({ begin, length }: StoredPeriod, now: string): string {
   const present = `cast(${now} as bigint)`
@@ -25,9 +25,10 @@ export function isNotOver({ begin, length }: StoredPeriod, now: string): string 
 }
 
 /**
- * Returns the SQL value by which rows are ordered, the latest first, so that some of them are kept: `value`, or 0 for a row
- * that was stored more than a minute in the future. The clock was set back since, so the row is older than those stored now.
- * If it counted as the latest, each new row would replace the one before it.
+ * Returns the SQL value by which rows are ordered, the latest first, if only the latest are kept. The value is `value`,
+ * or 0 for a row whose stored time is more than a minute in the future: the clock was set back after this row was
+ * stored, so rows stored now are later. If it counted as the latest, it would stay, and each new row would replace the
+ * previous new row.
  */
 export function byAge({ storedAt, value = storedAt }: { storedAt: string; value?: string }, now: string): string {
   return `case when ${storedAt} > cast(${now} as bigint) + ${mostAheadMs} then 0 else ${value} end`
