@@ -38,8 +38,8 @@ export type ClientStore = ReturnType<typeof createClientStore>
 export const clientPageSize = 500
 
 /**
- * The registered clients. Changes are announced under the topic `client`. A client whose metadata cannot be read is reported, and
- * treated as unknown.
+ * The registered clients. Changes are announced under the topic `client`. A client whose stored metadata cannot be
+ * parsed is reported, and treated as unknown.
  */
 export function createClientStore(database: Database, onUnreadable = throwUnreadable) {
   const toRegistered = registeredWith(onUnreadable)
@@ -98,8 +98,8 @@ export function createClientStore(database: Database, onUnreadable = throwUnread
      */
     async removeConfiguredBut(ids: string[], ending: (id: string) => Statement[]): Promise<string[]> {
       const others = await database.read<{ id: string }>(
-        // Clients of the configuration have no registration token. By this condition, an index excludes all clients
-        // that have one.
+        // Clients of the configuration have no registration access token. With this condition, an index on that column
+        // excludes all clients that registered themselves.
         `select id from clients where registration_token_hash is null and origin = 'config'
            and id not in (select value from each($1)) order by id`,
         [JSON.stringify(ids)],
@@ -124,8 +124,8 @@ export function createClientStore(database: Database, onUnreadable = throwUnread
 
     /**
      * Changes the delivery mode and the notification endpoint of a client. They also apply to the notifications of
-     * requests that were accepted before. But a request for poll stays a request for poll. Resolves to false if the
-     * client does not exist, does not have this registration any more, or has no delivery mode.
+     * requests that were accepted before. But a request that was accepted in poll mode stays in poll mode. Resolves to
+     * false if the client does not exist, does not have this registration any more, or has no delivery mode.
      */
     async changeDelivery(
       { id, registrationId }: Pick<Client, 'id' | 'registrationId'>,
@@ -148,8 +148,8 @@ export function createClientStore(database: Database, onUnreadable = throwUnread
 }
 
 /**
- * Yields all clients in pages. There may be a hundred thousand of them, so keep only what you need of a page. Between two
- * pages, other work of this process runs.
+ * Yields all clients in pages. There may be a hundred thousand clients, so callers should keep only what they need of a
+ * page. Between two pages, other work of this process runs.
  */
 async function* pagesOf(
   database: Database,
@@ -169,8 +169,9 @@ async function* pagesOf(
 }
 
 /**
- * Returns the lock key of a client. A transaction that removes the client takes it alone; a transaction that accepts a
- * request of the client shares it. So the request is either settled by the removal, or not accepted.
+ * Returns the lock key of a client. A transaction that removes the client holds the lock exclusively; a transaction
+ * that accepts a request of the client holds it as a shared lock, or exclusively if it also checks a limit of the
+ * client. So if both happen at the same time, the removal ends the request, or the request is not accepted.
  */
 export const clientLock = (id: string): string => `requests by ${id}`
 
@@ -182,7 +183,7 @@ export const openRequestsOfClient = `select id from backchannel_auth_requests wh
   union all select id from backchannel_auth_requests where client_id = $1 and status = 'approved'`
 
 /**
- * Returns the step that removes a client. The client and its open requests are announced, so that held polls of these
+ * Returns the step that removes a client. The client and its open requests are announced, so that long polls of these
  * requests are answered. The step returns rows if the client was removed.
  *
  * @param also statements that revoke or remove all that belongs to the client

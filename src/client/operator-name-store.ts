@@ -14,7 +14,10 @@ type NameRow = Pick<ClientRow, 'id' | 'metadata'>
 
 export type OperatorNameStore = ReturnType<typeof createOperatorNameStore>
 
-/** The names of the clients that the operator registered. A client whose metadata cannot be read has only its id. */
+/**
+ * The names of the clients that the operator registered. A client whose stored metadata cannot be parsed has only its
+ * id.
+ */
 export function createOperatorNameStore(database: Pick<Database, 'read'>, onUnreadable = throwUnreadable) {
   function toNames({ id, metadata }: NameRow): ClientNames {
     const { client_name: name } = parseStored<Partial<ClientMetadata>>(metadata, `clients/${id}`, onUnreadable) ?? {}

@@ -37,7 +37,10 @@ const longestAssertion = 16_384
 
 export interface AssertionNeeds {
   profile: Profile
-  /** The valid values of `aud`: every address at which clients authenticate. One of them must be named. */
+  /**
+   * The valid values of `aud`: the issuer, and every address at which clients authenticate. An assertion must contain
+   * at least one of them.
+   */
   audiences: string[]
   vault: Vault
   keys: ClientKeys
@@ -53,7 +56,7 @@ export type AcceptAssertion = (assertion: VerifiedJwt, clientId: string) => Prom
 
 export interface AcceptanceNeeds {
   issuer: string
-  /** All values that `aud` may have: every address at which clients authenticate. */
+  /** All values that `aud` may have: the issuer, and every address at which clients authenticate. */
   audiences: readonly string[]
   /** Whether `aud` must be the issuer and nothing else, as draft-ietf-oauth-rfc7523bis and FAPI 2.0 require. */
   strictAudience: boolean
@@ -61,7 +64,7 @@ export interface AcceptanceNeeds {
   clock: Clock
 }
 
-/** Returns the client assertion in the form, or undefined if there is none. @throws {OAuthError} */
+/** Returns the client assertion that the form contains, or undefined if there is none. @throws {OAuthError} */
 export function readAssertion({ form }: ClientCredentials): Claim | undefined {
   const assertion = form.get('client_assertion')
   const type = form.get('client_assertion_type')
@@ -79,7 +82,10 @@ export function readAssertion({ form }: ClientCredentials): Claim | undefined {
   }
 }
 
-/** Returns a function that verifies the signature of an assertion and then calls `accept` for all other checks. */
+/**
+ * Returns a function that verifies an assertion: first the signature, `iss`, `sub` and the expiry, then all that
+ * `accept` checks.
+ */
 export function createAssertionVerification(needs: AssertionNeeds): VerifyAssertion {
   return async (assertion, client, slot) => {
     let verified: VerifiedJwt
@@ -139,8 +145,8 @@ async function verify(
 }
 
 /**
- * Returns a function that makes all checks of an assertion except that of its signature. An assertion is accepted only
- * once: one SQL statement stores the assertion as used, for all endpoints, until the assertion expires. So only one of two
+ * Returns a function that checks `typ`, `aud`, the times and the `jti` of a verified assertion. An assertion is
+ * accepted only once: one SQL statement stores it as used, for all endpoints, until it expires. So only one of two
  * simultaneous uses is accepted (RFC 7523 §3).
  */
 export function createAcceptAssertion(needs: AcceptanceNeeds): AcceptAssertion {
@@ -206,7 +212,7 @@ function keyFor(client: Client, slot: Slot | undefined, { vault, keys }: Asserti
     const stored = vault.openStored(client.secretSealed, secretAad(client.id))
     if (stored === undefined) throw new Error('the stored secret of this client cannot be decrypted')
     const secret = new TextEncoder().encode(stored)
-    // At registration, the length can only be checked if the client registers an algorithm.
+    // If the client has registered no algorithm, registration could only check the length for HS256.
     if (secret.length < leastSecretLength(alg)) throw new Error(`the client secret is too short for ${alg}`)
     return secret
   }

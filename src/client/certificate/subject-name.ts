@@ -55,8 +55,8 @@ function alternativeNames({ subjectAltName = '' }: X509Certificate, kind: string
 type Relative = string[]
 
 /**
- * Compares distinguished names regardless of spaces, letter case and escapes (RFC 4518). RFC 4514 writes the parts of a
- * name in reverse order, separated by commas. Node writes one part on each line, in the original order.
+ * Compares distinguished names. Additional spaces, letter case and escapes do not matter (RFC 4518). RFC 4514 writes
+ * the parts of a name in reverse order, separated by commas. Node writes one part on each line, in the original order.
  */
 function sameName(subject: string, expected: string): boolean {
   const registered = readName(expected, ',')

@@ -126,5 +126,6 @@ export type ClientMetadataInput = { [Name in keyof ClientMetadata]?: ClientMetad
 /** Whether the authentication method needs a client secret. */
 export const needsSecret = (authentication: unknown): boolean => secretMethods.includes(authentication)
 
-// Typed as unknown because metadata may be any JSON value, even an object that cannot be converted to a string.
+// `unknown[]`, so that `includes` accepts any metadata value as it is. Converting the value to a string first could
+// throw, for example for `{"toString": 1}`.
 const secretMethods: unknown[] = ['client_secret_basic', 'client_secret_post', 'client_secret_jwt']

@@ -60,13 +60,13 @@ function readSettings(form: Form, client: Client, context: ValidationContext): S
   const asked = form.get('backchannel_token_delivery_mode') ?? form.get('ciba_notify_type') ?? client.deliveryMode
   const mode = asked?.toLowerCase()
   const endpoint = form.get('backchannel_client_notification_endpoint') ?? form.get('ciba_notify_endpoint')
-  // If the endpoint is left out, a change between ping and push keeps the present endpoint.
+  // If the endpoint is left out, a change between ping and push keeps the current endpoint.
   const kept = mode === 'poll' ? undefined : client.notificationEndpoint
 
   const read = readClientMetadata(
     {
       ...client.metadata,
-      // Only the hash of the secret is stored. Its length was checked at registration.
+      // A placeholder for the secret, which is stored hashed or encrypted. Its length was checked at registration.
       ...(client.secretHash !== undefined && { client_secret: unavailableSecret }),
       backchannel_token_delivery_mode: mode,
       backchannel_client_notification_endpoint: endpoint ?? kept,
