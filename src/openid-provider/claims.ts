@@ -14,8 +14,9 @@ const claims = {
 
 /**
  * Claims by which the server makes statements about the token, the authentication or the session (RFC 7519 §4.1, OpenID
- * Connect Core §2 and §3.3.2.11, CIBA Core §10.3.1, RFC 7800, RFC 8485, RFC 8693, RFC 9068, RFC 9396, the logout specifications). A
- * directory of users must not make them: its `amr` would say that the user has used a factor that nobody has checked.
+ * Connect Core §2 and §3.3.2.11, CIBA Core §10.3.1, RFC 7800, RFC 8485, RFC 8693, RFC 9068, RFC 9396, the logout
+ * specifications). The user directory must not supply them: its `amr` would state a factor that this server has not
+ * checked.
  */
 const protocolClaims = new Set([
   ...['iss', 'sub', 'aud', 'exp', 'nbf', 'iat', 'jti', 'typ'],
@@ -88,7 +89,7 @@ interface NamedClaims {
 
 /**
  * Returns the claims that the client may request, or undefined if there are none. Other claims are left out, as OpenID
- * Connect Core §5.5.1 requires, and users are not asked for them.
+ * Connect Core §5.5.1 requires, and users are not asked to consent to them.
  */
 export function permittedClaims<Claims extends NamedClaims>(
   claims: Claims,

@@ -1,8 +1,8 @@
 /**
- * Remembers, during one call, the generation in which each user was first read, and the registration of each client.
- * The generation of a user is a number that grows when the user is signed out, locked or removed. A token is stored
- * with the remembered values. If its user was signed out, locked or removed, or its client was removed, before the
- * token was stored, the token is not valid.
+ * Remembers, during one call, the generation that each user had when the call first read the user, and the registration
+ * of each client. The generation of a user is a number that grows when the user is signed out, locked or removed. A
+ * token is stored with the remembered values. If its user was signed out, locked or removed, or its client was removed,
+ * before the token was stored, the token is not valid.
  */
 import { AsyncLocalStorage } from 'node:async_hooks'
 import type { UserGenerationStore } from '../user/user-generation-store.ts'

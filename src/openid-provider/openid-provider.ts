@@ -33,8 +33,8 @@ export type CurrentProvider = () => Provider
 
 /**
  * Creates the current instance of oidc-provider. An instance reads the signing keys only when it is created, so a new
- * instance replaces it when the keys change. Requests in progress finish on the old instance. All state of an instance is in
- * the database or comes from the configuration, so nothing is lost.
+ * instance replaces it when the keys change. Requests in progress finish on the old instance. Nothing is lost, because
+ * all state of an instance is in the database or comes from the configuration.
  */
 export function createCurrentProvider(
   keys: Pick<SigningKeyWatch, 'use'>,
@@ -52,7 +52,7 @@ function createProvider(needs: AuthorizationServerNeeds): Provider {
   const provider = new (withAtomicGrants(needs.models))(needs.issuer, configuration)
   // oidc-provider builds URLs from the headers that forward-request.ts sets, not from the `Host` header of the caller.
   provider.proxy = true
-  // The CIBA grant is registered only so that the metadata lists it. Requests with this grant type never reach
+  // The CIBA grant is registered only so that the metadata document lists it. Requests with this grant type never reach
   // oidc-provider.
   provider.registerGrantType(CIBA_GRANT, () => {
     throw new Error('the CIBA grant is answered before oidc-provider')

@@ -21,20 +21,22 @@ export function resourceServer(
     audience,
     accessTokenTTL: accessTtl ?? tokens.accessTtl,
     accessTokenFormat: accessTokenFormat ?? 'opaque',
-    // JWT access tokens are signed with the same algorithm as ID tokens.
+    // JWT access tokens are signed with `tokens.idTokenAlg`, whatever algorithm the client registered for its ID
+    // tokens.
     ...(accessTokenFormat === 'jwt' && { jwt: { sign: { alg: tokens.idTokenAlg as 'ES256' } } }),
   }
 }
 
 /**
- * Stands for "no resource". oidc-provider requires a resource with `authorization_details`, although RFC 9396 does not. A
- * list with an empty text is accepted there, and oidc-provider later asks `defaultResource` to select a resource from it.
+ * Stands for "no resource". oidc-provider requires a resource with `authorization_details`, although RFC 9396 does not.
+ * It accepts a list with an empty string instead, and later calls `defaultResource` to select a resource from that
+ * list.
  */
 const noResourceNamed = ['']
 
 /**
- * Returns the configuration of resource indicators. A refreshed token is for one resource: the resource that the client
- * names, or else the first approved resource, or none if none was approved.
+ * Returns the configuration of resource indicators. A refreshed token is for one resource: the one in the client's
+ * `resource` parameter, or else the first approved resource. If no resource was approved, it is for none.
  */
 export function resourceIndicators({ resources, tokens }: ResourceServerNeeds): Features['resourceIndicators'] {
   return {

@@ -1,7 +1,7 @@
 /**
- * Limits the number of unfinished sign-ins. Every caller can begin a sign-in, and each sign-in is stored as a row before a
- * user has signed in. Therefore each unfinished sign-in takes a place, and this process has a limited number of places, for
- * each network and in total. The place becomes free when the sign-in is finished or has expired.
+ * Limits the number of unfinished sign-ins. Every caller can begin a sign-in, and each sign-in is stored as a row
+ * before a user has signed in. So each unfinished sign-in takes a place, and this process has a limited number of
+ * places, for each network and in total. The place becomes free when the sign-in is finished or has expired.
  */
 import { type Clock, steadyTime } from '../platform/clock.ts'
 import { networksOf } from '../platform/http/address.ts'
@@ -41,7 +41,7 @@ const widerTimes = 4
 
 interface Taken {
   networks: readonly string[]
-  /** When it was taken, by the steady time of this process. */
+  /** When the place was taken, in milliseconds of `steadyTime`. */
   since: number
   /** In milliseconds since 1970. */
   expiresAt: number
@@ -49,7 +49,8 @@ interface Taken {
 }
 
 /**
- * Returns a place that cannot keep a sign-in, for a user who may still be signed in. If so, no row is stored.
+ * Returns a place for a call whose user may still be signed in. If the user is signed in, no row is stored for the
+ * call, so it needs no real place. If the user is not, `keep` throws.
  *
  * @param error the error why there is no place; `keep` throws it
  */
@@ -148,7 +149,7 @@ function createTakenPlaces(clock: Clock) {
   const bySize: Set<Set<Taken>>[] = []
   let largest = 0
   /**
-   * The server does not look for expired places before this time (milliseconds since 1970). Otherwise each call would
+   * The server does not look for expired places before this time (milliseconds since 1970). Without it, each call would
    * look at all places when all of them are taken.
    */
   let nextExpiry = Number.POSITIVE_INFINITY
