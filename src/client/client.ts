@@ -45,7 +45,9 @@ export interface ClientCredentials {
   mayBePublic?: boolean
 }
 
-/** Whether the client may send authentication requests: it has a delivery mode and, for poll and ping, the CIBA grant. */
+/**
+ * Whether the client may send authentication requests: it has a delivery mode and, for poll and ping, the CIBA grant.
+ */
 export function mayInitiate(client: Client): boolean {
   if (client.deliveryMode === undefined) return false
   return client.deliveryMode === 'push' || mayUseGrant(client)

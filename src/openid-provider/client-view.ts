@@ -62,8 +62,8 @@ export function onlyWithGrants(client: AdapterPayload, scopes: readonly string[]
 }
 
 /**
- * Returns a function that applies oidc-provider's rules to a client that our own rules have accepted. The function resolves
- * to the description of the error, or undefined if the client is valid.
+ * Returns a function that applies oidc-provider's rules to a client that our own rules have accepted. The function
+ * resolves to the description of the error, or undefined if the client is valid.
  */
 export function createAcceptance(provider: () => Provider, tokens: TokenDefaults) {
   return async (client: KnownClient): Promise<string | undefined> => {

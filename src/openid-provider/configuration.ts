@@ -44,7 +44,9 @@ export interface AuthorizationServerNeeds {
   /** The security profile. It restricts client authentication methods and signature algorithms. */
   profile: Profile
   tokens: { accessTtl: number; idTtl: number; refreshTtl: number; idTokenAlg: string; scopes: readonly string[] }
-  /** Lifetimes of a session in seconds: `idleTtl` since its last use, `absoluteTtl` since its user was authenticated. */
+  /**
+   * Lifetimes of a session in seconds: `idleTtl` since its last use, `absoluteTtl` since its user was authenticated.
+   */
   sessions: { idleTtl: number; absoluteTtl: number }
   /** The resources that tokens can be issued for (RFC 8707). */
   resources: Resources
@@ -86,8 +88,8 @@ export interface AuthorizationServerNeeds {
   log: Log
   audit: Audit
   /**
-   * The operator's own configuration of oidc-provider. It overrides ours; `features`, `ttl` and `cookies` are merged member
-   * by member.
+   * The operator's own configuration of oidc-provider. It overrides ours; `features`, `ttl` and `cookies` are merged
+   * member by member.
    */
   extra: Record<string, unknown>
 }
@@ -120,8 +122,8 @@ export function configurationOf(needs: AuthorizationServerNeeds): Configuration 
       acrValues: [PASSKEY_ACR],
       scopes: [...tokens.scopes, DECIDE_SCOPE],
       responseTypes: ['code'] as ResponseType[],
-      // All methods, also those that the profile forbids: this list decides which clients oidc-provider accepts as valid,
-      // and the consent app, a part of this server, may use a method that is not offered to other clients.
+      // All methods, also those that the profile forbids: this list decides which clients oidc-provider accepts as
+      // valid, and the consent app, a part of this server, may use a method that is not offered to other clients.
       clientAuthMethods: implementedMethods(needs) as never,
       enabledJWA: {
         idTokenSigningAlgValues: [...needs.profile.idTokenSigning],
@@ -221,7 +223,8 @@ function featuresOf(needs: AuthorizationServerNeeds): Configuration['features'] 
     },
     revocation: {
       enabled: true,
-      // For another client's token, the response is the same as for an unknown token (RFC 7009 §2.2). The token stays valid.
+      // For another client's token, the response is the same as for an unknown token (RFC 7009 §2.2). The token stays
+      // valid.
       allowedPolicy: (_ctx, client, token) => token.clientId === client.clientId,
     },
     rpInitiatedLogout: signOutPages(needs),
@@ -268,8 +271,8 @@ function audienceOf(token: object): string[] {
 }
 
 /**
- * Merges the operator's configuration of oidc-provider into ours. An operator can change one feature, the lifetime of one
- * kind of token or the options of one kind of cookie; our values of all others stay.
+ * Merges the operator's configuration of oidc-provider into ours. An operator can change one feature, the lifetime of
+ * one kind of token or the options of one kind of cookie; our values of all others stay.
  */
 function withExtra(own: Configuration, extra: Record<string, unknown>): Configuration {
   const { features, ttl, cookies, interactions = own.interactions } = extra as Configuration

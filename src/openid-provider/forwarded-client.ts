@@ -1,7 +1,8 @@
 /**
  * Authenticates the client of a call before the call is forwarded to oidc-provider, by the same code as at our own
- * endpoints. oidc-provider then gets the call without the client's credentials: to oidc-provider, every confidential client
- * is registered for `client_secret_basic`, and its secret is right if and only if the call was authenticated here.
+ * endpoints. oidc-provider then gets the call without the client's credentials: to oidc-provider, every confidential
+ * client is registered for `client_secret_basic`, and its secret is right if and only if the call was authenticated
+ * here.
  */
 import { type AdapterPayload, Provider } from 'oidc-provider'
 import { subjectMetadata } from '../client/certificate/subject-name.ts'
@@ -9,7 +10,10 @@ import type { AuthenticateClient, ClientCredentials } from '../client/client.ts'
 import { providerPath } from './forwarded-endpoint.ts'
 import type { CurrentProvider } from './openid-provider.ts'
 
-/** The endpoints of oidc-provider at which clients authenticate. The last two exist only if an operator has enabled them. */
+/**
+ * The endpoints of oidc-provider at which clients authenticate. The last two exist only if an operator has enabled
+ * them.
+ */
 const routes = ['token', 'introspection', 'revocation', 'pushed_authorization_request', 'device_authorization']
 
 /** The endpoints that public clients must not call: only authorized callers may introspect (RFC 7662 §2.1). */

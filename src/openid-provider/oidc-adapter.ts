@@ -41,7 +41,9 @@ export interface AdapterNeeds {
   places: Pick<SignInPlaces, 'ended'>
   knownTokens: Pick<KnownTokens, 'add'>
   makeRoomForSession: MakeRoomForSession
-  /** Whether to store sessions in which no user has signed in. Only some features of oidc-provider need such sessions. */
+  /**
+   * Whether to store sessions in which no user has signed in. Only some features of oidc-provider need such sessions.
+   */
   keepsStrangers: boolean
 }
 
@@ -82,7 +84,9 @@ export async function collectCall(work: () => Promise<void>): Promise<CallWrites
   return { ...call, issued: collected.statements }
 }
 
-/** Models that are revoked together with their grant. An interaction also refers to a grant, but continues without it. */
+/**
+ * Models that are revoked together with their grant. An interaction also refers to a grant, but continues without it.
+ */
 const goesWithGrant = new Set(['AccessToken', 'RefreshToken', 'AuthorizationCode'])
 
 /**
@@ -174,8 +178,8 @@ function modelAdapter(model: string, needs: AdapterNeeds): Adapter {
       const idHash = fingerprint(id)
       if (model === 'Interaction') places.ended(idHash)
       const removed = await models.remove(model, idHash)
-      // oidc-provider reads the interaction first and removes it later. Without this error, each of several simultaneous
-      // calls would sign in and store a session.
+      // oidc-provider reads the interaction first and removes it later. Without this error, each of several
+      // simultaneous calls would sign in and store a session.
       if (model === 'Interaction' && !removed) throw new errors.SessionNotFound('interaction session not found')
     },
     revokeByGrantId(grantId) {

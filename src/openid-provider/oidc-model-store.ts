@@ -10,8 +10,8 @@ import {
 import { isValid } from '../user/validity-store.ts'
 
 /**
- * A model of oidc-provider as it is stored: ids are hashed and the content is encrypted, so that the database contains no
- * usable token.
+ * A model of oidc-provider as it is stored: ids are hashed and the content is encrypted, so that the database contains
+ * no usable token.
  */
 export interface KeptModel {
   model: string
@@ -199,8 +199,8 @@ export function createOidcModelStore(database: Database, { repeatsTokens = true 
     },
 
     /**
-     * Executes the writes of a call in one transaction. Resolves to false, and writes nothing, if the code or token that was
-     * sent has been used before.
+     * Executes the writes of a call in one transaction. Resolves to false, and writes nothing, if the code or token
+     * that was sent has been used before.
      */
     async runCall({ used, issued, also }: CallWrites): Promise<boolean> {
       const using = used ? [consuming(used)] : []
@@ -274,7 +274,8 @@ function removalsIn(database: Database) {
     }),
 
     /**
-     * Removes up to `atMost` models that expired before `before` (milliseconds since 1970). Resolves to the number removed.
+     * Removes up to `atMost` models that expired before `before` (milliseconds since 1970). Resolves to the number
+     * removed.
      */
     async forgetExpired(before: number, atMost: number): Promise<number> {
       const rows = await database.step({

@@ -1,4 +1,6 @@
-/** Limits how many access tokens, refresh tokens and authorization codes are stored for one grant, and how many grants. */
+/**
+ * Limits how many access tokens, refresh tokens and authorization codes are stored for one grant, and how many grants.
+ */
 import { atMostRows, type Statement } from '../platform/storage/database.ts'
 import { byAge } from '../platform/storage/stored-period.ts'
 import type { KeptModel } from './oidc-model-store.ts'

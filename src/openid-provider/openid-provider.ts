@@ -1,6 +1,6 @@
 /**
- * The parts of OAuth and OpenID Connect that are not CIBA: oidc-provider with our configuration and our database. Only the
- * public API of oidc-provider is used.
+ * The parts of OAuth and OpenID Connect that are not CIBA: oidc-provider with our configuration and our database. Only
+ * the public API of oidc-provider is used.
  */
 import type { Provider } from 'oidc-provider'
 import { CIBA_GRANT } from '../client/metadata/client-metadata.ts'
@@ -26,8 +26,8 @@ import { nameGrants } from './used-refresh-tokens.ts'
 export type { Provider }
 
 /**
- * Returns the current instance of oidc-provider. Call this function once for each request, and use the same instance for the
- * whole request.
+ * Returns the current instance of oidc-provider. Call this function once for each request, and use the same instance
+ * for the whole request.
  */
 export type CurrentProvider = () => Provider
 
@@ -61,8 +61,8 @@ function createProvider(needs: AuthorizationServerNeeds): Provider {
   endWithoutSession(provider)
   endWholeSession(provider, needs.endSession)
   readOnlyWhatWasAsked(provider)
-  // If the operator has configured `interactions`, the sign-in pages may have other addresses, and a sign-in may continue
-  // although no page has stored a result.
+  // If the operator has configured `interactions`, the sign-in pages may have other addresses, and a sign-in may
+  // continue although no page has stored a result.
   if (needs.extra.interactions === undefined) {
     returnToSignInPage(provider, { pageOf: signInPageOf, signed: configuration.cookies?.short?.signed })
   }

@@ -8,18 +8,21 @@ import { networksOf } from '../platform/http/address.ts'
 
 export interface SignInLimits {
   /**
-   * Maximum number of unfinished sign-ins of one network: a /24 (IPv4) or a /64 (IPv6). A /48 may have four times as many.
+   * Maximum number of unfinished sign-ins of one network: a /24 (IPv4) or a /64 (IPv6). A /48 may have four times as
+   * many.
    */
   perNetwork: number
   /** Maximum number of unfinished sign-ins of all networks together, in this process. */
   inAll: number
 }
 
-/** A place for one unfinished sign-in. After the call, the place stays taken only if a row was stored for the sign-in. */
+/**
+ * A place for one unfinished sign-in. After the call, the place stays taken only if a row was stored for the sign-in.
+ */
 export interface SignInPlace {
   /**
-   * Records the row of the sign-in: the hash of its id, and its expiry in milliseconds since 1970. Returns the id hashes of
-   * other rows, which must be removed to make room.
+   * Records the row of the sign-in: the hash of its id, and its expiry in milliseconds since 1970. Returns the id
+   * hashes of other rows, which must be removed to make room.
    */
   keep(idHash: string, expiresAt: number): string[]
   /** Must be called when the call has finished. Returns the id hashes of rows that must still be removed. */

@@ -1,4 +1,7 @@
-/** The pages of RP-initiated logout. They replace oidc-provider's own pages, which load styles and fonts from other hosts. */
+/**
+ * The pages of RP-initiated logout. They replace oidc-provider's own pages, which load styles and fonts from other
+ * hosts.
+ */
 import { type Configuration, type KoaContextWithOIDC, Provider } from 'oidc-provider'
 import { chooseLanguage, type Texts } from '../platform/i18n/texts.ts'
 import { pageHeaders, pagesIn, renderError } from '../platform/pages/pages.ts'

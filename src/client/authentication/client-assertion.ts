@@ -1,4 +1,7 @@
-/** `client_secret_jwt` and `private_key_jwt` (OpenID Connect Core §9, RFC 7523), with the audience rule of CIBA Core §7.1. */
+/**
+ * `client_secret_jwt` and `private_key_jwt` (OpenID Connect Core §9, RFC 7523), with the audience rule of CIBA Core
+ * §7.1.
+ */
 import { decodeJwt, errors, type JWTPayload, type JWTVerifyGetKey } from 'jose'
 import type { Clock } from '../../platform/clock.ts'
 import type { Vault } from '../../platform/crypto.ts'
@@ -29,7 +32,8 @@ export const ASSERTION_TYPE = 'urn:ietf:params:oauth:client-assertion-type:jwt-b
 const skewSeconds = 10
 /**
  * Maximum time until an assertion expires, in seconds: an hour, because client libraries make assertions with this
- * lifetime (Authlib by default). A used assertion is stored until it expires, so this also limits how long it is stored.
+ * lifetime (Authlib by default). A used assertion is stored until it expires, so this also limits how long it is
+ * stored.
  */
 const longestLifeSeconds = 3600
 /** Maximum length of an assertion, in characters. A longer assertion is not decoded. */

@@ -49,8 +49,8 @@ export interface CertificateNeeds {
 }
 
 /**
- * Returns a function that reads the certificate from the connection or from the header of a trusted proxy. If the header
- * comes from any other address, it is ignored and logged as an attempt to spoof a certificate.
+ * Returns a function that reads the certificate from the connection or from the header of a trusted proxy. If the
+ * header comes from any other address, it is ignored and logged as an attempt to spoof a certificate.
  */
 export function createReadCertificate(needs: CertificateNeeds): ReadCertificate {
   const authorities = readBundle(needs.authorities)

@@ -1,6 +1,6 @@
 /**
- * Compares the subject and the alternative names of a certificate with the name that a client registered (RFC 8705 §2.1).
- * Why names are parsed here and not by a library: docs/decisions/0022-libraries-weighed.md.
+ * Compares the subject and the alternative names of a certificate with the name that a client registered (RFC 8705
+ * §2.1). Why names are parsed here and not by a library: docs/decisions/0022-libraries-weighed.md.
  */
 import type { X509Certificate } from 'node:crypto'
 import { isIP } from 'node:net'
@@ -94,8 +94,8 @@ function readPart(part: string): string {
 }
 
 /**
- * Returns the form in which attribute values are compared: Unicode NFKC, lower case, one space between words, no spaces at
- * the ends. RFC 4518 prescribes this for attributes whose letter case does not matter, such as the common name.
+ * Returns the form in which attribute values are compared: Unicode NFKC, lower case, one space between words, no spaces
+ * at the ends. RFC 4518 prescribes this for attributes whose letter case does not matter, such as the common name.
  */
 function comparable(value: string): string {
   return value.normalize('NFKC').toLowerCase().replaceAll(/\s+/g, ' ').trim()

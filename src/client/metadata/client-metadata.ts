@@ -100,7 +100,8 @@ export interface ClientMetadata {
   /** Whether users must confirm this client's requests with a passkey. */
   backchannel_require_passkey?: boolean
   /**
-   * Whether the client asks users for their user code. If true, a request for a user who has a code must contain the code.
+   * Whether the client asks users for their user code. If true, a request for a user who has a code must contain the
+   * code.
    */
   backchannel_user_code_parameter?: boolean
   /** The kinds of hints that the client may use; all by default. */

@@ -30,8 +30,8 @@ export function skeletonOf(name: string): string {
 }
 
 /**
- * Replaces letters that are not among `a` to `z`. Longer sequences of Chinese, Japanese and Korean letters are kept: they
- * are words, and not letters that resemble Latin ones.
+ * Replaces letters that are not among `a` to `z`. Longer sequences of Chinese, Japanese and Korean letters are kept:
+ * they are words, and not letters that resemble Latin ones.
  */
 function withoutForeignLetters(letters: string): string {
   return letters
@@ -65,8 +65,8 @@ export const comparedName = (name: string): string | undefined =>
 export const comparisonsAtOnce = 500
 
 /**
- * The names of clients, in the form in which names are compared. Skeletons are computed when names are added, and not for
- * each comparison.
+ * The names of clients, in the form in which names are compared. Skeletons are computed when names are added, and not
+ * for each comparison.
  */
 export class KnownNames {
   readonly #skeletons = new Map<string, ArrayLike<string>[]>()

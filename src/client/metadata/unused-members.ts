@@ -27,8 +27,8 @@ export function unusedMembers(metadata: Record<string, unknown>): UnusedMember[]
 }
 
 /**
- * Returns how many letters may be wrong in a misspelt name. It is at most three, because many names of the standards are
- * similar, but mean other things.
+ * Returns how many letters may be wrong in a misspelt name. It is at most three, because many names of the standards
+ * are similar, but mean other things.
  */
 function mostSlipsIn(name: string): number {
   return Math.min(3, Math.max(1, Math.floor(name.length / 4)))

@@ -53,8 +53,8 @@ export function clientSettingsEndpoint(app: FastifyInstance, path: string, needs
 }
 
 /**
- * Returns the new settings, validated as at registration: the mode must be known, and there must be an endpoint if and only
- * if the mode is ping or push (CIBA Core §4).
+ * Returns the new settings, validated as at registration: the mode must be known, and there must be an endpoint if and
+ * only if the mode is ping or push (CIBA Core §4).
  */
 function readSettings(form: Form, client: Client, context: ValidationContext): Settings {
   const asked = form.get('backchannel_token_delivery_mode') ?? form.get('ciba_notify_type') ?? client.deliveryMode

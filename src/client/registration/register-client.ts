@@ -56,7 +56,8 @@ export interface RegistrationNeeds extends ValuesContext, Pick<LoadShedding, 'wh
   /** Resolves to the reason why oidc-provider rejects the client, or to undefined if oidc-provider accepts it. */
   accepts(client: Client): Promise<string | undefined>
   /**
-   * Returns the statements that revoke or remove all that belongs to a client, for the transaction that removes the client.
+   * Returns the statements that revoke or remove all that belongs to a client, for the transaction that removes the
+   * client.
    */
   endings(clientId: string, now: number): Statement[]
   sectorLists: Pick<SectorLists, 'get'>
@@ -244,8 +245,8 @@ export async function remove(
 }
 
 /**
- * Throws if the client sends members that only the server sets, or a `client_id` or secret that is not its own (RFC 7592
- * §2.2).
+ * Throws if the client sends members that only the server sets, or a `client_id` or secret that is not its own (RFC
+ * 7592 §2.2).
  */
 function refuseWhatMayNotChange(said: Record<string, unknown>, before: Client, vault: Vault): void {
   const ours = [

@@ -54,7 +54,9 @@ export interface ReadProof {
 }
 
 export interface ProofNeeds {
-  /** The addresses at which clients call this server: the issuer, and the address for calls with client certificates. */
+  /**
+   * The addresses at which clients call this server: the issuer, and the address for calls with client certificates.
+   */
   addresses: readonly string[]
   algorithms: readonly string[]
   nonces: Nonces

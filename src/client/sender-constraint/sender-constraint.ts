@@ -39,8 +39,8 @@ export function createSenderConstraint({ proofs, boundTokensOnly }: BindingNeeds
 }
 
 /**
- * Returns the key of the DPoP proof. A client may send a proof even if it is not registered for DPoP; its tokens are then
- * bound to the key of the proof.
+ * Returns the key of the DPoP proof. A client may send a proof even if it is not registered for DPoP; its tokens are
+ * then bound to the key of the proof.
  */
 function dpopKeyOf({ metadata }: Client, proof: SentProof, proofs: Proofs): Promise<string> | undefined {
   if (proof.header !== undefined) return proofs.keyOf(proof)

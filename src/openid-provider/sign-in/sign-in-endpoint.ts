@@ -101,7 +101,9 @@ export function signInEndpoint(app: FastifyInstance, needs: SignInNeeds): void {
   }
 }
 
-/** Seconds after which a sign-in that reached the limit of challenges is over, so that the user has to begin a new one. */
+/**
+ * Seconds after which a sign-in that reached the limit of challenges is over, so that the user has to begin a new one.
+ */
 const retryAfterSeconds = 600
 
 function tooManyChallenges(): OAuthError {

@@ -45,8 +45,8 @@ export interface Rotation {
 }
 
 /**
- * Safety margin in milliseconds: clocks differ, and a key may be retired while a response that it signed is still on its
- * way.
+ * Safety margin in milliseconds: clocks differ, and a key may be retired while a response that it signed is still on
+ * its way.
  */
 const slack = 5 * 60_000
 
@@ -106,9 +106,9 @@ export async function rotateKey(
 }
 
 /**
- * Revokes a compromised key: the key is no longer valid, and a new key signs at once. A key that does not sign yet is also
- * revoked, because it was stored beside the compromised key. Resolves to undefined if the key does not exist or was revoked
- * before.
+ * Revokes a compromised key: the key is no longer valid, and a new key signs at once. A key that does not sign yet is
+ * also revoked, because it was stored beside the compromised key. Resolves to undefined if the key does not exist or
+ * was revoked before.
  */
 export async function revokeKey(kid: string, needs: RotationNeeds): Promise<Rotation | undefined> {
   for (;;) {
@@ -139,7 +139,9 @@ export async function rotateWhatIsDue(kept: KeptKey[], needs: RotationNeeds): Pr
   return rotations.filter(({ outcome }) => outcome === 'rotated')
 }
 
-/** Whether a key has signed for longer than `rotateEvery`. If so, no process that rotates keys automatically is running. */
+/**
+ * Whether a key has signed for longer than `rotateEvery`. If so, no process that rotates keys automatically is running.
+ */
 export function isOverdue(key: KeptKey, now: number, { rotateEvery }: KeyTimes): boolean {
   return rotateEvery !== undefined && stateOf(key, now) === 'signing' && now > key.signsFrom + rotateEvery + slack
 }

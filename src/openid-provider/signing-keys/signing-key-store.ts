@@ -19,12 +19,15 @@ export interface KeptKey {
 }
 
 /**
- * The times after which a key no longer signs, is no longer published, and no longer verifies, in milliseconds since 1970.
+ * The times after which a key no longer signs, is no longer published, and no longer verifies, in milliseconds since
+ * 1970.
  */
 export interface Retirement {
   /** From this time, the next key signs instead. */
   at: number
-  /** The time at which everything that the key signed has expired. Then the key is removed from the published key set. */
+  /**
+   * The time at which everything that the key signed has expired. Then the key is removed from the published key set.
+   */
   publishedUntil: number
   /** The time until which an ID token that the key signed is accepted as `id_token_hint`. */
   verifiesUntil: number
@@ -52,7 +55,10 @@ export function createSigningKeyStore(database: Database) {
       return rows.map(toKey)
     },
 
-    /** Adds a key, unless a key of this generation exists. So if two nodes start at the same time, only one key is added. */
+    /**
+     * Adds a key, unless a key of this generation exists. So if two nodes start at the same time, only one key is
+     * added.
+     */
     async add(key: NewKey): Promise<void> {
       await database.step(insert(key), { announce: announce(key.kid) })
     },
@@ -85,8 +91,8 @@ export function createSigningKeyStore(database: Database) {
     },
 
     /**
-     * Extends how long keys are kept, after the lifetimes in the configuration were raised: each key that still signs is
-     * kept until everything that it signs has expired. Lifetimes are in milliseconds.
+     * Extends how long keys are kept, after the lifetimes in the configuration were raised: each key that still signs
+     * is kept until everything that it signs has expired. Lifetimes are in milliseconds.
      */
     async keepAtLeast(
       now: number,
