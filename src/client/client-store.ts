@@ -163,7 +163,7 @@ async function* pagesOf(
     if (rows.length > 0) yield rows.flatMap((row) => toRegistered(row) ?? [])
     if (rows.length < clientPageSize) return
     after = rows.at(-1)!.id
-    // Reads of SQLite do not wait, so other work would not run without this line.
+    // Reads of SQLite are synchronous, so without this line no other work would run between two pages.
     await nextTurn()
   }
 }
@@ -176,8 +176,8 @@ async function* pagesOf(
 export const clientLock = (id: string): string => `requests by ${id}`
 
 /**
- * SQL: the ids of the open requests of the client `$1`. Each half uses an index of open requests. With one condition on
- * both states, all finished requests of the client would be read too.
+ * SQL: the ids of the open requests of the client `$1`. Each half of the union uses a partial index. With one condition
+ * on both states, all finished requests of the client would be read too.
  */
 export const openRequestsOfClient = `select id from backchannel_auth_requests where client_id = $1 and status = 'pending'
   union all select id from backchannel_auth_requests where client_id = $1 and status = 'approved'`
@@ -248,7 +248,9 @@ function insert(
   }
 }
 
-/** Returns the function that converts rows. It returns undefined for a client whose metadata cannot be read. */
+/**
+ * Returns the function that converts rows. It returns undefined for a client whose stored metadata cannot be parsed.
+ */
 function registeredWith(onUnreadable: OnUnreadable) {
   return (row: ClientRow): RegisteredClient | undefined => {
     const metadata = parseStored<ClientMetadata>(row.metadata, `clients/${row.id}`, onUnreadable)

@@ -36,7 +36,7 @@ export function createOperatorNameStore(database: Pick<Database, 'read'>, onUnre
         if (rows.length > 0) yield rows.map(toNames)
         if (rows.length < clientPageSize) return
         after = rows.at(-1)!.id
-        // Reads of SQLite do not wait, so other work would not run without this line.
+        // Reads of SQLite are synchronous, so without this line no other work would run between two pages.
         await nextTurn()
       }
     },

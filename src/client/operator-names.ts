@@ -33,7 +33,7 @@ export function createOperatorNames(
   { database, clock }: { database: Pick<Database, 'listen' | 'epoch'>; clock: Clock },
 ): OperatorNames {
   let loaded: Loaded | undefined
-  /** The names that are being read for the first time. */
+  /** The new set of names while all names are being read; undefined at all other times. */
   let loading: Loaded | undefined
   let reading: Promise<void> | undefined
 

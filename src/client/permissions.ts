@@ -29,7 +29,7 @@ export interface Offered {
 /** What a client may have now. */
 export interface Permissions {
   mayHaveScope(scope: string): boolean
-  /** Whether the client may have a claim that it has requested by its name. */
+  /** Whether the client may have a claim that it requests by its name (OpenID Connect Core §5.5). */
   mayHaveClaim(claim: string): boolean
   mayHaveDetail(detail: AuthorizationDetail): boolean
   /** Whether the server has a resource with this address. */

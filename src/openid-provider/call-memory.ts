@@ -18,7 +18,7 @@ type Found = Promise<FoundModel | undefined>
 const rememberedModels = new Set(['AccessToken', 'RefreshToken', 'AuthorizationCode', 'DeviceCode'])
 
 interface CallMemory {
-  /** By model and hash. */
+  /** The look-ups of this call, by the model and the hash of the id. */
   found: Map<string, Found>
   /** Removals in progress, by the hash of the grant. */
   removals: Map<string, Promise<void>>

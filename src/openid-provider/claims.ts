@@ -49,7 +49,7 @@ export function scopesOfClaims(
   return found
 }
 
-/** What the server itself states about the user and the sign-in, whatever claims the operator has configured. */
+/** The claims that the server makes itself, whatever claims the operator has configured. */
 const statementsOfTheServer = ['sub', 'acr', 'amr', 'auth_time']
 
 function namesIn(members: unknown): string[] {
@@ -69,7 +69,8 @@ export function claimsOf(user: User): Record<string, unknown> {
 }
 
 /**
- * Returns the claims without protocol claims, including aggregated and distributed ones (OpenID Connect Core §5.6.2).
+ * Returns the claims without protocol claims. Aggregated and distributed claims (OpenID Connect Core §5.6.2) are also
+ * returned without protocol claims.
  */
 function claimsAboutUser(given: Record<string, unknown>): Record<string, unknown> {
   const { _claim_names: elsewhere, ...own } = withoutProtocolClaims(given)

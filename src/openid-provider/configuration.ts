@@ -122,8 +122,8 @@ export function configurationOf(needs: AuthorizationServerNeeds): Configuration 
       acrValues: [PASSKEY_ACR],
       scopes: [...tokens.scopes, DECIDE_SCOPE],
       responseTypes: ['code'] as ResponseType[],
-      // All methods, also those that the profile forbids: this list decides which clients oidc-provider accepts as
-      // valid, and the consent app, a part of this server, may use a method that is not offered to other clients.
+      // All methods, including those that the profile forbids. oidc-provider accepts only clients whose method is in
+      // this list. The consent app, a part of this server, may use a method that the profile forbids to other clients.
       clientAuthMethods: implementedMethods(needs) as never,
       enabledJWA: {
         idTokenSigningAlgValues: [...needs.profile.idTokenSigning],

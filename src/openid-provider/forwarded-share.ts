@@ -74,7 +74,7 @@ export async function workForClient<P, T>(
   return client.isPublic ? unproven(work) : withFairShare(client.id, slot, work)
 }
 
-/** Returns whether a call is answered from memory: a preflight of CORS, the metadata document, or the key set. */
+/** Returns whether a call is answered from memory: a CORS preflight, the metadata document, or the key set. */
 export const readsNothing = (method: string, path: string, provider: CurrentProvider) =>
   method === 'OPTIONS' || discoveryPaths.includes(path) || providerPath(provider(), 'jwks') === path
 

@@ -26,7 +26,10 @@ export interface KeptModel {
   expiresAt: number | undefined
   /** Milliseconds since 1970. If a grant has too many models, those that were issued last are kept. */
   issuedAt?: number | undefined
-  /** The user's generation and the client's registration at the time of issue; by default, the current ones. */
+  /**
+   * The user's generation and the client's registration at the time of issue; by default, those at the time of the
+   * write.
+   */
   userGeneration?: number | undefined
   clientRegistration?: string | undefined
 }
@@ -226,7 +229,10 @@ function removalsIn(database: Database) {
       return (await database.step(first, { rowKeys: [modelKey(model, idHash)] })).length > 0
     },
 
-    /** Removes the token response that could be given again, because one of its tokens has been used. */
+    /**
+     * Removes the stored token response of a grant, so that it is not sent again. Called when one of its tokens is
+     * used.
+     */
     async forgetHeldResponse(grantHash: string): Promise<void> {
       await database.step({
         sql: `delete from oidc_models where grant_hash = $1 and model = '${HELD_RESPONSE}' returning id_hash`,
@@ -291,7 +297,7 @@ function removalsIn(database: Database) {
   }
 }
 
-/** Finds valid models. */
+/** Finds models that are valid (`isValid`) and have not expired. */
 function foundIn(database: Database, repeatsTokens: boolean) {
   const finding = findingBy('id_hash')
   const findingToken = repeatsTokens ? findingBy('id_hash', `, ${hasHeldResponse}`) : finding

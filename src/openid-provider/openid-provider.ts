@@ -1,6 +1,6 @@
 /**
- * The parts of OAuth and OpenID Connect that are not CIBA: oidc-provider with our configuration and our database. Only
- * the public API of oidc-provider is used.
+ * The parts of OAuth and OpenID Connect that are not CIBA: oidc-provider with our configuration and our database. No
+ * internal module of oidc-provider is imported; a few methods of its classes are overridden.
  */
 import type { Provider } from 'oidc-provider'
 import { CIBA_GRANT } from '../client/metadata/client-metadata.ts'
@@ -61,8 +61,8 @@ function createProvider(needs: AuthorizationServerNeeds): Provider {
   endWithoutSession(provider)
   endWholeSession(provider, needs.endSession)
   readOnlyWhatWasAsked(provider)
-  // If the operator has configured `interactions`, the sign-in pages may have other addresses, and a sign-in may
-  // continue although no page has stored a result.
+  // If the operator has configured `interactions`, the sign-in pages may have other addresses, and a browser may return
+  // from them although no page has stored a result.
   if (needs.extra.interactions === undefined) {
     returnToSignInPage(provider, { pageOf: signInPageOf, signed: configuration.cookies?.short?.signed })
   }

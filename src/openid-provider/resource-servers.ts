@@ -52,8 +52,8 @@ export function resourceIndicators({ resources, tokens }: ResourceServerNeeds): 
       return named ? oneOf : oneOf[0]!
     },
     getResourceServerInfo: (ctx, address) => {
-      // oidc-provider accepts a resource only at its token endpoint. Clients request resources at the backchannel
-      // authentication endpoint.
+      // A resource is accepted only at the token endpoint. Clients request new resources at the backchannel
+      // authentication endpoint, not at the authorization endpoint.
       const resource = resourceAt(resources, address)
       if (!atTokenEndpoint(ctx) || resource === undefined) throw new errors.InvalidTarget()
       return resourceServer(resource, tokens)
@@ -62,8 +62,8 @@ export function resourceIndicators({ resources, tokens }: ResourceServerNeeds): 
 }
 
 /**
- * Returns the configuration of authorization details. A refreshed token has all granted details, or the part of them
- * that the client requests (RFC 9396 §6).
+ * Returns the configuration of authorization details. A refreshed token has all granted details, or those of them that
+ * the client requests (RFC 9396 §6).
  */
 export function richAuthorizationRequests({
   details,
@@ -107,7 +107,10 @@ interface AccessTokenFor {
   resourceServer?: { identifier(): string }
 }
 
-/** Returns only the details for the service that the token is for, selected by their `locations`. */
+/**
+ * Returns the details whose `locations` contain the resource that the token is for, and those without `locations`. If
+ * the token is for no resource, returns all details.
+ */
 function ownOf({ resourceServer }: AccessTokenFor, wanted: AuthorizationDetail[], resources: Resources) {
   const address = resourceServer?.identifier()
   const resource = address === undefined ? undefined : resourceAt(resources, address)

@@ -127,8 +127,8 @@ export function createSignInPlaces({ perNetwork, inAll }: SignInLimits, clock: C
       return placeOf(places, networks, take(networks), removed)
     },
     /**
-     * Returns the place of a sign-in that continues. The sign-in may have begun on another node. When its next row is
-     * stored, it takes a place in this process, even if no place is free.
+     * Returns the place for a call that continues a sign-in. The sign-in may have begun on another node. When its next
+     * row is stored, it takes a place in this process, even if no place is free.
      */
     goOn: (address: string): SignInPlace => placeOf(places, networksOf(address), undefined, []),
     /** Frees the place of a sign-in whose row was removed. */
@@ -189,7 +189,7 @@ function createTakenPlaces(clock: Clock) {
         if (taken.expiresAt <= now) giveUp(taken)
         else nextExpiry = Math.min(nextExpiry, taken.expiresAt)
       }
-      // If places expire one after the other, all places are looked at once a second, not for each call.
+      // So all places are looked at no more than once a second, even if they expire one after the other.
       nextExpiry = Math.max(nextExpiry, now + 1_000)
     },
     /** Returns the sign-ins of the network that has the most sign-ins. */

@@ -96,7 +96,7 @@ export function createAssertionVerification(needs: AssertionNeeds): VerifyAssert
     try {
       verified = await verify(assertion, client, slot, needs)
     } catch (error) {
-      // The keys cannot be fetched now, or too many calls wait for them. The assertion itself may be valid.
+      // The client's keys cannot be fetched now, or too many calls wait for them. The assertion itself may be valid.
       if (error instanceof Unavailable) throw error
       return failureOf(error)
     }

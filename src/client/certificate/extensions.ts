@@ -40,7 +40,7 @@ const weakSignatures = ['02', '03', '04', '05']
   .map((last) => `2a864886f70d0101${last}`)
   .concat(['2a8648ce380403', '2a8648ce3d0401'])
 
-/** @throws {RangeError} if the certificate has a form that is not that of RFC 5280 */
+/** @throws {RangeError} if the certificate does not have the form of RFC 5280 */
 export function constraintsOf(certificate: X509Certificate): Constraints {
   const extensions = extensionsOf(certificate.raw)
   const named = extensions.find(({ id }) => id === purposes)
@@ -63,7 +63,7 @@ interface Extension {
   value: Buffer
 }
 
-/** Returns the object identifier, encoded, in hexadecimal. */
+/** Returns the object identifier of the certificate's signature algorithm: its DER content in hexadecimal. */
 function signatureAlgorithmOf(der: Buffer): string {
   const [, algorithm] = valuesIn(only(der).content)
   const [id] = valuesIn(algorithm?.content ?? Buffer.alloc(0))

@@ -49,8 +49,9 @@ function oneOf(
 }
 
 /**
- * Returns a violation for each rule of the profile that the client does not meet. The message names the clause. A
- * stored client may have violations, because it may have been registered before the deployment had this profile.
+ * Returns a violation for each rule of the profile that the client does not meet. Its message contains the id of the
+ * requirement in `docs/spec-map.md`. A stored client may have violations, because it may have been registered before
+ * the deployment had this profile.
  */
 export function profileViolations(client: ClientMetadata, profile: Profile): Violation<keyof ClientMetadata>[] {
   return violationsOf(rules, client, profile)

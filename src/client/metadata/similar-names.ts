@@ -1,7 +1,7 @@
 /** Compares names that look alike. */
 import { setImmediate as nextTurn } from 'node:timers/promises'
 
-/** Stands, in a skeleton, for a sign or a letter that may look like any letter. */
+/** The character that replaces, in a skeleton, each sign and each letter that may look like any other letter. */
 const anyLetter = '*'
 
 /**
@@ -30,8 +30,8 @@ export function skeletonOf(name: string): string {
 }
 
 /**
- * Replaces letters that are not among `a` to `z`. Longer sequences of Chinese, Japanese and Korean letters are kept:
- * they are words, and not letters that resemble Latin ones.
+ * Replaces letters that are not among `a` to `z` by `anyLetter`. Longer sequences of Chinese, Japanese and Korean
+ * letters are kept: they are words, and not letters that resemble Latin ones.
  */
 function withoutForeignLetters(letters: string): string {
   return letters

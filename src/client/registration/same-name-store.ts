@@ -59,7 +59,7 @@ export function createSameNameStore(database: Pick<Database, 'read'>) {
       yield* rows
       if (rows.length < clientPageSize) return
       after = rows.at(-1)!.id
-      // Reads of SQLite do not wait, so other work would not run without this line.
+      // Reads of SQLite are synchronous, so without this line no other work would run between two pages.
       await nextTurn()
     }
   }

@@ -290,7 +290,7 @@ function isAddress(htu: unknown, path: string, addresses: readonly string[]): bo
   const called = new URL(htu)
   called.search = ''
   called.hash = ''
-  // A request may contain a whole URL instead of a path (RFC 9112 §3.2.2). Then `address + path` is not an address of
+  // A request target may be neither a path nor an http URL (RFC 9112 §3.2). Then `address + path` is not an address of
   // this server.
   return addresses.some((address) => URL.parse(address + path)?.href === called.href)
 }

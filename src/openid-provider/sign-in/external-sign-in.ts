@@ -1,4 +1,4 @@
-/** Finds the user of this server for a person who signed in at another provider. */
+/** Finds the user of this server for a person who signed in at another OpenID provider. */
 
 import type { ClientMetadata } from '../../client/metadata/client-metadata.ts'
 import type { Audit } from '../../platform/audit.ts'

@@ -32,7 +32,7 @@ export interface PasswordSignInNeeds {
   clock: Pick<Clock, 'after'>
 }
 
-/** Where an attempt comes from. */
+/** Where a sign-in attempt comes from. */
 export interface TryOrigin {
   address: string
   /** The `Cookie` header. */
@@ -87,7 +87,7 @@ export interface PasswordSignIn {
   begin(given: PasswordTry): Promise<Paused | CheckTry>
 }
 
-/** The user, and the attempt as it was counted. */
+/** An attempt that may be checked: the user, if the user exists, and the attempt as it was counted. */
 interface Admitted {
   user: User | undefined
   attempt: CountedAttempt | HeldBackAttempt
@@ -114,7 +114,7 @@ export function createPasswordSignIn(needs: PasswordSignInNeeds): PasswordSignIn
 
   /**
    * Resolves to the known browser of an attempt, or to undefined. Looks up the user only if the cookie contains a
-   * sign-in, because all other attempts are first limited by their address.
+   * sign-in: all other attempts are limited by address before a user is looked up.
    */
   async function findKnownBrowser(given: PasswordTry): Promise<KnownBrowser | undefined> {
     const signIns = knownBrowsers.signInsOf(given.cookies)

@@ -56,7 +56,7 @@ export function createSignInPages(needs: SignInPageNeeds) {
     }
   }
 
-  /** Finishes the sign-in, and makes this browser a known browser of the user. */
+  /** Finishes the sign-in, and sets the cookie that makes this browser known for the user (`known-browsers.ts`). */
   async function welcome(
     request: FastifyRequest,
     reply: FastifyReply,

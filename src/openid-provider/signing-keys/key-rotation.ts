@@ -72,7 +72,7 @@ export function keyTimesOf(settings: {
 
 /**
  * Returns the seconds for which clients may cache the key set: half of the time for which a key is published before it
- * signs. The other half allows for nodes that read a new key a little later, and for clocks that differ.
+ * signs. The other half is a reserve for nodes that read a new key a little later, and for clocks that differ.
  */
 export function keySetMaxAge(publishAhead: number): number {
   return Math.floor(publishAhead / 2)

@@ -13,7 +13,7 @@ export interface KeptKey {
   /** Since this time, the key is in the published key set. */
   createdAt: number
   signsFrom: number
-  /** Undefined until there is a next key. */
+  /** Undefined until the next key is stored. */
   retirement: Retirement | undefined
   revokedAt: number | undefined
 }
@@ -64,8 +64,8 @@ export function createSigningKeyStore(database: Database) {
     },
 
     /**
-     * Adds the next key, and sets the retirement of all earlier keys. Resolves to false if a key of this generation
-     * exists: then another process was faster, and nothing has changed.
+     * Adds the next key, and sets the retirement of all earlier keys. Resolves to false, and changes nothing, if a key
+     * of this generation exists: another process was faster.
      * @param revoke a key to revoke. Keys that do not sign yet are also revoked, because they were stored beside this
      *   key
      */
