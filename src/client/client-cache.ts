@@ -26,8 +26,8 @@ interface Known {
 }
 
 /**
- * Returns the client store with a `find` that reads from the cache. A client is removed from the cache when this or
- * another node announces a change to it.
+ * Returns the client store with a `find` that reads from the cache. A client is removed from the cache when a
+ * notification of a change to it is received.
  */
 export function createKnownClients(
   clients: ClientStore,

@@ -38,8 +38,8 @@ export type ClientStore = ReturnType<typeof createClientStore>
 export const clientPageSize = 500
 
 /**
- * The registered clients. Changes are announced under the topic `client`. A client whose stored metadata cannot be
- * parsed is reported, and treated as unknown.
+ * The registered clients. All nodes are notified of changes, under the topic `client`. A client whose stored metadata
+ * cannot be parsed is reported, and treated as unknown.
  */
 export function createClientStore(database: Database, onUnreadable = throwUnreadable) {
   const toRegistered = registeredWith(onUnreadable)
@@ -183,8 +183,8 @@ export const openRequestsOfClient = `select id from backchannel_auth_requests wh
   union all select id from backchannel_auth_requests where client_id = $1 and status = 'approved'`
 
 /**
- * Returns the step that removes a client. The client and its open requests are announced, so that long polls of these
- * requests are answered. The step returns rows if the client was removed.
+ * Returns the step that removes a client. All nodes are notified of the change to the client and to its open requests,
+ * so that long polls of these requests are answered. The step returns rows if the client was removed.
  *
  * @param also statements that revoke or remove all that belongs to the client
  * @param condition SQL: a further condition on the row of the client, with parameters from `$2`

@@ -12,7 +12,7 @@ const hourMs = 3600_000
 
 const isRecent = isNotOver({ begin: 'created_at', length: hourMs }, '$2')
 
-/** Clients that registered themselves. Changes are announced under the topic `client`. */
+/** Clients that registered themselves. All nodes are notified of changes, under the topic `client`. */
 export function createRegistrationStore(database: Database) {
   const announce = (id: string) => [{ topic: 'client', key: id }]
   const roomFor = (from: string, perHour: number, now: number) => ({

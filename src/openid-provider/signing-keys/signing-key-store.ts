@@ -44,7 +44,10 @@ type KeyRow = RowOf<Omit<KeptKey, 'retirement'>> & {
 
 export type SigningKeyStore = ReturnType<typeof createSigningKeyStore>
 
-/** Stores the signing keys; private keys are encrypted. Changes are announced under the topic `signing_keys`. */
+/**
+ * Stores the signing keys; private keys are encrypted. All nodes are notified of changes, under the topic
+ * `signing_keys`.
+ */
 export function createSigningKeyStore(database: Database) {
   const announce = (kid: string) => [{ topic: 'signing_keys', key: kid }]
 
@@ -56,8 +59,7 @@ export function createSigningKeyStore(database: Database) {
     },
 
     /**
-     * Adds a key, unless a key of this generation exists. So if two nodes start at the same time, only one key is
-     * added.
+     * Adds a key if no key of this generation exists. So if two nodes start at the same time, only one key is added.
      */
     async add(key: NewKey): Promise<void> {
       await database.step(insert(key), { announce: announce(key.kid) })
