@@ -6,12 +6,12 @@ import { createWeighedCache } from '../platform/weighed-cache.ts'
 import type { Client } from './client.ts'
 import type { ClientStore } from './client-store.ts'
 
-/** Milliseconds after which a cached client is read again, even if no change was announced. */
+/** Milliseconds after which a cached client is read again, even if no notification of a change was received. */
 const cachedForMs = 5_000
 /**
- * About how many bytes the cached clients may take: those of the operator, and those that registered themselves. Anybody
- * may name the id of a client, and a client that registers itself chooses the size of its metadata. So its entry cannot
- * displace an entry of the operator's clients.
+ * About how many bytes the cached clients may take. Clients that registered themselves have a cache of their own, so
+ * that they cannot displace the operator's clients: they choose the size of their metadata, and every caller can make
+ * the server cache them by sending their `client_id`.
  */
 const mostBytes = { ofOperator: 24 * 1024 * 1024, selfRegistered: 8 * 1024 * 1024 }
 /** About how many bytes a client takes in addition to its metadata. */
@@ -26,8 +26,8 @@ interface Known {
 }
 
 /**
- * Returns the client store with a `find` that reads from the cache. When a change to a client is announced, the client
- * is removed from the cache.
+ * Returns the client store with a `find` that reads from the cache. A client is removed from the cache when a
+ * notification of a change to it is received.
  */
 export function createKnownClients(
   clients: ClientStore,
@@ -55,7 +55,7 @@ export function createKnownClients(
     const known = { client: freeze(client), snapshot, until: now + cachedForMs }
     const bytes = bytesOfClient + JSON.stringify(client).length * bytesOfCharacter
     const cache = client.registeredItself ? selfRegistered : ofOperator
-    // Not `id`, which may be a part of a long body.
+    // The key is not `id`: this string may be a slice of a long request body, and would keep the whole body in memory.
     cache.set(client.id, known, bytes)
     return client
   }

@@ -38,8 +38,8 @@ export type ClientStore = ReturnType<typeof createClientStore>
 export const clientPageSize = 500
 
 /**
- * The registered clients. Changes are announced under the topic `client`. A client whose metadata cannot be read is reported, and
- * treated as unknown.
+ * The registered clients. All nodes are notified of changes, under the topic `client`. A client whose stored metadata
+ * cannot be parsed is reported, and treated as unknown.
  */
 export function createClientStore(database: Database, onUnreadable = throwUnreadable) {
   const toRegistered = registeredWith(onUnreadable)
@@ -98,8 +98,8 @@ export function createClientStore(database: Database, onUnreadable = throwUnread
      */
     async removeConfiguredBut(ids: string[], ending: (id: string) => Statement[]): Promise<string[]> {
       const others = await database.read<{ id: string }>(
-        // Clients of the configuration have no registration token. By this condition, an index excludes all clients
-        // that have one.
+        // Clients of the configuration have no registration access token. With this condition, an index on that column
+        // excludes all clients that registered themselves.
         `select id from clients where registration_token_hash is null and origin = 'config'
            and id not in (select value from each($1)) order by id`,
         [JSON.stringify(ids)],
@@ -124,8 +124,8 @@ export function createClientStore(database: Database, onUnreadable = throwUnread
 
     /**
      * Changes the delivery mode and the notification endpoint of a client. They also apply to the notifications of
-     * requests that were accepted before. But a request for poll stays a request for poll. Resolves to false if the
-     * client does not exist, does not have this registration any more, or has no delivery mode.
+     * requests that were accepted before. But a request that was accepted in poll mode stays in poll mode. Resolves to
+     * false if the client does not exist, does not have this registration any more, or has no delivery mode.
      */
     async changeDelivery(
       { id, registrationId }: Pick<Client, 'id' | 'registrationId'>,
@@ -148,8 +148,8 @@ export function createClientStore(database: Database, onUnreadable = throwUnread
 }
 
 /**
- * Yields all clients in pages. There may be a hundred thousand of them, so keep only what you need of a page. Between two
- * pages, other work of this process runs.
+ * Yields all clients in pages. There may be a hundred thousand clients, so callers should keep only what they need of a
+ * page. Between two pages, other work of this process runs.
  */
 async function* pagesOf(
   database: Database,
@@ -163,27 +163,28 @@ async function* pagesOf(
     if (rows.length > 0) yield rows.flatMap((row) => toRegistered(row) ?? [])
     if (rows.length < clientPageSize) return
     after = rows.at(-1)!.id
-    // Reads of SQLite do not wait, so other work would not run without this line.
+    // Reads of SQLite are synchronous, so without this line no other work would run between two pages.
     await nextTurn()
   }
 }
 
 /**
- * Returns the lock key of a client. A transaction that removes the client takes it alone; a transaction that accepts a
- * request of the client shares it. So the request is either settled by the removal, or not accepted.
+ * Returns the lock key of a client. A transaction that removes the client holds the lock exclusively; a transaction
+ * that accepts a request of the client holds it as a shared lock, or exclusively if it also checks a limit of the
+ * client. So if both happen at the same time, the removal ends the request, or the request is not accepted.
  */
 export const clientLock = (id: string): string => `requests by ${id}`
 
 /**
- * SQL: the ids of the open requests of the client `$1`. Each half uses an index of open requests. With one condition on
- * both states, all finished requests of the client would be read too.
+ * SQL: the ids of the open requests of the client `$1`. Each half of the union uses a partial index. With one condition
+ * on both states, all finished requests of the client would be read too.
  */
 export const openRequestsOfClient = `select id from backchannel_auth_requests where client_id = $1 and status = 'pending'
   union all select id from backchannel_auth_requests where client_id = $1 and status = 'approved'`
 
 /**
- * Returns the step that removes a client. The client and its open requests are announced, so that held polls of these
- * requests are answered. The step returns rows if the client was removed.
+ * Returns the step that removes a client. All nodes are notified of the change to the client and to its open requests,
+ * so that long polls of these requests are answered. The step returns rows if the client was removed.
  *
  * @param also statements that revoke or remove all that belongs to the client
  * @param condition SQL: a further condition on the row of the client, with parameters from `$2`
@@ -247,7 +248,9 @@ function insert(
   }
 }
 
-/** Returns the function that converts rows. It returns undefined for a client whose metadata cannot be read. */
+/**
+ * Returns the function that converts rows. It returns undefined for a client whose stored metadata cannot be parsed.
+ */
 function registeredWith(onUnreadable: OnUnreadable) {
   return (row: ClientRow): RegisteredClient | undefined => {
     const metadata = parseStored<ClientMetadata>(row.metadata, `clients/${row.id}`, onUnreadable)

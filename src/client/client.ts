@@ -6,19 +6,22 @@ import { CIBA_GRANT, type ClientMetadata, type DeliveryMode, type HintKind } fro
 
 export interface Client {
   id: string
-  /** The id of this registration; undefined if the client is not stored yet. It changes if the client is removed and added again. */
+  /**
+   * The id of this registration; undefined if the client is not stored yet. A client that is removed and added again
+   * gets a new one.
+   */
   registrationId?: string
   /** The registered metadata without the secret, with the current delivery mode and notification endpoint. */
   metadata: ClientMetadata
   /** How the client gets its tokens (CIBA Core §5). A client without a mode cannot send authentication requests. */
   deliveryMode: DeliveryMode | undefined
-  /** Where pings and pushes are sent. Present if and only if the mode is ping or push (CIBA Core §4). */
+  /** Where pings and pushes are sent. Set if and only if the mode is ping or push (CIBA Core §4). */
   notificationEndpoint: string | undefined
   /** Keyed hash of the client secret. */
   secretHash: string | undefined
   /** Whether the client registered itself. The identity of such a client was not checked. */
   registeredItself?: boolean
-  /** The encrypted client secret; present only for `client_secret_jwt`. */
+  /** The encrypted client secret; set only for `client_secret_jwt`. */
   secretSealed: string | undefined
 }
 
@@ -31,19 +34,20 @@ export interface ClientCredentials {
   /** The `Authorization` header as received. */
   authorization: string | undefined
   /**
-   * The certificate from the connection or a trusted proxy. It proves nothing unless it matches the registration of the
-   * client.
+   * The certificate from the connection or a trusted proxy. It is a proof only if it matches the client's registration.
    */
   certificate?: ClientCertificate | undefined
   /** The caller's IP address, for the audit. */
   address?: string | undefined
   /** The load-shedding slot of the call. The number of slots limits how many calls are in progress. */
   slot?: Slot | undefined
-  /** Whether a public client may make this call. A public client only names itself, by `client_id`. Default: false. */
+  /** Whether a public client may make this call. A public client sends only its `client_id`. Default: false. */
   mayBePublic?: boolean
 }
 
-/** Whether the client may send authentication requests: it has a delivery mode and, for poll and ping, the CIBA grant. */
+/**
+ * Whether the client may send authentication requests: it has a delivery mode and, for poll and ping, the CIBA grant.
+ */
 export function mayInitiate(client: Client): boolean {
   if (client.deliveryMode === undefined) return false
   return client.deliveryMode === 'push' || mayUseGrant(client)

@@ -14,7 +14,10 @@ type NameRow = Pick<ClientRow, 'id' | 'metadata'>
 
 export type OperatorNameStore = ReturnType<typeof createOperatorNameStore>
 
-/** The names of the clients that the operator registered. A client whose metadata cannot be read has only its id. */
+/**
+ * The names of the clients that the operator registered. A client whose stored metadata cannot be parsed has only its
+ * id.
+ */
 export function createOperatorNameStore(database: Pick<Database, 'read'>, onUnreadable = throwUnreadable) {
   function toNames({ id, metadata }: NameRow): ClientNames {
     const { client_name: name } = parseStored<Partial<ClientMetadata>>(metadata, `clients/${id}`, onUnreadable) ?? {}
@@ -33,7 +36,7 @@ export function createOperatorNameStore(database: Pick<Database, 'read'>, onUnre
         if (rows.length > 0) yield rows.map(toNames)
         if (rows.length < clientPageSize) return
         after = rows.at(-1)!.id
-        // Reads of SQLite do not wait, so other work would not run without this line.
+        // Reads of SQLite are synchronous, so without this line no other work would run between two pages.
         await nextTurn()
       }
     },

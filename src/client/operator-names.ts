@@ -1,13 +1,16 @@
 /**
- * Caches the names of the operator's clients. Anonymous callers cause comparisons with these names, so names are read and
- * prepared once, and after a change only those of the changed clients.
+ * Caches the names of the operator's clients. Anonymous callers can cause comparisons with these names. So all names
+ * are read and prepared once; after a change, only the names of the changed clients are read.
  */
 import { type Clock, steadyTime } from '../platform/clock.ts'
 import type { Database } from '../platform/storage/database.ts'
 import { KnownNames } from './metadata/similar-names.ts'
 import type { OperatorNameStore } from './operator-name-store.ts'
 
-/** Milliseconds for which the names are used while announcements of changes may be missed. */
+/**
+ * Milliseconds after which all names are read again while notifications of changes may be missed (`epoch` is
+ * undefined).
+ */
 const trustedForMs = 5_000
 /** If more clients than this have changed, all names are read again. */
 const mostChanges = 1_000
@@ -17,7 +20,7 @@ export type OperatorNames = () => Promise<KnownNames>
 
 interface Loaded {
   names: KnownNames
-  /** The epoch in which the names were read. */
+  /** The `epoch` of the database at the time of the read. */
   epoch: number | undefined
   readAt: number
   /** The clients that have changed since their names were read. */
@@ -30,7 +33,7 @@ export function createOperatorNames(
   { database, clock }: { database: Pick<Database, 'listen' | 'epoch'>; clock: Clock },
 ): OperatorNames {
   let loaded: Loaded | undefined
-  /** The names that are being read for the first time. */
+  /** The new set of names while all names are being read; undefined at all other times. */
   let loading: Loaded | undefined
   let reading: Promise<void> | undefined
 

@@ -1,7 +1,7 @@
 /**
- * What a client may have now. The operator may withdraw scopes, grants and types of details from a client, or resources
- * from the server, after tokens were issued. So a permission is checked at each use of a token, and not only when the
- * token is issued.
+ * What a client may have now. After tokens were issued, the operator may withdraw scopes, grants and types of
+ * authorization details from a client, or resources from the server. So a permission is checked at each use of a token,
+ * and not only when the token is issued.
  */
 import type { AuthorizationDetail } from '../authorization-details/detail-types.ts'
 import { namesOf, type Resources, resourceAt } from '../authorization-details/resources.ts'
@@ -14,19 +14,22 @@ export interface Offered {
   scopes: readonly string[]
   /** The scopes of clients that have registered none. */
   defaultScopes: readonly string[]
-  /** The scopes that contain a claim, by the name of the claim. */
+  /** For each claim, the scopes that contain it. An empty list means that the claim needs no scope. */
   claims: ReadonlyMap<string, readonly string[]>
   resources: Resources
   /** The types of authorization details. */
   detailTypes: readonly string[]
-  /** Whether the operator's own code defines resources or types of details. Then this server does not know them all. */
+  /**
+   * Whether the operator's own code defines resources or types of authorization details. If so, this server does not
+   * know all of them.
+   */
   isExtended: { resources: boolean; details: boolean }
 }
 
 /** What a client may have now. */
 export interface Permissions {
   mayHaveScope(scope: string): boolean
-  /** Whether the client may have a claim that it has requested by its name. */
+  /** Whether the client may have a claim that it requests by its name (OpenID Connect Core §5.5). */
   mayHaveClaim(claim: string): boolean
   mayHaveDetail(detail: AuthorizationDetail): boolean
   /** Whether the server has a resource with this address. */
@@ -58,7 +61,8 @@ function permissionsOf({ metadata }: Pick<Client, 'metadata'>, offered: Offered)
   const registered = metadata.scope?.split(' ') ?? defaultScopes
   const detailNames = metadata.authorization_details_types
 
-  // The scopes of the operator's own resources are not among those of the server, and clients do not register them.
+  // `scopes` does not contain the scopes of resources that the operator's code defines, and clients do not register
+  // these scopes.
   const mayHaveScope = (scope: string) => (scopes.includes(scope) ? registered.includes(scope) : isExtended.resources)
 
   const resourcesFor = (audience: string) =>

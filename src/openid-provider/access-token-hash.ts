@@ -1,4 +1,6 @@
-/** Adds `at_hash` to the ID tokens of oidc-provider's own grants, also after a refresh (OpenID Connect Core §3.1.3.6). */
+/**
+ * Adds `at_hash` to the ID tokens of oidc-provider's own grants, also after a refresh (OpenID Connect Core §3.1.3.6).
+ */
 import type { KoaContextWithOIDC, Provider } from 'oidc-provider'
 
 interface SavedToken {
@@ -12,8 +14,8 @@ interface IdToken {
 }
 
 /**
- * Makes ID tokens contain the hash of the access token of the same response. oidc-provider computes the hash, but leaves it
- * out of the responses of its token endpoint. A client then cannot check that the two tokens belong together.
+ * Makes ID tokens contain the hash of the access token of the same response. oidc-provider computes the hash, but
+ * leaves it out of the responses of its token endpoint. A client then cannot check that the two tokens belong together.
  */
 export function hashAccessTokens(provider: Provider): void {
   const values = new WeakMap<object, string>()
@@ -27,7 +29,7 @@ export function hashAccessTokens(provider: Provider): void {
   const idToken = provider.IdToken.prototype as unknown as IdToken
   const { issue } = idToken
   idToken.issue = function issueWithHash(this: IdToken, options) {
-    // In `issue-tokens.ts` there is no context: that code sets `at_hash` itself.
+    // `ctx` is undefined if `issue-tokens.ts` issues the ID token: that code sets `at_hash` itself.
     const issued = this.ctx?.oidc.entities.AccessToken
     const value = issued === undefined ? undefined : values.get(issued)
     if (options.use === 'idtoken' && value !== undefined) this.set('at_hash', value)

@@ -1,7 +1,7 @@
 /**
  * The authorization endpoint of oidc-provider, with limits added. oidc-provider stores the parameters of a request
- * before any user has signed in. Therefore the length of the parameters is limited. The number of unfinished sign-ins
- * is also limited, for each network and in total.
+ * before any user has signed in. So the length of the parameters and the number of unfinished sign-ins are limited, the
+ * latter for each network and in total.
  */
 import { AsyncLocalStorage } from 'node:async_hooks'
 import type { FastifyInstance, FastifyReply, FastifyRequest } from 'fastify'
@@ -50,7 +50,10 @@ const longestOf: Readonly<Record<string, number>> = {
 
 const underWay = new AsyncLocalStorage<SignInPlace>()
 
-/** Returns the place of the sign-in that the current call begins or continues, or undefined if the call does neither. */
+/**
+ * Returns the place (`sign-in-places.ts`) of the sign-in that the current call begins or continues; undefined if it
+ * does neither.
+ */
 export function placeOfThisCall(): SignInPlace | undefined {
   return underWay.getStore()
 }
@@ -86,16 +89,17 @@ export function authorizeEndpoint(app: FastifyInstance, path: string, needs: Aut
       return places.begin(request.ip)
     } catch (error) {
       if (!(error instanceof NoPlace)) throw error
-      // A user who is still signed in needs no place: otherwise anonymous callers could keep all users from renewing a token.
+      // A user who is still signed in needs no place. So anonymous callers who take all places cannot keep these users
+      // from renewing their tokens.
       const isReturning = needs.returningUsers.byCookies(request.headers.cookie) !== undefined
       return isReturning ? withoutPlace(error) : error
     }
   }
 
   /**
-   * A request by POST continues as the same request by GET (OpenID Connect Core §3.1.2.1). It is redirected because a
-   * browser that sends a form from another site leaves out cookies with `SameSite=Lax`, but sends them when it follows
-   * the redirect: so a user who is signed in does not have to sign in again. The parameters are those of the form alone.
+   * Redirects a POST to the same request by GET (OpenID Connect Core §3.1.2.1). If another site's form is posted, a
+   * browser leaves out cookies with `SameSite=Lax`, but it sends them when it follows the redirect. So a user who is
+   * signed in does not have to sign in again. Only the parameters of the form are kept, not those of the query.
    */
   function redirectToGet(request: FastifyRequest, reply: FastifyReply) {
     const body = rawBody(request)
@@ -138,8 +142,8 @@ interface Refused {
 }
 
 /**
- * Returns an error message if a parameter, or all parameters together, are too long; otherwise undefined. The message is in
- * English, because it is for the developer of the client.
+ * Returns an error message if a parameter, or all parameters together, are too long; undefined if not. The message is
+ * in English, because it is for the developer of the client.
  */
 function tooLongIn(request: FastifyRequest): string | undefined {
   let inAll = 0

@@ -1,21 +1,24 @@
 /**
- * Remembers, during one forwarded call, the tokens and codes that were looked up. This server looks them up before it
- * forwards the call, to count the call and to decide about its DPoP proof. oidc-provider would look them up again.
+ * Remembers the tokens and codes that were looked up during one call that is forwarded to oidc-provider. This server
+ * looks them up first, to count the call and to decide about its DPoP proof. Without this memory, oidc-provider would
+ * read them from the database again.
  *
- * The call does not see what happens to a token after the look-up. That is safe: a code or refresh token is marked as used
- * by one conditional statement, and a token that is issued under a removed grant, or to a user who has been signed out, is
- * not valid.
+ * The call does not see what happens to a token after the look-up. That is safe: a code or refresh token is marked as
+ * used by one conditional statement, and a token that is issued under a removed grant, or to a user who has been signed
+ * out, is not valid.
  */
 import { AsyncLocalStorage } from 'node:async_hooks'
 import type { FoundModel } from './oidc-model-store.ts'
 
 type Found = Promise<FoundModel | undefined>
 
-/** Sessions and grants are not among them: a call may end a session, and read it again. */
+/**
+ * The models that are remembered. Sessions and grants are not, because a call may end a session and then read it again.
+ */
 const rememberedModels = new Set(['AccessToken', 'RefreshToken', 'AuthorizationCode', 'DeviceCode'])
 
 interface CallMemory {
-  /** By model and hash. */
+  /** The look-ups of this call, by the model and the hash of the id. */
   found: Map<string, Found>
   /** Removals in progress, by the hash of the grant. */
   removals: Map<string, Promise<void>>
@@ -58,8 +61,8 @@ export function forgetFound(): void {
 }
 
 /**
- * Runs `remove`, which removes everything that was issued under a grant. oidc-provider asks for this once for each model,
- * at the same time: one removal is enough.
+ * Runs `remove`, which removes everything that was issued under a grant. oidc-provider requests this removal once for
+ * each model, at the same time; only the first request is executed.
  */
 export function removeOnceInCall(grantHash: string, remove: () => Promise<void>): Promise<void> {
   const removals = current()?.removals

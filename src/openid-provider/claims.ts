@@ -14,8 +14,9 @@ const claims = {
 
 /**
  * Claims by which the server makes statements about the token, the authentication or the session (RFC 7519 §4.1, OpenID
- * Connect Core §2 and §3.3.2.11, CIBA Core §10.3.1, RFC 7800, RFC 8485, RFC 8693, RFC 9068, RFC 9396, the logout specifications). A
- * directory of users must not make them: its `amr` would say that the user has used a factor that nobody has checked.
+ * Connect Core §2 and §3.3.2.11, CIBA Core §10.3.1, RFC 7800, RFC 8485, RFC 8693, RFC 9068, RFC 9396, the logout
+ * specifications). The user directory must not supply them: its `amr` would state a factor that this server has not
+ * checked.
  */
 const protocolClaims = new Set([
   ...['iss', 'sub', 'aud', 'exp', 'nbf', 'iat', 'jti', 'typ'],
@@ -48,7 +49,7 @@ export function scopesOfClaims(
   return found
 }
 
-/** What the server itself states about the user and the sign-in, whatever claims the operator has configured. */
+/** The claims that the server makes itself, whatever claims the operator has configured. */
 const statementsOfTheServer = ['sub', 'acr', 'amr', 'auth_time']
 
 function namesIn(members: unknown): string[] {
@@ -68,7 +69,8 @@ export function claimsOf(user: User): Record<string, unknown> {
 }
 
 /**
- * Returns the claims without protocol claims, including aggregated and distributed ones (OpenID Connect Core §5.6.2).
+ * Returns the claims without protocol claims. Aggregated and distributed claims (OpenID Connect Core §5.6.2) are also
+ * returned without protocol claims.
  */
 function claimsAboutUser(given: Record<string, unknown>): Record<string, unknown> {
   const { _claim_names: elsewhere, ...own } = withoutProtocolClaims(given)
@@ -88,7 +90,7 @@ interface NamedClaims {
 
 /**
  * Returns the claims that the client may request, or undefined if there are none. Other claims are left out, as OpenID
- * Connect Core §5.5.1 requires, and users are not asked for them.
+ * Connect Core §5.5.1 requires, and users are not asked to consent to them.
  */
 export function permittedClaims<Claims extends NamedClaims>(
   claims: Claims,

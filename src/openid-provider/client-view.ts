@@ -15,7 +15,11 @@ export interface TokenDefaults {
   scopes: readonly string[]
 }
 
-/** Returns a client without its CIBA metadata. */
+/**
+ * Returns a client in oidc-provider's format, without its CIBA metadata.
+ *
+ * @param boundTokens whether the deployment issues no bearer tokens to this client
+ */
 export function asOidcProviderSeesIt(
   { metadata, secretHash }: KnownClient,
   { idTokenAlg, scopes }: TokenDefaults,
@@ -49,8 +53,8 @@ export function asOidcProviderSeesIt(
 }
 
 /**
- * Removes the refresh token grant from the client if this server issues no refresh tokens. Otherwise oidc-provider
- * would reject the client as invalid.
+ * Removes the refresh token grant from the client if this server issues no refresh tokens. With that grant,
+ * oidc-provider would reject the client as invalid.
  */
 export function onlyWithGrants(client: AdapterPayload, scopes: readonly string[]): AdapterPayload {
   if (scopes.includes('offline_access')) return client
@@ -58,8 +62,8 @@ export function onlyWithGrants(client: AdapterPayload, scopes: readonly string[]
 }
 
 /**
- * Returns a function that applies oidc-provider's rules to a client that our own rules have accepted. The function resolves
- * to the description of the error, or undefined if the client is valid.
+ * Returns a function that applies oidc-provider's rules to a client that our own rules have accepted. The function
+ * resolves to the description of the error, or undefined if the client is valid.
  */
 export function createAcceptance(provider: () => Provider, tokens: TokenDefaults) {
   return async (client: KnownClient): Promise<string | undefined> => {

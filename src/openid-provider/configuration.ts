@@ -44,7 +44,9 @@ export interface AuthorizationServerNeeds {
   /** The security profile. It restricts client authentication methods and signature algorithms. */
   profile: Profile
   tokens: { accessTtl: number; idTtl: number; refreshTtl: number; idTokenAlg: string; scopes: readonly string[] }
-  /** Lifetimes of a session in seconds: `idleTtl` since its last use, `absoluteTtl` since its user was authenticated. */
+  /**
+   * Lifetimes of a session in seconds: `idleTtl` since its last use, `absoluteTtl` since its user was authenticated.
+   */
   sessions: { idleTtl: number; absoluteTtl: number }
   /** The resources that tokens can be issued for (RFC 8707). */
   resources: Resources
@@ -72,7 +74,9 @@ export interface AuthorizationServerNeeds {
   endSession(providerSession: string, cookies: string | undefined): Promise<void>
   /** Resolves to a registered client, or undefined if the client does not exist. */
   findClient(id: string): Promise<KnownClient | undefined>
-  /** Resolves to what a client may have now. */
+  /**
+   * Resolves to the scopes, grants and resources that a client may use now, or to undefined if there is no such client.
+   */
   permissionsOf: PermissionsOf
   findUser: UserHooks['find']
   pairwise: PairwiseSubjects
@@ -84,8 +88,8 @@ export interface AuthorizationServerNeeds {
   log: Log
   audit: Audit
   /**
-   * The operator's own configuration of oidc-provider. It overrides ours; `features`, `ttl` and `cookies` are merged member
-   * by member.
+   * The operator's own configuration of oidc-provider. It overrides ours; `features`, `ttl` and `cookies` are merged
+   * member by member.
    */
   extra: Record<string, unknown>
 }
@@ -118,8 +122,8 @@ export function configurationOf(needs: AuthorizationServerNeeds): Configuration 
       acrValues: [PASSKEY_ACR],
       scopes: [...tokens.scopes, DECIDE_SCOPE],
       responseTypes: ['code'] as ResponseType[],
-      // All methods, also those that the profile forbids: this list decides which clients oidc-provider accepts as valid,
-      // and the consent app, a part of this server, may use a method that is not offered to other clients.
+      // All methods, including those that the profile forbids. oidc-provider accepts only clients whose method is in
+      // this list. The consent app, a part of this server, may use a method that the profile forbids to other clients.
       clientAuthMethods: implementedMethods(needs) as never,
       enabledJWA: {
         idTokenSigningAlgValues: [...needs.profile.idTokenSigning],
@@ -158,7 +162,7 @@ export function configurationOf(needs: AuthorizationServerNeeds): Configuration 
   )
 }
 
-/** Returns the storage of oidc-provider, which also looks up clients. */
+/** Returns the adapter through which oidc-provider reads and stores its models, and looks up clients. */
 function adapterOf(needs: AuthorizationServerNeeds): Configuration['adapter'] {
   const { tokens, vault } = needs
   return createAdapterFactory({
@@ -176,8 +180,9 @@ function adapterOf(needs: AuthorizationServerNeeds): Configuration['adapter'] {
       if (client === undefined) return undefined
       const bound = needs.profile.boundTokensOnly && id !== needs.ownClient
       const seen = withPlaceholder(onlyWithGrants(asOidcProviderSeesIt(client, tokens, bound), tokens.scopes))
-      // All types are allowed here. The authentication request was checked: it contains only types that the client may
-      // use. A refresh can only select from the granted details.
+      // To oidc-provider, every client may use all types of authorization details. The types that this client may use
+      // were checked when its authentication request was accepted, and a refresh can only select from the granted
+      // details.
       return needs.details.names.length > 0 ? { ...seen, authorization_details_types: [...needs.details.names] } : seen
     },
   })
@@ -186,17 +191,18 @@ function adapterOf(needs: AuthorizationServerNeeds): Configuration['adapter'] {
 function featuresOf(needs: AuthorizationServerNeeds): Configuration['features'] {
   return {
     devInteractions: { enabled: false },
-    // forwarded-dpop-proof.ts has already checked the proof and its nonce. oidc-provider verifies the signature and the
-    // binding. Our list of used proofs replaces the replay check of oidc-provider.
+    // `forwarded-dpop-proof.ts` has already checked the proof and its nonce. oidc-provider verifies the signature and
+    // the binding. Our table of used proofs replaces the replay check of oidc-provider.
     dPoP: {
       enabled: true,
       nonceSecret: needs.dpop.nonceKey,
       requireNonce: () => false,
     },
-    // oidc-provider enables this feature by default. We do not support it yet, so the metadata must not contain it.
+    // oidc-provider enables this feature by default. It is not supported yet, so the metadata document must not contain
+    // it.
     pushedAuthorizationRequests: { enabled: false },
-    // Certificates are read in the same way as at our own endpoints. Tokens are bound to them; clients that authenticate by
-    // certificate are authenticated before the call is forwarded.
+    // Certificates are read in the same way as at our own endpoints. oidc-provider only binds tokens to them: a client
+    // that authenticates by certificate is authenticated before its call is forwarded.
     mTLS: {
       enabled: needs.seesCertificates,
       certificateBoundAccessTokens: true,
@@ -209,14 +215,16 @@ function featuresOf(needs: AuthorizationServerNeeds): Configuration['features'] 
     userinfo: { enabled: true },
     introspection: {
       enabled: true,
-      // A client may introspect its own tokens. A service (a client whose id is the audience of a token) may introspect that
-      // token. For all other tokens the response is that they are not active.
+      // A client may introspect its own tokens. A service (a client whose id is the audience of a token) may introspect
+      // that token. For all other tokens, and if the user of the token was removed or disabled, the response is that
+      // the token is not active.
       allowedPolicy: async (_ctx, client, token) =>
         [token.clientId, ...audienceOf(token)].includes(client.clientId) && (await isUserThere(token, needs)),
     },
     revocation: {
       enabled: true,
-      // For another client's token, the response is the same as for an unknown token (RFC 7009 §2.2). The token stays valid.
+      // For another client's token, the response is the same as for an unknown token (RFC 7009 §2.2). The token stays
+      // valid.
       allowedPolicy: (_ctx, client, token) => token.clientId === client.clientId,
     },
     rpInitiatedLogout: signOutPages(needs),
@@ -263,8 +271,8 @@ function audienceOf(token: object): string[] {
 }
 
 /**
- * Merges the operator's configuration of oidc-provider into ours. An operator can change one feature, the lifetime of one
- * kind of token or the options of one kind of cookie; our values of all others stay.
+ * Merges the operator's configuration of oidc-provider into ours. An operator can change one feature, the lifetime of
+ * one kind of token or the options of one kind of cookie; our values of all others stay.
  */
 function withExtra(own: Configuration, extra: Record<string, unknown>): Configuration {
   const { features, ttl, cookies, interactions = own.interactions } = extra as Configuration

@@ -1,7 +1,7 @@
 /**
- * The grant of a session for a client. What a user consents to is kept in the result of the sign-in (the interaction of
- * oidc-provider), and is added to the grant when the sign-in is continued and nothing else is asked of the user. Until then
- * the user can cancel, at the consent page or at a further sign-in page, and the grant stays as it was.
+ * Stores what a user has consented to. A consent is first kept in the result of oidc-provider's interaction. It is
+ * added to the grant when the browser returns from the sign-in pages and no further page has to be shown. Until then
+ * the user can cancel, and the grant stays as it was.
  */
 import { interactionPolicy, type KoaContextWithOIDC, type Provider } from 'oidc-provider'
 
@@ -15,15 +15,17 @@ export interface Consent {
 type Grant = InstanceType<Provider['Grant']>
 
 /**
- * Resolves to the grant that a user has given to a client, or undefined if there is none. What the user has consented to in
- * the current sign-in is added, but not stored. The consent app gets a grant without asking the user.
+ * Resolves to the grant that a user has given to a client, or undefined if there is none. What the user has consented
+ * to in the current sign-in is added, but not stored yet. For the consent app, a grant is stored without asking the
+ * user.
  */
 export async function loadGrant(ctx: KoaContextWithOIDC, ownClient: string): Promise<Grant | undefined> {
   const { oidc } = ctx
   const { session, client, provider, params } = oidc
   const [accountId, clientId] = [session?.accountId, client!.clientId]
   forgetConsentOfOthers(ctx)
-  // Pages of the operator (`oidc.interactions`) store the grant themselves and name it, as oidc-provider's documentation says.
+  // Pages of the operator (`oidc.interactions`) store the grant themselves and set `consent.grantId`, as oidc-provider
+  // documents it.
   const grantId = oidc.result?.consent?.grantId ?? session?.grantIdFor(clientId)
   const existing = grantId === undefined ? undefined : await provider.Grant.find(grantId)
   if (accountId === undefined) return existing
@@ -42,8 +44,9 @@ export async function loadGrant(ctx: KoaContextWithOIDC, ownClient: string): Pro
 }
 
 /**
- * Returns a policy with one more prompt at its end, which is never shown: oidc-provider comes to it if no other prompt is
- * needed, before it issues a code. There the grant is stored, with what the user has consented to.
+ * Returns the policy with a further prompt at its end. oidc-provider checks this prompt only if no other prompt is
+ * needed, before it issues a code. The check stores the grant with the user's consent; the prompt itself is never
+ * shown.
  */
 export function storingConsent(policy: readonly interactionPolicy.Prompt[]): interactionPolicy.Prompt[] {
   const { Check, Prompt } = interactionPolicy
@@ -59,20 +62,24 @@ async function storeConsent(ctx: KoaContextWithOIDC): Promise<void> {
   const grant = ctx.oidc.entities.Grant
   if (consentOf(ctx) === undefined || grant === undefined || session === undefined) return
   const grantId = await grant.save()
-  // oidc-provider has done this before, if the grant was stored.
+  // oidc-provider has already done this with the grant that `loadGrant` returned, but a grant that was not stored yet
+  // had no id.
   session.ensureClientContainer(client!.clientId)
   session.grantIdFor(client!.clientId, grantId)
 }
 
-/** Returns what the user has consented to in the current sign-in. Pages of the operator store a grant by themselves. */
+/**
+ * Returns what the user has consented to in the current sign-in. Undefined for pages of the operator: they store the
+ * grant themselves.
+ */
 function consentOf({ oidc }: KoaContextWithOIDC): Consent | undefined {
   const consent = oidc.result?.consent
   return consent !== undefined && 'scopes' in consent ? (consent as unknown as Consent) : undefined
 }
 
 /**
- * Removes the consent of another user: after the consent, a sign-in page may have been shown again, at which somebody else
- * has signed in. This user is then asked.
+ * Removes the consent of another user. After a consent, the sign-in page may be shown again, and another user may sign
+ * in there. That user is then asked for consent.
  */
 function forgetConsentOfOthers(ctx: KoaContextWithOIDC): void {
   const { oidc } = ctx

@@ -1,4 +1,4 @@
-/** Issues access tokens for the device API to users who signed in at another provider. */
+/** Issues access tokens for the device API to users who signed in at another OpenID provider. */
 import type { Authentication } from '../user/authentication.ts'
 import { setAuthenticationContext } from './authentication-context.ts'
 import type { CurrentProvider } from './openid-provider.ts'

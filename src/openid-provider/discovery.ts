@@ -13,14 +13,14 @@ const authenticationMethods = [
 /** Client authentication methods that are available only if the server can see client certificates. */
 const certificateMethods = ['tls_client_auth', 'self_signed_tls_client_auth']
 
-/** Returns the client authentication methods that this server implements, whether or not the profile allows them. */
+/** Returns the client authentication methods that this server implements, including those that the profile forbids. */
 export function implementedMethods({ seesCertificates }: Pick<AuthorizationServerNeeds, 'seesCertificates'>): string[] {
   return [...authenticationMethods, ...(seesCertificates ? certificateMethods : [])]
 }
 
 /**
- * Returns the members that replace those of `document`, the document of oidc-provider. An operator's own setting `discovery`
- * of oidc-provider replaces them in turn.
+ * Returns the members that replace those of `document`, the metadata document of oidc-provider. Members of the
+ * operator's `discovery` setting for oidc-provider replace both.
  */
 export function announcedMembers(document: object, needs: AuthorizationServerNeeds): object {
   const { profile, assertionAlgorithms, cibaMetadata, extra } = needs
@@ -29,7 +29,7 @@ export function announcedMembers(document: object, needs: AuthorizationServerNee
   const { claims_supported: claims = [] } = document as { claims_supported?: string[] }
   return {
     ...cibaMetadata,
-    // ID tokens contain `sid` only for clients that are notified of sign-outs, which an operator has to switch on.
+    // ID tokens contain `sid` only for clients with back-channel logout, a feature that is off by default.
     claims_supported: claims.filter((claim) => claim !== 'sid' || 'backchannel_logout_supported' in document),
     token_endpoint_auth_methods_supported: methods,
     token_endpoint_auth_signing_alg_values_supported: algorithms,

@@ -31,8 +31,8 @@ export function reportErrors(provider: Provider, log: Log): void {
       log.info({ event: 'oidc.refused', endpoint: what, code: error.message, detail: error.error_detail })
     })
   }
-  // Without this listener, Koa would write errors to standard error instead of the log: ten lines for each response to
-  // a closed connection.
+  // Without this listener, Koa would write errors to standard error instead of the log: ten lines for each caller that
+  // closes its connection before the response.
   const koa: EventEmitter = provider
   koa.on('error', (error: Error & { code?: string }) => {
     const isLost = lostConnection.has(error.code ?? '')
@@ -48,7 +48,7 @@ export function reportErrors(provider: Provider, log: Log): void {
     if (!isUnavailable(error)) return
     ctx.status = unavailable.status
     ctx.set(unavailable.headers)
-    // An HTML page is not replaced by JSON.
+    // Only a JSON body is replaced, not an HTML page.
     if (typeof ctx.body === 'object') ctx.body = unavailable.body
   })
 }

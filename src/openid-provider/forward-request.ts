@@ -35,9 +35,10 @@ import type { CurrentProvider, Provider } from './openid-provider.ts'
 export type ForwardToOidcProvider = ReturnType<typeof createForwardToOidcProvider>
 
 /**
- * Returns the function that forwards requests.
- * @param aliases further addresses of this server, for clients with certificates (RFC 8705 §5). If the `Host` header of a
- *   call is an alias, the call is forwarded with the address of the alias; otherwise with the address of the issuer
+ * Returns the function that forwards requests to oidc-provider.
+ * @param aliases further addresses of this server, for clients with certificates (RFC 8705 §5). A call whose `Host`
+ *   header is that of an alias is forwarded with the host and scheme of the alias, every other call with those of the
+ *   issuer
  */
 export function createForwardToOidcProvider(
   provider: CurrentProvider,
@@ -107,7 +108,7 @@ export function createForwardToOidcProvider(
     const answer = (forwardedProof: ForwardedProof) => forward(request, reply, call, { forwardedProof })
     const answerUnknown = async () => answer(await prepare())
     if (readsNothing(request.method, call.proof.path, provider)) return answerUnknown()
-    // A browser sends the cookie of a session here, but nothing else is known about the caller.
+    // All other endpoints are called by browsers, which at most send a session cookie. So the call is unproven.
     return isUserinfo(call.proof.path, provider)
       ? workForToken(call, provider, counting, { readProof: prepare, answer })
       : counting.whileUnproven('', call.slot, answerUnknown, call.returning)
@@ -129,8 +130,8 @@ function rememberCallback() {
 }
 
 /**
- * Returns the form of a call, or undefined if there is none. A form is read as strictly as at our own endpoints: a form that
- * only oidc-provider could read would bypass the checks made here.
+ * Returns the form of a call, or undefined if there is none. A form is read as strictly as at our own endpoints: a form
+ * that only oidc-provider could read would bypass the checks of this server.
  *
  * @param needed whether the body must be a form
  */
@@ -163,13 +164,14 @@ function replay(
     ...raw.headers,
     ...changed,
     ...(withoutProof && { dpop: undefined }),
-    // The body may have been written anew.
+    // The body may differ from the one received: resources in another spelling, or no credentials.
     ...(raw.headers['content-length'] !== undefined && { 'content-length': String(body.length) }),
     host: address.host,
     'x-forwarded-proto': address.protocol.slice(0, -1),
     'x-forwarded-host': address.host,
   }
-  // The normalised path, because oidc-provider's router also accepts other spellings of a path.
+  // Only the path and the query. If the request target is a whole URL (RFC 9112 §3.2.2), its scheme and host are
+  // ignored.
   const { path, search } = targetOf(raw.url ?? '')
   const stream = Readable.from(body.length > 0 ? [body] : [])
   return Object.assign(stream, {

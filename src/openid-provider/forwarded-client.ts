@@ -1,7 +1,8 @@
 /**
  * Authenticates the client of a call before the call is forwarded to oidc-provider, by the same code as at our own
- * endpoints. oidc-provider then gets the call without the client's credentials: to oidc-provider, every confidential client
- * is registered for `client_secret_basic`, and its secret is right if and only if the call was authenticated here.
+ * endpoints. oidc-provider then gets the call without the client's credentials: to oidc-provider, every confidential
+ * client is registered for `client_secret_basic`, and its secret is right if and only if the call was authenticated
+ * here.
  */
 import { type AdapterPayload, Provider } from 'oidc-provider'
 import { subjectMetadata } from '../client/certificate/subject-name.ts'
@@ -9,7 +10,10 @@ import type { AuthenticateClient, ClientCredentials } from '../client/client.ts'
 import { providerPath } from './forwarded-endpoint.ts'
 import type { CurrentProvider } from './openid-provider.ts'
 
-/** The endpoints of oidc-provider at which clients authenticate. The last two exist only if an operator has enabled them. */
+/**
+ * The endpoints of oidc-provider at which clients authenticate. The last two exist only if an operator has enabled
+ * them.
+ */
 const routes = ['token', 'introspection', 'revocation', 'pushed_authorization_request', 'device_authorization']
 
 /** The endpoints that public clients must not call: only authorized callers may introspect (RFC 7662 §2.1). */
@@ -18,7 +22,7 @@ const confidentialOnly = ['introspection']
 /** The client of a forwarded call. */
 export interface ForwardedClient {
   id: string
-  /** Whether the client only names itself. Then nothing proves that the call comes from this client. */
+  /** Whether the call contains only a `client_id`. If so, nothing proves that the call comes from this client. */
   isPublic: boolean
 }
 
@@ -46,12 +50,15 @@ export function createAuthenticateForwarded(authenticateClient: AuthenticateClie
 const credentialMembers = ['client_secret', 'client_assertion', 'client_assertion_type']
 
 /**
- * The value that oidc-provider gets as the secret of every confidential client. It need not be secret: see
- * `trustOurAuthentication`.
+ * The value that oidc-provider gets as the secret of every confidential client. It may be public: oidc-provider does
+ * not compare it (`trustOurAuthentication`).
  */
 const placeholder = 'authenticated-by-doorbell'
 
-/** Returns the headers and the body by which oidc-provider learns which client was authenticated. */
+/**
+ * Returns headers and a body without the client's own credentials. They tell oidc-provider which client was
+ * authenticated, as `client_secret_basic`.
+ */
 export function withoutCredentials(clientId: string, body: Buffer): { headers: Record<string, string>; body: Buffer } {
   const form = new URLSearchParams(body.toString('utf8'))
   for (const name of credentialMembers) form.delete(name)
@@ -66,7 +73,10 @@ export function withoutCredentials(clientId: string, body: Buffer): { headers: R
   }
 }
 
-/** Returns a client as oidc-provider gets it. Members that concern only the authentication of the client are left out. */
+/**
+ * Returns a client as oidc-provider gets it: a confidential client is registered for `client_secret_basic` with the
+ * placeholder as its secret. Other members for client authentication are left out.
+ */
 export function withPlaceholder(client: AdapterPayload): AdapterPayload {
   if (client.token_endpoint_auth_method === 'none') return client
   const rest = { ...client }
@@ -82,8 +92,8 @@ export function rememberClient(request: object, clientId: string | undefined): v
 }
 
 /**
- * Makes oidc-provider accept the secret of a client if this client was authenticated for the current call, and in no other
- * case. So a call that reaches oidc-provider without our authentication is refused.
+ * Makes oidc-provider accept the secret of a client if and only if this client was authenticated for the current call.
+ * So a call that reaches oidc-provider without our authentication is refused.
  */
 export function trustOurAuthentication(provider: Provider): void {
   const prototype = provider.Client.prototype as { compareClientSecret(actual: string): boolean }

@@ -1,8 +1,8 @@
 /**
  * Decides whether the DPoP proof of a call is forwarded to oidc-provider. Every caller can make proofs, and verifying a
  * signature takes time. So a proof is forwarded only to endpoints that need it, and only if the caller has also sent
- * client credentials, or a code or token that exists. Otherwise the proof is withheld: oidc-provider gets the call
- * without the header `DPoP`.
+ * client credentials, or a code or token that exists. In all other cases the proof is withheld: oidc-provider gets the
+ * call without the header `DPoP`.
  *
  * oidc-provider checks credentials first, and then verifies the signature of the proof. The last check of oidc-provider
  * marks the proof as used (`markProofsInOneStep`).
@@ -16,7 +16,7 @@ import { OAuthError } from '../platform/oauth-error.ts'
 import { providerPath } from './forwarded-endpoint.ts'
 import type { CurrentProvider } from './openid-provider.ts'
 
-/** A call with a proof. */
+/** A call, with its proof if it has one. */
 export interface ForwardedCall {
   proof: SentProof
   authorization: string | undefined
@@ -142,8 +142,8 @@ export function wasProofWithheld(request: object): boolean {
 
 /**
  * Replaces the replay check of oidc-provider, which is the last check of a call. The replacement marks the proof as
- * used in one SQL statement. oidc-provider's own check reads the `jti` first and writes it later, so that several of
- * ten simultaneous calls with one proof would pass.
+ * used in one SQL statement. oidc-provider's own check reads the `jti` first and writes it later, so several
+ * simultaneous calls with the same proof could pass.
  */
 export function markProofsInOneStep(provider: Provider): void {
   const { ReplayDetection } = provider

@@ -1,4 +1,4 @@
-/** Routes of oidc-provider for which we have no endpoint of our own. */
+/** The routes of oidc-provider for which this server has no endpoint of its own. */
 import type { FastifyInstance } from 'fastify'
 import type { ForwardToOidcProvider } from './forward-request.ts'
 import type { CurrentProvider, Provider } from './openid-provider.ts'

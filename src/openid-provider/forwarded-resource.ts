@@ -1,4 +1,4 @@
-/** The resource of a forwarded token request. */
+/** The resources (RFC 8707) of a token request that is forwarded to oidc-provider. */
 import { configuredAddress, type Resources } from '../authorization-details/resources.ts'
 import { allOf, type Form } from '../platform/http/form.ts'
 

@@ -1,6 +1,7 @@
 /**
- * Counts forwarded calls for load shedding, in the share of their client or as calls of unproven callers. So neither
- * one client nor unproven callers can take the slots that other clients need.
+ * Counts the calls that are forwarded to oidc-provider, for load shedding. Each call counts in the share of its client,
+ * or as a call of an unproven caller. So neither one client nor unproven callers can take the slots that other clients
+ * need.
  */
 import type { ClientCertificate } from '../client/certificate/client-certificate.ts'
 import { accessTokenOf } from '../platform/http/authorization.ts'
@@ -19,18 +20,18 @@ export interface CountedCall {
   form: Form | undefined
   certificate: ClientCertificate | undefined
   slot: Slot | undefined
-  /** The user who has signed in before, as the call shows. */
+  /** The id of a user who has signed in before, found by a cookie, token or code of the call. */
   returning: string | undefined
 }
 
-/** Finds in memory the user who has signed in before, by what a call shows. */
+/** Finds a user who has signed in before, by a cookie, token or code of a call. Reads nothing from the database. */
 export interface ReturningUsers {
   /** @param cookies the `Cookie` header */
   byCookies(cookies: string | undefined): string | undefined
   byToken(token: string): string | undefined
 }
 
-/** The members of a form that may contain a token or a code of a user, for calls of public clients. */
+/** The members of a form that may contain a token or a code of a user. */
 const tokenMembers = ['refresh_token', 'code', 'token', 'access_token']
 
 /** Returns the user whose token or code a call contains or, if it contains none, who has signed in with the browser. */
@@ -52,7 +53,7 @@ export interface ClientWork<P, T> {
 
 /**
  * Answers the call of a client. Once the client is authenticated, the call counts in the share of the client. A caller
- * that only names a public client counts as unproven during the whole call.
+ * that only sends the `client_id` of a public client counts as unproven during the whole call.
  */
 export async function workForClient<P, T>(
   call: CountedCall,
@@ -73,7 +74,7 @@ export async function workForClient<P, T>(
   return client.isPublic ? unproven(work) : withFairShare(client.id, slot, work)
 }
 
-/** Returns whether a call is answered from memory: a preflight of CORS, the metadata document, or the key set. */
+/** Returns whether a call is answered from memory: a CORS preflight, the metadata document, or the key set. */
 export const readsNothing = (method: string, path: string, provider: CurrentProvider) =>
   method === 'OPTIONS' || discoveryPaths.includes(path) || providerPath(provider(), 'jwks') === path
 

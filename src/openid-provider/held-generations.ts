@@ -1,8 +1,8 @@
 /**
- * Remembers, during one call, the generation in which each user was first read, and the registration of each client.
- * The generation of a user is a number that grows when the user is signed out, locked or removed. A token is stored
- * with the remembered values. If its user was signed out, locked or removed, or its client was removed, before the
- * token was stored, the token is not valid.
+ * Remembers, during one call, the generation that each user had when the call first read the user, and the registration
+ * of each client. The generation of a user is a number that grows when the user is signed out, locked or removed. A
+ * token is stored with the remembered values. If its user was signed out, locked or removed, or its client was removed,
+ * before the token was stored, the token is not valid.
  */
 import { AsyncLocalStorage } from 'node:async_hooks'
 import type { UserGenerationStore } from '../user/user-generation-store.ts'
@@ -21,13 +21,13 @@ export function holdingGenerations<T>(work: () => T): T {
   return held.run({ generations: new Map(), registrations: new Map() }, work)
 }
 
-/** Remembers the generation of a user, unless a generation is already remembered for this user. */
+/** Remembers the generation of a user if none is remembered for this user yet. */
 export function holdGeneration(userId: string, generation: number): void {
   const generations = held.getStore()?.generations
   if (generations?.has(userId) === false) generations.set(userId, generation)
 }
 
-/** Remembers the registration of a client, unless a registration is already remembered for this client. */
+/** Remembers the registration of a client if none is remembered for this client yet. */
 export function holdRegistration(clientId: string, registration: string): void {
   const registrations = held.getStore()?.registrations
   if (registrations?.has(clientId) === false) registrations.set(clientId, registration)

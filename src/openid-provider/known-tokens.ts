@@ -1,7 +1,7 @@
 /**
- * Remembers in memory to which users tokens and codes belong that this process has issued or found. A call with such a token
- * is counted for its user before the token is looked up, so that anonymous callers cannot take the user's slot. The memory
- * gives no access: the token may have ended, and is looked up as before.
+ * Remembers, for the tokens and codes that this process has issued or found, which user each belongs to. A call with
+ * such a token is counted for its user before the token is looked up, so that anonymous callers cannot take the user's
+ * slot. Being remembered gives no access: each token is still looked up, because it may be revoked or expired.
  */
 
 /** Upper limit for the tokens of all users. Beyond this limit, the token that was used longest ago is forgotten. */

@@ -1,15 +1,16 @@
 /**
- * What is stored of a grant that several calls change at the same time: for instance, if two consents of one browser are
- * continued at the same instant. Each of them has read the grant before, and saves it as a whole.
+ * Merges the changes that simultaneous calls make to one grant, for instance if a user consents in two tabs of a
+ * browser. Each call reads the grant and later saves it as a whole, so without a merge one call would overwrite the
+ * changes of the other.
  */
 import type { AdapterPayload } from 'oidc-provider'
 
-/** What can be added to a grant. */
+/** The members of a grant that a call can add to. */
 const members = ['openid', 'resources', 'rejected', 'rar'] as const
 
 /**
  * Returns what a call has saved, with what other calls have added to the stored grant since the call read it.
- * oidc-provider only adds to a grant: a scope that is taken away again is added to `rejected`.
+ * oidc-provider removes nothing from a grant: a scope that the user rejects is added to `rejected`.
  */
 export function mergedGrant(stored: AdapterPayload | undefined, saved: AdapterPayload): AdapterPayload {
   const both = members.map((name) => [name, union(stored?.[name], saved[name])] as const)

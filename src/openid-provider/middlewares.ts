@@ -18,9 +18,9 @@ export function answerNotFound(provider: Provider): void {
 }
 
 /**
- * Removes the query from the address to which a user returns from the sign-in pages. The query has no meaning there, because
- * the stored authorization request is continued. But oidc-provider would fail if it had to report an error and the query
- * named a client.
+ * Removes the query from the address to which a browser returns from the sign-in pages. The query has no meaning there:
+ * the parameters are those of the stored authorization request. But if the query contained a `client_id`, oidc-provider
+ * would fail when it has to report an error.
  */
 export function readOnlyWhatWasAsked(provider: Provider): void {
   provider.use(async (ctx, next) => {
@@ -30,11 +30,12 @@ export function readOnlyWhatWasAsked(provider: Provider): void {
 }
 
 /**
- * Redirects a browser back to its sign-in page if it requests the address at which oidc-provider continues after the
- * sign-in pages, although its sign-in has no result yet. Without this, oidc-provider would remove the stored sign-in and
- * store a new one at each such call.
+ * Redirects a browser back to its sign-in page if it requests the address that follows the sign-in pages before its
+ * sign-in has a result. Without this, oidc-provider would remove the stored sign-in and store a new one at each such
+ * call.
  *
- * @param signed whether the cookie has a signature; undefined means that it has one if oidc-provider has keys for cookies
+ * @param signed whether the cookie has a signature; undefined means that it has one if oidc-provider has keys for
+ *   cookies
  */
 export function returnToSignInPage(
   provider: Provider,

@@ -33,7 +33,7 @@ export interface AdapterNeeds {
   models: OidcModelStore
   /** Resolves to a client in the form that oidc-provider uses, or undefined if there is none. */
   findClient(id: string): Promise<AdapterPayload | undefined>
-  /** Narrows each token that is found to what its client may have now. */
+  /** Reduces each token that is found to the scopes, resources and details that its client may have now. */
   narrow: NarrowModel
   vault: Vault
   clock: Clock
@@ -41,15 +41,20 @@ export interface AdapterNeeds {
   places: Pick<SignInPlaces, 'ended'>
   knownTokens: Pick<KnownTokens, 'add'>
   makeRoomForSession: MakeRoomForSession
-  /** Whether to store sessions in which no user has signed in. Only some features of oidc-provider need such sessions. */
+  /**
+   * Whether to store sessions in which no user has signed in. Only some features of oidc-provider need such sessions.
+   */
   keepsStrangers: boolean
 }
 
 interface Collected {
   statements: ListStatement[]
-  /** Set while the tokens of an approval are issued. */
+  /**
+   * The id of the authentication request whose tokens are issued; undefined in a call of one of oidc-provider's own
+   * grants.
+   */
   requestId?: string
-  /** Set during a call of one of oidc-provider's own grants. */
+  /** Set during a token request with one of oidc-provider's own grant types. */
   call?: Omit<CallWrites, 'issued'>
 }
 
@@ -68,8 +73,9 @@ export async function collectWrites<T>(requestId: string, work: () => Promise<T>
 }
 
 /**
- * Runs `work`, a call of one of oidc-provider's own grants, and collects what it saves and what it marks as used. What it
- * removes is removed at once: a used token that is sent again ends its grant, and the call fails.
+ * Runs `work`, which handles a token request with one of oidc-provider's own grant types. Collects the models that it
+ * saves and the one that it marks as used. Removals are executed at once: if a used token is sent again, oidc-provider
+ * removes its grant and then throws, so that the collected writes are discarded.
  */
 export async function collectCall(work: () => Promise<void>): Promise<CallWrites> {
   const call: Collected['call'] = { used: undefined, also: [] }
@@ -78,10 +84,15 @@ export async function collectCall(work: () => Promise<void>): Promise<CallWrites
   return { ...call, issued: collected.statements }
 }
 
-/** Models that are revoked together with their grant. An interaction also refers to a grant, but continues without it. */
+/**
+ * Models that are revoked together with their grant. An interaction also refers to a grant, but continues without it.
+ */
 const goesWithGrant = new Set(['AccessToken', 'RefreshToken', 'AuthorizationCode'])
 
-/** Whether a model is a token that a user's app or browser sends. Tokens of approvals are sent by their clients. */
+/**
+ * Whether a model is a token or code that an app or browser of the user sends. CIBA tokens are sent by the client
+ * itself.
+ */
 function isOfUser(model: string, payload: AdapterPayload): payload is AdapterPayload & { accountId: string } {
   return goesWithGrant.has(model) && payload.accountId !== undefined && !String(payload.gty).startsWith('ciba')
 }
@@ -91,7 +102,7 @@ function keepPlace(idHash: string, expiresAt: number): string[] | undefined {
   try {
     return placeOfThisCall()?.keep(idHash, expiresAt)
   } catch (error) {
-    // The client is told by a redirect, as of every error of the authorization endpoint.
+    // oidc-provider reports this error to the client by a redirect, like every error of the authorization endpoint.
     throw error instanceof NoPlace ? new errors.TemporarilyUnavailable(error.message) : error
   }
 }
@@ -111,7 +122,8 @@ function modelAdapter(model: string, needs: AdapterNeeds): Adapter {
     if (found.user_id !== null) holdGeneration(found.user_id, found.user_generation)
     if (found.client_id !== null) holdRegistration(found.client_id, found.client_registration_id)
     const payload = vault.openJson<AdapterPayload>(found.sealed, aadOf(found.id_hash))
-    // oidc-provider treats the model as unknown: the token is not valid, or the user has to sign in again.
+    // The content cannot be decrypted. oidc-provider treats the model as unknown: the token is not valid, or the user
+    // has to sign in again.
     if (payload === undefined) return undefined
     if (found.consumed_at !== null) payload.consumed = Math.floor(found.consumed_at / 1000)
     return payload
@@ -151,7 +163,7 @@ function modelAdapter(model: string, needs: AdapterNeeds): Adapter {
       const payload = open(row)
       if (payload === undefined && model === 'RefreshToken') await endGrantOfUsed(id)
       if (payload !== undefined && isOfUser(model, payload)) knownTokens.add(idHash, payload.accountId)
-      // A token is used, so the client has received the response. From now on the response is not given again.
+      // The client uses a token, so it has received the token response. From now on, the response is not sent again.
       if (payload && row?.has_held_response === 1) await models.forgetHeldResponse(fingerprint(payload.grantId!))
       return payload && narrow(model, payload)
     },
@@ -166,8 +178,8 @@ function modelAdapter(model: string, needs: AdapterNeeds): Adapter {
       const idHash = fingerprint(id)
       if (model === 'Interaction') places.ended(idHash)
       const removed = await models.remove(model, idHash)
-      // oidc-provider reads the interaction first and removes it later. Without this error, each of several simultaneous
-      // calls would sign in and store a session.
+      // oidc-provider reads the interaction first and removes it later. Without this error, each of several
+      // simultaneous calls would sign in and store a session.
       if (model === 'Interaction' && !removed) throw new errors.SessionNotFound('interaction session not found')
     },
     revokeByGrantId(grantId) {
@@ -179,8 +191,8 @@ function modelAdapter(model: string, needs: AdapterNeeds): Adapter {
 }
 
 /**
- * Marks a code or a token as used, or collects that. oidc-provider reads the model first and marks it as used later. If two
- * simultaneous calls have read it, only the call that marks it first may continue.
+ * Marks a code or a token as used, or collects this write. oidc-provider reads the model first and marks it as used
+ * later. If two simultaneous calls have read it, only the call that marks it first may continue.
  */
 async function useOnce(use: FirstUse, models: OidcModelStore): Promise<void> {
   const call = collecting.getStore()?.call
@@ -204,8 +216,8 @@ async function store(kept: KeptModel, payload: AdapterPayload, needs: AdapterNee
     const used = useOf(payload, clock.now())
     await models.runSession(statement, used, await makeRoomForSession(kept.userId, used.uidHash))
   } else if (kept.model === 'Interaction' && payload.result !== undefined) {
-    // The sign-in may have been continued since it was read, by the answer to another press of a button. The client has then
-    // been told its result, and must not be told another one.
+    // Since this call read the sign-in, another submission of the form may have finished it. Then the client has got
+    // that result, and must not get a different one.
     if (!(await models.replaceSignIn(kept))) throw new errors.SessionNotFound('interaction session not found')
   } else if (kept.model === 'Interaction') {
     await models.run(statement, keepPlace(kept.idHash, kept.expiresAt ?? 0))
@@ -217,8 +229,9 @@ async function store(kept: KeptModel, payload: AdapterPayload, needs: AdapterNee
 /**
  * Returns the hash of the `uid` of the session that a model belongs to. A session and an interaction have a `uid` of
  * their own. A token belongs to a session only if it ends with the session. A token with the scope `offline_access`
- * does not end with its session, unless it can decide requests: a user who ends the session of an app expects that this
- * app can no longer approve anything. If a session expires by itself, such a token stays valid.
+ * does not end with its session. But a token that can decide requests does, if the session is ended: a user who ends
+ * the session of an app expects that this app can no longer approve anything. If a session expires by itself, all
+ * tokens with `offline_access` stay valid.
  */
 function sessionOf({ uid, sessionUid, expiresWithSession, scope }: AdapterPayload): string | undefined {
   const decides = String(scope ?? '')
@@ -238,8 +251,8 @@ function userOf({ accountId, result, session }: AdapterPayload): string | undefi
 }
 
 /**
- * Builds the record that says that this browser has used the session now. The name of the browser comes from the
- * `User-Agent` header of the current call.
+ * Returns the record that this browser has used the session now. The name of the browser comes from the `User-Agent`
+ * header of the current call.
  */
 function useOf({ uid, loginTs }: AdapterPayload, now: number): UsedSession {
   return {

@@ -10,8 +10,8 @@ import {
 import { isValid } from '../user/validity-store.ts'
 
 /**
- * A model of oidc-provider as it is stored: ids are hashed and the content is encrypted, so that the database contains no
- * usable token.
+ * A model of oidc-provider as it is stored: ids are hashed and the content is encrypted, so that the database contains
+ * no usable token.
  */
 export interface KeptModel {
   model: string
@@ -24,9 +24,12 @@ export interface KeptModel {
   /** The id of the authentication request that the model was issued for. */
   requestId: string | undefined
   expiresAt: number | undefined
-  /** Milliseconds since 1970. Of one grant, the models that were issued last are kept. */
+  /** Milliseconds since 1970. If a grant has too many models, those that were issued last are kept. */
   issuedAt?: number | undefined
-  /** The user's generation and the client's registration at the time of issue; by default, the current ones. */
+  /**
+   * The user's generation and the client's registration at the time of issue; by default, those at the time of the
+   * write.
+   */
   userGeneration?: number | undefined
   clientRegistration?: string | undefined
 }
@@ -53,15 +56,18 @@ export interface FirstUse {
 
 /** What a call of the token endpoint writes. */
 export interface CallWrites {
-  /** The code or refresh token that was sent, if it is used by the call. */
+  /** The authorization code or refresh token that the call marks as used, if any. */
   used: FirstUse | undefined
-  /** The statements that store new models, which `put` has returned. */
+  /** The statements that store new models, as `put` returns them. */
   issued: ListStatement[]
   /** Further statements of the same transaction. */
   also: Statement[]
 }
 
-/** What the step that stores a session of a user also does, because the user has too many sessions. */
+/**
+ * What the transaction that stores a session also does if its user has too many: it ends those that were not used for
+ * the longest time.
+ */
 export interface RoomForSession {
   also: Statement[]
   announce: Change[]
@@ -70,7 +76,10 @@ export interface RoomForSession {
   report(): void
 }
 
-/** Resolves to undefined if the user does not have too many sessions once the session `uidHash` is stored. */
+/**
+ * Resolves to undefined if the user does not have too many sessions, including the session `uidHash`, which is stored
+ * next.
+ */
 export type MakeRoomForSession = (userId: string, uidHash: string) => Promise<RoomForSession | undefined>
 
 /** A row of a valid model. */
@@ -82,19 +91,23 @@ export interface FoundModel {
   user_generation: number
   client_id: string | null
   client_registration_id: string
-  /** 1 if the row is a token that can still be given again; only for access and refresh tokens, and only if any can be. */
+  /**
+   * 1 if the token response that contains this token can still be sent again. Selected only for access and refresh
+   * tokens, and only if this server sends token responses again.
+   */
   has_held_response?: number
 }
 
 const columns = 'id_hash, sealed, consumed_at, user_id, user_generation, client_id, client_registration_id'
 
 /**
- * The model of a token response that can be given again (`ciba/token-endpoint/held-responses.ts`). It is a model like the
- * tokens in it, so that whatever removes or invalidates them also removes or invalidates the response.
+ * The name of the model that stores a token response which can be sent again (`ciba/token-endpoint/held-responses.ts`).
+ * It is stored in the same table as the tokens in it. So each statement that removes or invalidates them also removes
+ * or invalidates the response.
  */
 export const HELD_RESPONSE = 'HeldResponse'
 
-/** SQL: whether the token can still be given again. */
+/** SQL: 1 if the token response that contains the token can still be sent again, 0 if not. */
 const hasHeldResponse = `case when exists (select 1 from oidc_models held
   where held.grant_hash = found.grant_hash and held.model = '${HELD_RESPONSE}') then 1 else 0 end as has_held_response`
 
@@ -111,7 +124,8 @@ export type OidcModelStore = ReturnType<typeof createOidcModelStore>
 /**
  * Stores oidc-provider's tokens, grants, sessions and interactions.
  *
- * @param repeatsTokens whether token responses are stored to be given again. If not, no look-up of a token asks for them
+ * @param repeatsTokens whether token responses are stored, so that they can be sent again. If not, look-ups of tokens
+ *   do not search for them
  */
 export function createOidcModelStore(database: Database, { repeatsTokens = true } = {}) {
   return {
@@ -151,7 +165,8 @@ export function createOidcModelStore(database: Database, { repeatsTokens = true 
     /**
      * Adds a model, or changes the stored one, which other calls may change at the same time.
      *
-     * @param merged returns the new content, from the content that is stored then
+     * @param merged returns the new encrypted content. Its argument is the encrypted content that is stored when the
+     *   row is locked
      * @param also further statements of the same transaction
      */
     async merge(kept: KeptModel, merged: (sealed: string) => string, also: Statement[]): Promise<void> {
@@ -187,8 +202,8 @@ export function createOidcModelStore(database: Database, { repeatsTokens = true 
     },
 
     /**
-     * Executes the writes of a call in one transaction. Resolves to false, and writes nothing, if the code or token that was
-     * sent has been used before.
+     * Executes the writes of a call in one transaction. Resolves to false, and writes nothing, if the code or token
+     * that was sent has been used before.
      */
     async runCall({ used, issued, also }: CallWrites): Promise<boolean> {
       const using = used ? [consuming(used)] : []
@@ -214,7 +229,10 @@ function removalsIn(database: Database) {
       return (await database.step(first, { rowKeys: [modelKey(model, idHash)] })).length > 0
     },
 
-    /** Removes the token response that could be given again, because one of its tokens has been used. */
+    /**
+     * Removes the stored token response of a grant, so that it is not sent again. Called when one of its tokens is
+     * used.
+     */
     async forgetHeldResponse(grantHash: string): Promise<void> {
       await database.step({
         sql: `delete from oidc_models where grant_hash = $1 and model = '${HELD_RESPONSE}' returning id_hash`,
@@ -228,9 +246,9 @@ function removalsIn(database: Database) {
     },
 
     /**
-     * Removes a grant of a client, and everything that was issued under it, because a refresh token was used that is not
-     * stored any more. If `most` unused refresh tokens of the grant are stored, the grant stays: the token may have been
-     * removed without having been used.
+     * Removes a grant of a client, and everything that was issued under it. Called if a refresh token of the grant was
+     * sent that is not stored any more. If `most` or more unused refresh tokens of the grant are stored, the grant
+     * stays: the token may have been removed because of this limit, without having been used.
      */
     async endGrantOfUsedToken(grantHash: string, clientId: string, most: number): Promise<void> {
       const first = {
@@ -262,7 +280,8 @@ function removalsIn(database: Database) {
     }),
 
     /**
-     * Removes up to `atMost` models that expired before `before` (milliseconds since 1970). Resolves to the number removed.
+     * Removes up to `atMost` models that expired before `before` (milliseconds since 1970). Resolves to the number
+     * removed.
      */
     async forgetExpired(before: number, atMost: number): Promise<number> {
       const rows = await database.step({
@@ -278,7 +297,7 @@ function removalsIn(database: Database) {
   }
 }
 
-/** Finds valid models. */
+/** Finds models that are valid (`isValid`) and have not expired. */
 function foundIn(database: Database, repeatsTokens: boolean) {
   const finding = findingBy('id_hash')
   const findingToken = repeatsTokens ? findingBy('id_hash', `, ${hasHeldResponse}`) : finding
@@ -297,8 +316,9 @@ function foundIn(database: Database, repeatsTokens: boolean) {
     },
 
     /**
-     * Resolves to whether tokens of an authentication request can still be used: their grant exists and has not expired, and
-     * neither the user nor the client has ended since.
+     * Resolves to whether tokens of an authentication request can still be used. Their grant must exist and not be
+     * expired. Since it was issued, the client must not have been removed, and the user not signed out, locked or
+     * removed.
      */
     async hasValidGrant(requestId: string, now: number): Promise<boolean> {
       const rows = await database.read<FoundModel>(findingByRequest, ['Grant', requestId, now])
@@ -331,7 +351,10 @@ const putting = (kept: KeptModel): ListStatement => ({
   rows: [rowOf(kept)],
 })
 
-/** Locks a model. `database.step` executes further statements only after a row: one of nulls if there is no model yet. */
+/**
+ * SQL: locks a model and reads its content. Returns one row even if there is no model yet, because `database.step`
+ * executes further statements only if the first one returns a row.
+ */
 const lockingContent = `with stored as materialized (
     select sealed from oidc_models where model = $1 and id_hash = $2 /* for update */
   )

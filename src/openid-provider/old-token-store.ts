@@ -1,38 +1,46 @@
-/** Limits how many access tokens, refresh tokens and authorization codes are stored for one grant, and how many grants. */
+/**
+ * Limits how many access tokens, refresh tokens and authorization codes are stored for one grant, and how many grants.
+ */
 import { atMostRows, type Statement } from '../platform/storage/database.ts'
 import { byAge } from '../platform/storage/stored-period.ts'
 import type { KeptModel } from './oidc-model-store.ts'
 
 /**
- * Maximum number of access tokens of one grant, of refresh tokens, and of codes. A grant belongs to one session at one client,
- * whose user can cause tokens without end: the tokens of the consent app, for instance, are renewed by a redirect, and the
- * refresh token of a public client is replaced at each use. Clients use the newest token of a grant, or a few of them if they
- * request one for each resource.
+ * Maximum number of access tokens of one grant; refresh tokens and codes have the same maximum each. Without it, a user
+ * could cause any number of tokens in one session: the tokens of the consent app, for instance, are renewed by a
+ * redirect, and the refresh token of a public client is replaced at each use. Clients use the newest token of a grant,
+ * or a few tokens if they request one for each resource.
  */
 export const mostOfGrant = 50
 /**
- * Maximum number of grants of one user to one client under which nothing is stored. A session refers to one grant for each
- * client, also after the tokens of the grant have expired. But a client may not use its code, and the session may end.
+ * Maximum number of grants of one user to one client without a stored token or code. Such a grant may still be in use:
+ * a session refers to its grant even after the tokens have expired. But it may also be left over, because the client
+ * never redeemed the code or the session has ended.
  */
 export const mostUnusedGrants = 50
 /**
- * Maximum number of grants of one user to one client, except for those of approvals. The grant of a session that has ended
- * stays if it has a token with the scope `offline_access`, so a user could cause any number by signing in again and again.
- * It is twice the number of sessions that a user may have.
+ * Maximum number of grants of one user to one client. Grants of CIBA requests are not counted. If a session has ended,
+ * its grant stays as long as it has a token with the scope `offline_access`. So a user could cause any number of grants
+ * by signing in again and again. The maximum is twice the number of sessions that a user may have.
  */
 export const mostGrants = 200
 /** Upper limit for the grants that one transaction removes: each with up to 150 tokens and codes. */
 const mostRemovedGrants = 5
-/** Upper limit for the rows that one transaction removes. There are more only after an update from a former version. */
+/**
+ * Upper limit for the rows that one transaction removes. More rows are old only after an update from a former version.
+ */
 const mostRemoved = 100
 
-/** Models that a user or a client can cause again and again within one grant. */
+/** Models of which a user or a client can cause any number under one grant. */
 const isBounded = new Set(['AccessToken', 'AuthorizationCode', 'RefreshToken'])
 
-/** SQL: the order of grants, the latest first. A grant that is given again expires later. */
+/**
+ * SQL: the value by which grants are ordered: the latest has the greatest. The latest grant is the one that expires
+ * last.
+ */
 const latestGrant = byAge({ storedAt: 'issued_at', value: 'expires_at' }, '$4')
 
-/** SQL: the other grants of the same user to the same client, except for those of approvals. */
+/** SQL: the other grants of the same user to the same client, except for those of CIBA requests. */
 const theirGrants = "user_id = $1 and model = 'Grant' and client_id || '' = $2 and id_hash <> $3 and request_id is null"
 
 /** Returns the statements that remove models that are too many once `kept` is stored. */
@@ -42,13 +50,13 @@ export function withoutTooMany(kept: KeptModel): Statement[] {
 }
 
 /**
- * Returns the statement that removes the models of the same kind and grant, except for the new one and for those that were
- * issued last, whatever their lifetimes are. Those that have been used are removed first. They are stored so that a second
- * use is noticed; for refresh tokens, `used-refresh-tokens.ts` notices it without them. Without a grant, as after a sign-in
- * at another provider, the models of the same user and client are counted.
+ * Returns the statement that removes old models of the same kind and grant. It keeps the new one and those that were
+ * issued last, whatever their lifetimes are. Used models are removed first. They are stored only so that a second use
+ * is noticed; for refresh tokens, `used-refresh-tokens.ts` notices it without them. A model without a grant, as after a
+ * sign-in at another provider, is counted with those of the same user and client.
  */
 function withoutOldTokens({ model, idHash, grantHash, userId, clientId, issuedAt = 0 }: KeptModel): Statement {
-  // The client is compared so that each engine uses the index on the user.
+  // `client_id || ''` cannot use an index on the client, so that each database engine uses the index on the user.
   const theirs =
     grantHash === undefined
       ? "user_id = $1 and model = $2 and client_id || '' = $5 and grant_hash is null"
@@ -73,8 +81,8 @@ function withoutOldTokens({ model, idHash, grantHash, userId, clientId, issuedAt
 }
 
 /**
- * Returns the statement that removes grants of the same user to the same client under which nothing is stored, except for the
- * new one and for those that expire last. A grant with a code or a token stays, and so does a grant of an approval.
+ * Returns the statement that removes grants of the same user to the same client that have no token or code. It keeps
+ * the new grant, those that expire last, and grants of CIBA requests.
  */
 function withoutUnusedGrants({ idHash, userId, clientId, issuedAt = 0 }: KeptModel): Statement {
   const theirs = `${theirGrants}
@@ -93,8 +101,8 @@ function withoutUnusedGrants({ idHash, userId, clientId, issuedAt = 0 }: KeptMod
 }
 
 /**
- * Returns the statement that removes grants of the same user to the same client, and everything that was issued under them,
- * except for the new one and for those that expire last.
+ * Returns the statement that removes grants of the same user to the same client, and everything that was issued under
+ * them. It keeps the new grant, those that expire last, and grants of CIBA requests.
  */
 function withoutOldGrants({ idHash, userId, clientId, issuedAt = 0 }: KeptModel): Statement {
   return {

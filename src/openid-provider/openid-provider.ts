@@ -1,6 +1,6 @@
 /**
- * The parts of OAuth and OpenID Connect that are not CIBA: oidc-provider with our configuration and our database. Only the
- * public API of oidc-provider is used.
+ * The parts of OAuth and OpenID Connect that are not CIBA: oidc-provider with our configuration and our database. No
+ * internal module of oidc-provider is imported; a few methods of its classes are overridden.
  */
 import type { Provider } from 'oidc-provider'
 import { CIBA_GRANT } from '../client/metadata/client-metadata.ts'
@@ -26,15 +26,15 @@ import { nameGrants } from './used-refresh-tokens.ts'
 export type { Provider }
 
 /**
- * Returns the current instance of oidc-provider. Call this function once for each request, and use the same instance for the
- * whole request.
+ * Returns the current instance of oidc-provider. Call this function once for each request, and use the same instance
+ * for the whole request.
  */
 export type CurrentProvider = () => Provider
 
 /**
  * Creates the current instance of oidc-provider. An instance reads the signing keys only when it is created, so a new
- * instance replaces it when the keys change. Requests in progress finish on the old instance. All state of an instance is in
- * the database or comes from the configuration, so nothing is lost.
+ * instance replaces it when the keys change. Requests in progress finish on the old instance. Nothing is lost, because
+ * all state of an instance is in the database or comes from the configuration.
  */
 export function createCurrentProvider(
   keys: Pick<SigningKeyWatch, 'use'>,
@@ -52,7 +52,7 @@ function createProvider(needs: AuthorizationServerNeeds): Provider {
   const provider = new (withAtomicGrants(needs.models))(needs.issuer, configuration)
   // oidc-provider builds URLs from the headers that forward-request.ts sets, not from the `Host` header of the caller.
   provider.proxy = true
-  // The CIBA grant is registered only so that the metadata lists it. Requests with this grant type never reach
+  // The CIBA grant is registered only so that the metadata document lists it. Requests with this grant type never reach
   // oidc-provider.
   provider.registerGrantType(CIBA_GRANT, () => {
     throw new Error('the CIBA grant is answered before oidc-provider')
@@ -61,8 +61,8 @@ function createProvider(needs: AuthorizationServerNeeds): Provider {
   endWithoutSession(provider)
   endWholeSession(provider, needs.endSession)
   readOnlyWhatWasAsked(provider)
-  // If the operator has configured `interactions`, the sign-in pages may have other addresses, and a sign-in may continue
-  // although no page has stored a result.
+  // If the operator has configured `interactions`, the sign-in pages may have other addresses, and a browser may return
+  // from them although no page has stored a result.
   if (needs.extra.interactions === undefined) {
     returnToSignInPage(provider, { pageOf: signInPageOf, signed: configuration.cookies?.short?.signed })
   }

@@ -13,9 +13,9 @@ export const paths = {
 } as const
 
 /**
- * Returns the names of the cookies. With https, the prefix `__Host-` prevents other hosts and http pages from setting the
- * session cookie. The other two cookies are restricted to the path of one sign-in, so only the weaker prefix `__Secure-` is
- * possible for them.
+ * Returns the names of the cookies. With https, the prefix `__Host-` prevents other hosts and http pages from setting
+ * the session cookie. The other two cookies are restricted to the path of one sign-in, so only the weaker prefix
+ * `__Secure-` is possible for them.
  */
 export function cookieNames(issuer: string) {
   const [host, secure] = issuer.startsWith('https:') ? ['__Host-', '__Secure-'] : ['', '']

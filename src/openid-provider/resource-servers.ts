@@ -21,20 +21,22 @@ export function resourceServer(
     audience,
     accessTokenTTL: accessTtl ?? tokens.accessTtl,
     accessTokenFormat: accessTokenFormat ?? 'opaque',
-    // JWT access tokens are signed with the same algorithm as ID tokens.
+    // JWT access tokens are signed with `tokens.idTokenAlg`, whatever algorithm the client registered for its ID
+    // tokens.
     ...(accessTokenFormat === 'jwt' && { jwt: { sign: { alg: tokens.idTokenAlg as 'ES256' } } }),
   }
 }
 
 /**
- * Stands for "no resource". oidc-provider requires a resource with `authorization_details`, although RFC 9396 does not. A
- * list with an empty text is accepted there, and oidc-provider later asks `defaultResource` to select a resource from it.
+ * Stands for "no resource". oidc-provider requires a resource with `authorization_details`, although RFC 9396 does not.
+ * It accepts a list with an empty string instead, and later calls `defaultResource` to select a resource from that
+ * list.
  */
 const noResourceNamed = ['']
 
 /**
- * Returns the configuration of resource indicators. A refreshed token is for one resource: the resource that the client
- * names, or else the first approved resource, or none if none was approved.
+ * Returns the configuration of resource indicators. A refreshed token is for one resource: the one in the client's
+ * `resource` parameter, or else the first approved resource. If no resource was approved, it is for none.
  */
 export function resourceIndicators({ resources, tokens }: ResourceServerNeeds): Features['resourceIndicators'] {
   return {
@@ -50,8 +52,8 @@ export function resourceIndicators({ resources, tokens }: ResourceServerNeeds): 
       return named ? oneOf : oneOf[0]!
     },
     getResourceServerInfo: (ctx, address) => {
-      // oidc-provider accepts a resource only at its token endpoint. Clients request resources at the backchannel
-      // authentication endpoint.
+      // A resource is accepted only at the token endpoint. Clients request new resources at the backchannel
+      // authentication endpoint, not at the authorization endpoint.
       const resource = resourceAt(resources, address)
       if (!atTokenEndpoint(ctx) || resource === undefined) throw new errors.InvalidTarget()
       return resourceServer(resource, tokens)
@@ -60,8 +62,8 @@ export function resourceIndicators({ resources, tokens }: ResourceServerNeeds): 
 }
 
 /**
- * Returns the configuration of authorization details. A refreshed token has all granted details, or the part of them
- * that the client requests (RFC 9396 §6).
+ * Returns the configuration of authorization details. A refreshed token has all granted details, or those of them that
+ * the client requests (RFC 9396 §6).
  */
 export function richAuthorizationRequests({
   details,
@@ -105,7 +107,10 @@ interface AccessTokenFor {
   resourceServer?: { identifier(): string }
 }
 
-/** Returns only the details for the service that the token is for, selected by their `locations`. */
+/**
+ * Returns the details whose `locations` contain the resource that the token is for, and those without `locations`. If
+ * the token is for no resource, returns all details.
+ */
 function ownOf({ resourceServer }: AccessTokenFor, wanted: AuthorizationDetail[], resources: Resources) {
   const address = resourceServer?.identifier()
   const resource = address === undefined ? undefined : resourceAt(resources, address)

@@ -1,25 +1,28 @@
 /**
- * Limits the number of unfinished sign-ins. Every caller can begin a sign-in, and each sign-in is stored as a row before a
- * user has signed in. Therefore each unfinished sign-in takes a place, and this process has a limited number of places, for
- * each network and in total. The place becomes free when the sign-in is finished or has expired.
+ * Limits the number of unfinished sign-ins. Every caller can begin a sign-in, and each sign-in is stored as a row
+ * before a user has signed in. So each unfinished sign-in takes a place, and this process has a limited number of
+ * places, for each network and in total. The place becomes free when the sign-in is finished or has expired.
  */
 import { type Clock, steadyTime } from '../platform/clock.ts'
 import { networksOf } from '../platform/http/address.ts'
 
 export interface SignInLimits {
   /**
-   * Maximum number of unfinished sign-ins of one network: a /24 (IPv4) or a /64 (IPv6). A /48 may have four times as many.
+   * Maximum number of unfinished sign-ins of one network: a /24 (IPv4) or a /64 (IPv6). A /48 may have four times as
+   * many.
    */
   perNetwork: number
   /** Maximum number of unfinished sign-ins of all networks together, in this process. */
   inAll: number
 }
 
-/** A place for one unfinished sign-in. After the call, the place stays taken only if a row was stored for the sign-in. */
+/**
+ * A place for one unfinished sign-in. After the call, the place stays taken only if a row was stored for the sign-in.
+ */
 export interface SignInPlace {
   /**
-   * Records the row of the sign-in: the hash of its id, and its expiry in milliseconds since 1970. Returns the id hashes of
-   * other rows, which must be removed to make room.
+   * Records the row of the sign-in: the hash of its id, and its expiry in milliseconds since 1970. Returns the id
+   * hashes of other rows, which must be removed to make room.
    */
   keep(idHash: string, expiresAt: number): string[]
   /** Must be called when the call has finished. Returns the id hashes of rows that must still be removed. */
@@ -41,7 +44,7 @@ const widerTimes = 4
 
 interface Taken {
   networks: readonly string[]
-  /** When it was taken, by the steady time of this process. */
+  /** When the place was taken, in milliseconds of `steadyTime`. */
   since: number
   /** In milliseconds since 1970. */
   expiresAt: number
@@ -49,7 +52,8 @@ interface Taken {
 }
 
 /**
- * Returns a place that cannot keep a sign-in, for a user who may still be signed in. If so, no row is stored.
+ * Returns a place for a call whose user may still be signed in. If the user is signed in, no row is stored for the
+ * call, so it needs no real place. If the user is not, `keep` throws.
  *
  * @param error the error why there is no place; `keep` throws it
  */
@@ -123,8 +127,8 @@ export function createSignInPlaces({ perNetwork, inAll }: SignInLimits, clock: C
       return placeOf(places, networks, take(networks), removed)
     },
     /**
-     * Returns the place of a sign-in that continues. The sign-in may have begun on another node. When its next row is
-     * stored, it takes a place in this process, even if no place is free.
+     * Returns the place for a call that continues a sign-in. The sign-in may have begun on another node. When its next
+     * row is stored, it takes a place in this process, even if no place is free.
      */
     goOn: (address: string): SignInPlace => placeOf(places, networksOf(address), undefined, []),
     /** Frees the place of a sign-in whose row was removed. */
@@ -148,7 +152,7 @@ function createTakenPlaces(clock: Clock) {
   const bySize: Set<Set<Taken>>[] = []
   let largest = 0
   /**
-   * The server does not look for expired places before this time (milliseconds since 1970). Otherwise each call would
+   * The server does not look for expired places before this time (milliseconds since 1970). Without it, each call would
    * look at all places when all of them are taken.
    */
   let nextExpiry = Number.POSITIVE_INFINITY
@@ -185,7 +189,7 @@ function createTakenPlaces(clock: Clock) {
         if (taken.expiresAt <= now) giveUp(taken)
         else nextExpiry = Math.min(nextExpiry, taken.expiresAt)
       }
-      // If places expire one after the other, all places are looked at once a second, not for each call.
+      // So all places are looked at no more than once a second, even if they expire one after the other.
       nextExpiry = Math.max(nextExpiry, now + 1_000)
     },
     /** Returns the sign-ins of the network that has the most sign-ins. */

@@ -1,4 +1,7 @@
-/** The pages of RP-initiated logout. They replace oidc-provider's own pages, which load styles and fonts from other hosts. */
+/**
+ * The pages of RP-initiated logout. They replace oidc-provider's own pages, which load styles and fonts from other
+ * hosts.
+ */
 import { type Configuration, type KoaContextWithOIDC, Provider } from 'oidc-provider'
 import { chooseLanguage, type Texts } from '../platform/i18n/texts.ts'
 import { pageHeaders, pagesIn, renderError } from '../platform/pages/pages.ts'
@@ -48,8 +51,8 @@ export function signOutPages({ texts, findUser }: SignOutNeeds): RpInitiatedLogo
 }
 
 /**
- * If no user is signed in, redirects the browser to the final address at once, because no session has to be ended. Otherwise
- * oidc-provider would store a new session for every such caller.
+ * If no user is signed in, redirects the browser to the final address at once, because there is no session to end.
+ * Without this, oidc-provider would store a new session for every such caller.
  */
 export function endWithoutSession(provider: Provider): void {
   provider.use(async (ctx, next) => {
@@ -62,7 +65,7 @@ export function endWithoutSession(provider: Provider): void {
     }
     const target = new URL(postLogoutRedirectUri ?? provider.urlFor('end_session_success'))
     if (postLogoutRedirectUri !== undefined && state !== undefined) target.searchParams.set('state', state)
-    // This cookie belongs to a session that was not stored.
+    // The cookie belongs to a new session, which was not stored.
     ctx.remove('Set-Cookie')
     ctx.status = 303
     ctx.redirect(target.href)

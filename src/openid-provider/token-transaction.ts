@@ -1,15 +1,16 @@
 /**
- * Makes each call of oidc-provider's own grants one transaction: the code or refresh token is marked as used, and the new
- * tokens are stored. oidc-provider writes each of them by itself. If the server stopped in between, the client would repeat
- * the call, as the answer 503 tells it to, and the repetition of a used token ends the whole grant.
+ * Makes each token request with one of oidc-provider's own grant types one transaction: the code or refresh token is
+ * marked as used, and the new tokens are stored. oidc-provider itself makes these writes one after the other. If the
+ * server or the database failed in between, the client would repeat the request, and the repeated use of the code or
+ * token would end the whole grant.
  */
 import { errors, Provider } from 'oidc-provider'
 import { collectCall } from './oidc-adapter.ts'
 import type { OidcModelStore } from './oidc-model-store.ts'
 
 /**
- * Returns the class of oidc-provider with grants that write in one transaction. Its constructor registers each grant by
- * `registerGrantType`, which is public, so the handlers of all grants pass here.
+ * Returns the class of oidc-provider with grants that write in one transaction. The constructor of oidc-provider
+ * registers each grant by the public method `registerGrantType`, so the override gets the handlers of all grants.
  */
 export function withAtomicGrants(models: Pick<OidcModelStore, 'runCall'>): typeof Provider {
   return class extends Provider {
@@ -21,7 +22,10 @@ export function withAtomicGrants(models: Pick<OidcModelStore, 'runCall'>): typeo
   }
 }
 
-/** An error of `work` discards its writes: what it has marked as used can be sent again, because nothing was issued for it. */
+/**
+ * If `work` throws, its writes are discarded: the client can send the same code or token again, because no token was
+ * issued for it.
+ */
 async function inOneTransaction(models: Pick<OidcModelStore, 'runCall'>, work: () => Promise<void>): Promise<void> {
   const call = await collectCall(work)
   if (!(await models.runCall(call))) throw new errors.InvalidGrant('already consumed')

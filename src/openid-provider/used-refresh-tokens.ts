@@ -1,8 +1,8 @@
 /**
- * Recognises refresh tokens of public clients that have been used and are not stored any more. A thief who has used a token
- * could otherwise refresh until the row of that token is removed: the client that sends the token then would not end the
- * grant. So each token names its grant and its expiry, encrypted (RFC 9700 §4.14.2). A token that is bound to a key needs
- * neither: whoever steals it cannot use it.
+ * Ends the grant if a public client sends a refresh token that was used and whose row has been removed since (RFC 9700
+ * §4.14.2). For this, each token contains the hash of its grant and its expiry, encrypted. Without this, a thief who
+ * has used a stolen token could refresh until the row of that token is removed: the grant would then not end when the
+ * client sends the stolen token. A token that is bound to a key contains neither, because a thief cannot use it.
  */
 import { Provider } from 'oidc-provider'
 import type { Clock } from '../platform/clock.ts'
@@ -28,7 +28,7 @@ interface RefreshToken {
 
 const aadOf = (random: string) => `refresh token ${random}`
 
-/** Makes the refresh tokens of public clients name their grant. */
+/** Makes the refresh tokens of public clients contain the hash of their grant and their expiry, encrypted. */
 export function nameGrants(
   provider: Provider,
   { vault, clock }: Pick<UsedRefreshTokensNeeds, 'vault' | 'clock'>,
@@ -45,8 +45,8 @@ export function nameGrants(
 }
 
 /**
- * Returns the function that is called for a refresh token that is not stored. If its client sends the token to refresh, and
- * the token has not expired, the function ends the grant of the token.
+ * Returns the function that is called if a refresh token is not stored. If a client sends the token in a token request,
+ * and the token has not expired, the function ends its grant, provided that it is a grant of this client.
  */
 export function createEndGrantOfUsed({ models, vault, clock }: UsedRefreshTokensNeeds) {
   return async (token: string): Promise<void> => {
@@ -59,7 +59,10 @@ export function createEndGrantOfUsed({ models, vault, clock }: UsedRefreshTokens
   }
 }
 
-/** Returns what a token names. There is no `grantHash` if the token was not issued by this server, or names nothing. */
+/**
+ * Returns the hash of the grant and the expiry that a token contains. `grantHash` is undefined if the token contains
+ * none or was not issued by this server.
+ */
 function namedIn(token: string, vault: Vault): { grantHash?: string | undefined; expiresAt: number } {
   const dot = token.indexOf('.')
   if (dot < 0) return { expiresAt: 0 }

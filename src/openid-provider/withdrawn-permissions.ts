@@ -1,6 +1,6 @@
 /**
- * Narrows tokens to what their client may have now (`client/permissions.ts`). Every look-up of a token goes through this
- * module: at the device API, userinfo, introspection and refresh.
+ * Reduces tokens to what their client may have now (`client/permissions.ts`). Every look-up of a token goes through
+ * this module: at the device API, userinfo, introspection and refresh.
  */
 import { type AdapterPayload, Provider } from 'oidc-provider'
 import type { AuthorizationDetail } from '../authorization-details/detail-types.ts'
@@ -8,19 +8,22 @@ import { OFFLINE } from '../client/metadata/offline-access.ts'
 import type { Permissions, PermissionsOf } from '../client/permissions.ts'
 import { permittedClaims } from './claims.ts'
 
-/** Resolves to the narrowed content of a model, or to undefined if its client may not use it at all any more. */
+/**
+ * Resolves to the content of a model without what its client may not have now, or to undefined if the client may not
+ * use the model at all.
+ */
 export type NarrowModel = (model: string, payload: AdapterPayload) => Promise<AdapterPayload | undefined>
 
 const tokens = new Set(['AccessToken', 'RefreshToken', 'AuthorizationCode', 'DeviceCode', 'ClientCredentials'])
 
-/** Returns the function that narrows the tokens that were found. Other models stay as they are. */
+/** Returns the function that reduces the tokens that were found. Other models stay as they are. */
 export function createNarrowModel(permissionsOf: PermissionsOf): NarrowModel {
   return async (model, payload) => {
     if (!tokens.has(model) || payload.clientId === undefined) return payload
     const permissions = await permissionsOf(payload.clientId)
     if (permissions === undefined) return payload
-    // A token can be revoked although its client may not use it: it would be valid again if the operator changes the
-    // client back.
+    // The revocation endpoint finds a token even if its client may not use it now: it would be valid again if the
+    // operator changed the client back.
     if (isUnusable(model, payload, permissions)) return isAtRevocation() ? payload : undefined
     return narrowed(payload, permissions)
   }
@@ -32,7 +35,8 @@ function isUnusable(model: string, { scope, aud, resource }: AdapterPayload, per
   if (model === 'RefreshToken' && (!mayRefresh || (scopes.includes(OFFLINE) && !mayHaveScope(OFFLINE)))) return true
   if (scopes.length > 0 && !scopes.some(mayHaveScope)) return true
   if (typeof aud === 'string' && !isAudience(aud)) return true
-  // Without the audience of an approved resource, its tokens would be valid for more than was approved.
+  // If none of its approved resources exists any more, a code or refresh token is unusable: tokens without an audience
+  // would be valid for more than was approved.
   const resources = [resource ?? []].flat()
   return resources.length > 0 && !resources.some(isResource)
 }

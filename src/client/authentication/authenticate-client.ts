@@ -1,6 +1,6 @@
 /**
- * Authenticates clients, in the same way at every endpoint: at our own, and at those that oidc-provider answers. A client
- * must use the one authentication method that it registered.
+ * Authenticates clients, in the same way at our own endpoints and at those that oidc-provider answers. A client must
+ * use the one authentication method that it registered.
  */
 import type { Audit } from '../../platform/audit.ts'
 import type { LoadShedding } from '../../platform/http/load-shedding.ts'
@@ -36,7 +36,8 @@ export function createClientAuthentication(needs: AuthenticationNeeds): Authenti
         if (wrong === undefined) return client
         throw failure(client, wrong)
       }
-      // A call that only names a client proves nothing, so its address must not be remembered as that of the client.
+      // `whileProving` remembers the caller's address as one of the client. A call with nothing but a `client_id`
+      // proves nothing, so its address must not be remembered.
       return claim.proof === undefined
         ? await prove()
         : await needs.whileProving(claim.clientId, credentials.slot, prove)
@@ -107,14 +108,15 @@ function readClaim(credentials: ClientCredentials): Claim {
 }
 
 /**
- * Returns the error for a failure. It is the same for every failure, so that a caller does not learn the reason; `detail`
- * goes to the log only. A caller that has signed with the client's key may learn the reason (`hint`).
+ * Returns the error for a failure. By default the response is the same for every failure, so that a caller does not
+ * learn the reason. `detail` is the reason: it is logged, and in development it is also in the response. A caller that
+ * has signed with the client's key may learn the reason (`hint`).
  */
 export function clientRefused(detail: string, hint: string = authenticationFailed): OAuthError {
   return new OAuthError('invalid_client', hint, { detail })
 }
 
-/** Returns the error with its reason in the response. */
+/** Adds the reason (`detail`) to the `error_description` of an error. Used in development only. */
 function explained(error: unknown): unknown {
   if (!(error instanceof OAuthError) || error.hint !== authenticationFailed || error.detail === undefined) return error
   const { code, detail, headers } = error

@@ -6,14 +6,19 @@ export interface Claim {
    * one of them.
    */
   couldBe: readonly string[]
-  /** Undefined if the call only names the client. */
+  /**
+   * The secret, the assertion or the thumbprint of the certificate; undefined if the call contains only a `client_id`.
+   */
   proof: string | undefined
 }
 
 /** Why client authentication failed. */
 export interface AuthenticationFailure {
   reason: string
-  /** Whether the client's signature was verified. Only then does the response contain the reason. */
+  /**
+   * Whether the failed assertion has a valid signature of the client. If so, the response contains the reason. In
+   * development, every response contains it.
+   */
   isSigned: boolean
 }
 

@@ -1,4 +1,7 @@
-/** `client_secret_jwt` and `private_key_jwt` (OpenID Connect Core §9, RFC 7523), with the audience rule of CIBA Core §7.1. */
+/**
+ * `client_secret_jwt` and `private_key_jwt` (OpenID Connect Core §9, RFC 7523), with the audience rule of CIBA Core
+ * §7.1.
+ */
 import { decodeJwt, errors, type JWTPayload, type JWTVerifyGetKey } from 'jose'
 import type { Clock } from '../../platform/clock.ts'
 import type { Vault } from '../../platform/crypto.ts'
@@ -29,7 +32,8 @@ export const ASSERTION_TYPE = 'urn:ietf:params:oauth:client-assertion-type:jwt-b
 const skewSeconds = 10
 /**
  * Maximum time until an assertion expires, in seconds: an hour, because client libraries make assertions with this
- * lifetime (Authlib by default). A used assertion is stored until it expires, so this also limits how long it is stored.
+ * lifetime (Authlib by default). A used assertion is stored until it expires, so this also limits how long it is
+ * stored.
  */
 const longestLifeSeconds = 3600
 /** Maximum length of an assertion, in characters. A longer assertion is not decoded. */
@@ -37,7 +41,10 @@ const longestAssertion = 16_384
 
 export interface AssertionNeeds {
   profile: Profile
-  /** The valid values of `aud`: every address at which clients authenticate. One of them must be named. */
+  /**
+   * The valid values of `aud`: the issuer, and every address at which clients authenticate. An assertion must contain
+   * at least one of them.
+   */
   audiences: string[]
   vault: Vault
   keys: ClientKeys
@@ -53,7 +60,7 @@ export type AcceptAssertion = (assertion: VerifiedJwt, clientId: string) => Prom
 
 export interface AcceptanceNeeds {
   issuer: string
-  /** All values that `aud` may have: every address at which clients authenticate. */
+  /** All values that `aud` may have: the issuer, and every address at which clients authenticate. */
   audiences: readonly string[]
   /** Whether `aud` must be the issuer and nothing else, as draft-ietf-oauth-rfc7523bis and FAPI 2.0 require. */
   strictAudience: boolean
@@ -61,7 +68,7 @@ export interface AcceptanceNeeds {
   clock: Clock
 }
 
-/** Returns the client assertion in the form, or undefined if there is none. @throws {OAuthError} */
+/** Returns the client assertion that the form contains, or undefined if there is none. @throws {OAuthError} */
 export function readAssertion({ form }: ClientCredentials): Claim | undefined {
   const assertion = form.get('client_assertion')
   const type = form.get('client_assertion_type')
@@ -79,14 +86,17 @@ export function readAssertion({ form }: ClientCredentials): Claim | undefined {
   }
 }
 
-/** Returns a function that verifies the signature of an assertion and then calls `accept` for all other checks. */
+/**
+ * Returns a function that verifies an assertion: first the signature, `iss`, `sub` and the expiry, then all that
+ * `accept` checks.
+ */
 export function createAssertionVerification(needs: AssertionNeeds): VerifyAssertion {
   return async (assertion, client, slot) => {
     let verified: VerifiedJwt
     try {
       verified = await verify(assertion, client, slot, needs)
     } catch (error) {
-      // The keys cannot be fetched now, or too many calls wait for them. The assertion itself may be valid.
+      // The client's keys cannot be fetched now, or too many calls wait for them. The assertion itself may be valid.
       if (error instanceof Unavailable) throw error
       return failureOf(error)
     }
@@ -139,8 +149,8 @@ async function verify(
 }
 
 /**
- * Returns a function that makes all checks of an assertion except that of its signature. An assertion is accepted only
- * once: one SQL statement stores the assertion as used, for all endpoints, until the assertion expires. So only one of two
+ * Returns a function that checks `typ`, `aud`, the times and the `jti` of a verified assertion. An assertion is
+ * accepted only once: one SQL statement stores it as used, for all endpoints, until it expires. So only one of two
  * simultaneous uses is accepted (RFC 7523 §3).
  */
 export function createAcceptAssertion(needs: AcceptanceNeeds): AcceptAssertion {
@@ -206,7 +216,7 @@ function keyFor(client: Client, slot: Slot | undefined, { vault, keys }: Asserti
     const stored = vault.openStored(client.secretSealed, secretAad(client.id))
     if (stored === undefined) throw new Error('the stored secret of this client cannot be decrypted')
     const secret = new TextEncoder().encode(stored)
-    // At registration, the length can only be checked if the client registers an algorithm.
+    // If the client has registered no algorithm, registration could only check the length for HS256.
     if (secret.length < leastSecretLength(alg)) throw new Error(`the client secret is too short for ${alg}`)
     return secret
   }

@@ -8,7 +8,7 @@ import type { Client } from '../client.ts'
 
 export interface ClientKeys {
   /**
-   * Returns a function that finds the key of a signature.
+   * Returns a function that finds the client's key with which a signature can be verified.
    *
    * @param slot the load-shedding slot of the call, which is released while the call waits for keys
    */
@@ -20,14 +20,13 @@ export interface ClientKeys {
   certificatesOf(client: Client, slot: Slot | undefined): Promise<string[]>
 }
 
-/**
- * Returns the look-up of the keys of clients. `keySets` fetches and caches the keys that a client publishes at its
- * `jwks_uri`.
- */
+/** Returns the functions that look up the keys of clients. `keySets` fetches and caches the key set at a `jwks_uri`. */
 export function createClientKeys(keySets: KeySets): ClientKeys {
   const readKeys = new WeakMap<object, JWTVerifyGetKey>()
 
-  /** Returns the imported keys. They are cached as long as the client is cached, so that each key is imported only once. */
+  /**
+   * Returns the imported keys. They are cached as long as the client is cached, so that each key is imported only once.
+   */
   function importedKeys(jwks: object): JWTVerifyGetKey {
     const known = readKeys.get(jwks)
     if (known) return known

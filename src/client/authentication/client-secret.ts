@@ -29,7 +29,9 @@ export function createSecretVerification(vault: Vault): VerifySecret {
   }
 }
 
-/** Returns the credentials in the `Authorization` header, or undefined if there is no such header. @throws {OAuthError} */
+/**
+ * Returns the credentials in the `Authorization` header, or undefined if there is no such header. @throws {OAuthError}
+ */
 export function readBasic({ authorization }: ClientCredentials): Claim | undefined {
   if (authorization === undefined) return undefined
   const encoded = /^basic +([A-Za-z0-9+/]+={0,2})$/i.exec(authorization)?.[1]

@@ -6,7 +6,10 @@ type Used = { client_id: string; jti_hash: string; expires_at: number }
 
 export type UsedAssertionStore = ReturnType<typeof createUsedAssertionStore>
 
-/** The client assertions that were used at any node. They are stored until they expire. */
+/**
+ * The client assertions and DPoP proofs that were used at any node. Each is stored at least until it is no longer
+ * valid.
+ */
 export function createUsedAssertionStore(database: Database) {
   const mark = writeBatch<Used, boolean>({
     conflictKeys: ({ client_id, jti_hash }) => [`${client_id} ${jti_hash}`],
@@ -25,7 +28,7 @@ export function createUsedAssertionStore(database: Database) {
 
   return {
     /**
-     * Marks an assertion as used. Resolves to whether this was the first use.
+     * Marks an assertion or a proof as used. Resolves to whether this was the first use.
      *
      * @param expiresAt milliseconds since 1970
      */
@@ -33,8 +36,8 @@ export function createUsedAssertionStore(database: Database) {
       mark({ client_id: clientId, jti_hash: fingerprint(jti), expires_at: expiresAt }),
 
     /**
-     * Removes at most `atMost` assertions that expired before `before` (milliseconds since 1970). Resolves to the
-     * number removed.
+     * Removes at most `atMost` assertions and proofs that expired before `before` (milliseconds since 1970). Resolves
+     * to the number removed.
      */
     async forgetExpired(before: number, atMost: number): Promise<number> {
       const rows = await database.step({

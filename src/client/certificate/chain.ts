@@ -1,9 +1,9 @@
-/** Checks which authority issued a client certificate: from the handshake, or from the header of a proxy. */
+/** Checks whether a configured authority issued a client certificate, directly or through intermediate certificates. */
 import type { X509Certificate } from 'node:crypto'
 import { constraintsOf } from './extensions.ts'
 
 /**
- * Maximum number of authority certificates that are read with a client certificate. Each may cost signature
+ * Maximum number of authority certificates that are read with a client certificate. Each may cause signature
  * verifications.
  */
 export const longestChain = 6
@@ -11,16 +11,19 @@ export const longestChain = 6
 /** The certificates that a client has presented: its own, and those of authorities. */
 export interface PresentedCertificates {
   certificate: X509Certificate
-  /** In any order. An attacker may have made them, so none is trusted unless a trusted authority has signed it. */
+  /**
+   * In any order. An attacker may have made them, so a certificate is trusted only if a trusted authority has signed
+   * it.
+   */
   others: readonly X509Certificate[]
 }
 
 /**
- * Returns the certificates of authorities between the certificate and a configured authority, or undefined if no chain
- * of valid signatures leads to a configured authority. The checks are those of RFC 5280 §6.1 and of OpenSSL: validity,
- * key usage, purposes, path lengths, unknown critical extensions, keys and signatures that are too weak. Name
- * constraints are not implemented, so an authority that has some is accepted only if it is configured and has issued
- * the client's certificate itself.
+ * Returns the intermediate certificates between the client's certificate and a configured authority, or undefined if no
+ * valid chain leads to a configured authority. The checks are those of RFC 5280 §6.1 and of OpenSSL: validity, key
+ * usage, purposes, path lengths, unknown critical extensions, keys and signatures that are too weak. Name constraints
+ * are not checked. So an authority with name constraints is accepted only if it is configured and has issued the
+ * client's certificate itself.
  *
  * @param now milliseconds since 1970
  */
@@ -29,7 +32,8 @@ export function trustedChain(
   authorities: readonly X509Certificate[],
   now: number,
 ): X509Certificate[] | undefined {
-  // Each certificate is tried once, so that an attacker cannot make the number of paths explode.
+  // Each certificate is tried once, so that the number of paths does not grow exponentially with the number of
+  // certificates.
   const untried = new Set(others.slice(0, longestChain))
 
   const hasIssued = (authority: X509Certificate, issued: X509Certificate, between: X509Certificate[]) =>
@@ -56,7 +60,7 @@ export function trustedChain(
   try {
     return isUsable(certificate) ? chainFrom(certificate, []) : undefined
   } catch {
-    // A key is of an unknown kind, or an extension does not have the form of RFC 5280.
+    // A key has an unknown type, or an extension does not have the form of RFC 5280.
     return undefined
   }
 }
@@ -70,7 +74,7 @@ function mayStandBetween(authority: X509Certificate): boolean {
   return isUsable(authority) && !constraintsOf(authority).hasNameConstraints
 }
 
-/** Whether the key has at least 112 bits of security, as OpenSSL requires by default. */
+/** Whether an RSA or DSA key has at least 2048 bits, as OpenSSL requires by default. Other keys are not checked. */
 function isStrong({ publicKey }: X509Certificate): boolean {
   const { modulusLength } = publicKey.asymmetricKeyDetails ?? {}
   return modulusLength === undefined || modulusLength >= 2048

@@ -49,8 +49,8 @@ export interface CertificateNeeds {
 }
 
 /**
- * Returns a function that reads the certificate from the connection or from the header of a trusted proxy. If the header
- * comes from any other address, it is ignored and logged as an attempt to spoof a certificate.
+ * Returns a function that reads the certificate from the connection or from the header of a trusted proxy. If the
+ * header comes from any other address, it is ignored and logged as an attempt to spoof a certificate.
  */
 export function createReadCertificate(needs: CertificateNeeds): ReadCertificate {
   const authorities = readBundle(needs.authorities)
@@ -64,8 +64,8 @@ export function createReadCertificate(needs: CertificateNeeds): ReadCertificate 
   const ofConnection = new WeakMap<TLSSocket, ClientCertificate | undefined>()
 
   /**
-   * The chain is checked only for `tls_client_auth`, because other uses accept any issuer. Whether the certificate
-   * itself has expired is checked at each call.
+   * Returns the certificate. `isTrusted` is a getter, so the chain is checked only for `tls_client_auth`: all other
+   * uses accept any issuer. Whether the certificate itself is valid now is checked at each call.
    */
   const seen = (
     presented: PresentedCertificates,
@@ -81,7 +81,8 @@ export function createReadCertificate(needs: CertificateNeeds): ReadCertificate 
   function onConnection(socket: TLSSocket): ClientCertificate | undefined {
     if (ofConnection.has(socket)) return ofConnection.get(socket)
     const presented = readHandshake(socket)
-    // An application that terminates TLS may have verified the chain. This server's own TLS trusts no authority.
+    // If this server runs in an application with a TLS server of its own, that TLS server may have verified the chain.
+    // The TLS server of Doorbell trusts no authority (`platform/http/tls.ts`), so `authorized` is false there.
     const isVerified = () => socket.authorized && authorities.length > 0
     const certificate = presented && seen(presented, () => isVerified() || findChain(presented) !== undefined)
     ofConnection.set(socket, certificate)
@@ -129,14 +130,14 @@ export function createReadCertificate(needs: CertificateNeeds): ReadCertificate 
   }
 }
 
-/** What proxies write if the client has sent no certificate: HAProxy an empty value, also between colons, Apache `(null)`. */
+/** What proxies send if there is no client certificate: HAProxy sends an empty value or `::`, Apache sends `(null)`. */
 const none = ['', '::', '(null)']
 
-/** Returns the lines of a header that contain anything. */
+/** Returns the values of a header, one for each header line, without those that mean that there is no certificate. */
 function linesOf(call: CertificateCall, header: string | undefined): string[] {
   const joined = header === undefined ? undefined : call.headers[header]
   if (header === undefined || joined === undefined) return []
-  // Node parses all headers of the call again for this, so it is read only if the header is there.
+  // Node parses all headers again for `headersDistinct`, so it is read only if the call has this header.
   const lines = call.headersDistinct?.[header] ?? [joined].flat()
   return lines.filter((line) => !none.includes(line))
 }

@@ -1,21 +1,21 @@
 /**
- * Reads what a certificate says about its use: which certificates an authority may issue, and for which purposes. Node's
- * `X509Certificate` returns only whether a certificate is one of an authority.
+ * Reads the extensions of a certificate that limit its use: which certificates an authority may issue, and for which
+ * purposes. Node's `X509Certificate` has no path length, no name constraints and no critical flags.
  */
 import type { X509Certificate } from 'node:crypto'
 
 export interface Constraints {
-  /** How many further authorities may stand between this authority and the certificate of a client. */
+  /** Maximum number of intermediate certificates between this authority and the client's certificate. */
   pathLength: number
-  /** Whether the certificate may be used by clients: it lists no purposes, or lists a purpose for clients. */
+  /** Whether clients may use the certificate: it has no extended key usage, or one of `purposesOfClients`. */
   isForClients: boolean
   /** Whether the authority may issue certificates for certain names only (RFC 5280 §4.2.1.10). */
   hasNameConstraints: boolean
   /**
-   * Whether the certificate has a critical extension that is not known here. It must then be refused (RFC 5280 §4.2).
+   * Whether the certificate has a critical extension that is not in `known`. If so, it must be refused (RFC 5280 §4.2).
    */
   hasUnknownCritical: boolean
-  /** Whether the certificate is signed with MD5 or SHA-1. */
+  /** Whether the certificate is signed with one of `weakSignatures`. */
   hasWeakSignature: boolean
 }
 
@@ -27,8 +27,8 @@ const alternativeNames = '551d11'
 const policies = '551d20'
 
 /**
- * Known extensions: this server or Node checks them (Node's `ca` includes the key usage), or they contain only names
- * and texts.
+ * Extensions that may be critical: this server or Node checks them (Node's `ca` includes the key usage), or they
+ * contain only names and texts.
  */
 const known = [basicConstraints, keyUsage, purposes, nameConstraints, alternativeNames, policies]
 
@@ -40,7 +40,7 @@ const weakSignatures = ['02', '03', '04', '05']
   .map((last) => `2a864886f70d0101${last}`)
   .concat(['2a8648ce380403', '2a8648ce3d0401'])
 
-/** @throws {RangeError} if the certificate has a form that is not that of RFC 5280 */
+/** @throws {RangeError} if the certificate does not have the form of RFC 5280 */
 export function constraintsOf(certificate: X509Certificate): Constraints {
   const extensions = extensionsOf(certificate.raw)
   const named = extensions.find(({ id }) => id === purposes)
@@ -63,7 +63,7 @@ interface Extension {
   value: Buffer
 }
 
-/** Returns the object identifier, encoded, in hexadecimal. */
+/** Returns the object identifier of the certificate's signature algorithm: its DER content in hexadecimal. */
 function signatureAlgorithmOf(der: Buffer): string {
   const [, algorithm] = valuesIn(only(der).content)
   const [id] = valuesIn(algorithm?.content ?? Buffer.alloc(0))

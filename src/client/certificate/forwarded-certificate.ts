@@ -18,7 +18,8 @@ const longestHeader = 16_384
 /**
  * Reads the header with the certificate, and the header with the rest of the chain if there is one.
  *
- * @throws {UnreadableHeader} if the client's certificate cannot be read, or it is not clear which one it is
+ * @throws {UnreadableHeader} if the client's certificate cannot be read, or it is not clear which certificate is the
+ *   client's
  */
 export function readForwarded(header: string, chainHeader = ''): PresentedCertificates {
   const [certificate, ...others] = isOfEnvoy(header) ? readEnvoy(header) : inOrder(readList(header))
@@ -26,9 +27,7 @@ export function readForwarded(header: string, chainHeader = ''): PresentedCertif
   return { certificate, others: [...others, ...readChain(chainHeader)] }
 }
 
-/**
- * If the chain cannot be read, it is ignored, because the client's certificate may need no chain.
- */
+/** Returns the certificates of a chain, or none if they cannot be read: the client's certificate may need no chain. */
 function readChain(header: string): X509Certificate[] {
   try {
     return itemsOf(header).flatMap(certificatesIn)
@@ -37,15 +36,18 @@ function readChain(header: string): X509Certificate[] {
   }
 }
 
-/** Whether it is a list of elements of Envoy, such as `Hash=…;Cert="…";Chain="…"`. Base64 contains `=` only at its end. */
+/**
+ * Whether a header has Envoy's form, such as `Hash=…;Cert="…"`. Base64 never has this form: it contains `=` only at its
+ * end.
+ */
 function isOfEnvoy(header: string): boolean {
   return /^\s*(By|Hash|Cert|Chain|Subject|URI|DNS)=/i.test(header)
 }
 
 /**
- * Reads Envoy's `x-forwarded-client-cert`: the client's certificate in `Cert`, or as the first one in `Chain`. If several
- * proxies have added an element, it is not clear which of them received the client's connection, and the first elements
- * may be those of an attacker.
+ * Reads Envoy's `x-forwarded-client-cert`: the client's certificate in `Cert`, or as the first one in `Chain`. If the
+ * header has several elements, it is refused: it is not clear which proxy received the client's connection, and an
+ * attacker may have sent the first elements.
  */
 function readEnvoy(header: string): X509Certificate[] {
   const [element = '', ...others] = split(header, ',')
@@ -73,8 +75,9 @@ function one(certificates: X509Certificate[]): X509Certificate[] {
 }
 
 /**
- * In a list, the client's certificate is the first, and each further one has issued the one before it (RFC 5246 §7.4.2).
- * Otherwise a caller whose own header the proxy does not replace could put the certificate of another client first.
+ * Checks that each certificate has issued the one before it, so that the first one is the client's (RFC 5246 §7.4.2).
+ * Without this check, a caller could put the certificate of another client first, if the proxy adds to the caller's
+ * header instead of replacing it.
  */
 function inOrder(certificates: X509Certificate[]): X509Certificate[] {
   for (const [at, issuer] of certificates.entries()) {
@@ -95,8 +98,8 @@ function readList(text: string): X509Certificate[] {
 }
 
 /**
- * Returns the certificates of a header as base64, in order: each percent-encoded or not, between the lines of PEM or
- * without them, or between colons (RFC 9440), one after the other or separated by commas.
+ * Returns the certificates of a header as base64, in order. It accepts PEM, base64, and base64 between colons (RFC
+ * 9440), each percent-encoded or not. Commas separate the certificates; between PEM certificates they may be missing.
  */
 function itemsOf(header: string): string[] {
   if (header.length > longestHeader) throw new UnreadableHeader('it is too long')
@@ -130,7 +133,7 @@ function certificatesIn(base64: string): X509Certificate[] {
       const { end } = extentOf(bytes, at)
       const der = bytes.subarray(at, end)
       const certificate = new X509Certificate(der)
-      // Node also reads PEM, and ignores additional bytes.
+      // `X509Certificate` also accepts PEM, and ignores bytes that follow the certificate.
       if (!certificate.raw.equals(der)) throw new RangeError('not the certificate alone')
       certificates.push(certificate)
       at = end

@@ -1,7 +1,8 @@
 /**
- * Reads the certificates of a TLS handshake. Node returns the certificates of authorities that a client has sent only
- * once, and only after a full handshake: a TLS session contains nothing but the client's own certificate. So they are
- * read at the first call of a connection. If they lead to a trusted authority, they are kept for resumed sessions.
+ * Reads the certificates of a TLS handshake: the client's own certificate, and the authority certificates that the
+ * client has sent with it. Node returns authority certificates only once, and only after a full handshake; a resumed
+ * TLS session has only the client's own. So they are read at the first call of a connection. If they lead to a trusted
+ * authority, they are kept for resumed sessions.
  */
 import type { X509Certificate } from 'node:crypto'
 import type { TLSSocket } from 'node:tls'
@@ -9,11 +10,11 @@ import { longestChain, type PresentedCertificates } from './chain.ts'
 import type { FindChain } from './remembered-chains.ts'
 
 /**
- * The number of clients whose chain is kept. Only trusted authorities can issue such certificates, so an
- * anonymous caller cannot fill this memory.
+ * Maximum number of clients whose chain is kept. Only trusted authorities can issue such certificates, so an anonymous
+ * caller cannot fill this memory.
  */
 const mostClients = 20_000
-/** Many clients have certificates of the same authority, which is then kept once. */
+/** Maximum number of different authority certificates that are shared: clients of one authority use the same object. */
 const mostAuthorities = 1_000
 
 /** Returns a function that reads the certificates of a connection, or returns undefined if the client has sent none. */

@@ -6,7 +6,7 @@
 import type { X509Certificate } from 'node:crypto'
 import { type PresentedCertificates, trustedChain } from './chain.ts'
 
-/** Returns the same as `trustedChain` at the present time. */
+/** Returns the same as `trustedChain` does for the current time. */
 export type FindChain = (presented: PresentedCertificates) => X509Certificate[] | undefined
 
 interface Remembered {
@@ -18,8 +18,8 @@ interface Remembered {
 
 /**
  * Returns the function that finds chains. It remembers the result for the object `presented` as long as this object
- * exists, even if the result is that there is no chain. When one of the certificates becomes valid or expires, it looks
- * for a chain again.
+ * exists, even if the result is that there is no chain. When the certificate of an authority becomes valid or expires,
+ * it looks for a chain again.
  */
 export function createFindChain(authorities: readonly X509Certificate[], now: () => number): FindChain {
   const remembered = new WeakMap<PresentedCertificates, Remembered>()
@@ -46,8 +46,8 @@ function changesOf({ validFromDate, validToDate }: X509Certificate): number[] {
 }
 
 /**
- * The number of headers that are remembered. Only those with a certificate of a trusted authority are, so that strangers
- * cannot displace them.
+ * Maximum number of remembered headers. Only headers with a certificate of a trusted authority are remembered, so that
+ * anonymous callers cannot displace them.
  */
 const mostHeaders = 2_000
 

@@ -1,6 +1,6 @@
 /**
- * Compares the subject and the alternative names of a certificate with the name that a client registered (RFC 8705 §2.1).
- * Why names are parsed here and not by a library: docs/decisions/0022-libraries-weighed.md.
+ * Compares the subject and the alternative names of a certificate with the name that a client registered (RFC 8705
+ * §2.1). Why names are parsed here and not by a library: docs/decisions/0022-libraries-weighed.md.
  */
 import type { X509Certificate } from 'node:crypto'
 import { isIP } from 'node:net'
@@ -55,8 +55,8 @@ function alternativeNames({ subjectAltName = '' }: X509Certificate, kind: string
 type Relative = string[]
 
 /**
- * Compares distinguished names regardless of spaces, letter case and escapes (RFC 4518). RFC 4514 writes the parts of a
- * name in reverse order, separated by commas. Node writes one part on each line, in the original order.
+ * Compares distinguished names. Additional spaces, letter case and escapes do not matter (RFC 4518). RFC 4514 writes
+ * the parts of a name in reverse order, separated by commas. Node writes one part on each line, in the original order.
  */
 function sameName(subject: string, expected: string): boolean {
   const registered = readName(expected, ',')
@@ -94,8 +94,8 @@ function readPart(part: string): string {
 }
 
 /**
- * Returns the form in which attribute values are compared: Unicode NFKC, lower case, one space between words, no spaces at
- * the ends. RFC 4518 prescribes this for attributes whose letter case does not matter, such as the common name.
+ * Returns the form in which attribute values are compared: Unicode NFKC, lower case, one space between words, no spaces
+ * at the ends. RFC 4518 prescribes this for attributes whose letter case does not matter, such as the common name.
  */
 function comparable(value: string): string {
   return value.normalize('NFKC').toLowerCase().replaceAll(/\s+/g, ' ').trim()

@@ -100,7 +100,8 @@ export interface ClientMetadata {
   /** Whether users must confirm this client's requests with a passkey. */
   backchannel_require_passkey?: boolean
   /**
-   * Whether the client asks users for their user code. If true, a request for a user who has a code must contain the code.
+   * Whether the client asks users for their user code. If true, a request for a user who has a code must contain the
+   * code.
    */
   backchannel_user_code_parameter?: boolean
   /** The kinds of hints that the client may use; all by default. */
@@ -126,5 +127,6 @@ export type ClientMetadataInput = { [Name in keyof ClientMetadata]?: ClientMetad
 /** Whether the authentication method needs a client secret. */
 export const needsSecret = (authentication: unknown): boolean => secretMethods.includes(authentication)
 
-// Typed as unknown because metadata may be any JSON value, even an object that cannot be converted to a string.
+// `unknown[]`, so that `includes` accepts any metadata value as it is. Converting the value to a string first could
+// throw, for example for `{"toString": 1}`.
 const secretMethods: unknown[] = ['client_secret_basic', 'client_secret_post', 'client_secret_jwt']

@@ -6,20 +6,22 @@
 const scheme = /[a-z][a-z0-9+.-]*:\/\/|(?:mailto|tel|sms|data|javascript):\S|(?<![\p{L}\p{N}])www\d?\./iu
 
 /**
- * Labels separated by dots, the last of which is a name: two letters or more, or a name in Punycode. Every such text counts,
- * because new top-level domains appear each year, and because a mail program may know more of them than any list. So a
- * file name (`Node.js`) and an abbreviation without a space (`St.Gallen`) count too. Prices, versions, dates and
- * abbreviations of single letters do not: their last part is a number or one letter.
+ * A host name: labels separated by dots, the last of which has two letters or more, or is in Punycode. Every such text
+ * counts as a host name, because new top-level domains appear each year, and because a mail program may know more of
+ * them than any list. So a file name (`Node.js`) and an abbreviation without a space (`St.Gallen`) count too. Prices,
+ * versions, dates and abbreviations of single letters do not: their last part is a number or one letter.
  */
 const host = /[\p{L}\p{N}\p{So}_-]\.(?:[\p{L}\p{N}_-]+\.)*(?:\p{L}{2,}|xn--[\p{L}\p{N}-]+)(?![\p{L}\p{N}_-])/u
 
 /** An IPv4 address that is followed by a port or path. Four numbers alone may be a version. */
 const numericHost = /(?<![\p{L}\p{N}.])\d{1,3}(?:\.\d{1,3}){3}[:/]\S/u
 
-/** A dot between Chinese and Japanese words is usually the end of a sentence, but browsers read it as a dot in a host. */
+/**
+ * An ideographic full stop between two words. It usually ends a sentence, but browsers read it as a dot in a host name.
+ */
 const ideographicHost = /[\p{L}\p{N}\p{So}_-][\u3002\uff61](?<label>[\p{L}\p{N}_-]+)(?![\p{L}\p{N}_-])/gu
 
-/** The top-level domains of the root zone in Chinese and Japanese script. */
+/** The top-level domains in Chinese and Japanese script. */
 const ideographicEndings = new Set(
   (
     '中国 中國 公司 网络 网址 网店 網路店 集团 在线 中文网 商城 商店 商标 我爱你 世界 佛山 信息 健康 八卦 公益 台湾 台灣 ' +
@@ -38,7 +40,7 @@ const ideographicEndings = new Set(
  * looksLikeALink('Coffee 4.20, v1.2, Fr. 12.50, z.B. Tee') // false
  */
 export function looksLikeALink(text: string): boolean {
-  // Marks and invisible characters would separate a dot from the letters beside it.
+  // Combining marks and invisible characters could separate a dot from the letters beside it, so they are removed.
   const plain = text
     .normalize('NFKC')
     .toLowerCase()

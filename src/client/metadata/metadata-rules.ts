@@ -209,7 +209,10 @@ function hasKeys({ jwks, jwks_uri }: ClientMetadata): boolean {
   return (jwks !== undefined && jwks.keys.length > 0) || jwks_uri !== undefined
 }
 
-/** The keys that the server cannot use have been removed from `jwks` before. */
+/**
+ * Returns the error for missing keys. `jwks` may be set without keys: the schema removes keys that the server cannot
+ * use.
+ */
 function missingKeys({ jwks }: ClientMetadata, need: string): string {
   return jwks === undefined
     ? `jwks or jwks_uri is missing; ${need} needs one of them (DR-9)`
@@ -217,8 +220,8 @@ function missingKeys({ jwks }: ClientMetadata, need: string): string {
 }
 
 /**
- * Whether every redirect URI has the host of the client's sector. True if the client has no sector, because another
- * rule reports that.
+ * Whether every redirect URI has the host of the client's sector. True if the client has no sector: another rule
+ * reports this.
  */
 function redirectsToItsSector(client: ClientMetadata): boolean {
   const sector = sectorOf(client)
@@ -233,7 +236,7 @@ function subjectsOf(client: ClientMetadata): string[] {
   return subjectMetadata.filter((name) => client[name] !== undefined)
 }
 
-/** The same algorithms as in the metadata document. */
+/** Returns the algorithms for client assertions of an authentication method. A security profile may allow fewer. */
 function signingAlgsOf(authentication: ClientAuthenticationMethod): readonly string[] {
   if (authentication === 'client_secret_jwt') return secretSigning
   return authentication === 'private_key_jwt' ? profiles.core.clientSigning : []

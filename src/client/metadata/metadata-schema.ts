@@ -199,7 +199,9 @@ function text(what: string, holds: (value: string) => boolean) {
   return z.string(expectation(what)).refine(holds, expectation(what))
 }
 
-/** Returns the schema of a string that no error message repeats: a secret, or an address, which may contain a secret. */
+/**
+ * Returns the schema of a string that no error message repeats: a secret, or an address, which may contain a secret.
+ */
 function secretText(what: string, holds: (value: string) => boolean) {
   return z.string(secretExpectation(what)).refine(holds, secretExpectation(what))
 }

@@ -30,7 +30,7 @@ const rules: ProfileRule[] = [
   },
 ]
 
-/** Returns the rule that a member, if present, has a value that the profile allows. */
+/** Returns the rule that a member, if it is set, has a value that the profile allows. */
 function oneOf(
   name: keyof ClientMetadata,
   allowedBy: (profile: Profile) => readonly string[],
@@ -40,7 +40,7 @@ function oneOf(
     settings: [name],
     requires: (client, profile) => {
       const value = String(client[name])
-      // The schema reports a value that not even the profile `core` allows.
+      // The schema reports values that the profile `core` does not allow either.
       return allowedBy(profile).includes(value) || !allowedBy(profiles.core).includes(value)
     },
     message: (_client, profile) =>
@@ -49,14 +49,15 @@ function oneOf(
 }
 
 /**
- * Returns a violation for each rule of the profile that the client does not meet. The message names the clause. A
- * stored client may have violations, because it may have been registered before the deployment had this profile.
+ * Returns a violation for each rule of the profile that the client does not meet. Its message contains the id of the
+ * requirement in `docs/spec-map.md`. A stored client may have violations, because it may have been registered before
+ * the deployment had this profile.
  */
 export function profileViolations(client: ClientMetadata, profile: Profile): Violation<keyof ClientMetadata>[] {
   return violationsOf(rules, client, profile)
 }
 
-/** Returns whether a registered client may violate the profile. The profile `core` allows every valid client. */
+/** Returns whether valid clients can violate the profile. No valid client violates the profile `core`. */
 export const restrictsClients = (profile: Profile): boolean => profile !== profiles.core
 
 /** Returns the words as a text like `a, b or c`. */

@@ -14,8 +14,8 @@ export const noUsableKey =
   'must contain a key of type EC, RSA or OKP that has all members of its type and can verify signatures'
 
 /**
- * A zod refinement: reports private members of keys of any type, and keys that are too short or take too long to verify
- * with. A set without a key that can be used is valid, because not every client uses its keys.
+ * A zod refinement: reports private members of keys of any type, RSA keys that are too short, and RSA keys that are so
+ * long that verification takes too much time. A set without a usable key is valid, because not every client needs keys.
  */
 export function keysProblem(jwks: unknown, context: z.RefinementCtx): void {
   const complain = (message: string) => context.addIssue({ code: 'custom', message })

@@ -65,8 +65,8 @@ function complete(draft: MetadataDraft): ClientMetadata {
   const isDeviceService = draft.backchannel_device_service === true
   const grants = draft.grant_types ?? defaultGrants(mode, isDeviceService)
   const signsIn = grants.includes('authorization_code')
-  // Client libraries add `response_types: ["code"]` to every registration. A client that signs in no users has no use for
-  // it; the response to its registration shows that it was left out (RFC 7591 §2).
+  // Client libraries add `response_types: ["code"]` to every registration. A client that signs in no users does not
+  // need it, so it is left out. The response to the registration shows this (RFC 7591 §2).
   const ignoresResponses = !signsIn && (mode !== undefined || isDeviceService || grants.includes(CIBA_GRANT))
   return {
     ...draft,

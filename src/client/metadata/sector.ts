@@ -3,7 +3,7 @@ import type { ClientMetadata } from './client-metadata.ts'
 
 /**
  * Returns the host that identifies the sector of a client, or undefined if the client has no sector. It is the host of
- * `sector_identifier_uri`, if the client has one. Otherwise it is the host of `jwks_uri` for poll and ping, of the
+ * `sector_identifier_uri`, if the client has one. If not, it is the host of `jwks_uri` for poll and ping, of the
  * notification endpoint for push, and of the first redirect URI for other clients.
  */
 export function sectorOf(client: ClientMetadata): string | undefined {
@@ -17,7 +17,7 @@ export function sectorOf(client: ClientMetadata): string | undefined {
 
 /**
  * Whether a client stays in its sector when only its delivery settings change. Unlike a registration, this check does
- * not fetch the list at `sector_identifier_uri`. So the address that the list must contain may not change.
+ * not fetch the list at `sector_identifier_uri`. So the address that the list must contain must stay the same.
  */
 export function staysInSector(before: ClientMetadata, after: ClientMetadata): boolean {
   if (after.subject_type !== 'pairwise') return true
@@ -43,9 +43,9 @@ export function standsFor(client: ClientMetadata): string | undefined {
 }
 
 /**
- * Whether a change would move a client to another sector. Such a change is not allowed: open requests keep the
- * addresses and proofs with which they began, so the client could learn the subjects of a sector that belongs to
- * another party.
+ * Whether a change would move a client to another sector. Such a change is not allowed: the client's open requests were
+ * accepted with the keys and addresses of the old sector. Through them, the client could learn the subjects of a sector
+ * that belongs to another party.
  */
 export function leavesSector(before: ClientMetadata, after: ClientMetadata): boolean {
   return after.subject_type === 'pairwise' && sectorOf(before) !== sectorOf(after)

@@ -13,8 +13,8 @@ export interface NameNeeds {
 }
 
 /**
- * The greatest length of a name, in UTF-16 units. Longer names are not examined at all, because anonymous callers choose
- * them.
+ * Maximum length of a name, in UTF-16 code units. Longer names are refused without further checks, because anonymous
+ * callers choose them.
  */
 export const longestName = 100
 
@@ -25,7 +25,7 @@ export async function nameProblem(name: string, { known, mailed }: NameNeeds): P
   if (/[\p{Default_Ignorable_Code_Point}\u2800]/u.test(name)) return 'client_name must not contain invisible characters'
   if (!/[\p{L}\p{N}]/u.test(name.normalize('NFKC'))) return 'client_name must contain a letter or a number'
   // Some symbols are letters in a frame, and others look like a letter, for instance ◯ and €. A plus sign is common in
-  // names, and is compared as a sign that may stand for a letter.
+  // names, so it is allowed; in comparisons it may stand for any letter.
   if (/\p{S}/u.test(name.replaceAll('+', ''))) return 'client_name must not contain symbols'
   if (scriptsOf(name).has('another')) return 'client_name must be written in a script that is in everyday use'
   if (mixesScripts(name)) return 'client_name must not mix letters of several scripts'

@@ -1,7 +1,7 @@
 /** Compares names that look alike. */
 import { setImmediate as nextTurn } from 'node:timers/promises'
 
-/** Stands, in a skeleton, for a sign or a letter that may look like any letter. */
+/** The character that replaces, in a skeleton, each sign and each letter that may look like any other letter. */
 const anyLetter = '*'
 
 /**
@@ -13,8 +13,8 @@ const anyLetter = '*'
  * mixed in a name.
  */
 export function skeletonOf(name: string): string {
-  // NFKC comes first: it turns letters in a circle, in brackets or of another width into plain letters. The signs of trade
-  // and service marks are removed before, because NFKC turns them into letters that nobody reads as a part of the name.
+  // NFKC turns letters in a circle, in brackets or of another width into plain letters. The signs ™ and ℠ are removed
+  // before NFKC, because it turns them into letters, which users do not read as a part of the name.
   const plain = name
     .replace(/[\u2120\u2122]/g, '')
     .normalize('NFKC')
@@ -30,8 +30,8 @@ export function skeletonOf(name: string): string {
 }
 
 /**
- * Replaces letters that are not among `a` to `z`. Longer sequences of Chinese, Japanese and Korean letters are kept: they
- * are words, and not letters that resemble Latin ones.
+ * Replaces letters that are not among `a` to `z` by `anyLetter`. Longer sequences of Chinese, Japanese and Korean
+ * letters are kept: they are words, and not letters that resemble Latin ones.
  */
 function withoutForeignLetters(letters: string): string {
   return letters
@@ -55,7 +55,7 @@ export const mostSigns = 16
 export const signsIn = (skeleton: string): number => skeleton.split(anyLetter).length - 1
 
 /**
- * Returns the form of a name that is stored, to find equal names by an index. Signs are left out. Returns undefined for a
+ * Returns the form of a name that is stored in an indexed column, to find equal names. It has no signs. Undefined for a
  * name that has only signs.
  */
 export const comparedName = (name: string): string | undefined =>
@@ -65,8 +65,8 @@ export const comparedName = (name: string): string | undefined =>
 export const comparisonsAtOnce = 500
 
 /**
- * The names of clients, in the form in which names are compared. Skeletons are computed when names are added, and not for
- * each comparison.
+ * The names of clients, in the form in which names are compared. Skeletons are computed when names are added, and not
+ * for each comparison.
  */
 export class KnownNames {
   readonly #skeletons = new Map<string, ArrayLike<string>[]>()
@@ -84,8 +84,8 @@ export class KnownNames {
   }
 
   /**
-   * Yields the ids of the clients that have a name like one with this skeleton. Other work runs between comparisons, so the
-   * number of names does not delay other callers.
+   * Yields the ids of the clients that have a name which looks like a name with this skeleton. After every
+   * `comparisonsAtOnce` comparisons, other work of this process runs.
    */
   async *idsLike(skeleton: string): AsyncGenerator<string, void> {
     const name = [...skeleton]
@@ -105,7 +105,10 @@ export class KnownNames {
   }
 }
 
-/** Returns the letters of a skeleton. Most skeletons have no surrogate pairs, and need no list of their letters. */
+/**
+ * Returns the letters of a skeleton. A skeleton without surrogate pairs is returned as it is: its units are its
+ * letters.
+ */
 const lettersOf = (skeleton: string): ArrayLike<string> => (/[\ud800-\udfff]/.test(skeleton) ? [...skeleton] : skeleton)
 
 /**
@@ -114,7 +117,7 @@ const lettersOf = (skeleton: string): ArrayLike<string> => (/[\ud800-\udfff]/.te
  * exponential time.
  */
 export function looksLike(name: readonly string[], known: ArrayLike<string>): boolean {
-  // The part of the name that was read so far may stand for this many letters of the known name (in ascending order).
+  // How many letters of the known name the part read so far may stand for: all possible numbers, in ascending order.
   let read = [0]
   for (const letter of name) {
     read = letter === anyLetter ? afterSign(read, known) : afterLetter(letter, read, known)

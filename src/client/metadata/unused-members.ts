@@ -1,4 +1,4 @@
-/** Finds members of an operator's client that the server does not use, so that a misspelt name does not stay unnoticed. */
+/** Finds members of an operator's client that the server does not use, so that misspelt names are noticed. */
 import { whyUnused } from '../../platform/jose/key-members.ts'
 import { didYouMean, isPlain, nearest } from '../../platform/validation.ts'
 import { schemaFor } from './metadata-schema.ts'
@@ -10,8 +10,9 @@ export interface UnusedMember {
 }
 
 /**
- * Returns the members of client metadata that the server does not use: those that it does not know, and keys that it cannot
- * use. For metadata of the operator only: to find the name that was meant takes long for a long list of names.
+ * Returns the members of client metadata that the server does not use: those that it does not know, and keys that it
+ * cannot use. Use it only for metadata from the operator: for a long list of unknown names, it takes long to find which
+ * names were meant.
  *
  * @example
  * unusedMembers({ backchannel_requires_passkey: true })
@@ -26,8 +27,8 @@ export function unusedMembers(metadata: Record<string, unknown>): UnusedMember[]
 }
 
 /**
- * Returns how many letters may be wrong in a misspelt name. It is at most three, because many names of the standards are
- * similar, but mean other things.
+ * Returns how many letters may be wrong in a misspelt name. It is at most three, because many names of the standards
+ * are similar, but mean other things.
  */
 function mostSlipsIn(name: string): number {
   return Math.min(3, Math.max(1, Math.floor(name.length / 4)))

@@ -20,14 +20,14 @@ export interface SectorListNeeds {
   clock: Clock
 }
 
-/** Returns the function that fetches these lists, with the limits of `createFetches`. */
+/** Returns the functions that fetch the lists at `sector_identifier_uri`, with the limits of `createFetches`. */
 export function createSectorLists({ caller, releaseSlotWhile, clock }: SectorListNeeds): SectorLists {
   return createFetches({ load: (uri) => fetchList(uri, caller), releaseSlotWhile, clock })
 }
 
 /**
  * Resolves to what is wrong with the client's `sector_identifier_uri`, or to undefined if nothing is wrong. The list is
- * fetched once, when the client is registered.
+ * fetched when a client registers or replaces its registration, and not later.
  *
  * @param slot the load-shedding slot of the call, which is released while the call waits for the list
  * @throws {Overloaded} if too many lists are being fetched already

@@ -1,6 +1,6 @@
 /**
  * The endpoint `clientconfig`, at which a client changes its delivery mode and notification endpoint. Each parameter
- * has two names: a former name, and the name in the standard.
+ * has two names: the name in the standard, and a former name such as `ciba_notify_type`.
  */
 import type { FastifyInstance } from 'fastify'
 import type { Audit } from '../../platform/audit.ts'
@@ -53,20 +53,20 @@ export function clientSettingsEndpoint(app: FastifyInstance, path: string, needs
 }
 
 /**
- * Returns the new settings, validated as at registration: the mode must be known, and there must be an endpoint if and only
- * if the mode is ping or push (CIBA Core §4).
+ * Returns the new settings, validated as at registration: the mode must be known, and there must be an endpoint if and
+ * only if the mode is ping or push (CIBA Core §4).
  */
 function readSettings(form: Form, client: Client, context: ValidationContext): Settings {
   const asked = form.get('backchannel_token_delivery_mode') ?? form.get('ciba_notify_type') ?? client.deliveryMode
   const mode = asked?.toLowerCase()
   const endpoint = form.get('backchannel_client_notification_endpoint') ?? form.get('ciba_notify_endpoint')
-  // If the endpoint is left out, a change between ping and push keeps the present endpoint.
+  // If the endpoint is left out, a change between ping and push keeps the current endpoint.
   const kept = mode === 'poll' ? undefined : client.notificationEndpoint
 
   const read = readClientMetadata(
     {
       ...client.metadata,
-      // Only the hash of the secret is stored. Its length was checked at registration.
+      // A placeholder for the secret, which is stored hashed or encrypted. Its length was checked at registration.
       ...(client.secretHash !== undefined && { client_secret: unavailableSecret }),
       backchannel_token_delivery_mode: mode,
       backchannel_client_notification_endpoint: endpoint ?? kept,

@@ -37,7 +37,7 @@ export function createInitialAccessStore(database: Database) {
       return rows.length > 0
     },
 
-    /** Removes at most `atMost` expired tokens. Resolves to their number. */
+    /** Removes at most `atMost` expired tokens. Resolves to the number removed. */
     async forgetExpired(now: number, atMost: number): Promise<number> {
       const expired = { where: 'expires_at < $1', by: 'expires_at', values: [now] }
       const old = { table: 'initial_access_tokens', key: 'token_hash', ...expired }

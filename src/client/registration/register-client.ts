@@ -56,7 +56,8 @@ export interface RegistrationNeeds extends ValuesContext, Pick<LoadShedding, 'wh
   /** Resolves to the reason why oidc-provider rejects the client, or to undefined if oidc-provider accepts it. */
   accepts(client: Client): Promise<string | undefined>
   /**
-   * Returns the statements that revoke or remove all that belongs to a client, for the transaction that removes the client.
+   * Returns the statements that revoke or remove all that belongs to a client, for the transaction that removes the
+   * client.
    */
   endings(clientId: string, now: number): Statement[]
   sectorLists: Pick<SectorLists, 'get'>
@@ -88,7 +89,9 @@ const operatorsOnly = ['backchannel_device_service', 'backchannel_unknown_users'
  */
 const attemptsEach = 10
 
-/** How often a client may replace its registration in an hour: each time may cause a fetch, and changes a row. */
+/**
+ * How often a client may replace its registration in an hour. Each replacement may cause a fetch, and changes a row.
+ */
 const replacementsPerHour = 60
 
 /** The caller's address, for limits and the audit, and the load-shedding slot of the call. */
@@ -103,8 +106,8 @@ export interface RegistrationCall {
 }
 
 /**
- * Registers a client (RFC 7591 §3). The call counts as that of an unproven caller until its initial access token is
- * found. If no token is required, it does so until it ends.
+ * Registers a client (RFC 7591 §3). Until the initial access token is found, the call counts as that of an unproven
+ * caller. If no token is required, the whole call counts as such.
  *
  * @param permission the initial access token, if one was sent
  * @throws {OAuthError} `invalid_token`, `invalid_client_metadata`, `invalid_redirect_uri`, `access_denied` (429)
@@ -151,7 +154,7 @@ async function addClient(
 
 /**
  * Counts an attempt to register a client. Resolves to whether the attempt is allowed. An attempt is counted before its
- * metadata is read, because even a refused attempt may cause a fetch. Attempts are counted one at a time. Otherwise
+ * metadata is read, because even a refused attempt may cause a fetch. Attempts are counted one at a time: if not,
  * hundreds of simultaneous attempts from one network would wait for the same row, each with its own database
  * connection.
  */
@@ -242,8 +245,8 @@ export async function remove(
 }
 
 /**
- * Throws if the client sends members that only the server sets, or a `client_id` or secret that is not its own (RFC 7592
- * §2.2).
+ * Throws if the client sends members that only the server sets, or a `client_id` or secret that is not its own (RFC
+ * 7592 §2.2).
  */
 function refuseWhatMayNotChange(said: Record<string, unknown>, before: Client, vault: Vault): void {
   const ours = [
@@ -286,7 +289,8 @@ async function read(
       // the registered value (RFC 7591 §3.2.1).
       ...(needs.userCodes && sendsRequests(own) && { backchannel_user_code_parameter: true }),
       client_id: id,
-      // Only the hash of a secret that the client keeps is stored. `keepsSecret` has checked its length.
+      // A placeholder if the client keeps its secret: `keepsSecret` has checked the length of the secret if it is an
+      // HMAC key.
       ...(needsSecret(method) && { client_secret: secret ?? unavailableSecret }),
     },
     needs.validationContext,
@@ -313,7 +317,10 @@ async function read(
   return { client, secret }
 }
 
-/** Whether a client keeps its secret: for the same method, if the secret is readable and long enough for the algorithm. */
+/**
+ * Whether a client keeps its secret: its authentication method stays the same, and the key of an HMAC can be decrypted
+ * and is long enough for the algorithm.
+ */
 function keepsSecret(
   { id, metadata, secretHash, secretSealed }: Client,
   {

@@ -14,8 +14,9 @@ export interface ValuesContext {
 }
 
 /**
- * Returns the algorithm that a client registers if it names none: RS256, the default of the standard (OpenID Connect
- * Registration §2). If the profile forbids RS256, it is the algorithm of the deployment.
+ * Returns the algorithm for ID tokens that is registered for a client whose metadata contains none: RS256, the default
+ * of the standard (OpenID Connect Registration §2). If the profile forbids RS256, it is the algorithm of the
+ * deployment.
  */
 export function registeredIdTokenAlg({ validationContext, idTokenAlg }: ValuesContext): IdTokenAlg {
   const { profile = profiles.core } = validationContext

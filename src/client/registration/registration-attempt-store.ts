@@ -5,12 +5,12 @@ import { isNotOver } from '../../platform/storage/stored-period.ts'
 export type RegistrationAttemptStore = ReturnType<typeof createRegistrationAttemptStore>
 
 /**
- * Milliseconds for which attempts are counted. The time starts with the first attempt. After it, the count starts
- * again.
+ * The period of a counter, in milliseconds. It starts with the first attempt. The first attempt after its end starts a
+ * new period and a new count.
  */
 const hourMs = 3600_000
 
-/** Returns the SQL condition that the count in this row goes on at $2. */
+/** Returns the SQL condition that the period of this row's counter is not over at the time `$2`. */
 const isCounting = (row: string) => isNotOver({ begin: `${row}.since`, length: hourMs }, '$2')
 const known = isCounting('registration_attempts')
 
@@ -43,7 +43,7 @@ export function createRegistrationAttemptStore(database: Database) {
       return (await database.step(first, { rowKeys })).length === networks.length
     },
 
-    /** Removes at most `atMost` counters whose time is over. Resolves to their number. */
+    /** Removes at most `atMost` counters whose period is over. Resolves to the number removed. */
     async forgetOld(now: number, atMost: number): Promise<number> {
       const over = { where: 'since <= $1', by: 'since', values: [now - hourMs] }
       const old = { table: 'registration_attempts', key: 'network', ...over }

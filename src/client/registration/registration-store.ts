@@ -7,12 +7,12 @@ import { comparedName, signsIn, skeletonOf } from '../metadata/similar-names.ts'
 
 export type RegistrationStore = ReturnType<typeof createRegistrationStore>
 
-/** Milliseconds within which the registrations from one address are limited. */
+/** The period for which registrations from one address are counted, in milliseconds. */
 const hourMs = 3600_000
 
 const isRecent = isNotOver({ begin: 'created_at', length: hourMs }, '$2')
 
-/** Clients that registered themselves. Changes are announced under the topic `client`. */
+/** Clients that registered themselves. All nodes are notified of changes, under the topic `client`. */
 export function createRegistrationStore(database: Database) {
   const announce = (id: string) => [{ topic: 'client', key: id }]
   const roomFor = (from: string, perHour: number, now: number) => ({
@@ -28,7 +28,7 @@ export function createRegistrationStore(database: Database) {
      */
     async addPermitted(client: Client, registrationToken: string, permission: SingleStatement, now: number) {
       const also = [insertClient(client, now), mark(client, registrationToken, undefined)]
-      // The token is the first value of the permission.
+      // The first value of the statement is the hash of the token.
       const rowKeys = [`initial access token ${permission.values[0]}`]
       return (await database.step(permission, { also, announce: announce(client.id), rowKeys })).length > 0
     },
@@ -37,11 +37,11 @@ export function createRegistrationStore(database: Database) {
      * Adds a client that presented no initial access token. Resolves to whether the client was added. It is not added
      * if `perHour` clients were registered from the same address within the last hour.
      *
-     * @param from keyed hash of the address
+     * @param from keyed hash of the IPv4 address or the IPv6 /64
      */
     async addOpen(client: Client, registrationToken: string, from: string, perHour: number, now: number) {
       const kept = [insertClient(client, now), mark(client, registrationToken, from)]
-      // Without this lock, two simultaneous registrations would not count each other.
+      // Without this lock, each of two simultaneous registrations would be counted without the other.
       const rows = await database.step(roomFor(from, perHour, now), {
         also: kept,
         announce: announce(client.id),

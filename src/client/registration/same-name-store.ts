@@ -1,6 +1,6 @@
 /**
- * Finds clients that registered themselves under the name of one of the operator's clients, or a name that looks like it. At
- * registration such a name is refused, but the operator may add the other client later.
+ * Finds clients that registered themselves under the name of one of the operator's clients, or a name that looks like
+ * it. Registration refuses such a name, but the operator may add the client with that name later.
  */
 import { setImmediate as nextTurn } from 'node:timers/promises'
 import { atMostRows, type Database } from '../../platform/storage/database.ts'
@@ -21,15 +21,21 @@ export interface SameName {
 
 export type SameNameStore = ReturnType<typeof createSameNameStore>
 
-/** Upper limits for the names with signs that are compared, and for comparisons, so that a start is not delayed for long. */
+/**
+ * Upper limits for the names with signs that are compared, and for comparisons, so that the server starts without a
+ * long delay.
+ */
 export const mostWithSigns = 10_000
 export const mostComparisons = 500_000
 
 export function createSameNameStore(database: Pick<Database, 'read'>) {
-  /** Resolves to the ids of clients that registered themselves under these names, by name. */
+  /**
+   * Resolves to the id of one client that registered itself under each name. Names without such a client are left out.
+   */
   async function findEqual(names: string[]): Promise<Map<string, string>> {
-    // One look-up in the index for each name: the first name that is not less. If the condition were equality, Postgres
-    // might read all clients where many have the same name. Neither names in this form nor ids contain a space.
+    // One index look-up for each name finds the first stored name that is equal or greater. With an equality condition,
+    // Postgres might read all clients if many have the same name. The space separates the name from the id, because
+    // neither of them contains a space.
     const rows = await database.read<{ name: string; first: string | null }>(
       `select value as name, (select compared_name || ' ' || id from clients
          where registration_token_hash is not null and compared_name >= value
@@ -53,13 +59,15 @@ export function createSameNameStore(database: Pick<Database, 'read'>) {
       yield* rows
       if (rows.length < clientPageSize) return
       after = rows.at(-1)!.id
-      // Reads of SQLite do not wait, so other work would not run without this line.
+      // Reads of SQLite are synchronous, so without this line no other work would run between two pages.
       await nextTurn()
     }
   }
 
   return {
-    /** Resolves to those clients whose name or id looks like the name of a client that registered itself. */
+    /**
+     * Resolves to those of the given clients whose name or id looks like the name of a client that registered itself.
+     */
     async find(clients: readonly NamedClient[]): Promise<SameName[]> {
       const known = new KnownNames()
       const names = clients.flatMap(({ client_id: client, client_name: name }) => {
@@ -84,11 +92,11 @@ const idIn = (first: string | null, name: string) =>
 
 const isFound = (pair: readonly [string, string | undefined]): pair is [string, string] => pair[1] !== undefined
 
-/** What a log, a command or a report says about such a client. */
+/** Returns the text about two clients with the same name, for the log, a command or a report. */
 export function saySameName({ client, registered }: SameName): string {
   return `the client ${registered}, which registered itself, has the name of the client ${client}, or one that looks like it: users may confuse them`
 }
 
-/** What the operator can do about it. */
+/** Returns what the operator can do about two clients with the same name. */
 export const adviceOnSameName = ({ registered }: SameName): string =>
   `if ${registered} is not yours: npx doorbell client remove ${registered}`

@@ -20,7 +20,7 @@ export interface SentProof {
 export interface Proofs {
   /**
    * Reads a proof and makes all checks that are cheap. Any caller can make a proof that passes them. So this function
-   * verifies no signature and writes nothing. `accept` does that, for a caller that has also presented credentials or a
+   * verifies no signature and writes nothing. `accept` does both, for a caller that has also presented credentials or a
    * token.
    *
    * @param accessToken the access token that came with the call. The proof must then contain the hash of this token,
@@ -54,7 +54,9 @@ export interface ReadProof {
 }
 
 export interface ProofNeeds {
-  /** The addresses at which clients call this server: the issuer, and the address for calls with client certificates. */
+  /**
+   * The addresses at which clients call this server: the issuer, and the address for calls with client certificates.
+   */
   addresses: readonly string[]
   algorithms: readonly string[]
   nonces: Nonces
@@ -84,7 +86,7 @@ export function proofSentWith({ headers, method = '', url = '' }: CallWithProof)
 const skewSeconds = 60
 /**
  * Milliseconds for which a used proof is stored: the longest time for which a nonce is valid. A proof without a nonce
- * is valid for a shorter time, which follows from `skewSeconds`.
+ * is valid for a shorter time: at most 2 × `skewSeconds`.
  */
 const storedForMs = 300_000
 /** Maximum length of a proof, in characters. A longer proof is not decoded. */
@@ -92,9 +94,9 @@ const longestProof = 8192
 const longestJti = 256
 
 /**
- * Returns the functions that read and accept the DPoP proofs of calls. They refuse what oidc-provider refuses, for instance
- * members of `jwk` that are null, a `use` that is not `sig`, and `key_ops` that also allow to sign: it reads the same proofs at its endpoints, and a client
- * must not get tokens that it cannot use there.
+ * Returns the functions that read and accept the DPoP proofs of calls. They refuse what oidc-provider refuses, because
+ * a client must not get tokens that it cannot use at the endpoints of oidc-provider. Examples are members of `jwk` that
+ * are null, a `use` that is not `sig`, and `key_ops` that also allow to sign.
  */
 export function createProofs(needs: ProofNeeds): Proofs {
   const challenge = (error: string) => `DPoP realm="doorbell", error="${error}", algs="${needs.algorithms.join(' ')}"`
@@ -233,7 +235,7 @@ interface Proof {
   claims: Record<string, unknown>
 }
 
-/** Whether there is exactly one header: Node joins repeated headers with a comma. */
+/** Whether there is exactly one header. Node joins repeated headers with a comma, which a JWT never contains. */
 function isOneHeader(header: SentProof['header']): header is string {
   return typeof header === 'string' && !header.includes(',')
 }
@@ -281,14 +283,14 @@ async function isSignedByItsKey({ jwt, header }: Proof, clock: Clock): Promise<b
 
 /**
  * Whether `htu` is the called address. Both addresses are compared without query and fragment, after normalisation (RFC
- * 9449 §4.3): letter case of the host, default port, dots in the path.
+ * 9449 §4.3): letter case of the host, default port, `.` and `..` in the path.
  */
 function isAddress(htu: unknown, path: string, addresses: readonly string[]): boolean {
   if (typeof htu !== 'string' || !/^[\x21-\x5b\x5d-\x7e]+$/.test(htu) || !URL.canParse(htu)) return false
   const called = new URL(htu)
   called.search = ''
   called.hash = ''
-  // A request may contain a whole URL instead of a path (RFC 9112 §3.2.2). Then `address + path` is not an address of
+  // A request target may be neither a path nor an http URL (RFC 9112 §3.2). Then `address + path` is not an address of
   // this server.
   return addresses.some((address) => URL.parse(address + path)?.href === called.href)
 }

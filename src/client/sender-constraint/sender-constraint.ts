@@ -27,8 +27,8 @@ export type SenderConstraint = (shown: ShownKeys, client: Client) => Promise<Con
 
 /**
  * Returns the function that decides the key. A token is bound to one key (RFC 7800 §3.1). It is bound to the client
- * certificate if the registration of the client or the deployment requires this. Otherwise it is bound to the key of
- * the DPoP proof, if the client sends a proof.
+ * certificate if the registration of the client or the deployment requires this. If not, it is bound to the key of the
+ * DPoP proof. If the client sends no proof either, it is a bearer token.
  */
 export function createSenderConstraint({ proofs, boundTokensOnly }: BindingNeeds): SenderConstraint {
   return async ({ certificate, proof }, client) => {
@@ -39,8 +39,8 @@ export function createSenderConstraint({ proofs, boundTokensOnly }: BindingNeeds
 }
 
 /**
- * Returns the key of the DPoP proof. A client may send a proof even if it is not registered for DPoP; its tokens are then
- * bound to the key of the proof.
+ * Returns the key of the DPoP proof. A client may send a proof even if it is not registered for DPoP; its tokens are
+ * then bound to the key of the proof.
  */
 function dpopKeyOf({ metadata }: Client, proof: SentProof, proofs: Proofs): Promise<string> | undefined {
   if (proof.header !== undefined) return proofs.keyOf(proof)

@@ -7,7 +7,7 @@ import { type Clock, steadyTime } from '../../platform/clock.ts'
 /** How many challenges are issued for one sign-in: a user needs one for each attempt with a passkey. */
 export const mostChallenges = 20
 
-/** Milliseconds for which a count is kept. No sign-in can be continued for longer. */
+/** Milliseconds for which a count is kept: the longest lifetime of a sign-in. */
 const keptMs = 3_600_000
 
 /** How many sign-ins are counted at the same time. If there are more, the oldest count is forgotten. */

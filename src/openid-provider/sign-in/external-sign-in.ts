@@ -1,4 +1,4 @@
-/** Finds the user of this server for a person who signed in at another provider. */
+/** Finds the user of this server for a person who signed in at another OpenID provider. */
 
 import type { ClientMetadata } from '../../client/metadata/client-metadata.ts'
 import type { Audit } from '../../platform/audit.ts'
@@ -39,8 +39,8 @@ export function createAdmission({ users, usersAreHooks, app, audit, deviceToken,
 
   async function admit({ claims, idToken, userInfo }: Arrived) {
     const found = await findUser()
-    // The generation must be remembered before the user is read again. If the user is signed out, locked or removed after
-    // that, the new token is not valid.
+    // The generation must be remembered before the user is read again. If the user is signed out, locked or removed
+    // after that, the new token is not valid.
     const mayBegin = found !== null && (await beginFor(found.id))
     const user = mayBegin ? await users.find(found.id) : null
     const about = { client: app.client_id, by: 'another provider' }
@@ -62,8 +62,8 @@ export function createAdmission({ users, usersAreHooks, app, audit, deviceToken,
 }
 
 /**
- * Finds a user by a verified e-mail address. `email` and `email_verified` must come from the same source, and the address
- * must be the user's `email`, not a login name.
+ * Finds a user by a verified e-mail address. `email` and `email_verified` must come from the same source, and the
+ * address must be the user's `email`, not a login name.
  */
 async function findByMail(
   { email, email_verified }: Record<string, unknown>,

@@ -1,7 +1,7 @@
 /**
- * Browsers in which a user has signed in before, recognised by a cookie (OWASP's "device cookie"). Sign-in attempts in such
- * a browser are counted separately. So wrong passwords from other places do not lock the user out in this browser. The
- * cookie gives no access: it only names the users for whom attempts are counted separately.
+ * Browsers in which a user has signed in before, recognised by a cookie (OWASP's "device cookie"). Sign-in attempts in
+ * such a browser are counted separately. So wrong passwords from other places do not lock the user out in this browser.
+ * The cookie gives no access: it only names the users for whom attempts are counted separately.
  */
 import type { Clock } from '../../platform/clock.ts'
 import { newSecret, type Vault } from '../../platform/crypto.ts'
@@ -40,7 +40,9 @@ export interface KnownBrowsers {
   remember(userId: string, cookies: string | undefined): Promise<string>
 }
 
-/** Maximum number of users in the cookie of a browser. If more users sign in, the cookie keeps those who signed in last. */
+/**
+ * Maximum number of users in the cookie of a browser. If more users sign in, the cookie keeps those who signed in last.
+ */
 const mostUsers = 5
 
 /**

@@ -32,7 +32,7 @@ export interface PasswordSignInNeeds {
   clock: Pick<Clock, 'after'>
 }
 
-/** Where an attempt comes from. */
+/** Where a sign-in attempt comes from. */
 export interface TryOrigin {
   address: string
   /** The `Cookie` header. */
@@ -72,8 +72,8 @@ export type CheckTry = (password: string) => Promise<PasswordTryOutcome>
 export interface PasswordSignIn {
   /**
    * Executes `reads`, which are needed before a password is checked. Only a limited number of callers read at the same
-   * time. If the queue for passwords has no place for the caller, nothing is read, unless the caller has the cookie of
-   * a known browser.
+   * time. If the queue for passwords has no place for the caller, nothing is read. A caller with the cookie of a known
+   * browser is exempt from this check.
    *
    * @throws {Overloaded} if there is no place
    * @throws {CallerLeft} if the caller closes the connection while it waits
@@ -81,13 +81,13 @@ export interface PasswordSignIn {
   lookUp<Result>(from: TryOrigin, reads: () => Promise<Result>): Promise<Result>
   /**
    * Finds out whether the browser is known and whether there is a pause. Counts nothing. Resolves to the pause, or to
-   * the function that checks the password. That function may throw the same errors as `lookUp`. If it throws such an
-   * error, the attempt does not count.
+   * the function that checks the password. That function may throw the same errors as `lookUp`; in that case, the
+   * attempt does not count.
    */
   begin(given: PasswordTry): Promise<Paused | CheckTry>
 }
 
-/** The user, and the attempt as it was counted. */
+/** An attempt that may be checked: the user, if the user exists, and the attempt as it was counted. */
 interface Admitted {
   user: User | undefined
   attempt: CountedAttempt | HeldBackAttempt
@@ -114,7 +114,7 @@ export function createPasswordSignIn(needs: PasswordSignInNeeds): PasswordSignIn
 
   /**
    * Resolves to the known browser of an attempt, or to undefined. Looks up the user only if the cookie contains a
-   * sign-in, because all other attempts are first limited by their address.
+   * sign-in: all other attempts are limited by address before a user is looked up.
    */
   async function findKnownBrowser(given: PasswordTry): Promise<KnownBrowser | undefined> {
     const signIns = knownBrowsers.signInsOf(given.cookies)
@@ -129,8 +129,8 @@ export function createPasswordSignIn(needs: PasswordSignInNeeds): PasswordSignIn
   }
 
   async function admitStranger(given: PasswordTry): Promise<Admitted | { pausedUntil: number }> {
-    // The attempt is counted for the address first. During a pause of the address, no attempt is counted for the name:
-    // a caller must not lock a user out with attempts that are refused anyway.
+    // The attempt is counted for the address first. While the address is paused, no attempt is counted for the user
+    // name: a caller must not lock a user out with attempts that are refused anyway.
     const from = await throttle.from(given.address)
     if (from.pausedUntil !== undefined) return from
     const user = await findUser(given)
@@ -141,7 +141,8 @@ export function createPasswordSignIn(needs: PasswordSignInNeeds): PasswordSignIn
 
   async function check({ user, attempt }: Admitted, password: string): Promise<PasswordTryOutcome> {
     const mayBegin = await beginFor(user?.id ?? '')
-    // The same work is done whether the user exists or not. Otherwise the response time would reveal which users exist.
+    // The same work is done whether the user exists or not, so that the response time does not reveal which users
+    // exist.
     const isRight = await checkPassword?.(user, password)
     const isHeldBack = 'isHeldBack' in attempt
     if (!isRight || isHeldBack || user === undefined || !mayBegin || user.disabled) return { kind: 'wrong', isHeldBack }
@@ -156,7 +157,7 @@ export function createPasswordSignIn(needs: PasswordSignInNeeds): PasswordSignIn
       if (!hasPlace()) throw new Overloaded()
       const groups = lookingUpFrom(from.address, mayBeKnown)
       return lookUps.withTurn({ groups, connection: from.connection }, async () => {
-        // The last place may have been taken while this look-up waited.
+        // Another caller may have taken the last place in the queue while this look-up waited.
         if (!hasPlace()) throw new Overloaded()
         return reads()
       })

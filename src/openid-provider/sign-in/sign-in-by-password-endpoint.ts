@@ -34,7 +34,7 @@ export function signingInByPassword({ find, show, over, busy, sayTo, welcome }: 
       const outcome = typeof begun === 'function' ? await begun(form.get('password') ?? '') : begun
       return answer(request, reply, interaction, form.get('name') ?? '', outcome)
     } catch (error) {
-      // A user in a browser needs a page, not JSON.
+      // The caller is a browser, so the response is a page and not JSON.
       if (error instanceof Overloaded) return busy(request, reply)
       throw error
     }

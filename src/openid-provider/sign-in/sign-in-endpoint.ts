@@ -51,7 +51,8 @@ export function signInEndpoint(app: FastifyInstance, needs: SignInNeeds): void {
   async function goOn(request: FastifyRequest, reply: FastifyReply, form: ReadonlyMap<string, string>) {
     const interaction = await find(request, reply)
     if (interaction === undefined) return over(request, reply)
-    // The user has answered already, and the browser has not followed the redirect yet. The answer is not stored again.
+    // The form was submitted before, and the browser has not followed the redirect yet. The same answer is not stored
+    // again.
     if (isAnswered(interaction, form)) return reply.redirect(interaction.returnTo, 303)
     if (form.has('cancel'))
       return finish(request, reply, { error: 'access_denied', error_description: 'the user cancelled' })
@@ -63,7 +64,7 @@ export function signInEndpoint(app: FastifyInstance, needs: SignInNeeds): void {
     unproven(request, async () => {
       const interaction = await find(request, reply)
       if (interaction === undefined) return over(request, reply)
-      // A browser needs the cookie of a stored sign-in to get here. So a made-up id is not counted.
+      // `find` has checked that the browser has the cookie of a stored sign-in. So no made-up id is counted.
       if (!challengeLimit.mayIssue(interaction.uid)) throw tooManyChallenges()
       return reply.header('cache-control', 'no-store').send(await passkeys.signInOptions(interaction.uid))
     }),
@@ -80,7 +81,10 @@ export function signInEndpoint(app: FastifyInstance, needs: SignInNeeds): void {
     }),
   )
 
-  /** Anyone can begin a sign-in, and then call these addresses with its cookie any number of times. */
+  /**
+   * Counts a call as that of an unproven caller: every caller can begin a sign-in, and then make any number of calls
+   * with its cookie.
+   */
   function unproven<Result>(request: FastifyRequest, work: () => Promise<Result>): Promise<Result> {
     const returning = needs.returningUsers.byCookies(request.headers.cookie)
     return needs.whileUnproven('', slotOf(request.raw), work, returning)
@@ -97,7 +101,9 @@ export function signInEndpoint(app: FastifyInstance, needs: SignInNeeds): void {
   }
 }
 
-/** Seconds after which a sign-in that reached the limit of challenges is over, so that the user has to begin a new one. */
+/**
+ * Seconds after which a sign-in that reached the limit of challenges is over, so that the user has to begin a new one.
+ */
 const retryAfterSeconds = 600
 
 function tooManyChallenges(): OAuthError {
@@ -123,8 +129,8 @@ function signingInByPasskey({ show, sayTo, welcome }: SignInPages, needs: SignIn
   ) {
     const about = { client: String(interaction.params.client_id), address: request.ip, by: 'passkey' }
     const userId = await passkeys.signIn(interaction.uid, response)
-    // The generation must be remembered before the user is read. If the user is signed out or removed between these two
-    // reads, the new session is then not valid.
+    // The generation must be remembered before the user is read. If the user is signed out, locked or removed between
+    // these two reads, the new session is not valid.
     const mayBegin = userId !== undefined && (await beginFor(userId))
     const user = mayBegin ? await users.find(userId) : null
     if (user === null || user.disabled) {
@@ -140,8 +146,9 @@ function signingInByPasskey({ show, sayTo, welcome }: SignInPages, needs: SignIn
 }
 
 /**
- * Returns the result of a consent: what was asked for, now and at an earlier page of the same sign-in. The grant is not changed
- * yet, because the user can still cancel until the browser follows the redirect. `consent.ts` changes it then.
+ * Returns the result of a consent: the scopes and claims of this page and of earlier pages of the same sign-in. The
+ * grant is not changed yet, because the user can still cancel until the browser follows the redirect. Then `consent.ts`
+ * changes the grant.
  */
 function consentTo({ prompt, session, lastSubmission }: Interaction): InteractionResults {
   const { missingOIDCScope = [], missingOIDCClaims = [] } = prompt.details as Record<string, string[]>

@@ -43,8 +43,8 @@ export function createSignInPages(needs: SignInPageNeeds) {
   const busyPageIn = renderingBusyPage(texts)
 
   /**
-   * Resolves to the interaction that belongs to the cookie of the browser. Resolves to undefined if the link is for
-   * another interaction: a link alone gives no access.
+   * Resolves to the interaction that belongs to the cookie of the browser. Resolves to undefined if the URL contains
+   * the id of another interaction: a URL alone gives no access.
    */
   async function find(request: FastifyRequest, reply: FastifyReply): Promise<Interaction | undefined> {
     try {
@@ -56,7 +56,7 @@ export function createSignInPages(needs: SignInPageNeeds) {
     }
   }
 
-  /** Finishes the sign-in, and makes this browser a known browser of the user. */
+  /** Finishes the sign-in, and sets the cookie that makes this browser known for the user (`known-browsers.ts`). */
   async function welcome(
     request: FastifyRequest,
     reply: FastifyReply,
@@ -72,7 +72,7 @@ export function createSignInPages(needs: SignInPageNeeds) {
       const next = await provider().interactionResult(request.raw, reply.raw, result, { mergeWithLastSubmission })
       return reply.redirect(next, 303)
     } catch (error) {
-      // The sign-in was continued, or has expired, since it was found.
+      // Since `find`, another call has finished the sign-in, or the sign-in has expired.
       if (error instanceof errors.SessionNotFound) return over(request, reply)
       throw error
     }
@@ -101,7 +101,10 @@ export function createSignInPages(needs: SignInPageNeeds) {
   return { find, welcome, finish, over, busy, sayTo, show: showing(needs, headers) }
 }
 
-/** Returns the function that renders the page. It renders once for each language: many callers may be refused at a time. */
+/**
+ * Returns the function that renders the page of `busy`. It renders only once for each language, because many callers
+ * may get this page at the same time.
+ */
 function renderingBusyPage(texts: Texts): (lang: Language) => string {
   const rendered = new Map<Language, string>()
   return (lang) => {

@@ -45,8 +45,8 @@ export interface Rotation {
 }
 
 /**
- * Safety margin in milliseconds: clocks differ, and a key may be retired while a response that it signed is still on its
- * way.
+ * Safety margin in milliseconds: clocks differ, and a key may be retired while a response that it signed is still on
+ * its way.
  */
 const slack = 5 * 60_000
 
@@ -72,7 +72,7 @@ export function keyTimesOf(settings: {
 
 /**
  * Returns the seconds for which clients may cache the key set: half of the time for which a key is published before it
- * signs. The other half allows for nodes that read a new key a little later, and for clocks that differ.
+ * signs. The other half is a reserve for nodes that read a new key a little later, and for clocks that differ.
  */
 export function keySetMaxAge(publishAhead: number): number {
   return Math.floor(publishAhead / 2)
@@ -106,9 +106,9 @@ export async function rotateKey(
 }
 
 /**
- * Revokes a compromised key: the key is no longer valid, and a new key signs at once. A key that does not sign yet is also
- * revoked, because it was stored beside the compromised key. Resolves to undefined if the key does not exist or was revoked
- * before.
+ * Revokes a compromised key: the key is no longer valid, and a new key signs at once. A key that does not sign yet is
+ * also revoked, because it was stored beside the compromised key. Resolves to undefined if the key does not exist or
+ * was revoked before.
  */
 export async function revokeKey(kid: string, needs: RotationNeeds): Promise<Rotation | undefined> {
   for (;;) {
@@ -139,7 +139,9 @@ export async function rotateWhatIsDue(kept: KeptKey[], needs: RotationNeeds): Pr
   return rotations.filter(({ outcome }) => outcome === 'rotated')
 }
 
-/** Whether a key has signed for longer than `rotateEvery`. If so, no process that rotates keys automatically is running. */
+/**
+ * Whether a key has signed for longer than `rotateEvery`. If so, no process that rotates keys automatically is running.
+ */
 export function isOverdue(key: KeptKey, now: number, { rotateEvery }: KeyTimes): boolean {
   return rotateEvery !== undefined && stateOf(key, now) === 'signing' && now > key.signsFrom + rotateEvery + slack
 }

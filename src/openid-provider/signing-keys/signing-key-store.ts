@@ -13,18 +13,21 @@ export interface KeptKey {
   /** Since this time, the key is in the published key set. */
   createdAt: number
   signsFrom: number
-  /** Undefined until there is a next key. */
+  /** Undefined until the next key is stored. */
   retirement: Retirement | undefined
   revokedAt: number | undefined
 }
 
 /**
- * The times after which a key no longer signs, is no longer published, and no longer verifies, in milliseconds since 1970.
+ * The times after which a key no longer signs, is no longer published, and no longer verifies, in milliseconds since
+ * 1970.
  */
 export interface Retirement {
   /** From this time, the next key signs instead. */
   at: number
-  /** The time at which everything that the key signed has expired. Then the key is removed from the published key set. */
+  /**
+   * The time at which everything that the key signed has expired. Then the key is removed from the published key set.
+   */
   publishedUntil: number
   /** The time until which an ID token that the key signed is accepted as `id_token_hint`. */
   verifiesUntil: number
@@ -41,7 +44,10 @@ type KeyRow = RowOf<Omit<KeptKey, 'retirement'>> & {
 
 export type SigningKeyStore = ReturnType<typeof createSigningKeyStore>
 
-/** Stores the signing keys; private keys are encrypted. Changes are announced under the topic `signing_keys`. */
+/**
+ * Stores the signing keys; private keys are encrypted. All nodes are notified of changes, under the topic
+ * `signing_keys`.
+ */
 export function createSigningKeyStore(database: Database) {
   const announce = (kid: string) => [{ topic: 'signing_keys', key: kid }]
 
@@ -52,14 +58,16 @@ export function createSigningKeyStore(database: Database) {
       return rows.map(toKey)
     },
 
-    /** Adds a key, unless a key of this generation exists. So if two nodes start at the same time, only one key is added. */
+    /**
+     * Adds a key if no key of this generation exists. So if two nodes start at the same time, only one key is added.
+     */
     async add(key: NewKey): Promise<void> {
       await database.step(insert(key), { announce: announce(key.kid) })
     },
 
     /**
-     * Adds the next key, and sets the retirement of all earlier keys. Resolves to false if a key of this generation
-     * exists: then another process was faster, and nothing has changed.
+     * Adds the next key, and sets the retirement of all earlier keys. Resolves to false, and changes nothing, if a key
+     * of this generation exists: another process was faster.
      * @param revoke a key to revoke. Keys that do not sign yet are also revoked, because they were stored beside this
      *   key
      */
@@ -85,8 +93,8 @@ export function createSigningKeyStore(database: Database) {
     },
 
     /**
-     * Extends how long keys are kept, after the lifetimes in the configuration were raised: each key that still signs is
-     * kept until everything that it signs has expired. Lifetimes are in milliseconds.
+     * Extends how long keys are kept, after the lifetimes in the configuration were raised: each key that still signs
+     * is kept until everything that it signs has expired. Lifetimes are in milliseconds.
      */
     async keepAtLeast(
       now: number,

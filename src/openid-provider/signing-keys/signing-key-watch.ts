@@ -1,7 +1,7 @@
 /**
- * Keeps the current signing keys in memory. Changes are announced to all nodes, and a timer runs until the next change
- * of a key's state. The keys are also read periodically, because on SQLite the changes of a command, which is another
- * process, are not announced.
+ * Keeps the current signing keys in memory. All nodes are notified when a key is added or changed, and a timer runs
+ * until the next change of a key's state. The keys are also read periodically: on SQLite, a command is another process,
+ * and the server is not notified of its changes.
  */
 import type { Audit } from '../../platform/audit.ts'
 import type { Log } from '../../platform/log.ts'
@@ -25,13 +25,16 @@ export interface SigningKeyWatch {
 }
 
 export interface WatchNeeds extends RotationNeeds {
-  /** Calls `listener` after each announced change. Returns a function that removes the listener. */
+  /**
+   * Calls `listener` after each notification that a key was added or changed. Returns a function that removes the
+   * listener.
+   */
   onChange(listener: () => void): () => void
   log: Log
   audit: Audit
 }
 
-/** Milliseconds between two reads of the keys if no change is announced. */
+/** Milliseconds between two reads of the keys if no notification of a change is received. */
 const pollIntervalMs = 5_000
 
 /** Upper limit for a timer in milliseconds: Node.js timers cannot run for a month. */

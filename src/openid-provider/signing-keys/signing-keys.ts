@@ -1,7 +1,7 @@
 /**
  * The provider's signing keys. The server generates them, stores them encrypted, and publishes the public keys at
- * `jwks_uri`. A key is first published, then signs, is then retired and finally removed (docs/operating.md). The state of a
- * key follows from its times and the clock.
+ * `jwks_uri`. A key is first published, then signs, is then retired and finally removed (docs/operating.md). The state
+ * of a key follows from its times and the clock.
  */
 import { calculateJwkThumbprint, exportJWK, generateKeyPair, type JWK } from 'jose'
 import type { Clock } from '../../platform/clock.ts'
@@ -13,16 +13,18 @@ export const keyAlgorithms = ['ES256', 'RS256'] as const
 export type KeyAlgorithm = (typeof keyAlgorithms)[number]
 
 /**
- * `published`: in the key set but not signing yet, so that clients can fetch the key in time. `signing`: signs. `retired`:
- * in the key set until everything that the key signed has expired. `unpublished`: only verifies `id_token_hint`. `removed`,
- * `revoked`: not used.
+ * `published`: in the key set but not signing yet, so that clients can fetch the key in time. `signing`: signs.
+ * `retired`: in the key set until everything that the key signed has expired. `unpublished`: only verifies
+ * `id_token_hint`. `removed`, `revoked`: not used.
  */
 export type KeyState = 'published' | 'signing' | 'retired' | 'unpublished' | 'removed' | 'revoked'
 
 export interface SigningKeys {
   /** For oidc-provider: all keys in use. The signing key comes first among the keys of its algorithm. */
   private: JWK[]
-  /** Published at `jwks_uri`: the signing keys, the next keys, and the retired keys, whose tokens have not all expired. */
+  /**
+   * Published at `jwks_uri`: the signing keys, the next keys, and the retired keys, whose tokens have not all expired.
+   */
   published: JWK[]
   /** The public keys that verify an `id_token_hint`: those of all keys in use. */
   public: JWK[]
@@ -35,8 +37,8 @@ export interface KeyNeeds {
 }
 
 /**
- * Resolves to the keys. Generates a key for each algorithm that has no current or next key. Several nodes may call this at
- * once.
+ * Resolves to the keys. Generates a key for each algorithm that has no current or next key. Several nodes may call this
+ * at once.
  */
 export async function loadSigningKeys(needs: KeyNeeds): Promise<SigningKeys> {
   return signingKeysAt(await listKeys(needs), needs.clock.now(), needs.vault)
@@ -48,7 +50,8 @@ export async function listKeys({ keys, vault, clock }: KeyNeeds): Promise<KeptKe
   const missing = keyAlgorithms.filter((algorithm) => !kept.some((key) => willSign(key, algorithm, clock.now())))
   if (missing.length === 0) return kept
   for (const algorithm of missing) {
-    // No other key of this algorithm signs. So the new key signs at once, without waiting until clients have fetched it.
+    // No other key of this algorithm signs. So the new key signs at once, without waiting until clients have fetched
+    // it.
     const now = clock.now()
     await keys.add(
       await makeKey({ algorithm, generation: nextGeneration(kept, algorithm), now, signsFrom: now }, vault),
@@ -69,9 +72,9 @@ export function signingKeysAt(kept: KeptKey[], now: number, vault: Vault): Signi
 }
 
 /**
- * The states of keys in use, in the order in which oidc-provider gets the keys. oidc-provider signs with the first key of an
- * algorithm. If no key has the state `signing`, because our clock is behind the clock of another node, the first key is the
- * `published` key that will sign next.
+ * The states of keys in use, in the order in which oidc-provider gets the keys. oidc-provider signs with the first key
+ * of an algorithm. If no key has the state `signing`, because our clock is behind the clock of another node, the first
+ * key is the `published` key that will sign next.
  */
 export const useful: readonly KeyState[] = ['signing', 'published', 'retired', 'unpublished']
 
