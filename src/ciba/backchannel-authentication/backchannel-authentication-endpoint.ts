@@ -162,8 +162,8 @@ interface UserToAsk {
 }
 
 /**
- * Resolves to the user of the hint. Throws if there is no such user, or if the user code is wrong. For a client that must
- * not learn which users exist, a decoy user replaces an unknown user, and the same checks are made.
+ * Resolves to the user that the hint identifies. Throws if there is no such user, or if the user code is wrong. For a
+ * client that must not learn which users exist, a decoy user replaces an unknown user, and the same checks are made.
  */
 async function findUserToAsk(
   asked: Asked,
@@ -220,7 +220,7 @@ function unknownUserLimitReached(until: number, now: number, about: About, needs
   return refusalFor({ limit, until }, now)
 }
 
-/** Maximum number of values of `sub` that are compared: each may need a query. */
+/** Maximum number of values of `sub` that are compared with the user of the hint: each may need a query. */
 const mostSubjects = 10
 
 const isText = (value: unknown) => typeof value === 'string'

@@ -56,9 +56,11 @@ export interface Answer {
 /** The result of a decision: only `settled` means that this call settled the request. */
 export type DecisionResult =
   | { kind: 'settled'; status: 'approved' | 'denied' }
-  /** The request is unknown or about another user; the result does not show which. */
+  /**
+   * The request is unknown or about another user (the result does not show which), or damaged and cannot be approved.
+   */
   | { kind: 'unknown' }
-  /** The user does not exist any more or is disabled: no decision is accepted, from any caller. */
+  /** The user does not exist any more or is disabled, or the session of the caller has ended. */
   | { kind: 'user unavailable' }
   | { kind: 'expired' }
   /** Another call has settled the request, or this call is a repetition. The request has `status`. */
@@ -80,7 +82,7 @@ export function createDecide(needs: DecisionNeeds): Decide {
       return { kind: 'user unavailable' }
     }
 
-    // Nobody knows what the user would approve.
+    // A part of the request cannot be read, so it is not known what the user would approve.
     if (answer.outcome === 'approved' && request.isDamaged) return { kind: 'unknown' }
 
     const now = needs.clock.now()
@@ -149,8 +151,8 @@ function consequences(
 }
 
 /**
- * A denial, or a short request that was not answered, lengthens the client's pause. An approval clears the pause. A report
- * also blocks the client.
+ * Returns the statements for the client's pause. A denial, or the expiry of a short request that was not answered,
+ * lengthens the pause. An approval clears it. A report also blocks the client.
  */
 function pauseStatements(request: AuthenticationRequest, decision: Decision, needs: DecisionNeeds): Statement[] {
   const { userId, clientId } = request

@@ -19,7 +19,7 @@ export function createDenialPauseStore(database: Database, limits: PauseAfterDen
   const lengthening = lengtheningBy(limits)
 
   return {
-    /** Returns the statements for the transaction of a denial: they start a pause, or double the present pause. */
+    /** Returns the statements for the transaction of a denial: they start a pause, or double the current pause. */
     lengthen(userId: string, clientId: string, now: number): Statement[] {
       if (limits.first === 0) return []
       return [{ sql: lengthening, rows: [{ user_id: userId, client_id: clientId, at: now }] }]
@@ -34,7 +34,7 @@ export function createDenialPauseStore(database: Database, limits: PauseAfterDen
       },
     ],
 
-    /** Removes at most `atMost` pauses that ended more than a day ago. Resolves to their number. */
+    /** Removes at most `atMost` pauses that ended more than a day ago. Resolves to the number of removed pauses. */
     async forgetOver(now: number, atMost: number): Promise<number> {
       const over = { where: 'paused_until < $1', by: 'paused_until', values: [now - day] }
       const old = { table: 'denial_pauses', key: 'user_id, client_id', ...over }
