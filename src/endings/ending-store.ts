@@ -54,7 +54,8 @@ export const tablesOfUser: readonly TableOfUser[] = [
   {
     table: 'user_generations',
     in: ['removed'],
-    // Up to `changed_at`, requests for the user are refused. An application decides itself who has its ids again.
+    // Requests for the user are refused if they were received up to `changed_at`. `removed_at` is not set for users of
+    // an application (`is_closed` is 0), because the application itself decides who gets an id again.
     statements: ({ userId }) => [
       {
         sql: 'update user_generations set removed_at = changed_at where user_id = $1 and is_closed = 1',

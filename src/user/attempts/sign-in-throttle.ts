@@ -142,7 +142,8 @@ export function createSignInThrottle({ attempts, limits, vault, clock }: SignInT
       const atName = await count(counterAs(name))
       if (atName.pausedUntil !== undefined) return atName
       const subject = userId === undefined ? `sign-in as nobody, called ${typed(name)}` : `sign-in as user ${userId}`
-      // If the user is paused, the end of the pause is not read: the number of statements must not reveal the pause.
+      // The end of a pause of the user is not read: one more SQL statement would take longer, and so reveal to the
+      // caller that the user is paused.
       const atUser = await take({ ...counterAs(name), subject })
       return atUser === undefined ? { ...atName, isHeldBack: true } : combined([atName, atUser])
     },
@@ -154,8 +155,8 @@ export function createSignInThrottle({ attempts, limits, vault, clock }: SignInT
 }
 
 /**
- * For an address, one failed attempt is forgotten every ten minutes. Otherwise the mistakes of many users who share the
- * address of an office would add up.
+ * For an address, one failed attempt is forgotten every ten minutes, so that the mistakes of many users who share the
+ * address of an office do not add up.
  */
 const addressFadesEveryMs = 10 * 60_000
 

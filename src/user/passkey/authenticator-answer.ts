@@ -6,7 +6,7 @@ export interface AuthenticatorAnswer {
   credentialId: string
   /** The challenge that the response claims to answer. Only the signature proves this claim. */
   challenge: string
-  /** The user that the authenticator names, base64url. */
+  /** The user handle that the authenticator returned, base64url; undefined if it returned none. */
   userHandle: string | undefined
   transports: string[]
   /** The whole response, for the library that verifies it. */
