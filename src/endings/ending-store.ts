@@ -8,10 +8,10 @@ import { openRequestsOfClient } from '../client/client-store.ts'
 import type { Statement } from '../platform/storage/database.ts'
 
 /**
- * `signed_out`: all sessions, grants and tokens of the user are removed, and browsers are no longer notified. `locked`: in
- * addition, requests for the user are not accepted or decided, and no tokens are issued, until the user is unlocked.
- * `removed`: everything that belongs to the user is deleted, except decisions, which stay as evidence. `erased`: the
- * decisions are deleted too.
+ * `signed_out`: all sessions, grants and tokens of the user are removed, and browsers are no longer notified. `locked`:
+ * in addition, requests for the user are not accepted or decided, and no tokens are issued, until the user is unlocked.
+ * `removed`: everything that belongs to the user is deleted, except requests, signed requests, notifications and
+ * decisions, which stay as evidence until they are removed by age. `erased`: these are deleted or made anonymous too.
  */
 export type UserEnding = 'signed_out' | 'locked' | 'removed' | 'erased'
 

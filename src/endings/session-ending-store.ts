@@ -19,7 +19,7 @@ export type SessionEndingStore = ReturnType<typeof createSessionEndingStore>
 
 /** Removes what belongs to a session that ends. */
 export function createSessionEndingStore(database: Database) {
-  /** For a caller without a session: one statement, which writes nothing if there is no such subscription. */
+  /** Removes push subscriptions of a caller without a session. Writes nothing if there is no such subscription. */
   async function unsubscribe(endpoints: string[]): Promise<void> {
     if (endpoints.length === 0) return
     await database.step({

@@ -39,7 +39,9 @@ const mostCapacityOfReceiver = 16
 const maxIdleReceivers = 1_000
 /** Number of quick responses until a new receiver counts as quick. */
 const owedByNew = 1
-/** Number of quick responses that make up for one slow response: an attempt that hangs uses more than a quick one. */
+/**
+ * Number of quick responses that make up for one slow response: an attempt that hangs uses its slot for much longer.
+ */
 const owedForSlow = 4
 const mostOwed = owedForSlow * mostCapacityOfReceiver
 
@@ -154,9 +156,9 @@ export function createConcurrencyLimits() {
   }
 
   /**
-   * Returns whether the query for due messages needs an entry for a receiver. It treats receivers without an entry as
-   * new. For idle quick receivers this is sufficient while there is capacity for new receivers, and it keeps the list
-   * short.
+   * Returns whether the query for due messages needs an entry for a receiver. The query treats receivers without an
+   * entry as new. For idle quick receivers this is sufficient while there is capacity for new receivers, and it keeps
+   * the list short.
    */
   function isListed(receiver: KnownReceiver): boolean {
     const standing = standingOf(receiver)

@@ -3,7 +3,10 @@ import { isNotOver } from '../platform/storage/stored-period.ts'
 
 export interface UserGeneration {
   generation: number
-  /** Whether the user is locked or removed. Such a user cannot sign in and gets no requests. */
+  /**
+   * Whether the user is locked or removed. Such a user cannot sign in and gets no requests. It is not set if an
+   * application removes one of its own users.
+   */
   isClosed: boolean
 }
 

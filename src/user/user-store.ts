@@ -19,7 +19,7 @@ export interface Addition {
    * the id of an erased user.
    */
   usedIds?: readonly string[]
-  /** Whether the id belonged to the same person before. */
+  /** Whether the id belonged to the same person before. Then the user is added although the id was used. */
   isSamePerson?: boolean
 }
 

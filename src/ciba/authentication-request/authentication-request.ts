@@ -18,9 +18,9 @@ export interface AuthenticationRequest {
   /** The claims that the client requested one by one, without those that it may not get. */
   claims?: RequestedClaims | undefined
   bindingMessage: string | undefined
-  /** The details requested (RFC 9396), as received. */
+  /** The authorization details that the client requested (RFC 9396), as received. */
   authorizationDetails?: AuthorizationDetail[] | undefined
-  /** The details that the user approved; undefined before the approval, or if none were requested. */
+  /** The authorization details that the user approved; undefined before the approval, or if none were requested. */
   approvedDetails?: AuthorizationDetail[] | undefined
   /** The resources that the tokens are for (RFC 8707), in the order of the request. */
   resources?: string[] | undefined
@@ -34,7 +34,7 @@ export interface AuthenticationRequest {
   /** The encrypted `CallBack`, kept while a ping or push may still have to be composed from it. */
   callBackSealed: string | undefined
   status: RequestStatus
-  /** Milliseconds since 1970, like all times here. */
+  /** Milliseconds since 1970, like all times in this interface. */
   createdAt: number
   /** The deadline, fixed when the request is received. A pending or approved request expires at this time. */
   expiresAt: number
@@ -49,8 +49,8 @@ export interface AuthenticationRequest {
    */
   isDamaged?: true
   /**
-   * The certificate or key to which the tokens of a push client are bound. The client proves it with the authentication
-   * request, because a push client never calls the token endpoint. Empty for poll and ping.
+   * The client certificate or DPoP key to which the tokens of a push client are bound. The client proves its possession
+   * with the authentication request, because a push client never calls the token endpoint. Empty for poll and ping.
    */
   binding: Confirmation
   /** How the user was authenticated for the decision. Empty before the decision. */

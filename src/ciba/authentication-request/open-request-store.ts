@@ -27,7 +27,9 @@ export interface Pair {
   tokenHash?: string | undefined
 }
 
-/** One request of a user. `tokenHash` is the hash of the user's access token. */
+/**
+ * One request of a user. `tokenHash` is the hash of the user's access token, if a call of the user makes the change.
+ */
 export interface OneRequest {
   id: string
   userId: string
@@ -68,8 +70,7 @@ export function createOpenRequestStore(database: Database, onUnreadable?: OnUnre
   return {
     /**
      * Locks a user's open requests, and executes in the same transaction what `follow` returns for these requests.
-     * @returns the requests before the change; undefined if the user is not as `mustBe` requires, and nothing was
-     *   changed
+     * @returns the requests before the change; undefined, without any change, if the user is not as `mustBe` requires
      */
     endOfUser: (userId: string, mustBe: MustBe, now: number, follow: Follow) => {
       const [kind, password] = typeof mustBe === 'string' ? [mustBe, null] : ['with_password', mustBe.withPassword]
@@ -92,8 +93,7 @@ export function createOpenRequestStore(database: Database, onUnreadable?: OnUnre
 
     /**
      * Does the same as `endOfUser` for the open requests of one client about one user.
-     * @returns the requests before the change; undefined if the access token is not valid any more, and nothing was
-     *   changed
+     * @returns the requests before the change; undefined, without any change, if the access token is not valid any more
      */
     endOfPair: ({ userId, clientId, tokenHash }: Pair, now: number, follow: Follow) =>
       step({ sql: ofPair, values: [userId, now, clientId, tokenHash ?? null] }, follow, userId),

@@ -13,7 +13,7 @@ import { type AuthenticationRequest, shortLife } from './authentication-request.
 
 /** Limits on requests. A limit that is undefined does not apply. */
 export interface RequestLimits {
-  /** Maximum number of pending requests at the same time. */
+  /** Maximum number of pending requests about one user at the same time. */
   maxOpenPerUser: number
   perUser?: { perMinute?: number | undefined }
   perClient?: OpenAndPerMinute

@@ -22,7 +22,9 @@ const isOpen = (now: string) => `status = 'pending' and expires_at > ${now}`
 
 /** Finds single requests. */
 export function requestsFoundIn(database: Database, onUnreadable?: OnUnreadable) {
-  /** Returns the look-up by a column, which must have a unique index. Concurrent look-ups share one statement. */
+  /**
+   * Returns a function that finds a request by a column with a unique index. Concurrent look-ups share one statement.
+   */
   function finds(column: 'id' | 'auth_req_id_hash'): (value: string) => Promise<RequestRow | undefined> {
     const sql = `select * from backchannel_auth_requests where ${column} in (select value from each($1))`
     return writeBatch<string, RequestRow | undefined>({

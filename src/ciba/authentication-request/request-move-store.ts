@@ -45,7 +45,7 @@ export interface Settlement {
   authentication: Authentication
   /** The hash of the user's access token. If given, the request is settled only if the token is still valid. */
   tokenHash?: string | undefined
-  /** The details that were approved. */
+  /** The authorization details that the user approved. */
   approvedDetails?: AuthorizationDetail[] | undefined
 }
 
@@ -151,7 +151,7 @@ export function acceptingIn(database: Database, needs: MoveNeeds) {
    * The functions that store requests, by `orderKey`. There are only a few, because many limits share an `orderKey`.
    */
   const keepers = new Map<string, ReturnType<typeof moves>>()
-  /** The same functions by the object with the limits, because this look-up is faster than making the `orderKey`. */
+  /** The same functions by the `RequestLimits` object, because this look-up is faster than computing the `orderKey`. */
   const byLimits = new WeakMap<RequestLimits, ReturnType<typeof moves>>()
   function keepWithin(limits: RequestLimits): ReturnType<typeof moves> {
     const known = byLimits.get(limits)

@@ -60,7 +60,10 @@ export function acceptedValues(claims: RequestedClaims | undefined, claim: strin
   return valuesOf(claims?.id_token?.[claim])
 }
 
-/** Returns the accepted values of `acr` that fit into `acr_values` and into a response header; undefined if there are none. */
+/**
+ * Returns the accepted values of `acr` as `acr_values`, without values that a response header cannot contain; undefined
+ * if there are none, or if they are too long.
+ */
 export function acrValuesIn(claims: RequestedClaims | undefined): string | undefined {
   const text = acceptedValues(claims, 'acr').filter(isAcr).join(' ')
   return text === '' || text.length > longestAcrs ? undefined : text

@@ -60,7 +60,7 @@ export interface BackchannelNeeds {
 /** A call of this endpoint. */
 export interface BackchannelCall extends ClientCredentials {
   proof: SentProof
-  /** Milliseconds since 1970. The lifetime of a request starts at its receipt. */
+  /** The time of receipt, in milliseconds since 1970. The lifetime of the request starts then. */
   receivedAt: number
   caller: IncomingConnection
 }

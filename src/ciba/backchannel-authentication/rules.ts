@@ -95,7 +95,7 @@ export const rules = {
     error: 'invalid_request',
     message: 'this client may not use this kind of hint',
   },
-  // This server authenticates at the client notification endpoint with this token.
+  // This server authenticates at the client notification endpoint with `client_notification_token`.
   tokenWhenWeCallBack: {
     settings: ['notificationToken'],
     requires: (asked, { client }) => client.deliveryMode === 'poll' || asked.notificationToken !== undefined,

@@ -26,7 +26,7 @@ export interface NotificationContent extends CallBack {
   tokensUntil?: number
 }
 
-/** Least time during which the delivery of a notification is tried, in milliseconds after the request is settled. */
+/** Minimum time for which the delivery of a notification is tried, in milliseconds after the request is settled. */
 const pushedFor = 10 * 60_000
 
 export interface NotificationNeeds {

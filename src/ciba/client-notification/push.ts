@@ -142,7 +142,7 @@ async function errorInstead(
   return (await needs.hasValidGrant(message.subject, now)) ? undefined : revokedBody(content)
 }
 
-/** Resolves to the same body, or to a body whose tokens are signed again, if the key that signed them was revoked. */
+/** Resolves to the body. If the key that signed the tokens in the body was revoked, the tokens are signed again. */
 async function withVerifiableTokens(body: string, needs: PushNeeds): Promise<string> {
   const keys = needs.signingKeys?.()
   const signed = keys && (await signAgain(JSON.parse(body) as TokenResponse, keys))

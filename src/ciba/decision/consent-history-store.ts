@@ -34,7 +34,7 @@ export interface Decision extends Authentication {
   deviceClientId: string | undefined
   /** Whether the user reported the request as unexpected ("this was not me"). */
   reported: boolean
-  /** The details that were approved. */
+  /** The authorization details that the user approved. */
   approvedDetails?: AuthorizationDetail[] | undefined
   /** Only for requests that were denied without an answer of the user. */
   reason?: EndingReason | undefined

@@ -46,7 +46,10 @@ export interface Answer {
   authentication?: Authentication
   /** The hash of the user's access token. If given, the decision is accepted only if the token is still valid. */
   tokenHash?: string | undefined
-  /** The approved details, if not all were approved. The caller must have checked that they do not exceed the request. */
+  /**
+   * The approved authorization details, if the user did not approve all. The caller must have checked that they do not
+   * exceed the request.
+   */
   approvedDetails?: AuthorizationDetail[] | undefined
   reported?: boolean
   /** The IP address of the caller, for the audit. */

@@ -71,8 +71,8 @@ export function createHeldResponses(needs: HeldResponsesNeeds): HeldResponses {
   const present = () => steadyTime(clock) + database.clockOffset
 
   /**
-   * Returns the key under which the response to a poll is stored. A poll that differs in one of these values finds
-   * nothing.
+   * Returns the key under which the response to a poll is stored. A poll that differs in one of the hashed values has
+   * another key.
    */
   function keyOf({ form, client, binding }: RepeatablePoll): string {
     const { certificate = null, dpopKey = null } = binding

@@ -51,7 +51,7 @@ export interface PendingNeeds extends Pick<WriteBehindNeeds, 'clock' | 'log'> {
   database: Pick<Database, 'listen' | 'epoch' | 'clockOffset'>
   /** The interval does not grow beyond this number of seconds. */
   longestInterval?: number
-  /** Maximum number of requests in memory. */
+  /** Maximum number of cached requests. */
   most?: number
 }
 

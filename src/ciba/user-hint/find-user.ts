@@ -27,7 +27,10 @@ export type Sought =
     }
 
 /**
- * @param slot the slot of the call; it is released while the call waits for the keys of the hint's issuer
+ * Finds the user of a hint.
+ *
+ * @param slot the slot of the call (`load-shedding.ts`); it is released while the call waits for the keys of the hint's
+ *   issuer
  * @param subjects if the client also requests values of `sub`: the user must have one of these subjects
  */
 export type SeekUser = (hint: SentHint, client: Client, slot?: Slot, subjects?: readonly unknown[]) => Promise<Sought>
@@ -41,7 +44,7 @@ export interface HintNeeds {
    * while the key that signed it is among them. Called for each `id_token_hint`.
    */
   publicKeys(): Promise<JSONWebKeySet>
-  /** Resolves to the user id of a subject. They differ only if the client has pairwise subjects. */
+  /** Resolves to the user id of a subject. The two differ only if the client has pairwise subjects. */
   userOfSubject(client: Client, subject: string): Promise<string | undefined>
   /** Undefined if no issuer of `login_hint_token`s is configured. Then the hook gets the token without verification. */
   readHintToken: ReadHintToken | undefined

@@ -60,7 +60,7 @@ const longestToken = 16_384
 /** Accepted values of `typ`: generic, or for a `login_hint_token`. Other values mean another kind of JWT. */
 const types = ['jwt', 'login-hint+jwt', 'login_hint_token+jwt']
 
-/** @param slot the slot of the call; it is released while the call waits for the issuer's keys */
+/** @param slot the slot of the call (`load-shedding.ts`); it is released while the call waits for the issuer's keys */
 export type ReadHintToken = (token: string, slot?: Slot) => Promise<ReadToken>
 
 /**

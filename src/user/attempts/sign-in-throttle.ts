@@ -27,13 +27,19 @@ export interface CountedAttempt {
 }
 
 export interface SignInThrottle {
-  /** Counts an attempt for its address. If the attempt succeeds, only this attempt is removed from the counter. */
+  /**
+   * Counts an attempt for its address and for the network of the address. If the attempt succeeds, only this attempt is
+   * removed from these counters.
+   */
   from(address: string): Promise<SignInAttempt>
   /** Counts an attempt for the typed name and, if a user has that name, for the user. */
   as(name: string, userId: string | undefined): Promise<SignInAttempt | HeldBackAttempt>
   /** Counts an attempt for a browser in which the user has signed in before. */
   with(browserId: string): Promise<SignInAttempt>
-  /** Resolves to the end of the pause for this address or this name, or undefined if there is none now. Counts nothing. */
+  /**
+   * Resolves to the end of the pause for this address, its network or this name, or undefined if there is none now.
+   * Counts nothing.
+   */
   pauseFrom(address: string, name: string): Promise<number | undefined>
   /** Resolves to the end of the pause for this browser, or undefined if there is none now. Counts nothing. */
   pauseWith(browserId: string): Promise<number | undefined>

@@ -23,7 +23,7 @@ export function readAnswer(text: string): AuthenticatorAnswer | undefined {
   const credentialId = textOf(whole?.id)
   const challenge = textOf(clientData?.challenge)
   if (credentialId === undefined || challenge === undefined) return undefined
-  // PostgreSQL can neither store nor compare a text that contains NUL.
+  // Only base64url is accepted: PostgreSQL can neither store nor compare a text that contains NUL.
   if (!/^[\w-]{1,1400}$/.test(credentialId)) return undefined
   return {
     credentialId,
