@@ -3,8 +3,8 @@
  * channel that hangs does not delay other channels. Within a kind, each receiver has a small limit, which is higher
  * while the receiver responds quickly. The receivers that responded slowly can together use only a part of the kind's
  * slots, and so can the receivers that have not responded yet. An attempt that does not end quickly gives its slot back
- * and counts as hanging, but not if its receiver was slow before. So, however many receivers hang, slots are left for
- * receivers that respond quickly.
+ * and counts as hanging. An attempt to a receiver that was slow before keeps its slot. So, however many receivers hang,
+ * slots are left for receivers that respond quickly.
  */
 
 /** A receiver of messages of one kind. */

@@ -41,7 +41,7 @@ export function undeliveredIn(database: Database) {
       values: [id, reason, now],
     }),
 
-    /** Changes the kind and the address of a message, because its receiver has changed them. */
+    /** Changes the kind and the address of a message, because the client has changed its delivery mode or endpoint. */
     async readdress({ id, kind, address }: Pick<OutboxMessage, 'id' | 'kind' | 'address'>): Promise<void> {
       await database.step({
         sql: 'update notifications set kind = $2, address = $3 where id = $1 returning id',

@@ -38,7 +38,7 @@ export const leastPauseSql = (interval: string) =>
   `(${interval}) * 1000 - case when (${interval}) * 100 < ${leastTolerance} then ${leastTolerance} else (${interval}) * 100 end`
 
 /**
- * Whether a poll is too early that arrives `elapsedMs` after the previous poll. If `elapsedMs` is negative, a clock was
+ * Whether a poll that arrives `elapsedMs` after the previous poll is too early. If `elapsedMs` is negative, a clock was
  * set back and the real pause is unknown. Then the poll is not too early.
  */
 export function isTooEarly(elapsedMs: number, interval: number): boolean {

@@ -16,9 +16,11 @@ export interface Poll {
 
 /** Polls of one request that a node has counted in memory and not written to the table yet. */
 export interface UnwrittenPolls {
-  /** The time of the last of these polls by the clock of the database, in milliseconds since 1970; 0 if there was none. */
+  /**
+   * The time of the last unwritten poll by the clock of the database, in milliseconds since 1970; 0 if there was none.
+   */
   lastPolledAt: number
-  /** The interval after these polls; undefined if they have not changed it. */
+  /** The interval after the unwritten polls; undefined if the polls have not changed it. */
   changed?: { interval: number; keptPolls: number } | undefined
 }
 

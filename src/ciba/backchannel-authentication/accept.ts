@@ -14,7 +14,7 @@ import { detailsOf, mayRequestClaim, type RequestPolicy } from './rules.ts'
 
 export interface Acceptance {
   request: AuthenticationRequest
-  /** Returned to the client once. It is stored as a hash and, for ping and push, also encrypted. */
+  /** The `auth_req_id`, returned to the client once. It is stored as a hash and, for ping and push, also encrypted. */
   authReqId: string
 }
 

@@ -57,7 +57,7 @@ export interface BackchannelNeeds {
   audit: Audit
 }
 
-/** A call of this endpoint. */
+/** A call of the backchannel authentication endpoint. */
 export interface BackchannelCall extends ClientCredentials {
   proof: SentProof
   /** The time of receipt, in milliseconds since 1970. The lifetime of the request starts then. */
@@ -133,7 +133,8 @@ async function authenticateUser(
 
   const outcome = decoy === undefined ? request.deliveryMode : 'pretended'
   needs.audit({ event: 'request.accepted', request: request.id, ...about, outcome })
-  // This event is for the operator: the client waits for an answer, but no device of the user can be notified.
+  // `device.unreachable` is for the operator: the client waits for an answer, but no device of the user can be
+  // notified.
   if (notices.length === 0 && decoy === undefined) {
     needs.audit({ event: 'device.unreachable', request: request.id, ...about })
   }
@@ -157,7 +158,7 @@ async function limitError(
 
 interface UserToAsk {
   user: User
-  /** The same user if it is a decoy user, otherwise undefined. */
+  /** The same user if it is a decoy user; undefined if it is a real user. */
   decoy: UserOrDecoy | undefined
 }
 

@@ -154,8 +154,8 @@ function consequences(
 }
 
 /**
- * Returns the statements for the client's pause. A denial, or the expiry of a short request that was not answered,
- * lengthens the pause. An approval clears it. A report also blocks the client.
+ * Returns the statements for the client's pause. A denial lengthens the pause, and so does the expiry of an unanswered
+ * request with a lifetime below `shortLife`. An approval clears the pause. A report also blocks the client.
  */
 function pauseStatements(request: AuthenticationRequest, decision: Decision, needs: DecisionNeeds): Statement[] {
   const { userId, clientId } = request

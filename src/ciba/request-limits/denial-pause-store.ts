@@ -12,8 +12,8 @@ export interface PauseAfterDenial {
 export type DenialPauseStore = ReturnType<typeof createDenialPauseStore>
 
 /**
- * Stores the pauses of clients. After a denial, or after a short request that was not answered, a client may not send
- * another request about the same user until the pause is over.
+ * Stores the pauses of clients. After a denial, or after an unanswered request with a short lifetime, a client may not
+ * send another request about the same user until the pause is over.
  */
 export function createDenialPauseStore(database: Database, limits: PauseAfterDenial) {
   const lengthening = lengtheningBy(limits)

@@ -36,7 +36,7 @@ export interface TokenResponse {
 
 export interface Issued {
   response: TokenResponse
-  /** The grant of the tokens. They are not valid without it. */
+  /** The id of the grant of the tokens. The tokens are valid only while the grant exists. */
   grantId: string
   /** For how many seconds at least one of the tokens is valid. */
   lifetimeSeconds: number

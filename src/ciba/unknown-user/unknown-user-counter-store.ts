@@ -5,7 +5,7 @@ import { isNotOver } from '../../platform/storage/stored-period.ts'
 
 export type UnknownUserStore = ReturnType<typeof createUnknownUserStore>
 
-/** The period over which errors are counted, in milliseconds. It begins with the first error. */
+/** The period over which `unknown_user_id` errors are counted, in milliseconds. It begins with the first error. */
 const minute = 60_000
 
 const isCounting = isNotOver({ begin: 'unknown_users.since', length: minute }, '$3')
