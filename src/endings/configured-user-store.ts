@@ -36,8 +36,8 @@ export function createConfiguredUserStore(database: Database) {
 
     /**
      * Unlocks users that the configuration lists or enables again. Their former sessions, tokens and requests are not
-     * restored. Of a user who was removed, the former decisions are shown only if `same_person` says that it is the same
-     * person.
+     * restored. If a user was removed, the decisions made before the removal are shown again only if `same_person` is
+     * set.
      */
     async reopen(users: readonly Pick<ConfiguredUser, 'id' | 'same_person'>[], now: number): Promise<void> {
       const reopening = {

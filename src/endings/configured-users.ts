@@ -22,8 +22,8 @@ export interface ConfiguredUserNeeds {
 
 /**
  * Removes, locks, unlocks and signs out users as the configuration requires. Runs at the start of each node, before the
- * node serves requests. If several nodes start at the same time, each change is made once: the transaction that ends
- * something checks that no other node has changed the user since this node read it.
+ * node serves requests. If several nodes start at the same time, each change is made once: the transaction of a change
+ * checks that no other node has changed the user since this node read it.
  */
 export async function endUnnamedUsers(
   users: readonly ConfiguredUser[],
@@ -42,7 +42,7 @@ export async function endUnnamedUsers(
     const before = known.get(id)
     if (before === undefined || before === passwordHash) continue
     const also = [store.settingPassword(id, passwordHash)]
-    // If the password was only removed, there is no new password to tell the user of.
+    // If the password was only removed, the user is not notified, because there is no new password.
     const notices = password === undefined ? [] : noticesOfChange({ type: 'password.set', userId: id })
     await endUser(id, 'signed_out', { mustBe: { withPassword: before }, by, also, notices })
   }

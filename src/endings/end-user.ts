@@ -26,8 +26,9 @@ import { statementsFor, type UserEnding } from './ending-store.ts'
 export type { UserEnding }
 
 /**
- * A request for the user is refused if it was received up to this many milliseconds after the ending. This allows for
- * nodes whose clock is ahead: such a node gives a request that it received before the ending a time after the ending.
+ * An authentication request for the user is refused if it was received up to this many milliseconds after the ending.
+ * This allows for nodes whose clock is ahead: such a node may record a request from before the ending with a time after
+ * it.
  */
 const clockDifferenceMs = 5_000
 

@@ -8,10 +8,10 @@ import { openRequestsOfClient } from '../client/client-store.ts'
 import type { Statement } from '../platform/storage/database.ts'
 
 /**
- * `signed_out`: all sessions, grants and tokens of the user are removed, and browsers are no longer notified. `locked`: in
- * addition, requests for the user are not accepted or decided, and no tokens are issued, until the user is unlocked.
- * `removed`: everything that belongs to the user is deleted, except decisions, which stay as evidence. `erased`: the
- * decisions are deleted too.
+ * `signed_out`: all sessions, grants and tokens of the user are removed, and browsers are no longer notified. `locked`:
+ * in addition, requests for the user are not accepted or decided, and no tokens are issued, until the user is unlocked.
+ * `removed`: everything that belongs to the user is deleted, except requests, signed requests, notifications and
+ * decisions, which stay as evidence until they are removed by age. `erased`: these are deleted or made anonymous too.
  */
 export type UserEnding = 'signed_out' | 'locked' | 'removed' | 'erased'
 
@@ -54,7 +54,8 @@ export const tablesOfUser: readonly TableOfUser[] = [
   {
     table: 'user_generations',
     in: ['removed'],
-    // Up to `changed_at`, requests for the user are refused. An application decides itself who has its ids again.
+    // Requests for the user are refused if they were received up to `changed_at`. `removed_at` is not set for users of
+    // an application (`is_closed` is 0), because the application itself decides who gets an id again.
     statements: ({ userId }) => [
       {
         sql: 'update user_generations set removed_at = changed_at where user_id = $1 and is_closed = 1',

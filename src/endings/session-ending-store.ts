@@ -2,7 +2,7 @@ import { deleteOldest } from '../platform/storage/bounded-deletion.ts'
 import type { Change, Database, Statement } from '../platform/storage/database.ts'
 import { signOutLock } from '../user/validity-store.ts'
 
-/** The rows that are removed with a session. All values are SHA-256 hashes. */
+/** The rows that are removed with a session. All values are SHA-256 hashes, except `users`. */
 export interface SessionRows {
   /** The provider's sessions, by their `uid`. */
   sessions: string[]
@@ -19,7 +19,7 @@ export type SessionEndingStore = ReturnType<typeof createSessionEndingStore>
 
 /** Removes what belongs to a session that ends. */
 export function createSessionEndingStore(database: Database) {
-  /** For a caller without a session: one statement, which writes nothing if there is no such subscription. */
+  /** Removes push subscriptions of a caller without a session. Writes nothing if there is no such subscription. */
   async function unsubscribe(endpoints: string[]): Promise<void> {
     if (endpoints.length === 0) return
     await database.step({
@@ -30,8 +30,8 @@ export function createSessionEndingStore(database: Database) {
 
   return {
     /**
-     * Records that the sessions have ended, and removes all these rows, in one transaction. Rows that do not exist are
-     * skipped.
+     * Records that the sessions have ended, and removes the rows that `rows` names, in one transaction. Rows that do
+     * not exist are skipped.
      */
     async end(rows: SessionRows, now: number, announce: Change[]): Promise<void> {
       const { sessions, grants, tokens, endpoints, users } = rows
@@ -97,8 +97,8 @@ export function endingSessions(sessions: string[], now: number): Statement[] {
 }
 
 /**
- * Returns the statements that remove the grants of the tokens of sessions, with everything that was issued under them. A
- * refresh that is under way stores its tokens later: they are invalid, because their grant does not exist any more.
+ * Returns the statements that remove the grants of the tokens of sessions, with everything that was issued under them.
+ * A refresh that is in progress stores its tokens later: they are invalid, because their grant does not exist any more.
  *
  * @param sessions the hashes of the `uid`s of the sessions
  */

@@ -25,7 +25,7 @@ export interface UserSession {
  * sign-ins at the same time may end the same session: then the next sign-in ends two.
  */
 export const mostSessions = 100
-/** Upper limit for the sessions that one sign-in ends. There are more only after an update from a former version. */
+/** Upper limit for the sessions that one sign-in ends. It is reached only after an update from an earlier version. */
 const mostEndedAtOnce = 20
 
 export type UserSessionStore = ReturnType<typeof createUserSessionStore>
@@ -64,8 +64,8 @@ export function createUserSessionStore(database: Database) {
     },
 
     /**
-     * Resolves to the sessions of a user that are too many once the session `uidHash` is stored: those that were not used
-     * for the longest time.
+     * Resolves to the sessions that must end when the session `uidHash` is stored, so that the user has at most
+     * `mostSessions`: those that were not used for the longest time.
      */
     async surplus(userId: string, uidHash: string, now: number): Promise<Pick<UserSession, 'id' | 'uidHash'>[]> {
       const rows = await database.read<Pick<RowOf<UserSession>, 'id' | 'uid_hash'>>(
@@ -166,10 +166,10 @@ function ending(userId: string, uidHash: string, now: number): Statement[] {
 }
 
 /**
- * Locks the open requests of a user (`$1`). A redemption has changed its request before it stores the grant, so this
- * statement waits for a redemption that is under way, and the later statements find its grant. A redemption that begins
- * later waits for the commit, and stores its grant with the new generation. Returns one row, as the first statement of a
- * step must.
+ * Locks the open requests of a user (`$1`). A redemption changes its request before it stores the grant. So this
+ * statement waits for a redemption that is in progress, and the later statements find its grant. A redemption that
+ * begins later waits for the commit, and stores its grant with the new generation. The statement returns one row, as
+ * the first statement of a step must.
  */
 const lockingOpenRequests = `
   with open as materialized (

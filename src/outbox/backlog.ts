@@ -1,6 +1,6 @@
 /**
- * Records which receivers, and which parts of the slots, have a backlog: older messages wait, and newer messages queue behind
- * the older ones.
+ * Records which places (receivers, receivers of one standing, or kinds) have a backlog: messages wait for capacity of
+ * the place, and newer messages wait behind the older ones.
  */
 import {
   type Capacity,
@@ -25,7 +25,10 @@ export function createBacklog() {
   let looks = 0
 
   return {
-    /** Returns whether older messages of this receiver, of receivers with this standing, or of the whole kind wait. */
+    /**
+     * Returns whether older messages wait for capacity of this receiver, of receivers with this standing, or of the
+     * kind.
+     */
     isBefore: ({ kind, receiver }: Receiver, standing: Standing): boolean =>
       places.size > 0 && [{ kind }, { kind, standing }, { kind, receiver }].some((place) => places.has(keyOf(place))),
 

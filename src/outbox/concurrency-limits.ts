@@ -1,9 +1,10 @@
 /**
- * Limits how many messages may be under way at the same time. Each kind has its own limit, so that a channel that hangs does
- * not delay other channels. Within a kind each receiver has a small limit, which is higher while the receiver responds
- * quickly. All receivers that responded slowly have only a part of the kind's slots, and so have all receivers that have not
- * responded yet. If any other receiver does not respond quickly, its attempt gives its slot back and counts as hanging. So,
- * however many receivers hang, slots are left for receivers that respond quickly.
+ * Limits how many messages are being sent at the same time. Each kind has its own limit, a number of slots, so that a
+ * channel that hangs does not delay other channels. Within a kind, each receiver has a small limit, which is higher
+ * while the receiver responds quickly. The receivers that responded slowly can together use only a part of the kind's
+ * slots, and so can the receivers that have not responded yet. An attempt that does not end quickly gives its slot back
+ * and counts as hanging. An attempt to a receiver that was slow before keeps its slot. So, however many receivers hang,
+ * slots are left for receivers that respond quickly.
  */
 
 /** A receiver of messages of one kind. */
@@ -18,19 +19,29 @@ export type Standing = 'quick' | 'new' | 'slow'
 /** A receiver, all receivers of a kind with the same standing, or a whole kind. */
 export type Place = Pick<Receiver, 'kind'> & { receiver?: string; standing?: Standing }
 
-/** Upper limits for the messages of one kind that are under way, by the standing of their receivers. `quick` is for all. */
+/**
+ * Maximum number of messages of one kind that are being sent to receivers with this standing. The limit `quick` applies
+ * to the messages to all receivers together.
+ */
 const slotsOfKind = { quick: 64, new: 32, slow: 16 }
 /** Upper limit for the messages to one receiver, until the receiver has responded quickly. */
 export const initialCapacityOfReceiver = 4
-/** Upper limit for the attempts of one kind that hang and have no slot. Those beyond it keep their slots. */
+/**
+ * Maximum number of hanging attempts of one kind that have given their slots back. Further hanging attempts keep
+ * theirs.
+ */
 const mostHanging = 256
-/** Upper limit for the messages to a receiver that responds quickly. It equals its limit for connections to one origin. */
+/**
+ * Upper limit for the messages to a receiver that responds quickly. It equals the limit for connections to one origin.
+ */
 const mostCapacityOfReceiver = 16
 /** Upper limit for the idle receivers of a kind that are remembered. */
 const maxIdleReceivers = 1_000
-/** The quick responses that a new receiver owes until it counts as quick. */
+/** Number of quick responses until a new receiver counts as quick. */
 const owedByNew = 1
-/** The quick responses that a receiver owes for each slow one: while it hangs, it uses up more than it gets for one. */
+/**
+ * Number of quick responses that make up for one slow response: an attempt that hangs uses its slot for much longer.
+ */
 const owedForSlow = 4
 const mostOwed = owedForSlow * mostCapacityOfReceiver
 
@@ -69,7 +80,7 @@ type KnownReceiver = Receiver & {
   owed: number
 }
 
-/** A message that is under way. */
+/** An attempt to send a message that has begun and not ended. */
 export interface Attempt {
   receiver: KnownReceiver
   /** The standing of the receiver when the attempt began: the attempt has one of the slots for this standing. */
@@ -80,16 +91,17 @@ export interface Attempt {
 
 export type ConcurrencyLimits = ReturnType<typeof createConcurrencyLimits>
 
-/** Returns the limits. At first, no messages are under way. */
+/** Returns the limits. At first, no messages are being sent. */
 export function createConcurrencyLimits() {
   const slots = createSlots()
   const receivers = createKnownReceivers()
 
   return {
     /**
-     * Returns the outermost place of a message that has no capacity left, or undefined if the message may be sent.
+     * Returns the place without capacity that keeps a message from being sent, or undefined if the message may be sent.
+     * The kind is checked first, then the standing, then the receiver.
      *
-     * @param of the standing whose slots count, by default that of the receiver
+     * @param of the standing whose slots are checked. Default: the standing of the receiver
      */
     fullPlace({ kind, receiver }: Receiver, of?: Standing): Place | undefined {
       const known = receivers.find({ kind, receiver })
@@ -147,8 +159,9 @@ export function createConcurrencyLimits() {
   }
 
   /**
-   * Returns whether a query must be told of a receiver; it takes other receivers for new. This is enough for idle quick
-   * receivers while there is room for new ones, and keeps the list short.
+   * Returns whether the query for due messages needs an entry for a receiver. The query treats receivers without an
+   * entry as new. For idle quick receivers this is sufficient while there is capacity for new receivers, and it keeps
+   * the list short.
    */
   function isListed(receiver: KnownReceiver): boolean {
     const standing = standingOf(receiver)
@@ -157,7 +170,7 @@ export function createConcurrencyLimits() {
   }
 }
 
-/** Remembers the receivers that have messages under way, and those that have responded lately. */
+/** Remembers the receivers to which messages are being sent, and those that have responded lately. */
 function createKnownReceivers() {
   const kinds = new Map<string, Map<string, KnownReceiver>>()
 
@@ -183,8 +196,8 @@ function createKnownReceivers() {
     add: (receiver: KnownReceiver): void => void ofKind(receiver.kind).set(receiver.receiver, receiver),
 
     /**
-     * Called when a receiver has no messages under way any more. The receiver is remembered if it has responded. If too many
-     * idle receivers of its kind are remembered, the one that has been idle for longest is dropped.
+     * Called when no messages are being sent to a receiver any more. The receiver is remembered if its standing is
+     * known. If too many idle receivers of its kind are remembered, the one that has been idle for longest is dropped.
      */
     becomeIdle(receiver: KnownReceiver): void {
       const known = ofKind(receiver.kind)

@@ -20,7 +20,7 @@ export interface Sender {
   isTriedToTheEnd?: boolean
   /**
    * Called if the receiver has refused the notification permanently. The transaction that parks the notification also
-   * does what the result says.
+   * executes the statements in the result.
    */
   whenRefused?(message: OutboxMessage): Promise<Refusal | undefined>
 }
@@ -41,14 +41,17 @@ export interface DeliveryNeeds {
   outbox: OutboxStore
   /** Number of failed attempts after which a notification is parked. */
   attempts: number
-  /** Returns whether the subject of notifications of this kind is a user. Otherwise the subject is a request. */
+  /** Returns whether the subject of notifications of this kind is a user. If not, the subject is a request. */
   isAboutUser?: (kind: string) => boolean
   clock: Clock
   log: Log
   audit: Audit
 }
 
-/** Resolves to the kind of outcome, or undefined if the message was not sent or the outcome could not be recorded. */
+/**
+ * Makes one attempt. Resolves to the kind of outcome, or undefined if the message was not sent or the outcome could not
+ * be recorded.
+ */
 export type Deliver = (
   message: OutboxMessage,
   signal: AbortSignal,
@@ -91,7 +94,8 @@ export function createDelivery(senders: Senders, { outbox, clock, log, audit, ..
     const about = { ...subject, by: message.kind, about: message.id, attempt: message.attempts }
     const tell = (event: 'delivered' | 'failed' | 'parked', outcome: string) =>
       audit({ event: `notification.${event}`, ...about, outcome })
-    // If the lease has ended, the outcome is not audited, because another worker may have claimed the message.
+    // If the lease has ended, the functions of the outbox resolve to false, and the outcome is not audited, because
+    // another worker may have claimed the message.
     switch (next.state) {
       case 'delivered':
         if (await outbox.delivered(message, outcome.words, now)) tell('delivered', outcome.words)

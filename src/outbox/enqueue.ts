@@ -51,8 +51,8 @@ export function newLease(now: number, timeout: number) {
 }
 
 /**
- * Returns `enqueue`, and two functions for shutdown and tests: they return whether steps of `enqueue` are under way, and
- * which ones.
+ * Returns `enqueue`, and two functions for shutdown and tests: `underWay` returns the steps of `enqueue` that are in
+ * progress, and `isIdle` returns whether there are none.
  */
 export function createEnqueue({ outbox, sending, timeout, isRunning, onEnqueued, clock }: EnqueueNeeds) {
   const underWay = new Set<Promise<boolean>>()

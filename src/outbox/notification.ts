@@ -1,6 +1,7 @@
 /**
- * A notification to a client or to the device of a user, stored until it has reached its receiver. The outbox is
- * independent of CIBA: for each kind of notification, a registered function composes the content and sends it.
+ * A notification to a client or to the device of a user. It is stored before it is sent, and retried until it is
+ * delivered or parked. The outbox is independent of CIBA: for each kind of notification, a registered function sends
+ * it.
  */
 import { newId, type Vault } from '../platform/crypto.ts'
 
@@ -36,11 +37,16 @@ export interface OutboxMessage extends Notification {
   sealed: string | undefined
   /** Identifies the worker that claimed the message: only that worker may record the outcome. */
   lease: string | undefined
-  /** The time at which a user or an operator ended what the content is about. The sender decides what that means. */
+  /**
+   * The time at which a user or an operator revoked the tokens in the content. The sender decides what is sent instead.
+   */
   revokedAt: number | undefined
 }
 
-/** Returns the additional authenticated data of the content, so that the content does not decrypt in another row. */
+/**
+ * Returns the additional authenticated data of the content. A content that is copied to another row cannot be
+ * decrypted.
+ */
 export const contentAad = (notificationId: string) => `notifications/${notificationId}`
 
 /** The data from which a notification is composed. `giveUpAt` is in milliseconds since 1970. */
@@ -105,9 +111,9 @@ export const longestRetryAfterMs = 3_600_000
 /**
  * Returns the state after an attempt.
  *
- * @param attempts the largest number of attempts
- * @param dice a random number from 0 to 1. It varies the pauses, so that messages that failed at the same time are not all
- * retried at the same time
+ * @param attempts the maximum number of attempts
+ * @param dice a random number from 0 to 1. It varies the pauses, so that messages that failed at the same time are not
+ *   all retried at the same time
  */
 export function nextState(
   outcome: Outcome,

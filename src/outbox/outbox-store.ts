@@ -152,7 +152,7 @@ function reportingOn(database: Database) {
       report({ message, state: 'waiting', outcome, settledAt: null, dueAt }),
 
     /**
-     * sending → parked. The message is kept with the reason until an operator looks at it.
+     * sending → parked. The message is kept with the reason, so that an operator can look at it.
      * @param also further statements of the same transaction, and its lock keys
      */
     async park(message: OutboxMessage, reason: string, now: number, also?: Along): Promise<boolean> {
@@ -291,16 +291,17 @@ const nthOfLanes = (place: number) => `
 
 /**
  * Claims due messages. The statement considers the first `manyDue` messages, in the order in which they became due. If
- * more are due, it also considers the first few messages of each lane in `lane_room`; and if the first messages are too few
- * for the capacity that a kind has for new receivers, those of each lane of that kind, which it finds lane by lane through
- * the index.
+ * more are due, it also considers the first few messages of each lane in `lane_room`. If the first `manyDue` messages
+ * contain fewer messages to new receivers than a kind has capacity for, it considers the first few messages of each
+ * lane of this kind, and finds these lanes one after the other through the index.
  *
- * From the considered messages, it selects for each lane as many as the lane has capacity for. Each gets a turn: the number
- * of the lane's messages that are sent before it, with those under way. From these it selects for each standing as many as
- * the kind has capacity for, and from these again for the kind, each time the first turns first. So a lane with many waiting
- * messages gets no slot before a lane with fewer under way. Rows are selected before they are locked, because SQL cannot lock
- * rows in a query with window functions. The selections are materialized; otherwise Postgres may compute them again for each
- * row of the next one.
+ * From the considered messages, the statement selects in three stages: for each lane as many as the lane has capacity
+ * for, of these for each standing as many as the kind has capacity for, and of these as many as the whole kind has
+ * capacity for. The last two stages prefer messages with a low `turn`: the position of the message in its lane, plus
+ * the number of the lane's messages that are being sent. So a lane with many waiting messages does not take the slots
+ * of other lanes. Rows are selected before they are locked, because SQL cannot lock rows in a query with window
+ * functions. The selections are materialized. Without this, Postgres may compute a selection again for each row of the
+ * next one.
  */
 const claiming = `
   with recursive kind_room as (

@@ -44,14 +44,15 @@ const recheckMs = 200
 const leastPauseMs = 10
 /** Upper limit for the messages that one statement makes due after the wall clock was set back. */
 const mostMadeDue = 500
-/** Milliseconds between two searches for messages that a clock which was ahead has left. */
+/** Milliseconds between two searches for messages whose times were written by a clock that was ahead. */
 const searchIntervalMs = 60_000
 
 /**
- * Returns the function that claims due messages. Some messages wait for a time that the wall clock reaches much later than
- * was meant, because it was set back: for hours, and a push client cannot get its tokens in another way. They are made due
- * first. If the clock was set back since the last call, these are all that wait. Otherwise it was set back before this
- * process began, or another node has left messages whose clock was ahead: their times are too far in the future.
+ * Returns the function that claims due messages. First, it makes messages due whose times were written by a clock that
+ * was ahead. Without this, they could wait for hours, and a push client cannot get its tokens in another way. If the
+ * wall clock was set back since the last call, all waiting messages are made due. If it was set back before this
+ * process began, or the clock of another node was ahead, the affected messages are those whose times are too far in the
+ * future.
  */
 function createClaim({ outbox, clock, timeout }: OutboxNeeds) {
   /** Milliseconds by which the wall clock is ahead of the steady time. */

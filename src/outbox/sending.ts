@@ -71,8 +71,8 @@ export function createSending({ kinds, deliver, onChance, isAwaited, clock }: Se
 
   return {
     /**
-     * Returns true and reserves capacity for a message, if there is capacity and no older message waits for this capacity.
-     * Otherwise returns false: the message has to wait, and later messages wait behind it.
+     * Returns true and reserves capacity for a message, if there is capacity and no older message waits for this
+     * capacity. Returns false if not: then the message has to wait, and later messages wait behind it.
      */
     reserve(message: OutboxMessage): boolean {
       const { kind, receiver } = message

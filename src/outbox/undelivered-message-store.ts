@@ -1,4 +1,4 @@
-/** Changes messages that were not delivered, because their receiver has changed or refuses them. */
+/** Finds and changes messages that were not delivered. */
 import { atMostRows, type Database, type Statement } from '../platform/storage/database.ts'
 import { mostAheadMs } from '../platform/storage/stored-period.ts'
 import { longestRetryAfterMs, type OutboxMessage } from './notification.ts'
@@ -21,7 +21,7 @@ export function undeliveredIn(database: Database) {
       return rows.map(toMessage)
     },
 
-    /** Replaces the content of a message. Resolves to false if the message has another content by now. */
+    /** Replaces the content of a message. Resolves to false if the content was changed since the message was read. */
     async exchangeContent({ id, sealed }: Pick<OutboxMessage, 'id' | 'sealed'>, next: string): Promise<boolean> {
       return changed(
         await database.step({
@@ -32,8 +32,8 @@ export function undeliveredIn(database: Database) {
     },
 
     /**
-     * Returns the statement that settles a message as delivered although it was not sent, because it is not needed any more.
-     * An attempt that is under way loses its lease.
+     * Returns the statement that settles a message as delivered although it was not sent, because it is not needed any
+     * more. An attempt that is in progress loses its lease.
      */
     supersede: (id: string, reason: string, now: number): Statement => ({
       sql: `update notifications set state = 'delivered', lease = null, sealed = null, last_outcome = $2, settled_at = $3
@@ -41,7 +41,7 @@ export function undeliveredIn(database: Database) {
       values: [id, reason, now],
     }),
 
-    /** Changes the kind and the address of a message, because its receiver has changed them. */
+    /** Changes the kind and the address of a message, because the client has changed its delivery mode or endpoint. */
     async readdress({ id, kind, address }: Pick<OutboxMessage, 'id' | 'kind' | 'address'>): Promise<void> {
       await database.step({
         sql: 'update notifications set kind = $2, address = $3 where id = $1 returning id',
@@ -51,7 +51,7 @@ export function undeliveredIn(database: Database) {
 
     /** Makes at most `atMost` messages that wait for another attempt due at once. Resolves to their number. */
     async endPauses(now: number, atMost: number): Promise<number> {
-      // Both states are named as in the partial index on `due_at`, so that it is used.
+      // The condition names both states, as the partial index on `due_at` does, so that the index is used.
       const rows = await database.step({
         sql: `with paused as materialized (
                 select id from notifications where state in ('waiting', 'sending') and state = 'waiting' and due_at > $1
@@ -64,10 +64,11 @@ export function undeliveredIn(database: Database) {
     },
 
     /**
-     * Makes at most `atMost` messages due at once whose times a clock has written that was ahead: they were created in the
-     * future, or wait longer than a pause or a lease can be. Resolves to their number.
+     * Makes at most `atMost` messages due at once whose times were written by a clock that was ahead: their
+     * `created_at` is in the future, or their `due_at` is later than the longest pause or lease allows. Resolves to
+     * their number.
      *
-     * @param longestLeaseMs milliseconds
+     * @param longestLeaseMs the longest lease, in milliseconds
      */
     async endPausesOfClockAhead({ now, longestLeaseMs }: PauseLimits, atMost: number): Promise<number> {
       const future = `cast($1 as bigint) + ${mostAheadMs}`
@@ -94,7 +95,10 @@ export function undeliveredIn(database: Database) {
       return rows.map(toMessage)
     },
 
-    /** Erases the content of a parked message, unless an operator has retried it. `statements` are in the same step. */
+    /**
+     * Erases the content of a message if it is still parked with this content. Executes `statements` in the same
+     * transaction. Resolves to whether the content was erased.
+     */
     async erase({ id, sealed }: OutboxMessage, statements: Statement[], lockKeys: string[]): Promise<boolean> {
       const erasing = {
         sql: `update notifications set sealed = null where id = $1 and state = 'parked' and sealed = $2 returning id`,

@@ -5,11 +5,11 @@ import type { HintSubject, SubjectIdentifier, User } from './user.ts'
 /** The ways in which the directory finds a user. */
 export interface DirectoryLookups {
   find(id: string): Promise<User | null>
-  /** By id, username, e-mail address or phone number. */
+  /** Finds a user by id, username, e-mail address or phone number. */
   findByName(name: string): Promise<User | null>
-  /** By one kind of identifier only. */
+  /** Finds a user by the kind of identifier that the claim determines. */
   findBySubject(subject: HintSubject): Promise<User | null>
-  /** The issuer whose subjects are these users. */
+  /** The issuer whose subjects (`sub`) are the ids of these users. */
   issuer: string
 }
 
@@ -44,8 +44,9 @@ export function createFindByIdentifier({ find, findByName, findBySubject, issuer
   }
 
   /**
-   * All identifiers name one user. Identifiers that lead to no user do not count, but two users are a contradiction. Looks
-   * up one identifier after the other, so that one call does not take all connections of the database.
+   * Resolves to the user that the identifiers name. Identifiers without a user are ignored. If the identifiers name
+   * different users, resolves to null. The identifiers are looked up one after the other, so that one call does not
+   * take all connections of the database.
    */
   async function findByAliases(identifiers: readonly SubjectIdentifier[]): Promise<User | null> {
     const found: User[] = []

@@ -5,7 +5,7 @@ import { OAuthError } from '../platform/oauth-error.ts'
 import { isPlain } from '../platform/validation.ts'
 import type { SubjectIdentifier } from './user.ts'
 
-/** The members that each format must have, all of them texts (RFC 9493 §3.2). */
+/** The members that each format must have, all of them strings (RFC 9493 §3.2). */
 const membersOf: Readonly<Record<string, readonly string[]>> = {
   account: ['uri'],
   email: ['email'],
@@ -20,8 +20,8 @@ const mostAliases = 5
 const longest = 4096
 
 /**
- * Returns the subject identifier in a `login_hint`, or undefined if the hint is another text. A format that is not known
- * here is returned as it is, for the hooks of the application.
+ * Returns the subject identifier that a `login_hint` contains as JSON, or undefined if the hint is anything else. An
+ * identifier of an unknown format is returned unchanged, so that the application's hooks can handle it.
  *
  * @throws {OAuthError} `invalid_request` if a member of a known format is missing or invalid
  */
@@ -37,8 +37,8 @@ export function readSubjectIdentifier(hint: string): SubjectIdentifier | undefin
 }
 
 /**
- * Returns the plain text that a subject identifier contains, so that all hints that mean the same have the same text:
- * `{"format":"opaque","id":"u1"}` has the text `u1`.
+ * Returns the plain text that a subject identifier contains, so that a hint in JSON and the same hint in plain text
+ * give the same text: `{"format":"opaque","id":"u1"}` gives `u1`.
  */
 export function textOf(identifier: SubjectIdentifier): string {
   if (identifier.format === 'aliases') return (identifier.identifiers as SubjectIdentifier[]).map(textOf).sort()[0]!

@@ -13,10 +13,10 @@ import type { UserStore } from './user-store.ts'
  * added by command.
  *
  * A `login_hint` is an id, a username, an e-mail address (in any letter case) or a phone number (with any visual
- * separators, or as a `tel:` address), or a subject identifier (RFC 9493). An `id_token_hint` names its subject. A verified
- * `login_hint_token` names a user by the configured claim; an unverified one matches no user.
+ * separators, or as a `tel:` address), or a subject identifier (RFC 9493). An `id_token_hint` names the user by its
+ * `sub`. A verified `login_hint_token` names the user by the configured claim; an unverified one matches no user.
  *
- * @param issuer the issuer whose subjects are these users
+ * @param issuer the issuer whose subjects (`sub`) are the ids of these users
  */
 export function createUserDirectory(
   configured: readonly ConfiguredUser[],

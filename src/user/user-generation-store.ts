@@ -3,7 +3,10 @@ import { isNotOver } from '../platform/storage/stored-period.ts'
 
 export interface UserGeneration {
   generation: number
-  /** Whether the user is locked or removed. Such a user cannot sign in and gets no requests. */
+  /**
+   * Whether the user is locked or removed. Such a user cannot sign in and gets no requests. It is not set if an
+   * application removes one of its own users.
+   */
   isClosed: boolean
 }
 
@@ -11,8 +14,9 @@ export interface UserGeneration {
 export const longestCallMs = 10 * 60_000
 
 /**
- * Returns the SQL condition that a call that was received at `receivedAt` may have begun before a change. If the change lies
- * further in the future than a call may last, the wall clock was set back after it: the call has begun after the change.
+ * Returns the SQL condition that a call received at `receivedAt` may have begun before the change at `changedAt`. The
+ * condition is false if `changedAt` is later than `receivedAt` by more than a call can last. Then the wall clock was
+ * set back after the change, and the call began after the change.
  */
 export const begunBefore = (changedAt: string, receivedAt: string) =>
   isNotOver({ begin: `${changedAt} - ${longestCallMs}`, length: longestCallMs }, receivedAt)
@@ -25,12 +29,13 @@ const keptOfRemoved = {
 }
 
 /**
- * Returns the SQL condition that a row of a user does not come from a former person who had the user's id and was removed.
- * Such rows are marked when another person gets the id. An earlier version of the server did not mark them, but stored until
- * when the id had belonged to the former person.
+ * Returns the SQL condition that a row is about the person who has the user id now, and not about a former person: an
+ * earlier user with the same id, who was removed. The rows of a former person are marked (`is_former`) when another
+ * person gets the id. An earlier version of the server did not mark them, but stored until when the id had belonged to
+ * the former person (`former_until`).
  *
  * @param row the table, or its alias
- * @param time the column with the time of the row
+ * @param time the column with the time at which the row was written
  * @param userId SQL: the id of the user
  */
 export const ofPresentPerson = (row: string, time: string, userId = '$1'): string =>
@@ -54,8 +59,8 @@ export const markingFormerPersons = (userIds: string): Statement[] =>
 export type UserGenerationStore = ReturnType<typeof createUserGenerationStore>
 
 /**
- * The current generation of each user: a number that grows when an operator or the application signs the user out,
- * locks or removes the user. Anything that was issued in an earlier generation is no longer valid.
+ * The current generation of each user: a number that grows when the user is signed out of all sessions, locked or
+ * removed. Sessions and tokens of an earlier generation are no longer valid.
  */
 export function createUserGenerationStore(database: Pick<Database, 'read'>) {
   return {
@@ -79,9 +84,9 @@ export function createUserGenerationStore(database: Pick<Database, 'read'>) {
     /**
      * Returns the statement that begins the next generation.
      *
-     * @param ending.closes whether this ending locks or removes the user
-     * @param ending.refusesUntil milliseconds since 1970: requests that were received up to this time are refused;
-     *   undefined if no requests are to be refused
+     * @param ending.closes whether the user is marked as locked or removed
+     * @param ending.refusesUntil milliseconds since 1970: authentication requests that were received up to this time
+     *   are refused; undefined if no requests are to be refused
      */
     next: (
       userId: string,

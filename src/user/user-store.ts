@@ -19,7 +19,7 @@ export interface Addition {
    * the id of an erased user.
    */
   usedIds?: readonly string[]
-  /** Whether the id belonged to the same person before. */
+  /** Whether the id belonged to the same person before. Then the user is added although the id was used. */
   isSamePerson?: boolean
 }
 
@@ -138,7 +138,7 @@ function reopening(id: string, usedIds: readonly string[], now: number): Stateme
     sql: `update user_generations set user_id = $1, is_closed = 0, changed_at = $3, erased_at = null, removed_at = null
           where user_id in (select value from each($2))
             and (user_id = $1 or not exists (select 1 from user_generations known where known.user_id = $1))`,
-    // The id is one of the values: with `or` before the list, Postgres would read all generations.
+    // The list includes the id. With `user_id = $1 or user_id in (…)`, Postgres would read the whole table.
     values: [id, JSON.stringify([...new Set([id, ...usedIds])]), now],
   }
 }

@@ -110,8 +110,8 @@ export interface UserHooks {
    */
   verifyUserCode?(user: User, code: string): Promise<boolean>
   /**
-   * Notifies a user of a pending request in a way of the application's own. If the hook throws, it is called again. So
-   * it may be called more than once for one request.
+   * Notifies a user of a pending request in the application's own way. If the hook throws, it is called again. So it
+   * may be called more than once for one request.
    */
   notify?(request: PendingRequest, user: User): Promise<void>
   /**
@@ -126,8 +126,8 @@ export interface ConfiguredUser extends Omit<User, 'has_user_code'> {
   /** In clear text, as in the file; hashed before it is stored. */
   password?: string | undefined
   /**
-   * Of an id that belonged to a removed user: whether it is the same person, who sees the former decisions. It has an
-   * effect at the start at which the user returns.
+   * If the id belonged to a removed user: whether this user is the same person, and so sees the decisions made before
+   * the removal. It has an effect only at the first start after the user is listed again.
    */
   same_person?: boolean | undefined
   /** In clear text, as in the file. Valid until the user sets or removes a code. */

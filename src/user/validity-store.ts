@@ -36,9 +36,9 @@ export const isSignedIn = (hash: string) => `(cast(${hash} as text) is null or e
   where found.model = 'AccessToken' and found.id_hash = cast(${hash} as text) and ${isValid}))`
 
 /**
- * Returns the lock keys of a transaction that uses `isSignedIn`. A transaction that signs the user out, locks or removes
- * the user, or ends one session, uses the same key. So it is committed before or after this transaction: if
- * before, this transaction writes nothing; if after, it also ends what this transaction has written.
+ * Returns the lock keys of a transaction that uses `isSignedIn`. A transaction that signs the user out, locks or
+ * removes the user, or ends one session, uses the same key. So it is committed either before this transaction, which
+ * then writes nothing, or after this transaction. In that case, it also ends what this transaction has written.
  *
  * @param tokenHash if undefined, nothing is locked
  */

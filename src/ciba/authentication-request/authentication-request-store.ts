@@ -13,8 +13,8 @@ export type RequestStore = ReturnType<typeof createRequestStore>
 /**
  * Stores the authentication requests. Each transition is one conditional statement. If two transitions of a request run
  * at the same time, only the first finds its condition true. Concurrent transitions of the same kind are written in one
- * batch. Each transition is announced under the topic `request`. A transition that changes which requests wait for a user
- * is also announced under the topic `user_requests`, with the key of the user.
+ * batch. Each transition is announced to all nodes under the topic `request`. A transition that changes which requests
+ * wait for a user is also announced under the topic `user_requests`, with the key of the user (`user-announcement.ts`).
  *
  * @param needs not needed for reading. Without `enqueue`, this process sends no notifications: they stay in the outbox
  *   until a server sends them
@@ -29,9 +29,9 @@ export function createRequestStore(database: Database, needs: Partial<MoveNeeds>
     ...pollsIn(database, needs),
     ...modesIn(database),
     /**
-     * Removes denied, expired and redeemed requests that were settled before `before`, at most `atMost`. A request is
-     * kept while a token that was issued for the request exists, because the row names the user who may revoke the token.
-     * Ids grow with time, so the condition on the id excludes newer rows without reading them.
+     * Removes at most `atMost` denied, expired and redeemed requests that were settled before `before`. A request is
+     * kept while a token that was issued for the request exists, because the row names the user who may revoke the
+     * token. Ids grow with time, so the condition on the id excludes newer rows without reading them.
      */
     forgetFinished: pruneByCursor({
       async next(after, before, atMost) {

@@ -18,37 +18,39 @@ export interface AuthenticationRequest {
   /** The claims that the client requested one by one, without those that it may not get. */
   claims?: RequestedClaims | undefined
   bindingMessage: string | undefined
-  /** The details requested (RFC 9396), as received. */
+  /** The authorization details that the client requested (RFC 9396), as received. */
   authorizationDetails?: AuthorizationDetail[] | undefined
-  /** The details that the user approved; undefined before the approval, or if none were requested. */
+  /** The authorization details that the user approved; undefined before the approval, or if none were requested. */
   approvedDetails?: AuthorizationDetail[] | undefined
   /** The resources that the tokens are for (RFC 8707), in the order of the request. */
   resources?: string[] | undefined
   /**
-   * The client's mode and endpoint when the request was received. If the client has changed them by the time when a
-   * notification is sent, the new values apply. But a request that was made for poll stays a request for poll, because
-   * it has no notification token.
+   * The client's delivery mode and notification endpoint when the request was received. If the client changes them
+   * before a notification is sent, the new values apply. But a request that was made for poll stays a request for poll,
+   * because it has no notification token.
    */
   deliveryMode: DeliveryMode
   notificationEndpoint: string | undefined
   /** The encrypted `CallBack`, kept while a ping or push may still have to be composed from it. */
   callBackSealed: string | undefined
   status: RequestStatus
-  /** Milliseconds since 1970, like all times here. */
+  /** Milliseconds since 1970, like all times in this interface. */
   createdAt: number
   /** The deadline, fixed when the request is received. A pending or approved request expires at this time. */
   expiresAt: number
-  /** Minimum seconds between two polls. Each `slow_down` lengthens the interval for all later polls (CIBA §11). */
+  /**
+   * Minimum seconds between two polls. `slow_down` lengthens the interval (CIBA §11); `poll-interval.ts` has the rules.
+   */
   interval: number
   settledAt: number | undefined
   /**
-   * Whether the details, resources or claims are stored, but cannot be read. Then none of them is known, so the request can
-   * only be denied or expire, and no tokens are issued for it.
+   * True if a stored JSON value, such as the details, resources or claims, cannot be read. Then it is not known what
+   * was requested. So the request can only be denied or expire, and no tokens are issued for it.
    */
   isDamaged?: true
   /**
-   * The certificate or key to which the tokens of a push client are bound. The client proves it with the authentication
-   * request, because a push client never calls the token endpoint. Empty for poll and ping.
+   * The client certificate or DPoP key to which the tokens of a push client are bound. The client proves its possession
+   * with the authentication request, because a push client never calls the token endpoint. Empty for poll and ping.
    */
   binding: Confirmation
   /** How the user was authenticated for the decision. Empty before the decision. */
@@ -78,8 +80,8 @@ export interface CallBack {
 }
 
 /**
- * Returns the additional authenticated data of an encrypted `CallBack`. A copy of the `CallBack` in the row of another
- * request cannot be decrypted.
+ * Returns the additional authenticated data of an encrypted `CallBack`. A `CallBack` that is copied to the row of
+ * another request cannot be decrypted.
  */
 export const callBackAad = (requestId: string) => `backchannel_auth_requests/${requestId}`
 
@@ -92,10 +94,12 @@ export function statusAt(request: Pick<AuthenticationRequest, 'status' | 'expire
   return open && now >= request.expiresAt ? 'expired' : request.status
 }
 
-/** In milliseconds. A request with a shorter lifetime leaves the user too little time to answer. */
+/** In milliseconds. A request with a shorter lifetime may leave the user too little time to answer. */
 export const shortLife = 60_000
 
-/** Whether an expired request had a lifetime below `shortLife` and the user did not answer it. */
+/**
+ * Whether a request that expires had a lifetime below `shortLife` and was not answered: its stored status is `pending`.
+ */
 export function wasShortAndUnanswered(
   request: Pick<AuthenticationRequest, 'status' | 'createdAt' | 'expiresAt'>,
 ): boolean {

@@ -20,14 +20,16 @@ export interface Followed {
   changes: Change[]
 }
 
-/** A user and a client. `tokenHash` is the hash of the access token, if the user makes the change by a call. */
+/** A user and a client. `tokenHash` is the hash of the user's access token, if a call of the user makes the change. */
 export interface Pair {
   userId: string
   clientId: string
   tokenHash?: string | undefined
 }
 
-/** One request of a user. `tokenHash` is the hash of the user's access token. */
+/**
+ * One request of a user. `tokenHash` is the hash of the user's access token, if a call of the user makes the change.
+ */
 export interface OneRequest {
   id: string
   userId: string
@@ -67,8 +69,8 @@ export function createOpenRequestStore(database: Database, onUnreadable?: OnUnre
 
   return {
     /**
-     * Locks a user's open requests, and executes what `follow` returns for them.
-     * @returns the requests before the change. If the user is not as `mustBe` requires, undefined, and nothing is changed
+     * Locks a user's open requests, and executes in the same transaction what `follow` returns for these requests.
+     * @returns the requests before the change; undefined, without any change, if the user is not as `mustBe` requires
      */
     endOfUser: (userId: string, mustBe: MustBe, now: number, follow: Follow) => {
       const [kind, password] = typeof mustBe === 'string' ? [mustBe, null] : ['with_password', mustBe.withPassword]
@@ -91,8 +93,7 @@ export function createOpenRequestStore(database: Database, onUnreadable?: OnUnre
 
     /**
      * Does the same as `endOfUser` for the open requests of one client about one user.
-     * @returns the requests before the change. If the access token is not valid any more, undefined, and nothing is
-     *   changed
+     * @returns the requests before the change; undefined, without any change, if the access token is not valid any more
      */
     endOfPair: ({ userId, clientId, tokenHash }: Pair, now: number, follow: Follow) =>
       step({ sql: ofPair, values: [userId, now, clientId, tokenHash ?? null] }, follow, userId),
@@ -132,8 +133,8 @@ export function endOpen(id: string, settledBy: string, now: number): ListStateme
 }
 
 /**
- * `database.step` executes further statements only if the first one returned a row. If there are no open requests, the
- * first statement therefore returns one row of nulls.
+ * A row of the first statement of a transaction. `database.step` executes the further statements only if the first one
+ * returned a row. If there are no open requests, the first statement therefore returns one row of nulls.
  */
 type FoundRow = RequestRow | { id: null }
 

@@ -3,7 +3,7 @@
  * table, by the same rules: each rule is written in TypeScript and in SQL.
  */
 
-/** The interval of a request, and how many polls in a row have kept it since it was lengthened. */
+/** The interval of a request, and how many polls in a row were not too early since it was lengthened (`keptPolls`). */
 export interface PollInterval {
   /** Seconds that the client has to wait between two polls. */
   interval: number
@@ -15,10 +15,10 @@ export interface PollInterval {
 /** Seconds by which `slow_down` lengthens the interval (CIBA Core §11). */
 const growthSeconds = 5
 
-/** After this many polls in a row that have kept a lengthened interval, the first interval applies again. */
+/** After this many polls in a row that were not too early, a lengthened interval becomes the first interval again. */
 const keptEnough = 2
 
-/** The shortest tolerance, in milliseconds. */
+/** The smallest tolerance for polls that arrive early, in milliseconds. */
 const leastTolerance = 500
 
 /** The default of `requests.longestInterval`, in seconds. */
@@ -38,15 +38,15 @@ export const leastPauseSql = (interval: string) =>
   `(${interval}) * 1000 - case when (${interval}) * 100 < ${leastTolerance} then ${leastTolerance} else (${interval}) * 100 end`
 
 /**
- * Whether a poll is too early, if this much time has passed since the previous poll. If a clock was set back, the time
- * is negative and the real pause is unknown. Then the poll is not too early.
+ * Whether a poll that arrives `elapsedMs` after the previous poll is too early. If `elapsedMs` is negative, a clock was
+ * set back and the real pause is unknown. Then the poll is not too early.
  */
 export function isTooEarly(elapsedMs: number, interval: number): boolean {
   return elapsedMs >= 0 && elapsedMs < leastPauseMs(interval)
 }
 
 /**
- * Changes the interval after a poll of a pending request that is not the first.
+ * Changes the interval after the second or a later poll of a pending request.
  *
  * @param longest the interval does not grow beyond this number of seconds
  */
@@ -60,7 +60,7 @@ export function countPoll(polls: PollInterval, isEarly: boolean, longest: number
   }
 }
 
-/** SQL expressions for the interval of a request, the interval that the client was told, and the longest interval. */
+/** SQL expressions for the members of `PollInterval` and for the longest interval. */
 interface PollIntervalSql {
   interval: string
   first: string
@@ -68,7 +68,7 @@ interface PollIntervalSql {
   longest: string
 }
 
-/** SQL for `countPoll`: the new values of the interval and of the number of polls that have kept it. */
+/** SQL for `countPoll`: the new values of the interval and of `keptPolls`. */
 export function countPollSql(early: string, { interval, first, kept, longest }: PollIntervalSql) {
   const isKept = `(${interval}) > (${first}) and ${kept} + 1 >= ${keptEnough}`
   return {

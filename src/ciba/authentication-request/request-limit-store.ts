@@ -1,11 +1,11 @@
 /**
- * Limits on authentication requests. Requests are counted in the statement that accepts a new request, so that concurrent
- * requests cannot exceed a limit.
+ * Limits on authentication requests. The statement that stores a new request also counts the stored requests, so that
+ * concurrent requests cannot exceed a limit.
  *
  * The statement stops counting at the limit, and counts nothing if there is no limit. Its cost therefore depends on the
  * limits, not on the number of rows in the table. The number after `limit` in the SQL is a constant. If it were a
- * parameter, Postgres would plan for a tenth of the table. The constant is the limit rounded up to a power of ten, so
- * that there are only a few different SQL strings.
+ * parameter, the planner of Postgres would expect to read a tenth of the rows. The constant is the limit rounded up to
+ * a power of ten, so that there are only a few different SQL strings.
  */
 import { isNotOver } from '../../platform/storage/stored-period.ts'
 import { begunBefore } from '../../user/user-generation-store.ts'
@@ -13,7 +13,7 @@ import { type AuthenticationRequest, shortLife } from './authentication-request.
 
 /** Limits on requests. A limit that is undefined does not apply. */
 export interface RequestLimits {
-  /** Maximum number of pending requests at the same time. */
+  /** Maximum number of pending requests about one user at the same time. */
   maxOpenPerUser: number
   perUser?: { perMinute?: number | undefined }
   perClient?: OpenAndPerMinute
@@ -49,7 +49,7 @@ export type LimitName =
 
 export interface ReachedLimit {
   limit: LimitName
-  /** The latest time at which the limit stops applying, in milliseconds since 1970; undefined if it is not known. */
+  /** The limit applies at most until this time, in milliseconds since 1970; undefined if the time is not known. */
   until: number | undefined
 }
 
@@ -146,7 +146,8 @@ function within(limits: RequestLimits, which: 'open' | 'recent', asked: Asked): 
 }
 
 /**
- * Returns the key under which the SQL string for these limits is kept. Limits with the same key have the same SQL string.
+ * Returns the key under which the SQL string for these limits is cached. Limits with the same key have the same SQL
+ * string.
  */
 export function orderKey(limits: RequestLimits): string {
   let key = limits.pauses ? '+' : ''

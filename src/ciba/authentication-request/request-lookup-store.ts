@@ -10,11 +10,11 @@ import { its, type RequestRow, toRequest } from './request-row.ts'
 /** A request, and its polls as stored in the table. */
 export interface PolledRequest {
   request: AuthenticationRequest
-  /** By the clock of the database, in milliseconds since 1970; 0 if never polled. */
+  /** The time of the last poll by the clock of the database, in milliseconds since 1970; 0 if never polled. */
   lastPolledAt: number
-  /** The interval that the client was told, in seconds. */
+  /** The interval that the client was told in the acknowledgement, in seconds. */
   firstInterval: number
-  /** How many polls in a row have kept a lengthened interval. */
+  /** How many polls in a row were not too early since the interval was lengthened. */
   keptPolls: number
 }
 
@@ -22,7 +22,9 @@ const isOpen = (now: string) => `status = 'pending' and expires_at > ${now}`
 
 /** Finds single requests. */
 export function requestsFoundIn(database: Database, onUnreadable?: OnUnreadable) {
-  /** Returns the look-up by a column, which must have a unique index. Concurrent look-ups share one statement. */
+  /**
+   * Returns a function that finds a request by a column with a unique index. Concurrent look-ups share one statement.
+   */
   function finds(column: 'id' | 'auth_req_id_hash'): (value: string) => Promise<RequestRow | undefined> {
     const sql = `select * from backchannel_auth_requests where ${column} in (select value from each($1))`
     return writeBatch<string, RequestRow | undefined>({
@@ -34,7 +36,7 @@ export function requestsFoundIn(database: Database, onUnreadable?: OnUnreadable)
     })
   }
 
-  /** Like `finds`, but leaves out requests about other users, and about former persons with the id of the user. */
+  /** Like `finds`, but leaves out requests about other users, and about an earlier person who had the same user id. */
   function findsForUser(column: 'id' | 'auth_req_id_hash') {
     interface Asked {
       userId: string
@@ -74,8 +76,8 @@ export function requestsFoundIn(database: Database, onUnreadable?: OnUnreadable)
     },
 
     /**
-     * Finds a request that the user may see and decide: it must be about this user, and not about a former person with the
-     * id of the user.
+     * Finds a request that the user may see and decide: it must be about this user, and not about an earlier person who
+     * had the same user id.
      */
     async findForUser(
       userId: string,
@@ -89,8 +91,8 @@ export function requestsFoundIn(database: Database, onUnreadable?: OnUnreadable)
     },
 
     /**
-     * Finds a request by the hash of its `auth_req_id`, for a poll that is counted in memory. Resolves to undefined if
-     * the request is unknown or belongs to another client.
+     * Finds a request by the hash of its `auth_req_id`, so that its polls can be counted in memory. Resolves to
+     * undefined if the request is unknown or belongs to another client.
      */
     async findPolled(authReqIdHash: string, clientId: string): Promise<PolledRequest | undefined> {
       const row = await findByHash(authReqIdHash)
@@ -129,8 +131,8 @@ export function requestsListedIn(database: Database, onUnreadable?: OnUnreadable
     },
 
     /**
-     * Resolves to the requests about a user, newest first, without those about a former person with the id of the user. All
-     * requests of a former person are settled.
+     * Resolves to the requests about a user, newest first, without those about an earlier person who had the same user
+     * id. For `open` this needs no condition, because all requests about an earlier person are settled.
      *
      * @param only `open` leaves out settled and expired requests
      */
@@ -153,8 +155,8 @@ export function requestsListedIn(database: Database, onUnreadable?: OnUnreadable
     },
 
     /**
-     * Resolves to the newest requests of all users, for the operator. With `all`, they are sorted by id, because this
-     * uses an index and ids grow with time.
+     * Resolves to the newest requests of all users, for the operator. With `all`, they are sorted by id: ids grow with
+     * time, and the order by id uses an index.
      */
     async list(only: 'open' | 'all', now: number, limit = 100): Promise<AuthenticationRequest[]> {
       const rows =
@@ -171,7 +173,10 @@ export function requestsListedIn(database: Database, onUnreadable?: OnUnreadable
       return toRequests(rows)
     },
 
-    /** Resolves to requests whose deadline has passed and that are not settled as expired yet, oldest deadline first. */
+    /**
+     * Resolves to requests whose deadline has passed but whose row is not settled as expired yet, oldest deadline
+     * first.
+     */
     async runOut(now: number, limit: number): Promise<AuthenticationRequest[]> {
       const rows = await database.read<RequestRow>(
         `select * from backchannel_auth_requests

@@ -6,7 +6,7 @@ import { signOutLock } from '../../user/validity-store.ts'
 import type { AuthenticationRequest } from './authentication-request.ts'
 import { announced } from './request-move-store.ts'
 
-/** A request whose tokens were issued for a push that the client has not confirmed. */
+/** A push that contains tokens and that the client has not confirmed, and how the result is delivered instead. */
 export interface UnconfirmedPush {
   /** The delivery mode and the notification endpoint that the client has now. */
   mode: Exclude<DeliveryMode, 'push'>
@@ -19,7 +19,9 @@ export interface UnconfirmedPush {
 /** Adds the functions that change the delivery mode of a request. */
 export function modesIn(database: Database) {
   return {
-    /** Makes the request a request for poll. No notification can be composed from the request afterwards. */
+    /**
+     * Changes the delivery mode of the request to poll. After that, no ping or push can be composed for the request.
+     */
     async becomePoll(id: string): Promise<void> {
       await database.step({
         sql: `update backchannel_auth_requests set delivery_mode = 'poll', notification_endpoint = null,
@@ -30,9 +32,9 @@ export function modesIn(database: Database) {
     },
 
     /**
-     * redeemed → approved. Only before the deadline, only if the notification still contains the tokens and was not
-     * delivered, and only if the tokens still exist, because the user may have revoked them. `facts` remove the tokens.
-     * Resolves to whether the request was changed.
+     * Changes a redeemed request back to approved. This is done only before the deadline, only if the notification
+     * still contains the tokens and was not delivered, and only if the user has not revoked the tokens. `facts` remove
+     * the tokens in the same transaction. Resolves to whether the request was changed.
      */
     async takeBack(
       { id, userId }: Pick<AuthenticationRequest, 'id' | 'userId'>,
@@ -44,8 +46,8 @@ export function modesIn(database: Database) {
           sql: takingBack,
           values: [id, mode, endpoint ?? null, now, notification.id, notification.sealed ?? null],
         },
-        // A revocation by the user also takes the first lock. The transaction that parks the notification also takes
-        // the second.
+        // A revocation by the user also takes the first lock. The transactions that park the notification, or erase its
+        // content, also take the second.
         { also: facts, announce: announced(id), lockKeys: [signOutLock(userId), pushLock(id)] },
       )
       return rows.length > 0

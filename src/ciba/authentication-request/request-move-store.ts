@@ -45,7 +45,7 @@ export interface Settlement {
   authentication: Authentication
   /** The hash of the user's access token. If given, the request is settled only if the token is still valid. */
   tokenHash?: string | undefined
-  /** The details that were approved. */
+  /** The authorization details that the user approved. */
   approvedDetails?: AuthorizationDetail[] | undefined
 }
 
@@ -55,7 +55,10 @@ interface MovedRow {
   user_id?: string
 }
 
-/** What the same transaction writes if the request is moved. If the request is not moved, nothing is written. */
+/**
+ * What is written in the transaction that changes the state of a request. If the state is not changed, nothing is
+ * written.
+ */
 export interface Consequences {
   facts?: Statement[]
   notifications?: readonly OutboxMessage[]
@@ -84,7 +87,7 @@ export interface MoveNeeds {
   enqueue: Enqueue
 }
 
-/** Returns the announcement of a move. */
+/** Returns the announcement that the request has changed its state. */
 export const announced = (id: string): Change[] => [{ topic: 'request', key: id }]
 
 /** Returns the function that executes the moves of one kind. The function resolves to whether the request was moved. */
@@ -116,7 +119,7 @@ function createMoves(database: Database, { userKey, enqueue }: MoveNeeds): Moves
         return all.map(({ id }) => ids.has(id))
       },
     })
-    // A move joins a batch only when its lock keys are free. Otherwise all moves of the batch would wait for them.
+    // A move joins a batch only when its lock keys are free, so that the other moves of the batch do not wait for them.
     return (move, { facts = [], notifications = [] }) =>
       enqueue(notifications, (adding, topics) =>
         database.inLockOrder(move.lockKeys ?? [], () =>
@@ -145,11 +148,10 @@ export function acceptingIn(database: Database, needs: MoveNeeds) {
   const moves = createMoves(database, needs)
 
   /**
-   * The functions that store requests, by `orderKey`. There are only a few: one for each different `orderKey`, not for
-   * each request.
+   * The functions that store requests, by `orderKey`. There are only a few, because many limits share an `orderKey`.
    */
   const keepers = new Map<string, ReturnType<typeof moves>>()
-  /** The same functions by the limits of a client, because to make the key takes longer. */
+  /** The same functions by the `RequestLimits` object, because this look-up is faster than computing the `orderKey`. */
   const byLimits = new WeakMap<RequestLimits, ReturnType<typeof moves>>()
   function keepWithin(limits: RequestLimits): ReturnType<typeof moves> {
     const known = byLimits.get(limits)
@@ -197,15 +199,15 @@ export function acceptingIn(database: Database, needs: MoveNeeds) {
           resources: jsonOf(request.resources),
           ...limitRow(limits),
         },
-        // Without these locks, two concurrent transactions would not count each other's request. Without the shared lock, a
-        // request that is accepted while its client is removed would not be settled.
+        // Without these locks, two concurrent transactions would not count each other's request. Without the shared
+        // lock, a request that is accepted while its client is removed would stay pending.
         lockKeys: [signOutLock(request.userId), ...(limits.perClient ? [clientLock(request.clientId)] : [])],
         sharedLockKeys: [clientLock(request.clientId)],
       }
       return keepWithin(limits)(move, consequences)
     },
 
-    /** Resolves to the reason why a request was not accepted, or undefined if no reason applies any more. */
+    /** Resolves to the limit for which a request was not accepted, or undefined if no limit applies any more. */
     async obstacleTo(
       about: Pick<AuthenticationRequest, 'userId' | 'clientId'>,
       limits: RequestLimits,

@@ -10,19 +10,21 @@ import { its, type RequestRow, toRequest } from './request-row.ts'
 export interface Poll {
   request: AuthenticationRequest
   tooEarly: boolean
-  /** How many polls in a row have kept a lengthened interval. */
+  /** How many polls in a row were not too early since the interval was lengthened. */
   keptPolls: number
 }
 
-/** What a node has counted in memory and not written to the table yet. */
+/** Polls of one request that a node has counted in memory and not written to the table yet. */
 export interface UnwrittenPolls {
-  /** The time of the last of these polls by the clock of the database, in milliseconds since 1970; 0 if there was none. */
+  /**
+   * The time of the last unwritten poll by the clock of the database, in milliseconds since 1970; 0 if there was none.
+   */
   lastPolledAt: number
-  /** The interval after these polls; undefined if they have not changed it. */
+  /** The interval after the unwritten polls; undefined if the polls have not changed it. */
   changed?: { interval: number; keptPolls: number } | undefined
 }
 
-/** Polls of one request that are to be written to the table. */
+/** Polls counted in memory that are to be written to the table, and the request that they belong to. */
 export interface KeptPoll extends UnwrittenPolls {
   authReqIdHash: string
 }
@@ -41,13 +43,13 @@ export function pollsIn(
 ) {
   return {
     /**
-     * Counts a poll by the client that owns the request, and changes the interval (`poll-interval.ts`) if the request is
-     * pending. The first poll is never too early. All of this is one statement, so the second of two concurrent polls takes
-     * the first into account. Resolves to undefined, and changes nothing, if the request is unknown or belongs to another
-     * client.
+     * Counts a poll by the client that owns the request, and changes the interval (`poll-interval.ts`) if the request
+     * is pending. The first poll is never too early. All of this is one statement, so the second of two concurrent
+     * polls takes the first into account. Resolves to undefined, and changes nothing, if the request is unknown or
+     * belongs to another client.
      *
-     * @param polledAt when the poll arrived, not when it is answered: by the clock of the database, because several nodes
-     *   count the polls of a request
+     * @param polledAt when the poll arrived, in milliseconds since 1970 by the clock of the database, because several
+     *   nodes count the polls of a request
      * @param unwritten polls that were counted in memory and are written together with this poll
      */
     async poll(
@@ -113,10 +115,13 @@ const interval = atMostLongest('coalesce(cast($5 as bigint), interval_seconds)')
 const first = atMostLongest('coalesce(first_interval_seconds, interval_seconds)')
 const kept = 'coalesce(cast($6 as bigint), kept_polls, 0)'
 
-/** SQL: whether less than the least pause has passed since a time. False if the time is null, or lies in the future. */
+/** SQL: whether less than the least pause has passed since `time`. False if `time` is null or lies in the future. */
 const isJustAfter = (time: string) => `coalesce($3 >= ${time} and $3 < ${time} + ${leastPauseSql(interval)}, false)`
 
-/** SQL: whether a poll is too early. This is the case if the request is pending and was polled a short time ago. */
+/**
+ * SQL: whether a poll is too early: the request is pending, and less than the least pause has passed since its last
+ * poll.
+ */
 const early = `(status = 'pending' and expires_at > $3
   and (${isJustAfter('last_polled_at')} or cast($4 as bigint) > 0 and ${isJustAfter('cast($4 as bigint)')}))`
 

@@ -12,16 +12,21 @@ export interface RequestedClaims {
   userinfo?: Readonly<Record<string, ClaimRequest>>
 }
 
-/** The scopes that contain a claim, by the name of the claim. A claim without scopes can only be requested by its name. */
+/**
+ * The scopes that contain a claim, by the name of the claim. A claim without scopes can only be requested in `claims`.
+ */
 export type ScopesOfClaims = ReadonlyMap<string, readonly string[]>
 
 const places = ['id_token', 'userinfo'] as const
 /** Maximum number of claims in a request. A user cannot judge more. */
 const mostClaims = 50
-/** Maximum length of all values of `acr`, in characters. They become one parameter of a response header. */
+/** Maximum length of all values of `acr`, in characters. They become one parameter of the header `WWW-Authenticate`. */
 const longestAcrs = 1024
 
-/** Whether a value is a `claims` parameter: an object with `id_token` or `userinfo`, each of them an object of claims. */
+/**
+ * Whether a value is an acceptable `claims` parameter: an object with `id_token` or `userinfo`, each of them an object
+ * of claims; not nested too deeply, not too many claims, and all strings can be stored.
+ */
 export function areClaims(value: unknown): value is RequestedClaims {
   if (!isPlain(value) || isTooDeep(value) || !holdsOnlyStorable(value)) return false
   const given = places.map((place) => value[place]).filter((claims) => claims !== undefined && claims !== null)
@@ -30,9 +35,9 @@ export function areClaims(value: unknown): value is RequestedClaims {
 }
 
 /**
- * Whether the values of `acr` and `sub` can be used; this server uses no other values. The values of `acr` are sent in
- * a quoted parameter of a response header, separated by spaces, so they may contain only characters that are allowed
- * there.
+ * Whether the values that the client demands for `acr` and `sub` can be used; this server ignores the values of other
+ * claims. The values of `acr` are sent in a quoted parameter of a response header, separated by spaces, so they may
+ * contain only characters that are allowed there.
  */
 export function haveUsableValues(claims: RequestedClaims): boolean {
   return places.every((place) => {
@@ -48,14 +53,17 @@ export function namesOfClaims(claims: RequestedClaims | undefined): string[] {
 }
 
 /**
- * Returns the values that the client accepts for a claim of the ID token; empty if it accepts any value. A request that an
- * earlier version stored may have values that are no texts.
+ * Returns the values that the client accepts for a claim of the ID token; empty if it accepts any value. A request that
+ * an earlier version stored may have values that are not strings.
  */
 export function acceptedValues(claims: RequestedClaims | undefined, claim: string): unknown[] {
   return valuesOf(claims?.id_token?.[claim])
 }
 
-/** Returns the accepted values of `acr` that fit into `acr_values` and into a response header; undefined if there are none. */
+/**
+ * Returns the accepted values of `acr` as `acr_values`, without values that a response header cannot contain; undefined
+ * if there are none, or if they are too long.
+ */
 export function acrValuesIn(claims: RequestedClaims | undefined): string | undefined {
   const text = acceptedValues(claims, 'acr').filter(isAcr).join(' ')
   return text === '' || text.length > longestAcrs ? undefined : text
@@ -83,7 +91,7 @@ function isText(value: unknown): value is string {
   return typeof value === 'string'
 }
 
-/** Whether this is a text of printable ASCII without spaces, quotes and backslashes. */
+/** Whether a value is a string of printable ASCII characters without spaces, quotes and backslashes. */
 function isAcr(value: unknown): value is string {
   return isText(value) && /^[\x21\x23-\x5b\x5d-\x7e]+$/.test(value)
 }

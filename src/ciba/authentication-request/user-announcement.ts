@@ -1,22 +1,22 @@
 /**
- * Changes of a user's requests are announced with a key of the user, so that only listeners for this user read the
- * requests again. The key is a hash of a secret and the user id. The user id itself is not announced, because it can be
- * an e-mail address and every database role that may connect can receive announcements.
+ * A change of a user's requests is announced to all nodes (`NOTIFY` on Postgres) with a key of the user, so that only
+ * listeners for this user read the requests again. The key is a hash of a secret and the user id. The user id itself is
+ * not announced: it can be an e-mail address, and every database role that may connect can receive announcements.
  */
 import { hash } from 'node:crypto'
 import type { Clock } from '../../platform/clock.ts'
 import type { Vault } from '../../platform/crypto.ts'
 import type { Change, Database } from '../../platform/storage/database.ts'
 
-/** The topic of these announcements. `createUserKey` makes their keys. */
+/** The topic under which changes of a user's requests are announced, with the key from `createUserKey`. */
 export const USER_REQUESTS = 'user_requests'
 
-/** The topic under which the end of sessions of a user is announced, with the same key. */
+/** The topic under which the end of a user's sessions is announced, with the key from `createUserKey`. */
 const USER_SESSIONS = 'user_sessions'
 
 /**
- * Returns the announcements of the end of a session. The topic `user_requests` is for nodes of earlier versions, which do
- * not listen to `user_sessions`.
+ * Returns the announcements to make when a user's session ends. The topic `user_requests` is for nodes of earlier
+ * versions, which do not listen to `user_sessions`.
  */
 export const sessionsEnded = (key: string): Change[] => [
   { topic: USER_SESSIONS, key },
@@ -24,9 +24,9 @@ export const sessionsEnded = (key: string): Change[] => [
 ]
 
 /**
- * Calls `listener` with the key of each user of whom a session has ended, or with '' if announcements may have been
- * missed. On SQLite, a command is another process, and its changes are not announced: so the listener is also called
- * with '' within `foreignChangesMs` after another process has written. Returns a function that stops listening.
+ * Calls `listener` with the key of a user when a session of the user has ended, or with '' if announcements may have
+ * been missed. On SQLite, the changes of another process, such as a command, are not announced. So the listener is also
+ * called with '' within `foreignChangesMs` after another process has written. Returns a function that stops listening.
  */
 export function onSessionsEnded(
   database: Pick<Database, 'listen' | 'epoch'>,
@@ -64,8 +64,8 @@ export type UserKey = ReturnType<typeof createUserKey>
 /**
  * Returns the function that makes the key of a user. Changes of the requests of this user are announced with this key.
  * All nodes make the same keys. Every request needs a key, so speed matters: a hash that begins with a secret takes 0.7
- * µs, an HMAC 2.5 µs. A length-extension attack is not possible, because it needs the whole hash, and the key contains
- * only half of the hash.
+ * µs, an HMAC 2.5 µs. A length-extension attack is not possible, because it needs all 256 bits of the hash, and the key
+ * contains only 132.
  */
 export function createUserKey(vault: Vault) {
   const secret = vault.key('announcements of users').toString('base64url')

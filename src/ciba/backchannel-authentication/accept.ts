@@ -14,7 +14,7 @@ import { detailsOf, mayRequestClaim, type RequestPolicy } from './rules.ts'
 
 export interface Acceptance {
   request: AuthenticationRequest
-  /** Returned to the client once. It is stored as a hash and, for ping and push, also encrypted. */
+  /** The `auth_req_id`, returned to the client once. It is stored as a hash and, for ping and push, also encrypted. */
   authReqId: string
 }
 
@@ -45,7 +45,7 @@ export function accept(
   const callBack = { authReqId, notificationToken: asked.notificationToken }
   const details = detailsOf(asked)
   const claims = claimsOf(asked, client, policy)
-  // A rule has checked that each resource is configured. Tokens contain the spelling of the configuration.
+  // A rule has checked that each resource is configured. Tokens contain the resources as spelled in the configuration.
   const resources = [
     ...new Set(asked.resources.map((address) => configuredAddress(policy.resources, String(address))!)),
   ]
@@ -78,8 +78,8 @@ export function accept(
 }
 
 /**
- * Returns the scope that the user is asked for. A client that may not refresh gets no `offline_access`, so the user must not
- * be told otherwise (OpenID Connect Core §11: the request for it is ignored).
+ * Returns the scope that the user is asked for. `offline_access` is left out if the client may not use refresh tokens,
+ * because the client does not get this scope (OpenID Connect Core §11: the request for it is ignored).
  */
 function scopeFor({ scope }: Asked, { metadata }: Client): string {
   const asked = [...new Set(scope!.split(' '))].join(' ')
@@ -88,7 +88,7 @@ function scopeFor({ scope }: Asked, { metadata }: Client): string {
 
 function claimsOf(asked: Asked, client: Client, policy: RequestPolicy): RequestedClaims | undefined {
   if (asked.claims === undefined) return undefined
-  // A rule has checked the form.
+  // A rule has checked that the value has this type.
   return permittedClaims(asked.claims as RequestedClaims, (claim) => mayRequestClaim(claim, client, policy))
 }
 

@@ -57,10 +57,10 @@ export interface BackchannelNeeds {
   audit: Audit
 }
 
-/** A call of this endpoint. */
+/** A call of the backchannel authentication endpoint. */
 export interface BackchannelCall extends ClientCredentials {
   proof: SentProof
-  /** Milliseconds since 1970. The lifetime of a request starts at its receipt. */
+  /** The time of receipt, in milliseconds since 1970. The lifetime of the request starts then. */
   receivedAt: number
   caller: IncomingConnection
 }
@@ -133,7 +133,8 @@ async function authenticateUser(
 
   const outcome = decoy === undefined ? request.deliveryMode : 'pretended'
   needs.audit({ event: 'request.accepted', request: request.id, ...about, outcome })
-  // This event is for the operator: the client waits for an answer, but no device of the user can be notified.
+  // `device.unreachable` is for the operator: the client waits for an answer, but no device of the user can be
+  // notified.
   if (notices.length === 0 && decoy === undefined) {
     needs.audit({ event: 'device.unreachable', request: request.id, ...about })
   }
@@ -157,13 +158,13 @@ async function limitError(
 
 interface UserToAsk {
   user: User
-  /** The same user if it is a decoy user, otherwise undefined. */
+  /** The same user if it is a decoy user; undefined if it is a real user. */
   decoy: UserOrDecoy | undefined
 }
 
 /**
- * Resolves to the user of the hint. Throws if there is no such user, or if the user code is wrong. For a client that must
- * not learn which users exist, a decoy user replaces an unknown user, and the same checks are made.
+ * Resolves to the user that the hint identifies. Throws if there is no such user, or if the user code is wrong. For a
+ * client that must not learn which users exist, a decoy user replaces an unknown user, and the same checks are made.
  */
 async function findUserToAsk(
   asked: Asked,
@@ -220,7 +221,7 @@ function unknownUserLimitReached(until: number, now: number, about: About, needs
   return refusalFor({ limit, until }, now)
 }
 
-/** Maximum number of values of `sub` that are compared: each may need a query. */
+/** Maximum number of values of `sub` that are compared with the user of the hint: each may need a query. */
 const mostSubjects = 10
 
 const isText = (value: unknown) => typeof value === 'string'

@@ -18,7 +18,7 @@ export interface RequestPolicy {
   maxBindingMessageLength: number
   /** Whether binding messages are mailed. Mail programs turn a text that looks like a link into a link. */
   mailed: boolean
-  /** Whether all requests must be signed, even if their client has not registered an algorithm. */
+  /** Whether all requests must be signed, even if the client has not registered a request signing algorithm. */
   requireSigned: boolean
   /** Whether a request must have a binding message or details, so that the user can distinguish it from other requests. */
   requireContext: boolean
@@ -77,7 +77,7 @@ export const rules = {
   },
   scopesAreAllowed: {
     settings: ['scope'],
-    // A CIBA client never gets the scope with which a user's device decides.
+    // A CIBA client never gets the scope that allows a user's device to decide requests.
     requires: (asked, { client, policy }) =>
       asked.scope!.split(' ').every((scope) => scope !== DECIDE_SCOPE && mayAskFor(scope, client, policy.scopes)),
     error: 'invalid_scope',
@@ -95,7 +95,7 @@ export const rules = {
     error: 'invalid_request',
     message: 'this client may not use this kind of hint',
   },
-  // This server authenticates at the client notification endpoint with this token.
+  // This server authenticates at the client notification endpoint with `client_notification_token`.
   tokenWhenWeCallBack: {
     settings: ['notificationToken'],
     requires: (asked, { client }) => client.deliveryMode === 'poll' || asked.notificationToken !== undefined,
@@ -232,8 +232,8 @@ export function detailsOf({ authorizationDetails }: Asked): AuthorizationDetail[
 }
 
 /**
- * Whether the client may request a claim by its name: the server can supply the claim, and the client may request one of
- * the scopes that contain it.
+ * Whether the client may request a claim by its name: the server can supply the claim, and the client may request one
+ * of the scopes that contain it, or no scope contains it.
  */
 export function mayRequestClaim(claim: string, client: Client, policy: RequestPolicy): boolean {
   const scopes = policy.claims.get(claim)
@@ -241,7 +241,7 @@ export function mayRequestClaim(claim: string, client: Client, policy: RequestPo
   return scopes.length === 0 || scopes.some((scope) => mayAskFor(scope, client, policy.scopes))
 }
 
-/** Whether the client must sign all its requests: it has registered an algorithm for this (CIBA §4). */
+/** Whether the client must sign all its requests, because it has registered a request signing algorithm (CIBA §4). */
 function isRegisteredToSign({ metadata }: Client): boolean {
   return metadata.backchannel_authentication_request_signing_alg !== undefined
 }

@@ -4,7 +4,7 @@ import { atMostRows, type Database, type Statement } from '../../platform/storag
 export type SignedRequestStore = ReturnType<typeof createSignedRequestStore>
 
 /**
- * Returns the additional authenticated data of an encrypted request. A copy of the encrypted request in another row
+ * Returns the additional authenticated data of an encrypted request. An encrypted request that is copied to another row
  * cannot be decrypted.
  */
 const aad = (requestId: string) => `signed_requests/${requestId}`
@@ -31,7 +31,7 @@ export function createSignedRequestStore(database: Database, vault: Vault) {
       return row && vault.open(row.sealed, aad(requestId))
     },
 
-    /** Removes signed requests received before `before`, at most `atMost`. @returns how many were removed */
+    /** Removes at most `atMost` signed requests that were received before `before`. @returns how many were removed */
     async forget(before: number, atMost: number): Promise<number> {
       const rows = await database.step({
         sql: `with old as materialized (

@@ -20,7 +20,7 @@ export interface SignedRequestNeeds {
 
 export type SignedClaims = Readonly<Record<string, unknown>>
 
-/** @param slot the slot of the call; it is released while the call waits for the client's keys */
+/** @param slot the slot of the call (`load-shedding.ts`); it is released while the call waits for the client's keys */
 export type ReadSignedRequest = (jwt: string, client: Client, slot?: Slot) => Promise<SignedClaims>
 
 /** Seconds by which the clocks of the client and of this server may differ. */

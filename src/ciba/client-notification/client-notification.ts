@@ -1,7 +1,7 @@
 /**
  * Sends the notification of a settled request to its client. The notification is sent in the delivery mode and to the
- * endpoint that the client has now. Those of the time of the request are not used, because tokens must not go to an
- * endpoint that the client has withdrawn.
+ * endpoint that the client has now, even if they were different when the request was made: tokens must not go to an
+ * endpoint that the client has removed from its registration.
  */
 
 import type { Client } from '../../client/client.ts'
@@ -42,7 +42,10 @@ export function createNotifyClient(needs: NotifyNeeds): Send {
   }
 }
 
-/** The client polls now: its request becomes a request for poll, and no notification is sent. */
+/**
+ * Called if the delivery mode of the client is poll now. The request becomes a request for poll, and no notification is
+ * sent.
+ */
 async function leaveToPoll(
   message: OutboxMessage,
   content: NotificationContent,
@@ -53,7 +56,10 @@ async function leaveToPoll(
   return { kind: 'delivered', words: 'not sent: the client polls now' }
 }
 
-/** Sends a ping. If tokens were already issued for a push, they are taken back first, so that the client can collect them. */
+/**
+ * Sends a ping. If tokens were already issued for a push, they are revoked first and the request becomes approved
+ * again, so that the client can get new tokens at the token endpoint.
+ */
 async function pingInstead(
   { message, content, client, signal, onCall }: PingTask,
   { takeBack, vault, clock, caller }: NotifyNeeds,

@@ -44,8 +44,8 @@ export async function post(
 
 /**
  * Returns the outcome for a response. 2xx means delivered. 3xx and 4xx mean refused: a redirect is never followed, and
- * the same call would be refused again, so an operator has to act. 429 and 5xx are temporary and mean failed: the call is
- * repeated after `Retry-After`, or after one hour if that is sooner.
+ * the same call would be refused again, so an operator has to act. 429 and 5xx are temporary and mean failed: the call
+ * is repeated, after the pause of `Retry-After` if there is one, but at most one hour.
  */
 export function meaningOf(status: number, headers: Record<string, string> = {}): Outcome {
   const words = `answered ${status}`

@@ -1,4 +1,4 @@
-/** The notification that a client gets when its request is settled. It depends on the delivery mode. */
+/** Makes the notification that a client gets when its request is settled. It depends on the delivery mode. */
 
 import type { DeliveryMode } from '../../client/metadata/client-metadata.ts'
 import { compose, contentAad, type OutboxMessage } from '../../outbox/notification.ts'
@@ -12,8 +12,9 @@ import {
 import type { SettledStatus } from '../authentication-request/request-move-store.ts'
 
 /**
- * The encrypted content of a ping or push. Both contain the same, because the client may change its delivery mode
- * before the notification is sent. An earlier version stored only the `CallBack` for a ping.
+ * The content of a ping or push, which is stored encrypted. Pings and pushes have the same content, because the client
+ * may change its delivery mode before the notification is sent. An earlier version stored only the `CallBack` for a
+ * ping.
  */
 export interface NotificationContent extends CallBack {
   outcome?: SettledStatus
@@ -25,7 +26,7 @@ export interface NotificationContent extends CallBack {
   tokensUntil?: number
 }
 
-/** Milliseconds for which a result is pushed, from the moment when the request is settled. */
+/** Minimum time for which the delivery of a notification is tried, in milliseconds after the request is settled. */
 const pushedFor = 10 * 60_000
 
 export interface NotificationNeeds {
@@ -37,12 +38,13 @@ export interface NotificationNeeds {
  * Returns the notification that a settlement causes, or undefined if there is none.
  *
  * A poll client gets none. A ping client gets one after an approval or denial, not after an expiry (CIBA §10.2). A push
- * client gets one in all three cases (CIBA §10.3, §12). The mode and the endpoint are checked again when it is sent.
+ * client gets one in all three cases (CIBA §10.3, §12). The delivery mode and the endpoint of the client are checked
+ * again when the notification is sent.
  *
- * If the values for the notification cannot be decrypted, there is none, and the failure is logged.
+ * If the values for the notification cannot be decrypted, there is no notification, and the failure is logged.
  *
  * @param mode the client's delivery mode, if it differs from the mode of the request
- * @throws if the values of an approval for a push client cannot be decrypted: no client would ever get its tokens
+ * @throws if the values for an approval of a push client cannot be decrypted: the client would never get its tokens
  */
 export function notificationFor(
   request: AuthenticationRequest,
@@ -73,9 +75,9 @@ export function notificationFor(
 }
 
 /**
- * Decrypts the values for the notification. They may be unreadable because another secret is configured now, or because the
- * row is damaged. This must not prevent a denial, an expiry or the ending of a user, which are more important than the
- * notification: a ping client learns of them at its next poll.
+ * Decrypts the values for the notification. They may be unreadable because another secret is configured now, or because
+ * the row is damaged. This must not prevent a denial, an expiry or the removal of a user, which are more important than
+ * the notification: a ping client learns of them at its next poll.
  */
 function callBackOf(
   { id, clientId, deliveryMode }: AuthenticationRequest,

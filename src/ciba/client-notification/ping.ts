@@ -6,7 +6,8 @@ import { callBack } from './notification-endpoint.ts'
 import type { NotificationContent } from './notification-for.ts'
 
 /**
- * Sends a ping. After the deadline of the request nothing can be collected any more, so no ping is sent or retried then.
+ * Sends a ping. After the deadline of the request, the client cannot get tokens any more, so no ping is sent or
+ * retried.
  *
  * @param now milliseconds since 1970
  */

@@ -85,7 +85,8 @@ async function issuePushTokens(
   const request = await needs.requests.find(message.subject)
   const status = request && statusAt(request, needs.clock.now())
   if (status === 'denied') return errorBody(content, 'access_denied', 'the user revoked the approval')
-  // The sweep pushes the expiry of a request that was made for push; a ping client gets no message about an expiry.
+  // If the request was made for push, the expiry sweep adds a notification of its own. If it was made for ping, there
+  // is no other notification of the expiry.
   if (status === 'expired' && request?.deliveryMode === 'ping') {
     return errorBody(content, 'expired_token', 'the request expired')
   }
@@ -143,11 +144,11 @@ async function errorInstead(
   if (now >= (content.tokensUntil ?? Number.POSITIVE_INFINITY)) {
     return errorBody(content, 'transaction_failed', 'the tokens expired before they could be delivered')
   }
-  // A sign-out while the tokens were issued has not marked the message.
+  // If the user signed out while the tokens were being issued, the message is not marked as revoked.
   return (await needs.hasValidGrant(message.subject, now)) ? undefined : revokedBody(content)
 }
 
-/** Resolves to the same body, or to a body whose tokens are signed again, if the key that signed them was revoked. */
+/** Resolves to the body. If the key that signed the tokens in the body was revoked, the tokens are signed again. */
 async function withVerifiableTokens(body: string, needs: PushNeeds): Promise<string> {
   const keys = needs.signingKeys?.()
   const signed = keys && (await signAgain(JSON.parse(body) as TokenResponse, keys))

@@ -1,22 +1,25 @@
 /**
- * Marks pushes whose tokens end by the user or an operator before the client has confirmed them. Otherwise nothing would tell
- * these tokens from tokens that have expired, because the rows of both are deleted.
+ * Marks a push as revoked if the user or an operator revokes its tokens before the client has confirmed the push.
+ * Without the mark, these tokens could not be distinguished from expired tokens, because the rows of both are deleted.
  */
 import type { Statement } from '../../platform/storage/database.ts'
 
-/** Returns the statement for the request whose approval is revoked. It must come before the one that deletes the tokens. */
+/** Returns the statement that marks the push of a request. It must be executed before the tokens are deleted. */
 export const markPushOfRequest = (requestId: string, now: number): Statement => ({
   sql: marking('request_id = $1'),
   values: [requestId, now],
 })
 
-/** Returns the statement for all requests of a user. It must come before the statements that delete the tokens. */
+/**
+ * Returns the statement that marks the pushes of all requests of a user. It must be executed before the tokens are
+ * deleted.
+ */
 export const markPushesOfUser = (userId: string, now: number): Statement => ({
   sql: marking("user_id = $1 and model = 'Grant' and request_id is not null"),
   values: [userId, now],
 })
 
-/** @param issued SQL: which models were issued for the requests. Models that have expired do not count */
+/** @param issued SQL condition: which rows of `oidc_models` were issued for the requests. Expired rows do not count */
 const marking = (issued: string) => `
   with undelivered as materialized (
     select id from notifications

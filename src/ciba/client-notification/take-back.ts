@@ -1,7 +1,7 @@
 /**
- * Takes back tokens that were issued for a push and that the client has not confirmed, because the client has left the push
- * mode. The request is then approved again, and the client collects the result at the token endpoint. The tokens are
- * revoked: if the client did get them, it would otherwise have two sets.
+ * Takes back the tokens of a push if the client changes its delivery mode to poll or ping before it has confirmed the
+ * push. The tokens are revoked, the request becomes approved again, and the client gets new tokens at the token
+ * endpoint. The first tokens are revoked so that a client that did receive the push does not have two sets.
  */
 
 import type { OidcModelStore } from '../../openid-provider/oidc-model-store.ts'
@@ -20,7 +20,7 @@ export interface TakeBackNeeds {
   vault: Vault
 }
 
-/** The state in which the request and the notification are afterwards. */
+/** The state of the request and the notification after the tokens are taken back. */
 export interface TakenBackAs {
   mode: 'poll' | 'ping'
   endpoint?: string | undefined
@@ -32,8 +32,8 @@ export interface TakenBackAs {
 }
 
 /**
- * Resolves to false, and changes nothing, if the push was confirmed, the deadline of the request has passed, or the user has
- * revoked the tokens.
+ * Takes back the tokens of a push. Resolves to false, and changes nothing, if the push was confirmed, the deadline of
+ * the request has passed, or the user has revoked the tokens.
  */
 export type TakeBack = (message: OutboxMessage, as: TakenBackAs) => Promise<boolean>
 
@@ -51,14 +51,15 @@ export function createTakeBack({ requests, outbox, removeIssued }: TakeBackNeeds
 }
 
 /**
- * Takes back the tokens of a redeemed request. Resolves to whether the request can be collected by poll now. It cannot if the
- * content of the push cannot be decrypted: then nothing shows whether the tokens were issued for this push.
+ * Takes back the tokens of a redeemed request, so that the client can poll for new ones. Resolves to false if this is
+ * not possible, for example because the content of the push cannot be decrypted: then it is not known whether the
+ * tokens were issued for this push.
  */
 export type TakeBackForPoll = (request: AuthenticationRequest, now: number) => Promise<boolean>
 
 /**
- * Returns the function that takes back the tokens when a client that has left the push mode polls before the next attempt
- * of its push. Call it only for a redeemed request of a client that is not registered for push.
+ * Returns the function that takes back the tokens if a client has left push mode and polls before the next attempt to
+ * send the push. Call it only for a redeemed request of a client that is not registered for push.
  */
 export function createTakeBackForPoll(needs: TakeBackNeeds): TakeBackForPoll {
   const takeBack = createTakeBack(needs)

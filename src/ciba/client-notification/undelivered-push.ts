@@ -1,5 +1,6 @@
 /**
- * Revokes the tokens of a push that the client can no longer get. Nobody has these tokens, so they must not stay valid.
+ * Revokes the tokens of a push that can no longer be delivered: tokens that the client does not have must not stay
+ * valid.
  */
 
 import type { OidcModelStore } from '../../openid-provider/oidc-model-store.ts'
@@ -27,7 +28,7 @@ export interface UndeliveredNeeds {
  */
 export function createRefusedPush({ outbox, removeIssued, vault, audit }: UndeliveredNeeds) {
   return async ({ id }: OutboxMessage): Promise<Refusal | undefined> => {
-    // The body was stored during this attempt or before it.
+    // The message is read again, because this attempt may have stored the body.
     const message = await outbox.find(id)
     if (message === undefined) return undefined
     const content = contentOf(message, vault)
@@ -56,7 +57,8 @@ const batch = 200
  */
 export function createForgetUndelivered({ outbox, removeIssued, vault, audit }: UndeliveredNeeds) {
   async function forget(message: OutboxMessage): Promise<void> {
-    // If the content cannot be decrypted, because the secret was changed, nobody can deliver the tokens either.
+    // If the content cannot be decrypted, because the secret was changed, it is not known whether it contains tokens.
+    // Then it is erased, and no tokens are revoked.
     const content = contentOf(message, vault)
     const isHolding = content !== undefined && holdsTokens(content)
     const statements = isHolding ? [removeIssued(message.subject)] : []

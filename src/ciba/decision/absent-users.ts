@@ -34,8 +34,8 @@ export function createAbsentUsers(needs: AbsentUserNeeds) {
   const reasonOf = createReasonOf(needs, stopping.signal)
 
   /**
-   * Checks the users of one round. Ends early when the task is stopped, and then asks about no further users. Resolves to
-   * the number of denied requests.
+   * Performs one round: checks all users with pending requests. When the task is stopped, no further users are checked.
+   * Resolves to the number of denied requests.
    */
   async function look(): Promise<number> {
     let denied = 0
@@ -62,7 +62,10 @@ export function createAbsentUsers(needs: AbsentUserNeeds) {
     return denied
   }
 
-  /** Requests of one user that cannot be settled, such as those whose rows are damaged, do not keep other users waiting. */
+  /**
+   * An error for one user, for example because of a damaged row, is logged. It does not prevent the checks of other
+   * users.
+   */
   async function unlessItFails(userId: string): Promise<number> {
     try {
       return await denyIfAbsent(userId)
@@ -81,7 +84,7 @@ export function createAbsentUsers(needs: AbsentUserNeeds) {
     const reason = await reasonOf(userId)
     if (reason === undefined) return 0
     const now = clock.now()
-    // A later request may be about a user whom the application has added again.
+    // Requests after `askedAt` are not denied, because the application may have added the user again.
     const isOver = ({ createdAt }: AuthenticationRequest) => createdAt <= askedAt
     const by: EndedBy = { decidedBy: 'application', deviceClientId: undefined, reason }
     const open = await openRequests.endOfUser(userId, 'anybody', now, (found) =>
@@ -108,7 +111,7 @@ export function createAbsentUsers(needs: AbsentUserNeeds) {
   return {
     start: () => task.start(pauseMs),
     look,
-    /** Stops the task and ends a round that is under way. The task cannot be started again. */
+    /** Stops the task and ends a round that is in progress. The task cannot be started again. */
     stop(): Promise<void> {
       stopping.abort()
       return task.stop()
@@ -117,14 +120,15 @@ export function createAbsentUsers(needs: AbsentUserNeeds) {
 }
 
 /**
- * Returns a function that finds out from the application's hook whether a user can still decide. It resolves to the reason
- * why not: the user was removed or disabled. It resolves to undefined if the user can decide, or if the hook fails.
+ * Returns a function that finds out from the application's hook whether a user can still decide. It resolves to the
+ * reason why not: the user was removed or disabled. It resolves to undefined if the user can decide, or if the hook
+ * fails.
  *
- * @param stopped when it is aborted, no call of the hook is waited for
+ * @param stopped aborting this signal ends the wait for the hook
  */
 function createReasonOf({ clock, log, findUser }: AbsentUserNeeds, stopped: AbortSignal) {
   const inTime = createTimeLimit(patienceMs, { clock, signal: stopped })
-  /** Calls the hook, and waits until it responds, its time is over, or the task is stopped. */
+  /** Calls the hook, and waits until it responds, `patienceMs` are over, or the task is stopped. */
   const askHook = (userId: string) => inTime(findUser(userId))
 
   return async (userId: string): Promise<EndingReason | undefined> => {

@@ -16,7 +16,7 @@ export interface BlockNeeds extends EndRequestsNeeds {
   clock: Clock
 }
 
-/** Resolves to false, and nothing is changed, if the access token of the call is not valid any more. */
+/** Blocks a client. Resolves to false, and changes nothing, if the access token of the call is not valid any more. */
 export type BlockClient = (block: Pair & { address: string }) => Promise<boolean>
 
 /**

@@ -12,8 +12,9 @@ import { jsonOf } from '../authentication-request/request-row.ts'
 import type { RequestedClaims } from '../authentication-request/requested-claims.ts'
 
 /**
- * SQL, with `$1` as the user id: the decision `history` is about a request of the person who has this id now. A decision on a
- * request of a former person may be stored later than the marks of this person's rows, so the mark of the request counts too.
+ * SQL condition, with `$1` as the user id: the row `history` is about a request of the person who has this id now. A
+ * decision on a request of a former person with this id may be stored after the rows of this person were marked
+ * (`is_former`). So the mark of the request is checked, too.
  */
 export const ofPresentUser = `history.user_id = $1 and ${ofPresentPerson('history', 'decided_at')} and not exists (
   select 1 from backchannel_auth_requests theirs where theirs.id = history.request_id and theirs.is_former = 1)`
@@ -33,7 +34,7 @@ export interface Decision extends Authentication {
   deviceClientId: string | undefined
   /** Whether the user reported the request as unexpected ("this was not me"). */
   reported: boolean
-  /** The details that were approved. */
+  /** The authorization details that the user approved. */
   approvedDetails?: AuthorizationDetail[] | undefined
   /** Only for requests that were denied without an answer of the user. */
   reason?: EndingReason | undefined
@@ -78,10 +79,10 @@ export function createDecisionStore(database: Database, onUnreadable = throwUnre
     }),
 
     /**
-     * Resolves to the decisions on a user's requests, newest first, without those of a former user with the same id.
-     * For `inUse`, a subquery looks for valid tokens that were issued under the grant of the request. The subquery has no
-     * condition on the column `model`: with such a condition, SQLite would read all tokens instead of using the index on
-     * the grant.
+     * Resolves to the decisions on a user's requests, newest first, without those about a former person with the same
+     * id. For `inUse`, a subquery looks for valid tokens that were issued under the grant of the request. The subquery
+     * has no condition on the column `model`: with such a condition, SQLite would read all tokens instead of using the
+     * index on the grant.
      */
     async listForUser(userId: string, now: number, limit = 100): Promise<HistoryEntry[]> {
       const rows = await database.read<EntryRow>(
@@ -120,8 +121,8 @@ export function createDecisionStore(database: Database, onUnreadable = throwUnre
     },
 
     /**
-     * Removes decisions made before `before`, at most `atMost`. A decision is kept while a token issued for it exists,
-     * because the history is the place where users revoke the token.
+     * Removes at most `atMost` decisions that were made before `before`. A decision is kept while a token that was
+     * issued for it exists, because users revoke the token in their history.
      */
     forget: pruneByCursor({
       async next(after, before, atMost) {
@@ -173,7 +174,10 @@ function rowOf(decision: Decision, request: AuthenticationRequest) {
   }
 }
 
-/** Returns the functions that convert rows. A JSON column that cannot be read is reported and left out: the row is only shown. */
+/**
+ * Returns the functions that convert rows. A JSON column that cannot be read is reported and left out, which is safe
+ * because the history is only shown.
+ */
 function readingRows(onUnreadable: OnUnreadable) {
   const fromJson = <Value>(text: string | null, { id }: DecisionRow): Value | undefined =>
     text === null ? undefined : parseStored(text, `backchannel_auth_consent_history/${id}`, onUnreadable)

@@ -46,7 +46,10 @@ export interface Answer {
   authentication?: Authentication
   /** The hash of the user's access token. If given, the decision is accepted only if the token is still valid. */
   tokenHash?: string | undefined
-  /** The approved details, if not all were approved. The caller must have checked that they do not exceed the request. */
+  /**
+   * The approved authorization details, if the user did not approve all. The caller must have checked that they do not
+   * exceed the request.
+   */
   approvedDetails?: AuthorizationDetail[] | undefined
   reported?: boolean
   /** The IP address of the caller, for the audit. */
@@ -56,9 +59,11 @@ export interface Answer {
 /** The result of a decision: only `settled` means that this call settled the request. */
 export type DecisionResult =
   | { kind: 'settled'; status: 'approved' | 'denied' }
-  /** The request is unknown or about another user; the result does not show which. */
+  /**
+   * The request is unknown or about another user (the result does not show which), or damaged and cannot be approved.
+   */
   | { kind: 'unknown' }
-  /** The user does not exist any more or is disabled: no decision is accepted, from any caller. */
+  /** The user does not exist any more or is disabled, or the session of the caller has ended. */
   | { kind: 'user unavailable' }
   | { kind: 'expired' }
   /** Another call has settled the request, or this call is a repetition. The request has `status`. */
@@ -80,7 +85,7 @@ export function createDecide(needs: DecisionNeeds): Decide {
       return { kind: 'user unavailable' }
     }
 
-    // Nobody knows what the user would approve.
+    // A part of the request cannot be read, so it is not known what the user would approve.
     if (answer.outcome === 'approved' && request.isDamaged) return { kind: 'unknown' }
 
     const now = needs.clock.now()
@@ -149,8 +154,8 @@ function consequences(
 }
 
 /**
- * A denial, or a short request that was not answered, lengthens the client's pause. An approval clears the pause. A report
- * also blocks the client.
+ * Returns the statements for the client's pause. A denial lengthens the pause, and so does the expiry of an unanswered
+ * request with a lifetime below `shortLife`. An approval clears the pause. A report also blocks the client.
  */
 function pauseStatements(request: AuthenticationRequest, decision: Decision, needs: DecisionNeeds): Statement[] {
   const { userId, clientId } = request

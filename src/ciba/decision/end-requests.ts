@@ -20,7 +20,9 @@ export interface EndRequestsNeeds {
   log: Pick<Log, 'error'>
 }
 
-/** What the history and the audit record about denied requests. `reason` is left out if the user answered. */
+/**
+ * What the history and the audit record about denied requests. `reason` is undefined if the user revokes an approval.
+ */
 export interface EndedBy extends Pick<Decision, 'decidedBy' | 'deviceClientId'> {
   reason?: EndingReason | undefined
   /** If set, the audit records this value instead of `decidedBy`, because it is more precise: for example, `command`. */
@@ -64,7 +66,7 @@ export function changesOf(
   return [...announced(id), ofUser, ...messages.map((message) => ({ topic: OUTBOX, key: message.id }))]
 }
 
-/** Writes the audit events. Call it after the transaction is committed. */
+/** Writes the audit events of denied requests. Call it after the transaction is committed. */
 export function recordEnded(open: readonly AuthenticationRequest[], by: EndedBy, audit: Audit, address?: string): void {
   for (const { id, clientId, userId } of open) {
     const about = { request: id, client: clientId, user: userId, address, about: by.deviceClientId }

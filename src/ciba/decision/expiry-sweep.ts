@@ -14,7 +14,7 @@ export interface ExpirySweep {
   stop(): Promise<void>
 }
 
-/** Maximum number of requests that one sweep leaves out because they cannot be settled. */
+/** If this many requests cannot be settled, the sweep ends. */
 const mostFailed = 1_000
 /** Milliseconds between two sweeps. Polls and decisions do not depend on sweeps: they check the deadline themselves. */
 const pauseMs = 1_000
@@ -39,8 +39,8 @@ export interface OldRows {
 }
 
 /**
- * @param alsoForget other old rows, which are removed one kind after the other, once a minute. While there are more rows than
- *   one call removes, they are removed at each sweep. A kind that fails does not keep the others from being removed
+ * @param alsoForget other old rows, which are removed one kind after the other, once a minute. While more rows remain
+ *   than one sweep may remove, they are removed at each sweep. If one kind fails, the others are still removed
  */
 export function createExpirySweep(needs: DecisionNeeds, alsoForget: readonly OldRows[]): ExpirySweep {
   const { clock, log } = needs
@@ -65,7 +65,9 @@ export function createExpirySweep(needs: DecisionNeeds, alsoForget: readonly Old
   /** The requests that the last sweep could not settle. Each of them is tried again, but logged only once. */
   let failedBefore: ReadonlySet<string> = new Set()
 
-  /** A request that cannot be settled, such as one whose row is damaged, does not keep the others from being settled. */
+  /**
+   * A request that cannot be settled, for example because its row is damaged, is logged. The others are still settled.
+   */
   async function settle(request: AuthenticationRequest, failed: Set<string>): Promise<boolean> {
     try {
       return await expire(request, needs)

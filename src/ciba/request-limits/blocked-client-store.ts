@@ -4,7 +4,7 @@ import type { Pair } from '../authentication-request/open-request-store.ts'
 
 export type BlockedClientStore = ReturnType<typeof createBlockedClientStore>
 
-/** Stores which clients users have blocked. */
+/** Stores which user has blocked which client. */
 export function createBlockedClientStore(database: Database) {
   return {
     async isBlocked(userId: string, clientId: string): Promise<boolean> {

@@ -12,14 +12,14 @@ export interface PauseAfterDenial {
 export type DenialPauseStore = ReturnType<typeof createDenialPauseStore>
 
 /**
- * Stores the pauses of clients. After a denial, or after a short request that was not answered, a client may not send
- * another request about the same user until the pause is over.
+ * Stores the pauses of clients. After a denial, or after an unanswered request with a short lifetime, a client may not
+ * send another request about the same user until the pause is over.
  */
 export function createDenialPauseStore(database: Database, limits: PauseAfterDenial) {
   const lengthening = lengtheningBy(limits)
 
   return {
-    /** Returns the statements for the transaction of a denial: they start a pause, or double the present pause. */
+    /** Returns the statements for the transaction of a denial: they start a pause, or double the current pause. */
     lengthen(userId: string, clientId: string, now: number): Statement[] {
       if (limits.first === 0) return []
       return [{ sql: lengthening, rows: [{ user_id: userId, client_id: clientId, at: now }] }]
@@ -34,7 +34,7 @@ export function createDenialPauseStore(database: Database, limits: PauseAfterDen
       },
     ],
 
-    /** Removes at most `atMost` pauses that ended more than a day ago. Resolves to their number. */
+    /** Removes at most `atMost` pauses that ended more than a day ago. Resolves to the number of removed pauses. */
     async forgetOver(now: number, atMost: number): Promise<number> {
       const over = { where: 'paused_until < $1', by: 'paused_until', values: [now - day] }
       const old = { table: 'denial_pauses', key: 'user_id, client_id', ...over }

@@ -15,7 +15,7 @@ export interface LimitSettings {
   pauseAfterDenial: { first: number }
 }
 
-/** The limits of clients. A cached client is the same object for all its requests. */
+/** A cache of the computed limits. It works because a cached client is the same object for all its requests. */
 const known = new WeakMap<Client, { defaults: LimitSettings; limits: RequestLimits }>()
 
 /** Returns the limits for a client. The limits in the client's metadata take precedence. */

@@ -30,7 +30,7 @@ export interface CibaGrantNeeds {
   longPoll: number
   heldResponses: HeldResponses
   issueTokens: IssueTokens
-  /** Called if the client has left push, and the tokens of the request were issued for a push. */
+  /** Called if a client polls for a redeemed request that was made for ping or push. See `TakeBackForPoll`. */
   takeBack: TakeBackForPoll
   details: DetailTypes
   senderConstraint: SenderConstraint
@@ -53,9 +53,10 @@ export interface TokenCall extends ClientCredentials {
 export type StillWaiting = 'authorization_pending' | 'slow_down'
 
 /**
- * Answers a poll. Nothing about a request is revealed to a client that is not authenticated or does not own the request.
+ * Answers a poll. Nothing about a request is revealed to a client that is not authenticated or does not own the
+ * request.
  *
- * @throws {OAuthError} all other errors of CIBA §11
+ * @throws {OAuthError} the errors of CIBA §11, except those of `StillWaiting`
  */
 export async function redeem(call: TokenCall, needs: CibaGrantNeeds): Promise<TokenResponse | StillWaiting> {
   const client = await needs.authenticateClient(call)
@@ -179,9 +180,9 @@ async function refuseUnlessMadeForPoll(authReqId: string, client: Client, { requ
 }
 
 /**
- * Makes the tokens and writes them in one transaction with approved → redeemed. If several calls redeem the same
- * request at the same time, only one of them succeeds. If the poll of the successful call was held, the other calls get
- * the same tokens. Otherwise they get none.
+ * Makes the tokens and writes them in the transaction that changes the request from approved to redeemed. If several
+ * polls redeem the same request at the same time, only one of them succeeds. If this poll was held, equal polls get the
+ * same tokens. If it was not held, the other polls get `invalid_grant`.
  */
 async function redeemApproved(
   { request, wasHeld }: ApprovedResult,

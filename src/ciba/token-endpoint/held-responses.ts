@@ -35,11 +35,14 @@ export interface HeldResponsesNeeds {
 export const repeatSecondsOf = ({ longPoll, repeatTokens }: { longPoll: number; repeatTokens: number }): number =>
   longPoll === 0 ? 0 : repeatTokens
 
-/** A poll of an authenticated client. A later poll repeats it only if all these members are equal. */
+/**
+ * A poll of an authenticated client. A later poll repeats it only if the client, the binding and the parameters
+ * `auth_req_id`, `resource` and `authorization_details` are the same.
+ */
 export interface RepeatablePoll {
   form: Form
   client: Pick<Client, 'id'>
-  /** The certificate or the key that the call was made with. */
+  /** The client certificate or the DPoP key that the call was made with. */
   binding: Confirmation
 }
 
@@ -57,17 +60,20 @@ export interface HeldResponses {
 
 interface Content {
   response: TokenResponse
-  /** By the clock of the database. */
+  /** When the tokens were issued, in milliseconds since 1970, by the clock of the database. */
   issuedAt: number
 }
 
-/** Returns the responses of held polls. */
+/** Returns the store of the responses to held polls. */
 export function createHeldResponses(needs: HeldResponsesNeeds): HeldResponses {
   const { models, repeatSeconds, findUser, signingKeys, database, vault, clock } = needs
-  /** By the clock of the database, because the repeated poll may reach another node. */
+  /** The current time by the clock of the database, because the repeated poll may reach another node. */
   const present = () => steadyTime(clock) + database.clockOffset
 
-  /** Returns the key of a poll. If any part of a poll differs, its key differs, and no response is found. */
+  /**
+   * Returns the key under which the response to a poll is stored. A poll that differs in one of the hashed values has
+   * another key.
+   */
   function keyOf({ form, client, binding }: RepeatablePoll): string {
     const { certificate = null, dpopKey = null } = binding
     const share = [allOf(form, 'resource'), form.get('authorization_details') ?? null]
@@ -77,8 +83,8 @@ export function createHeldResponses(needs: HeldResponsesNeeds): HeldResponses {
   }
 
   /**
-   * The key depends on the `auth_req_id`, which is not stored: the database and the configured secret cannot decrypt a
-   * response.
+   * The encryption key depends on the `auth_req_id`. Only a hash of it is stored, except in a ping that is not
+   * delivered yet. So the database and the configured secret are usually not enough to decrypt a response.
    */
   const sealingFor = ({ form }: RepeatablePoll) => vault.sealingWith(form.get('auth_req_id')!)
 

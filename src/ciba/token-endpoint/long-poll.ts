@@ -8,7 +8,10 @@ import type { Log } from '../../platform/log.ts'
 import type { Database } from '../../platform/storage/database.ts'
 import type { RequestStore } from '../authentication-request/authentication-request-store.ts'
 
-/** Why a held poll is released: the request may have changed, the time is over, or the client has disconnected. */
+/**
+ * Why a held poll is released: the request may have changed, the poll must not be held any longer (`over`), or the
+ * client has disconnected (`left`).
+ */
 export type Release = 'changed' | 'over' | 'left'
 
 export interface HeldPoll {
@@ -45,7 +48,7 @@ export const longestHold = 25
 
 /** Milliseconds between two runs of the timer. A poll may be released up to this many milliseconds before `until`. */
 export const tick = 250
-/** Milliseconds between two checks of the table while change notifications may be missed. */
+/** Milliseconds between two checks of the table while announcements of changes may be missed. */
 const recheckMs = 2_000
 /** Maximum number of requests that are checked in one statement. */
 const atOnce = 500

@@ -1,7 +1,7 @@
 /**
  * A cache of pending requests and the times of their polls. Most polls are answered with `authorization_pending`. This
- * node gives this answer from memory while it receives change notifications for the requests. Any other status is read
- * from the table.
+ * node gives this answer from memory as long as it receives the announcements of changes of requests. Any other status
+ * is read from the table.
  */
 import { fingerprint } from '../../platform/crypto.ts'
 import { createChangeTracker, type Snapshot } from '../../platform/storage/change-tracker.ts'
@@ -51,7 +51,7 @@ export interface PendingNeeds extends Pick<WriteBehindNeeds, 'clock' | 'log'> {
   database: Pick<Database, 'listen' | 'epoch' | 'clockOffset'>
   /** The interval does not grow beyond this number of seconds. */
   longestInterval?: number
-  /** Maximum number of requests in memory. */
+  /** Maximum number of cached requests. */
   most?: number
 }
 
@@ -70,9 +70,9 @@ export function createPendingRequests(needs: PendingNeeds): PendingRequests {
   const tracker = listenForChanges(database, (id) => invalidate(remembered.withId(id)))
 
   /**
-   * Called when a change of the request is announced. The next poll then reads the request again. If the time of the last
-   * poll is not in the table yet, the entry is kept until the deadline. The reason is that an announcement may arrive
-   * late: it may be about a change before the request was read, and the request may still be pending.
+   * Called when a change of the request is announced. The next poll then reads the request again. If the time of the
+   * last poll is not in the table yet, the entry is kept until the deadline, so that this time is not lost. The request
+   * may still be pending, because the announcement may be about a change that was made before the request was read.
    */
   function invalidate(known: RememberedRequest | undefined): void {
     if (known && known.lastPolledAt !== known.writtenAt && clock.now() < known.expiresAt) known.epoch = undefined

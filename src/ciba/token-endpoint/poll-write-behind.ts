@@ -1,6 +1,6 @@
 /**
- * Counts polls in memory and writes them to the table later. A changed interval is written within a second; the time of a
- * last poll is written when the process shuts down.
+ * Counts polls in memory and writes them to the table later. A changed interval is written within a second. The time of
+ * the last poll of each request is written when the process shuts down.
  */
 import type { Clock } from '../../platform/clock.ts'
 import type { Log } from '../../platform/log.ts'
@@ -28,7 +28,7 @@ export type PollWriteBehind = ReturnType<typeof createPollWriteBehind>
 
 export function createPollWriteBehind(needs: WriteBehindNeeds) {
   const { requests, longestInterval, toDatabaseTime, clock, log } = needs
-  /** The requests whose interval has changed and is to be written. */
+  /** The requests whose interval has changed in memory and is to be written to the table. */
   const changed = new Set<RememberedRequest>()
   let cancelFlush: (() => void) | undefined
   let flushing: Promise<void> | undefined
@@ -52,7 +52,7 @@ export function createPollWriteBehind(needs: WriteBehindNeeds) {
     for (let from = 0; from < unwritten.length; from += atOnce) await writeSome(unwritten.slice(from, from + atOnce))
   }
 
-  /** Returns what the table does not contain yet. */
+  /** Returns the time of the last poll, and the interval if its change is not in the table yet. */
   function unwrittenOf(known: RememberedRequest): UnwrittenPolls {
     const { lastPolledAt, interval, keptPolls } = known
     return {

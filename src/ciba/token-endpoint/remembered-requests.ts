@@ -1,6 +1,6 @@
 /**
- * The cached pending requests of a node, by their `auth_req_id` and by their internal id. In memory the `auth_req_id` is not
- * hashed, unlike in the table: its hash would take a thirtieth of the time of a poll.
+ * The cached pending requests of a node, by their `auth_req_id` and by their internal id. In memory the `auth_req_id`
+ * is not hashed, unlike in the table: computing the hash would take a thirtieth of the time of a poll.
  */
 
 import { fingerprint } from '../../platform/crypto.ts'
@@ -9,9 +9,9 @@ import type { PollInterval } from '../authentication-request/poll-interval.ts'
 import type { PolledRequest } from '../authentication-request/request-lookup-store.ts'
 
 /**
- * Three counters, as they were when a request was read from the table. If the first two are unchanged, and the client of the
- * request has not changed since the third, this node has received an announcement for every change of the request since it
- * was read.
+ * Three counters, as they were when a request was read from the table. The cached request is current if `epoch` and
+ * `changeEpoch` are unchanged and no change of its client was announced after `clientsHeard`. An announced change of
+ * the request itself sets `epoch` to undefined.
  */
 export interface Moment {
   /** `Database.epoch`, or undefined if the next poll must read the request again. */
@@ -22,20 +22,22 @@ export interface Moment {
   clientsHeard: number
 }
 
-/** A pending request, and its polls. */
+/** A pending request as cached, and its polls. */
 export interface RememberedRequest extends Moment, PollInterval {
   authReqId: string
   authReqIdHash: string
   id: string
   clientId: string
   expiresAt: number
-  /** How often the interval or the number of kept polls has changed in memory. */
+  /** How often `interval` or `keptPolls` has changed in memory. */
   changes: number
-  /** The value of `changes` when they were last written to the table. */
+  /** The value of `changes` when `interval` and `keptPolls` were last written to the table. */
   writtenChanges: number
-  /** When it was last polled, by the steady time of this process; undefined if it was not polled. */
+  /** When the request was last polled, by the steady time of this process; undefined if it was not polled. */
   lastPolledAt: number | undefined
-  /** The last poll that is in the table, by the steady time of this process. */
+  /**
+   * The time of the last poll that is stored in the table, by the steady time of this process; undefined if none is.
+   */
   writtenAt: number | undefined
   /** Whether the request was polled since `makeRoom` last checked it. */
   isUsed: boolean
@@ -114,12 +116,12 @@ export function createRememberedRequests({ most, longestInterval, toSteady }: Re
   }
 }
 
-/** Whether the interval or the number of kept polls has changed in memory and was not written to the table yet. */
+/** Whether a change of `interval` or `keptPolls` in memory was not written to the table yet. */
 export function isChanged({ changes, writtenChanges }: RememberedRequest): boolean {
   return changes > writtenChanges
 }
 
-/** Applies values of the table. Changes in memory that are not in the table yet are kept. */
+/** Updates a cached request with values from the table. Changes in memory that are not in the table yet are kept. */
 export function applyUpdate(
   known: RememberedRequest,
   news: Pick<RememberedRequest, 'interval' | 'keptPolls' | 'lastPolledAt'>,

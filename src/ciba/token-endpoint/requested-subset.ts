@@ -1,4 +1,6 @@
-/** The part of an approval that a client requests a token for: one of the resources, and all or some of the details. */
+/**
+ * The part of an approval for which a client requests a token: one of the resources, and all or some of the details.
+ */
 
 import type { AuthorizationDetail, DetailTypes } from '../../authorization-details/detail-types.ts'
 import { areDetails, parseDetails } from '../../authorization-details/read-details.ts'

@@ -47,7 +47,9 @@ export function tokenEndpoint(app: FastifyInstance, path: string, needs: TokenEn
   })
 }
 
-/** A poll with a longer body is not held, because a held poll keeps its body, several times. Real polls are shorter. */
+/**
+ * A poll with a longer body is not held, because a held poll keeps several copies of its body. Real polls are shorter.
+ */
 const mostHeldBytes = 4 * 1024
 
 const waiting = {

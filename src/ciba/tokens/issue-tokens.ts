@@ -36,7 +36,7 @@ export interface TokenResponse {
 
 export interface Issued {
   response: TokenResponse
-  /** The grant of the tokens. They are not valid without it. */
+  /** The id of the grant of the tokens. The tokens are valid only while the grant exists. */
   grantId: string
   /** For how many seconds at least one of the tokens is valid. */
   lifetimeSeconds: number
@@ -45,12 +45,12 @@ export interface Issued {
 }
 
 /**
- * Issues the tokens of an approved request. Leaves out what the client may not have any more. Resolves to undefined
- * if the client or a resource does not exist any more, if the user does not exist or is disabled, or if the request is
- * damaged.
- * @param options.pushedAs the `auth_req_id`, for a push. Only for a push, the ID token contains this id and the hashes of
- *   the other tokens (CIBA §10.3.1)
- * @param options.binding the certificate or key that the access token is bound to
+ * Issues the tokens of an approved request. Scopes, claims and details that the client may not have any more are left
+ * out. Resolves to undefined if the client or a resource does not exist any more, if the client may not have `openid`
+ * any more, if the user does not exist or is disabled, or if the request is damaged.
+ * @param options.pushedAs the `auth_req_id`, for a push. Only for a push, the ID token contains this id and the hashes
+ *   of the other tokens (CIBA §10.3.1)
+ * @param options.binding the client certificate or DPoP key that the access token is bound to
  * @param options.signal ends the wait for the user; the promise then rejects with the reason of the signal
  * @param options.resource the approved resource that the access token is for. Default: the first
  * @param options.details the approved details that the access token contains. Default: all
@@ -106,7 +106,10 @@ export function createIssueTokens(
   }
 }
 
-/** Returns a request without what its client may not have any more. The user has approved more than what is left. */
+/**
+ * Returns a request without the scopes, claims and details that its client may not have any more. What remains is a
+ * part of what the user has approved.
+ */
 function withoutWithdrawn(request: AuthenticationRequest, permissions: Permissions): AuthenticationRequest {
   const { scope, claims, approvedDetails, ...rest } = request
   const details = approvedDetails?.filter(permissions.mayHaveDetail) ?? []
@@ -121,7 +124,7 @@ function withoutWithdrawn(request: AuthenticationRequest, permissions: Permissio
 
 type OidcClient = NonNullable<Awaited<ReturnType<Provider['Client']['find']>>>
 
-/** Claims that the ID token also contains after a refresh. */
+/** Claims that an ID token also contains if it is issued at a refresh. */
 const authenticationClaims = { acr: null, amr: null, auth_time: null }
 
 /**
@@ -142,7 +145,8 @@ async function issueAccess(
   const [address, resource] =
     approvedResources(request, resources).find(([address]) => address === (share.resource ?? address)) ?? []
   const wantsRefresh = request.scope.split(' ').includes(OFFLINE) && client.grantTypeAllowed('refresh_token')
-  // A client without the grant gets no refresh token, so the scope is not granted (OpenID Connect Core §11).
+  // A client without the grant `refresh_token` gets no refresh token, so `offline_access` is not granted (OpenID
+  // Connect Core §11).
   const scope = wantsRefresh ? request.scope : withoutOffline(request.scope)
   const grant = new provider.Grant({
     accountId,
@@ -175,7 +179,7 @@ async function issueAccess(
       resourceServer: new provider.ResourceServer(address!, resourceServer(resource, tokens)),
     }),
   } as never)
-  // A refreshed access token has the same claims, from the refresh token.
+  // After a refresh, the access token gets the same claims from the refresh token.
   setAuthenticationContext(access, request.authentication)
   const accessToken = await access.save()
 

@@ -5,7 +5,7 @@ import { tokenHash } from '../../platform/jose/token-hash.ts'
 import type { TokenResponse } from './issue-tokens.ts'
 
 /**
- * Resolves to the tokens, signed with a published key, or to undefined if they are already signed with one. The claims
+ * Resolves to the tokens, signed with a published key, or to undefined if no token has to be signed again. The claims
  * stay the same, except `at_hash`: it changes with a JWT access token that is signed again. Opaque and encrypted tokens
  * stay as they are.
  */
@@ -30,7 +30,7 @@ interface SignedToken {
   payload: Buffer
 }
 
-/** Returns the parts of a JWT that one of the server's own keys has signed, or undefined for any other token. */
+/** Returns the header and payload of a signed JWT, or undefined for an opaque or encrypted token. */
 function readSigned(token: string): SignedToken | undefined {
   const parts = token.split('.')
   if (parts.length !== 3) return undefined
@@ -43,7 +43,7 @@ const isPublished = ({ header }: SignedToken, { published }: SigningKeys) =>
   published.some(({ kid }) => kid === header.kid)
 
 async function sign({ header, payload }: SignedToken, keys: SigningKeys): Promise<string> {
-  // The signing key comes first among the keys of its algorithm.
+  // Among the keys of one type, the current signing key comes first.
   const key = keys.private.find(({ kty }) => kty === keyTypeOf(header.alg)) as JWK
   return new CompactSign(payload)
     .setProtectedHeader({ ...header, kid: key.kid! })

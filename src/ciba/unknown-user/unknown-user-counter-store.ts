@@ -5,7 +5,7 @@ import { isNotOver } from '../../platform/storage/stored-period.ts'
 
 export type UnknownUserStore = ReturnType<typeof createUnknownUserStore>
 
-/** The period over which errors are counted, in milliseconds. It begins with the first error. */
+/** The period over which `unknown_user_id` errors are counted, in milliseconds. It begins with the first error. */
 const minute = 60_000
 
 const isCounting = isNotOver({ begin: 'unknown_users.since', length: minute }, '$3')
@@ -43,8 +43,8 @@ export function createUnknownUserStore(database: Database) {
     },
 
     /**
-     * Counts one more `unknown_user_id`. Resolves to whether the client may get this error: with more than `most` in a
-     * minute it may not, even if calls are concurrent.
+     * Counts one more `unknown_user_id`. Resolves to whether the client may get this error. Even with concurrent calls,
+     * a client gets the error at most `most` times in a minute.
      */
     async tell(clientId: string, most: number, now: number): Promise<boolean> {
       const rows = await database.step(
@@ -62,7 +62,7 @@ export function createUnknownUserStore(database: Database) {
       return rows.length > 0
     },
 
-    /** Removes at most `atMost` counters whose time is over. Resolves to their number. */
+    /** Removes at most `atMost` counters whose period is over. Resolves to the number of removed counters. */
     async forgetOld(now: number, atMost: number): Promise<number> {
       const over = { where: 'since <= $1', by: 'since', values: [now - minute] }
       const old = { table: 'unknown_users', key: 'client_id', ...over }

@@ -15,19 +15,22 @@ import type { ReadHintToken } from './hint-token.ts'
 /** A hint as the client sent it. */
 export type SentHint = Pick<UserHint, 'kind' | 'value'>
 
-/** The result for a hint: a user who is not disabled, or none. */
+/** The result for a hint: a user who is not disabled, or no user. */
 export type Sought =
   | { user: User }
   | {
       user: undefined
-      /** The name in the hint, in lower case, because upper and lower case are not distinguished. */
+      /** The identifier in the hint, in lower case because case is ignored. For a disabled user, it is the user id. */
       named: string
       /** Why there is no user, for the log. */
       detail: string
     }
 
 /**
- * @param slot the slot of the call; it is released while the call waits for the keys of the hint's issuer
+ * Finds the user of a hint.
+ *
+ * @param slot the slot of the call (`load-shedding.ts`); it is released while the call waits for the keys of the hint's
+ *   issuer
  * @param subjects if the client also requests values of `sub`: the user must have one of these subjects
  */
 export type SeekUser = (hint: SentHint, client: Client, slot?: Slot, subjects?: readonly unknown[]) => Promise<Sought>
@@ -37,13 +40,13 @@ export interface HintNeeds {
   users: UserHooks
   issuer: string
   /**
-   * Resolves to this server's public keys, including retired keys that are kept. An `id_token_hint` is accepted only while
-   * its key is among them. Called for each hint.
+   * Resolves to this server's public keys, including retired keys that are kept. An `id_token_hint` is accepted only
+   * while the key that signed it is among them. Called for each `id_token_hint`.
    */
   publicKeys(): Promise<JSONWebKeySet>
-  /** Resolves to the user id of a subject. Both values are equal unless the client has pairwise subjects. */
+  /** Resolves to the user id of a subject. The two differ only if the client has pairwise subjects. */
   userOfSubject(client: Client, subject: string): Promise<string | undefined>
-  /** Undefined if no issuer of `login_hint_token`s is configured. Then the hook gets a token that is not verified. */
+  /** Undefined if no issuer of `login_hint_token`s is configured. Then the hook gets the token without verification. */
   readHintToken: ReadHintToken | undefined
   clock: Clock
 }
@@ -71,15 +74,18 @@ export function createSeekUser(needs: HintNeeds): SeekUser {
   }
 }
 
-/** Looks up one subject after the other, so that one call does not take all connections of the database. */
+/**
+ * Whether the user has one of the subjects. They are looked up one after the other, so that one call does not take all
+ * connections of the database.
+ */
 async function hasSubject({ id }: User, subjects: readonly unknown[], client: Client, needs: HintNeeds) {
   for (const subject of subjects) if ((await needs.userOfSubject(client, String(subject))) === id) return true
   return false
 }
 
 /**
- * Returns the same function for callers that may learn that a user does not exist: if there is no user, it throws
- * `unknown_user_id`.
+ * Returns the function that finds the user of a hint for callers that may learn that a user does not exist: if there is
+ * no user, it throws `unknown_user_id`.
  */
 export function createFindUser(seekUser: SeekUser): FindUser {
   return async (sent, client, slot) => {
@@ -104,8 +110,9 @@ async function read(sent: SentHint, client: Client, slot: Slot | undefined, need
 }
 
 /**
- * Replaces the subject of this server by the id of the user. Some clients write the issuer with a slash at its end, which
- * means the same address. Looks up one alias after the other, as in `hasSubject`.
+ * If the identifier contains a subject of this server, replaces the subject by the user id. Some clients write the
+ * issuer with a slash at its end, which means the same address. Aliases are looked up one after the other, as in
+ * `hasSubject`.
  */
 async function withUserId(identifier: SubjectIdentifier, client: Client, needs: HintNeeds): Promise<SubjectIdentifier> {
   if (identifier.format === 'aliases') {
@@ -139,11 +146,11 @@ async function ask(hint: UserHint, client: Client, { users }: HintNeeds): Promis
   }
 }
 
-/** All hints that would lead to the same user have the same name. */
+/** Returns the identifier in a hint. Different spellings of the same identifier give the same result. */
 function nameIn({ kind, value, claims, subject, identifier }: UserHint): string {
   const plain = (identifier && textOf(identifier)) || value
   const name = subject?.value ?? (kind === 'id_token_hint' && claims?.sub ? claims.sub : plain)
-  // String() fails for some JSON objects.
+  // String() throws for some JSON objects, for example for `{"toString": 1}`.
   const text = typeof name === 'string' ? name : JSON.stringify(name)
   return plainNumber(text) ?? text.toLowerCase()
 }

@@ -60,13 +60,13 @@ const longestToken = 16_384
 /** Accepted values of `typ`: generic, or for a `login_hint_token`. Other values mean another kind of JWT. */
 const types = ['jwt', 'login-hint+jwt', 'login_hint_token+jwt']
 
-/** @param slot the slot of the call; it is released while the call waits for the issuer's keys */
+/** @param slot the slot of the call (`load-shedding.ts`); it is released while the call waits for the issuer's keys */
 export type ReadHintToken = (token: string, slot?: Slot) => Promise<ReadToken>
 
 /**
- * Returns the function that verifies a token. It throws an `OAuthError`: `expired_login_hint_token` if the token is valid
- * except that it has expired, otherwise `invalid_request`. It throws `Unavailable` if the keys of the issuer cannot be
- * fetched now.
+ * Returns the function that verifies a token. It throws an `OAuthError`: `expired_login_hint_token` if the only problem
+ * is that the token has expired, and `invalid_request` for every other problem. It throws `Unavailable` if the keys of
+ * the issuer cannot be fetched now.
  */
 export function createReadHintToken(needs: HintTokenNeeds): ReadHintToken {
   const trusted = new Map(needs.tokenIssuers.map((each) => [each.issuer, { ...each, keys: keysOf(each, needs) }]))

@@ -66,8 +66,8 @@ export function createSignInAttemptStore(database: Database, pause: GrowingPause
     },
 
     /**
-     * Resolves to the time at which the last current pause of these counters ends, or to undefined if none of the
-     * counters is paused now.
+     * Resolves to the time at which none of these counters is paused any more, or to undefined if none of them is
+     * paused now.
      */
     async longestPauseOf(subjectHashes: readonly string[], now: number): Promise<number | undefined> {
       const [row] = await database.read<{ paused_until: number | null }>(
@@ -130,16 +130,17 @@ const counterKey = (subjectHash: string) => `sign-in attempts ${subjectHash}`
  */
 const faded = '(cast($2 as bigint) - sign_in_attempts.last_at) / cast($7 as bigint)'
 
-/** SQL: the new number of attempts, which includes the present attempt. */
+/** SQL: the new number of attempts, which includes the current attempt. */
 const counted = `case
   when sign_in_attempts.last_at < cast($6 as bigint) or sign_in_attempts.attempts <= ${faded} then 1
   when ${faded} < 0 then sign_in_attempts.attempts + 1
   else sign_in_attempts.attempts - ${faded} + 1 end`
 
 /**
- * SQL: the new value of `last_at`. Without `fadesEveryMs`, or if the former value is more than a day old, it is the
- * time of the attempt; also if the former value lies so far in the future that the wall clock was set back since then.
- * Otherwise no attempt would be forgotten until the clock has reached this value again.
+ * SQL: the new value of `last_at`. It is the time of the attempt in three cases: without `fadesEveryMs`; if the former
+ * value is more than a day old; and if the former value is so far in the future that the wall clock must have been set
+ * back. In the last case, if the former value stayed, no attempt would be forgotten until the clock reaches this value
+ * again.
  *
  * With `fadesEveryMs`, one attempt is forgotten for each full interval since `last_at`, and `last_at` moves forward by
  * these full intervals only. The remaining time is kept: it counts towards the next interval. For example, with an

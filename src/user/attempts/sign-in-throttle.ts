@@ -27,13 +27,19 @@ export interface CountedAttempt {
 }
 
 export interface SignInThrottle {
-  /** Counts an attempt for its address. If the attempt succeeds, only this attempt is removed from the counter. */
+  /**
+   * Counts an attempt for its address and for the network of the address. If the attempt succeeds, only this attempt is
+   * removed from these counters.
+   */
   from(address: string): Promise<SignInAttempt>
   /** Counts an attempt for the typed name and, if a user has that name, for the user. */
   as(name: string, userId: string | undefined): Promise<SignInAttempt | HeldBackAttempt>
   /** Counts an attempt for a browser in which the user has signed in before. */
   with(browserId: string): Promise<SignInAttempt>
-  /** Resolves to the end of the pause for this address or this name, or undefined if there is none now. Counts nothing. */
+  /**
+   * Resolves to the end of the pause for this address, its network or this name, or undefined if there is none now.
+   * Counts nothing.
+   */
   pauseFrom(address: string, name: string): Promise<number | undefined>
   /** Resolves to the end of the pause for this browser, or undefined if there is none now. Counts nothing. */
   pauseWith(browserId: string): Promise<number | undefined>
@@ -142,7 +148,8 @@ export function createSignInThrottle({ attempts, limits, vault, clock }: SignInT
       const atName = await count(counterAs(name))
       if (atName.pausedUntil !== undefined) return atName
       const subject = userId === undefined ? `sign-in as nobody, called ${typed(name)}` : `sign-in as user ${userId}`
-      // If the user is paused, the end of the pause is not read: the number of statements must not reveal the pause.
+      // The end of a pause of the user is not read: one more SQL statement would take longer, and so reveal to the
+      // caller that the user is paused.
       const atUser = await take({ ...counterAs(name), subject })
       return atUser === undefined ? { ...atName, isHeldBack: true } : combined([atName, atUser])
     },
@@ -154,8 +161,8 @@ export function createSignInThrottle({ attempts, limits, vault, clock }: SignInT
 }
 
 /**
- * For an address, one failed attempt is forgotten every ten minutes. Otherwise the mistakes of many users who share the
- * address of an office would add up.
+ * For an address, one failed attempt is forgotten every ten minutes, so that the mistakes of many users who share the
+ * address of an office do not add up.
  */
 const addressFadesEveryMs = 10 * 60_000
 

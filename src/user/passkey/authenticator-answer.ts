@@ -6,7 +6,7 @@ export interface AuthenticatorAnswer {
   credentialId: string
   /** The challenge that the response claims to answer. Only the signature proves this claim. */
   challenge: string
-  /** The user that the authenticator names, base64url. */
+  /** The user handle that the authenticator returned, base64url; undefined if it returned none. */
   userHandle: string | undefined
   transports: string[]
   /** The whole response, for the library that verifies it. */
@@ -23,7 +23,7 @@ export function readAnswer(text: string): AuthenticatorAnswer | undefined {
   const credentialId = textOf(whole?.id)
   const challenge = textOf(clientData?.challenge)
   if (credentialId === undefined || challenge === undefined) return undefined
-  // PostgreSQL can neither store nor compare a text that contains NUL.
+  // Only base64url is accepted: PostgreSQL can neither store nor compare a text that contains NUL.
   if (!/^[\w-]{1,1400}$/.test(credentialId)) return undefined
   return {
     credentialId,

@@ -6,7 +6,7 @@ import type { RowOf } from '../../platform/storage/row.ts'
 import { type OnUnreadable, parseStored, throwUnreadable } from '../../platform/unreadable-values.ts'
 import { isSignedIn, signOutLock } from '../validity-store.ts'
 
-/** A public key with which a user signs in and confirms requests. */
+/** A passkey, with which a user signs in and confirms requests. The server stores its public key. */
 export interface Passkey {
   id: string
   userId: string
@@ -68,7 +68,8 @@ export function createPasskeyStore(
       {
         also: adding,
         announce: topics.map((topic) => ({ topic, key: passkey.id })),
-        // Without this lock, two simultaneous additions would not count each other. It is also the lock of every sign-out.
+        // Without this lock, two simultaneous additions would not count each other's passkey. A sign-out takes the same
+        // lock.
         lockKeys: signOutLock(passkey.userId),
       },
     )
@@ -141,7 +142,10 @@ export function createPasskeyStore(
 
 const passkeyKey = (id: string) => `passkey ${id}`
 
-/** Transports are hints for the browser: without them, it asks for any passkey. */
+/**
+ * Returns the transports of a passkey; empty if they cannot be read. They are only hints: without them, the browser
+ * offers every way to reach the passkey.
+ */
 function transportsIn({ id, transports }: PasskeyRow, onUnreadable: OnUnreadable): string[] {
   return transports === null ? [] : (parseStored<string[]>(transports, `passkeys/${id}`, onUnreadable) ?? [])
 }

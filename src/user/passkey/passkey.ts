@@ -89,9 +89,9 @@ export function createPasskeys(needs: PasskeyNeeds): Passkeys {
 }
 
 interface Around extends PasskeyNeeds {
-  /** Members of all options. */
+  /** Members that all options contain. */
   always: { rpID: string; timeout: number }
-  /** Expected in all responses. */
+  /** What is expected of all responses. */
   expected: { expectedOrigin: string; expectedRPID: string; requireUserVerification: boolean }
   /** Stores the challenge of the options. */
   kept<Options extends { challenge: string }>(options: Options, purpose: string): Promise<Options>

@@ -23,7 +23,7 @@ export interface PasswordHashing {
 export interface Verified {
   matches: boolean
   /**
-   * A new hash to replace the hash that matched. Present if the hash that matched was made without the present key or
+   * A new hash to replace the hash that matched. Set only if the hash that matched was made without the current key or
    * at a lower cost.
    */
   stronger?: string
@@ -54,8 +54,8 @@ export function createPasswordHashing({ vault, scrypt, cost = STANDARD_COST }: H
   }
 
   /**
-   * Does the work that an old hash with a lower cost has saved, so that every verification takes the time of the
-   * present cost. Otherwise the time would reveal which users have an old hash.
+   * Does additional work after a hash with a lower cost was checked, so that every verification takes as long as with
+   * the current cost. Without this, the time would reveal which users have an old hash.
    */
   async function makeUpFor(cheaper: ScryptCost, secret: Uint8Array): Promise<void> {
     const p = Math.floor((workOf(cost) - workOf(cheaper)) / (cheaper.N * cheaper.r))

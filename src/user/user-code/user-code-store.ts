@@ -190,8 +190,8 @@ function triesIn(database: Database) {
     },
 
     /**
-     * Resets the tries after a right code. Resolves to whether the client may learn the result: false if other tries
-     * have locked the client or the user since this try began.
+     * Resets the counter of this client and user after a right code. Resolves to whether the client may learn the
+     * result: false if other tries have locked the client or the user since this try began.
      */
     async right(trying: Trying, limits: TryLimits): Promise<boolean> {
       const { sql, values } = noneLocked(trying, limits, 1)
@@ -256,7 +256,7 @@ const forget = (trying: Trying): Statement => ({
   values: [ofPair(trying)],
 })
 
-/** The announcement does not name the user. */
+/** Returns an announcement that does not name the user. */
 const ofCodes = (topic: string): Change => ({ topic, key: 'user_codes' })
 
 const forgetTriesAt = (userId: string): Statement => ({

@@ -24,7 +24,7 @@ export interface KnownCode {
 /** Resolves to the code of the user, or to undefined if the user has no code. */
 export type CodeOf = (user: User) => Promise<KnownCode | undefined>
 
-/** Returns a code that no other code matches. Its check takes as long as the check of any other code. */
+/** Returns a code that matches no text. Its check takes as long as the check of any other code. */
 function noCode(hashing: Pick<PasswordHashing, 'verify'>): KnownCode {
   return { verify: (code) => hashing.verify(code, undefined, userCodeOf('')) }
 }
@@ -109,7 +109,10 @@ function locked(user: User, client: Client): OAuthError {
   })
 }
 
-/** User codes of the built-in directory: the code that the user set last, otherwise the code in the configuration. */
+/**
+ * User codes of the built-in directory. If the user has set or removed the code, this counts. If not, the code in the
+ * configuration counts.
+ */
 export function createCodeDirectory(
   configured: readonly ConfiguredUser[],
   store: Pick<UserCodeStore, 'find' | 'replaceHash'>,
@@ -156,7 +159,7 @@ export function hasUserCodes(users: UserHooks): users is UserHooks & Required<Pi
   return users.verifyUserCode !== undefined
 }
 
-/** How users prove that they may change the code: they enter the present code, or have signed in just now. */
+/** How users prove that they may change the code: they enter the current code, or have signed in just now. */
 export interface Proof {
   presentCode: string | undefined
   signedInJustNow: boolean
@@ -194,7 +197,7 @@ export function createOwnCode({ codeOf, store, tries, limits, hashing, queue, cl
     /**
      * Changes or removes the code of a user.
      *
-     * @param code the new code, or undefined to remove the present code
+     * @param code the new code, or undefined to remove the current code
      */
     async change(user: User, code: string | undefined, proof: Proof): Promise<Change> {
       const caller = { groups: knownUser(user.id), connection: proof.connection }
@@ -219,10 +222,10 @@ export function createOwnCode({ codeOf, store, tries, limits, hashing, queue, cl
     if (!(await tries.begin(trying, { ...limits, maxTriesPerUser: undefined }))) return 'locked'
     const { matches } = await (known ?? noCode(hashing)).verify(presentCode)
     if (!matches) return known === undefined ? 'proof needed' : 'wrong'
-    // `mayBe` is called only after the present code was verified. It compares the new code with the password, and a
+    // `mayBe` is called only after the current code was verified. It compares the new code with the password, and a
     // stolen token must not be enough to test passwords.
     if (code !== undefined) await proof.mayBe(code)
-    // If two changes are simultaneous, the later change fails: the code that it proved is no longer the present code.
+    // If two changes are simultaneous, the later change fails: the code that was entered is no longer the current code.
     const hash = await hashOf(code)
     const isChanged = await store.replace(user.id, present?.hash, hash, clock.now(), proof)
     return isChanged ? 'changed' : 'meanwhile changed'
