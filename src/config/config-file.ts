@@ -62,8 +62,8 @@ async function importDefault(path: string): Promise<unknown> {
   const source = await readFile(path, 'utf8')
   const isModule = /^\s*(import|export)\b/m.test(source)
   const hooks = registerHooks({
-    // A file with `import` or `export` is loaded as an ES module, even if package.json says "commonjs", which a new
-    // package.json often says.
+    // A file with `import` or `export` is loaded as an ES module, even if package.json has the type "commonjs". A new
+    // package.json often has this type.
     load(asked, context, next): LoadFnOutput {
       if (asked !== url || !isModule) return next(asked, context)
       return next(asked, { ...context, format: /ts$/.test(path) ? 'module-typescript' : 'module' })

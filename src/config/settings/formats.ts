@@ -21,11 +21,14 @@ const isPostgres = (address: string) => /^postgres(ql)?:\/\//.test(address)
 
 export function isDatabase(address: string): boolean {
   if (isPostgres(address)) return problemWithPostgresUrl(address) === undefined
-  // In `sqlite://file`, `file` could be a host name or a path.
+  // `sqlite://file` is refused, because `file` could be a host name or a path.
   return /^sqlite:./.test(address) && !/^sqlite:\/\/(?!\/)/.test(address)
 }
 
-/** Returns why a Postgres URL cannot be used, as the end of an error message. It contains no secret. */
+/**
+ * Returns why a Postgres URL cannot be used, as the end of an error message without secrets. Returns an empty text for
+ * all other values.
+ */
 export function databaseHint(address: unknown): string {
   if (typeof address !== 'string' || !isPostgres(address)) return ''
   const problem = problemWithPostgresUrl(address)
