@@ -55,7 +55,7 @@ async function run(options: ServeOptions): Promise<void> {
   await listen(doorbell, config)
   const isGreeted = process.stdout.isTTY
   if (isGreeted) print(greeting(config))
-  // If a developer sees the greeting and reads the log, this line would only repeat the greeting.
+  // This line is left out if it would appear next to the greeting on a terminal, because it says the same.
   if (!isGreeted || readable === undefined) {
     log.info({ event: 'server.listening', issuer: config.issuer, host: config.host, port: config.port }, 'listening')
   }

@@ -29,8 +29,8 @@ export interface WeakValue extends Weakness {
 }
 
 /**
- * The shortest client secret that is not weak, in characters. So many base64url characters contain 128 random bits; a
- * shorter secret could be found by trying.
+ * The shortest client secret that is not weak, in characters. 22 random base64url characters contain at least 128 bits;
+ * a shorter secret could be found by trying.
  */
 const leastSecretLength = 22
 

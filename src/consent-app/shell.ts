@@ -38,8 +38,8 @@ export function createShell(app: FastifyInstance, { issuer, cookies, texts, fram
   }
 
   /**
-   * Whether a form was sent by a page of this app. It must contain the form token, and the headers `Origin` and
-   * `Sec-Fetch-Site`, if present, must not name another site.
+   * Whether a form was sent by a page of this app: it contains the form token of the session, and no header `Origin` or
+   * `Sec-Fetch-Site` says that another site has sent it.
    */
   function isTrustworthy(request: FastifyRequest, form: Form, session: Session): boolean {
     return !isFromElsewhere(request) && isOurs(form, session)
@@ -81,7 +81,8 @@ export function createShell(app: FastifyInstance, { issuer, cookies, texts, fram
     })
   }
 
-  // What the device API refuses becomes a page that says what to do next. A script gets the status and the error code.
+  // If the device API refuses a call, a browser gets a page that says what to do next. A script gets the status and the
+  // error code.
   app.setErrorHandler((error, request, reply) => {
     if (!(error instanceof Refused)) throw error
     if (request.headers.accept?.includes('text/html')) return problems.refused(reply, readerOf(request), error, request)

@@ -1,4 +1,7 @@
-/** One purchase at the demo's till: it sends an authentication request, waits for the result, and verifies the tokens. */
+/**
+ * One purchase at the demo's till: the till sends an authentication request, waits for the result, and verifies the
+ * tokens.
+ */
 
 import { createLocalJWKSet, type JSONWebKeySet, type JWTPayload, jwtVerify } from 'jose'
 import { type Clock, steadyTime } from '../platform/clock.ts'
@@ -38,7 +41,7 @@ interface State {
   status: Display['status']
   detail: string
   claims: Display['claims']
-  /** In the steady time of this process. */
+  /** In monotonic milliseconds of this process (`steadyTime`). */
   expiresAt?: number
 }
 
@@ -140,7 +143,8 @@ export function createPurchase(order: Order, number: number, needs: PurchaseNeed
     if (call.name !== client || progress.status() === 'paid') return
     if (!hasBearer(call.authorization, notificationToken)) return
     const body = parse(call.body)
-    // The acknowledgement may not have arrived yet. Only Doorbell has the bearer token, so the auth_req_id is trusted.
+    // The notification may arrive before the acknowledgement. Only Doorbell has the bearer token, so the auth_req_id in
+    // the notification is trusted.
     authReqId ??= String(body.auth_req_id)
     if (authReqId !== body.auth_req_id) return
     till.showNotification(call, mode === 'ping')
