@@ -87,7 +87,7 @@ export interface Doorbell {
 }
 
 /**
- * Resolves to a complete CIBA provider on the configured database, with its workers running.
+ * Resolves to a complete CIBA provider on the configured database. Its workers are running unless `workers` is false.
  *
  * @throws if the database cannot be reached, or does not have the schema of this version and `migrate` is not set
  * @example

@@ -23,7 +23,7 @@ export function parseDetails(text: string): unknown {
   }
 }
 
-/** Whether a value is a list of details that each have a type. The type itself is not checked. */
+/** Whether a value is a list of details that each have a type. Whether the type is known is not checked. */
 export function areDetails(value: unknown): value is AuthorizationDetail[] {
   return (
     Array.isArray(value) &&
@@ -53,7 +53,7 @@ function isWord(value: unknown): boolean {
 
 /**
  * Whether a value does not change when it is stored and read again, so that the user approves exactly what is stored.
- * Also checks that it has at most `levels` levels.
+ * Also checks that the value is nested at most `levels` deep.
  */
 function isSound(value: unknown, levels: number): boolean {
   if (typeof value === 'string') return isStorable(value)

@@ -77,7 +77,7 @@ export function composeCiba(needs: CibaNeeds) {
 
 type IssueTokens = ReturnType<typeof createIssueTokens>
 
-/** Returns the senders of all notifications, by kind. */
+/** Returns the functions that send notifications, by kind of notification. */
 function sendersOf(needs: CibaNeeds, issueTokens: IssueTokens): Senders {
   const { platform, clients, openid, stored, channels, outbox } = needs
   const { vault, clock, audit, toClients: caller } = platform

@@ -14,7 +14,10 @@ export interface FileReading {
   problems: string[]
 }
 
-/** Returns the absolute path of the file to read, or undefined if no file was named and `cwd` contains none. */
+/**
+ * Returns the absolute path of the file to read, or undefined if no file was named and `cwd` contains no configuration
+ * file.
+ */
 export function findConfigFile(named: string | undefined, cwd: string): string | undefined {
   if (named) return resolve(cwd, named)
   return configFileNames.map((name) => resolve(cwd, name)).find((path) => existsSync(path))

@@ -11,7 +11,7 @@ import type { GivenSettings, schema } from './schema.ts'
 type With<Settings, Names extends keyof Settings> = Settings & Required<Pick<Settings, Names>>
 type SectionOf<Name extends keyof GivenSettings> = NonNullable<GivenSettings[Name]>
 
-/** Settings that are completed from other settings, or validated beyond the schema. */
+/** Settings that are completed from other settings, or that are not validated by the schema alone. */
 interface CompletedSettings {
   issuer: string
   /** Whether this is a configuration for development. Also true if the setting `development` is `"exposed"`. */

@@ -20,7 +20,8 @@ const replaced: Readonly<Record<string, string>> = {
 }
 
 /**
- * Whether a password is a common one: in any case, with digits for letters, and with numbers and signs around it.
+ * Whether a password is a common word, in upper or lower case, also with digits in place of letters, or with numbers
+ * and signs around it.
  *
  * @example
  * isCommonPassword('P4ssw0rd-2026!') // true

@@ -38,7 +38,7 @@ export async function loadConfig(options: LoadOptions = {}): Promise<Config> {
   const file = path === undefined ? { input: {}, problems: [] } : await readConfigFile(path)
   const environment = readEnvironment(env)
   const earlierProblems = [...file.problems, ...environment.problems]
-  // If the file cannot be read, missing settings and the rules between settings cannot be checked.
+  // Without the content of the file, missing settings and rules between settings cannot be checked.
   if (file.problems.length > 0) throw new ConfigError(earlierProblems)
 
   const input = merge(merge(file.input, environment.input), overrides)
@@ -52,7 +52,7 @@ export async function loadConfig(options: LoadOptions = {}): Promise<Config> {
 }
 
 export interface ResolveOptions {
-  /** The working directory. Default: the working directory of the process. */
+  /** The folder of the development secret, unless the database is a file. Default: the working directory of the process. */
   cwd?: string | undefined
   /** The folder to which relative paths of the database, of texts and of PEM files refer. Default: `cwd`. */
   folder?: string | undefined

@@ -105,7 +105,7 @@ export interface ShownUserCode {
   present_code_needed: boolean
 }
 
-/** A response of the API: status and JSON body. */
+/** A response of the device API: status and JSON body. */
 export interface Answered<Body> {
   status: number
   body: Body & {

@@ -43,8 +43,8 @@ export interface RequestWatchNeeds {
 }
 
 /**
- * Maximum number of reads at the same time. It is reached when changes may have been missed, because then the requests
- * of all users are read.
+ * Maximum number of reads at the same time. The limit matters when changes may have been missed, because then the
+ * requests of all users are read.
  */
 const looksAtOnce = 8
 

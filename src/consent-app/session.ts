@@ -5,7 +5,7 @@ import { newSecret, sameSecret, type Vault } from '../platform/crypto.ts'
 export interface Session {
   userId: string
   name: string
-  /** BCP 47, if the provider returned it. */
+  /** The language tag of the user (BCP 47), if the provider returned one. */
   locale: string | undefined
   accessToken: string
   /** Every form must contain this token, which protects against cross-site request forgery. */
@@ -36,7 +36,7 @@ export interface Cookies {
    * another user signs in.
    */
   browserName: string
-  /** For `Set-Cookie`. */
+  /** The attributes of all these cookies in `Set-Cookie`. */
   options: { path: '/'; httpOnly: true; sameSite: 'lax'; secure: boolean }
   sealSession(session: Omit<Session, 'formToken'>): string
   openSession(value: string | undefined): Session | undefined

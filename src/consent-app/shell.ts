@@ -120,7 +120,10 @@ function problemPages(page: ShowPage) {
     return page(reply.code(400), 'problem', reader, { text: reader.say('sign_in.over'), to, signIn: true })
   }
 
-  /** The page for a call that the device API has refused. Its link leads to the same page, after a sign-in if needed. */
+  /**
+   * The page for a call that the device API has refused. Its link leads back to the page that made the call, after a
+   * sign-in if needed.
+   */
   function refused(reply: FastifyReply, reader: Reader, error: Refused, { method, url }: FastifyRequest) {
     const path = url.split('?')[0]!
     const to = safeReturn(method === 'GET' ? path : `/${path.split('/')[1]}`)

@@ -13,7 +13,10 @@ export interface SignInNeeds {
   scope: string
   /** Sends requests to the provider. */
   fetch: openid.CustomFetch
-  /** Resolves to the user of this server and a token for the device API, or to undefined if there is no such user. */
+  /**
+   * Resolves to the user of this server and a token for the device API, or to undefined if the person who signed in is
+   * not a user of this server.
+   */
   admit(signedIn: SignedIn): Promise<Admitted | undefined>
 }
 
@@ -26,7 +29,7 @@ export interface SignedIn {
   accessToken: string
   /** The scope of the access token, as the provider returned it. */
   scope: string | undefined
-  /** Seconds. */
+  /** Lifetime of the access token in seconds. */
   expiresIn: number
 }
 

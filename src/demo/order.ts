@@ -20,7 +20,7 @@ export interface Display extends Order {
   status: 'ringing' | 'waiting' | 'paid' | 'refused' | 'expired' | 'failed'
   /** The reason for the status; empty if the status needs no explanation. */
   detail: string
-  /** 0 unless the status is `waiting`. */
+  /** Seconds until the request expires; 0 in every status except `waiting`. */
   secondsLeft: number
   /** Claims of the verified ID token. */
   claims: [name: string, value: string][]

@@ -41,7 +41,7 @@ interface State {
   status: Display['status']
   detail: string
   claims: Display['claims']
-  /** In monotonic milliseconds of this process (`steadyTime`). */
+  /** When the request expires, in monotonic milliseconds of this process (`steadyTime`). */
   expiresAt?: number
 }
 
@@ -68,7 +68,7 @@ function createProgress(order: Order, number: number, { show, clock }: Pick<Purc
       cancelTimer()
       change({ status, ...more })
     },
-    /** Only one timer runs at a time. */
+    /** Calls `then` after this time. Only one timer may run at a time. */
     after(milliseconds: number, then: () => void): void {
       cancelTimer = clock.after(milliseconds, then)
     },
@@ -105,7 +105,7 @@ export function createPurchase(order: Order, number: number, needs: PurchaseNeed
     if (status !== 200) return finish('failed', { detail: reasonIn(body) })
     authReqId = String(body.auth_req_id)
     const lifeMs = Number(body.expires_in) * 1000
-    // Alice may have decided before the acknowledgement arrived.
+    // If Alice has decided before the acknowledgement arrived, the status stays.
     const stands = progress.status() === 'ringing' ? 'waiting' : progress.status()
     progress.change({ status: stands, expiresAt: steadyTime(clock) + lifeMs })
     if (mode === 'poll') {

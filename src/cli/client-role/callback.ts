@@ -60,7 +60,7 @@ function isOfServer(endpoint: string, issuer: string): boolean {
   return origin === new URL(issuer).origin && pathname.startsWith('/dev/callback/')
 }
 
-/** Milliseconds between two queries of the server. */
+/** Milliseconds between two reads of the recorded notifications. */
 const look = 300
 
 /**
@@ -159,8 +159,9 @@ function begin(server: Server, { port, host }: Place): Promise<void> {
 const mostBytes = 256 * 1024
 
 /**
- * Resolves to a call to `path` with the notification token, after answering it with 204. A call with another token is
- * answered with 401 (CIBA Core §10.2, §10.3.1), so that the provider does not count it as delivered.
+ * Answers a call to the notification endpoint. A POST to `path` with the notification token gets 204, and the function
+ * resolves to it. A call with another token gets 401 (CIBA Core §10.2, §10.3.1), so that the provider does not count it
+ * as delivered.
  */
 async function receive(
   request: IncomingMessage,
