@@ -1,5 +1,5 @@
 /**
- * Builds the whole server from configuration, database, clock and users. Each part is a file in `composition/`. The parts
+ * Builds the whole server from configuration, database, clock and log. Each part is a file in `composition/`. The parts
  * are built here in order of dependency.
  */
 import type { IncomingMessage, ServerResponse } from 'node:http'
@@ -71,8 +71,8 @@ export interface Doorbell {
   /** Resolves when no notification is due or being sent, and the server has written all its changes to the database. */
   idle(): Promise<void>
   /**
-   * Settles expired requests now, and also the requests of users whom the application does not return any more. Resolves to
-   * the number of settled requests.
+   * Settles expired requests now, and denies the requests of users whom the hook `users.find` no longer returns.
+   * Resolves to the number of settled requests.
    */
   sweep(): Promise<number>
   /** Removes finished rows that are older than `retention` allows. Resolves to the number of removed rows. */
@@ -87,7 +87,7 @@ export interface Doorbell {
 }
 
 /**
- * Resolves to a complete CIBA provider on the configured database, with its workers running.
+ * Resolves to a complete CIBA provider on the configured database. Its workers are running unless `workers` is false.
  *
  * @throws if the database cannot be reached, or does not have the schema of this version and `migrate` is not set
  * @example
@@ -102,7 +102,8 @@ export async function createDoorbell(config: Config, parts: DoorbellOptions = {}
   const database = await open(config.database, { log, clock, serves: true, connections })
   try {
     const applied = database.engine === 'sqlite' || parts.migrate ? await migrate(database, clock) : []
-    // After a slip of the pen in the address of the database, the server would start without its users and clients.
+    // If the address of the database is mistyped, the server starts on an empty database, without its users and
+    // clients. The log shows this.
     if (applied.includes(firstMigration) && config.database !== 'sqlite::memory:')
       log.info({ event: 'database.created' }, 'the database was empty; its tables were created')
     await refuseOtherSchema(database)

@@ -2,7 +2,7 @@
 import { discoveryPaths } from './openid-provider/forwarded-endpoint.ts'
 import { paths } from './openid-provider/paths.ts'
 
-/** The paths of CIBA and of the device API. All other paths are in `openid-provider/`. */
+/** The paths of CIBA and of the device API. The paths of the endpoints of oidc-provider are in `openid-provider/`. */
 export const endpoints = {
   backchannel: '/backchannel/authorize',
   authinfo: '/backchannel/authinfo',
@@ -20,8 +20,8 @@ export const endpoints = {
 export { paths }
 
 /**
- * Routes that clients call. All other routes are for users who decide requests, and the polls of clients cannot delay these
- * routes.
+ * Routes that clients call. `limits.inFlight` is counted separately for these routes and for all others, so that polls
+ * of clients cannot delay the decisions of users.
  */
 export const routesOfClients = [
   endpoints.backchannel,

@@ -3,8 +3,8 @@ import { type Language, languages } from '../platform/i18n/texts.ts'
 import { type AuthorizationDetail, type DescribeDetail, inWords } from './detail-types.ts'
 
 /**
- * Texts by language. For a language without a text, the first text is used. A list gives several lines. If the detail has
- * none of the fields in the placeholders of a line, the line is left out.
+ * Texts by language. For a language without a text, the first text is used. A list contains several lines. A line with
+ * placeholders is left out if the detail has none of their fields.
  */
 export type DetailTexts = { readonly [Locale in Language]?: string | readonly string[] }
 

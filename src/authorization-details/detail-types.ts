@@ -13,7 +13,7 @@ export interface AuthorizationDetail {
   readonly [field: string]: unknown
 }
 
-/** Validates a value: a schema of zod, or another object with this method. */
+/** A schema of zod, or another object with the same method `safeParse`. */
 export interface DetailSchema {
   safeParse(value: unknown): { success: boolean; data?: unknown }
 }
@@ -21,7 +21,10 @@ export interface DetailSchema {
 /** Returns the description of a detail for a user: one line, or several. */
 export type DescribeDetail = (detail: AuthorizationDetail, locale: Language) => string | readonly string[]
 
-/** Returns whether `approved` is no more than `asked`. Both details are of this type, and match its schema. */
+/**
+ * Returns whether `approved` grants no more than `asked`. Both details are of the type that declares this function, and
+ * match its schema.
+ */
 export type IsSubset = (asked: AuthorizationDetail, approved: AuthorizationDetail) => boolean
 
 export interface DetailType {
@@ -51,18 +54,18 @@ export interface DetailTypes {
   fits(detail: AuthorizationDetail): boolean
   describe(details: readonly AuthorizationDetail[], locale: Language): DescribedDetail[]
   /**
-   * Whether each approved detail equals the requested detail at the same index, or is less in a way that its type
+   * Whether each approved detail equals the requested detail at the same index, or grants less in a way that its type
    * permits.
    */
   allows(asked: readonly AuthorizationDetail[], approved: readonly AuthorizationDetail[]): boolean
   /**
-   * Whether each wanted detail equals a granted detail, or is less in a way that its type permits (RFC 9396 §6). A
+   * Whether each wanted detail equals a granted detail, or grants less in a way that its type permits (RFC 9396 §6). A
    * granted detail covers only one wanted detail.
    */
   covers(granted: readonly AuthorizationDetail[], wanted: readonly AuthorizationDetail[]): boolean
 }
 
-/** @param onFailure called if `describe` of a type throws; the fields of the detail are then shown as they are */
+/** @param onFailure called if `describe` of a type throws; users then see the names and values of the fields */
 export function createDetailTypes(
   declared: Readonly<Record<string, DetailType>>,
   onFailure: (type: string, error: unknown) => void = () => {},

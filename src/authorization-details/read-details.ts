@@ -1,6 +1,6 @@
 /**
- * Reads authorization details from a request. Checks their size, depth and form; `detail-types.ts` checks their types
- * later.
+ * Reads authorization details from a request. Checks the size, depth and form of the details; `detail-types.ts` checks
+ * their types later.
  */
 
 import { isStorable } from '../platform/http/outside-text.ts'
@@ -13,7 +13,7 @@ const mostDetails = 20
 /** Levels of nested lists and objects, including the outermost list. */
 const deepest = 8
 
-/** Returns the parsed JSON, or the text itself if it is not JSON or too long. `areDetails` refuses text. */
+/** Returns the parsed JSON, or the text itself if it is not JSON or is too long. `areDetails` then refuses the text. */
 export function parseDetails(text: string): unknown {
   if (Buffer.byteLength(text) > mostBytes) return text
   try {
@@ -23,7 +23,7 @@ export function parseDetails(text: string): unknown {
   }
 }
 
-/** Whether a value is a list of details that each have a type. The type itself is not checked. */
+/** Whether a value is a list of details that each have a type. Whether the type is known is not checked. */
 export function areDetails(value: unknown): value is AuthorizationDetail[] {
   return (
     Array.isArray(value) &&
@@ -51,7 +51,10 @@ function isWord(value: unknown): boolean {
   return typeof value === 'string' && value !== ''
 }
 
-/** Whether a value is unchanged after it is stored and read again, so that the user approves exactly what is stored. */
+/**
+ * Whether a value does not change when it is stored and read again, so that the user approves exactly what is stored.
+ * Also checks that the value is nested at most `levels` deep.
+ */
 function isSound(value: unknown, levels: number): boolean {
   if (typeof value === 'string') return isStorable(value)
   if (typeof value === 'number')

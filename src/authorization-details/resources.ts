@@ -1,20 +1,23 @@
 /** The resources that tokens are for, by their resource indicators (RFC 8707). */
 
 export interface Resource {
-  /** The scopes that its tokens may contain. Default: all. */
+  /** The scopes that tokens for this resource may contain. Default: all. */
   scopes?: readonly string[]
-  /** The `aud` of its tokens. Default: its address. */
+  /** The `aud` of tokens for this resource. Default: the address of the resource. */
   audience?: string
-  /** `opaque` (default): checked by introspection, and invalid once revoked. `jwt`: valid until it expires. */
+  /**
+   * The format of access tokens. `opaque` (default): checked by introspection, and invalid once revoked. `jwt`: valid
+   * until it expires.
+   */
   accessTokenFormat?: 'opaque' | 'jwt'
-  /** Lifetime of its access tokens in seconds. Default: `tokens.accessTtl`. */
+  /** Lifetime of access tokens for this resource, in seconds. Default: `tokens.accessTtl`. */
   accessTtl?: number
 }
 
 /** Resources by address. */
 export type Resources = Readonly<Record<string, Resource>>
 
-/** For each `Resources`, the configured addresses by their normal form. */
+/** A cache: for each `Resources`, the configured addresses by their normal form. */
 const byNormalForm = new WeakMap<Resources, Map<string, string>>()
 
 /**
@@ -37,15 +40,15 @@ export function resourceAt(resources: Resources, address: string): Resource | un
   return configured === undefined ? undefined : resources[configured]
 }
 
-/** Whether two addresses mean the same. */
+/** Whether two addresses have the same normal form. */
 export function isSameAddress(one: string, other: string): boolean {
   return one === other || normalForm(one) === normalForm(other)
 }
 
 /**
- * Returns the normal form of an address: scheme and host in lower case, no default port, no `.` and `..` in the path, `/` in
- * place of an empty path, no character encoded that needs not be, and `%2F` instead of `%2f` (RFC 3986 §6.2.2, §6.2.3). A
- * text that is no address is returned as it is.
+ * Returns the normal form of an address: scheme and host in lower case, no default port, no `.` and `..` in the path,
+ * `/` in place of an empty path, no unnecessary percent-encoding, and `%2F` instead of `%2f` (RFC 3986 §6.2.2, §6.2.3).
+ * A text that is not an address is returned unchanged.
  */
 function normalForm(address: string): string {
   return URL.parse(address)?.href.replace(/%[0-9a-f]{2}/gi, normalTriplet) ?? address
@@ -71,7 +74,7 @@ export function namesOf(address: string, { audience }: Resource): string[] {
   return audience === undefined ? [address] : [address, audience]
 }
 
-/** Returns the part of a scope that a resource accepts. */
+/** Returns the scopes in `scope` that the resource accepts, separated by spaces. */
 export function scopeAt({ scopes }: Resource, scope: string): string {
   return scope
     .split(' ')

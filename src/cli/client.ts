@@ -121,7 +121,8 @@ async function runAdd(options: AddOptions): Promise<void> {
     }
     audit({ event: 'client.added', client: client.id, by: 'command' })
     const { id_token_signed_response_alg = config.tokens.idTokenAlg } = metadata
-    // Shown even if it is the default, because many client libraries expect RS256 unless they are told.
+    // `id_token_signed_response_alg` is shown even if it is the default, because many client libraries expect RS256 if
+    // no algorithm is configured.
     const alike = await createSameNameStore(database).find([metadata])
     return { ...client, metadata: { ...client.metadata, id_token_signed_response_alg }, alike }
   })

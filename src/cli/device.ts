@@ -179,7 +179,7 @@ function approving({ request_id: id }: WaitingRequest, options: DeviceOptions): 
   return colour('green', words.map(inShell).join(' '))
 }
 
-/** Milliseconds between two queries of the server. */
+/** Milliseconds between two queries for pending requests. */
 const look = 1000
 
 async function waitForOne(device: Device): Promise<WaitingRequest[]> {

@@ -76,8 +76,8 @@ const secretFiles = new Map([
 ])
 
 /**
- * Adds to `.gitignore` the files that Git does not ignore yet, and says so. Also warns of files that Git would commit
- * nevertheless.
+ * Adds to `.gitignore` the files with secrets that Git does not ignore yet, and prints what was added. Also warns of
+ * files with secrets that Git would still commit.
  */
 async function keepOutOfGit(): Promise<void> {
   if (!git('rev-parse', '--is-inside-work-tree')) return

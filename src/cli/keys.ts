@@ -93,8 +93,8 @@ async function rotateAt(
 }
 
 /**
- * Returns the algorithms to rotate. With `--revoke` and without `--alg`, there are none: the revocation itself rotates the
- * algorithm of the revoked key.
+ * Returns the algorithms whose keys must be rotated. With `--revoke` and without `--alg`, there are none: the
+ * revocation itself replaces the revoked key.
  */
 function algorithmsOf({ alg, revoke }: RotateOptions): readonly KeyAlgorithm[] {
   if (alg === 'PS256') return ['RS256']

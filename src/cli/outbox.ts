@@ -1,6 +1,6 @@
 /**
- * `doorbell outbox`: shows notifications, their states, and the reasons for these states. The content of a notification is
- * never shown.
+ * `doorbell outbox`: shows notifications and why they are in their state, and sends parked notifications again. The
+ * content of a notification is never shown.
  */
 import { type Command, Option } from 'commander'
 import { isAboutAccount } from '../authentication-device/channels/account-notice.ts'
@@ -208,7 +208,10 @@ async function retryOne(id: string, context: CommandContext): Promise<string[]> 
 /** A message is retried for at least this many milliseconds, because the deadline of its request has often passed already. */
 const anotherChance = 10 * 60_000
 
-/** Resolves to undefined if another attempt would be useless: a ping is of no use after the deadline of its request. */
+/**
+ * Resolves to the new `giveUpAt` of a message that is retried. Resolves to undefined for a ping after the deadline of
+ * its request, because the client cannot get a result any more.
+ */
 async function nextGiveUpAt(
   { kind, subject }: Notification,
   { database, clock }: CommandContext,

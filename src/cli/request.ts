@@ -1,4 +1,4 @@
-/** `doorbell request`: acts as a client: sends an authentication request and waits for the tokens. */
+/** `doorbell request`: as a client, sends an authentication request and waits for the tokens. */
 import { type Command, InvalidArgumentError, Option } from 'commander'
 import { demoUsers } from '../config/demo.ts'
 import { newSecret } from '../platform/crypto.ts'
@@ -175,8 +175,8 @@ function describeRinging(
 }
 
 /**
- * Returns advice for the user of the command on how to decide a request of a demo client. Returns an empty text for other
- * clients and providers, because nothing is known about their users.
+ * Returns advice for the user of the command on how to decide a request of a demo client. Returns an empty text for
+ * other clients, because nothing is known about their users.
  */
 function adviceFor({ loginHint, client, json, issuer }: RequestOptions, { clients, issuer: base }: Cast): string {
   const isDemo = client.startsWith('demo-') && clients.some(({ client_id }) => client_id === client)
@@ -212,7 +212,9 @@ async function outcomeOf(
   return pushed === undefined ? { kind: 'expired' } : readPush(pushed)
 }
 
-/** After the deadline, the command waits this many milliseconds for the push of the error. */
+/**
+ * After the deadline of the request, the command waits this many milliseconds for a push of the error `expired_token`.
+ */
 const grace = 10_000
 
 function readPush(body: Record<string, unknown>): Outcome {

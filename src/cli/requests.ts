@@ -35,7 +35,10 @@ async function run(options: RequestsOptions): Promise<void> {
   } else print(options.all ? 'There are no requests yet.' : 'No request is waiting. --all includes settled requests.')
 }
 
-/** Returns a request for JSON output, without the `auth_req_id`: it is a secret of the client, and it is not stored. */
+/**
+ * Returns a request for JSON output, without the `auth_req_id`: it is a secret of the client, and only its hash is
+ * stored.
+ */
 function forScripts(request: AuthenticationRequest) {
   return {
     request_id: request.id,

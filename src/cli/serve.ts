@@ -55,7 +55,7 @@ async function run(options: ServeOptions): Promise<void> {
   await listen(doorbell, config)
   const isGreeted = process.stdout.isTTY
   if (isGreeted) print(greeting(config))
-  // If a developer sees the greeting and reads the log, this line would only repeat the greeting.
+  // This log line is left out if it would appear next to the greeting on a terminal, because it says the same.
   if (!isGreeted || readable === undefined) {
     log.info({ event: 'server.listening', issuer: config.issuer, host: config.host, port: config.port }, 'listening')
   }
@@ -121,11 +121,11 @@ function logLevelFor({ demo, logLevel }: Config): Config['logLevel'] {
 }
 
 /**
- * The longest time from the signal to the exit, in milliseconds. Most supervisors allow ten seconds. A long configured
- * delay extends this time.
+ * The longest time from the first signal to the exit, in milliseconds. Most supervisors allow ten seconds. A long
+ * `shutdown.delay` extends this time.
  */
 const longestEndMs = 9_500
-/** The time from the end of the delay to the exit is at least this many milliseconds. */
+/** After `shutdown.delay`, the server has at least this many milliseconds until the exit. */
 const endAfterDelayMs = 4_500
 
 /**

@@ -21,8 +21,8 @@ export function configuredUsers({ users }: Config): readonly ConfiguredUser[] {
 }
 
 /**
- * Resolves to the id of the user with this id, username, email address or phone number. If no user has this name, it
- * resolves to the name itself: it may be the id of a removed user, or of a user of the application.
+ * Resolves to the id of the user with this id, username, email address or phone number. If there is no such user, it
+ * resolves to `who`, which may be the id of a removed user, or of a user of the application.
  */
 export async function idOf(who: string, configured: readonly ConfiguredUser[], users: UserStore): Promise<string> {
   const byId = configured.find(({ id }) => id === who)
@@ -77,7 +77,7 @@ export function refuseWeakCode(given: string | undefined, user: NamesOfUser, con
   refuseWeak(`the code of ${shortNameOf(user)}`, weakness, config, otherwise)
 }
 
-/** Returns the name by which an operator knows the user: the id may be a random one. */
+/** Returns the name by which an operator knows the user. The id comes last, because it may be random. */
 export function shortNameOf({ id, username, email, phone_number }: NamesOfUser): string {
   return username ?? email ?? phone_number ?? id
 }

@@ -17,8 +17,8 @@ export function forTheApplication(
         await users.endUser(userId, 'signed_out', { by: 'application' })
       },
       async end(userId: string) {
-        // If an application supplies the users, its hooks alone decide whether a user exists. In that case the user is not
-        // locked here.
+        // If an application supplies the users, only its hooks decide whether a user exists. So requests for the user
+        // are not refused here.
         await users.endUser(userId, 'removed', { by: 'application', closes: Array.isArray(config.users) })
       },
     },

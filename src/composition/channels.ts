@@ -44,7 +44,7 @@ export async function composeChannels(platform: Platform, { clients }: Clients, 
   const noticeNeeds = { findRequest: stored.requests.find, clients, users, timeout, numbers, issuer, audit }
   return {
     channels,
-    /** The senders of notifications to devices, by kind. */
+    /** The functions that send notifications to devices, by kind of notification. */
     senders: {
       ...createNoticeSenders(channels, noticeNeeds),
       ...createAccountNoticeSenders(channels, { users, timeout, link: whereToCheck, vault }),

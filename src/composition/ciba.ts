@@ -77,7 +77,7 @@ export function composeCiba(needs: CibaNeeds) {
 
 type IssueTokens = ReturnType<typeof createIssueTokens>
 
-/** Returns the senders of all notifications, by kind. */
+/** Returns the functions that send notifications, by kind of notification. */
 function sendersOf(needs: CibaNeeds, issueTokens: IssueTokens): Senders {
   const { platform, clients, openid, stored, channels, outbox } = needs
   const { vault, clock, audit, toClients: caller } = platform
@@ -101,7 +101,7 @@ function sendersOf(needs: CibaNeeds, issueTokens: IssueTokens): Senders {
   return { ping: toClient, push: toClient, ...channels.senders }
 }
 
-/** Returns what the functions need that revoke the tokens of pushes that cannot be delivered. */
+/** Returns what is needed to revoke the tokens of a push that cannot be delivered. */
 export function undeliveredNeedsOf({ platform, openid, outbox }: CibaNeeds) {
   const { vault, audit } = platform
   return { outbox: outbox.store, removeIssued: openid.models.removeByRequest, vault, audit }
@@ -154,7 +154,7 @@ function heldResponsesOf(needs: CibaNeeds) {
   })
 }
 
-/** Returns the function that returns the signing keys, or undefined if the operator's own keys sign. */
+/** Returns the function that returns the signing keys, or undefined if the operator's own keys (`oidc.jwks`) sign. */
 function rotatedKeysOf({ platform, signingKeys }: CibaNeeds) {
   return platform.config.oidc.jwks === undefined ? signingKeys.watch.now : undefined
 }

@@ -1,6 +1,6 @@
 /**
- * Builds the registered clients, their authentication, and the endpoints at which clients register and change their
- * notification settings.
+ * Builds the parts for registered clients and their authentication, and the endpoints at which clients register and
+ * change their notification settings.
  */
 import type { FastifyInstance } from 'fastify'
 import { createClientAuthentication } from '../client/authentication/authenticate-client.ts'
@@ -55,7 +55,7 @@ export async function composeClients(platform: Platform) {
     clients,
     vault,
     now: clock.now(),
-    // Doorbell's own client is not in the configuration. So no audit event reports it, and operators do not see it.
+    // The consent app is Doorbell's own client and not in the configuration, so no audit event reports it.
     changed: (client) => client !== CONSENT_APP && audit({ event: 'client.configured', client, by: 'configuration' }),
     endings: endClient,
   })
@@ -195,8 +195,8 @@ export function addClientRoutes(
 }
 
 /**
- * Returns the client metadata of the consent app. The consent app is a confidential client like others. Every node derives
- * its secret from the configured secret.
+ * Returns the client metadata of the consent app. The consent app is a confidential client like others. Every node
+ * derives the same client secret from the configured secret.
  */
 function ownClient(issuer: string, vault: Vault): ClientMetadata {
   return {

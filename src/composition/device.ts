@@ -85,7 +85,7 @@ function addAccountRoutes(app: FastifyInstance, needs: CibaNeeds, device: Device
   const { subscriptions } = channels
   const signsInHere = config.login.issuer === 'self'
   const common = { identifyCaller, users, noticesOfChange: channels.noticesOfChange, clock, audit }
-  // The table of attempts has keyed hashes, for whatever is counted for an hour.
+  // The table of registration attempts is also used here: it counts anything for an hour, by its keyed hash.
   const countAttempt = (userId: string) =>
     clients.registrationAttempts.count([vault.keyedHash(`passkeys of ${userId}`)], mostAttempts, clock.now())
   passkeyEndpoint(app, endpoints.passkeys, { ...common, requests, passkeys, countAttempt, signsInHere })

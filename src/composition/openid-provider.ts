@@ -129,8 +129,8 @@ function settingsOf({ config, profile, details, vault, texts, clock, log, audit 
 }
 
 /**
- * Returns the function by which oidc-provider finds clients, and what oidc-provider needs for tokens that are bound to a key
- * and for keys of clients.
+ * Returns what oidc-provider needs to find clients, to bind tokens to DPoP keys, to compute pairwise subjects, and to
+ * fetch documents of clients.
  */
 function clientsSeenBy({ config, keySets, toDocuments }: Platform, ours: Clients) {
   const { clients, ownApp, nonceKey, pairwise } = ours
@@ -143,7 +143,9 @@ function clientsSeenBy({ config, keySets, toDocuments }: Platform, ours: Clients
   }
 }
 
-/** Returns what clients may be granted, by the configuration. */
+/**
+ * Returns the scopes, claims, resources and types of authorization details that the configuration offers to clients.
+ */
 function offeredBy({ config, details }: Platform) {
   const own = config.oidc as { scopes?: string[]; claims?: Record<string, unknown>; features?: Record<string, unknown> }
   return {

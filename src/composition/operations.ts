@@ -30,8 +30,8 @@ export function composeWork(needs: CibaNeeds, around: LookedAfter) {
   const { ciba, signingKeys } = around
   const { outbox, platform } = needs
   const sweep = composeExpirySweep(needs, around)
-  // This task is needed only if an application supplies the users. Users who are deleted from the configuration are removed
-  // at the next start, and users of the built-in directory are removed by command.
+  // This task is needed only if an application supplies the users. Users who are deleted from the configuration are
+  // removed at the next start, and other users are removed by command.
   const absentUsers = Array.isArray(platform.config.users) ? undefined : createAbsentUsers(ciba.decisionNeeds)
   const pruning = composePruning(needs)
   return {
@@ -65,7 +65,8 @@ function composeExpirySweep(needs: CibaNeeds, { ciba, device, signingKeys }: Loo
   const { config } = platform
   const forgetUndelivered = createForgetUndelivered(undeliveredNeedsOf(needs))
   const forgetParked: Forget = async (now, atMost) => {
-    // Pushes first: their tokens are revoked in the step that erases the content. If this fails, no content is erased.
+    // Notifications to clients come first: the transaction that erases the content of a push also revokes its tokens.
+    // If it fails, `eraseParked` must not erase the content.
     await forgetUndelivered(now - parkedKeepContentMs)
     return outbox.store.eraseParked(now - parkedKeepContentMs, atMost)
   }
@@ -90,7 +91,9 @@ function composeExpirySweep(needs: CibaNeeds, { ciba, device, signingKeys }: Loo
   ])
 }
 
-/** For a removal that is complete after one call: it reads in batches itself, or there are only a few rows. */
+/**
+ * Adapts a removal that is complete after one call, because it works in batches itself or there are only a few rows.
+ */
 function allAtOnce(remove: (now: number) => Promise<void>): Forget {
   return async (now) => {
     await remove(now)
@@ -119,7 +122,7 @@ function composePruning({ platform, clients, users, openid, stored, outbox }: Ci
 
 const loopback = ['127.0.0.0/8', '::1']
 
-/** Adds the health routes and, if enabled, `/metrics`. */
+/** Adds the health routes and, if `metrics.enabled` is set, `/metrics`. */
 export function addOperationsRoutes(app: FastifyInstance, { platform, users, stored, outbox }: CibaNeeds): void {
   const { config, database, metrics, clock } = platform
   healthEndpoint(app, { database, readiness: createReadinessStore({ database, clock }) })

@@ -31,15 +31,15 @@ export function composePlatform({ config, database, clock, log }: Given) {
     clock,
     log,
     listeners: [metrics.hear, ...(config.audit ? [config.audit] : [])],
-    // In development the configuration changes often, and the demo clients and users are added and removed again. So these
-    // events need no attention.
+    // In development the configuration changes often, and the demo clients and users are added and removed again. So
+    // these events are logged at level `info`.
     isUsual: ({ by }) => config.development && by === 'configuration',
   })
   const onUnreadable = createUnreadableReport(log)
   const callers: GuardedCaller[] = []
 
   /**
-   * Returns a caller for untrusted addresses: addresses that clients, browsers or other providers have named. The caller is
+   * Returns an HTTP client for untrusted addresses, which come from clients, browsers or other providers. The client is
    * closed when the server closes.
    */
   function openCaller(how: {
@@ -60,8 +60,8 @@ export function composePlatform({ config, database, clock, log }: Given) {
       ca: config.notifications.ca,
     })
   const toClients = openCallerToClients()
-  // Callers who have not proven who they are can cause these fetches. They have lookups and connections of their own, so
-  // that they do not delay notifications.
+  // Unauthenticated callers can cause these fetches. So the fetches have DNS lookups and connections of their own, and
+  // do not delay notifications.
   const toDocuments = openCallerToClients()
   const loadShedding = createLoadShedding({
     most: config.limits.inFlight,
@@ -97,12 +97,15 @@ export function composePlatform({ config, database, clock, log }: Given) {
     ),
     /** Sends notifications to addresses that clients have registered. */
     toClients,
-    /** Fetches the documents that clients name: key sets, and the lists of addresses of a sector. */
+    /** Fetches the documents of clients: key sets (`jwks_uri`) and lists of redirect URIs (`sector_identifier_uri`). */
     toDocuments,
     openCaller,
     /** The key sets of clients. */
     keySets: openKeySets(),
-    /** Returns separate key sets, for other issuers. Fetches of the key sets of clients do not delay them. */
+    /**
+     * Returns separate key sets for other issuers, so that fetches of the key sets of clients do not delay these
+     * issuers.
+     */
     openKeySets,
     async close(): Promise<void> {
       await Promise.all(callers.map((caller) => caller.close()))

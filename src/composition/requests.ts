@@ -22,7 +22,7 @@ export function composeRequests({ config, database, vault, onUnreadable, clock, 
   const { stillPending } = requests
   return {
     requests,
-    /** Returns the key under which changes of a user's requests are announced. */
+    /** Returns the key with which `database.listen` reports changes of a user's requests. */
     userKey,
     openRequests: createOpenRequestStore(database, onUnreadable),
     signedRequests: createSignedRequestStore(database, vault),

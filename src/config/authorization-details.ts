@@ -98,7 +98,7 @@ const resourceSchema = z.strictObject({
 /**
  * Reads the setting `resources`.
  *
- * @param scopes the scopes of the server; undefined if they are not known
+ * @param scopes the scopes of the server; if undefined, the scopes of the resources are not checked
  */
 export function readResources(
   input: unknown,

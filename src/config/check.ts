@@ -10,7 +10,7 @@ import { declarations, type GivenSettings, knownSettings, schema, usualValue } f
 import { readUsers } from './users.ts'
 
 export interface ValidationContext {
-  /** Whether the demo clients and users were requested. */
+  /** Whether the demo was requested, so that the input contains the demo clients and users. */
   demo?: boolean
   /**
    * Returns the name of a setting for a message about a problem, for instance with the environment variable from which the

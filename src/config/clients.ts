@@ -7,7 +7,10 @@ import type { Config, UnusedSetting } from './config.ts'
 
 interface ClientReading extends Required<Omit<ValidationContext, 'detailTypes'>> {
   detailTypes?: readonly string[]
-  /** The scopes that clients may register; undefined if the application adds scopes of its own. */
+  /**
+   * The scopes that clients may register. If undefined, scopes are not checked: `tokens.scopes` is invalid, or the
+   * setting `oidc` adds scopes or claims.
+   */
   scopes: string[] | undefined
 }
 

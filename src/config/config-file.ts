@@ -14,7 +14,10 @@ export interface FileReading {
   problems: string[]
 }
 
-/** Returns the absolute path of the file to read, or undefined if no file was named and `cwd` contains none. */
+/**
+ * Returns the absolute path of the file to read, or undefined if no file was named and `cwd` contains no configuration
+ * file.
+ */
 export function findConfigFile(named: string | undefined, cwd: string): string | undefined {
   if (named) return resolve(cwd, named)
   return configFileNames.map((name) => resolve(cwd, name)).find((path) => existsSync(path))
@@ -62,8 +65,8 @@ async function importDefault(path: string): Promise<unknown> {
   const source = await readFile(path, 'utf8')
   const isModule = /^\s*(import|export)\b/m.test(source)
   const hooks = registerHooks({
-    // A file with `import` or `export` is loaded as an ES module, even if package.json says "commonjs", which a new
-    // package.json often says.
+    // A file with `import` or `export` is loaded as an ES module, even if package.json has the type "commonjs". A new
+    // package.json often has this type.
     load(asked, context, next): LoadFnOutput {
       if (asked !== url || !isModule) return next(asked, context)
       return next(asked, { ...context, format: /ts$/.test(path) ? 'module-typescript' : 'module' })

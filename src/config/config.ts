@@ -7,11 +7,11 @@ import type { ConfiguredUser, UserHooks } from '../user/user.ts'
 import type { EditorHelp, MetricsHelp } from './editor-help.ts'
 import type { GivenSettings, schema } from './schema.ts'
 
-/** `Settings` in which `Names` are always present. */
+/** `Settings` in which the settings `Names` are required. */
 type With<Settings, Names extends keyof Settings> = Settings & Required<Pick<Settings, Names>>
 type SectionOf<Name extends keyof GivenSettings> = NonNullable<GivenSettings[Name]>
 
-/** Settings that are completed from other settings, or validated beyond the schema. */
+/** Settings that are completed from other settings, or that are not validated by the schema alone. */
 interface CompletedSettings {
   issuer: string
   /** Whether this is a configuration for development. Also true if the setting `development` is `"exposed"`. */
@@ -42,7 +42,7 @@ interface CompletedSettings {
 export interface UnusedSetting {
   /** The name of the member, with the position of the client, such as `clients[0].backchannel_requires_passkey`. */
   setting: string
-  /** A text that follows the name. It contains no value. */
+  /** What is wrong, as the rest of a sentence that begins with the name. It contains no value of the configuration. */
   problem: string
 }
 
@@ -61,7 +61,7 @@ export interface Limits extends Omit<GivenLimits, 'perUser' | 'perClient' | 'per
  * docs/configuration.md.
  */
 export interface Config extends Omit<GivenSettings, keyof CompletedSettings>, CompletedSettings {
-  /** Whether the demo clients and users are added: an option of the command, not a setting. */
+  /** Whether the demo clients and users are added: an option (`--demo`), not a setting. */
   demo: boolean
 }
 
@@ -97,12 +97,13 @@ export function defineConfig(input: ConfigInput): ConfigInput {
   return input
 }
 
-/** A configuration that is complete except for the secret, which development reads from a file. */
+/**
+ * A configuration that is complete except that the secret may be missing: in development, it is read from a file later.
+ */
 export type CheckedConfig = Omit<Config, 'secret'> & { secret?: string }
 
 /**
- * Freezes the configuration. Hooks and the settings of oidc-provider are not frozen, because they belong to the
- * application.
+ * Freezes the configuration, except hooks and the settings of oidc-provider: these objects belong to the application.
  */
 export function freeze<Settings extends Omit<CheckedConfig, 'secret'>>(config: Settings): Settings {
   for (const [name, value] of Object.entries(config)) {

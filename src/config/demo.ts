@@ -76,7 +76,10 @@ export function withDemo(input: Record<string, unknown>): Record<string, unknown
   }
 }
 
-/** Adds the demo entries to a list. A value that is not a list, such as hooks or an invalid value, is returned unchanged. */
+/**
+ * Returns the demo entries and the entries of `given`, without demo entries that have the same `key` as an entry of
+ * `given`. If `given` is not a list, such as hooks or an invalid value, it is returned unchanged.
+ */
 function joined(cast: readonly object[], given: unknown, key: string): unknown {
   if (given === undefined) return cast
   if (!Array.isArray(given)) return given
@@ -85,8 +88,8 @@ function joined(cast: readonly object[], given: unknown, key: string): unknown {
 }
 
 /**
- * Returns the base address of the demo's notification endpoints, which are on this server. It is a loopback address,
- * because only loopback addresses may use plain http.
+ * Returns the base address of the notification endpoints of the demo clients. These endpoints are on this server. The
+ * address is a loopback address, because only loopback addresses may use plain http.
  */
 function demoBase({ issuer, port }: Record<string, unknown>): string {
   if (typeof issuer === 'string' && URL.canParse(issuer) && isLoopback(new URL(issuer).hostname)) {

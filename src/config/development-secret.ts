@@ -1,4 +1,4 @@
-/** Generates a secret in development, and keeps it in a file beside the database. */
+/** Generates a secret in development, and keeps it in a file. */
 import { randomUUID } from 'node:crypto'
 import { link, mkdir, readFile, rm, writeFile } from 'node:fs/promises'
 import { basename, dirname, resolve } from 'node:path'
@@ -7,11 +7,12 @@ import { ConfigError } from '../platform/validation.ts'
 import { isSecret } from './settings/formats.ts'
 
 /**
- * Resolves to the secret in the file, which is created if it does not exist. For a database in memory, the secret is always
- * new and is not stored.
+ * Resolves to the development secret. It is kept in a file, which is created if it does not exist. For a database in
+ * memory, the secret is always new and is not stored.
  *
  * @param database the setting `database`
- * @param cwd the folder of the file if the database is not a file
+ * @param cwd the folder of the file with the secret if the database is Postgres; for SQLite, this file is beside the
+ *   database
  */
 export async function keepSecret(database: string, cwd: string): Promise<string> {
   if (database === 'sqlite::memory:') return newSecret()
@@ -26,8 +27,8 @@ export async function keepSecret(database: string, cwd: string): Promise<string>
 }
 
 /**
- * Resolves to the path of the file with the secret of development. Resolves to undefined if there is no such file, or if
- * the secret in the file is `secret`.
+ * Resolves to the path of the file with the development secret, if this file exists and contains another secret than
+ * `secret`. If not, resolves to undefined.
  */
 export async function fileOfOtherSecret(
   { database, secret }: { database: string; secret: string },
@@ -44,9 +45,9 @@ function fileFor(database: string, cwd: string): string {
 }
 
 /**
- * Creates the file, and never overwrites a file. The secret is first written to a file of another name, which is then
- * linked to `path`, so that no process reads an incomplete file. If several processes start at the same time, one process
- * creates the file and the others read it. Resolves to the secret in the file.
+ * Creates the file with the secret, and never overwrites an existing file. The secret is first written to a file of
+ * another name, which is then linked to `path`, so that no process reads an incomplete file. If several processes start
+ * at the same time, one process creates the file and the others read it. Resolves to the secret in the file.
  */
 async function create(path: string): Promise<string> {
   const draft = `${path}.${randomUUID()}`

@@ -6,7 +6,7 @@ const common = new Set<string>(
   JSON.parse(readFileSync(new URL('./common-passwords.json', import.meta.url), 'utf8')) as string[],
 )
 
-/** Characters by which letters are often replaced. */
+/** Digits and signs that often replace a letter, each with this letter. */
 const replaced: Readonly<Record<string, string>> = {
   0: 'o',
   1: 'i',
@@ -20,7 +20,8 @@ const replaced: Readonly<Record<string, string>> = {
 }
 
 /**
- * Whether a password is a common one: in any case, with digits for letters, and with numbers and signs around it.
+ * Whether a password is a common word, in upper or lower case, also with digits in place of letters, or with numbers
+ * and signs around it.
  *
  * @example
  * isCommonPassword('P4ssw0rd-2026!') // true
@@ -28,14 +29,14 @@ const replaced: Readonly<Record<string, string>> = {
 export function isCommonPassword(password: string): boolean {
   const plain = password.normalize('NFKC').toLowerCase()
   const words = [plain, withoutEnds(plain), withLetters(withoutEnds(plain)), withoutEnds(withLetters(plain))]
-  // In a longer password, a short word may be there by chance.
+  // A common word makes a password weak only if it is at least half as long as the password.
   return words.some((word) => common.has(word) && word.length * 2 >= plain.length)
 }
 
 const withLetters = (text: string) => text.replace(/[013457@$!]/g, (character) => replaced[character]!)
 const withoutEnds = (text: string) => text.replace(/^[^\p{L}]+|[^\p{L}]+$/gu, '')
 
-/** Well-known orders of characters, forwards and backwards. */
+/** Known orders of characters, such as the alphabet, forwards and backwards. */
 export const knownOrders: readonly string[] = [
   ...['01234567890', 'abcdefghijklmnopqrstuvwxyz', 'абвгдежзийклмнопрстуфхцчшщъыьэюя'],
   // Rows of keyboards: English, German, French and Russian.
@@ -46,11 +47,11 @@ export const knownOrders: readonly string[] = [
   ...['1qaz', '2wsx', '3edc', '4rfv', '5tgb', '6yhn', '7ujm', '8ik,', '9ol.', '1qay', '6zhn', '7410', '8520', '963.'],
 ].flatMap((order) => [order, [...order].reverse().join('')])
 
-/** A sequence of fewer characters could be chance. */
+/** The least number of characters of a sequence: fewer characters may be in a known order by chance. */
 const shortestSequence = 3
-/** The greatest number of sequences and single characters of which an easy password consists. */
+/** A password that consists of at most this many sequences and single characters is easy. */
 const mostPieces = 3
-/** The longest repeated block that is looked for. It is shorter than the shortest allowed password. */
+/** The longest repeated block that makes a password easy, in characters. */
 const longestBlock = 7
 
 /**
@@ -73,7 +74,10 @@ function repeatsABlock(characters: readonly string[]): boolean {
   return false
 }
 
-/** Counts the pieces, and takes the longest piece at each position. */
+/**
+ * Returns the number of pieces; at each position, the longest possible piece is taken. Stops counting above
+ * `mostPieces`.
+ */
 function piecesOf(characters: readonly string[]): number {
   let pieces = 0
   for (let index = 0; index < characters.length && pieces <= mostPieces; pieces++) {
@@ -84,7 +88,7 @@ function piecesOf(characters: readonly string[]): number {
   return pieces
 }
 
-/** The length of the start of `text` that is a part of `order`. */
+/** Returns how many characters at the start of `text` follow each other in `order`. */
 function commonStart(order: string, text: string): number {
   const from = order.indexOf(text[0]!)
   let length = 0

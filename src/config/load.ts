@@ -30,7 +30,7 @@ export interface LoadOptions {
 /**
  * Resolves to the configuration of this process. Throws a `ConfigError` with all problems at once.
  *
- * In development, a secret is generated and written to a file beside the database, if there is no secret yet.
+ * If no secret is set in development, a secret is generated and kept in a file.
  */
 export async function loadConfig(options: LoadOptions = {}): Promise<Config> {
   const { cwd = process.cwd(), env = process.env, overrides = {}, demo = false } = options
@@ -38,7 +38,7 @@ export async function loadConfig(options: LoadOptions = {}): Promise<Config> {
   const file = path === undefined ? { input: {}, problems: [] } : await readConfigFile(path)
   const environment = readEnvironment(env)
   const earlierProblems = [...file.problems, ...environment.problems]
-  // If the file cannot be read, missing settings and the rules between settings cannot be checked.
+  // Without the content of the file, missing settings and rules between settings cannot be checked.
   if (file.problems.length > 0) throw new ConfigError(earlierProblems)
 
   const input = merge(merge(file.input, environment.input), overrides)
@@ -52,18 +52,24 @@ export async function loadConfig(options: LoadOptions = {}): Promise<Config> {
 }
 
 export interface ResolveOptions {
-  /** The working directory. Default: the working directory of the process. */
+  /** The folder of the development secret, unless the database is a file. Default: the working directory of the process. */
   cwd?: string | undefined
   /** The folder to which relative paths of the database, of texts and of PEM files refer. Default: `cwd`. */
   folder?: string | undefined
   demo?: boolean | undefined
-  /** For each setting that was read from an environment variable: its dotted path and the name of the variable. */
+  /**
+   * For each setting that was read from an environment variable: its dotted path and the name of the variable, for
+   * messages.
+   */
   sources?: ReadonlyMap<string, string> | undefined
   /** Problems that were found while the input was read. */
   earlierProblems?: string[] | undefined
 }
 
-/** Completes and checks the given settings; reads neither a file nor the environment. */
+/**
+ * Completes and checks the given settings. Reads neither the configuration file nor the environment. Files that
+ * settings name are read, and in development also the file with the secret.
+ */
 export async function resolveConfig(input: ConfigInput, options: ResolveOptions = {}): Promise<Config> {
   const { cwd = process.cwd(), demo = false, sources, earlierProblems = [] } = options
   const folder = options.folder ?? cwd
@@ -87,8 +93,8 @@ function locate(database: string, folder: string): string {
 }
 
 /**
- * Returns the absolute path of the folder. Throws if the folder does not exist: a mistyped path must not count as an empty
- * folder.
+ * Returns the absolute path of the folder with texts. Throws if the folder does not exist: a mistyped path must not
+ * count as an empty folder.
  */
 function locateTexts(texts: string, folder: string): string {
   const place = resolve(folder, texts)
@@ -104,8 +110,8 @@ const fileSettings = settingsIn(declarations)
   .map(({ path }) => path.split('.') as [string, string])
 
 /**
- * Replaces file names by the contents of the files. If a file cannot be read, the file name stays. It is rejected later,
- * because it is not PEM.
+ * Replaces file names in PEM settings by the contents of the files. If a file cannot be read, its name stays, and is
+ * rejected later because it is not PEM.
  */
 function readPemFiles(input: Record<string, unknown>, folder: string): Record<string, unknown> {
   const read = { ...input }

@@ -12,8 +12,9 @@ import { type GivenSettings, valuesOf } from './schema.ts'
 import { secretForm } from './settings/formats.ts'
 
 /**
- * A rule that concerns more than one setting, or needs a message of its own. `requires` gets two arguments: the settings
- * completed with defaults, and the settings as given. The message is written after the name of the first setting.
+ * A rule that concerns more than one setting, or needs a message of its own. `requires` gets two arguments: the
+ * settings completed with defaults, and the settings as given. The message is written after the name of the first of
+ * the `settings`.
  */
 export type SettingRule = Rule<CheckedConfig, GivenSettings>
 
@@ -64,8 +65,8 @@ const profileRules: SettingRule[] = [
 ]
 
 /**
- * Returns whether the text contains certificates, and all of them can be read. Node would ignore a certificate that it
- * cannot read, and would not trust it.
+ * Returns whether the text contains certificates, and all of them can be read. Node silently ignores a certificate that
+ * it cannot read.
  */
 function isCertificateList(pem: string): boolean {
   const blocks = pem.match(/-----BEGIN CERTIFICATE-----[^-]*-----END CERTIFICATE-----/g) ?? []
@@ -80,7 +81,10 @@ function isCertificate(pem: string): boolean {
   }
 }
 
-/** Returns what is wrong with the key and the certificates, or undefined if they can be used. */
+/**
+ * Returns what is wrong with the key and the certificates, as the rest of a message that begins with `tls.key`. Returns
+ * undefined if they can be used.
+ */
 function tlsProblem({ key, cert, clientCa }: NonNullable<Config['tls']>): string | undefined {
   try {
     createSecureContext({ key, cert, ...(clientCa !== undefined && { ca: clientCa }) })

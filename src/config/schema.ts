@@ -10,7 +10,10 @@ import { serverSettings } from './settings/server.ts'
 import { type SettingInfo, settingInfo } from './settings/setting.ts'
 import { tokenSettings } from './settings/tokens.ts'
 
-/** The only declaration of each setting. Types, documentation, template and environment names are derived from it. */
+/**
+ * The only declaration of each setting. The types, the documentation, the template of `doorbell init` and the names of
+ * environment variables are derived from it.
+ */
 export const schema = z.strictObject({
   ...serverSettings,
   ...connectionSettings,
@@ -22,7 +25,7 @@ export const schema = z.strictObject({
   ...clientAndUserSettings,
 })
 
-/** The settings as given. Each setting was checked alone; the rules between settings are checked later. */
+/** The settings as given. Each setting has been checked by itself; the rules between settings are checked later. */
 export type GivenSettings = z.output<typeof schema>
 
 /** The types to which environment variables are converted. Each setting has one of them. */
@@ -72,7 +75,7 @@ export function valuesOf(path: string): string | undefined {
   return infos.get(path)?.values
 }
 
-/** Returns the value that a setting has if it is left out. For settings that have no default in the schema. */
+/** Returns the value of a setting that is left out and has no default in the schema (`SettingInfo.usual`). */
 export function usualValue(path: string, { development }: Pick<GivenSettings, 'development'>): number {
   const usual = infos.get(path)?.usual
   if (usual === undefined) throw new Error(`${path} is declared without a usual value`)

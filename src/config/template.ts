@@ -11,7 +11,10 @@ export interface TemplateChoices {
   database?: string
 }
 
-/** Returns a commented `doorbell.config.ts`. It imports only types, so it loads in any folder. */
+/**
+ * Returns a commented `doorbell.config.ts`. It imports only types, so Node can load it even where the package
+ * `doorbell-ciba` is not installed.
+ */
 export function configTemplate(choices: TemplateChoices = {}): string {
   const port = choices.port ?? 4000
   const chosen: Chosen = {
@@ -32,7 +35,7 @@ ${declarations.map((each) => linesOf(each, chosen, '  ').join('\n')).join('\n\n'
 `
 }
 
-/** The settings to which the file gives values: the TypeScript of each value, by the name of the setting. */
+/** The settings that the template sets: the TypeScript code of each value, by the name of the setting. */
 type Chosen = Partial<Record<string, string>>
 
 const width = 120
@@ -71,14 +74,17 @@ function withValues(lines: string[], { kind, info }: Declaration, indent: string
   return lines.length === 1 && line.length <= width ? [line] : [...comment(`(${values})`, indent), ...lines]
 }
 
-/** Returns a sentence about the default of a setting, or an empty text if the line of the setting shows the default. */
+/**
+ * Returns a sentence about the default of a setting, or an empty text if the line of the setting in the template shows
+ * the default.
+ */
 function noteOnDefault(info: SettingInfo): string {
   const { unlessSet, usual, example, isSketch } = info
   if (unlessSet === undefined || usual !== undefined || isSketch) return noteOnDevelopment(info)
   return example === undefined || plain(unlessSet) === example ? '' : ` Unless set: ${unlessSet}.`
 }
 
-/** Returns whether the line is valid in development after its slashes are removed. */
+/** Returns whether the line of a setting is valid in development once the slashes before it are removed. */
 function isReady({ info, default: fallback }: Declaration): boolean {
   const { usual, example, isSketch } = info
   const isSameInDevelopment = usual !== undefined && usual.development === usual.production

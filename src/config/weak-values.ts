@@ -1,7 +1,7 @@
 /**
- * Finds weak secrets, passwords and user codes, which an attacker tries first. Weak values of the configuration are reported
- * at the start of the server and by `doorbell doctor`. Weak values that are given to a command are refused by the command,
- * because only their hashes are stored, in which weak values cannot be found later.
+ * Finds secrets, passwords and user codes that are easy to guess. Weak values of the configuration are reported at the
+ * start of the server and by `doorbell doctor`. A command refuses weak values that are given to it: only their hashes
+ * are stored, so weak values could not be found later.
  */
 import { readPostgresUrl } from '../platform/storage/postgres-address.ts'
 import type { User } from '../user/user.ts'
@@ -21,15 +21,16 @@ export interface WeakValue extends Weakness {
   /** The name of the setting, with the id of the client or the user. It never contains the value. */
   setting: string
   /**
-   * Whether the value protects stored data, or the access of callers. If not, it is the secret of a client, the password or
-   * code of a user, or what this server presents to another server.
+   * Whether the value is a key or a token of this server, which protects stored data or authenticates calls. If false,
+   * it is the secret of a client, the password or user code of a user, or a credential of this server at another
+   * server.
    */
   isKey: boolean
 }
 
 /**
- * The shortest client secret that is not weak. This number of base64url characters contains 128 bits; a shorter secret
- * could be found by trying.
+ * The shortest client secret that is not weak, in characters. 22 random base64url characters contain at least 128 bits;
+ * a shorter secret could be found by trying.
  */
 const leastSecretLength = 22
 
@@ -37,7 +38,7 @@ const leastSecretLength = 22
 const leastPasswordLength = 8
 
 /**
- * Returns the weak values of a configuration. Returns none in development, because then the server is on this machine only.
+ * Returns the weak values of a configuration. Returns none in development, where weak values are allowed.
  *
  * @example
  * weakValues(config) // [{ setting: 'secret', isKey: true, problem: 'is not random …', advice: 'take what …' }]
@@ -80,7 +81,10 @@ export function isGuessable(text: string): boolean {
   return different < leastDifferent || neighbours > codes.length / 2
 }
 
-/** Checks the values that this server presents to other servers: there, others could pass for it. */
+/**
+ * Checks the credentials of this server at other servers. With a guessed credential, an attacker could pose as this
+ * server.
+ */
 function weakLogins({ login, database, email }: Config): WeakValue[] {
   const { client_secret } = login
   return [
@@ -95,7 +99,10 @@ interface Login {
   password: string
 }
 
-/** Returns the user and the password in the address of a server, or undefined if it contains no password. */
+/**
+ * Returns the user and the password in the address of a database or mail server; undefined if the address contains no
+ * password.
+ */
 function loginIn(address: string | undefined): Login | undefined {
   if (address === undefined || address.startsWith('sqlite:')) return undefined
   const isMail = address.startsWith('smtp')
@@ -114,10 +121,13 @@ function weaknessOfLogin(login: Login | undefined): Weakness | undefined {
   return problem === undefined ? undefined : { problem, advice }
 }
 
-/** Returns the list that is a value of `oidc`, whose values are not checked before. */
+/**
+ * Returns `value` if it is a list, otherwise an empty list. Needed for the setting `oidc`, whose members have not been
+ * checked.
+ */
 const listIn = <Value = unknown>(value: unknown): Value[] => (Array.isArray(value) ? (value as Value[]) : [])
 
-/** Returns a key of oidc-provider as text. */
+/** Returns a cookie key of oidc-provider as text; undefined if it is neither a string nor a buffer. */
 const textOf = (key: unknown) =>
   typeof key === 'string' ? key : Buffer.isBuffer(key) ? key.toString('hex') : undefined
 
@@ -151,7 +161,7 @@ export function weaknessOfClientSecret(secret: string): Weakness | undefined {
   return new Set(secret).size < 8 ? { problem: 'has too few different characters', advice } : undefined
 }
 
-/** The names by which others know a user. */
+/** The names of a user, which others may know. */
 export type NamesOfUser = Pick<User, 'id' | 'username' | 'email' | 'phone_number' | 'name'>
 
 /** Returns why a password of this user is weak, or undefined if it is not. */
@@ -169,8 +179,8 @@ function problemWithPassword(password: string, names: string[]): string | undefi
 }
 
 /**
- * Returns why a user code is weak, or undefined if it is not. A code may be short, because few attempts are allowed. So only
- * codes are weak that are among the first attempts of an attacker.
+ * Returns why a user code is weak, or undefined if it is not. A code may be short, because few attempts are allowed. So
+ * only codes that an attacker would try first are weak.
  */
 export function weaknessOfUserCode(code: string, user: NamesOfUser): Weakness | undefined {
   const problem = isOneOf(namesOf(user), code)
@@ -187,7 +197,7 @@ const namesOf = ({ id, username, email, phone_number, name }: NamesOfUser): stri
 const isOneOf = (names: string[], value: string): boolean =>
   names.some((each) => each.toLowerCase() === value.toLowerCase())
 
-/** Returns whether each character follows the one before it at the same distance: 0, 1 or -1. */
+/** Returns whether the code points of neighbouring characters always differ by the same number: 0, 1 or -1. */
 function isSequence(text: string): boolean {
   const codes = Array.from(text, (character) => character.codePointAt(0)!)
   const steps = new Set(codes.slice(1).map((code, index) => code - codes[index]!))

@@ -151,7 +151,7 @@ function viewOf(shown: ShownRequest, { say }: Reader, now: number) {
   }
 }
 
-/** The scope whose text also describes a claim that is requested by its name. */
+/** For each claim, the scope whose text also describes this claim when a client requests it by name. */
 const scopeOfClaim = new Map(
   Object.entries({
     openid: ['sub', 'acr', 'amr', 'auth_time'],

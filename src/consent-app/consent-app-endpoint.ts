@@ -24,14 +24,14 @@ export interface ConsentAppNeeds extends SessionNeeds {
   texts: Texts
   /** The public key with which browsers subscribe to push messages; undefined if push messages are off. */
   pushKey: string | undefined
-  /** Whether users manage their user codes here. */
+  /** Whether users manage their user codes on a page of this app. */
   userCodes: boolean
   /**
    * Calls `listener` with the `userKey` of each user whose requests have changed, or with '' if changes for any user may
    * have been missed. Returns a function that removes `listener`.
    */
   onChange(listener: (userKey: string) => void): () => void
-  /** Like `onChange`, for users of whom a session has ended. */
+  /** Like `onChange`, but reports each user one of whose sessions has ended. */
   onSessionsEnded(listener: (userKey: string) => void): () => void
   userKey(userId: string): string
   framing: Framing

@@ -48,7 +48,7 @@ export interface ShownRequest {
   /** The resources that the tokens are for. */
   resource?: string[]
   created_at: number
-  /** Seconds. */
+  /** Seconds until the request expires. */
   expires_in: number
   client: ShownClient
   passkey_required: boolean
@@ -105,7 +105,7 @@ export interface ShownUserCode {
   present_code_needed: boolean
 }
 
-/** A response of the API: status and JSON body. */
+/** A response of the device API: status and JSON body. */
 export interface Answered<Body> {
   status: number
   body: Body & {
@@ -120,7 +120,7 @@ export interface Answered<Body> {
   }
 }
 
-/** Thrown if the device API refuses a call for a reason that the page of the call does not explain. */
+/** Thrown if the device API refuses a call, and the page that made the call has no text for the reason. */
 export class Refused extends Error {
   readonly status: number
   readonly code: string | undefined
@@ -150,7 +150,7 @@ export function succeeded<Body>(answer: Answered<Body>): Answered<Body>['body'] 
 export type DeviceApi = ReturnType<typeof createDeviceApiClient>
 
 /**
- * Creates the client. Its functions resolve to the response, whatever its status is. Only for status 503 they reject,
+ * Creates the client of the device API. Its functions also resolve to error responses. Only for status 503 they reject,
  * with `Unavailable`.
  */
 export function createDeviceApiClient(send: SendToServer) {

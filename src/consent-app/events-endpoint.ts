@@ -18,7 +18,7 @@ export interface StreamLimits {
 
 export interface EventsNeeds extends RequestWatchNeeds {
   sessionOf(request: FastifyRequest): Session | undefined
-  /** Returns the key under which changes of a user's requests are announced. */
+  /** Returns the key with which `onChange` reports changes of a user's requests. */
   userKey(userId: string): string
   limits: StreamLimits
   clock: Clock

@@ -25,7 +25,8 @@ export function notificationsEndpoint(app: FastifyInstance, shell: Shell, { api,
     return '/'
   })
 
-  // Each page calls this if its browser has a subscription, which may belong to a user who was signed in before.
+  // Each page calls this route if its browser has a push subscription, which may belong to a user who was signed in
+  // before.
   app.post('/notifications/claim', async (request, reply) => {
     const { session } = readerOf(request)
     const form = formOf(request)

@@ -7,7 +7,7 @@ export type AppPage = 'waiting' | 'approve' | 'outcome' | 'activity' | 'passkeys
 export const renderPage = pagesIn<AppPage>(new URL('./views/', import.meta.url))
 
 export const appScript = fileText(new URL('./scripts/app.js', import.meta.url))
-/** Makes the app installable. */
+/** The service worker, which makes the app installable. */
 export const serviceWorker = fileText(new URL('./scripts/service-worker.js', import.meta.url))
 
 /**

@@ -40,7 +40,7 @@ export function passkeysEndpoint(app: FastifyInstance, shell: Shell, api: Device
     // Status 401 means that the sign-in is not recent. The page says this.
     if (answer.status === 401) return '/passkeys'
     if (answer.body.too_often) return '/passkeys?done=too_often'
-    // A passkey that was not accepted, or one too many.
+    // The passkey was not accepted, or the user has too many passkeys.
     if (answer.status === 400) return '/passkeys?done=failed'
     succeeded(answer)
     return '/passkeys?done=added'
@@ -49,7 +49,7 @@ export function passkeysEndpoint(app: FastifyInstance, shell: Shell, api: Device
   act('/passkeys/remove', async (session, form, from) => {
     const answer = await api.removePasskey(session.accessToken, form.get('id') ?? '', from)
     if (answer.status === 401) return '/passkeys'
-    // Another page has removed it.
+    // Status 404 means that the passkey was already removed on another page.
     if (answer.status !== 404) succeeded(answer)
     return '/passkeys?done=removed'
   })

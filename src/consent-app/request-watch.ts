@@ -1,8 +1,8 @@
 /**
- * Watches the pending requests of users with open pages. Each change is announced with the key of the user, and causes
- * one read with the access token of one of the user's pages. If the read shows that the pending requests have changed,
- * all pages of the user are notified. If several changes are announced during a read, one further read covers all of
- * them.
+ * Watches the pending requests of users with open pages. `onChange` reports each change with the key of the user. A
+ * change causes one read with the access token of one of the user's pages. If the read shows that the pending requests
+ * have changed, all pages of the user are notified. If several changes are reported during a read, one further read
+ * covers all of them.
  *
  * A page stays open only while its own access token is valid. Each token is checked when its first page is opened, and
  * when a session of the user has ended: then one read is made with each token of the user's pages.
@@ -36,24 +36,26 @@ export interface RequestWatchNeeds {
    * missed. Returns a function that removes `listener`.
    */
   onChange(listener: (userKey: string) => void): () => void
-  /** Like `onChange`, for users of whom a session has ended. */
+  /** Like `onChange`, but reports each user one of whose sessions has ended. */
   onSessionsEnded(listener: (userKey: string) => void): () => void
   waiting: DeviceApi['waiting']
   log: Log
 }
 
 /**
- * Maximum number of reads at the same time. If announcements may have been missed, the requests of all users must be
- * read.
+ * Maximum number of reads at the same time. The limit matters when changes may have been missed, because then the
+ * requests of all users are read.
  */
 const looksAtOnce = 8
 
 interface WatchedUser {
   pages: Set<WatchingPage>
-  /** The ids of the requests that were pending at the last read. */
+  /**
+   * The ids of the requests that were pending at the last read, separated by commas; undefined before the first read.
+   */
   waiting: string | undefined
   isLookedAt: boolean
-  /** The tokens that must be checked at the next read. */
+  /** The access tokens of pages that must be checked at the next read. */
   unchecked: Set<string>
 }
 
@@ -109,8 +111,8 @@ export function createRequestWatch({ onChange, onSessionsEnded, waiting, log }: 
       users.set(userKey, user)
       const isKnown = [...user.pages].some(({ accessToken }) => accessToken === page.accessToken)
       user.pages.add(page)
-      // The first page of each session causes a read, which checks its token. Later reads are compared to the first one of
-      // the user. Further pages fetch their content when their streams open.
+      // The first page with an access token causes a read, which checks the token and records the pending requests for
+      // the comparison with the next read. Further pages with the same token cause no read.
       if (!isKnown) {
         user.unchecked.add(page.accessToken)
         due.add(user)
@@ -134,8 +136,8 @@ function newUser(): WatchedUser {
 }
 
 /**
- * Reads the pending requests with each token that must be checked, or with the first valid token. Pages whose token is
- * not valid are closed before the other pages are notified.
+ * Reads the pending requests with each unchecked token. If none of these is valid, the other tokens are tried until one
+ * is. Pages whose token is not valid are closed before the other pages are notified.
  */
 async function look(user: WatchedUser, waiting: DeviceApi['waiting']): Promise<void> {
   const { unchecked } = user

@@ -17,7 +17,7 @@ export interface SessionNeeds {
   signIn: SignIn
   /**
    * Limits how many calls start or finish a sign-in at the same time. If users sign in at another provider, these calls
-   * wait for it; otherwise they cause look-ups.
+   * wait for that provider. If users sign in here, the calls cause look-ups in the database.
    */
   whileSigningIn: BoundedWait
   whileUnproven: LoadShedding['whileUnproven']
@@ -32,7 +32,7 @@ export interface SessionNeeds {
   audit: Audit
 }
 
-/** A session to be ended, as far as its parts are known. */
+/** The parts of a session that is to be ended; a part is undefined if it is not known. */
 export interface EndedSession {
   accessToken: string | undefined
   /** The value of the provider's session cookie. */
@@ -84,8 +84,8 @@ export function sessionEndpoint(app: FastifyInstance, shell: Shell, needs: Sessi
     }
   })
 
-  // A browser without a session of the app may call this as well, because the browser may still have the provider's
-  // session and a push subscription.
+  // This route also serves browsers without a session of the app, because they may still have the provider's session
+  // and a push subscription.
   app.post('/session/end', async (request, reply) => {
     const reader = readerOf(request)
     const form = formOf(request)

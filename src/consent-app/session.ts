@@ -5,7 +5,7 @@ import { newSecret, sameSecret, type Vault } from '../platform/crypto.ts'
 export interface Session {
   userId: string
   name: string
-  /** BCP 47, if the provider returned it. */
+  /** The language tag of the user (BCP 47), if the provider returned one. */
   locale: string | undefined
   accessToken: string
   /** Every form must contain this token, which protects against cross-site request forgery. */
@@ -36,11 +36,14 @@ export interface Cookies {
    * another user signs in.
    */
   browserName: string
-  /** For `Set-Cookie`. */
+  /** The attributes of all these cookies in `Set-Cookie`. */
   options: { path: '/'; httpOnly: true; sameSite: 'lax'; secure: boolean }
   sealSession(session: Omit<Session, 'formToken'>): string
   openSession(value: string | undefined): Session | undefined
-  /** Returns the user of the session in a `Cookie` header, also if the session has expired. Undefined if there is none. */
+  /**
+   * Returns the user of the session in a `Cookie` header, even if the session has expired; undefined if there is no
+   * session.
+   */
   userIn(header: string | undefined): string | undefined
   sealSignIn(signIn: Omit<SignInUnderWay, 'expiresAt'>): string
   openSignIn(value: string | undefined): SignInUnderWay | undefined
@@ -52,8 +55,8 @@ export interface Cookies {
 }
 
 /**
- * Seconds for which the cookies with a `maxAge` are kept. Browsers keep no cookie longer than this. A session of the
- * provider ends earlier.
+ * Seconds for which the cookies with a `maxAge` are kept. Browsers keep no cookie longer than 400 days. A session of
+ * the provider ends earlier: after a year at the latest (`sessions.absoluteTtl`).
  */
 export const rememberedForSeconds = 400 * 24 * 3600
 

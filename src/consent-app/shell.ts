@@ -38,8 +38,8 @@ export function createShell(app: FastifyInstance, { issuer, cookies, texts, fram
   }
 
   /**
-   * Whether a form was sent by a page of this app. It must contain the form token, and the headers `Origin` and
-   * `Sec-Fetch-Site`, if present, must not name another site.
+   * Whether a form was sent by a page of this app: it contains the form token of the session, and no header `Origin` or
+   * `Sec-Fetch-Site` says that another site has sent it.
    */
   function isTrustworthy(request: FastifyRequest, form: Form, session: Session): boolean {
     return !isFromElsewhere(request) && isOurs(form, session)
@@ -81,7 +81,8 @@ export function createShell(app: FastifyInstance, { issuer, cookies, texts, fram
     })
   }
 
-  // What the device API refuses becomes a page that says what to do next. A script gets the status and the error code.
+  // If the device API refuses a call, a browser gets a page that says what to do next. A script gets the status and the
+  // error code.
   app.setErrorHandler((error, request, reply) => {
     if (!(error instanceof Refused)) throw error
     if (request.headers.accept?.includes('text/html')) return problems.refused(reply, readerOf(request), error, request)
@@ -119,7 +120,10 @@ function problemPages(page: ShowPage) {
     return page(reply.code(400), 'problem', reader, { text: reader.say('sign_in.over'), to, signIn: true })
   }
 
-  /** The page for a call that the device API has refused. Its link leads to the same page, after a sign-in if needed. */
+  /**
+   * The page for a call that the device API has refused. Its link leads back to the page that made the call, after a
+   * sign-in if needed.
+   */
   function refused(reply: FastifyReply, reader: Reader, error: Refused, { method, url }: FastifyRequest) {
     const path = url.split('?')[0]!
     const to = safeReturn(method === 'GET' ? path : `/${path.split('/')[1]}`)

@@ -13,7 +13,10 @@ export interface SignInNeeds {
   scope: string
   /** Sends requests to the provider. */
   fetch: openid.CustomFetch
-  /** Resolves to the user of this server and a token for the device API, or to undefined if there is no such user. */
+  /**
+   * Resolves to the user of this server and a token for the device API, or to undefined if the person who signed in is
+   * not a user of this server.
+   */
   admit(signedIn: SignedIn): Promise<Admitted | undefined>
 }
 
@@ -26,7 +29,7 @@ export interface SignedIn {
   accessToken: string
   /** The scope of the access token, as the provider returned it. */
   scope: string | undefined
-  /** Seconds. */
+  /** Lifetime of the access token in seconds. */
   expiresIn: number
 }
 
@@ -39,7 +42,7 @@ export interface SignInWishes {
    * sign-in is required.
    */
   asked?: boolean
-  /** Whether the time of the sign-in must be known. */
+  /** Whether the ID token must contain the time of the sign-in (`auth_time`). */
   isRecent?: boolean
   /** The requested strength of authentication (`acr_values`). */
   acrValues?: string | undefined
@@ -82,7 +85,7 @@ export function createSignIn(needs: SignInNeeds) {
         code_challenge: await openid.calculatePKCECodeChallenge(codeVerifier),
         code_challenge_method: 'S256',
         ...(asked && { prompt: 'login' }),
-        // With this, the provider must say when the user was authenticated.
+        // With `max_age`, the ID token must contain `auth_time` (OpenID Connect Core §2).
         ...(isRecent && { max_age: '0' }),
         ...(acrValues !== undefined && { acr_values: acrValues }),
         ...(uiLocales !== undefined && { ui_locales: uiLocales }),
@@ -122,7 +125,7 @@ const DECIDE_SCOPE = 'ciba:decide'
 
 /**
  * Admits every user who signed in at this provider: the access token of the sign-in is valid at the device API.
- * @throws if the token lacks the scope for the device API: the user has changed the address of the sign-in
+ * @throws if the token lacks the scope for the device API: the user has changed the scope in the authorization request
  */
 export async function admitOwn({ claims, userInfo, accessToken, scope, expiresIn }: SignedIn): Promise<Admitted> {
   if (scope?.split(' ').includes(DECIDE_SCOPE) !== true) throw new Error(`the access token lacks ${DECIDE_SCOPE}`)
@@ -137,7 +140,7 @@ async function discover(needs: SignInNeeds): Promise<openid.Configuration> {
     { redirect_uris: [needs.redirectUri] },
     openid.ClientSecretBasic(needs.clientSecret),
     {
-      // `needs.issuer` begins with http only if the configuration permits http.
+      // The issuer is an `http://` URL only if the configuration permits plain http.
       execute: needs.issuer.startsWith('http://') ? [openid.allowInsecureRequests] : [],
       [openid.customFetch]: needs.fetch,
     },

@@ -37,7 +37,10 @@ export function userCodeEndpoint(app: FastifyInstance, shell: Shell, api: Device
 
 const codeProblems = ['differs', 'wrong', 'locked', 'too_often', 'proof_needed', 'is_password', 'not_a_code']
 
-/** Returns why a user code was not changed, as part of the address of the page. @throws {Refused} for another reason */
+/**
+ * Returns why a user code was not changed, as the parameter `problem` of the page. @throws {Refused} for any other
+ * reason
+ */
 function codeProblemOf(answer: Answered<object>): string {
   const { body } = answer
   if (body.error === 'invalid_user_code') return 'wrong'

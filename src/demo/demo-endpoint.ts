@@ -16,7 +16,7 @@ import type { Answered, Wire } from './wire.ts'
 
 const renderPage = pagesIn<'demo'>(new URL('./views/', import.meta.url))
 
-/** The page of the demo shows the phone in a frame. No other page may show the demo in a frame. */
+/** The page of the demo may show the phone in a frame (`frame-src`). No page may show the demo itself in a frame. */
 const demoHeaders = {
   ...pageHeaders,
   'content-security-policy': `${pageHeaders['content-security-policy']}; frame-src 'self'; form-action 'self'`,

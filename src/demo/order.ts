@@ -15,12 +15,12 @@ export interface Order {
 
 /** The till's display. */
 export interface Display extends Order {
-  /** The number of the purchase since the start, from 1. */
+  /** The number of the purchase, counted from 1 since the server has started. */
   number: number
   status: 'ringing' | 'waiting' | 'paid' | 'refused' | 'expired' | 'failed'
   /** The reason for the status; empty if the status needs no explanation. */
   detail: string
-  /** 0 unless the status is `waiting`. */
+  /** Seconds until the request expires; 0 in every status except `waiting`. */
   secondsLeft: number
   /** Claims of the verified ID token. */
   claims: [name: string, value: string][]

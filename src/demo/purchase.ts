@@ -1,4 +1,7 @@
-/** One purchase at the demo's till: it sends an authentication request, waits for the result, and verifies the tokens. */
+/**
+ * One purchase at the demo's till: the till sends an authentication request, waits for the result, and verifies the
+ * tokens.
+ */
 
 import { createLocalJWKSet, type JSONWebKeySet, type JWTPayload, jwtVerify } from 'jose'
 import { type Clock, steadyTime } from '../platform/clock.ts'
@@ -38,7 +41,7 @@ interface State {
   status: Display['status']
   detail: string
   claims: Display['claims']
-  /** In the steady time of this process. */
+  /** When the request expires, in monotonic milliseconds of this process (`steadyTime`). */
   expiresAt?: number
 }
 
@@ -65,7 +68,7 @@ function createProgress(order: Order, number: number, { show, clock }: Pick<Purc
       cancelTimer()
       change({ status, ...more })
     },
-    /** Only one timer runs at a time. */
+    /** Calls `then` after this time. Only one timer may run at a time. */
     after(milliseconds: number, then: () => void): void {
       cancelTimer = clock.after(milliseconds, then)
     },
@@ -102,7 +105,7 @@ export function createPurchase(order: Order, number: number, needs: PurchaseNeed
     if (status !== 200) return finish('failed', { detail: reasonIn(body) })
     authReqId = String(body.auth_req_id)
     const lifeMs = Number(body.expires_in) * 1000
-    // Alice may have decided before the acknowledgement arrived.
+    // If Alice has decided before the acknowledgement arrived, the status stays.
     const stands = progress.status() === 'ringing' ? 'waiting' : progress.status()
     progress.change({ status: stands, expiresAt: steadyTime(clock) + lifeMs })
     if (mode === 'poll') {
@@ -140,7 +143,8 @@ export function createPurchase(order: Order, number: number, needs: PurchaseNeed
     if (call.name !== client || progress.status() === 'paid') return
     if (!hasBearer(call.authorization, notificationToken)) return
     const body = parse(call.body)
-    // The acknowledgement may not have arrived yet. Only Doorbell has the bearer token, so the auth_req_id is trusted.
+    // The notification may arrive before the acknowledgement. Only Doorbell has the bearer token, so the auth_req_id in
+    // the notification is trusted.
     authReqId ??= String(body.auth_req_id)
     if (authReqId !== body.auth_req_id) return
     till.showNotification(call, mode === 'ping')

@@ -1,6 +1,7 @@
 /**
- * The demo's till (a cash register) is an ordinary client. It sends an authentication request, waits as its delivery mode
- * requires, gets tokens and verifies them. It uses only the server's responses and notifications, and no internal data.
+ * The demo's till (a cash register) is an ordinary client. It sends an authentication request, waits as its delivery
+ * mode requires, gets tokens and verifies them. It uses only responses and notifications of the server, and no internal
+ * data.
  */
 import type { Clock } from '../platform/clock.ts'
 import type { Log } from '../platform/log.ts'
@@ -20,7 +21,7 @@ export interface Till {
   /** Processes a ping or push. Ignores a call whose bearer token is not that of the current purchase. */
   hear(call: ReceivedCallBack): void
   display(): Display | undefined
-  /** Calls `listener` whenever the display changes. Returns a function that removes it. */
+  /** Calls `listener` whenever the display changes. Returns a function that removes `listener`. */
   listen(listener: (display: Display) => void): () => void
   stop(): void
 }

@@ -50,14 +50,17 @@ export interface Wire {
   begin(number: number): void
   /** Adds a message. Returns a function that adds its response. */
   send(message: Sent): (answer: Answered) => void
-  /** Adds a mail to the phone. */
+  /** Adds a message that shows a mail to the phone. */
   showMail(mail: { to: string; subject: string; text: string; link: string }): void
   messages(): readonly WireMessage[]
-  /** Calls `listener` for every message, and again with its response. Returns a function that removes it. */
+  /**
+   * Calls `listener` for every message, and again when its response has arrived. Returns a function that removes
+   * `listener`.
+   */
   listen(listener: (message: WireMessage) => void): () => void
 }
 
-/** Maximum number of messages that are kept for pages opened later. */
+/** Maximum number of messages that are kept, for pages that are opened later. */
 const kept = 200
 /** Maximum number of characters of a body that are shown. */
 const longestBody = 4_000

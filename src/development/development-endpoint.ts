@@ -1,4 +1,6 @@
-/** Routes that exist in development only: decide with one call, receive notifications, read mails. */
+/**
+ * Routes that exist in development only: they decide a request without a device, receive notifications, and show mails.
+ */
 import type { FastifyInstance, FastifyRequest } from 'fastify'
 import type { RequestStore } from '../ciba/authentication-request/authentication-request-store.ts'
 import type { Decide } from '../ciba/decision/decide.ts'
@@ -15,7 +17,7 @@ export interface DevelopmentNeeds {
   mailbox: Mailbox
   /** Called for every call to /dev/callback, with the unparsed body and the status of the response. */
   onCall?: ((call: RecordedCall) => void) | undefined
-  /** Whether the demo is running. If not, the page at its address says how to start the demo. */
+  /** Whether the demo is running. If not, `/demo` shows how to start it. */
   hasDemo: boolean
   clock: Clock
 }
@@ -25,7 +27,7 @@ const actions = new Map([
   ['deny', 'denied'],
 ] as const)
 
-/** A call that a notification endpoint received. */
+/** A call that the notification endpoint received, with its body parsed if it is JSON. */
 export interface ReceivedCall {
   /** ISO 8601. */
   at: string
@@ -44,9 +46,9 @@ export interface RecordedCall {
   status: number
 }
 
-/** Maximum number of calls that are kept for each name. */
+/** Maximum number of calls that are kept for each name in /dev/callback/:name. */
 const callsKept = 50
-/** Maximum number of names that are kept. */
+/** Maximum number of names in /dev/callback/:name whose calls are kept. */
 const namesKept = 100
 
 const renderPage = pagesIn<'mailbox' | 'no-demo'>(new URL('./views/', import.meta.url))
@@ -86,8 +88,8 @@ export function developmentEndpoint(app: FastifyInstance, needs: DevelopmentNeed
 }
 
 /**
- * Reads the decision from the body. The query is also accepted, because the conformance suite of the OpenID Foundation can
- * send nothing else; but proxies write addresses to their logs.
+ * Reads the decision from the body, or from the query: the conformance suite of the OpenID Foundation can only send a
+ * query. Other callers should use the body, because proxies log queries.
  */
 function readDecision(request: FastifyRequest): Form {
   const query = readQuery(request.url)

@@ -1,4 +1,4 @@
-/** Keeps every notification as a mail, for the page /dev/mailbox. Used in development only. */
+/** Keeps every notification to a user as a mail, for the page /dev/mailbox. Used in development only. */
 
 import { writeAccountMail } from '../authentication-device/channels/account-notice-text.ts'
 import type { Channel } from '../authentication-device/channels/device-notice.ts'
@@ -9,7 +9,7 @@ import type { Texts } from '../platform/i18n/texts.ts'
 import type { User } from '../user/user.ts'
 
 export interface KeptMail extends Mail {
-  /** Each retry of a notification has the same id. */
+  /** The id of the notification. Each retry of a notification has the same id. */
   id: string
   /** Undefined for mails about an account. */
   requestId?: string

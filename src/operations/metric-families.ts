@@ -38,7 +38,7 @@ export function createCounter(name: string, help: string) {
     add(labels: Labels): void {
       seriesOf(labels).value += 1
     },
-    /** Returns the series with these labels, whose `value` may be incremented: faster than `add` for a frequent event. */
+    /** Returns the series with these labels. To increment its `value` is faster than `add`, for frequent events. */
     seriesOf,
     samples: () => [...values.values()],
   } satisfies Family & { add(labels: Labels): void; seriesOf(labels: Labels): { value: number } }

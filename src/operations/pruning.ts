@@ -26,7 +26,7 @@ export interface Pruning {
   stop(): Promise<void>
 }
 
-/** Milliseconds between two runs. */
+/** Milliseconds between two runs, if there is nothing more to remove. */
 const pauseMs = 10_000
 /** Milliseconds between two batches, if there are more rows to remove. */
 const restMs = 25
@@ -39,7 +39,7 @@ const batch = 100
 
 const day = 86_400_000
 
-/** Returns the task, which has not been started. */
+/** Returns the task that removes old rows. It is not started. */
 export function createPruning({ kept, clock, log }: { kept: Kept[]; clock: Clock; log: Log }): Pruning {
   /** Removes one batch of a kind of rows. Resolves to the number of removed rows. */
   async function removeBatch({ what, days, forget }: Kept): Promise<number> {

@@ -1,6 +1,6 @@
 /**
- * Checks whether the database responds and accepts changes. The check is a trivial statement, and only one check is under
- * way at a time.
+ * Checks whether the database responds and accepts changes. Only one check runs at a time. A check is cheap: a trivial
+ * statement on Postgres, a look at the file on SQLite.
  */
 import type { Clock } from '../platform/clock.ts'
 import type { Database } from '../platform/storage/database.ts'
@@ -8,7 +8,7 @@ import type { Database } from '../platform/storage/database.ts'
 /** Milliseconds after which a database that does not respond counts as `away`. */
 const answersWithinMs = 2_000
 
-/** `read-only`: for example a standby that has not been promoted, or a full disk. */
+/** `read-only`: for example a Postgres standby that has not been promoted, or a SQLite file that cannot be written. */
 export type DatabaseState = 'ready' | 'read-only' | 'away'
 
 export type Readiness = ReturnType<typeof createReadinessStore>

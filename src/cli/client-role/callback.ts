@@ -20,8 +20,8 @@ export interface CallBackEndpoint {
   /** The address of the endpoint, shown to the user of the command. */
   description: string
   /**
-   * Waits for the notification about a request. Resolves to it, or to undefined if none arrives before `until`
-   * (in the steady time of this process).
+   * Waits for the notification about a request. Resolves to the notification, or to undefined if none arrives before
+   * `until` (in monotonic milliseconds of this process, `steadyTime`).
    */
   hears(authReqId: string, until: number): Promise<CallBackBody | undefined>
   close(): void
@@ -32,7 +32,7 @@ export interface CallBackEndpoint {
  *
  * @param notificationToken the bearer token of the notifications; a call with another token is refused
  * @param endpoint the notification endpoint that the client has registered; undefined if it is not known
- * @param listenOn the port to listen on; needed if a tunnel leads from `endpoint` to another port of this machine
+ * @param listenOn the port to listen on; needed if a tunnel leads from `endpoint` to this machine
  */
 export async function openCallBack(
   notificationToken: string,
@@ -60,10 +60,13 @@ function isOfServer(endpoint: string, issuer: string): boolean {
   return origin === new URL(issuer).origin && pathname.startsWith('/dev/callback/')
 }
 
-/** Milliseconds between two queries of the server. */
+/** Milliseconds between two reads of the recorded notifications. */
 const look = 300
 
-/** A call that arrived at the endpoint. `authorization` is absent if the command itself has compared it. */
+/**
+ * A call that arrived at the endpoint. `authorization` is absent if the command itself has received the call and
+ * checked the token.
+ */
 interface RecordedCall {
   authorization?: string
   contentType?: string
@@ -156,8 +159,9 @@ function begin(server: Server, { port, host }: Place): Promise<void> {
 const mostBytes = 256 * 1024
 
 /**
- * Acknowledges a call to `path` that has the token of the request, and returns it. A call with another token is answered
- * with 401 (CIBA Core §10.2, §10.3.1), so that its sender learns that nobody has received it.
+ * Answers a call to the notification endpoint. A POST to `path` with the notification token gets 204, and the function
+ * resolves to it. A call with another token gets 401 (CIBA Core §10.2, §10.3.1), so that the provider does not count it
+ * as delivered.
  */
 async function receive(
   request: IncomingMessage,

@@ -7,8 +7,8 @@ import { loadSettings, type SettingOptions } from '../context/settings.ts'
 export interface Cast {
   issuer: string
   /**
-   * Whether the configuration is for development. The demo configuration, which is used if there is no file, is for
-   * development.
+   * Whether the configuration is for development. Also true for the demo configuration, which is used if there is no
+   * file.
    */
   development: boolean
   /** If two clients have the same id, the first one is used. */
@@ -20,7 +20,8 @@ export async function findCast(options: SettingOptions & { issuer?: string }): P
   // folder.
   const { config, hasFile } = await loadSettings(options, { secret: newSecret() })
   const issuer = options.issuer ?? config.issuer
-  // The addresses of the demo clients belong to the server that is called, not to this configuration.
+  // The notification endpoints of the demo clients are at the server that is called, which may have another
+  // configuration.
   const demo = demoClients(issuer.replace(/\/+$/, ''))
   const clients: readonly ClientMetadataInput[] = hasFile ? [...config.clients.map(asInput), ...demo] : demo
   return { issuer, development: config.development, clients }

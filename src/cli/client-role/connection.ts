@@ -1,5 +1,6 @@
 /**
- * Calls a provider as a registered client, by openid-client. Only this file loads openid-client, and only when needed.
+ * Calls a provider as a registered client, by openid-client. Of the files of commands, only this one loads
+ * openid-client, and only when it is needed.
  */
 import type { ClientAuth, Configuration, CustomFetch } from 'openid-client'
 import { CIBA_GRANT } from '../../client/metadata/client-metadata.ts'
@@ -25,7 +26,7 @@ export interface Connection {
   initiate(parameters: URLSearchParams): Promise<Answer>
   /** Resolves to the response of the token endpoint. If it contains tokens, the ID token has been verified. */
   redeem(authReqId: string): Promise<Answer>
-  /** Throws unless the ID token among pushed tokens is valid. */
+  /** Throws if the ID token of a push is not valid. */
   verifyPushed(tokens: object): Promise<void>
 }
 
@@ -48,8 +49,8 @@ export async function connect(client: PlayedClient, metadata: ProviderMetadata):
   }
 
   /**
-   * Calls the provider by `send`, and resolves to the response as received. openid-client would drop details of errors and
-   * change `Bearer` to `bearer`.
+   * Calls the provider by `send`, and resolves to the response as received. The result of openid-client is not used,
+   * because it lacks details of errors and changes `Bearer` to `bearer`.
    */
   async function answerTo(send: (configuration: Configuration) => Promise<unknown>): Promise<Answer> {
     const answers: Answer[] = []

@@ -11,9 +11,9 @@ import { type Answer, Unreachable } from './web.ts'
 export type Tell = (news: string) => void
 
 /**
- * Polls at once and then after each interval, until the provider returns a result or the deadline has passed.
- * openid-client's own loop waits before the first poll, reports no progress, and fails if the provider is unreachable for a
- * moment.
+ * Polls at once and then after each interval, until the provider returns a result or the deadline has passed. The
+ * polling loop of openid-client is not used: it waits before the first poll, reports no progress, and fails if the
+ * provider is unreachable for a moment.
  */
 export async function poll(connection: Connection, ringing: StartedRequest, tell: Tell): Promise<Outcome> {
   let { interval } = ringing

@@ -28,8 +28,8 @@ export async function discover(issuer: string): Promise<ProviderMetadata> {
     throw new Failure(`${issuer} is not an http or https address; see --issuer.`)
   const { status, body } = await call(`${issuer.replace(/\/+$/, '')}/.well-known/openid-configuration`)
   if (status !== 200) throw new Failure(`${issuer} is not an OpenID provider: its metadata document answers ${status}.`)
-  // OpenID Connect Discovery §4.3: the document must name the requested issuer. Otherwise one issuer could impersonate
-  // another.
+  // OpenID Connect Discovery §4.3: the `issuer` in the document must be the requested issuer, so that no issuer can
+  // impersonate another.
   if (body.issuer !== issuer) {
     throw new Failure(
       `The provider at ${issuer} has the issuer ${String(body.issuer)}. Use that address: --issuer ${String(body.issuer)}`,
@@ -56,7 +56,7 @@ export class Refused extends Failure {
 }
 
 function adviceFor(error: string, description = ''): string {
-  // The command sends this token in the modes ping and push only (CIBA Core §7.1).
+  // The command sends `client_notification_token` in the modes ping and push only (CIBA Core §7.1).
   if (error === 'invalid_request' && description.includes('client_notification_token is missing')) return adviceOnMode
   return advice[error as keyof typeof advice] ?? ''
 }

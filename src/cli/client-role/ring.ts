@@ -1,4 +1,4 @@
-/** Sends an authentication request (CIBA Core §7). Defines its possible outcomes. */
+/** Sends an authentication request (CIBA Core §7), and defines the possible outcomes of the request. */
 import { steadyTime, systemClock } from '../../platform/clock.ts'
 import { Failure } from '../context/failure.ts'
 import type { Connection } from './connection.ts'
@@ -9,7 +9,7 @@ export interface StartedRequest {
   authReqId: string
   /** How long the request is valid, in seconds. */
   expiresIn: number
-  /** When the request expires, in the steady time of this process. */
+  /** When the request expires, in monotonic milliseconds of this process (`steadyTime`). */
   deadline: number
   /** Seconds between two polls. */
   interval: number
@@ -20,8 +20,8 @@ export type Tokens = Record<string, unknown> & { access_token: string; id_token:
 export type Outcome = { kind: 'approved'; tokens: Tokens } | { kind: 'denied' } | { kind: 'expired' }
 
 /**
- * Sends an authentication request. Throws `Refused` if the provider answers with an error, and `Failure` if the client that is
- * to get a push is registered for another mode: it would wait in vain.
+ * Sends an authentication request. Throws `Refused` if the provider answers with an error. Throws `Failure` if `mode`
+ * is push and the client is registered for another mode: the command would wait in vain for a push.
  *
  * @param notificationToken the bearer token that the provider sends with a ping or push (CIBA Core §7.1); not sent by a
  *   client that polls
@@ -40,7 +40,7 @@ export async function requestAuthentication(
   const answer = await connection.initiate(form)
   if (answer.status !== 200) throw new Refused('The provider refused the request', answer)
   const { auth_req_id: authReqId, expires_in: expiresIn, interval } = answer.body
-  // CIBA Core §7.3: an interval is given to clients in the modes poll and ping only.
+  // CIBA Core §7.3: a provider sends `interval` only to clients in the modes poll and ping.
   if (mode === 'push' && interval !== undefined) {
     throw new Failure('This client is registered for poll or ping, not for push. Use --mode poll or --mode ping.')
   }

@@ -79,8 +79,8 @@ export async function openCommandContext<Result>(
 const patience = 5_000
 
 /**
- * Returns whether a command writes log lines to standard error: if DOORBELL_LOG_LEVEL is set, or in production if standard
- * error is not a terminal. Otherwise a person reads standard error, together with the result.
+ * Returns whether a command writes log lines to standard error: if DOORBELL_LOG_LEVEL is set, or in production if
+ * standard error is not a terminal. In all other cases, a person reads standard error together with the result.
  */
 function isLogged({ development }: Config): boolean {
   return Boolean(process.env.DOORBELL_LOG_LEVEL) || !(development || process.stderr.isTTY)
@@ -122,7 +122,7 @@ async function bringUpIfFile(context: CommandContext): Promise<void> {
   await refuseOtherDatabase(context)
 }
 
-/** Throws if the database is not one of this program and of the configured secret. */
+/** Throws if the database does not have the schema of this version, or was created with another secret. */
 async function refuseOtherDatabase(context: CommandContext): Promise<void> {
   await refuseOtherSchema(context)
   await refuseOtherSecret(context)
@@ -139,8 +139,9 @@ async function refuseOtherSchema({ database }: CommandContext): Promise<void> {
 }
 
 /**
- * Throws if no signing key of the server can be decrypted. With another secret, a command would store what the server cannot
- * use, such as the hash of a client secret, and could not decrypt what the server has stored.
+ * Throws if the server has stored signing keys and none of them can be decrypted. With another secret, a command would
+ * store what the server cannot use, such as the hash of a client secret, and could not decrypt what the server has
+ * stored.
  */
 async function refuseOtherSecret({ config, database, vault }: CommandContext): Promise<void> {
   const sealed = (await createSigningKeyStore(database).list()).flatMap(({ kid, privateSealed }) =>
@@ -148,7 +149,7 @@ async function refuseOtherSecret({ config, database, vault }: CommandContext): P
   )
   if (sealed.length === 0) return
   if (sealed.some(({ privateSealed, place }) => vault.openStored(privateSealed, place) !== undefined)) return
-  // An embedded server gets its secret from the program around it, and a command does not.
+  // An application that embeds the server can pass the secret to it in code. A command does not get this secret.
   const unset = process.env.DOORBELL_SECRET ? '' : ' DOORBELL_SECRET is not set: set it to the secret of the server.'
   throw new Failure(
     `The server of this database uses another secret than this command.${unset}\n${sentence(await adviceOnOtherSecret(config))}`,

@@ -3,7 +3,7 @@ import type { Config } from '../../config/config.ts'
 import { fileOfOtherSecret } from '../../config/development-secret.ts'
 import { shortPath } from './settings.ts'
 
-/** Resolves to the advice. A secret that was used in development or in the demo is in a file, and not in DOORBELL_SECRET. */
+/** Resolves to the advice. The secret of development and of the demo is kept in a file, not in DOORBELL_SECRET. */
 export async function adviceOnOtherSecret(config: Config): Promise<string> {
   const file = await fileOfOtherSecret(config, process.cwd())
   const anew = 'or use a new database (the setting "database", DOORBELL_DATABASE)'

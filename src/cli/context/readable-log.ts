@@ -75,7 +75,7 @@ function textOf({ level, time, audit: _audit, at: _at, event, msg, error, ...fie
 
 function shown(value: unknown): string {
   if (typeof value !== 'string') return oneLine(JSON.stringify(value))
-  // The text is cleaned first: a replaced character becomes a space, and then the text needs quotes.
+  // Control characters are replaced first: each becomes a space, and a text with spaces needs quotes.
   const text = oneLine(value)
   return /^\S+$/.test(text) ? text : JSON.stringify(text)
 }

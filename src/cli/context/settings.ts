@@ -33,8 +33,8 @@ export function withSettings(command: Command): Command {
 }
 
 /**
- * Resolves to the configuration of a command. If there is no file, the demo configuration is used, unless the environment
- * is for production: so a command in another terminal can inspect the server that `npm start` runs.
+ * Resolves to the configuration of a command. If there is no file and the environment is not for production, the demo
+ * configuration is used. So a command in another terminal can inspect the demo server that `npm start` runs.
  */
 export async function loadSettings(options: SettingOptions, overrides: ConfigInput = {}): Promise<Settings> {
   const file = configFile(options)
@@ -48,8 +48,8 @@ export function configFile(options: SettingOptions): string | undefined {
 }
 
 /**
- * Returns whether the settings in the environment are for production: then the issuer is an https address. An http issuer
- * is for trials only.
+ * Returns whether the environment variables are for production, that is, whether `DOORBELL_ISSUER` is an https address.
+ * An http issuer is for trials only.
  */
 function isForProduction(): boolean {
   return process.env.DOORBELL_ISSUER?.startsWith('https:') === true

@@ -93,7 +93,7 @@ export function listing(entries: [name: string, value: string | undefined][], in
 }
 
 /**
- * Replaces control characters and invisible format characters by spaces. Otherwise a text that a client has chosen could
+ * Replaces control characters and invisible format characters by spaces, so that a text that a client has chosen cannot
  * overwrite other parts of the screen, show its letters in another order, or look like another text.
  */
 export function oneLine(text: string): string {

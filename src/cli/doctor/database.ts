@@ -102,7 +102,7 @@ async function examineSecret({ database, vault, config }: CommandContext): Promi
   }
 }
 
-/** Resolves to the encrypted secrets of all clients. Few clients have one. */
+/** Resolves to the encrypted secrets of clients. Only clients with `client_secret_jwt` have one. */
 async function sealedSecrets(clients: ClientStore): Promise<{ text: string; place: string }[]> {
   const sealed = []
   for await (const page of clients.pages()) {
@@ -196,7 +196,7 @@ async function examineClients({ database, config }: CommandContext): Promise<Fin
 
 /** Returns the problems of a stored client: metadata that was registered in development may be invalid in production. */
 function problemsIn({ client }: RegisteredClient, config: Config): string[] {
-  // Only the hash of the secret is stored. Its length was checked at registration.
+  // Only the hash of the secret is stored, so its length cannot be checked here. It was checked at registration.
   const secret = client.secretHash === undefined ? {} : { client_secret: unavailableSecret }
   const read = readClientMetadata(
     { ...client.metadata, ...secret },

@@ -64,13 +64,13 @@ async function readConfiguration(options: DoctorOptions): Promise<Settings | Fin
 }
 
 /**
- * Loads the configuration. If there is no database yet, no secret is stored, although the first start of a server in
- * development would store one.
+ * Loads the configuration. In development, loading usually stores a generated secret in a file. If there is no database
+ * yet, this function does not store one: the first start of a server does.
  */
 async function withoutKeepingSecret(options: DoctorOptions): Promise<Settings> {
   const first = await loadSettings(options, { secret: newSecret() }).catch(() => undefined)
   if (first?.config.development && isDatabaseMissing(first.config)) return first
-  // If the first attempt failed, the second attempt also fails: with all problems, and before a secret is stored.
+  // If loading failed above, it also fails here: with all problems, and before a secret is stored.
   return loadSettings(options)
 }
 

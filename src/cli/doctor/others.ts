@@ -38,7 +38,7 @@ function examineClock({ headers }: Answer): Finding | undefined {
   const about = 'clock'
   const there = Date.parse(headers.get('date') ?? '')
   if (Number.isNaN(there)) return undefined
-  // The Date header has a resolution of one second.
+  // The Date header has a resolution of one second, so one second of the difference is ignored.
   const apart = Math.max(0, Math.abs(Date.now() - there) - 1000)
   if (apart <= tolerableMs) return { about, state: 'ok', says: "agrees with the issuer's" }
   const says = `${Math.round(apart / 1000)} s different from the issuer's`

@@ -3,7 +3,7 @@ import type { Config } from '../../config/config.ts'
 import { isOnThisMachine, nameOfHost, readPostgresUrl, type SslMode } from '../../platform/storage/postgres-address.ts'
 import type { Finding } from './finding.ts'
 
-/** What an attacker in the network can do, by the modes that do not prevent everything. */
+/** How connections are protected with each `sslmode` that does not protect them completely, as part of a sentence. */
 const weaknesses: Partial<Record<SslMode, string>> = {
   disable: 'are not encrypted',
   allow: 'are not encrypted unless the database demands it, and its certificate is not checked',

@@ -25,42 +25,43 @@ const usersExample = `[
 export const clientAndUserSettings = {
   clients: setting(
     z.custom<ClientMetadataInput[]>(Array.isArray, expectation('a list of clients')).default([]),
-    'Clients of the configuration; `doorbell client add` registers others. The fields are those of RFC 7591 and ' +
-      'CIBA, with `client_secret` where one is needed, and those that Doorbell adds.',
+    'Clients of the configuration; `doorbell client add` registers others. Their members are those of RFC 7591 and ' +
+      'CIBA, `client_secret` if a client needs one, and those that Doorbell adds.',
     { values: 'a list of objects', example: clientsExample },
   ),
   users: setting(
     readElsewhere<ConfiguredUserInput[] | UserHooks>('a list of objects, or an object of functions').default([]),
-    'Users of the configuration; `doorbell user add` adds others. Or an object of hooks that call your own ' +
-      'application: `findByHint`, `find`, `verifyPassword`, `verifyUserCode`, `notify`, `notifyAccount`.',
+    'Users of the configuration; `doorbell user add` adds others. An application that has its own users gives an ' +
+      'object of hooks instead: `findByHint`, `find`, `verifyPassword`, `verifyUserCode`, `notify`, `notifyAccount`.',
     { example: usersExample },
   ),
   registration: section({
     mode: setting(
       choice(['off', 'token', 'open']).default('off'),
-      'Whether clients can register themselves: with a token of `doorbell client invite`, or, with `open`, without ' +
-        'one.',
+      'Whether clients can register themselves: with `token`, only with an initial access token of `doorbell client ' +
+        'invite`; with `open`, also without one.',
     ),
     perHour: setting(
       whole('clients', 1, 100_000).default(10),
-      'How many clients one address may register in an hour with mode `open`. Its network (/24; /64 and /48) may ' +
-        'make ten times as many attempts.',
+      'How many clients one IPv4 address or one IPv6 /64 may register within an hour if `registration.mode` is ' +
+        '`open`. One network (IPv4 /24; IPv6 /64 and /48) may make ten times as many attempts.',
     ),
   }).prefault({}),
   login: section({
     issuer: setting(
       text('"self"', (issuer) => issuer !== '').default('self'),
-      'Where users sign in: here, or at another OpenID provider, named by its issuer.',
+      'Where users sign in: at this server (`self`), or at another OpenID provider, given by its issuer.',
       { values: '`self`, or an https address' },
     ),
-    client_id: setting(z.string(expectation('a string')).exactOptional(), 'The `client_id` of Doorbell there.', {
-      values: 'a string',
-      example: "'doorbell'",
-      isSketch: true,
-    }),
+    client_id: setting(
+      z.string(expectation('a string')).exactOptional(),
+      'The `client_id` of Doorbell at the provider `login.issuer`.',
+      { values: 'a string', example: "'doorbell'", isSketch: true },
+    ),
     client_secret: setting(
       secretText('a string', () => true).exactOptional(),
-      'The `client_secret` of Doorbell there. Preferably set in `DOORBELL_LOGIN_CLIENT_SECRET`.',
+      'The `client_secret` of Doorbell at the provider `login.issuer`. Preferably set in ' +
+        '`DOORBELL_LOGIN_CLIENT_SECRET`.',
       { example: "'preferably-set-in-DOORBELL_LOGIN_CLIENT_SECRET'", isSketch: true },
     ),
   }).prefault({}),

@@ -21,11 +21,14 @@ const isPostgres = (address: string) => /^postgres(ql)?:\/\//.test(address)
 
 export function isDatabase(address: string): boolean {
   if (isPostgres(address)) return problemWithPostgresUrl(address) === undefined
-  // In `sqlite://file`, `file` could be a host name or a path.
+  // `sqlite://file` is refused, because `file` could be a host name or a path.
   return /^sqlite:./.test(address) && !/^sqlite:\/\/(?!\/)/.test(address)
 }
 
-/** Returns why a Postgres URL cannot be used, as the end of an error message. It contains no secret. */
+/**
+ * Returns why a Postgres URL cannot be used, as the end of an error message without secrets. Returns an empty text for
+ * all other values.
+ */
 export function databaseHint(address: unknown): string {
   if (typeof address !== 'string' || !isPostgres(address)) return ''
   const problem = problemWithPostgresUrl(address)
@@ -36,7 +39,7 @@ export function secretForm(): string {
   return 'at least 32 bytes in base64url, which are 43 characters'
 }
 
-/** Returns whether this can be the configured secret: at least 32 bytes, base64url. */
+/** Returns whether a text is valid as the setting `secret`: at least 32 bytes, base64url. */
 export function isSecret(secret: string): boolean {
   return /^[A-Za-z0-9_-]+$/.test(secret) && Buffer.from(secret, 'base64url').length >= 32
 }
@@ -44,7 +47,7 @@ export function isSecret(secret: string): boolean {
 /** The command that prints a new secret. */
 export const secretCommand = 'node -p "crypto.randomBytes(32).toString(\'base64url\')"'
 
-/** Returns why a text is not a secret, and how to make one, as the end of an error message. */
+/** Returns why a text is not a valid secret, and how to make one, as the end of an error message. */
 export function secretHint(secret: unknown): string {
   const isOtherAlphabet = typeof secret === 'string' && /[^A-Za-z0-9_-]/.test(secret)
   const cause = isOtherAlphabet
@@ -54,8 +57,8 @@ export function secretHint(secret: unknown): string {
 }
 
 /**
- * Returns whether this is the address of a mail server. Without this check, a mistake would be noticed only when the first
- * mail is sent.
+ * Returns whether a text is a valid address of a mail server. Without this check, a mistake would be noticed only when
+ * the first mail is sent.
  */
 export function isSmtp(address: string): boolean {
   const url = URL.parse(address)

@@ -24,7 +24,9 @@ export function text(what: string, holds: (value: string) => boolean) {
   return withValues(z.string(expectation(what)).refine(holds, expectation(what)), what)
 }
 
-/** Returns the type of a string that no error message contains, such as a password, or an address that contains a password. */
+/**
+ * Returns the type of a string that error messages must not contain, such as a password, or an address with a password.
+ */
 export function secretText(what: string, holds: (value: string) => boolean, hint?: (value: unknown) => string) {
   return withValues(z.string(secretExpectation(what, hint)).refine(holds, secretExpectation(what, hint)), what)
 }

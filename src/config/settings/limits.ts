@@ -15,12 +15,12 @@ const perClient = setting(
     ),
     unknownPerMinute: setting(
       whole('requests', 0, 1_000_000).exactOptional(),
-      'How often a client may learn that there is no such user; then it has to wait, so that it cannot find out ' +
-        'which users exist.',
+      'How often within a minute a client may get the error `unknown_user_id`. After that it has to wait, so that it ' +
+        'cannot find out which users exist.',
       { usual: { production: 30, development: 0 } },
     ),
   }).prefault({}),
-  'The operator can set other limits in the metadata of a client.',
+  'Limits for each client. The operator can override them in the metadata of a client (`limits`).',
 )
 
 const perSelfRegisteredClient = setting(
@@ -41,25 +41,36 @@ const perSelfRegisteredClient = setting(
 const signIn = section({
   perName: setting(
     whole('attempts', 1, 1000).default(5),
-    'Attempts with a password that fail before there is a pause: at a name, at a user, and in a browser in which the ' +
-      'user has signed in before; each is counted separately.',
+    'How many attempts to sign in with a password may fail before a pause begins. Attempts are counted separately ' +
+      'for each name, for each user, and for each browser in which the user has signed in before.',
   ),
   perAddress: setting(
     whole('attempts', 1, 100_000).default(50),
-    'The same from an IPv4 address or an IPv6 /64. One attempt is forgotten every ten minutes.',
+    'How many attempts to sign in may fail from one IPv4 address or one IPv6 /64 before a pause begins. One attempt ' +
+      'is forgotten every ten minutes.',
   ),
   perNetwork: setting(
     whole('attempts', 1, 1_000_000).default(200),
-    'The same from an IPv4 /24 or an IPv6 /48. One attempt is forgotten every minute.',
+    'How many attempts to sign in may fail from one IPv4 /24 or one IPv6 /48 before a pause begins. One attempt is ' +
+      'forgotten every minute.',
   ),
-  pause: setting(whole('seconds', 1, 3600).default(30), 'The first pause. Each further failed attempt doubles it.'),
-  longestPause: setting(whole('seconds', 1, 86_400).default(900), 'The longest pause.'),
+  pause: setting(
+    whole('seconds', 1, 3600).default(30),
+    'The length of the first pause after failed attempts to sign in. Each further failed attempt doubles it.',
+  ),
+  longestPause: setting(
+    whole('seconds', 1, 86_400).default(900),
+    'The maximum length of a pause after failed attempts to sign in.',
+  ),
   openPerNetwork: setting(
     whole('sign-ins', 1, 100_000).default(100),
-    'How many unfinished sign-ins one network may have. A network is a /24 or a /64; a /48 may have four times ' +
-      'as many.',
+    'How many unfinished sign-ins one network may have, in one process. A network is an IPv4 /24 or an IPv6 /64; an ' +
+      'IPv6 /48 may have four times as many.',
   ),
-  openInAll: setting(whole('sign-ins', 1, 1_000_000).default(10_000), 'The same for all networks, in one process.'),
+  openInAll: setting(
+    whole('sign-ins', 1, 1_000_000).default(10_000),
+    'How many unfinished sign-ins all networks together may have, in one process.',
+  ),
 }).prefault({})
 
 export const limitSettings = {
@@ -67,8 +78,8 @@ export const limitSettings = {
     section({
       inFlight: setting(
         whole('calls', 0, 1_000_000).default(1000),
-        'Calls of clients that one process handles at the same time, and as many of users. Further calls are ' +
-          'answered with 503 at once.',
+        'How many calls of clients one process handles at the same time. The calls of users have a separate limit of ' +
+          'the same size. Further calls are answered with 503 at once.',
       ),
       perUser: section({
         open: setting(whole('requests', 1, 1000).exactOptional(), 'Another name for `requests.maxOpenPerUser`.', {
@@ -97,20 +108,27 @@ export const limitSettings = {
       pauseAfterDenial: section({
         first: setting(
           whole('seconds', 0, 86_400).exactOptional(),
-          'How long a client must wait before it may ask a user again after a denial, or after an unanswered request ' +
-            'that expired within a minute: twice as long each time, until an approval.',
+          'How long a client must wait after a denial before its next request about the same user. An unanswered ' +
+            'request that was valid for less than a minute counts as a denial. Each further denial doubles the ' +
+            'pause, until the user approves a request.',
           { usual: { production: 30, development: 0 } },
         ),
-        longest: setting(whole('seconds', 1, 86_400).default(3600), 'The longest of these pauses.'),
+        longest: setting(whole('seconds', 1, 86_400).default(3600), 'The maximum length of a pause after denials.'),
       }).prefault({}),
       signIn,
       streams: section({
         perSession: setting(
           whole('streams', 1, 1000).default(10),
-          'Event streams that one session may have open at the same time, in one process.',
+          'How many event streams one session may have open at the same time, in one process.',
         ),
-        perUser: setting(whole('streams', 1, 1000).default(20), 'The same for all sessions of one user.'),
-        inAll: setting(whole('streams', 1, 1_000_000).default(10_000), 'The same for all users.'),
+        perUser: setting(
+          whole('streams', 1, 1000).default(20),
+          'How many event streams all sessions of one user may have open at the same time, in one process.',
+        ),
+        inAll: setting(
+          whole('streams', 1, 1_000_000).default(10_000),
+          'How many event streams all users together may have open at the same time, in one process.',
+        ),
       }).prefault({}),
     }).prefault({}),
     'Limits of requests and attempts ([metrics.md](reference/metrics.md)). Where 0 is allowed, it means no limit. A ' +
@@ -134,7 +152,8 @@ export const limitSettings = {
       ),
       from: setting(
         list('an IP address or a range like "10.0.0.0/8"', isRange).default([]),
-        'Addresses and CIDR ranges that may read the metrics without a token. In development this machine may.',
+        'Addresses and CIDR ranges that may read the metrics without a token. In development, callers on this ' +
+          'machine may read them too.',
       ),
     }).prefault({}),
     'Metrics for Prometheus at `/metrics` ([metrics.md](reference/metrics.md)). `metrics: true` and `metrics: false` ' +

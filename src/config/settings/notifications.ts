@@ -15,16 +15,25 @@ import { setting } from './setting.ts'
 
 export const notificationSettings = {
   notifications: section({
-    timeout: setting(whole('seconds', 1, 60).default(5), 'How long a client has to answer a ping or push.'),
-    attempts: setting(whole('attempts', 1, 50).default(8), 'How often a notification is tried before it is parked.'),
+    timeout: setting(
+      whole('seconds', 1, 60).default(5),
+      'How long an attempt to send a notification to a client or a user may take. Fetches of key sets and other ' +
+        'documents of clients may take as long.',
+    ),
+    attempts: setting(
+      whole('attempts', 1, 50).default(8),
+      'How many attempts are made to send a notification. After that, it is parked: it is sent again only if an ' +
+        'operator requests it.',
+    ),
     allowPrivateNetworks: setting(
       yesOrNo().default(false),
-      'Whether notifications may go to addresses of private networks. Outside development it cannot be combined with ' +
-        '`registration.mode` `open`: any client could make the server call into your network.',
+      'Whether calls to clients (notifications, fetches of key sets) may go to addresses of private networks. ' +
+        'Outside development, `true` cannot be combined with `registration.mode` `open`: any client could make the ' +
+        'server call into your network.',
     ),
     ca: setting(
       pem('certificates').exactOptional(),
-      'Authorities that are trusted for calls to clients, besides those that Node.js trusts.',
+      'Certificate authorities that are trusted for calls to clients, besides those that Node.js trusts.',
       { example: "'authorities.pem'", isSketch: true },
     ),
   }).prefault({}),
@@ -41,7 +50,7 @@ export const notificationSettings = {
       }),
       ca: setting(
         pem('certificates').exactOptional(),
-        'Authorities that are trusted for the mail server, besides those that Node.js trusts.',
+        'Certificate authorities that are trusted for the mail server, besides those that Node.js trusts.',
         { example: "'mail-ca.pem'", isSketch: true },
       ),
     }).exactOptional(),
@@ -51,20 +60,20 @@ export const notificationSettings = {
   webPush: section({
     subject: setting(
       text(subjectForm, isSubject).exactOptional(),
-      'For push messages to browsers: where push services can contact the operator about problems.',
+      'For push messages to browsers: the address at which push services can report problems to the operator.',
       { example: "'mailto:ops@example.com'" },
     ),
   }).exactOptional(),
   deviceWebhook: section({
     url: setting(
       secretText(webhookForm, isPlainUrl).exactOptional(),
-      'A service of yours that is called for each request.',
+      'A service of yours that is called for each authentication request and for each change of the account of a user.',
       { example: "'https://bank.example/doorbell'" },
     ),
     secret: setting(
       secretText(webhookSecretForm, (secret) => secret.length >= 32).exactOptional(),
-      'The secret that signs these calls: `whsec_…` as in Standard Webhooks, or any other text. Preferably set in ' +
-        '`DOORBELL_DEVICE_WEBHOOK_SECRET`.',
+      'The secret that signs the calls to `deviceWebhook.url`: `whsec_…` as in Standard Webhooks, or any other text. ' +
+        'Preferably set in `DOORBELL_DEVICE_WEBHOOK_SECRET`.',
       { example: "'preferably-set-in-DOORBELL_DEVICE_WEBHOOK_SECRET'" },
     ),
   }).exactOptional(),

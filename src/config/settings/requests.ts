@@ -25,8 +25,8 @@ export const requestSettings = {
     ),
     minExpiry: setting(
       whole('seconds', 1, latest).exactOptional(),
-      'The shortest time that a request is valid, even if the client asks for less: a user needs time to look at it. ' +
-        'Unless set, it is never more than `requests.defaultExpiry`.',
+      'The shortest time that a request is valid, even if the client asks for less: the user needs time to read the ' +
+        'request. Unless set, it is never more than `requests.defaultExpiry`.',
       { usual: { production: 30, development: 1 } },
     ),
     interval: setting(
@@ -36,12 +36,15 @@ export const requestSettings = {
     ),
     longestInterval: setting(
       whole('seconds', 1, 3600).exactOptional(),
-      'Each `slow_down` lengthens the interval of a request by five seconds, up to this number. After two polls ' +
-        'in a row that have kept a lengthened interval, `requests.interval` applies again. The default is 30, or ' +
-        '`requests.interval` if this is longer.',
+      'Each `slow_down` lengthens the interval of a request by five seconds, up to this many seconds. After two ' +
+        'polls in a row that have kept a lengthened interval, `requests.interval` applies again. The default is 30, ' +
+        'or `requests.interval` if this is longer.',
       { usual: { production: 30, development: 30 } },
     ),
-    maxBindingMessageLength: setting(whole('characters', 1, 1024).default(128), 'The longest binding message.'),
+    maxBindingMessageLength: setting(
+      whole('characters', 1, 1024).default(128),
+      'The maximum length of a binding message.',
+    ),
     longPoll: setting(
       number('a whole number of seconds, at least 0', 0, Number.MAX_SAFE_INTEGER).default(0),
       'How long a poll is held while the user has not decided (long polling). With 0, polls are answered at once. A poll ' +
@@ -51,9 +54,9 @@ export const requestSettings = {
     ),
     repeatTokens: setting(
       number('a whole number of seconds from 0 to 60', 0, 60).default(10),
-      'The answer to a held poll may be lost. If the same client repeats the poll within this time, it gets the ' +
-        'same tokens again, until one of them is used. With 0, tokens are never given again. The time should be ' +
-        'longer than the pause of clients between two polls.',
+      'How long a client that repeats a poll gets the same tokens again, until it uses one of them: the response to ' +
+        'a held poll (`requests.longPoll`) may have been lost. With 0, tokens are never sent again. The time should ' +
+        'be longer than the pause of clients between two polls.',
       { values: 'seconds, 0 to 60' },
     ),
     maxHeldPolls: setting(
@@ -62,31 +65,33 @@ export const requestSettings = {
     ),
     maxOpenPerUser: setting(
       whole('requests', 1, 1000).exactOptional(),
-      'How many requests about one user may be open at the same time. `limits.perUser.open` is another name for it.',
+      'How many requests about one user may be open at the same time. `limits.perUser.open` is another name for this ' +
+        'setting.',
       { usual: { production: 5, development: 5 } },
     ),
     unknownUsers: setting(
       choice(['error', 'pretend']).default('error'),
       'The response when a hint identifies no user: an error, or, with `pretend`, the same as for a user who never ' +
-        'answers. `backchannel_unknown_users` of a client overrides it.',
+        'answers. `backchannel_unknown_users` in the metadata of a client overrides this setting.',
     ),
     requireSigned: setting(
       yesOrNo().exactOptional(),
-      'Whether every request must be signed. A client that registered an algorithm must always sign.',
-      { unlessSet: 'by the profile', example: 'false' },
+      'Whether every authentication request must be signed. A client that registered ' +
+        '`backchannel_authentication_request_signing_alg` must always sign.',
+      { unlessSet: '`false`; in `fapi-ciba` `true`', example: 'false' },
     ),
     numberMatching: setting(
       yesOrNo('required').default(false),
-      'Whether users pick the number that the client shows, if the binding message is a number. `"required"`: each ' +
-        'binding message must be a number.',
+      'Whether users pick the number that the client shows from several numbers, if the binding message is a number. ' +
+        'With `"required"`, each binding message must be a number.',
     ),
   }).prefault({}),
   hints: section({
     tokenIssuers: setting(
       z.array(tokenIssuer(), expectation('a list of issuers')).default([]),
-      'The trusted issuers of `login_hint_token`: each with its `issuer`, its keys (`jwks` or `jwksUri`), the ' +
-        '`audience` of its tokens (this issuer unless set), its signing `algorithms`, and the claim that names the ' +
-        'user (`subject`; `sub` unless set).',
+      'The trusted issuers of `login_hint_token`. Each has its `issuer`, its keys (`jwks` or `jwksUri`), the ' +
+        '`audience` of its tokens (the issuer of this server unless set), its signing `algorithms`, and the claim ' +
+        'that identifies the user (`subject`; `sub` unless set).',
       {
         values: 'a list of objects',
         example:
@@ -99,16 +104,20 @@ export const requestSettings = {
       whole('tries', 1, 100).default(5),
       'How many wrong user codes one client may send for one user before its codes for this user are refused.',
     ),
-    maxTriesPerClient: setting(whole('tries', 1, 1_000_000).default(100), 'The same for one client and all users.'),
+    maxTriesPerClient: setting(
+      whole('tries', 1, 1_000_000).default(100),
+      'How many wrong user codes one client may send for all users together before all its codes are refused.',
+    ),
     maxTriesPerUser: setting(
       whole('tries', 2, 1_000_000).exactOptional(),
-      'The same for one user and all clients that this user has never approved, together. A client that was approved ' +
-        'is counted separately. Must be more than `userCodes.maxTries`.',
+      'How many wrong user codes may be sent for one user by all clients together whose requests this user has never ' +
+        'approved. After that, codes of these clients for this user are refused. Must be more than ' +
+        '`userCodes.maxTries`.',
       { unlessSet: '4 × `maxTries`', example: '20' },
     ),
     lockSeconds: setting(
       whole('seconds', 1, 30 * 86_400).default(900),
-      'How long codes are refused after the last wrong one.',
+      'How long user codes are refused after the last wrong one, once a limit of `userCodes` is reached.',
     ),
   }).prefault({}),
 }

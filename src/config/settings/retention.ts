@@ -10,24 +10,25 @@ export const retentionSettings = {
     section({
       requests: setting(
         whole('days', 1, century).default(30),
-        'Authentication requests after they were denied, redeemed or had expired. Kept longer while their tokens are ' +
-          'valid.',
+        'How long authentication requests are kept after they were denied or redeemed, or have expired. A request is ' +
+          'kept longer while a token that was issued for it exists.',
       ),
       notifications: setting(
         whole('days', 1, century).default(30),
-        'Notifications after they were delivered or parked.',
+        'How long notifications are kept after they were delivered or parked.',
       ),
       history: setting(
         whole('days', 1, century).exactOptional(),
-        'The consent history, which users can view. At least as long as requests.',
+        'How long decisions are kept in the history, which users can view. At least as long as `retention.requests`.',
         { example: '3650', isSketch: true },
       ),
       signedRequests: setting(
         whole('days', 1, century).exactOptional(),
-        'Signed authentication requests as received, as evidence.',
+        'How long signed authentication requests are kept, unchanged, as evidence.',
         { example: '3650', isSketch: true },
       ),
     }).prefault({}),
-    'How long finished records are kept; a record without a setting is kept forever ([operating.md](operating.md)).',
+    'How long finished records are kept. Without a value, `history` and `signedRequests` are kept forever ' +
+      '([operating.md](operating.md)).',
   ),
 }

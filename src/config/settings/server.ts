@@ -11,7 +11,7 @@ export const serverSettings = {
     // The valid form of the issuer depends on other settings: see rules.ts.
     secretText('an address', () => true).exactOptional(),
     'The address at which clients and users reach this server: https, without a slash at the end. It is also the ' +
-      'name of the server: clients compare it character by character, and tokens contain it. Required outside ' +
+      'issuer identifier (`iss` in tokens), which clients compare character by character. Required outside ' +
       'development.',
     {
       values: '`https://…`; in development also `http://…`',
@@ -29,36 +29,36 @@ export const serverSettings = {
   ),
   development: setting(
     yesOrNo('exposed').default(false),
-    'For development, on this machine only: plain http and callbacks on this machine, the mailbox page and ' +
-      '`/dev/decide`. `"exposed"`: the same on a reachable server, where every caller can then decide all requests. ' +
-      'Never in production: remove it before others can reach the server.',
+    'For development, on this machine only: allows plain http and notification endpoints on this machine, and serves ' +
+      'the mailbox page and `/dev/decide`. With `"exposed"`, other machines may reach the server too; every caller ' +
+      'can then decide all requests. Never in production: remove the setting before others can reach the server.',
   ),
   database: setting(
     secretText(databaseForms(), isDatabase, databaseHint).default('sqlite:./doorbell.db'),
-    'The database: SQLite for one process, its file relative to the configuration file; PostgreSQL for ' +
-      'several processes, with several hosts, unix sockets and `sslmode` as in libpq ' +
-      '([operating.md](operating.md)). Preferably set an address with a password in ' +
-      '`DOORBELL_DATABASE`.',
+    'The database. SQLite is for one process; the path of its file is relative to the configuration file. PostgreSQL ' +
+      'is for several processes; several hosts, unix sockets and `sslmode` are written as in libpq ' +
+      '([operating.md](operating.md)). Preferably set an address with a password in `DOORBELL_DATABASE`.',
     { example: "'postgres://doorbell:password@localhost/doorbell'" },
   ),
   postgres: section({
     connections: setting(
       whole('connections', 2, 1000).default(10),
-      'How many connections each process opens to Postgres for its statements. One more connection is for `LISTEN`. ' +
-        'Together, all processes must stay below the limits of Postgres and of a pooler ' +
+      'How many connections to Postgres each process opens for its statements. Each process opens one more for ' +
+        '`LISTEN`. All processes together must stay below the limits of Postgres and of a pooler ' +
         '([operating.md](operating.md)).',
     ),
   }).prefault({}),
   secret: setting(
     secretText(secretForm(), isSecret, secretHint).exactOptional(),
-    'Stored values are encrypted and hashed with keys derived from it. Preferably set in `DOORBELL_SECRET`. In ' +
-      'development one is generated, and kept beside the database.',
-    { unlessSet: 'kept beside the database in development' },
+    'The keys that encrypt and hash stored values are derived from this secret. Preferably set it in ' +
+      '`DOORBELL_SECRET`. In development, a missing secret is generated and kept in a file: beside a SQLite ' +
+      'database, otherwise in the working directory.',
+    { unlessSet: 'generated in development' },
   ),
   profile: setting(
     choice(['core', 'fapi-ciba']).default('core'),
-    'The profile of the deployment: CIBA Core, or FAPI-CIBA for banks ([fapi-ciba.md](fapi-ciba.md)). Under ' +
-      '`fapi-ciba` the server does not start with a setting or a client that breaks it.',
+    'The profile of the deployment: CIBA Core, or FAPI-CIBA for banks ([fapi-ciba.md](fapi-ciba.md)). With ' +
+      '`fapi-ciba`, the server does not start if a setting or a client violates the profile.',
   ),
   logLevel: setting(
     choice(['fatal', 'error', 'warn', 'info', 'debug', 'trace', 'silent']).default('info'),
@@ -73,20 +73,21 @@ export const serverSettings = {
     z
       .custom<(event: AuditEvent) => unknown>((hook) => typeof hook === 'function', expectation('a function'))
       .exactOptional(),
-    'Called with every event of the audit stream ([audit.md](audit.md)). Errors it throws have no effect.',
+    'A function that is called with every event of the audit stream ([audit.md](audit.md)). An error that it throws ' +
+      'is only logged.',
     { values: 'a function', example: '(event) => myTrail.append(event)', isSketch: true },
   ),
   oidc: setting(
     z.custom<Record<string, unknown>>(isPlain, expectation('an object')).default({}),
-    'Passed to oidc-provider as it is. In `features`, `ttl` and `cookies`, members that are not given keep their ' +
-      'values. Must be empty under a profile other than `core`.',
+    'Settings that are passed to oidc-provider unchanged. In `features`, `ttl` and `cookies`, members that are not ' +
+      'given keep the values of Doorbell. Must be empty under a profile other than `core`.',
     { values: 'an object' },
   ),
   shutdown: section({
     delay: setting(
       whole('seconds', 0, 300).exactOptional(),
-      'How long the server still answers after the signal to stop, while it reports that it is not ready: as long as ' +
-        'load balancers need to notice it ([operating.md](operating.md)).',
+      'How long the server still answers calls after the signal to stop, while `/health/ready` answers 503. It must ' +
+        'be longer than load balancers need to notice the 503 ([operating.md](operating.md)).',
       { usual: { production: 5, development: 0 }, unlessSet: '5; in development 0' },
     ),
   }).prefault({}),

@@ -7,8 +7,8 @@ export interface SettingInfo {
   /** The accepted values, as Markdown. The types in kinds.ts provide it. */
   values?: string
   /**
-   * The value of a setting that is left out and has no default in the schema. In development most limits are off, because a
-   * developer sends many requests to the same user.
+   * The value of a setting that is left out and has no default in the schema. In development, most limits are off,
+   * because developers send many requests about the same user.
    */
   usual?: { production: number; development: number }
   /** A description of the default, if the default cannot be given as a value. */
@@ -19,7 +19,7 @@ export interface SettingInfo {
   isFile?: boolean
   /** TypeScript that the template shows instead of the default. */
   example?: string
-  /** Whether the example must be changed before it can be used: it names a file, or needs another setting. */
+  /** Whether the example cannot be used as it is: it names a file, or needs another setting. */
   isSketch?: boolean
 }
 

@@ -16,8 +16,8 @@ export interface DetailTypeInput {
   /** A function, or texts by language that contain fields of the detail: `{ en: 'Pay {{amount}}' }`. */
   describe: DescribeDetail | DetailTexts
   /**
-   * Defines how a user may approve less than the client asked for. Either the names of list fields from which the user may
-   * remove members, or a function that returns whether the approved detail grants no more than the requested one.
+   * How a user may approve less than the client requested: the names of the list fields from which the user may remove
+   * members, or a function that returns whether the approved detail grants no more than the requested detail.
    */
   narrow?: readonly string[] | IsSubset | undefined
 }
@@ -47,9 +47,9 @@ export const tokenSettings = {
     refreshTtl: setting(whole('seconds', 1, 10 * year).default(1_209_600), 'How long a refresh token is valid.'),
     idTokenAlg: setting(
       choice(['ES256', 'RS256', 'PS256']).default('ES256'),
-      'The algorithm for JWT access tokens. It also applies to ID tokens of clients of the configuration and of ' +
-        '`doorbell client add` that name no algorithm. Clients that register themselves and name none get RS256, ' +
-        'the default of the standard.',
+      'The algorithm that signs JWT access tokens. It also signs ID tokens for clients of the configuration and of ' +
+        '`doorbell client add` that have no `id_token_signed_response_alg`. Clients that register themselves without ' +
+        'this member get RS256, the default of the standard.',
     ),
     scopes: setting(
       list('a scope: printable ASCII without spaces', isScope).default([
@@ -65,25 +65,25 @@ export const tokenSettings = {
   keys: section({
     publishAhead: setting(
       whole('seconds', 60, year).default(3600),
-      'How long a signing key is published before it signs. Clients may cache a key set for half of that time ' +
+      'How long a signing key is published before it signs. Clients may cache a key set for half of this time ' +
         '([operating.md](operating.md)).',
     ),
     rotateEvery: setting(
       whole('seconds', 3600, 10 * year).exactOptional(),
-      'How long a key signs before the next one does; 7 776 000 is ninety days. If left out, only `doorbell keys ' +
-        'rotate` changes keys.',
+      'How long a key signs until the next key replaces it; 7 776 000 is ninety days. If left out, only `doorbell ' +
+        'keys rotate` changes keys.',
       { example: '7_776_000', isSketch: true },
     ),
     keepForHints: setting(
       whole('seconds', 0, 10 * year).default(year),
-      'How long ID tokens are accepted as hints after their key has stopped signing.',
+      'How long ID tokens are accepted as `id_token_hint` after another key has replaced the key that signed them.',
     ),
   }).prefault({}),
   authorizationDetails: section({
     types: setting(
       readElsewhere<Record<string, DetailTypeInput>>('an object of types by their name').default({}),
-      'The types of authorization details (RFC 9396) that clients may request. Each has a schema (of zod, or ' +
-        'JSON Schema), texts, and the names of the lists from which a user may remove members ' +
+      'The types of authorization details (RFC 9396) that clients may request. Each type has a schema (of zod, or ' +
+        'JSON Schema), texts for users, and the names of the lists from which a user may remove members ' +
         '([authorization-details.md](authorization-details.md)).',
       { example: detailTypesExample },
     ),
@@ -92,8 +92,8 @@ export const tokenSettings = {
     readElsewhere<Record<string, { [Name in keyof Resource]?: Resource[Name] | undefined }>>(
       'an object of resources by address',
     ).default({}),
-    'The services that access tokens may be for (RFC 8707), by the address that clients name ' +
-      '([authorization-details.md](authorization-details.md)).',
+    'The resource servers for which clients may request access tokens (RFC 8707), each by the address that clients ' +
+      'send as `resource` ([authorization-details.md](authorization-details.md)).',
     { example: "{ 'https://api.example.com': {} }" },
   ),
 }
