@@ -10,7 +10,7 @@ export type EditorHelp = {
   port?: unknown
   /** For development, on this machine only: allows plain http and notification endpoints on this machine, and serves the mailbox page and `/dev/decide`. With `"exposed"`, other machines may reach the server too; every caller can then decide all requests. Never in production: remove the setting before others can reach the server. Value: `true`, `false`, `"exposed"`. */
   development?: unknown
-  /** The database. SQLite is for one process; the path of its file is relative to the configuration file. PostgreSQL is for several processes; several hosts, unix sockets and `sslmode` are written as in libpq (`docs/operating.md`). Preferably set an address with a password in `DOORBELL_DATABASE`. Value: "sqlite:<file>", "sqlite::memory:" or "postgres://user:password@host/name". */
+  /** The database. SQLite is for one process; the path of its file is relative to the configuration file. PostgreSQL is for several processes; several hosts, unix sockets and `sslmode` are written as in libpq (`docs/operating.md`). If the address contains a password, set it in `DOORBELL_DATABASE` instead of the file. Value: "sqlite:<file>", "sqlite::memory:" or "postgres://user:password@host/name". */
   database?: unknown
   postgres?: PostgresHelp | undefined
   /** The keys that encrypt and hash stored values are derived from this secret. Preferably set it in `DOORBELL_SECRET`. In development, a missing secret is generated and kept in a file: beside a SQLite database, otherwise in the working directory. Value: at least 32 bytes in base64url, which are 43 characters. */
@@ -203,7 +203,7 @@ export type NotificationsHelp = {
 }
 
 export type EmailHelp = {
-  /** The server for mails that notify users (`docs/guides/device-channels.md`). Preferably set an address with a password in `DOORBELL_EMAIL_SMTP`. Value: "smtp://user:password@host:port" or "smtps://…", user, password and port as needed. */
+  /** The server for mails that notify users (`docs/guides/device-channels.md`). If the address contains a password, set it in `DOORBELL_EMAIL_SMTP` instead of the file. Value: "smtp://user:password@host:port" or "smtps://…", user, password and port as needed. */
   smtp?: unknown
   /** The sender of mails. Value: a mail address, like "no-reply@example.com" or "Doorbell <no-reply@example.com>". */
   from?: unknown

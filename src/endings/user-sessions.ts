@@ -41,7 +41,8 @@ export function createUserSessions({ provider, store, userKey, clock, audit }: U
 
     /**
      * Resolves to the user's sessions.
-     * @param sessionUid the `uid` of the session of the access token of this call. It is marked with `isCurrent`
+     * @param sessionUid the `uid` of the session to which the access token of this call belongs. In the list, this
+     * session has `isCurrent`
      */
     async list(userId: string, sessionUid: string | undefined) {
       const sessions = await store.list(userId, clock.now())

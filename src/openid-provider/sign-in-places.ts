@@ -37,8 +37,8 @@ export type SignInPlaces = ReturnType<typeof createSignInPlaces>
  */
 const undisturbedMs = 60_000
 /**
- * A /48 may have this many times as many sign-ins as a /64, because it contains many /64 networks: those of a household
- * or of a whole company.
+ * The limit of a /48 is the limit of a /64 times this number: a /48 contains many /64 networks, for example all those
+ * of a household or of a company.
  */
 const widerTimes = 4
 

@@ -12,7 +12,7 @@ export interface SendingNeeds {
   deliver(message: OutboxMessage, progress: Progress): Promise<Outcome['kind'] | undefined>
   /** Called when a receiver or kind that had no capacity has capacity again, or when a message may be due again. */
   onChance(): void
-  /** Returns whether a caller waits until no message is being sent. */
+  /** Returns whether a caller is waiting for the end of all attempts. */
   isAwaited(): boolean
   clock: Pick<Clock, 'after'>
 }

@@ -41,8 +41,8 @@ export const notificationSettings = {
     section({
       smtp: setting(
         secretText(smtpForms, isSmtp).exactOptional(),
-        'The server for mails that notify users ([device-channels.md](guides/device-channels.md)). Preferably set an ' +
-          'address with a password in `DOORBELL_EMAIL_SMTP`.',
+        'The server for mails that notify users ([device-channels.md](guides/device-channels.md)). If the ' +
+          'address contains a password, set it in `DOORBELL_EMAIL_SMTP` instead of the file.',
         { example: "'smtp://localhost:25'" },
       ),
       from: setting(text(senderForm, isSender).exactOptional(), 'The sender of mails.', {

@@ -37,7 +37,8 @@ export const serverSettings = {
     secretText(databaseForms(), isDatabase, databaseHint).default('sqlite:./doorbell.db'),
     'The database. SQLite is for one process; the path of its file is relative to the configuration file. PostgreSQL ' +
       'is for several processes; several hosts, unix sockets and `sslmode` are written as in libpq ' +
-      '([operating.md](operating.md)). Preferably set an address with a password in `DOORBELL_DATABASE`.',
+      '([operating.md](operating.md)). If the address contains a password, set it in ' +
+      '`DOORBELL_DATABASE` instead of the file.',
     { example: "'postgres://doorbell:password@localhost/doorbell'" },
   ),
   postgres: section({

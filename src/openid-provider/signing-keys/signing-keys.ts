@@ -23,7 +23,8 @@ export interface SigningKeys {
   /** For oidc-provider: all keys in use. The signing key comes first among the keys of its algorithm. */
   private: JWK[]
   /**
-   * Published at `jwks_uri`: the signing keys, the next keys, and the retired keys, whose tokens have not all expired.
+   * Published at `jwks_uri`: the signing keys, the next keys, and the retired keys. A key stays retired until the last
+   * token that it signed has expired.
    */
   published: JWK[]
   /** The public keys that verify an `id_token_hint`: those of all keys in use. */

@@ -105,9 +105,10 @@ export function precomputedResponse(refusal: OAuthError) {
 let answers: (() => void)[] = []
 
 /**
- * Collects the responses of one turn of the event loop, and sends them together after all requests of that turn have been
- * read. If they were sent one by one, each of them would wake the process that receives it, which takes longer than a poll.
- * Responses that wait for a database statement do not need this: they are sent together when the statement is done.
+ * Collects the responses of one turn of the event loop, and sends them together after all requests of that turn have
+ * been read. If they were sent one by one, each of them would wake the process that receives it. One such wake-up takes
+ * longer than answering a client that polls. Responses that wait for a database statement do not need this: they are
+ * sent together when the statement is done.
  */
 function atTheEndOfTheTurn(answer: () => void): void {
   if (answers.length === 0) setImmediate(answerAll)

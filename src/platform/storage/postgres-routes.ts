@@ -201,8 +201,8 @@ function definedOnly<Values extends object>(values: Values): { [Name in keyof Va
 type ReadFile = (name: string, file: string) => string
 
 /**
- * Returns the TLS options to try, in order; `false` is a connection without TLS. The certificate files are read at each
- * call, but do not change the number of options: there is one route for each, and the routes are created only once.
+ * Returns the TLS options to try, in order; `false` is a connection without TLS. The certificate files are read again
+ * at each call. The number of options never changes, because one route is created for each option, and only once.
  */
 function encryptionsOf(
   mode: SslMode,
