@@ -8,7 +8,10 @@ import { markingFormerPersons } from '../user/user-generation-store.ts'
  */
 export function createConfiguredUserStore(database: Database) {
   return {
-    /** Resolves to the hash of each user's password by user id; undefined if an earlier version has stored the user. */
+    /**
+     * Resolves to the hashes of the users' passwords, by user id. A hash is undefined if an earlier version stored the
+     * user.
+     */
     async list(): Promise<Map<string, string | undefined>> {
       const rows = await database.read<{ user_id: string; password_hash: string | null }>(
         'select user_id, password_hash from configured_users',

@@ -99,7 +99,7 @@ export const tablesOfUser: readonly TableOfUser[] = [
     ],
     keeps: 'models without a grant, and models issued at the same time: not valid any more, and removed when expired',
   },
-  // After an erasure the id has no generation. Models that stayed would be valid for the next user with the same id.
+  // After an erasure the id has no generation. Tokens that stayed would be valid for the next user with the same id.
   { table: 'oidc_models', in: ['erased'], statements: deleting('oidc_models') },
   { table: 'user_sessions', in: all, statements: deleting('user_sessions') },
   {

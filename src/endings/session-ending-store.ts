@@ -73,8 +73,8 @@ export function createSessionEndingStore(database: Database) {
 }
 
 /**
- * Returns the statements that record that sessions have ended, and remove them with what belongs to them: their tokens, the
- * grants of these tokens, and the push subscriptions of their browsers.
+ * Returns the statements that record the end of sessions, and remove the sessions with their tokens, the grants of
+ * these tokens, and the push subscriptions of their browsers.
  *
  * @param sessions the hashes of the `uid`s of the sessions
  */

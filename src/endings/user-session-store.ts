@@ -158,7 +158,7 @@ function ending(userId: string, uidHash: string, now: number): Statement[] {
     { sql: `delete from oidc_models where model = 'Session' and uid_hash = $1`, values: [uidHash] },
     ...endingGrants([uidHash]),
     {
-      // Subscriptions that an earlier version stored name no session: one of them may belong to this session.
+      // Subscriptions that an earlier version stored have no `uid_hash`: any of them may belong to this session.
       sql: 'delete from push_subscriptions where user_id = $1 and (uid_hash = $2 or uid_hash is null)',
       values: [userId, uidHash],
     },

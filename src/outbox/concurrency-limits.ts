@@ -20,8 +20,8 @@ export type Standing = 'quick' | 'new' | 'slow'
 export type Place = Pick<Receiver, 'kind'> & { receiver?: string; standing?: Standing }
 
 /**
- * Maximum number of messages of one kind that are being sent to receivers with this standing. The limit `quick` applies
- * to the messages to all receivers together.
+ * Maximum number of messages of one kind that are being sent to receivers with the same standing. The limit `quick`
+ * applies to the messages to all receivers together.
  */
 const slotsOfKind = { quick: 64, new: 32, slow: 16 }
 /** Upper limit for the messages to one receiver, until the receiver has responded quickly. */

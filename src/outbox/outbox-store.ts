@@ -295,13 +295,13 @@ const nthOfLanes = (place: number) => `
  * contain fewer messages to new receivers than a kind has capacity for, it considers the first few messages of each
  * lane of this kind, and finds these lanes one after the other through the index.
  *
- * From the considered messages, the statement selects in three stages: for each lane as many as the lane has capacity
- * for, of these for each standing as many as the kind has capacity for, and of these as many as the whole kind has
- * capacity for. The last two stages prefer messages with a low `turn`: the position of the message in its lane, plus
- * the number of the lane's messages that are being sent. So a lane with many waiting messages does not take the slots
- * of other lanes. Rows are selected before they are locked, because SQL cannot lock rows in a query with window
- * functions. The selections are materialized. Without this, Postgres may compute a selection again for each row of the
- * next one.
+ * From these messages, the statement selects in three stages. First, it takes from each lane as many messages as the
+ * lane has capacity for. Of these, it takes for each standing as many as the kind has capacity for with this standing.
+ * Of these, it takes as many as the whole kind has capacity for. The last two stages prefer messages with a low `turn`:
+ * the position of the message in its lane, plus the number of the lane's messages that are being sent. So a lane with
+ * many waiting messages does not take the slots of other lanes. Rows are selected before they are locked, because SQL
+ * cannot lock rows in a query with window functions. The selections are materialized. Without this, Postgres may
+ * compute a selection again for each row of the next one.
  */
 const claiming = `
   with recursive kind_room as (

@@ -12,7 +12,7 @@ export interface SendingNeeds {
   deliver(message: OutboxMessage, progress: Progress): Promise<Outcome['kind'] | undefined>
   /** Called when a receiver or kind that had no capacity has capacity again, or when a message may be due again. */
   onChance(): void
-  /** Returns whether a caller is waiting for the end of all attempts. */
+  /** Returns true while a caller is waiting for the end of all attempts. */
   isAwaited(): boolean
   clock: Pick<Clock, 'after'>
 }
@@ -51,7 +51,8 @@ export function createSending({ kinds, deliver, onChance, isAwaited, clock }: Se
         work()
         onChance()
       })
-    // Something else may be slow before the call, such as the look-up of the user. Then the receiver is not judged.
+    // Before the receiver is called, something else may be slow, such as the look-up of the user. Then the standing of
+    // the receiver does not change.
     let stopTimer = whenLate(() => limits.giveUpSlot(attempt))
     const onCall = () => {
       stopTimer()

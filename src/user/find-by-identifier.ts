@@ -13,7 +13,7 @@ export interface DirectoryLookups {
   issuer: string
 }
 
-/** Returns a function that resolves to the user, or to null if there is none or the format is not known. */
+/** Returns the function that finds the user. It resolves to null if there is no user, or if the format is not known. */
 export function createFindByIdentifier({ find, findByName, findBySubject, issuer }: DirectoryLookups) {
   async function findByIdentifier(identifier: SubjectIdentifier): Promise<User | null> {
     switch (identifier.format) {

@@ -4,8 +4,8 @@ import { isNotOver } from '../platform/storage/stored-period.ts'
 export interface UserGeneration {
   generation: number
   /**
-   * Whether the user is locked or removed. Such a user cannot sign in and gets no requests. It is not set if an
-   * application removes one of its own users.
+   * Whether the user is locked or removed. Such a user cannot sign in and gets no requests. `isClosed` stays false if
+   * an application removes one of its own users.
    */
   isClosed: boolean
 }

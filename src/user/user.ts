@@ -61,7 +61,10 @@ export interface PendingRequest {
     hosts?: string[]
   }
   scope: string
-  /** The claims that the client requests one by one (OpenID Connect Core §5.5), without those that it may not get. */
+  /**
+   * The claims that the client requests with the parameter `claims` (OpenID Connect Core §5.5), without claims that it
+   * may not get.
+   */
   claims?: object | undefined
   /** The user compares this message with the message that the client shows (CIBA Core §7.1). */
   binding_message?: string | undefined
@@ -98,7 +101,7 @@ export interface AccountChange {
  * change at any time. If there is no user, `findByHint` and `find` may also return undefined, as plain JavaScript does.
  */
 export interface UserHooks {
-  /** Resolves to the user that a client means, or null. */
+  /** Resolves to the user that the hint identifies, or null. */
   findByHint(hint: UserHint, client: ClientMetadata): Promise<User | null>
   /** Resolves to the user with this id, or null. */
   find(id: string): Promise<User | null>
@@ -115,8 +118,8 @@ export interface UserHooks {
    */
   notify?(request: PendingRequest, user: User): Promise<void>
   /**
-   * Notifies a user of a change to the account. It is called again if it throws, like `notify`. If it is left out, no
-   * hook reports such changes.
+   * Notifies a user of a change to the account. If the hook throws, it is called again, like `notify`. Without this
+   * hook, the application does not learn of such changes.
    */
   notifyAccount?(change: AccountChange, user: User): Promise<void>
 }

@@ -133,8 +133,8 @@ export function endOpen(id: string, settledBy: string, now: number): ListStateme
 }
 
 /**
- * A row of the first statement of a transaction. `database.step` executes the further statements only if the first one
- * returned a row. If there are no open requests, the first statement therefore returns one row of nulls.
+ * A row of the first statement of a transaction. `database.step` executes the other statements only if the first one
+ * returns a row. So the first statement returns one row of nulls if there are no open requests.
  */
 type FoundRow = RequestRow | { id: null }
 

@@ -158,7 +158,7 @@ async function limitError(
 
 interface UserToAsk {
   user: User
-  /** The same user if it is a decoy user; undefined if it is a real user. */
+  /** The same as `user` if that is a decoy user; undefined if it is a real user. */
   decoy: UserOrDecoy | undefined
 }
 
@@ -186,8 +186,8 @@ async function findUserToAsk(
 
   const from = { address: call.address, connection: call.caller }
   await needs.demandUserCode(asked.userCode, user, client, decoy, from)
-  // A client that must not learn which users exist must not learn that a user has blocked it, so a decoy user replaces
-  // the user. For other clients, the statement that accepts requests checks whether the user has blocked them.
+  // A client that must not learn which users exist must not learn either that a user has blocked it. So a decoy user
+  // replaces the user. For other clients, the statement that accepts requests checks whether the user has blocked them.
   if (!hidesUnknown || !(await needs.isBlocked(user.id, client.id))) return { user, decoy }
   const substitute = needs.decoyFor(user.id)
   return { user: substitute, decoy: substitute }

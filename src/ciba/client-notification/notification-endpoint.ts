@@ -45,7 +45,8 @@ export async function post(
 /**
  * Returns the outcome for a response. 2xx means delivered. 3xx and 4xx mean refused: a redirect is never followed, and
  * the same call would be refused again, so an operator has to act. 429 and 5xx are temporary and mean failed: the call
- * is repeated, after the pause of `Retry-After` if there is one, but at most one hour.
+ * is repeated. If the response has `Retry-After`, the call is repeated after that time, but after one hour at the
+ * latest.
  */
 export function meaningOf(status: number, headers: Record<string, string> = {}): Outcome {
   const words = `answered ${status}`

@@ -118,8 +118,8 @@ async function issuePushTokens(
 
 /**
  * Resolves to the body for another attempt to deliver tokens. Usually this is the body of the previous attempt. If the
- * tokens are no longer valid, it is an error; if the key that signed them was revoked, the tokens are signed again. A
- * changed body is stored, so that every further attempt sends it.
+ * tokens are no longer valid, the body is an error. If the key that signed the tokens was revoked, they are signed
+ * again. A changed body is stored, so that every further attempt sends it.
  */
 async function bodyOfRetry(
   message: OutboxMessage,

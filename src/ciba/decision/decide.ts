@@ -27,7 +27,7 @@ export interface DecisionNeeds extends BlockNeeds {
   requests: RequestStore
   decisions: DecisionStore
   denialPauses: Pick<DenialPauseStore, 'lengthen' | 'lift'>
-  /** Finds the user, to check that it still exists and is not disabled. */
+  /** Finds the user, to check that the user still exists and is not disabled. */
   findUser: UserHooks['find']
   /** Finds the client, whose delivery mode may have changed since the request. */
   findClient: ClientStore['find']

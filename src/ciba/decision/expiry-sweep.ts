@@ -9,7 +9,7 @@ import { type DecisionNeeds, expire } from './decide.ts'
 
 export interface ExpirySweep {
   start(): void
-  /** Settles all expired requests. Resolves to their number. */
+  /** Settles the expired requests. Resolves to the number of requests that it has settled. */
   sweep(): Promise<number>
   stop(): Promise<void>
 }
@@ -24,7 +24,9 @@ const batch = 200
  * meanwhile.
  */
 const atMost = 100
-/** Upper limit for the transactions of one kind of rows at one sweep, so that the next sweep is not delayed. */
+/**
+ * Maximum number of transactions in which one sweep removes rows of one kind, so that the next sweep is not delayed.
+ */
 const mostTransactions = 5
 
 /**
@@ -106,7 +108,7 @@ export function createExpirySweep(needs: DecisionNeeds, alsoForget: readonly Old
   async function forgetSome(forget: Forget, now: number): Promise<boolean> {
     for (let transaction = 0; transaction < mostTransactions; transaction++) {
       if ((await forget(now, atMost)) < atMost) return false
-      // Between two transactions, other work of this process runs, also if SQLite answers at once.
+      // Between two transactions, other work of this process runs, even if SQLite answers at once.
       await nextTurn()
     }
     return true

@@ -20,7 +20,7 @@ export interface RevokeNeeds extends EndRequestsNeeds {
 }
 
 export type RevokeApproval = (revocation: {
-  /** The request as it was just read. It must be about the user who revokes it. */
+  /** The request as it was just read. It must be about the user who revokes the approval. */
   request: AuthenticationRequest
   /** The hash of the user's access token. */
   tokenHash: string | undefined

@@ -104,11 +104,14 @@ interface ApprovedResult {
 type Result =
   | PendingResult
   | ApprovedResult
-  /** `redeemed` is the request, if there is one that belongs to the client. */
+  /** `redeemed` is the redeemed request; undefined if the `auth_req_id` is unknown or belongs to another client. */
   | { answer: 'invalid_grant'; redeemed?: AuthenticationRequest }
   | { answer: 'access_denied' | 'expired_token' }
 
-/** Returns the result of the poll. With long polling, a poll of a pending request is held until the result changes. */
+/**
+ * Returns the result of the poll. With long polling, a poll of a pending request is held up to `longPoll` seconds,
+ * until the result changes.
+ */
 function getResult(authReqId: string, clientId: string, call: TokenCall, needs: CibaGrantNeeds) {
   const recalled = needs.pending.recall(authReqId, clientId, call.arrival)
   return recalled === undefined ? readResult(authReqId, clientId, call, needs) : hold(recalled, call, needs)
@@ -130,7 +133,10 @@ async function readResult(
   return hold(resultOf(request, arrival.at, tooEarly), call, needs)
 }
 
-/** Holds the poll if the result is `authorization_pending`; any other result is returned at once, not as a promise. */
+/**
+ * Holds the poll if it may be held and the result is `authorization_pending`. If not, returns the result at once, not
+ * as a promise.
+ */
 function hold(result: Result, call: TokenCall, needs: CibaGrantNeeds): Promise<Result> | Result {
   if (needs.longPoll === 0 || !call.mayBeHeld || result.answer !== 'authorization_pending') return result
   return holdPending(result, call, needs)
@@ -181,8 +187,8 @@ async function refuseUnlessMadeForPoll(authReqId: string, client: Client, { requ
 
 /**
  * Makes the tokens and writes them in the transaction that changes the request from approved to redeemed. If several
- * polls redeem the same request at the same time, only one of them succeeds. If this poll was held, equal polls get the
- * same tokens. If it was not held, the other polls get `invalid_grant`.
+ * polls redeem the same request at the same time, only one of them succeeds. If that poll was held, equal polls get the
+ * same tokens for some seconds. All other polls get `invalid_grant`.
  */
 async function redeemApproved(
   { request, wasHeld }: ApprovedResult,

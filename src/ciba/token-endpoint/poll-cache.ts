@@ -36,7 +36,7 @@ export interface PendingRequests {
   poll(authReqId: string, clientId: string, arrival: Arrival): Promise<Pick<Poll, 'request' | 'tooEarly'> | undefined>
   /** Writes the changed intervals to the table. */
   flush(): Promise<void>
-  /** Writes everything to the table, including the time of each last poll. */
+  /** Writes the changed intervals and the time of the last poll of each request to the table. */
   close(): Promise<void>
 }
 

@@ -109,7 +109,7 @@ export function createPollWriteBehind(needs: WriteBehindNeeds) {
     forget: (known: RememberedRequest): void => void changed.delete(known),
     /** Writes the changed intervals. */
     flush,
-    /** Writes everything, including the time of each last poll. Nothing is written afterwards. */
+    /** Writes the changed intervals and the time of the last poll of each request. Nothing is written afterwards. */
     async close(all: () => Iterable<RememberedRequest>): Promise<void> {
       await flush()
       stopWaiting()

@@ -36,7 +36,7 @@ export interface RememberedRequest extends Moment, PollInterval {
   /** When the request was last polled, by the steady time of this process; undefined if it was not polled. */
   lastPolledAt: number | undefined
   /**
-   * The time of the last poll that is stored in the table, by the steady time of this process; undefined if none is.
+   * The time of the last poll in the table, converted to the steady time of this process; undefined if there is none.
    */
   writtenAt: number | undefined
   /** Whether the request was polled since `makeRoom` last checked it. */

@@ -84,7 +84,8 @@ export function createIssueTokens(
     const request = withoutWithdrawn(approved, permissions)
     if (!request.scope.split(' ').includes('openid')) return undefined
     const share = { ...asked, details: asked.details?.filter(permissions.mayHaveDetail) }
-    // A token without the audience of an approved resource would be valid for more than was approved.
+    // No token is issued if an approved resource was removed: a token without its audience would be valid for more than
+    // was approved.
     if (request.resources?.some((address) => resourceAt(known.resources, address) === undefined)) return undefined
 
     const [issued, statements] = await collectWrites(request.id, async () => {
@@ -179,7 +180,7 @@ async function issueAccess(
       resourceServer: new provider.ResourceServer(address!, resourceServer(resource, tokens)),
     }),
   } as never)
-  // After a refresh, the access token gets the same claims from the refresh token.
+  // Sets `acr`, `amr` and `auth_time`. After a refresh, the access token gets these claims from the refresh token.
   setAuthenticationContext(access, request.authentication)
   const accessToken = await access.save()
 

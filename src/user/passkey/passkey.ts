@@ -19,7 +19,7 @@ import type { Passkey, PasskeyStore } from './passkey-store.ts'
 export interface PasskeyNeeds {
   store: PasskeyStore
   challenges: PasskeyChallengeStore
-  /** Its host is the relying party id; its origin is the only origin that is accepted. */
+  /** The host of the issuer is the relying party id. The origin of the issuer is the only origin that is accepted. */
   issuer: string
   clock: Clock
 }
@@ -34,7 +34,7 @@ export interface Registering {
 
 /** Responses of authenticators are JSON text from the browser. They are untrusted, and verified here. */
 export interface Passkeys {
-  /** @param known the passkeys that the user has: their authenticators are not offered again */
+  /** @param known the passkeys that the user already has: the browser does not offer their authenticators again */
   registrationOptions(user: User, known: readonly Passkey[]): Promise<PublicKeyCredentialCreationOptionsJSON>
   /** Registers a passkey. Resolves to undefined if the response is invalid, or a user has this passkey already. */
   register(user: User, response: string, how: Registering): Promise<Passkey | undefined>

@@ -223,7 +223,9 @@ function sharedCounters(trying: Trying, { maxTriesPerClient, maxTriesPerUser }: 
   return [ofThisClient, { counter: ofUser(trying), userId: trying.userId, most: maxTriesPerUser }]
 }
 
-/** Returns the SQL condition that none of the shared counters is locked. Its parameters have numbers from `first` on. */
+/**
+ * Returns the SQL condition that none of the shared counters is locked. `first` is the number of its first parameter.
+ */
 function noneLocked(trying: Trying, limits: TryLimits, first: number): SingleStatement {
   const counters = sharedCounters(trying, limits)
   const locked = counters.map(

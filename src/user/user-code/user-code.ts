@@ -1,6 +1,6 @@
 /**
- * The user code (CIBA Core §7.1.2): a secret of the user. Without the code, a client that has only a name cannot send
- * requests to the user.
+ * The user code (CIBA Core §7.1.2): a secret of the user. A client that knows only the user's name cannot send requests
+ * to the user without this code.
  */
 import type { Client } from '../../client/client.ts'
 import type { OutboxMessage } from '../../outbox/notification.ts'
@@ -110,8 +110,7 @@ function locked(user: User, client: Client): OAuthError {
 }
 
 /**
- * User codes of the built-in directory. If the user has set or removed the code, this counts. If not, the code in the
- * configuration counts.
+ * User codes of the built-in directory. The code in the configuration is valid until the user sets or removes a code.
  */
 export function createCodeDirectory(
   configured: readonly ConfiguredUser[],
