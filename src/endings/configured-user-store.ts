@@ -3,8 +3,8 @@ import type { ConfiguredUser } from '../user/user.ts'
 import { markingFormerPersons } from '../user/user-generation-store.ts'
 
 /**
- * Stores the users of the configuration, with a keyed hash of their password, so that a later start notices which users were
- * removed from the configuration, and whose password was changed.
+ * Stores the users of the configuration, with a keyed hash of their password, so that the server notices at its next
+ * start which users were removed from the configuration, and whose password was changed.
  */
 export function createConfiguredUserStore(database: Database) {
   return {

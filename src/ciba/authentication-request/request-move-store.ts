@@ -207,7 +207,10 @@ export function acceptingIn(database: Database, needs: MoveNeeds) {
       return keepWithin(limits)(move, consequences)
     },
 
-    /** Resolves to the limit for which a request was not accepted, or undefined if no limit applies any more. */
+    /**
+     * Resolves to the limit that prevented a request from being accepted, or to undefined if no limit is reached any
+     * more.
+     */
     async obstacleTo(
       about: Pick<AuthenticationRequest, 'userId' | 'clientId'>,
       limits: RequestLimits,

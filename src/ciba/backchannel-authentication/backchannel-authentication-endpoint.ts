@@ -112,8 +112,8 @@ async function authenticateUser(
   needs: BackchannelNeeds,
 ): Promise<Acknowledgement> {
   refuseUnlessMayInitiate(client)
-  // Checked before the `jti` of a signed request is marked as used, so that a client that needs a new DPoP nonce can send
-  // the same signed request again.
+  // The DPoP proof is checked before the `jti` of a signed request is marked as used, so that a client that needs a new
+  // DPoP nonce can send the same signed request again.
   const binding = await bindingOf(call, client, needs)
   const asked = await readAsked(call.form, client, needs.readSignedRequest, call.slot)
   refuseUnlessAllowed(asked, client, needs.policy)
@@ -133,8 +133,7 @@ async function authenticateUser(
 
   const outcome = decoy === undefined ? request.deliveryMode : 'pretended'
   needs.audit({ event: 'request.accepted', request: request.id, ...about, outcome })
-  // `device.unreachable` is for the operator: the client waits for an answer, but no device of the user can be
-  // notified.
+  // The audit event tells the operator that the client waits for an answer, but no device of the user can be notified.
   if (notices.length === 0 && decoy === undefined) {
     needs.audit({ event: 'device.unreachable', request: request.id, ...about })
   }

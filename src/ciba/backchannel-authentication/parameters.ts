@@ -87,7 +87,7 @@ export function readParameters(form: Form): Asked {
   }
 }
 
-/** Returns the claims that must be strings, as parameters of a form. Empty claims are left out. */
+/** Returns the claims of a signed request that `texts` lists, as a form. Empty claims are left out. */
 function readClaims(claims: SignedClaims): Form {
   const present = texts.filter((name) => Object.hasOwn(claims, name) && !isEmpty(name, claims[name]))
   return new Map(present.map((name) => [name, readText(name, claims[name])]))

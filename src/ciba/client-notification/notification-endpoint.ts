@@ -45,8 +45,7 @@ export async function post(
 /**
  * Returns the outcome for a response. 2xx means delivered. 3xx and 4xx mean refused: a redirect is never followed, and
  * the same call would be refused again, so an operator has to act. 429 and 5xx are temporary and mean failed: the call
- * is repeated. If the response has `Retry-After`, the call is repeated after that time, but after one hour at the
- * latest.
+ * is repeated after a pause. `Retry-After` can lengthen the pause, but not to more than one hour.
  */
 export function meaningOf(status: number, headers: Record<string, string> = {}): Outcome {
   const words = `answered ${status}`

@@ -167,7 +167,7 @@ async function findStoredBody({ id }: OutboxMessage, { outbox, vault }: PushNeed
 /** The error codes of CIBA §12. */
 type PushError = 'access_denied' | 'expired_token' | 'transaction_failed'
 
-/** Returns the body of a push that says that the user or an operator has ended the approval. */
+/** Returns the body of a push that says that the approval was revoked or has ended. */
 export function revokedBody(content: Pick<NotificationContent, 'authReqId'>): string {
   return errorBody(content, 'access_denied', 'the approval was revoked or ended before the tokens could be delivered')
 }

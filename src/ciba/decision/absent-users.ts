@@ -84,7 +84,8 @@ export function createAbsentUsers(needs: AbsentUserNeeds) {
     const reason = await reasonOf(userId)
     if (reason === undefined) return 0
     const now = clock.now()
-    // Requests after `askedAt` are not denied, because the application may have added the user again.
+    // Requests that were received after `askedAt` are not denied, because the application may have added the user
+    // again.
     const isOver = ({ createdAt }: AuthenticationRequest) => createdAt <= askedAt
     const by: EndedBy = { decidedBy: 'application', deviceClientId: undefined, reason }
     const open = await openRequests.endOfUser(userId, 'anybody', now, (found) =>

@@ -41,8 +41,9 @@ export interface OldRows {
 }
 
 /**
- * @param alsoForget other old rows, which are removed one kind after the other, once a minute. While more rows remain
- *   than one sweep may remove, they are removed at each sweep. If one kind fails, the others are still removed
+ * @param alsoForget the kinds of old rows that are also removed: once a minute, or at each sweep while more rows are
+ *   left than one sweep may remove. The kinds are handled one after the other. If one kind fails, the others are still
+ *   removed
  */
 export function createExpirySweep(needs: DecisionNeeds, alsoForget: readonly OldRows[]): ExpirySweep {
   const { clock, log } = needs

@@ -69,7 +69,8 @@ async function collect(call: TokenCall, client: Client, needs: CibaGrantNeeds): 
   if (authReqId === undefined) throw new OAuthError('invalid_request', 'auth_req_id is missing')
   if (client.deliveryMode === 'push') await refuseUnlessMadeForPoll(authReqId, client, needs)
   else if (!mayUseGrant(client)) throw new OAuthError('unauthorized_client', 'this client may not use this grant')
-  // Checked before the poll is counted, so that a client can repeat a call whose proof was missing or invalid.
+  // The certificate or DPoP proof is checked before the poll is counted, so that a client can repeat a call without a
+  // valid one.
   const binding = await needs.senderConstraint(call, client)
 
   const result = await getResult(authReqId, client.id, call, needs)
@@ -232,7 +233,7 @@ async function giveAgain(
 }
 
 function auditFieldsOf({ id, clientId, userId, deliveryMode }: AuthenticationRequest, { address }: TokenCall) {
-  // The request was made for push, but its client has left push and collects the result by poll.
+  // If the request was made for push, its client has left push mode and gets the result by poll.
   const by = deliveryMode === 'push' ? 'poll' : deliveryMode
   return { request: id, client: clientId, user: userId, address, by }
 }

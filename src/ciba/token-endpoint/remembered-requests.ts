@@ -10,15 +10,15 @@ import type { PolledRequest } from '../authentication-request/request-lookup-sto
 
 /**
  * Counters, as they were when a request was read from the table. The cached request is current if `epoch` and
- * `changeEpoch` are unchanged and none of the changes of clients since then concerns its client. When a change of the
- * request itself is announced, its `epoch` is set to undefined.
+ * `changeEpoch` are unchanged, and no change of its client was announced since then. When a change of the request
+ * itself is announced, its `epoch` is set to undefined.
  */
 export interface Moment {
   /** `Database.epoch`, or undefined if the next poll must read the request again. */
   epoch: number | undefined
   /** Incremented when all cached requests may have changed. */
   changeEpoch: number
-  /** The number of changes of clients that this process had heard of. */
+  /** The number of changes of clients that had been announced to this process. */
   clientsHeard: number
 }
 

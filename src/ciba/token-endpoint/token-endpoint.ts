@@ -48,7 +48,8 @@ export function tokenEndpoint(app: FastifyInstance, path: string, needs: TokenEn
 }
 
 /**
- * A poll with a longer body is not held, because a held poll keeps several copies of its body. Real polls are shorter.
+ * A poll is not held if its body has more bytes than this, because a held poll keeps several copies of its body. Real
+ * polls are shorter.
  */
 const mostHeldBytes = 4 * 1024
 

@@ -167,8 +167,8 @@ function pauseAfter(attempts: string): string {
 }
 
 /**
- * SQL: the end of the pause after an attempt, which begins at $2. The value is 0 if there is no pause. It is not $2, because
- * a node whose clock is slightly behind would take $2 for the end of a pause.
+ * SQL: the end of the pause after an attempt, which begins at $2. Without a pause, the value is 0, and not $2: a node
+ * whose clock is slightly behind would take $2 for the end of a pause.
  */
 const pausedAfter = (attempts: string) =>
   `case when (${attempts}) < cast($3 as bigint) then 0 else cast($2 as bigint) + ${pauseAfter(attempts)} end`

@@ -81,7 +81,7 @@ export function createSignInThrottle({ attempts, limits, vault, clock }: SignInT
     afterSuccess: 'forget' | 'take back'
   }
 
-  // Hashed, so that a row reveals neither user nor address.
+  // The subject of a counter is hashed, so that a row reveals neither user nor address.
   const hashOf = ({ subject }: Pick<Counter, 'subject'>) => vault.keyedHash(subject)
 
   /** Resolves to the attempt, or undefined if there is a pause. */

@@ -217,7 +217,7 @@ export function createOwnCode({ codeOf, store, tries, limits, hashing, queue, cl
     const present = await store.find(user.id)
     const known = await codeOf(user)
     const trying = { userId: user.id, clientId: proof.clientId, at: clock.now() }
-    // The call contains an access token of the user, so tries of other clients must not lock it out.
+    // The call contains an access token of the user, so tries of other clients must not prevent it.
     if (!(await tries.begin(trying, { ...limits, maxTriesPerUser: undefined }))) return 'locked'
     const { matches } = await (known ?? noCode(hashing)).verify(presentCode)
     if (!matches) return known === undefined ? 'proof needed' : 'wrong'
