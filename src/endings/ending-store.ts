@@ -1,6 +1,6 @@
 /**
- * Lists what each ending does to each table. An ending is the sign-out, lock, removal or erasure of a user, or the removal
- * of a client. A test compares the lists with the schema.
+ * Lists what each ending does to each table. An ending is the sign-out, lock, removal or erasure of a user, or the
+ * removal of a client. A test compares the lists with the schema.
  */
 import { decoyUserId } from '../ciba/authentication-request/authentication-request.ts'
 import { markPushesOfUser } from '../ciba/client-notification/revoked-push-store.ts'
@@ -229,7 +229,10 @@ const deletingNoticesOfRequests = `delete from notifications where subject in ($
 const deletingNoticesOfUser = 'delete from notifications where subject = $1'
 const deletingNoticesToBrowsers = `delete from notifications where kind = 'web_push' and lane = $1`
 
-/** Denied requests that a client may still poll stay until they are pruned, with a decoy user id and without the details. */
+/**
+ * Denied requests that a client may still poll stay until they are pruned, with a decoy user id and without the
+ * details.
+ */
 const anonymizing = `update backchannel_auth_requests set user_id = $2, binding_message = null, acr_values = null,
     authorization_details = null, approved_details = null, acr = null, amr = null, auth_time = null
   where user_id = $1 and status = 'denied' and expires_at > $3`

@@ -61,8 +61,8 @@ export function createSessionEndingStore(database: Database) {
     },
 
     /**
-     * Removes at most `atMost` records of sessions that ended before `before` (milliseconds since 1970). Resolves to their
-     * number.
+     * Removes at most `atMost` records of sessions that ended before `before` (milliseconds since 1970). Resolves to
+     * their number.
      */
     async forget(before: number, atMost: number): Promise<number> {
       const over = { where: 'ended_at < $1', by: 'ended_at', values: [before] }

@@ -31,7 +31,9 @@ export function createSending({ kinds, deliver, onChance, isAwaited, clock }: Se
   /** Messages for which capacity was reserved and that are not being sent yet, by id. */
   const reserved = new Map<string, Attempt>()
 
-  /** Frees the capacity that a message used. If there was no capacity before this, other messages may be waiting for it. */
+  /**
+   * Frees the capacity that a message used. If there was no capacity before this, other messages may be waiting for it.
+   */
   function freeCapacity(attempt: Attempt, manner?: 'quickly' | 'badly'): void {
     const wasFull = limits.fullPlace(attempt.receiver, attempt.standing) !== undefined
     limits.end(attempt, manner)

@@ -36,13 +36,15 @@ export interface UserHint {
   kind: 'login_hint' | 'id_token_hint' | 'login_hint_token'
   /** As the client sent it. */
   value: string
-  /** The verified claims, if the hint is a token. A `login_hint_token` is verified only if `hints.tokenIssuers` is set. */
+  /**
+   * The verified claims, if the hint is a token. A `login_hint_token` is verified only if `hints.tokenIssuers` is set.
+   */
   claims?: Record<string, unknown> | undefined
   /** The subject of a verified `login_hint_token`. */
   subject?: HintSubject | undefined
   /**
-   * The subject identifier, if a `login_hint` is the JSON of one. If its `iss` is this server, `sub` is the id of the user,
-   * also for a client with pairwise subjects.
+   * The subject identifier, if a `login_hint` is the JSON of one. If its `iss` is this server, `sub` is the id of the
+   * user, also for a client with pairwise subjects.
    */
   identifier?: SubjectIdentifier | undefined
 }

@@ -67,8 +67,8 @@ export interface AuthenticationRequest {
 export const decoyUserId = (digest: string) => `∅ ${digest}`
 
 /**
- * Whether the request is about a decoy user. No device is notified of such a request, and no user can see or decide it: it
- * expires at its deadline.
+ * Whether the request is about a decoy user. No device is notified of such a request, and no user can see or decide it:
+ * it expires at its deadline.
  */
 export function isDecoy({ userId }: Pick<AuthenticationRequest, 'userId'>): boolean {
   return userId.startsWith(decoyUserId(''))

@@ -100,8 +100,8 @@ export function createOpenRequestStore(database: Database, onUnreadable?: OnUnre
 
     /**
      * Does the same as `endOfUser` for one request of a user, in any state.
-     * @returns the request before the change, and whether tokens exist that were issued for it; undefined if the request
-     *   is not found, or if the access token is not valid any more
+     * @returns the request before the change, and whether tokens exist that were issued for it; undefined if the
+     *   request is not found, or if the access token is not valid any more
      */
     async endOne({ id, userId, tokenHash }: OneRequest, follow: (found: AuthenticationRequest) => Followed) {
       const followed = once(([row]: FoundRow[]) => follow(toRequest(row as RequestRow, onUnreadable)))

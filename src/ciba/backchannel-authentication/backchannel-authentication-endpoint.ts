@@ -85,7 +85,9 @@ async function receive(call: BackchannelCall, needs: BackchannelNeeds): Promise<
   return needs.withFairShare(client.id, call.slot, () => auditOutcome(call, client, needs))
 }
 
-/** Records each request of an authenticated client in the audit and the metrics, and whether it was accepted or refused. */
+/**
+ * Records each request of an authenticated client in the audit and the metrics, and whether it was accepted or refused.
+ */
 async function auditOutcome(call: BackchannelCall, client: Client, needs: BackchannelNeeds): Promise<Acknowledgement> {
   const about: About = { client: client.id, address: call.address }
   needs.audit({ event: 'request.received', ...about })
@@ -104,7 +106,9 @@ async function auditOutcome(call: BackchannelCall, client: Client, needs: Backch
 /** The audit fields of a request, as far as they are known. */
 type About = Omit<AuditRecord, 'event'>
 
-/** Checks the request, finds its user, and stores the request together with the notifications for the user's devices. */
+/**
+ * Checks the request, finds its user, and stores the request together with the notifications for the user's devices.
+ */
 async function authenticateUser(
   call: BackchannelCall,
   client: Client,
@@ -140,7 +144,9 @@ async function authenticateUser(
   return acknowledge(accepted)
 }
 
-/** Resolves to the error for the limit that was reached. If no limit is reached any more, `Retry-After` is one second. */
+/**
+ * Resolves to the error for the limit that was reached. If no limit is reached any more, `Retry-After` is one second.
+ */
 async function limitError(
   request: AuthenticationRequest,
   limits: RequestLimits,
@@ -205,7 +211,8 @@ async function enforceUnknownUserLimit(client: Client, about: About, needs: Back
 }
 
 /**
- * Resolves to the error `unknown_user_id`, or to an error with status 429 if the client got `unknown_user_id` too often.
+ * Resolves to the error `unknown_user_id`, or to an error with status 429 if the client got `unknown_user_id` too
+ * often.
  */
 async function noUserError(detail: string, client: Client, about: About, needs: BackchannelNeeds): Promise<OAuthError> {
   const most = unknownLimitFor(client, needs.policy)

@@ -26,7 +26,9 @@ export interface Post {
   body: string | Buffer
 }
 
-/** Sends a POST. Resolves to the outcome, with `status` if there was a response; rejects if `signal` stopped the call. */
+/**
+ * Sends a POST. Resolves to the outcome, with `status` if there was a response; rejects if `signal` stopped the call.
+ */
 export async function post(
   message: Post,
   caller: GuardedCaller,

@@ -73,8 +73,8 @@ async function composeBody(
 
 /**
  * Makes the tokens. One transaction redeems the request and stores the body, encrypted, in the outbox message. If the
- * process crashes before this transaction, the request is still approved; if it crashes later, the stored body is sent. If
- * no tokens can be made, the error is stored in the same way, so that every attempt sends the same body.
+ * process crashes before this transaction, the request is still approved; if it crashes later, the stored body is sent.
+ * If no tokens can be made, the error is stored in the same way, so that every attempt sends the same body.
  */
 async function issuePushTokens(
   message: OutboxMessage,
@@ -156,8 +156,8 @@ async function withVerifiableTokens(body: string, needs: PushNeeds): Promise<str
 }
 
 /**
- * Resolves to the body that another worker stored but did not send before its lease ended. Resolves to undefined if there
- * is no such body.
+ * Resolves to the body that another worker stored but did not send before its lease ended. Resolves to undefined if
+ * there is no such body.
  */
 async function findStoredBody({ id }: OutboxMessage, { outbox, vault }: PushNeeds): Promise<string | undefined> {
   const message = await outbox.find(id)

@@ -1,7 +1,7 @@
 /**
  * Denies the pending requests of users whom an application has removed or disabled. An application that supplies the
- * users should call `doorbell.users.end` in this case, but not every application does. This task therefore asks the hook
- * `users.find` regularly, so that clients do not wait until their requests expire.
+ * users should call `doorbell.users.end` in this case, but not every application does. This task therefore asks the
+ * hook `users.find` regularly, so that clients do not wait until their requests expire.
  */
 import { createPeriodicTask } from '../../platform/periodic-task.ts'
 import { isDatabaseUnavailable } from '../../platform/storage/unavailable.ts'

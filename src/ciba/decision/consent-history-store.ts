@@ -111,7 +111,9 @@ export function createDecisionStore(database: Database, onUnreadable = throwUnre
       return rows.length > 0
     },
 
-    /** Resolves to the decisions on a request, oldest first. An approval may be followed by its expiry or revocation. */
+    /**
+     * Resolves to the decisions on a request, oldest first. An approval may be followed by its expiry or revocation.
+     */
     async listForRequest(requestId: string): Promise<Decision[]> {
       const rows = await database.read<DecisionRow>(
         'select * from backchannel_auth_consent_history where request_id = $1 order by decided_at, id',

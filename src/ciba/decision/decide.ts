@@ -187,7 +187,8 @@ function toDecision(answer: Answer, now: number): Decision {
 function describeConflict(request: AuthenticationRequest | undefined, now: number): DecisionResult {
   if (request === undefined) return { kind: 'unknown' }
   const status = statusAt(request, now)
-  // The request is still pending: no other call has decided it, and this call was refused because its session has ended.
+  // The request is still pending: no other call has decided it, and this call was refused because its session has
+  // ended.
   if (status === 'pending') return { kind: 'user unavailable' }
   return status === 'expired' ? { kind: 'expired' } : { kind: 'already decided', status }
 }

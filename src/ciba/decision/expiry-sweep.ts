@@ -30,7 +30,8 @@ const atMost = 100
 const mostTransactions = 5
 
 /**
- * Removes at most `atMost` rows of one kind that are old enough at the time `now`. Resolves to the number of removed rows.
+ * Removes at most `atMost` rows of one kind that are old enough at the time `now`. Resolves to the number of removed
+ * rows.
  */
 export type Forget = (now: number, atMost: number) => Promise<number>
 

@@ -67,12 +67,14 @@ function whereLimited({ open, perMinute }: OpenAndPerMinute): OpenAndPerMinute {
   return { open: open || undefined, perMinute: perMinute || undefined }
 }
 
-/** Maximum `Retry-After` in seconds when too many requests are pending: users may decide them long before they expire. */
+/**
+ * Maximum `Retry-After` in seconds when too many requests are pending: users may decide them long before they expire.
+ */
 const longestAfterOpen = 60
 
 /**
- * Returns the error `access_denied` for a limit. If the user has blocked the client, or if too many requests wait for the
- * user, the error has status 403 (CIBA §13). For the other limits, the error has status 429 and `Retry-After`.
+ * Returns the error `access_denied` for a limit. If the user has blocked the client, or if too many requests wait for
+ * the user, the error has status 403 (CIBA §13). For the other limits, the error has status 429 and `Retry-After`.
  */
 export function refusalFor({ limit, until }: ReachedLimit, now: number): OAuthError {
   const detail = `limit ${limit}`

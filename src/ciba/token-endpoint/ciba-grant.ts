@@ -177,8 +177,8 @@ function resultOf(request: AuthenticationRequest, now: number, tooEarly: boolean
 }
 
 /**
- * A push client gets its result by push and must not poll (CIBA §11). But a request that it made as a poll client has no
- * notification token, so it cannot be pushed and stays a request for poll.
+ * A push client gets its result by push and must not poll (CIBA §11). But a request that it made as a poll client has
+ * no notification token, so it cannot be pushed and stays a request for poll.
  */
 async function refuseUnlessMadeForPoll(authReqId: string, client: Client, { requests }: CibaGrantNeeds): Promise<void> {
   const request = await requests.findByAuthReqId(authReqId)
@@ -239,15 +239,16 @@ function auditFieldsOf({ id, clientId, userId, deliveryMode }: AuthenticationReq
 }
 
 /**
- * Returns the same error whether the `auth_req_id` is unknown, was used before, or belongs to another client (CIBA §11).
- * Tokens that were issued for the request stay valid.
+ * Returns the same error whether the `auth_req_id` is unknown, was used before, or belongs to another client (CIBA
+ * §11). Tokens that were issued for the request stay valid.
  */
 function unknown(): OAuthError {
   return new OAuthError('invalid_grant', 'auth_req_id is unknown, was used already, or belongs to another client')
 }
 
 const pollErrors = {
-  // `access_denied` has status 403 at the backchannel authentication endpoint (CIBA §13), and 400 at the token endpoint.
+  // `access_denied` has status 403 at the backchannel authentication endpoint (CIBA §13), and 400 at the token
+  // endpoint.
   access_denied: () => new OAuthError('access_denied', 'the user refused', { status: 400 }),
   expired_token: () => new OAuthError('expired_token', 'the request expired; start a new one'),
 }

@@ -86,8 +86,8 @@ export function createPollWriteBehind(needs: WriteBehindNeeds) {
 
   return {
     /**
-     * Counts a poll. The first poll of a request is never too early. If two polls arrive at the same time, the second is
-     * too early.
+     * Counts a poll. The first poll of a request is never too early. If two polls arrive at the same time, the second
+     * is too early.
      *
      * @param arrivedAt by the steady time of this process
      * @returns whether the poll came too early

@@ -60,8 +60,8 @@ export function createRememberedRequests({ most, longestInterval, toSteady }: Re
   const byId = new Map<string, RememberedRequest>()
 
   /**
-   * Removes requests until `most` remain: approximately those that were polled least recently. Changes of their intervals
-   * are still written to the table.
+   * Removes requests until `most` remain: approximately those that were polled least recently. Changes of their
+   * intervals are still written to the table.
    */
   function makeRoom(): void {
     while (byAuthReqId.size > most) {

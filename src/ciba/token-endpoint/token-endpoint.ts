@@ -1,4 +1,6 @@
-/** The token endpoint: answers the CIBA grant (CIBA Core §10.1, §11) and forwards every other grant to oidc-provider. */
+/**
+ * The token endpoint: answers the CIBA grant (CIBA Core §10.1, §11) and forwards every other grant to oidc-provider.
+ */
 import type { FastifyInstance } from 'fastify'
 import type { ReadCertificate } from '../../client/certificate/client-certificate.ts'
 import { CIBA_GRANT } from '../../client/metadata/client-metadata.ts'

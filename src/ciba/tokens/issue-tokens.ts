@@ -129,8 +129,8 @@ type OidcClient = NonNullable<Awaited<ReturnType<Provider['Client']['find']>>>
 const authenticationClaims = { acr: null, amr: null, auth_time: null }
 
 /**
- * Seconds by which a grant without a refresh token lives longer than its access token. The access token is made after the
- * grant, and is valid only while the grant exists. A grant with a refresh token has the usual lifetime of grants.
+ * Seconds by which a grant without a refresh token lives longer than its access token. The access token is made after
+ * the grant, and is valid only while the grant exists. A grant with a refresh token has the usual lifetime of grants.
  */
 const grantMarginSeconds = 5
 
@@ -234,8 +234,8 @@ async function issueIdToken(
   const available = { ...claimsOf(user), sub: request.userId }
   const made = new provider.IdToken(available as never, { client, ctx: undefined as never })
   const idToken = made as typeof made & { scope: string; mask: object | undefined }
-  // Userinfo returns the claims of the scopes other than `openid` (OpenID Connect Core §5.4). If userinfo does not accept
-  // the access token, the ID token contains these claims.
+  // Userinfo returns the claims of the scopes other than `openid` (OpenID Connect Core §5.4). If userinfo does not
+  // accept the access token, the ID token contains these claims.
   idToken.scope = issued.isForResource ? request.scope : 'openid'
   idToken.mask = request.claims?.id_token
   // The authentication context is included whenever it is known, even if it was not requested.

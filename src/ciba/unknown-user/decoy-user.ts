@@ -1,6 +1,6 @@
 /**
- * Decoy users: a request about an unknown user is answered like any other request, so that a client cannot find out which
- * users exist (CIBA §13, `unknown_user_id`).
+ * Decoy users: a request about an unknown user is answered like any other request, so that a client cannot find out
+ * which users exist (CIBA §13, `unknown_user_id`).
  */
 import { createHmac } from 'node:crypto'
 import type { Client } from '../../client/client.ts'
@@ -27,8 +27,8 @@ export function createDecoyUsers(vault: Vault): (named: string) => UserOrDecoy {
     const digest = createHmac('sha256', key).update(named).digest()
     return {
       id: decoyUserId(digest.subarray(1).toString('base64url')),
-      // Most real users have a mail address. With this address, a message is stored for a decoy user as for a real user,
-      // so that accepting a request takes the same time. The message is never sent.
+      // Most real users have a mail address. With this address, a message is stored for a decoy user as for a real
+      // user, so that accepting a request takes the same time. The message is never sent.
       email: 'nobody@nowhere.invalid',
       hasCode: digest[0]! % 2 === 0,
     }

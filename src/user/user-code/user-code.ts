@@ -170,7 +170,8 @@ export interface Proof {
   /** Messages that notify the user, stored in the transaction that changes the code. */
   notices: readonly OutboxMessage[]
   /**
-   * Throws if the new code is not allowed. Called only after the proof was verified, so that no other caller learns the result.
+   * Throws if the new code is not allowed. Called only after the proof was verified, so that no other caller learns the
+   * result.
    */
   mayBe(code: string): Promise<void>
 }
