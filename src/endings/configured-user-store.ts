@@ -3,12 +3,15 @@ import type { ConfiguredUser } from '../user/user.ts'
 import { markingFormerPersons } from '../user/user-generation-store.ts'
 
 /**
- * Stores the users of the configuration, with a keyed hash of their password, so that a later start notices which users were
- * removed from the configuration, and whose password was changed.
+ * Stores the users of the configuration, with a keyed hash of their password, so that the server notices at its next
+ * start which users were removed from the configuration, and whose password was changed.
  */
 export function createConfiguredUserStore(database: Database) {
   return {
-    /** Resolves to the hash of each user's password by user id; undefined if an earlier version has stored the user. */
+    /**
+     * Resolves to the hashes of the users' passwords, by user id. A hash is undefined if an earlier version stored the
+     * user.
+     */
     async list(): Promise<Map<string, string | undefined>> {
       const rows = await database.read<{ user_id: string; password_hash: string | null }>(
         'select user_id, password_hash from configured_users',

@@ -1,6 +1,6 @@
 /**
- * Removes users that the configuration no longer lists, locks users that it disables, and signs out and notifies
- * users whose password it changes. The commands that remove and lock users, and that set a password, have the same effect.
+ * Removes users that the configuration no longer lists, locks users that it disables, and signs out and notifies users
+ * whose password it changes. The commands that remove and lock users, and that set a password, have the same effect.
  */
 
 import type { NoticesOfChange } from '../authentication-device/channels/account-notice.ts'

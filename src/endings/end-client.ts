@@ -7,7 +7,7 @@ import { statementsForClient } from './ending-store.ts'
 
 /**
  * Returns the statements that remove a client's tokens, settle its open requests as expired and park its waiting
- * notifications. They belong to the transaction that removes the client.
+ * notifications. Execute them in the transaction that removes the client.
  */
 export type EndClient = (clientId: string, now: number) => Statement[]
 

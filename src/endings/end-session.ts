@@ -12,7 +12,8 @@ import { fingerprint } from '../platform/crypto.ts'
 import type { SessionEndingStore } from './session-ending-store.ts'
 
 /**
- * The known parts of a session. `accessToken` or `providerSession` is enough to find the session, its grants and its tokens.
+ * What the caller knows about a session. `accessToken` or `providerSession` is enough to find the session, its grants
+ * and its tokens.
  */
 export interface SessionToEnd {
   /** The access token of the consent app. */

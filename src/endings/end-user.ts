@@ -46,7 +46,10 @@ export interface EndingOptions {
   mustBe?: MustBe
   /** What caused the ending, for the audit. */
   by: 'command' | 'configuration' | 'application'
-  /** Whether requests for the user are refused until the user is enabled again. By default, true except for `signed_out`. */
+  /**
+   * Whether requests for the user are refused until the user is enabled again. By default, true except for
+   * `signed_out`.
+   */
   closes?: boolean
   /** Further statements of the same transaction; `alsoEvent` is their audit event. */
   also?: Statement[]

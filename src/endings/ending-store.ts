@@ -1,6 +1,6 @@
 /**
- * Lists what each ending does to each table. An ending is the sign-out, lock, removal or erasure of a user, or the removal
- * of a client. A test compares the lists with the schema.
+ * Lists what each ending does to each table. An ending is the sign-out, lock, removal or erasure of a user, or the
+ * removal of a client. A test compares the lists with the schema.
  */
 import { decoyUserId } from '../ciba/authentication-request/authentication-request.ts'
 import { markPushesOfUser } from '../ciba/client-notification/revoked-push-store.ts'
@@ -99,7 +99,7 @@ export const tablesOfUser: readonly TableOfUser[] = [
     ],
     keeps: 'models without a grant, and models issued at the same time: not valid any more, and removed when expired',
   },
-  // After an erasure the id has no generation. Models that stayed would be valid for the next user with the same id.
+  // After an erasure the id has no generation. Tokens that stayed would be valid for the next user with the same id.
   { table: 'oidc_models', in: ['erased'], statements: deleting('oidc_models') },
   { table: 'user_sessions', in: all, statements: deleting('user_sessions') },
   {
@@ -229,7 +229,10 @@ const deletingNoticesOfRequests = `delete from notifications where subject in ($
 const deletingNoticesOfUser = 'delete from notifications where subject = $1'
 const deletingNoticesToBrowsers = `delete from notifications where kind = 'web_push' and lane = $1`
 
-/** Denied requests that a client may still poll stay until they are pruned, with a decoy user id and without the details. */
+/**
+ * Denied requests that a client may still poll stay until they are pruned, with a decoy user id and without the
+ * details.
+ */
 const anonymizing = `update backchannel_auth_requests set user_id = $2, binding_message = null, acr_values = null,
     authorization_details = null, approved_details = null, acr = null, amr = null, auth_time = null
   where user_id = $1 and status = 'denied' and expires_at > $3`

@@ -1,5 +1,5 @@
 /**
- * Exports all data that is stored about a user, so that it can be given to the user. It is readable and contains no
+ * Exports the data that is stored about a user, so that the user can get it. The export is readable and contains no
  * secrets.
  */
 import { isoOf } from '../platform/clock.ts'
@@ -8,7 +8,7 @@ import type { ConfiguredUser } from '../user/user.ts'
 import { createUserDataStore, type KeptRow } from './user-data-store.ts'
 
 /**
- * Resolves to the data about a user, for each table, or to undefined if there is no data.
+ * Resolves to the data about a user, by table, or to undefined if there is no data.
  *
  * @param configured the user's entry in the configuration, if there is one
  */

@@ -61,8 +61,8 @@ export function createSessionEndingStore(database: Database) {
     },
 
     /**
-     * Removes at most `atMost` records of sessions that ended before `before` (milliseconds since 1970). Resolves to their
-     * number.
+     * Removes at most `atMost` records of sessions that ended before `before` (milliseconds since 1970). Resolves to
+     * their number.
      */
     async forget(before: number, atMost: number): Promise<number> {
       const over = { where: 'ended_at < $1', by: 'ended_at', values: [before] }
@@ -73,8 +73,8 @@ export function createSessionEndingStore(database: Database) {
 }
 
 /**
- * Returns the statements that record that sessions have ended, and remove them with what belongs to them: their tokens, the
- * grants of these tokens, and the push subscriptions of their browsers.
+ * Returns the statements that record the end of sessions, and remove the sessions with their tokens, the grants of
+ * these tokens, and the push subscriptions of their browsers.
  *
  * @param sessions the hashes of the `uid`s of the sessions
  */

@@ -9,9 +9,9 @@ const requestsOfPresentPerson = `select id from backchannel_auth_requests
   union select request_id from backchannel_auth_consent_history history where ${ofPresentUser}`
 
 /**
- * The query for each table with data about a user. The queries read no secrets, and no data that helps to find a secret.
- * `$1` is the user id. What is stored about a former person with this id is left out.
- * Each table of `tablesOfUser` is here: a test compares the two lists.
+ * The query for each table with data about a user. The queries read no secrets, and no data that helps to find a
+ * secret. `$1` is the user id. What is stored about a former person with this id is left out. Each table of
+ * `tablesOfUser` is here: a test compares the two lists.
  */
 export const keptByTable: Record<string, string> = {
   users: `select id, username, email, phone_number, name, locale, disabled, claims, created_at,

@@ -21,8 +21,8 @@ export interface UserSession {
 }
 
 /**
- * Maximum number of sessions of one user. A further sign-in ends the session that was not used for the longest time. Two
- * sign-ins at the same time may end the same session: then the next sign-in ends two.
+ * Maximum number of sessions of one user. A further sign-in ends the session that was not used for the longest time.
+ * Two sign-ins at the same time may end the same session: then the next sign-in ends two.
  */
 export const mostSessions = 100
 /** Upper limit for the sessions that one sign-in ends. It is reached only after an update from an earlier version. */
@@ -40,9 +40,9 @@ export function createUserSessionStore(database: Database) {
     },
 
     /**
-     * Resolves to the valid sessions of a user, the most recently used first. The list contains all sessions, whether the
-     * user signed in to the consent app or to another client. It is longer than `mostSessions` only after sign-ins at the
-     * same time.
+     * Resolves to the valid sessions of a user, the most recently used first. The list contains all sessions, whether
+     * the user signed in to the consent app or to another client. It is longer than `mostSessions` only after sign-ins
+     * at the same time.
      */
     async list(userId: string, now: number): Promise<UserSession[]> {
       const rows = await database.read<RowOf<UserSession>>(
@@ -99,8 +99,8 @@ export function createUserSessionStore(database: Database) {
     /**
      * Ends all sessions of a user, whether the user signed in to the consent app or to another client. Also removes the
      * grants and tokens of these sessions, and the user's push subscriptions. Approvals of authentication requests stay
-     * valid: the user can revoke them in the list of approvals. A new generation begins, so that sign-ins in progress and
-     * known browsers are no longer valid; the grants of approvals are moved to the new generation.
+     * valid: the user can revoke them in the list of approvals. A new generation begins, so that sign-ins in progress
+     * and known browsers are no longer valid; the grants of approvals are moved to the new generation.
      */
     async endAll(userId: string, now: number, announce: Change[]): Promise<void> {
       const also: Statement[] = [
@@ -140,7 +140,10 @@ export function createUserSessionStore(database: Database) {
       )
     },
 
-    /** Removes at most `atMost` sessions that expired before `before` (milliseconds since 1970). Resolves to their number. */
+    /**
+     * Removes at most `atMost` sessions that expired before `before` (milliseconds since 1970). Resolves to their
+     * number.
+     */
     async forget(before: number, atMost: number): Promise<number> {
       const expired = { where: 'expires_at < $1', by: 'expires_at', values: [before] }
       const old = { table: 'user_sessions', key: 'id', ...expired }
@@ -158,7 +161,7 @@ function ending(userId: string, uidHash: string, now: number): Statement[] {
     { sql: `delete from oidc_models where model = 'Session' and uid_hash = $1`, values: [uidHash] },
     ...endingGrants([uidHash]),
     {
-      // Subscriptions that an earlier version stored name no session: one of them may belong to this session.
+      // Subscriptions that an earlier version stored have no `uid_hash`: any of them may belong to this session.
       sql: 'delete from push_subscriptions where user_id = $1 and (uid_hash = $2 or uid_hash is null)',
       values: [userId, uidHash],
     },

@@ -27,7 +27,7 @@ export function createUserSessions({ provider, store, userKey, clock, audit }: U
   return {
     /**
      * Records that a session is used, if there is one at this provider. Resolves to false if the session has ended.
-     * @param sessionUid the `uid` of the session of the access token of this call
+     * @param sessionUid the `uid` of the session to which the access token of this call belongs
      * @param browser the name of the browser: an application may have a more exact name than the `User-Agent` header
      */
     async note(sessionUid: string | undefined, browser: string): Promise<boolean> {

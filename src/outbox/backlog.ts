@@ -16,9 +16,9 @@ export type Backlog = ReturnType<typeof createBacklog>
 /** Returns an empty backlog. */
 export function createBacklog() {
   /**
-   * The places with a backlog, by key. The worker's queries for due messages are numbered. `sinceLook` is the number of the
-   * latest query at the time when a waiting message was last noted. Only a query that begins after that time can show that no
-   * message waits any more.
+   * The places with a backlog, by key. The worker's queries for due messages are numbered. `sinceLook` is the number of
+   * the latest query at the time when a waiting message was last noted. Only a query that begins after that time can
+   * show that no message waits any more.
    */
   const places = new Map<string, { place: Place; sinceLook: number }>()
   /** The number of the latest query that has begun. */
@@ -38,8 +38,8 @@ export function createBacklog() {
     /**
      * Records that the worker begins a query for due messages.
      *
-     * @returns a function that must be called with the messages that the worker claimed. It removes the backlog of each place
-     * whose capacity was not used up, because no message waits for that place any more
+     * @returns a function that must be called with the messages that the worker claimed. It removes the backlog of each
+     *   place whose capacity was not used up, because no message waits for that place any more
      */
     look(room: Capacity): (taken: readonly Receiver[]) => void {
       looks += 1
@@ -48,7 +48,8 @@ export function createBacklog() {
         if (places.size === 0) return
         const isFilled = filling(taken, room)
         for (const [key, { place, sinceLook }] of places) {
-          // The query may have missed messages that were noted after it began, so the backlog of these messages is kept.
+          // The query may have missed messages that were noted after it began, so the backlog of these messages is
+          // kept.
           if (sinceLook < number && !isFilled(place)) places.delete(key)
         }
       }
@@ -73,8 +74,8 @@ function filling(taken: readonly Receiver[], room: Capacity): (place: Place) => 
     if (standing === 'new' && ofKind && isTaken({ kind, standing }, ofKind.roomOfNew)) return true
     if (standing === 'slow' && ofKind && isTaken({ kind, standing }, ofKind.roomOfSlow)) return true
     if (receiver === undefined) return false
-    // The query may have considered only the first `initialCapacityOfReceiver` messages of a receiver, even if the receiver
-    // has more capacity.
+    // The query may have considered only the first `initialCapacityOfReceiver` messages of a receiver, even if the
+    // receiver has more capacity.
     const ofReceiver = known.get(keyOf({ kind, receiver }))?.room ?? room.ofOtherReceiver
     return isTaken({ kind, receiver }, Math.min(ofReceiver, initialCapacityOfReceiver))
   }

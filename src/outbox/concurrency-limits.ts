@@ -20,8 +20,8 @@ export type Standing = 'quick' | 'new' | 'slow'
 export type Place = Pick<Receiver, 'kind'> & { receiver?: string; standing?: Standing }
 
 /**
- * Maximum number of messages of one kind that are being sent to receivers with this standing. The limit `quick` applies
- * to the messages to all receivers together.
+ * Maximum number of messages of one kind that are being sent to receivers with the same standing. The limit `quick`
+ * applies to the messages to all receivers together.
  */
 const slotsOfKind = { quick: 64, new: 32, slow: 16 }
 /** Upper limit for the messages to one receiver, until the receiver has responded quickly. */
@@ -46,8 +46,8 @@ const owedForSlow = 4
 const mostOwed = owedForSlow * mostCapacityOfReceiver
 
 /**
- * How many more messages may be claimed: for each kind in `kinds`, for each receiver in `receivers`, for each other kind, and
- * for each other receiver.
+ * How many more messages may be claimed: for each kind in `kinds`, for each receiver in `receivers`, for each other
+ * kind, and for each other receiver.
  */
 export interface Capacity {
   kinds: KindCapacity[]
@@ -250,7 +250,9 @@ function createSlots() {
       count(attempt, 1)
     },
 
-    /** Called when an attempt hangs. Attempts to slow receivers keep their slots, which are for attempts that may hang. */
+    /**
+     * Called when an attempt hangs. Attempts to slow receivers keep their slots, which are for attempts that may hang.
+     */
     giveUp(attempt: Attempt): void {
       const { kind } = attempt.receiver
       if (attempt.hasNoSlot || attempt.standing === 'slow' || hangingOf(kind) >= mostHanging) return

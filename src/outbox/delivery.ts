@@ -7,9 +7,9 @@ import { nextState, type OutboxMessage, type Outcome } from './notification.ts'
 import type { OutboxStore } from './outbox-store.ts'
 
 /**
- * Sends a notification of one kind. Delivery is at least once: the function may be called again for a notification that has
- * already arrived. The returned promise must settle soon after `signal` is aborted. The function calls `onCall` directly
- * before it calls the receiver: how long this server takes before that says nothing about the receiver.
+ * Sends a notification of one kind. Delivery is at least once: the function may be called again for a notification that
+ * has already arrived. The returned promise must settle soon after `signal` is aborted. The function calls `onCall`
+ * directly before it calls the receiver: how long this server takes before that says nothing about the receiver.
  */
 export type Send = (message: OutboxMessage, signal: AbortSignal, onCall: () => void) => Promise<Outcome>
 

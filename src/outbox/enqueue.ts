@@ -1,4 +1,6 @@
-/** Adds notifications in the step (the transaction) that causes them, and sends them as soon as the step is committed. */
+/**
+ * Adds notifications in the step (the transaction) that causes them, and sends them as soon as the step is committed.
+ */
 import type { Clock } from '../platform/clock.ts'
 import { newSecret } from '../platform/crypto.ts'
 import type { Statement } from '../platform/storage/database.ts'
@@ -15,15 +17,17 @@ import type { Sending } from './sending.ts'
 export type AddingStep = (adding: Statement[], topics: string[]) => Promise<boolean>
 
 /**
- * Adds notifications in the step that causes them, and sends them as soon as the step is committed. If there is capacity for
- * a notification, the same step claims the notification for this node. The other notifications wait until this node or
- * another claims them.
+ * Adds notifications in the step that causes them, and sends them as soon as the step is committed. If there is
+ * capacity for a notification, the same step claims the notification for this node. The other notifications wait until
+ * this node or another claims them.
  *
  * @returns whether the step was executed
  */
 export type Enqueue = (messages: readonly OutboxMessage[], step: AddingStep) => Promise<boolean>
 
-/** Returns `enqueue` for a process that sends nothing, such as a command: the messages wait until a server claims them. */
+/**
+ * Returns `enqueue` for a process that sends nothing, such as a command: the messages wait until a server claims them.
+ */
 export function enqueueForOthers(outbox: Pick<OutboxStore, 'add'>): Enqueue {
   return (messages, step) => step(messages.map(outbox.add), messages.length > 0 ? [OUTBOX] : [])
 }
@@ -68,8 +72,8 @@ export function createEnqueue({ outbox, sending, timeout, isRunning, onEnqueued,
       kept = await step(queued.map(outbox.add), topics)
       return kept
     } finally {
-      // If the step took long, the rest of the lease may be too short for an attempt. Then the message is not sent now: a
-      // worker claims it again after the lease has ended.
+      // If the step took long, the rest of the lease may be too short for an attempt. Then the message is not sent now:
+      // a worker claims it again after the lease has ended.
       const isInTime = clock.now() <= lease.dueAt - timeout
       for (const message of queued.filter(({ state }) => state === 'sending')) {
         if (kept && isInTime) sending.send(message)

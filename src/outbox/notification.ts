@@ -86,8 +86,8 @@ export function compose(notification: NewNotification, now: number, vault: Vault
 export type Outcome =
   | { kind: 'delivered'; words: string }
   /**
-   * A later attempt may succeed. `after` is the pause in milliseconds that the receiver asked for. `usefulUntil` is the
-   * time from which another attempt would be useless, if that is before `giveUpAt`.
+   * A later attempt may succeed. `after` is the pause in milliseconds that the receiver asked for. No attempt is made
+   * at `usefulUntil` or later, because it would be useless; if undefined, only `giveUpAt` applies.
    */
   | { kind: 'failed'; words: string; after?: number; usefulUntil?: number }
   /** A retry would not help: an operator has to look at the notification. */
@@ -101,7 +101,7 @@ export type NextState =
 
 /**
  * Milliseconds between the first and the second attempt. Each further pause is twice as long as the previous one, up to
- * `longestPause`.
+ * `longestPause`. `nextState` shortens each pause by up to half, at random.
  */
 const firstPause = 500
 const longestPause = 60_000

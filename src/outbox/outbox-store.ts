@@ -27,8 +27,8 @@ export const OUTBOX = 'outbox'
 export type OutboxStore = ReturnType<typeof createOutboxStore>
 
 /**
- * Returns the store of the outbox. It announces messages whose lease is released and messages that are retried, under the
- * topic `outbox`. The step that adds a new message announces it.
+ * Returns the store of the outbox. It announces messages whose lease is released and messages that are retried, under
+ * the topic `outbox`. The step that adds a new message announces it.
  */
 export const createOutboxStore = (database: Database) => ({
   ...takingOn(database),
@@ -67,8 +67,9 @@ function takingOn(database: Database) {
     }),
 
     /**
-     * Claims as many due messages as their kinds and receivers have capacity for: the receivers in turn, and the oldest of each
-     * receiver first. A message whose lease has ended is due again. `now` and `leaseUntil` are in milliseconds since 1970.
+     * Claims as many due messages as their kinds and receivers have capacity for: the receivers in turn, and the oldest
+     * of each receiver first. A message whose lease has ended is due again. `now` and `leaseUntil` are in milliseconds
+     * since 1970.
      */
     async claimDue(claim: {
       now: number
@@ -101,8 +102,8 @@ function takingOn(database: Database) {
     },
 
     /**
-     * Resolves to `next`, the first time after `now` at which a message is due or a lease ends, and to `isAnyLeft`, whether a
-     * message is due at `now`.
+     * Resolves to `next`, the first time after `now` at which a message is due or a lease ends, and to `isAnyLeft`,
+     * whether a message is due at `now`.
      */
     async nextDue(now: number): Promise<{ next: number | undefined; isAnyLeft: boolean }> {
       const [row] = await database.read<{ next: number | null; is_any_left: number }>(
@@ -118,8 +119,8 @@ function takingOn(database: Database) {
 /** Records the outcomes of claimed messages. */
 function reportingOn(database: Database) {
   /**
-   * Records outcomes. An outcome is recorded only if the message still has the lease of the attempt. Resolves to whether it
-   * was recorded. The content is erased on delivery.
+   * Records outcomes. An outcome is recorded only if the message still has the lease of the attempt. Resolves to
+   * whether it was recorded. The content is erased on delivery.
    */
   const report = writeBatch<OutboxReport, boolean>({
     conflictKeys: ({ message }) => [message.id],
@@ -182,8 +183,8 @@ function reportingOn(database: Database) {
     },
 
     /**
-     * Returns the statement that replaces the content of a message, for a step of the caller. The statement does not check the
-     * lease: the new content must be stored even if the lease has ended.
+     * Returns the statement that replaces the content of a message, for a step of the caller. The statement does not
+     * check the lease: the new content must be stored even if the lease has ended.
      */
     replaceContent: (id: string, sealed: string): Statement => ({
       sql: `update notifications set sealed = $2 where id = $1 and state <> 'delivered'`,
@@ -196,8 +197,8 @@ function reportingOn(database: Database) {
 function lookingAfter(database: Database) {
   return {
     /**
-     * parked → waiting. The message is due at once, and all its attempts are available again. Resolves to false if its content
-     * has been erased.
+     * parked → waiting. The message is due at once, and all its attempts are available again. Resolves to false if its
+     * content has been erased.
      */
     async retry(id: string, now: number, giveUpAt: number): Promise<boolean> {
       return changed(
@@ -213,8 +214,8 @@ function lookingAfter(database: Database) {
     },
 
     /**
-     * Erases the content of at most `atMost` messages that were parked before `parkedBefore`, so that these messages cannot be
-     * retried any more. Resolves to the number of messages.
+     * Erases the content of at most `atMost` messages that were parked before `parkedBefore`, so that these messages
+     * cannot be retried any more. Resolves to the number of messages.
      */
     async eraseParked(parkedBefore: number, atMost: number): Promise<number> {
       const rows = await database.step({
@@ -228,7 +229,10 @@ function lookingAfter(database: Database) {
       return rows.length
     },
 
-    /** Removes at most `atMost` messages that were delivered or parked before `before`. Resolves to the number of messages. */
+    /**
+     * Removes at most `atMost` messages that were delivered or parked before `before`. Resolves to the number of
+     * messages.
+     */
     async forgetSettled(before: number, atMost: number): Promise<number> {
       const rows = await database.step({
         sql: `with old as materialized (
@@ -259,7 +263,9 @@ function lookingAt(database: Database) {
       return rows.map(withoutContent)
     },
 
-    /** Counts messages by state. Delivered messages are not counted: there may be millions, and they need no attention. */
+    /**
+     * Counts messages by state. Delivered messages are not counted: there may be millions, and they need no attention.
+     */
     async countUndelivered(): Promise<Record<Exclude<NotificationState, 'delivered'>, number>> {
       const rows = await database.read<{ state: Exclude<NotificationState, 'delivered'>; number: number }>(
         // The condition of each half of the statement is the condition of a partial index.
@@ -274,15 +280,15 @@ function lookingAt(database: Database) {
 }
 
 /**
- * Upper limit for the due messages that are considered in the order of their due times. Usually fewer messages are due. If
- * this many are due, some receivers have a backlog. Then the messages of the other receivers are looked up by receiver (the
- * column `lane`).
+ * Upper limit for the due messages that are considered in the order of their due times. Usually fewer messages are due.
+ * If this many are due, some receivers have a backlog. Then the messages of the other receivers are looked up by
+ * receiver (the column `lane`).
  */
 const manyDue = 512
 
 /**
- * Returns the SQL that selects one message of each lane: the message at the position `place`, counted from 0, in the order
- * of `due_at`.
+ * Returns the SQL that selects one message of each lane: the message at the position `place`, counted from 0, in the
+ * order of `due_at`.
  */
 const nthOfLanes = (place: number) => `
     select (select id from notifications where state in ('waiting', 'sending') and kind = lanes.kind
@@ -295,13 +301,13 @@ const nthOfLanes = (place: number) => `
  * contain fewer messages to new receivers than a kind has capacity for, it considers the first few messages of each
  * lane of this kind, and finds these lanes one after the other through the index.
  *
- * From the considered messages, the statement selects in three stages: for each lane as many as the lane has capacity
- * for, of these for each standing as many as the kind has capacity for, and of these as many as the whole kind has
- * capacity for. The last two stages prefer messages with a low `turn`: the position of the message in its lane, plus
- * the number of the lane's messages that are being sent. So a lane with many waiting messages does not take the slots
- * of other lanes. Rows are selected before they are locked, because SQL cannot lock rows in a query with window
- * functions. The selections are materialized. Without this, Postgres may compute a selection again for each row of the
- * next one.
+ * From these messages, the statement selects in three stages. First, it takes from each lane as many messages as the
+ * lane has capacity for. Of these, it takes for each standing as many as the kind has capacity for with this standing.
+ * Of these, it takes as many as the whole kind has capacity for. The last two stages prefer messages with a low `turn`:
+ * the position of the message in its lane, plus the number of the lane's messages that are being sent. So a lane with
+ * many waiting messages does not take the slots of other lanes. Rows are selected before they are locked, because SQL
+ * cannot lock rows in a query with window functions. The selections are materialized. Without this, Postgres may
+ * compute a selection again for each row of the next one.
  */
 const claiming = `
   with recursive kind_room as (

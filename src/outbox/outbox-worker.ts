@@ -24,15 +24,15 @@ export interface OutboxWorker {
   /** Resolves as soon as no message is due and no message is being sent. Used by tests and at shutdown. */
   idle(): Promise<void>
   /**
-   * Claims no more messages, and waits up to `grace` milliseconds for the messages that are being sent. Then it stops the
-   * attempts that are left and releases the leases of their messages. May be called twice.
+   * Claims no more messages, and waits up to `grace` milliseconds for the messages that are being sent. Then it stops
+   * the attempts that are left and releases the leases of their messages. May be called twice.
    */
   stop(grace?: number): Promise<void>
 }
 
 /**
- * Milliseconds between two queries for due messages if no message is announced. The queries are needed because other nodes
- * may have left messages unsent.
+ * Milliseconds between two queries for due messages if no message is announced. The queries are needed because other
+ * nodes may have left messages unsent.
  */
 const pollIntervalMs = 2_000
 /**

@@ -12,7 +12,7 @@ export interface SendingNeeds {
   deliver(message: OutboxMessage, progress: Progress): Promise<Outcome['kind'] | undefined>
   /** Called when a receiver or kind that had no capacity has capacity again, or when a message may be due again. */
   onChance(): void
-  /** Returns whether a caller is waiting for the end of all attempts. */
+  /** Returns true while a caller is waiting for the end of all attempts. */
   isAwaited(): boolean
   clock: Pick<Clock, 'after'>
 }
@@ -31,7 +31,9 @@ export function createSending({ kinds, deliver, onChance, isAwaited, clock }: Se
   /** Messages for which capacity was reserved and that are not being sent yet, by id. */
   const reserved = new Map<string, Attempt>()
 
-  /** Frees the capacity that a message used. If there was no capacity before this, other messages may be waiting for it. */
+  /**
+   * Frees the capacity that a message used. If there was no capacity before this, other messages may be waiting for it.
+   */
   function freeCapacity(attempt: Attempt, manner?: 'quickly' | 'badly'): void {
     const wasFull = limits.fullPlace(attempt.receiver, attempt.standing) !== undefined
     limits.end(attempt, manner)
@@ -51,7 +53,8 @@ export function createSending({ kinds, deliver, onChance, isAwaited, clock }: Se
         work()
         onChance()
       })
-    // Something else may be slow before the call, such as the look-up of the user. Then the receiver is not judged.
+    // Before the receiver is called, something else may be slow, such as the look-up of the user. Then the standing of
+    // the receiver does not change.
     let stopTimer = whenLate(() => limits.giveUpSlot(attempt))
     const onCall = () => {
       stopTimer()

@@ -85,7 +85,9 @@ export function undeliveredIn(database: Database) {
       return rows.length
     },
 
-    /** Resolves to messages of these kinds that were parked before `before` and still have their content, oldest first. */
+    /**
+     * Resolves to messages of these kinds that were parked before `before` and still have their content, oldest first.
+     */
     async parkedWithContent(kinds: string[], before: number, atMost: number): Promise<OutboxMessage[]> {
       const rows = await database.read<NotificationRow>(
         `select * from notifications where state = 'parked' and sealed is not null and settled_at < $1

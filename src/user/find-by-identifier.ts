@@ -13,7 +13,7 @@ export interface DirectoryLookups {
   issuer: string
 }
 
-/** Returns a function that resolves to the user, or to null if there is none or the format is not known. */
+/** Returns the function that finds the user. It resolves to null if there is no user, or if the format is not known. */
 export function createFindByIdentifier({ find, findByName, findBySubject, issuer }: DirectoryLookups) {
   async function findByIdentifier(identifier: SubjectIdentifier): Promise<User | null> {
     switch (identifier.format) {
@@ -34,8 +34,8 @@ export function createFindByIdentifier({ find, findByName, findBySubject, issuer
   }
 
   /**
-   * Finds the user of an account such as `ana@id.example.com`. The whole account may be a name of the user. If its host is
-   * the host of this server, the part before the `@` may also be the username.
+   * Finds the user of an account such as `ana@id.example.com`. The whole account may be a name of the user. If its host
+   * is the host of this server, the part before the `@` may also be the username.
    */
   async function findByAccount(account: string): Promise<User | null> {
     const [name, host] = account.split(/@(?=[^@]*$)/)

@@ -22,9 +22,9 @@ export function storedNumber(text: string): string {
 }
 
 /**
- * Returns a phone number without its visual separators and without `tel:`, or undefined if the text is no phone number. A
- * `tel:` address with parameters is no phone number: an extension is another telephone, and a local number means nothing
- * without its context.
+ * Returns a phone number without its visual separators and without `tel:`, or undefined if the text is no phone number.
+ * A `tel:` address with parameters is no phone number: an extension is another telephone, and a local number means
+ * nothing without its context.
  *
  * @example
  * plainNumber('tel:+49-151-123') // '+49151123'
@@ -43,8 +43,8 @@ export function isSameNumber(one: string | undefined, other: string): boolean {
 }
 
 /**
- * SQL: the value of a column without `tel:` and without visual separators. An index contains the same expression (migration
- * 0039).
+ * SQL: the value of a column without `tel:` and without visual separators. An index contains the same expression
+ * (migration 0039).
  */
 export function plainNumberIn(column: string): string {
   const number = `case when lower(substr(${column}, 1, 4)) = 'tel:' then substr(${column}, 5) else ${column} end`

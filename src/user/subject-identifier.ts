@@ -48,8 +48,8 @@ export function textOf(identifier: SubjectIdentifier): string {
 }
 
 /**
- * Returns the account of an `acct:` address: `alice@example.com` (RFC 7565). An account that cannot be decoded, or whose
- * decoded text cannot be stored, is returned as it is: no user has it.
+ * Returns the account of an `acct:` address: `alice@example.com` (RFC 7565). An account that cannot be decoded, or
+ * whose decoded text cannot be stored, is returned as it is, because no user has such an account.
  */
 export function accountIn(uri: string): string {
   const account = uri.replace(/^acct:/i, '')

@@ -4,8 +4,8 @@ import { isNotOver } from '../platform/storage/stored-period.ts'
 export interface UserGeneration {
   generation: number
   /**
-   * Whether the user is locked or removed. Such a user cannot sign in and gets no requests. It is not set if an
-   * application removes one of its own users.
+   * Whether the user is locked or removed. Such a user cannot sign in and gets no requests. `isClosed` stays false if
+   * an application removes one of its own users.
    */
   isClosed: boolean
 }
@@ -31,8 +31,8 @@ const keptOfRemoved = {
 /**
  * Returns the SQL condition that a row is about the person who has the user id now, and not about a former person: an
  * earlier user with the same id, who was removed. The rows of a former person are marked (`is_former`) when another
- * person gets the id. An earlier version of the server did not mark them, but stored until when the id had belonged to
- * the former person (`former_until`).
+ * person gets the id. An earlier version of the server did not mark the rows. It stored the time until which the id
+ * belonged to the former person (`former_until`).
  *
  * @param row the table, or its alias
  * @param time the column with the time at which the row was written
@@ -43,8 +43,9 @@ export const ofPresentPerson = (row: string, time: string, userId = '$1'): strin
      (select former_until from user_generations where user_generations.user_id = ${userId}), -1))`
 
 /**
- * Returns the statements that mark the rows of removed users as those of former persons, because other persons get their
- * ids. Must be executed in the transaction that makes the ids usable again, before `removed_at` is set to null.
+ * Returns the statements that mark the rows of removed users as rows of former persons, because other persons get the
+ * ids of these users. Must be executed in the transaction that makes the ids usable again, before `removed_at` is set
+ * to null.
  *
  * @param userIds the ids as a JSON array
  */

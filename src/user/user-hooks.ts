@@ -2,8 +2,8 @@
 import type { User, UserHooks } from './user.ts'
 
 /**
- * Returns hooks that call the application's hooks. If there is no user, `find` and `findByHint` always resolve to null: a
- * hook in plain JavaScript may also return undefined, or a value instead of a promise.
+ * Returns hooks that call the application's hooks. If there is no user, `find` and `findByHint` always resolve to null:
+ * a hook in plain JavaScript may also return undefined, or a value instead of a promise.
  */
 export function createUserHooks(given: UserHooks): UserHooks {
   const { verifyPassword, verifyUserCode, notify, notifyAccount } = given

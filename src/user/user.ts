@@ -36,13 +36,15 @@ export interface UserHint {
   kind: 'login_hint' | 'id_token_hint' | 'login_hint_token'
   /** As the client sent it. */
   value: string
-  /** The verified claims, if the hint is a token. A `login_hint_token` is verified only if `hints.tokenIssuers` is set. */
+  /**
+   * The verified claims, if the hint is a token. A `login_hint_token` is verified only if `hints.tokenIssuers` is set.
+   */
   claims?: Record<string, unknown> | undefined
   /** The subject of a verified `login_hint_token`. */
   subject?: HintSubject | undefined
   /**
-   * The subject identifier, if a `login_hint` is the JSON of one. If its `iss` is this server, `sub` is the id of the user,
-   * also for a client with pairwise subjects.
+   * The subject identifier, if a `login_hint` is the JSON of one. If its `iss` is this server, `sub` is the id of the
+   * user, also for a client with pairwise subjects.
    */
   identifier?: SubjectIdentifier | undefined
 }
@@ -61,7 +63,10 @@ export interface PendingRequest {
     hosts?: string[]
   }
   scope: string
-  /** The claims that the client requests one by one (OpenID Connect Core §5.5), without those that it may not get. */
+  /**
+   * The claims that the client requests with the parameter `claims` (OpenID Connect Core §5.5), without claims that it
+   * may not get.
+   */
   claims?: object | undefined
   /** The user compares this message with the message that the client shows (CIBA Core §7.1). */
   binding_message?: string | undefined
@@ -98,7 +103,7 @@ export interface AccountChange {
  * change at any time. If there is no user, `findByHint` and `find` may also return undefined, as plain JavaScript does.
  */
 export interface UserHooks {
-  /** Resolves to the user that a client means, or null. */
+  /** Resolves to the user that the hint identifies, or null. */
   findByHint(hint: UserHint, client: ClientMetadata): Promise<User | null>
   /** Resolves to the user with this id, or null. */
   find(id: string): Promise<User | null>
@@ -115,8 +120,8 @@ export interface UserHooks {
    */
   notify?(request: PendingRequest, user: User): Promise<void>
   /**
-   * Notifies a user of a change to the account. It is called again if it throws, like `notify`. If it is left out, no
-   * hook reports such changes.
+   * Notifies a user of a change to the account. If the hook throws, it is called again, like `notify`. Without this
+   * hook, the application does not learn of such changes.
    */
   notifyAccount?(change: AccountChange, user: User): Promise<void>
 }

@@ -8,9 +8,9 @@
  * must be those at the time of issue, the grant of the model must exist, and the session must not have ended. An ended
  * session stays invalid even if a call that began before the sign-out has written the row of the session again.
  *
- * A token of an approval is valid as long as the generation of its grant is the current one, whatever its own generation.
- * "Sign out everywhere" moves the grants of approvals to the new generation. A token that is written at that moment, by a
- * refresh for example, cannot be moved, because its row is not visible yet.
+ * A token of an approval is valid as long as the generation of its grant is the current one. The generation of the
+ * token itself does not matter. "Sign out everywhere" moves the grants of approvals to the new generation. A token that
+ * is written at that moment, by a refresh for example, cannot be moved, because its row is not visible yet.
  */
 export const isValid = `
   not exists (select 1 from user_generations ended
@@ -37,8 +37,8 @@ export const isSignedIn = (hash: string) => `(cast(${hash} as text) is null or e
 
 /**
  * Returns the lock keys of a transaction that uses `isSignedIn`. A transaction that signs the user out, locks or
- * removes the user, or ends one session, uses the same key. So it is committed either before this transaction, which
- * then writes nothing, or after this transaction. In that case, it also ends what this transaction has written.
+ * removes the user, or ends one session, uses the same key. If the other transaction is committed first, this
+ * transaction writes nothing. If it is committed later, it also ends what this transaction has written.
  *
  * @param tokenHash if undefined, nothing is locked
  */

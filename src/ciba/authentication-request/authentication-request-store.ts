@@ -30,8 +30,8 @@ export function createRequestStore(database: Database, needs: Partial<MoveNeeds>
     ...modesIn(database),
     /**
      * Removes at most `atMost` denied, expired and redeemed requests that were settled before `before`. A request is
-     * kept while a token that was issued for the request exists, because the row names the user who may revoke the
-     * token. Ids grow with time, so the condition on the id excludes newer rows without reading them.
+     * kept while a token that was issued for the request exists, because the row contains the id of the user who may
+     * revoke the token. Ids grow with time, so the condition on the id excludes newer rows without reading them.
      */
     forgetFinished: pruneByCursor({
       async next(after, before, atMost) {

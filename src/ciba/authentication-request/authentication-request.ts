@@ -15,7 +15,7 @@ export interface AuthenticationRequest {
   userId: string
   scope: string
   acrValues: string | undefined
-  /** The claims that the client requested one by one, without those that it may not get. */
+  /** The claims that the client requested with the parameter `claims`, without claims that it may not get. */
   claims?: RequestedClaims | undefined
   bindingMessage: string | undefined
   /** The authorization details that the client requested (RFC 9396), as received. */
@@ -49,8 +49,9 @@ export interface AuthenticationRequest {
    */
   isDamaged?: true
   /**
-   * The client certificate or DPoP key to which the tokens of a push client are bound. The client proves its possession
-   * with the authentication request, because a push client never calls the token endpoint. Empty for poll and ping.
+   * The client certificate or DPoP key to which the tokens of a push client are bound. The client proves with the
+   * authentication request that it has the key, because a push client never calls the token endpoint. Empty for poll
+   * and ping.
    */
   binding: Confirmation
   /** How the user was authenticated for the decision. Empty before the decision. */
@@ -66,8 +67,8 @@ export interface AuthenticationRequest {
 export const decoyUserId = (digest: string) => `∅ ${digest}`
 
 /**
- * Whether the request is about a decoy user. No device is notified of such a request, and no user can see or decide it: it
- * expires at its deadline.
+ * Whether the request is about a decoy user. No device is notified of such a request, and no user can see or decide it:
+ * it expires at its deadline.
  */
 export function isDecoy({ userId }: Pick<AuthenticationRequest, 'userId'>): boolean {
   return userId.startsWith(decoyUserId(''))
@@ -98,7 +99,7 @@ export function statusAt(request: Pick<AuthenticationRequest, 'status' | 'expire
 export const shortLife = 60_000
 
 /**
- * Whether a request that expires had a lifetime below `shortLife` and was not answered: its stored status is `pending`.
+ * Whether an expired request was not answered (its stored status is `pending`) and had a lifetime below `shortLife`.
  */
 export function wasShortAndUnanswered(
   request: Pick<AuthenticationRequest, 'status' | 'createdAt' | 'expiresAt'>,

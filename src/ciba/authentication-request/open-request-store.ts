@@ -100,8 +100,8 @@ export function createOpenRequestStore(database: Database, onUnreadable?: OnUnre
 
     /**
      * Does the same as `endOfUser` for one request of a user, in any state.
-     * @returns the request before the change, and whether tokens exist that were issued for it; undefined if the request
-     *   is not found, or if the access token is not valid any more
+     * @returns the request before the change, and whether tokens exist that were issued for it; undefined if the
+     *   request is not found, or if the access token is not valid any more
      */
     async endOne({ id, userId, tokenHash }: OneRequest, follow: (found: AuthenticationRequest) => Followed) {
       const followed = once(([row]: FoundRow[]) => follow(toRequest(row as RequestRow, onUnreadable)))
@@ -133,8 +133,8 @@ export function endOpen(id: string, settledBy: string, now: number): ListStateme
 }
 
 /**
- * A row of the first statement of a transaction. `database.step` executes the further statements only if the first one
- * returned a row. If there are no open requests, the first statement therefore returns one row of nulls.
+ * A row of the first statement of a transaction. `database.step` executes the other statements only if the first one
+ * returns a row. So the first statement returns one row of nulls if there are no open requests.
  */
 type FoundRow = RequestRow | { id: null }
 

@@ -3,7 +3,10 @@
  * table, by the same rules: each rule is written in TypeScript and in SQL.
  */
 
-/** The interval of a request, and how many polls in a row were not too early since it was lengthened (`keptPolls`). */
+/**
+ * The interval of a request. `keptPolls` is the number of polls in a row that were not too early since it was
+ * lengthened.
+ */
 export interface PollInterval {
   /** Seconds that the client has to wait between two polls. */
   interval: number
@@ -15,7 +18,9 @@ export interface PollInterval {
 /** Seconds by which `slow_down` lengthens the interval (CIBA Core §11). */
 const growthSeconds = 5
 
-/** After this many polls in a row that were not too early, a lengthened interval becomes the first interval again. */
+/**
+ * A lengthened interval is set back to the first interval after this number of polls in a row that were not too early.
+ */
 const keptEnough = 2
 
 /** The smallest tolerance for polls that arrive early, in milliseconds. */

@@ -99,8 +99,8 @@ interface Asked {
 }
 
 /**
- * Returns the SQL that selects the rows to count. The rows of a pair of user and client must be found by the index on the
- * user, because a client has many more rows than a user. SQLite keeps no statistics and would use the index on the
+ * Returns the SQL that selects the rows to count. The rows of a pair of user and client must be found by the index on
+ * the user, because a client has many more rows than a user. SQLite keeps no statistics and would use the index on the
  * client; `coalesce` in `ofPair` prevents this.
  */
 function rowsOf(name: Counted, { user, client, now }: Asked): string {
@@ -192,8 +192,8 @@ export function limitRow(limits: RequestLimits): Record<string, number | string 
 }
 
 /**
- * Returns the SQL condition under which a request is accepted. The condition refers to the input row `asked`, which must
- * have the columns of `limitColumns`. Limits with the same `orderKey` get the same condition.
+ * Returns the SQL condition under which a request is accepted. The condition refers to the input row `asked`, which
+ * must have the columns of `limitColumns`. Limits with the same `orderKey` get the same condition.
  */
 export function acceptedWithin(limits: RequestLimits): string {
   const asked = { user: 'asked.user_id', client: 'asked.client_id', now: 'asked.created_at' }
@@ -207,8 +207,8 @@ export function acceptedWithin(limits: RequestLimits): string {
         [`(select count(*) from backchannel_auth_requests where ${unsettledShort(asked, 'short_life')}) = 0`]
       : []),
     'not exists (select 1 from blocked_clients where user_id = asked.user_id and client_id = asked.client_id)',
-    // For users of the application's own directory, is_closed is not set: only changed_at shows that a user was locked or
-    // removed.
+    // For users of the application's own directory, is_closed is not set: only changed_at shows that a user was locked
+    // or removed.
     `not exists (select 1 from user_generations where user_id = asked.user_id
       and (is_closed = 1 or ${begunBefore('changed_at', asked.now)}))`,
     registered('asked.client_id', 'asked.client_registration'),

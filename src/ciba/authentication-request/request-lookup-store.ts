@@ -121,7 +121,7 @@ export function requestsListedIn(database: Database, onUnreadable?: OnUnreadable
       return row!.number
     },
 
-    /** Resolves to those of the ids whose requests have the status `pending`. */
+    /** Resolves to those ids in `ids` that belong to requests with the stored status `pending`. */
     async stillPending(ids: string[]): Promise<Set<string>> {
       const rows = await database.read<{ id: string }>(
         `select id from backchannel_auth_requests where ${its('status')} = 'pending' and id in (select value from each($1))`,
@@ -155,8 +155,8 @@ export function requestsListedIn(database: Database, onUnreadable?: OnUnreadable
     },
 
     /**
-     * Resolves to the newest requests of all users, for the operator. With `all`, they are sorted by id: ids grow with
-     * time, and the order by id uses an index.
+     * Resolves to the newest requests of all users, for the operator. `open` leaves out all requests that are not
+     * pending. With `all`, the requests are sorted by id, because ids grow with time and have an index.
      */
     async list(only: 'open' | 'all', now: number, limit = 100): Promise<AuthenticationRequest[]> {
       const rows =

@@ -1,4 +1,4 @@
-/** Changes how the result of a request is delivered, after its client has changed its delivery mode. */
+/** Changes how the result of a request is delivered, after the client has changed its delivery mode. */
 import type { DeliveryMode } from '../../client/metadata/client-metadata.ts'
 import type { OutboxMessage } from '../../outbox/notification.ts'
 import type { Database, Statement } from '../../platform/storage/database.ts'
@@ -33,8 +33,8 @@ export function modesIn(database: Database) {
 
     /**
      * Changes a redeemed request back to approved. This is done only before the deadline, only if the notification
-     * still contains the tokens and was not delivered, and only if the user has not revoked the tokens. `facts` remove
-     * the tokens in the same transaction. Resolves to whether the request was changed.
+     * still contains the tokens and was not delivered, and only if the user has not revoked the tokens. The statements
+     * `facts` remove the tokens in the same transaction. Resolves to whether the request was changed.
      */
     async takeBack(
       { id, userId }: Pick<AuthenticationRequest, 'id' | 'userId'>,

@@ -207,7 +207,10 @@ export function acceptingIn(database: Database, needs: MoveNeeds) {
       return keepWithin(limits)(move, consequences)
     },
 
-    /** Resolves to the limit for which a request was not accepted, or undefined if no limit applies any more. */
+    /**
+     * Resolves to the limit that prevented a request from being accepted, or to undefined if no limit is reached any
+     * more.
+     */
     async obstacleTo(
       about: Pick<AuthenticationRequest, 'userId' | 'clientId'>,
       limits: RequestLimits,
@@ -229,9 +232,9 @@ export function settlingIn(database: Database, needs: MoveNeeds) {
 
   return {
     /**
-     * Approves or denies a pending request before its deadline. `call_back_sealed` is erased, because the notification in
-     * the outbox contains its values. An approval for a push client keeps `call_back_sealed`: if the approval expires
-     * before the tokens are delivered, another notification is composed from it.
+     * Approves or denies a pending request before its deadline. `call_back_sealed` is erased, because the notification
+     * in the outbox contains its values. An approval for a push client keeps `call_back_sealed`: if the approval
+     * expires before the tokens are delivered, another notification is composed from it.
      */
     settle(id: string, settlement: Settlement, consequences: Consequences = {}): Promise<boolean> {
       const { acr, amr, authTime } = settlement.authentication
@@ -252,8 +255,8 @@ export function settlingIn(database: Database, needs: MoveNeeds) {
     },
 
     /**
-     * Settles a pending or approved request as expired, after its deadline. The consequences depend on the status before
-     * the expiry, so the row is changed only if it still has the given status.
+     * Settles a pending or approved request as expired, after its deadline. The consequences depend on the status
+     * before the expiry, so the row is changed only if it still has the given status.
      */
     expire: (
       { id, status }: Pick<AuthenticationRequest, 'id' | 'status'>,
@@ -262,7 +265,9 @@ export function settlingIn(database: Database, needs: MoveNeeds) {
       consequences: Consequences = {},
     ): Promise<boolean> => expire({ id, row: { id, was: status, decision: settledBy, at: now } }, consequences),
 
-    /** Redeems an approved request before its deadline. The same transaction executes `facts`, which save the tokens. */
+    /**
+     * Redeems an approved request before its deadline. The same transaction executes `facts`, which save the tokens.
+     */
     redeem: (id: string, now: number, facts: Statement[]): Promise<boolean> =>
       redeem({ id, row: { id, at: now } }, { facts }),
   }

@@ -115,12 +115,12 @@ const interval = atMostLongest('coalesce(cast($5 as bigint), interval_seconds)')
 const first = atMostLongest('coalesce(first_interval_seconds, interval_seconds)')
 const kept = 'coalesce(cast($6 as bigint), kept_polls, 0)'
 
-/** SQL: whether less than the least pause has passed since `time`. False if `time` is null or lies in the future. */
+/** SQL: whether the time since `time` is shorter than `leastPauseMs`. False if `time` is null or lies in the future. */
 const isJustAfter = (time: string) => `coalesce($3 >= ${time} and $3 < ${time} + ${leastPauseSql(interval)}, false)`
 
 /**
- * SQL: whether a poll is too early: the request is pending, and less than the least pause has passed since its last
- * poll.
+ * SQL: whether a poll is too early: the request is pending, and the time since its last poll is shorter than
+ * `leastPauseMs`.
  */
 const early = `(status = 'pending' and expires_at > $3
   and (${isJustAfter('last_polled_at')} or cast($4 as bigint) > 0 and ${isJustAfter('cast($4 as bigint)')}))`

@@ -3,7 +3,7 @@ import { isTooDeep } from '../../platform/http/form.ts'
 import { holdsOnlyStorable } from '../../platform/http/outside-text.ts'
 import { isPlain } from '../../platform/validation.ts'
 
-/** How a claim is requested: `null`, or with `essential`, `value` or `values`. */
+/** How a claim is requested: `null`, or an object with `essential`, `value` or `values`. */
 export type ClaimRequest = null | Readonly<Record<string, unknown>>
 
 /** The requested claims of the ID token and of the response of the userinfo endpoint, by name. */

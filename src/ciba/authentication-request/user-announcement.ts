@@ -54,8 +54,8 @@ export function onSessionsEnded(
 const foreignChangesMs = 2_000
 
 /**
- * Length of a key in base64url characters of 6 bits. Keys are part of announcements, so they are short. With 132 bits, it
- * is practically impossible that two users have the same key.
+ * Length of a key in base64url characters of 6 bits. Keys are part of announcements, so they are short. With 132 bits,
+ * it is practically impossible that two users have the same key.
  */
 const keyLength = 22
 

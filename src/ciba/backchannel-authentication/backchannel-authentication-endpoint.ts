@@ -85,7 +85,9 @@ async function receive(call: BackchannelCall, needs: BackchannelNeeds): Promise<
   return needs.withFairShare(client.id, call.slot, () => auditOutcome(call, client, needs))
 }
 
-/** Records each request of an authenticated client in the audit and the metrics, and whether it was accepted or refused. */
+/**
+ * Records each request of an authenticated client in the audit and the metrics, and whether it was accepted or refused.
+ */
 async function auditOutcome(call: BackchannelCall, client: Client, needs: BackchannelNeeds): Promise<Acknowledgement> {
   const about: About = { client: client.id, address: call.address }
   needs.audit({ event: 'request.received', ...about })
@@ -104,7 +106,9 @@ async function auditOutcome(call: BackchannelCall, client: Client, needs: Backch
 /** The audit fields of a request, as far as they are known. */
 type About = Omit<AuditRecord, 'event'>
 
-/** Checks the request, finds its user, and stores the request together with the notifications for the user's devices. */
+/**
+ * Checks the request, finds its user, and stores the request together with the notifications for the user's devices.
+ */
 async function authenticateUser(
   call: BackchannelCall,
   client: Client,
@@ -112,8 +116,8 @@ async function authenticateUser(
   needs: BackchannelNeeds,
 ): Promise<Acknowledgement> {
   refuseUnlessMayInitiate(client)
-  // Checked before the `jti` of a signed request is marked as used, so that a client that needs a new DPoP nonce can send
-  // the same signed request again.
+  // The DPoP proof is checked before the `jti` of a signed request is marked as used, so that a client that needs a new
+  // DPoP nonce can send the same signed request again.
   const binding = await bindingOf(call, client, needs)
   const asked = await readAsked(call.form, client, needs.readSignedRequest, call.slot)
   refuseUnlessAllowed(asked, client, needs.policy)
@@ -133,15 +137,16 @@ async function authenticateUser(
 
   const outcome = decoy === undefined ? request.deliveryMode : 'pretended'
   needs.audit({ event: 'request.accepted', request: request.id, ...about, outcome })
-  // `device.unreachable` is for the operator: the client waits for an answer, but no device of the user can be
-  // notified.
+  // The audit event tells the operator that the client waits for an answer, but no device of the user can be notified.
   if (notices.length === 0 && decoy === undefined) {
     needs.audit({ event: 'device.unreachable', request: request.id, ...about })
   }
   return acknowledge(accepted)
 }
 
-/** Resolves to the error for the limit that was reached. If no limit is reached any more, `Retry-After` is one second. */
+/**
+ * Resolves to the error for the limit that was reached. If no limit is reached any more, `Retry-After` is one second.
+ */
 async function limitError(
   request: AuthenticationRequest,
   limits: RequestLimits,
@@ -158,7 +163,7 @@ async function limitError(
 
 interface UserToAsk {
   user: User
-  /** The same user if it is a decoy user; undefined if it is a real user. */
+  /** The same as `user` if that is a decoy user; undefined if it is a real user. */
   decoy: UserOrDecoy | undefined
 }
 
@@ -186,8 +191,8 @@ async function findUserToAsk(
 
   const from = { address: call.address, connection: call.caller }
   await needs.demandUserCode(asked.userCode, user, client, decoy, from)
-  // A client that must not learn which users exist must not learn that a user has blocked it, so a decoy user replaces
-  // the user. For other clients, the statement that accepts requests checks whether the user has blocked them.
+  // A client that must not learn which users exist must not learn either that a user has blocked it. So a decoy user
+  // replaces the user. For other clients, the statement that accepts requests checks whether the user has blocked them.
   if (!hidesUnknown || !(await needs.isBlocked(user.id, client.id))) return { user, decoy }
   const substitute = needs.decoyFor(user.id)
   return { user: substitute, decoy: substitute }
@@ -206,7 +211,8 @@ async function enforceUnknownUserLimit(client: Client, about: About, needs: Back
 }
 
 /**
- * Resolves to the error `unknown_user_id`, or to an error with status 429 if the client got `unknown_user_id` too often.
+ * Resolves to the error `unknown_user_id`, or to an error with status 429 if the client got `unknown_user_id` too
+ * often.
  */
 async function noUserError(detail: string, client: Client, about: About, needs: BackchannelNeeds): Promise<OAuthError> {
   const most = unknownLimitFor(client, needs.policy)

@@ -42,7 +42,8 @@ const texts = [
 ]
 
 /**
- * Parameters of RFC 9396, RFC 8707, FAPI-CIBA and OpenID Connect: any JSON value in a signed request, a string in a form.
+ * Parameters of RFC 9396, RFC 8707, FAPI-CIBA and OpenID Connect: any JSON value in a signed request, a string in a
+ * form.
  */
 const structures = ['authorization_details', 'resource', 'request_context', 'claims']
 
@@ -87,7 +88,7 @@ export function readParameters(form: Form): Asked {
   }
 }
 
-/** Returns the claims that must be strings, as parameters of a form. Empty claims are left out. */
+/** Returns the claims of a signed request that `texts` lists, as a form. Empty claims are left out. */
 function readClaims(claims: SignedClaims): Form {
   const present = texts.filter((name) => Object.hasOwn(claims, name) && !isEmpty(name, claims[name]))
   return new Map(present.map((name) => [name, readText(name, claims[name])]))
@@ -99,8 +100,8 @@ function isEmpty(name: string, value: unknown): boolean {
 }
 
 /**
- * Reads the structured parameters of a signed request. Each is a JSON value. `authorization_details` and `claims` may also
- * be strings that contain the JSON, as in a form-encoded request.
+ * Reads the structured parameters of a signed request. Each is a JSON value. `authorization_details` and `claims` may
+ * also be strings that contain the JSON, as in a form-encoded request.
  */
 function readStructures(
   claims: SignedClaims,
@@ -121,8 +122,8 @@ function parsed(value: unknown): unknown {
 }
 
 /**
- * Returns a claim that must be a JSON string. Only `requested_expiry` may also be a number (CIBA §7.1.1), and `acr_values` a
- * list: `default_acr_values` in client metadata is a list, so some libraries write both in the same way.
+ * Returns a claim that must be a JSON string. Only `requested_expiry` may also be a number (CIBA §7.1.1), and
+ * `acr_values` a list: `default_acr_values` in client metadata is a list, so some libraries write both in the same way.
  */
 function readText(name: string, value: unknown): string {
   if (name === 'acr_values' && Array.isArray(value)) return readList(name, value)

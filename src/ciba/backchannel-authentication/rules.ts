@@ -20,7 +20,9 @@ export interface RequestPolicy {
   mailed: boolean
   /** Whether all requests must be signed, even if the client has not registered a request signing algorithm. */
   requireSigned: boolean
-  /** Whether a request must have a binding message or details, so that the user can distinguish it from other requests. */
+  /**
+   * Whether a request must have a binding message or details, so that the user can distinguish it from other requests.
+   */
   requireContext: boolean
   /** Whether every binding message must be a number, which the user picks among other numbers. */
   requireNumber: boolean
@@ -45,8 +47,8 @@ export interface RequestRule extends Rule<Asked, RequestContext, keyof Asked> {
 }
 
 /**
- * The client is authenticated before the first rule, so no rule reveals anything to an unauthenticated caller. The user is
- * looked up after the last rule, so a malformed request cannot be used to find out which users exist.
+ * The client is authenticated before the first rule, so no rule reveals anything to an unauthenticated caller. The user
+ * is looked up after the last rule, so a malformed request cannot be used to find out which users exist.
  */
 export const rules = {
   // This rule is first, because unsigned parameters may have been changed on the way.
@@ -217,8 +219,8 @@ export const rules = {
 } satisfies Record<string, RequestRule>
 
 /**
- * Refuses a client that is not registered for backchannel authentication. Called before the request is read, so that such
- * a client gets no other error.
+ * Refuses a client that is not registered for backchannel authentication. Called before the request is read, so that
+ * such a client gets no other error.
  * @throws {OAuthError} `unauthorized_client`
  */
 export function refuseUnlessMayInitiate(client: Client): void {
@@ -258,8 +260,8 @@ export function refuseUnlessAllowed(asked: Asked, client: Client, policy: Reques
 }
 
 /**
- * Whether a text is visible and on one line: not only spaces, and no control, format (zero width, direction), surrogate,
- * private-use, unassigned or line-separating characters.
+ * Whether a text is visible and on one line: not only spaces, and no control, format (zero width, direction),
+ * surrogate, private-use, unassigned or line-separating characters.
  */
 function isPlainLine(text: string): boolean {
   return !/[\p{Cc}\p{Cf}\p{Cs}\p{Co}\p{Cn}\p{Zl}\p{Zp}]/u.test(text) && /\S/.test(text)

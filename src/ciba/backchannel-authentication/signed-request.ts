@@ -26,26 +26,28 @@ export type ReadSignedRequest = (jwt: string, client: Client, slot?: Slot) => Pr
 /** Seconds by which the clocks of the client and of this server may differ. */
 const skew = 10
 /**
- * Maximum seconds from `nbf` to `exp`, and from `nbf` to now (FAPI-CIBA §5.2.2). This limits how long a captured request
- * can be used.
+ * Maximum seconds from `nbf` to `exp`, and from `nbf` to now (FAPI-CIBA §5.2.2). This limits how long a captured
+ * request can be used.
  */
 const longestLife = 3600
 /** Maximum number of characters. A longer JWT is not decoded. */
 const longestRequest = 16_384
 
-/** Accepted values of `typ`: generic, or for a signed request (RFC 9101 §10.8). Other values mean another kind of JWT. */
+/**
+ * Accepted values of `typ`: generic, or for a signed request (RFC 9101 §10.8). Other values mean another kind of JWT.
+ */
 const types = ['jwt', 'oauth-authz-req+jwt']
 
 /** RFC 7519 §4.1: claims about the JWT, never parameters of the request. */
 const registeredClaims = ['iss', 'sub', 'aud', 'exp', 'nbf', 'iat', 'jti']
 
 /**
- * Returns a function that verifies a signed request and resolves to its parameters, without the registered claims of JWT and
- * without members that are null.
- * The `jti` is marked as used after all other checks, so that an invalid request does not use up a `jti`.
+ * Returns a function that verifies a signed request and resolves to its parameters, without the registered claims of
+ * JWT and without members that are null. The `jti` is marked as used after all other checks, so that an invalid request
+ * does not use up a `jti`.
  *
- * The function throws an `OAuthError` with `invalid_request` for every problem of the JWT, and `Unavailable` if the keys
- * of the client cannot be fetched now.
+ * The function throws an `OAuthError` with `invalid_request` for every problem of the JWT, and `Unavailable` if the
+ * keys of the client cannot be fetched now.
  */
 export function createReadSignedRequest(needs: SignedRequestNeeds): ReadSignedRequest {
   return async (jwt, client, slot) => {

@@ -26,7 +26,9 @@ export interface Post {
   body: string | Buffer
 }
 
-/** Sends a POST. Resolves to the outcome, with `status` if there was a response; rejects if `signal` stopped the call. */
+/**
+ * Sends a POST. Resolves to the outcome, with `status` if there was a response; rejects if `signal` stopped the call.
+ */
 export async function post(
   message: Post,
   caller: GuardedCaller,
@@ -45,7 +47,7 @@ export async function post(
 /**
  * Returns the outcome for a response. 2xx means delivered. 3xx and 4xx mean refused: a redirect is never followed, and
  * the same call would be refused again, so an operator has to act. 429 and 5xx are temporary and mean failed: the call
- * is repeated, after the pause of `Retry-After` if there is one, but at most one hour.
+ * is repeated after a pause. `Retry-After` can lengthen the pause, but not to more than one hour.
  */
 export function meaningOf(status: number, headers: Record<string, string> = {}): Outcome {
   const words = `answered ${status}`

@@ -26,7 +26,7 @@ export interface NotificationContent extends CallBack {
   tokensUntil?: number
 }
 
-/** Minimum time for which the delivery of a notification is tried, in milliseconds after the request is settled. */
+/** `giveUpAt` of a notification is at least this many milliseconds after the time at which the request is settled. */
 const pushedFor = 10 * 60_000
 
 export interface NotificationNeeds {
@@ -77,7 +77,7 @@ export function notificationFor(
 /**
  * Decrypts the values for the notification. They may be unreadable because another secret is configured now, or because
  * the row is damaged. This must not prevent a denial, an expiry or the removal of a user, which are more important than
- * the notification: a ping client learns of them at its next poll.
+ * the notification. A ping client gets the result at its next poll anyway.
  */
 function callBackOf(
   { id, clientId, deliveryMode }: AuthenticationRequest,

@@ -73,8 +73,8 @@ async function composeBody(
 
 /**
  * Makes the tokens. One transaction redeems the request and stores the body, encrypted, in the outbox message. If the
- * process crashes before this transaction, the request is still approved; if it crashes later, the stored body is sent. If
- * no tokens can be made, the error is stored in the same way, so that every attempt sends the same body.
+ * process crashes before this transaction, the request is still approved; if it crashes later, the stored body is sent.
+ * If no tokens can be made, the error is stored in the same way, so that every attempt sends the same body.
  */
 async function issuePushTokens(
   message: OutboxMessage,
@@ -118,8 +118,8 @@ async function issuePushTokens(
 
 /**
  * Resolves to the body for another attempt to deliver tokens. Usually this is the body of the previous attempt. If the
- * tokens are no longer valid, it is an error; if the key that signed them was revoked, the tokens are signed again. A
- * changed body is stored, so that every further attempt sends it.
+ * tokens are no longer valid, the body is an error. If the key that signed the tokens was revoked, they are signed
+ * again. A changed body is stored, so that every further attempt sends it.
  */
 async function bodyOfRetry(
   message: OutboxMessage,
@@ -156,8 +156,8 @@ async function withVerifiableTokens(body: string, needs: PushNeeds): Promise<str
 }
 
 /**
- * Resolves to the body that another worker stored but did not send before its lease ended. Resolves to undefined if there
- * is no such body.
+ * Resolves to the body that another worker stored but did not send before its lease ended. Resolves to undefined if
+ * there is no such body.
  */
 async function findStoredBody({ id }: OutboxMessage, { outbox, vault }: PushNeeds): Promise<string | undefined> {
   const message = await outbox.find(id)
@@ -167,7 +167,7 @@ async function findStoredBody({ id }: OutboxMessage, { outbox, vault }: PushNeed
 /** The error codes of CIBA §12. */
 type PushError = 'access_denied' | 'expired_token' | 'transaction_failed'
 
-/** Returns the body of a push that says that the user or an operator has ended the approval. */
+/** Returns the body of a push that says that the approval was revoked or has ended. */
 export function revokedBody(content: Pick<NotificationContent, 'authReqId'>): string {
   return errorBody(content, 'access_denied', 'the approval was revoked or ended before the tokens could be delivered')
 }

@@ -52,13 +52,13 @@ export function createRefusedPush({ outbox, removeIssued, vault, audit }: Undeli
 const batch = 200
 
 /**
- * Returns the function that erases the content of pings and pushes that were parked before `parkedBefore`, and revokes the
- * tokens in them: after that, not even an operator can deliver them.
+ * Returns the function that erases the content of pings and pushes that were parked before `parkedBefore`, and revokes
+ * the tokens in the content. After that, not even an operator can deliver these notifications.
  */
 export function createForgetUndelivered({ outbox, removeIssued, vault, audit }: UndeliveredNeeds) {
   async function forget(message: OutboxMessage): Promise<void> {
     // If the content cannot be decrypted, because the secret was changed, it is not known whether it contains tokens.
-    // Then it is erased, and no tokens are revoked.
+    // Then the content is erased, and no tokens are revoked.
     const content = contentOf(message, vault)
     const isHolding = content !== undefined && holdsTokens(content)
     const statements = isHolding ? [removeIssued(message.subject)] : []

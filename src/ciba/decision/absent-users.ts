@@ -1,7 +1,7 @@
 /**
  * Denies the pending requests of users whom an application has removed or disabled. An application that supplies the
- * users should call `doorbell.users.end` in this case, but not every application does. This task therefore asks the hook
- * `users.find` regularly, so that clients do not wait until their requests expire.
+ * users should call `doorbell.users.end` in this case, but not every application does. This task therefore asks the
+ * hook `users.find` regularly, so that clients do not wait until their requests expire.
  */
 import { createPeriodicTask } from '../../platform/periodic-task.ts'
 import { isDatabaseUnavailable } from '../../platform/storage/unavailable.ts'
@@ -84,7 +84,8 @@ export function createAbsentUsers(needs: AbsentUserNeeds) {
     const reason = await reasonOf(userId)
     if (reason === undefined) return 0
     const now = clock.now()
-    // Requests after `askedAt` are not denied, because the application may have added the user again.
+    // Requests that were received after `askedAt` are not denied, because the application may have added the user
+    // again.
     const isOver = ({ createdAt }: AuthenticationRequest) => createdAt <= askedAt
     const by: EndedBy = { decidedBy: 'application', deviceClientId: undefined, reason }
     const open = await openRequests.endOfUser(userId, 'anybody', now, (found) =>

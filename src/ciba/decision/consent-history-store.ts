@@ -13,7 +13,7 @@ import type { RequestedClaims } from '../authentication-request/requested-claims
 
 /**
  * SQL condition, with `$1` as the user id: the row `history` is about a request of the person who has this id now. A
- * decision on a request of a former person with this id may be stored after the rows of this person were marked
+ * decision about a former person with this id may be stored after the rows of the former person were marked
  * (`is_former`). So the mark of the request is checked, too.
  */
 export const ofPresentUser = `history.user_id = $1 and ${ofPresentPerson('history', 'decided_at')} and not exists (
@@ -49,7 +49,7 @@ export interface HistoryEntry extends Decision {
   /** The approved details or, if there are none, the requested details. */
   authorizationDetails: AuthorizationDetail[] | undefined
   resources: string[] | undefined
-  /** The claims that the client requested one by one. */
+  /** The claims that the client requested with the parameter `claims`. */
   claims: RequestedClaims | undefined
   /** Whether tokens for this decision are still valid, or can still be collected by the client. */
   inUse: boolean
@@ -111,7 +111,9 @@ export function createDecisionStore(database: Database, onUnreadable = throwUnre
       return rows.length > 0
     },
 
-    /** Resolves to the decisions on a request, oldest first. An approval may be followed by its expiry or revocation. */
+    /**
+     * Resolves to the decisions on a request, oldest first. An approval may be followed by its expiry or revocation.
+     */
     async listForRequest(requestId: string): Promise<Decision[]> {
       const rows = await database.read<DecisionRow>(
         'select * from backchannel_auth_consent_history where request_id = $1 order by decided_at, id',
@@ -122,7 +124,7 @@ export function createDecisionStore(database: Database, onUnreadable = throwUnre
 
     /**
      * Removes at most `atMost` decisions that were made before `before`. A decision is kept while a token that was
-     * issued for it exists, because users revoke the token in their history.
+     * issued for it exists, because users can revoke the token in their history.
      */
     forget: pruneByCursor({
       async next(after, before, atMost) {

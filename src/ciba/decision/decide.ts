@@ -27,7 +27,7 @@ export interface DecisionNeeds extends BlockNeeds {
   requests: RequestStore
   decisions: DecisionStore
   denialPauses: Pick<DenialPauseStore, 'lengthen' | 'lift'>
-  /** Finds the user, to check that it still exists and is not disabled. */
+  /** Finds the user, to check that the user still exists and is not disabled. */
   findUser: UserHooks['find']
   /** Finds the client, whose delivery mode may have changed since the request. */
   findClient: ClientStore['find']
@@ -187,7 +187,8 @@ function toDecision(answer: Answer, now: number): Decision {
 function describeConflict(request: AuthenticationRequest | undefined, now: number): DecisionResult {
   if (request === undefined) return { kind: 'unknown' }
   const status = statusAt(request, now)
-  // The request is still pending: no other call has decided it, and this call was refused because its session has ended.
+  // The request is still pending: no other call has decided it, and this call was refused because its session has
+  // ended.
   if (status === 'pending') return { kind: 'user unavailable' }
   return status === 'expired' ? { kind: 'expired' } : { kind: 'already decided', status }
 }

@@ -25,15 +25,17 @@ export interface EndRequestsNeeds {
  */
 export interface EndedBy extends Pick<Decision, 'decidedBy' | 'deviceClientId'> {
   reason?: EndingReason | undefined
-  /** If set, the audit records this value instead of `decidedBy`, because it is more precise: for example, `command`. */
+  /**
+   * If set, the audit records this value instead of `decidedBy`, because it is more precise: for example, `command`.
+   */
   auditedAs?: string
 }
 
 /**
  * Returns the statements and announcements that settle open requests as denied: they write the status, the history, and
  * the same ping or push as after a denial. An approved request of a push client needs no new notification, because the
- * message that is already in the outbox delivers the error. A request whose notification cannot be composed is denied without
- * one.
+ * message that is already in the outbox delivers the error. A request whose notification cannot be composed is denied
+ * without one.
  */
 export function endRequests(
   open: readonly AuthenticationRequest[],

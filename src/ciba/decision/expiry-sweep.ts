@@ -9,7 +9,7 @@ import { type DecisionNeeds, expire } from './decide.ts'
 
 export interface ExpirySweep {
   start(): void
-  /** Settles all expired requests. Resolves to their number. */
+  /** Settles the expired requests. Resolves to the number of requests that it has settled. */
   sweep(): Promise<number>
   stop(): Promise<void>
 }
@@ -24,11 +24,14 @@ const batch = 200
  * meanwhile.
  */
 const atMost = 100
-/** Upper limit for the transactions of one kind of rows at one sweep, so that the next sweep is not delayed. */
+/**
+ * Maximum number of transactions in which one sweep removes rows of one kind, so that the next sweep is not delayed.
+ */
 const mostTransactions = 5
 
 /**
- * Removes at most `atMost` rows of one kind that are old enough at the time `now`. Resolves to the number of removed rows.
+ * Removes at most `atMost` rows of one kind that are old enough at the time `now`. Resolves to the number of removed
+ * rows.
  */
 export type Forget = (now: number, atMost: number) => Promise<number>
 
@@ -39,8 +42,9 @@ export interface OldRows {
 }
 
 /**
- * @param alsoForget other old rows, which are removed one kind after the other, once a minute. While more rows remain
- *   than one sweep may remove, they are removed at each sweep. If one kind fails, the others are still removed
+ * @param alsoForget the kinds of old rows that are also removed: once a minute, or at each sweep while more rows are
+ *   left than one sweep may remove. The kinds are handled one after the other. If one kind fails, the others are still
+ *   removed
  */
 export function createExpirySweep(needs: DecisionNeeds, alsoForget: readonly OldRows[]): ExpirySweep {
   const { clock, log } = needs
@@ -106,7 +110,7 @@ export function createExpirySweep(needs: DecisionNeeds, alsoForget: readonly Old
   async function forgetSome(forget: Forget, now: number): Promise<boolean> {
     for (let transaction = 0; transaction < mostTransactions; transaction++) {
       if ((await forget(now, atMost)) < atMost) return false
-      // Between two transactions, other work of this process runs, also if SQLite answers at once.
+      // Between two transactions, other work of this process runs, even if SQLite answers at once.
       await nextTurn()
     }
     return true

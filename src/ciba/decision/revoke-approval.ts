@@ -1,6 +1,6 @@
 /**
- * A user revokes an approval. One transaction denies the request, if it is not redeemed yet, and removes the tokens that
- * were issued for it.
+ * A user revokes an approval. One transaction denies the request, if it is not redeemed yet, and removes the tokens
+ * that were issued for it.
  */
 import type { OidcModelStore } from '../../openid-provider/oidc-model-store.ts'
 import type { Audit } from '../../platform/audit.ts'
@@ -20,7 +20,7 @@ export interface RevokeNeeds extends EndRequestsNeeds {
 }
 
 export type RevokeApproval = (revocation: {
-  /** The request as it was just read. It must be about the user who revokes it. */
+  /** The request as it was just read. It must be about the user who revokes the approval. */
   request: AuthenticationRequest
   /** The hash of the user's access token. */
   tokenHash: string | undefined
@@ -28,9 +28,9 @@ export type RevokeApproval = (revocation: {
 }) => Promise<boolean | undefined>
 
 /**
- * Returns the function that revokes an approval. A request that the client has not redeemed is denied, so that the client
- * gets `access_denied`. Tokens already issued are removed. The function resolves to whether there was anything to revoke,
- * or to undefined if the access token of the call is not valid any more.
+ * Returns the function that revokes an approval. A request that the client has not redeemed is denied, so that the
+ * client gets `access_denied`. Tokens already issued are removed. The function resolves to whether there was anything
+ * to revoke, or to undefined if the access token of the call is not valid any more.
  */
 export function createRevokeApproval(needs: RevokeNeeds): RevokeApproval {
   return async ({ request: before, tokenHash, address }) => {

@@ -28,8 +28,8 @@ export function createBlockedClientStore(database: Database) {
     blocking,
 
     /**
-     * Unblocks a client, and clears its pause after denials, if the client is blocked. Resolves to false, and nothing is
-     * changed, if the access token is not valid any more.
+     * Unblocks a client, and clears its pause after denials, if the client is blocked. Resolves to false, and nothing
+     * is changed, if the access token is not valid any more.
      */
     async unblock({ userId, clientId, tokenHash }: Pair): Promise<boolean> {
       const values = [userId, clientId]

@@ -44,8 +44,8 @@ export function createDenialPauseStore(database: Database, limits: PauseAfterDen
 }
 
 /**
- * Upper limit for the number of doublings in one statement. After 17 doublings, the shortest possible pause (one second)
- * exceeds the longest possible pause (one day).
+ * Upper limit for the number of doublings in one statement. After 17 doublings, the shortest possible pause (one
+ * second) exceeds the longest possible pause (one day).
  */
 const mostDoublings = 20
 

@@ -15,7 +15,7 @@ export interface LimitSettings {
   pauseAfterDenial: { first: number }
 }
 
-/** A cache of the computed limits. It works because a cached client is the same object for all its requests. */
+/** A cache of the computed limits, by client object: while a client is cached, all its requests get the same object. */
 const known = new WeakMap<Client, { defaults: LimitSettings; limits: RequestLimits }>()
 
 /** Returns the limits for a client. The limits in the client's metadata take precedence. */
@@ -37,8 +37,8 @@ function computeLimits(client: Client, defaults: LimitSettings): RequestLimits {
     perClientAndUser: whereLimited({ ...defaults.perClientAndUser, ...own?.perClientAndUser }),
     clientRegistration: registrationId,
     pauses: defaults.pauseAfterDenial.first > 0,
-    // If the requests of a client are counted, they are accepted one after the other. They are therefore counted only if
-    // a limit for the client is set.
+    // If `perClient` is set, the requests of the client are counted, and accepted one after the other. So it is set
+    // only if there is a limit for the client.
     ...((perClient.open > 0 || perClient.perMinute > 0) && { perClient: whereLimited(perClient) }),
   }
 }
@@ -53,7 +53,7 @@ function perClientLimits({ registeredItself }: Client, defaults: LimitSettings):
   return { open: stricter(perClient.open, own.open), perMinute: stricter(perClient.perMinute, own.perMinute) }
 }
 
-/** Returns the lower of two limits, of which 0 means no limit. */
+/** Returns the stricter of two limits. The limit 0 means no limit. */
 function stricter(one: number, other: number): number {
   return Math.min(one || other, other || one)
 }
@@ -67,12 +67,14 @@ function whereLimited({ open, perMinute }: OpenAndPerMinute): OpenAndPerMinute {
   return { open: open || undefined, perMinute: perMinute || undefined }
 }
 
-/** Maximum `Retry-After` in seconds when too many requests are pending: users may decide them long before they expire. */
+/**
+ * Maximum `Retry-After` in seconds when too many requests are pending: users may decide them long before they expire.
+ */
 const longestAfterOpen = 60
 
 /**
- * Returns the error `access_denied` for a limit. If the user has blocked the client, or if too many requests wait for the
- * user, the error has status 403 (CIBA §13). For the other limits, the error has status 429 and `Retry-After`.
+ * Returns the error `access_denied` for a limit. If the user has blocked the client, or if too many requests wait for
+ * the user, the error has status 403 (CIBA §13). For the other limits, the error has status 429 and `Retry-After`.
  */
 export function refusalFor({ limit, until }: ReachedLimit, now: number): OAuthError {
   const detail = `limit ${limit}`

@@ -69,7 +69,8 @@ async function collect(call: TokenCall, client: Client, needs: CibaGrantNeeds): 
   if (authReqId === undefined) throw new OAuthError('invalid_request', 'auth_req_id is missing')
   if (client.deliveryMode === 'push') await refuseUnlessMadeForPoll(authReqId, client, needs)
   else if (!mayUseGrant(client)) throw new OAuthError('unauthorized_client', 'this client may not use this grant')
-  // Checked before the poll is counted, so that a client can repeat a call whose proof was missing or invalid.
+  // The certificate or DPoP proof is checked before the poll is counted, so that a client can repeat a call without a
+  // valid one.
   const binding = await needs.senderConstraint(call, client)
 
   const result = await getResult(authReqId, client.id, call, needs)
@@ -104,11 +105,14 @@ interface ApprovedResult {
 type Result =
   | PendingResult
   | ApprovedResult
-  /** `redeemed` is the request, if there is one that belongs to the client. */
+  /** `redeemed` is the redeemed request; undefined if the `auth_req_id` is unknown or belongs to another client. */
   | { answer: 'invalid_grant'; redeemed?: AuthenticationRequest }
   | { answer: 'access_denied' | 'expired_token' }
 
-/** Returns the result of the poll. With long polling, a poll of a pending request is held until the result changes. */
+/**
+ * Returns the result of the poll. With long polling, a poll of a pending request is held up to `longPoll` seconds,
+ * until the result changes.
+ */
 function getResult(authReqId: string, clientId: string, call: TokenCall, needs: CibaGrantNeeds) {
   const recalled = needs.pending.recall(authReqId, clientId, call.arrival)
   return recalled === undefined ? readResult(authReqId, clientId, call, needs) : hold(recalled, call, needs)
@@ -130,7 +134,10 @@ async function readResult(
   return hold(resultOf(request, arrival.at, tooEarly), call, needs)
 }
 
-/** Holds the poll if the result is `authorization_pending`; any other result is returned at once, not as a promise. */
+/**
+ * Holds the poll if it may be held and the result is `authorization_pending`. If not, returns the result at once, not
+ * as a promise.
+ */
 function hold(result: Result, call: TokenCall, needs: CibaGrantNeeds): Promise<Result> | Result {
   if (needs.longPoll === 0 || !call.mayBeHeld || result.answer !== 'authorization_pending') return result
   return holdPending(result, call, needs)
@@ -170,8 +177,8 @@ function resultOf(request: AuthenticationRequest, now: number, tooEarly: boolean
 }
 
 /**
- * A push client gets its result by push and must not poll (CIBA §11). But a request that it made as a poll client has no
- * notification token, so it cannot be pushed and stays a request for poll.
+ * A push client gets its result by push and must not poll (CIBA §11). But a request that it made as a poll client has
+ * no notification token, so it cannot be pushed and stays a request for poll.
  */
 async function refuseUnlessMadeForPoll(authReqId: string, client: Client, { requests }: CibaGrantNeeds): Promise<void> {
   const request = await requests.findByAuthReqId(authReqId)
@@ -181,8 +188,8 @@ async function refuseUnlessMadeForPoll(authReqId: string, client: Client, { requ
 
 /**
  * Makes the tokens and writes them in the transaction that changes the request from approved to redeemed. If several
- * polls redeem the same request at the same time, only one of them succeeds. If this poll was held, equal polls get the
- * same tokens. If it was not held, the other polls get `invalid_grant`.
+ * polls redeem the same request at the same time, only one of them succeeds. If that poll was held, equal polls get the
+ * same tokens for some seconds. All other polls get `invalid_grant`.
  */
 async function redeemApproved(
   { request, wasHeld }: ApprovedResult,
@@ -226,21 +233,22 @@ async function giveAgain(
 }
 
 function auditFieldsOf({ id, clientId, userId, deliveryMode }: AuthenticationRequest, { address }: TokenCall) {
-  // The request was made for push, but its client has left push and collects the result by poll.
+  // If the request was made for push, its client has left push mode and gets the result by poll.
   const by = deliveryMode === 'push' ? 'poll' : deliveryMode
   return { request: id, client: clientId, user: userId, address, by }
 }
 
 /**
- * Returns the same error whether the `auth_req_id` is unknown, was used before, or belongs to another client (CIBA §11).
- * Tokens that were issued for the request stay valid.
+ * Returns the same error whether the `auth_req_id` is unknown, was used before, or belongs to another client (CIBA
+ * §11). Tokens that were issued for the request stay valid.
  */
 function unknown(): OAuthError {
   return new OAuthError('invalid_grant', 'auth_req_id is unknown, was used already, or belongs to another client')
 }
 
 const pollErrors = {
-  // `access_denied` has status 403 at the backchannel authentication endpoint (CIBA §13), and 400 at the token endpoint.
+  // `access_denied` has status 403 at the backchannel authentication endpoint (CIBA §13), and 400 at the token
+  // endpoint.
   access_denied: () => new OAuthError('access_denied', 'the user refused', { status: 400 }),
   expired_token: () => new OAuthError('expired_token', 'the request expired; start a new one'),
 }

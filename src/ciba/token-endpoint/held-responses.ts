@@ -29,8 +29,8 @@ export interface HeldResponsesNeeds {
 }
 
 /**
- * Returns for how many seconds a response is given again, from the configuration. Only the responses of held polls are given
- * again, so it is 0 if no poll is held.
+ * Returns from the configuration for how many seconds a response is given again. The result is 0 without long polling,
+ * because only the responses of held polls are given again.
  */
 export const repeatSecondsOf = ({ longPoll, repeatTokens }: { longPoll: number; repeatTokens: number }): number =>
   longPoll === 0 ? 0 : repeatTokens
@@ -52,8 +52,8 @@ export interface HeldResponses {
   keep(poll: RepeatablePoll, request: AuthenticationRequest, issued: Issued): Statement[]
   /**
    * Resolves to the response to an equal poll of this redeemed request. Resolves to undefined if there is none, if it
-   * is older than `repeatSeconds`, if it cannot be decrypted, if one of its tokens was used, or if the user, the client or the
-   * approval has ended.
+   * is older than `repeatSeconds`, if it cannot be decrypted, if one of its tokens was used, if its grant is no longer
+   * valid, or if the user does not exist any more or is disabled.
    */
   find(poll: RepeatablePoll, request: AuthenticationRequest): Promise<TokenResponse | undefined>
 }
@@ -83,8 +83,8 @@ export function createHeldResponses(needs: HeldResponsesNeeds): HeldResponses {
   }
 
   /**
-   * The encryption key depends on the `auth_req_id`. Only a hash of it is stored, except in a ping that is not
-   * delivered yet. So the database and the configured secret are usually not enough to decrypt a response.
+   * The encryption key depends on the `auth_req_id`. Only a hash of the `auth_req_id` is stored, except in a ping that
+   * is not delivered yet. So the database and the configured secret are usually not enough to decrypt a response.
    */
   const sealingFor = ({ form }: RepeatablePoll) => vault.sealingWith(form.get('auth_req_id')!)
 

@@ -23,7 +23,9 @@ export interface HeldPoll {
 }
 
 export interface HeldPolls {
-  /** Holds a poll of a pending request until it is released. A newer poll of the same request releases the older one. */
+  /**
+   * Holds a poll of a pending request until it is released. A newer poll of the same request releases the older one.
+   */
   hold(held: HeldPoll, caller: Pick<IncomingConnection, 'isClosed' | 'onClose'>): Promise<Release>
   /** Returns the number of held polls. */
   count(): number
@@ -41,8 +43,8 @@ export interface HeldPollsNeeds {
 }
 
 /**
- * The longest time that a poll is held, in seconds. Clients such as openid-client give up after 30 seconds, including the
- * time for the connection and the client authentication. A client that has given up does not get the tokens.
+ * The longest time that a poll is held, in seconds. Clients such as openid-client give up after 30 seconds, including
+ * the time for the connection and the client authentication. A client that has given up does not get the tokens.
  */
 export const longestHold = 25
 
@@ -92,8 +94,9 @@ export function createHeldPolls(needs: HeldPollsNeeds): HeldPolls {
   }
 
   /**
-   * Checks in the table whether the requests of the held polls are still pending. Called when announcements may have been
-   * missed. On SQLite, changes by other processes are not announced, but they begin a new epoch, which causes this check.
+   * Checks in the table whether the requests of the held polls are still pending. Called when announcements may have
+   * been missed. On SQLite, changes by other processes are not announced, but they begin a new epoch, which causes this
+   * check.
    */
   async function checkAll(): Promise<void> {
     if (isChecking) {

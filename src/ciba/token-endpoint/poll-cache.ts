@@ -30,13 +30,13 @@ export interface PendingRequests {
   /** Whether the request is known to be pending now. */
   isKnown(id: string): boolean
   /**
-   * Reads the request from the table and counts the poll: in memory if the request can be cached as pending, otherwise in
-   * the table. Resolves to undefined if the request is unknown or belongs to another client.
+   * Reads the request from the table and counts the poll: in memory if the request can be cached as pending, otherwise
+   * in the table. Resolves to undefined if the request is unknown or belongs to another client.
    */
   poll(authReqId: string, clientId: string, arrival: Arrival): Promise<Pick<Poll, 'request' | 'tooEarly'> | undefined>
   /** Writes the changed intervals to the table. */
   flush(): Promise<void>
-  /** Writes everything to the table, including the time of each last poll. */
+  /** Writes the changed intervals and the time of the last poll of each request to the table. */
   close(): Promise<void>
 }
 
@@ -55,14 +55,16 @@ export interface PendingNeeds extends Pick<WriteBehindNeeds, 'clock' | 'log'> {
   most?: number
 }
 
-/** Default of `most`. If each request is polled every five seconds, one node cannot answer the polls of more requests. */
+/**
+ * Default of `most`. If each request is polled every five seconds, one node cannot answer the polls of more requests.
+ */
 const usualMost = 100_000
 
 /** Returns the cache of this process. Call `close` before the process ends. */
 export function createPendingRequests(needs: PendingNeeds): PendingRequests {
   const { requests, database, clock, log, longestInterval = usualLongestInterval } = needs
-  // The table has the times of the database's clock, because several nodes compare them. The memory has the steady time of
-  // this process, which never goes back.
+  // The table has the times of the database's clock, because several nodes compare them. The memory has the steady time
+  // of this process, which never goes back.
   const toDatabaseTime = (steadyAt: number) => steadyAt + database.clockOffset
   const toSteady = (databaseTime: number) => databaseTime - database.clockOffset
   const remembered = createRememberedRequests({ most: needs.most ?? usualMost, longestInterval, toSteady })

@@ -86,8 +86,8 @@ export function createPollWriteBehind(needs: WriteBehindNeeds) {
 
   return {
     /**
-     * Counts a poll. The first poll of a request is never too early. If two polls arrive at the same time, the second is
-     * too early.
+     * Counts a poll. The first poll of a request is never too early. If two polls arrive at the same time, the second
+     * is too early.
      *
      * @param arrivedAt by the steady time of this process
      * @returns whether the poll came too early
@@ -109,7 +109,7 @@ export function createPollWriteBehind(needs: WriteBehindNeeds) {
     forget: (known: RememberedRequest): void => void changed.delete(known),
     /** Writes the changed intervals. */
     flush,
-    /** Writes everything, including the time of each last poll. Nothing is written afterwards. */
+    /** Writes the changed intervals and the time of the last poll of each request. Nothing is written afterwards. */
     async close(all: () => Iterable<RememberedRequest>): Promise<void> {
       await flush()
       stopWaiting()

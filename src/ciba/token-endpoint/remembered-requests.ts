@@ -10,15 +10,15 @@ import type { PolledRequest } from '../authentication-request/request-lookup-sto
 
 /**
  * Counters, as they were when a request was read from the table. The cached request is current if `epoch` and
- * `changeEpoch` are unchanged and none of the changes of clients since then concerns its client. When a change of the
- * request itself is announced, its `epoch` is set to undefined.
+ * `changeEpoch` are unchanged, and no change of its client was announced since then. When a change of the request
+ * itself is announced, its `epoch` is set to undefined.
  */
 export interface Moment {
   /** `Database.epoch`, or undefined if the next poll must read the request again. */
   epoch: number | undefined
   /** Incremented when all cached requests may have changed. */
   changeEpoch: number
-  /** The number of changes of clients that this process had heard of. */
+  /** The number of changes of clients that had been announced to this process. */
   clientsHeard: number
 }
 
@@ -36,7 +36,7 @@ export interface RememberedRequest extends Moment, PollInterval {
   /** When the request was last polled, by the steady time of this process; undefined if it was not polled. */
   lastPolledAt: number | undefined
   /**
-   * The time of the last poll that is stored in the table, by the steady time of this process; undefined if none is.
+   * The time of the last poll in the table, converted to the steady time of this process; undefined if there is none.
    */
   writtenAt: number | undefined
   /** Whether the request was polled since `makeRoom` last checked it. */
@@ -60,8 +60,8 @@ export function createRememberedRequests({ most, longestInterval, toSteady }: Re
   const byId = new Map<string, RememberedRequest>()
 
   /**
-   * Removes requests until `most` remain: approximately those that were polled least recently. Changes of their intervals
-   * are still written to the table.
+   * Removes requests until `most` remain: approximately those that were polled least recently. Changes of their
+   * intervals are still written to the table.
    */
   function makeRoom(): void {
     while (byAuthReqId.size > most) {

@@ -1,4 +1,6 @@
-/** The token endpoint: answers the CIBA grant (CIBA Core §10.1, §11) and forwards every other grant to oidc-provider. */
+/**
+ * The token endpoint: answers the CIBA grant (CIBA Core §10.1, §11) and forwards every other grant to oidc-provider.
+ */
 import type { FastifyInstance } from 'fastify'
 import type { ReadCertificate } from '../../client/certificate/client-certificate.ts'
 import { CIBA_GRANT } from '../../client/metadata/client-metadata.ts'
@@ -48,7 +50,8 @@ export function tokenEndpoint(app: FastifyInstance, path: string, needs: TokenEn
 }
 
 /**
- * A poll with a longer body is not held, because a held poll keeps several copies of its body. Real polls are shorter.
+ * A poll is not held if its body has more bytes than this, because a held poll keeps several copies of its body. Real
+ * polls are shorter.
  */
 const mostHeldBytes = 4 * 1024
 

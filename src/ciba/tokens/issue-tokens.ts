@@ -84,7 +84,8 @@ export function createIssueTokens(
     const request = withoutWithdrawn(approved, permissions)
     if (!request.scope.split(' ').includes('openid')) return undefined
     const share = { ...asked, details: asked.details?.filter(permissions.mayHaveDetail) }
-    // A token without the audience of an approved resource would be valid for more than was approved.
+    // No token is issued if an approved resource was removed: a token without its audience would be valid for more than
+    // was approved.
     if (request.resources?.some((address) => resourceAt(known.resources, address) === undefined)) return undefined
 
     const [issued, statements] = await collectWrites(request.id, async () => {
@@ -128,8 +129,8 @@ type OidcClient = NonNullable<Awaited<ReturnType<Provider['Client']['find']>>>
 const authenticationClaims = { acr: null, amr: null, auth_time: null }
 
 /**
- * Seconds by which a grant without a refresh token lives longer than its access token. The access token is made after the
- * grant, and is valid only while the grant exists. A grant with a refresh token has the usual lifetime of grants.
+ * Seconds by which a grant without a refresh token lives longer than its access token. The access token is made after
+ * the grant, and is valid only while the grant exists. A grant with a refresh token has the usual lifetime of grants.
  */
 const grantMarginSeconds = 5
 
@@ -179,7 +180,7 @@ async function issueAccess(
       resourceServer: new provider.ResourceServer(address!, resourceServer(resource, tokens)),
     }),
   } as never)
-  // After a refresh, the access token gets the same claims from the refresh token.
+  // Sets `acr`, `amr` and `auth_time`. After a refresh, the access token gets these claims from the refresh token.
   setAuthenticationContext(access, request.authentication)
   const accessToken = await access.save()
 
@@ -233,8 +234,8 @@ async function issueIdToken(
   const available = { ...claimsOf(user), sub: request.userId }
   const made = new provider.IdToken(available as never, { client, ctx: undefined as never })
   const idToken = made as typeof made & { scope: string; mask: object | undefined }
-  // Userinfo returns the claims of the scopes other than `openid` (OpenID Connect Core §5.4). If userinfo does not accept
-  // the access token, the ID token contains these claims.
+  // Userinfo returns the claims of the scopes other than `openid` (OpenID Connect Core §5.4). If userinfo does not
+  // accept the access token, the ID token contains these claims.
   idToken.scope = issued.isForResource ? request.scope : 'openid'
   idToken.mask = request.claims?.id_token
   // The authentication context is included whenever it is known, even if it was not requested.

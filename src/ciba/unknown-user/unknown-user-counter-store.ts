@@ -28,7 +28,9 @@ export function createUnknownUserStore(database: Database) {
   }
 
   return {
-    /** Resolves to the time until which a client with `most` errors has to wait, or undefined if it has fewer errors. */
+    /**
+     * Resolves to the time until which a client with `most` errors has to wait, or undefined if it has fewer errors.
+     */
     async pausedUntil(clientId: string, most: number, now: number): Promise<number | undefined> {
       if (isBelowLimit(clientId, most)) return undefined
       const snapshot = changes.snapshot()

@@ -52,8 +52,8 @@ export interface HintNeeds {
 }
 
 /**
- * Maximum age of an ID token as a hint, in seconds since `iat`. `exp` is ignored, because it limits the sign-in, not the
- * identity of the user.
+ * Maximum age of an ID token as a hint, in seconds since `iat`. `exp` is ignored, because it limits the sign-in, not
+ * the identity of the user.
  */
 const oldestIdTokenHint = 180 * 24 * 3600
 
@@ -128,7 +128,8 @@ async function withUserId(identifier: SubjectIdentifier, client: Client, needs: 
 }
 
 /**
- * Whether the issuer says that the e-mail address or phone number is not verified. Then it may belong to another person.
+ * Whether the issuer says that the e-mail address or phone number is not verified. Then it may belong to another
+ * person.
  */
 function isDisproved({ claims, subject }: UserHint): boolean {
   const verified = subject && claims?.[`${subject.claim}_verified`]

@@ -102,8 +102,8 @@ export function createSignInAttemptStore(database: Database, pause: GrowingPause
     },
 
     /**
-     * Removes at most `atMost` counters whose `last_at` is more than a day ago and that are not paused now. Resolves to their
-     * number.
+     * Removes at most `atMost` counters whose `last_at` is more than a day ago and that are not paused now. Resolves to
+     * their number.
      */
     async forgetOld(now: number, atMost: number): Promise<number> {
       const over = { where: 'last_at < $1 and paused_until <= $2', by: 'last_at', values: [now - countedForMs, now] }
@@ -155,8 +155,8 @@ const fadedUpTo = `case
   else sign_in_attempts.last_at end`
 
 /**
- * SQL: the milliseconds of the pause after an attempt. The pause after attempt number $3 lasts $4 milliseconds. After each
- * further attempt it is twice as long, up to $5 milliseconds. Before attempt number $3 there is no pause.
+ * SQL: the milliseconds of the pause after an attempt. The pause after attempt number $3 lasts $4 milliseconds. After
+ * each further attempt it is twice as long, up to $5 milliseconds. Before attempt number $3 there is no pause.
  */
 function pauseAfter(attempts: string): string {
   const further = `(${attempts}) - cast($3 as bigint)`
@@ -167,8 +167,8 @@ function pauseAfter(attempts: string): string {
 }
 
 /**
- * SQL: the end of the pause after an attempt, which begins at $2. The value is 0 if there is no pause. It is not $2, because
- * a node whose clock is slightly behind would take $2 for the end of a pause.
+ * SQL: the end of the pause after an attempt, which begins at $2. Without a pause, the value is 0, and not $2: a node
+ * whose clock is slightly behind would take $2 for the end of a pause.
  */
 const pausedAfter = (attempts: string) =>
   `case when (${attempts}) < cast($3 as bigint) then 0 else cast($2 as bigint) + ${pauseAfter(attempts)} end`

@@ -46,12 +46,14 @@ export interface SignInThrottle {
 }
 
 /**
- * An attempt that must fail even with the right password. The typed name has attempts left, but the user has none, because of
- * attempts under the user's other names. A pause would reveal that these names belong to one user.
+ * An attempt that must fail even with the right password. The typed name has attempts left, but the user has none,
+ * because of attempts under the user's other names. A pause would reveal that these names belong to one user.
  */
 export type HeldBackAttempt = CountedAttempt & { isHeldBack: true }
 
-/** Counts an attempt and resolves to undefined. During a pause it counts nothing and resolves to the end of the pause. */
+/**
+ * Counts an attempt and resolves to undefined. During a pause it counts nothing and resolves to the end of the pause.
+ */
 export type PasswordTryThrottle = (userId: string) => Promise<number | undefined>
 
 /**
@@ -81,7 +83,7 @@ export function createSignInThrottle({ attempts, limits, vault, clock }: SignInT
     afterSuccess: 'forget' | 'take back'
   }
 
-  // Hashed, so that a row reveals neither user nor address.
+  // The subject of a counter is hashed, so that a row reveals neither user nor address.
   const hashOf = ({ subject }: Pick<Counter, 'subject'>) => vault.keyedHash(subject)
 
   /** Resolves to the attempt, or undefined if there is a pause. */
@@ -166,7 +168,9 @@ export function createSignInThrottle({ attempts, limits, vault, clock }: SignInT
  */
 const addressFadesEveryMs = 10 * 60_000
 
-/** For a network, one failed attempt is forgotten every minute: thousands of users may share the network of a carrier. */
+/**
+ * For a network, one failed attempt is forgotten every minute: thousands of users may share the network of a carrier.
+ */
 const networkFadesEveryMs = 60_000
 
 /** Combines several attempts into one. If the combined attempt succeeds, all of them succeed. */

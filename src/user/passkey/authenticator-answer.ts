@@ -1,5 +1,6 @@
 /**
- * Reads the response of an authenticator. The response is untrusted JSON text; only what this server itself needs is parsed.
+ * Reads the response of an authenticator. The response is untrusted JSON text; only what this server itself needs is
+ * parsed.
  */
 
 export interface AuthenticatorAnswer {

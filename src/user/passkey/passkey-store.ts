@@ -78,9 +78,9 @@ export function createPasskeyStore(
 
   return {
     /**
-     * Adds a passkey. Resolves to whether it was added. It is not added if a user already has this passkey, or if the user
-     * already has `mostPasskeys`. It is also not added if the user was locked or removed, or the access token became
-     * invalid, after the call began.
+     * Adds a passkey. Resolves to whether it was added. It is not added if a user already has this passkey, or if the
+     * user already has `mostPasskeys`. It is also not added if the user was locked or removed, or the access token
+     * became invalid, after the call began.
      *
      * @param with.notices messages about the passkey, sent only if it was added
      * @param with.tokenHash the hash of the user's access token

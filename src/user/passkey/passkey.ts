@@ -1,6 +1,7 @@
 /**
- * Passkeys (WebAuthn): registering one, signing in with one, confirming a decision with one. Every response of an authenticator
- * must answer a challenge of this server. A challenge is issued for one purpose, and is accepted once, within five minutes.
+ * Passkeys (WebAuthn): registering one, signing in with one, confirming a decision with one. Every response of an
+ * authenticator must answer a challenge of this server. A challenge is issued for one purpose, and is accepted once,
+ * within five minutes.
  */
 import type {
   AuthenticationResponseJSON,
@@ -19,7 +20,7 @@ import type { Passkey, PasskeyStore } from './passkey-store.ts'
 export interface PasskeyNeeds {
   store: PasskeyStore
   challenges: PasskeyChallengeStore
-  /** Its host is the relying party id; its origin is the only origin that is accepted. */
+  /** The host of the issuer is the relying party id. The origin of the issuer is the only origin that is accepted. */
   issuer: string
   clock: Clock
 }
@@ -34,7 +35,7 @@ export interface Registering {
 
 /** Responses of authenticators are JSON text from the browser. They are untrusted, and verified here. */
 export interface Passkeys {
-  /** @param known the passkeys that the user has: their authenticators are not offered again */
+  /** @param known the passkeys that the user already has: the browser does not offer their authenticators again */
   registrationOptions(user: User, known: readonly Passkey[]): Promise<PublicKeyCredentialCreationOptionsJSON>
   /** Registers a passkey. Resolves to undefined if the response is invalid, or a user has this passkey already. */
   register(user: User, response: string, how: Registering): Promise<Passkey | undefined>
@@ -45,7 +46,9 @@ export interface Passkeys {
    * @param signIn the id of the sign-in
    */
   signInOptions(signIn: string): Promise<PublicKeyCredentialRequestOptionsJSON>
-  /** Resolves to the id of the passkey's user if the response is valid. Does not check whether that user may sign in. */
+  /**
+   * Resolves to the id of the passkey's user if the response is valid. Does not check whether that user may sign in.
+   */
   signIn(signIn: string, response: string): Promise<string | undefined>
   /** Resolves to the options for confirming a request, or to undefined if the user has no passkey. */
   confirmOptions(userId: string, requestId: string): Promise<PublicKeyCredentialRequestOptionsJSON | undefined>
@@ -154,7 +157,10 @@ function registering(around: Around): Pick<Passkeys, 'registrationOptions' | 're
 function authenticating(around: Around): Pick<Passkeys, 'signInOptions' | 'signIn' | 'confirmOptions' | 'confirm'> {
   const { store, challenges, clock, always, expected, kept } = around
 
-  /** Verifies a response. Resolves to the id of the passkey's user, or to undefined if anything in the response is invalid. */
+  /**
+   * Verifies a response. Resolves to the id of the passkey's user, or to undefined if anything in the response is
+   * invalid.
+   */
   async function userOf(response: string, purpose: string, mustBe?: string): Promise<string | undefined> {
     const answer = readAnswer(response)
     const passkey = answer && (await store.findByCredential(answer.credentialId))

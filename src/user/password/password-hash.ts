@@ -1,5 +1,6 @@
 /**
- * The format of a hash is a PHC string, with the cost and the id of the key. Its base64 is without `=`, as in all PHC strings:
+ * The format of a hash is a PHC string, with the cost and the id of the key. Its base64 is without `=`, as in all PHC
+ * strings:
  *
  *     $scrypt$ln=17,r=8,p=1,keyid=<id>$<salt>$<hash>
  *
@@ -43,7 +44,8 @@ function readFormer(text: string): PasswordHash | undefined {
 }
 
 /**
- * Whether the cost is acceptable: a manipulated row must not exhaust the memory. The limit of 256 MiB is twice the usual cost.
+ * Whether the cost is acceptable: a manipulated row must not exhaust the memory. The limit of 256 MiB is twice the
+ * usual cost.
  */
 function isPayable({ N, r, p }: ScryptCost): boolean {
   return N >= 2 && r >= 1 && p >= 1 && p <= 16 && 128 * N * r <= 2 ** 28

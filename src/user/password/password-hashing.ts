@@ -1,9 +1,9 @@
 /**
  * Hashing of passwords and user codes.
  *
- * First an HMAC is computed with a key that is derived from the configured secret, then scrypt. An attacker who can read the
- * database but does not have the secret cannot test any guess, not even at a code of four digits. With the secret, each guess
- * takes one scrypt computation.
+ * First an HMAC is computed with a key that is derived from the configured secret, then scrypt. An attacker who can
+ * read the database but does not have the secret cannot test any guess, not even at a code of four digits. With the
+ * secret, each guess takes one scrypt computation.
  */
 import { createHmac, randomBytes, timingSafeEqual } from 'node:crypto'
 import type { Vault } from '../../platform/crypto.ts'
@@ -45,7 +45,10 @@ export function createPasswordHashing({ vault, scrypt, cost = STANDARD_COST }: H
   const key = vault.key('passwords')
   const keyId = base64(createHmac('sha256', key).update('key id').digest().subarray(0, 6))
 
-  /** Returns the input of scrypt. It is computed from Unicode NFKC, so that the same characters from any keyboard are equal. */
+  /**
+   * Returns the input of scrypt. It is computed from Unicode NFKC, so that the same characters from any keyboard are
+   * equal.
+   */
   function secretOf(password: string, of: string, keyUsed: string | undefined): Uint8Array {
     const text = Buffer.from(password.normalize('NFKC'))
     if (keyUsed === undefined) return text

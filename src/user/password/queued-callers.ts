@@ -1,6 +1,6 @@
 /**
- * The groups of callers that share places in the queue for passwords and user codes. Each kind of caller has places of its own:
- * anonymous callers take no places of known users, and clients take no places of users.
+ * The groups of callers that share places in the queue for passwords and user codes. Each kind of caller has places of
+ * its own: anonymous callers take no places of known users, and clients take no places of users.
  */
 import { networksOf } from '../../platform/http/address.ts'
 import { groupsByNetwork, type PlaceGroup } from '../../platform/http/fair-queue.ts'
@@ -17,9 +17,9 @@ export function strangerAt(address: string | undefined): PlaceGroup[] {
 }
 
 /**
- * Returns the groups of a caller whose sign-in is looked up before its password is checked. A look-up takes only a few reads,
- * so it has many places. A caller that needs no hash, because of a pause or because the sign-in belongs to another browser,
- * takes no place for hashing.
+ * Returns the groups of a caller whose sign-in is looked up before its password is checked. A look-up takes only a few
+ * reads, so it has many places. A caller that needs no hash, because of a pause or because the sign-in belongs to
+ * another browser, takes no place for hashing.
  *
  * @param mayBeKnown whether a user has signed in with this browser before, according to its cookie
  */

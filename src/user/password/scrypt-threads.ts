@@ -1,6 +1,6 @@
 /**
- * Threads that compute scrypt. Node's own asynchronous scrypt runs in libuv's four threads, where signatures, files and name
- * lookups would wait behind it.
+ * Threads that compute scrypt. Node's own asynchronous scrypt runs in libuv's four threads, where signatures, files and
+ * name lookups would wait behind it.
  */
 import { availableParallelism } from 'node:os'
 import { extname } from 'node:path'
@@ -18,7 +18,8 @@ export interface ScryptThreads {
 }
 
 /**
- * The program of a thread, in the same folder and language as this file: TypeScript in a checkout, JavaScript in the package.
+ * The program of a thread, in the same folder and language as this file: TypeScript in a checkout, JavaScript in the
+ * package.
  */
 const program = new URL(`./scrypt-thread${extname(import.meta.url)}`, import.meta.url)
 

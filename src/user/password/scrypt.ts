@@ -34,7 +34,10 @@ export function scryptOptions(cost: ScryptCost) {
   return { ...cost, maxmem: 128 * r * (N + p + 2) }
 }
 
-/** Computes in the main thread: only for commands, which do nothing else at that time. A server uses `scrypt-threads.ts`. */
+/**
+ * Computes in the main thread: only for commands, which do nothing else at that time. A server uses
+ * `scrypt-threads.ts`.
+ */
 export const scryptHere: Scrypt = ({ secret, salt, cost }) => compute(secret, salt, HASH_BYTES, scryptOptions(cost))
 
 const compute = promisify<Uint8Array, Uint8Array, number, ReturnType<typeof scryptOptions>, Buffer>(scryptOfNode)

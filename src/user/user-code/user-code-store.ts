@@ -128,7 +128,9 @@ function codesIn(database: Database, enqueue: Enqueue) {
         change,
       ),
 
-    /** Replaces `present` by a stronger hash of the same code. Does nothing if `present` is no longer the stored hash. */
+    /**
+     * Replaces `present` by a stronger hash of the same code. Does nothing if `present` is no longer the stored hash.
+     */
     async replaceHash(userId: string, present: string, stronger: string): Promise<void> {
       await database.step({
         sql: 'update user_codes set hash = $3 where user_id = $1 and hash = $2 returning user_id',
@@ -142,9 +144,9 @@ function codesIn(database: Database, enqueue: Enqueue) {
 function triesIn(database: Database) {
   return {
     /**
-     * Counts a client's try at a user's code before the code is checked, so that simultaneous tries cannot exceed the limit.
-     * Resolves to whether the code may be checked: false while this pair of client and user is locked, while the client is
-     * locked, or while the user is locked and `maxTriesPerUser` is set.
+     * Counts a client's try at a user's code before the code is checked, so that simultaneous tries cannot exceed the
+     * limit. Resolves to whether the code may be checked: false while this pair of client and user is locked, while the
+     * client is locked, or while the user is locked and `maxTriesPerUser` is set.
      */
     async begin(trying: Trying, limits: TryLimits): Promise<boolean> {
       const { userId, at } = trying
@@ -200,8 +202,8 @@ function triesIn(database: Database) {
     },
 
     /**
-     * Removes at most `atMost` tries that were made up to `before` (milliseconds since 1970). `before` must be so early that
-     * these tries lock nothing any more. Resolves to their number.
+     * Removes at most `atMost` tries that were made up to `before` (milliseconds since 1970). `before` must be so early
+     * that these tries lock nothing any more. Resolves to their number.
      */
     async forgetTries(before: number, atMost: number): Promise<number> {
       const over = { where: 'tried_at <= $1', by: 'tried_at', values: [before] }
@@ -223,7 +225,9 @@ function sharedCounters(trying: Trying, { maxTriesPerClient, maxTriesPerUser }: 
   return [ofThisClient, { counter: ofUser(trying), userId: trying.userId, most: maxTriesPerUser }]
 }
 
-/** Returns the SQL condition that none of the shared counters is locked. Its parameters have numbers from `first` on. */
+/**
+ * Returns the SQL condition that none of the shared counters is locked. `first` is the number of its first parameter.
+ */
 function noneLocked(trying: Trying, limits: TryLimits, first: number): SingleStatement {
   const counters = sharedCounters(trying, limits)
   const locked = counters.map(

@@ -1,6 +1,6 @@
 /**
- * The user code (CIBA Core §7.1.2): a secret of the user. Without the code, a client that has only a name cannot send
- * requests to the user.
+ * The user code (CIBA Core §7.1.2): a secret of the user. A client that knows only the user's name cannot send requests
+ * to the user without this code.
  */
 import type { Client } from '../../client/client.ts'
 import type { OutboxMessage } from '../../outbox/notification.ts'
@@ -110,8 +110,7 @@ function locked(user: User, client: Client): OAuthError {
 }
 
 /**
- * User codes of the built-in directory. If the user has set or removed the code, this counts. If not, the code in the
- * configuration counts.
+ * User codes of the built-in directory. The code in the configuration is valid until the user sets or removes a code.
  */
 export function createCodeDirectory(
   configured: readonly ConfiguredUser[],
@@ -171,7 +170,8 @@ export interface Proof {
   /** Messages that notify the user, stored in the transaction that changes the code. */
   notices: readonly OutboxMessage[]
   /**
-   * Throws if the new code is not allowed. Called only after the proof was verified, so that no other caller learns the result.
+   * Throws if the new code is not allowed. Called only after the proof was verified, so that no other caller learns the
+   * result.
    */
   mayBe(code: string): Promise<void>
 }
@@ -218,7 +218,7 @@ export function createOwnCode({ codeOf, store, tries, limits, hashing, queue, cl
     const present = await store.find(user.id)
     const known = await codeOf(user)
     const trying = { userId: user.id, clientId: proof.clientId, at: clock.now() }
-    // The call contains an access token of the user, so tries of other clients must not lock it out.
+    // The call contains an access token of the user, so tries of other clients must not prevent it.
     if (!(await tries.begin(trying, { ...limits, maxTriesPerUser: undefined }))) return 'locked'
     const { matches } = await (known ?? noCode(hashing)).verify(presentCode)
     if (!matches) return known === undefined ? 'proof needed' : 'wrong'
