@@ -46,9 +46,12 @@ const connections = 16
 /** Decisions per second whose clients are pinged, and as many whose clients' addresses cannot be resolved. */
 const pingsPerSecond = 20
 
+/** The program that `withSilentNameServer` has made. */
+let silenced: string | undefined
+
 /** The server resolves names at a name server that never answers. */
 const underSilentNameServer: Pick<AttackPlan, 'program' | 'impossibleHere'> = {
-  program: () => ({ program: withSilentNameServer() }),
+  program: () => ({ program: (silenced ??= withSilentNameServer()) }),
   impossibleHere: () =>
     process.platform === 'linux' && process.getuid?.() === 0
       ? undefined
