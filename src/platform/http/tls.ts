@@ -9,8 +9,9 @@ export interface TlsFiles {
 }
 
 /**
- * The suites of TLS 1.3, and two of the four TLS 1.2 suites of FAPI 1.0 Advanced §8.5, which need an RSA key in the
- * certificate. The other two exchange keys by finite-field Diffie-Hellman (DHE), which RFC 9325 §4.2 no longer recommends.
+ * The suites of TLS 1.3, and two of the four TLS 1.2 suites of FAPI 1.0 Advanced §8.5. These two need a certificate
+ * with an RSA key. The other two exchange keys by finite-field Diffie-Hellman (DHE), which RFC 9325 §4.2 no longer
+ * recommends.
  */
 const suites = [
   'TLS_AES_128_GCM_SHA256',

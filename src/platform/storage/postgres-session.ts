@@ -58,8 +58,8 @@ export async function prepareSession(client: ClientBase): Promise<void> {
 }
 
 /**
- * Postgres must answer on a new connection within this many milliseconds. A call waits longer than this for a free
- * connection, so its error can contain the reason.
+ * Postgres must answer on a new connection within this many milliseconds. A caller waits longer than this for a
+ * connection from the pool, so the caller's error can contain the reason.
  */
 const longestSilenceMs = 4_000
 
@@ -78,8 +78,8 @@ export class NoSessionError extends Error {
 }
 
 /**
- * Executes a statement on a new connection. A pooler accepts more connections than it has sessions, and lets the
- * surplus wait.
+ * Executes a statement on a new connection, with a time limit. The limit is needed because a pooler accepts more
+ * connections than it has sessions, and lets the surplus wait.
  *
  * @throws NoSessionError if there is no answer in time
  */
