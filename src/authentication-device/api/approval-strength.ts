@@ -70,7 +70,7 @@ export interface SignInNeeded {
   acr_values?: string
 }
 
-/** Whether the user signed in during the last five minutes. */
+/** Returns whether the user signed in during the last five minutes. */
 export function signedInJustNow({ authTime }: Authentication, now: number): boolean {
   // Another provider may state an authentication time in the future. Such a time does not count.
   return authTime !== undefined && authTime * 1000 <= now + skew && now < (authTime + freshFor) * 1000

@@ -131,7 +131,7 @@ function isWorthTrying(route: Route, failed: Route, error: Error): boolean {
   return !isSameHost || !isUnreachable(error)
 }
 
-/** Whether the server has refused the connection and would refuse it again. */
+/** Returns whether the server has refused the connection and would refuse it again. */
 const isRefusal = (error: Error) =>
   isWithoutTls(error) || (error instanceof DatabaseError && /^(28|3D000|42)/.test(error.code ?? ''))
 

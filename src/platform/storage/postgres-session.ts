@@ -21,8 +21,9 @@ const settings = {
   // Each statement sees all changes that were committed before the statement began. So a statement that follows a wait for
   // a lock sees the changes of the transaction that held the lock before.
   default_transaction_isolation: 'read committed',
-  // Statements are planned once on each connection. At that time, Postgres does not know how many rows the value of a
-  // parameter selects, and expects many. All lookups of Doorbell have an index, so these settings force index scans.
+  // Each connection uses one plan of a statement for all values of its parameters. When the plan is made, Postgres does
+  // not know how many rows a value selects, and expects many. All lookups of Doorbell have an index, so these settings
+  // force index scans.
   plan_cache_mode: 'force_generic_plan',
   enable_seqscan: 'off',
   enable_hashjoin: 'off',
