@@ -8,8 +8,8 @@ import type { Log } from './log.ts'
 export type RemoveKind = <Result>(what: string, remove: () => Promise<Result>) => Promise<Result | undefined>
 
 /**
- * Returns a function that removes one kind of rows. If a kind fails, even at each attempt, the other kinds are still
- * removed. Only the first of several consecutive failures of a kind is logged.
+ * Returns a function that removes one kind of rows, and does not reject if the removal fails. So the other kinds are
+ * still removed, even if one kind fails each time. Of several consecutive failures of a kind, only the first is logged.
  */
 export function createRemovalFailures(log: Pick<Log, 'error'>): RemoveKind {
   const failing = new Set<string>()

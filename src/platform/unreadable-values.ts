@@ -1,7 +1,7 @@
 /** Reports stored values that cannot be read. */
 import type { Log } from './log.ts'
 
-/** Called for a stored value that cannot be read. @param place its table and its row */
+/** Called for a stored value that cannot be read. @param place the table and the row of the value */
 export type OnUnreadable = (place: string, error: unknown) => void
 
 /** Throws the error: a command stops at a value that cannot be read. */

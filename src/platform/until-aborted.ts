@@ -42,8 +42,8 @@ export function untilTimeout<T>(
  */
 export function createTimeLimit(limitMs: number, { clock, signal }: { clock: Clock; signal: AbortSignal }) {
   /**
-   * The calls under way, with the time at which the limit of each ends. The limit is the same for all, so it ends first
-   * for the call that was added first.
+   * The calls under way, with the time at which each call reaches its limit. All have the same limit, so the call that
+   * was added first reaches it first.
    */
   const underWay = new Map<(reason: unknown) => void, number>()
   let isWatched = false

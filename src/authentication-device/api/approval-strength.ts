@@ -30,8 +30,9 @@ const freshFor = 5 * 60
 const skew = 10_000
 
 /**
- * Whether this approver must confirm with a passkey: the request or its client requires a passkey, and the user has not
- * recently signed in with a passkey. A device service needs no passkey, because it authenticates its users itself.
+ * Returns whether this approver must confirm with a passkey. This is so if the request or its client requires a passkey
+ * and the user has not recently signed in with one. A device service needs no passkey, because it authenticates its
+ * users itself.
  */
 export function passkeyRequired(
   request: AuthenticationRequest,
@@ -69,9 +70,9 @@ export interface SignInNeeded {
   acr_values?: string
 }
 
-/** Whether the user signed in during the last five minutes. */
+/** Returns whether the user signed in during the last five minutes. */
 export function signedInJustNow({ authTime }: Authentication, now: number): boolean {
-  // Another provider may state a time in the future. Such a time does not count.
+  // Another provider may state an authentication time in the future. Such a time does not count.
   return authTime !== undefined && authTime * 1000 <= now + skew && now < (authTime + freshFor) * 1000
 }
 
@@ -86,11 +87,11 @@ export function signedInJustNow({ authTime }: Authentication, now: number): bool
  */
 export function createAuthenticateApproval({ passkeys, clients, clock }: ApprovalNeeds): AuthenticateApproval {
   return async (request, approver, passkey) => {
-    // This request cannot be approved. The caller calls `decide` next, which returns the reason.
+    // A request that is not pending cannot be approved. The caller calls `decide` next, which returns the reason.
     if (statusAt(request, clock.now()) !== 'pending') return approver.authentication
     const client = await clients.find(request.clientId)
     const now = clock.now()
-    // All requirements are checked before the challenge of the passkey is used up.
+    // The requirements are checked first, because checking the passkey uses up its challenge.
     const claimed = passkey === undefined ? approver.authentication : authenticatedByPasskey(now)
     const needsPasskey = passkey === undefined && passkeyRequired(request, client?.metadata, approver, now)
     if (needsPasskey) {

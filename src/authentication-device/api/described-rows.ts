@@ -12,8 +12,9 @@ export interface Describers<Row, Shown, Less> {
 }
 
 /**
- * Describes each row. If `describe` throws for a row, the error is logged and `describeLess` describes the row, so that
- * the user can still see and deny it. An earlier version may have stored such a row, because it had fewer checks.
+ * Describes each row. If `describe` throws for a row, the error is logged and `describeLess` describes the row. So the
+ * user can still see the request, and deny it. Such a row may have been stored by an earlier version, which had fewer
+ * checks.
  */
 export function describeEach<Row, Shown, Less>(
   rows: readonly Row[],

@@ -32,7 +32,7 @@ import { createUserShares } from './user-shares.ts'
 export interface DeviceCaller {
   kind: 'user' | 'device_service'
   userId: string
-  /** The client of the call. This client may not decide its own requests. */
+  /** The client that makes the call: for a user, the client of the access token. It may not decide its own requests. */
   clientId: string
   /**
    * The hash of the user's access token. The call changes data only if the token is still valid: if the user signs out
@@ -67,7 +67,7 @@ export type DeviceCall = CertificateCall & CallWithProof
  * Authenticates the caller, then runs `work` for this caller.
  *
  * @param address the caller's IP address, for the audit
- * @throws {Overloaded} if the user has too many calls in progress
+ * @throws {Overloaded} if too many calls of this user, or of unproven callers, are in progress
  */
 export type IdentifyCaller = <Result>(
   call: DeviceCall,
@@ -94,7 +94,8 @@ export function createIdentifyCaller(needs: CallerNeeds): IdentifyCaller {
     const sent = accessTokenOf(credentials.authorization)
     if (sent === undefined) return workFor(await asDeviceService(credentials, needs))
     // To find the user, the token is looked up in the database, and a caller may send any number of invalid tokens.
-    // Therefore, until the user is known, the call counts for its token and as the call of an unproven caller.
+    // Therefore two limits apply during the lookup: the limit for one user, here applied to the token, and the limit
+    // for unproven callers.
     const returning = needs.returningUsers.byToken(sent.token)
     const find = () => asUser({ ...sent, call }, needs)
     return shares.within(`token ${fingerprint(sent.token)}`, async () =>
@@ -104,7 +105,7 @@ export function createIdentifyCaller(needs: CallerNeeds): IdentifyCaller {
 }
 
 /**
- * Refuses a call without an access token, at endpoints that accept no other authentication. Every GET is such a call,
+ * Refuses a call without an access token. Used at endpoints that accept no other authentication, and for every GET,
  * because credentials and hints must not be in a URL.
  * @throws {OAuthError} `invalid_token` if no access token was sent
  */

@@ -229,7 +229,7 @@ function readApproved(
   return narrowed(request, parseDetails(text), details)
 }
 
-/** Whether the user picked another number than the client shows. */
+/** Resolves to whether the user picked another number than the one that the client shows. */
 async function picksWrong(request: AuthenticationRequest, caller: DeviceCaller, form: Form, needs: DeviceNeeds) {
   if (caller.kind !== 'user' || needs.numbers.choicesFor(request) === undefined) return false
   const picked = form.get('number')

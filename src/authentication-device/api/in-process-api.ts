@@ -50,7 +50,7 @@ export interface DeviceApiNeeds {
 export function createDeviceApi({ requests, clients, decide, details, clock }: DeviceApiNeeds) {
   const decidedBy = 'application'
 
-  /** Throws if the client requires another authentication. */
+  /** Throws if this authentication does not meet the requirements of the client. */
   async function refuseUnlessSufficient(request: AuthenticationRequest, authentication: Authentication): Promise<void> {
     const client = await clients.find(request.clientId)
     const needed = authenticationNeeded(request, client?.metadata, authentication, clock.now())
@@ -81,7 +81,7 @@ export function createDeviceApi({ requests, clients, decide, details, clock }: D
      *
      * @param less the part of the authorization details that the user approves. If it is left out, all details are
      *   approved
-     * @throws {OAuthError} `invalid_authorization_details` if this part is more than was requested,
+     * @throws {OAuthError} `invalid_authorization_details` if this is not a permitted part of what was requested,
      *   `insufficient_user_authentication` if the client requires an `authTime`, a later one, or another `acr`
      */
     async approve(
@@ -93,7 +93,7 @@ export function createDeviceApi({ requests, clients, decide, details, clock }: D
       const now = clock.now()
       const request = await requests.findForUser(userId, { id: requestId })
       const answer = { requestId, request, userId, outcome: 'approved' as const, decidedBy, authentication } as const
-      // `decide` returns why this request cannot be approved.
+      // If the request cannot be approved, `decide` returns the reason.
       if (request === undefined || statusAt(request, now) !== 'pending') return decide(answer)
       const { authorizationDetails } = less
       const approvedDetails = authorizationDetails && narrowed(request, authorizationDetails, details)

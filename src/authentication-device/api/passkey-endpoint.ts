@@ -23,7 +23,7 @@ export interface PasskeyEndpointNeeds {
   requests: RequestStore
   passkeys: Passkeys
   noticesOfChange: NoticesOfChange
-  /** Counts an attempt to add a passkey. Resolves to whether the user may make it: `mostAttempts` in an hour. */
+  /** Counts an attempt to add a passkey. Resolves to false if it is one more than `mostAttempts` within an hour. */
   countAttempt(userId: string): Promise<boolean>
   /** Whether users sign in on this server's pages, where a passkey can be used. */
   signsInHere: boolean
@@ -32,8 +32,8 @@ export interface PasskeyEndpointNeeds {
 }
 
 /**
- * How often a user may try to add a passkey within an hour. Each added passkey causes a message to the user, and may be
- * removed again at once, so `mostPasskeys` does not limit the messages.
+ * How often a user may try to add a passkey within an hour. Each added passkey causes a message to the user.
+ * `mostPasskeys` does not limit these messages, because a passkey may be removed at once and another one added.
  */
 export const mostAttempts = 20
 
@@ -94,10 +94,10 @@ export function passkeyEndpoint(app: FastifyInstance, path: string, needs: Passk
   })
 
   /**
-   * Resolves to the user of a call that may add a passkey, and to the passkeys that the user has.
+   * Throws if this caller may not add a passkey now. Resolves to the user, and to the passkeys that the user has.
    *
-   * @throws {OAuthError} `insufficient_user_authentication` (RFC 9470); `invalid_request` if the user has as many passkeys as
-   *   a user may have
+   * @throws {OAuthError} `insufficient_user_authentication` if `signInNeeded` requires a sign-in; `invalid_request` if
+   *   the user already has `mostPasskeys` passkeys
    */
   async function mayAdd(caller: DeviceCaller) {
     const known = await justSignedIn(caller)
@@ -110,7 +110,10 @@ export function passkeyEndpoint(app: FastifyInstance, path: string, needs: Passk
     return { user: await findUser(caller.userId), known }
   }
 
-  /** Resolves to the user's passkeys. @throws {OAuthError} `insufficient_user_authentication` (RFC 9470) */
+  /**
+   * Resolves to the user's passkeys.
+   * @throws {OAuthError} `insufficient_user_authentication` if `signInNeeded` requires a sign-in
+   */
   async function justSignedIn(caller: DeviceCaller): Promise<Passkey[]> {
     const known = await passkeys.list(caller.userId)
     const needed = signInNeeded(caller, { ...needs, hasPasskey: known.length > 0 }, needs.clock.now())

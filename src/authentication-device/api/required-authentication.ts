@@ -1,6 +1,7 @@
 /**
- * Checks what a client requires of the authentication of the user who approves its request: a known time
- * (`require_auth_time`), a maximum age (`default_max_age`), or an essential `acr` (OpenID Connect Core §5.5.1.1).
+ * Checks whether the user who approves a request is authenticated as its client requires: at a known time
+ * (`require_auth_time`), not longer ago than a maximum age (`default_max_age`), or with an essential `acr` (OpenID
+ * Connect Core §5.5.1.1).
  */
 import type { AuthenticationRequest } from '../../ciba/authentication-request/authentication-request.ts'
 import { acceptedValues, acrValuesIn, isEssential } from '../../ciba/authentication-request/requested-claims.ts'
@@ -13,8 +14,8 @@ export interface AuthenticationNeeded {
   /** Seconds. */
   max_age?: number
   /**
-   * Accepted values, separated by spaces. Undefined if the `acr` is accepted, or if no accepted value fits into a
-   * response header.
+   * The accepted values of `acr`, separated by spaces. Undefined if the user's `acr` is accepted, or if no accepted
+   * value fits into a response header.
    */
   acr_values?: string
 }
@@ -25,8 +26,9 @@ const skew = 10_000
 const anyAge = 86_400
 
 /**
- * Returns the authentication that is needed before the user may approve the request, or undefined if this one suffices.
- * An authentication after the request was received is never too old: the user was authenticated for this request.
+ * Returns the authentication that is needed before the user may approve the request, or undefined if the given
+ * authentication suffices. If the user was authenticated after the request was received, the authentication is never
+ * too old, because it was made for this request.
  *
  * @param client undefined if the client was removed
  */
@@ -55,7 +57,8 @@ export function authenticationNeeded(
 }
 
 /**
- * @param isUser whether the caller sent an access token of the user; then the response names the sign-in that is needed
+ * @param isUser whether the caller sent an access token of the user. If so, the status is 401, and a challenge contains
+ *   the sign-in that is needed; if not, the status is 403
  */
 export function insufficientAuthentication({ max_age, acr_values }: AuthenticationNeeded, isUser: boolean): OAuthError {
   const members = { ...(max_age !== undefined && { max_age }), ...(acr_values !== undefined && { acr_values }) }
@@ -74,7 +77,7 @@ export function insufficientAuthentication({ max_age, acr_values }: Authenticati
   )
 }
 
-/** `auth_time` has whole seconds. */
+/** Rounds a time down to a whole second, because `auth_time` has whole seconds. */
 function secondOf(milliseconds: number): number {
   return Math.floor(milliseconds / 1000) * 1000
 }

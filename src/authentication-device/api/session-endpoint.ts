@@ -16,7 +16,7 @@ export interface SeenSession {
 export interface SessionEndpointNeeds {
   identifyCaller: IdentifyCaller
   sessions: {
-    /** Resolves to false if the session has ended. */
+    /** Records the browser of a session. Resolves to false if the session has ended. */
     note(sessionUid: string | undefined, browser: string): Promise<boolean>
     list(userId: string, sessionUid: string | undefined): Promise<SeenSession[]>
     end(userId: string, id: string, address: string): Promise<boolean>

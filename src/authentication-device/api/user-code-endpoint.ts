@@ -21,7 +21,7 @@ export interface UserCodeEndpointNeeds {
   checkPassword: CheckPassword | undefined
   ownCode: OwnCode
   noticesOfChange: NoticesOfChange
-  /** Limits how often a new code is compared with the password: each comparison is an attempt at the password. */
+  /** Limits how often a new code is compared with the password: each comparison is an attempt to guess the password. */
   throttle: PasswordTryThrottle
   clock: Clock
   audit: Audit
@@ -77,15 +77,15 @@ export function userCodeEndpoint(app: FastifyInstance, path: string, needs: User
     return user
   }
 
-  /** Returns the notifications of a new code. A removed code causes none, because the removal gives no access. */
+  /** Returns the notifications of a new code. The removal of a code causes none, because it gives nobody access. */
   function noticesOf(code: string | undefined, userId: string, userAgent: string | undefined) {
     if (code === undefined) return []
     return needs.noticesOfChange({ type: 'user_code.set', userId, browser: browserName(userAgent) })
   }
 
   /**
-   * Refuses the password as a user code, because users give their codes to clients. Each new code counts as an attempt at
-   * the password, so that an attacker with an open session cannot find out the password.
+   * Refuses the password as a user code, because users give their codes to clients. Each new code counts as an attempt
+   * to guess the password. So an attacker with an open session cannot find out the password by setting codes.
    */
   async function refusePassword(code: string, user: User): Promise<void> {
     if (needs.checkPassword === undefined) return

@@ -15,7 +15,10 @@ import type { Channel } from './device-notice.ts'
 export interface NewAccountChange {
   type: AccountChange['type']
   userId: string
-  /** The names of the browser and its system, if known: names from a fixed list, because they are mailed. */
+  /**
+   * The names of browser and operating system, if known. They come from a fixed list, so no text of the caller is
+   * mailed.
+   */
   browser?: string
 }
 
@@ -24,10 +27,12 @@ const life = 24 * 3600_000
 
 const kindOf = (channel: string) => `account_${channel}`
 
-/** Whether notifications of this kind are about a user, and not about a request. */
+/** Returns whether notifications of this kind are about a change of an account, and not about a request. */
 export const isAboutAccount = (kind: string): boolean => kind.startsWith(kindOf(''))
 
-/** The settings that determine which channels exist. Commands need them, because commands create no channels. */
+/**
+ * The settings that determine which channels exist. Commands use these settings, because commands create no channels.
+ */
 interface ChannelSettings {
   development: boolean
   email?: unknown

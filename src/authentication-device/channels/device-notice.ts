@@ -44,7 +44,7 @@ export interface Channel {
   toProgram?: boolean
   /** Sends a message. May be called again for a message that was delivered. Must settle soon after `signal` is aborted. */
   send(notice: Notice, signal: AbortSignal): Promise<Outcome>
-  /** Sends a message about a change of the user's account; undefined if the channel does not support it. */
+  /** Sends a message about a change of the user's account. Undefined if the channel sends no such messages. */
   sendAccount?(notice: AccountNotice, signal: AbortSignal): Promise<Outcome>
   /** Closes connections that are kept for further messages. Called when no more messages are sent. */
   close?(): Promise<void>

@@ -3,7 +3,7 @@
  * the mail server; a domain with other characters is sent in its ASCII form.
  */
 
-/** Whether the local part of a mail address contains other characters than ASCII. */
+/** Returns whether the local part of a mail address contains characters that are not ASCII. */
 export function needsSmtpUtf8(address: string): boolean {
   return /\P{ASCII}/u.test(address.slice(0, address.lastIndexOf('@')))
 }
@@ -13,8 +13,8 @@ export const addressIn = (from: string) => /<([^<>]*)>\s*$/.exec(from)?.[1] ?? f
 
 /**
  * Returns options for nodemailer that abort the delivery to a non-ASCII address if the mail server does not offer
- * SMTPUTF8. Nodemailer itself would send such an address to any server. It writes each command to the log before it
- * sends the command. If `MAIL FROM` does not request SMTPUTF8, the logger aborts the delivery.
+ * SMTPUTF8. Nodemailer itself would send such an address to any server. Nodemailer logs each command before it sends
+ * the command. If the command `MAIL FROM` does not request SMTPUTF8, the logger aborts the delivery.
  */
 export function requireSmtpUtf8(abort: AbortController) {
   const ignore = () => {}

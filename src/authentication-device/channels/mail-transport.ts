@@ -18,7 +18,7 @@ export interface MailServer {
 /** Imported when the first mail is sent, because most servers send no mail. */
 const nodemailer = () => import('nodemailer')
 
-/** Resolves to connections that are kept for further mails for a few seconds. */
+/** Resolves to a transport that keeps its connections open for some seconds after a mail, for further mails. */
 export async function openTransport(server: MailServer) {
   const { createTransport } = await nodemailer()
   return createTransport({
@@ -33,7 +33,7 @@ export async function openTransport(server: MailServer) {
   })
 }
 
-/** Resolves to a connection that is closed after one mail. */
+/** Resolves to a transport that closes its connection after each mail. */
 export async function openTransportForOne(server: MailServer, more: object = {}) {
   const { createTransport } = await nodemailer()
   return createTransport({ ...settingsFor(server), ...more })

@@ -11,7 +11,7 @@ export interface Mail {
   html: string
 }
 
-/** Whether this is a single mail address that cannot be read as two addresses or as a header. */
+/** Returns whether a text is a single mail address that cannot be read as two addresses or as a header. */
 export function isMailAddress(address: string | undefined): address is string {
   return address !== undefined && /^[^\s@<>()[\],;:"\\\p{Cc}]+@[^\s@<>()[\],;:"\\\p{Cc}]+$/u.test(address)
 }

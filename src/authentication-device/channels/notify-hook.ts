@@ -6,7 +6,7 @@ import { untilAborted, untilTimeout } from '../../platform/until-aborted.ts'
 import type { UserHooks } from '../../user/user.ts'
 import type { Channel } from './device-notice.ts'
 
-/** Whether the application has at least one of the hooks. */
+/** Returns whether the application has at least one of the hooks `notify` and `notifyAccount`. */
 export function hasNotify(users: UserHooks): boolean {
   return (users.notify ?? users.notifyAccount) !== undefined
 }

@@ -84,7 +84,8 @@ export function createPushSubscriptionStore(database: Database) {
         [endpointHash, userId, tokenHash ?? null],
       )
       if (own === undefined) return undefined
-      // The user may have signed in again since the browser was subscribed.
+      // If the user has signed in again since the browser was subscribed, the subscription belongs to an earlier
+      // session.
       if (own.is_subscribed === 1 && own.is_of_another_session === 1) {
         await database.step(
           {

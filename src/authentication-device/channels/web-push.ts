@@ -113,7 +113,8 @@ function encrypt(
     vapidDetails: { subject: needs.subject, ...needs.keys },
     TTL: Math.max(0, expiresAt - Math.floor(needs.clock.now() / 1000)),
     urgency: 'high',
-    // At most 32 characters. The push service replaces an undelivered message with the same topic (RFC 8030 §5.4).
+    // A topic has at most 32 characters. At the push service, a new message replaces an undelivered message that has
+    // the same topic (RFC 8030 §5.4).
     topic: message.tag.replaceAll('-', ''),
   })
   const headers = Object.entries(details.headers).map(([header, value]) => [header, String(value)])

@@ -78,9 +78,9 @@ export function answerOAuthError(reply: FastifyReply, refusal: OAuthError): void
 }
 
 /**
- * Returns a function that sends the response for an error that occurs thousands of times a second. The response is prepared
- * only once. It is written without Fastify, which would process the same values each time, and it is logged at level debug
- * only. Of the headers that were set on the reply, only those of `reply.raw` are sent: pass others as `more`.
+ * Returns a function that sends the response for an error that occurs thousands of times a second. The response is
+ * prepared only once. It is written without Fastify, which would process the same values each time, and it is logged at
+ * level debug only. Headers that were set with `reply.header` are not sent: pass them as `more`.
  */
 export function precomputedResponse(refusal: OAuthError) {
   const body = JSON.stringify(membersOf(refusal))
@@ -106,9 +106,9 @@ let answers: (() => void)[] = []
 
 /**
  * Collects the responses of one turn of the event loop, and sends them together after all requests of that turn have
- * been read. If they were sent one by one, each of them would wake the process that receives it. One such wake-up takes
- * longer than answering a client that polls. Responses that wait for a database statement do not need this: they are
- * sent together when the statement is done.
+ * been read. If they were sent one by one, each of them would wake the process of the client or proxy that receives it.
+ * One such wake-up takes longer than answering a client that polls. Responses that wait for a database statement do not
+ * need this: they are sent together when the statement is done.
  */
 function atTheEndOfTheTurn(answer: () => void): void {
   if (answers.length === 0) setImmediate(answerAll)
@@ -217,8 +217,8 @@ function answerProblem(
     log.info({ request: request.id, code: error.code, detail: error.detail }, 'refused')
     answerOAuthError(reply, error)
   } else if (error instanceof Unavailable) {
-    // A cause means that a service on which this server depends has failed. `Overloaded` has no cause and is not
-    // logged, because there would be too many lines.
+    // An error with a cause means that a service on which this server depends has failed. `Overloaded` has no cause. It
+    // is not logged, because there would be too many lines.
     if (error.cause !== undefined) log.info({ request: request.id, detail: error.message }, 'cannot be answered now')
     answerUnavailable(error, request, reply, page)
   } else if (isBadRequest(error)) {

@@ -13,7 +13,7 @@ export const UNKNOWN_ADDRESS = 'unknown'
 
 declare module 'fastify' {
   interface FastifyRequest {
-    /** The cached value of `ip`. */
+    /** The cached value of `request.ip`. */
     callerAddress: string | undefined
   }
 }
@@ -41,11 +41,11 @@ export function nameCallers(app: FastifyInstance, trusted: readonly string[]): v
 /**
  * Returns a function that determines the address of a caller.
  *
- * Each proxy appends to `X-Forwarded-For` the address that called the proxy. So the header is read from the right, entry by
- * entry, as long as the previous address belongs to a trusted proxy. The first address that does not belong to a trusted
- * proxy is the caller's. All entries to the left of this address were written by the caller and are ignored. If the entry
- * of the caller is not an address, the caller is unknown: with the address of the last proxy, the caller would get the
- * rights of that proxy.
+ * Each proxy appends to `X-Forwarded-For` the address that called the proxy. So the header is read from the right,
+ * entry by entry, as long as the previous address belongs to a trusted proxy. The first address that does not belong to
+ * a trusted proxy is the caller's. All entries to the left of this address were written by the caller and are ignored.
+ * If an entry that is read is not an address, the caller's address is `UNKNOWN_ADDRESS`. If the address of the last
+ * proxy were used instead, the caller would get the rights of that proxy.
  */
 export function createCallerAddress(trusted: readonly string[]): (call: AddressedCall) => string {
   const proxies = rangesOf(trusted)
@@ -89,7 +89,7 @@ function withoutPort(entry: string): string {
  * meaning only on one machine). A mapped IPv4 address becomes IPv4. Returns undefined if the text is not an address.
  */
 function readAddress(text: string): string | undefined {
-  // The text is a part of a header. A copy does not keep the whole header in memory.
+  // The text may be a part of a header. It is copied, because a part of a text keeps the whole text in memory.
   if (isIPv4(text)) return copyOf(text)
   if (!isIPv6(text)) return undefined
   const [address = ''] = text.split('%')

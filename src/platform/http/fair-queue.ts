@@ -1,8 +1,8 @@
 /**
- * A short queue for slow work. The queue is fair between groups of callers: the groups take turns, and the places of each
- * group are limited. If all places are taken, the group with the most places gives one place to a group that has fewer. So
- * a few callers that return again and again do not exclude the other callers. A caller that gets no place is refused at
- * once.
+ * A short queue for slow work. The queue is fair between groups of callers: the groups take turns, and the places of
+ * each group are limited. If all places are taken, a waiting caller of the group with the most places gives up its
+ * place for a caller of a group that has fewer. So a few callers that return again and again do not exclude the other
+ * callers. A caller that gets no place is refused at once.
  */
 
 import { type Clock, systemClock } from '../clock.ts'
@@ -195,8 +195,9 @@ function createTakenPlaces() {
   const placesBelow = ({ groups }: Pick<Entry, 'groups'>) => (groups[1] === undefined ? 0 : placesOf(groups[1]))
 
   /**
-   * Finds the caller that must give up its place. It compares the second largest groups (for instance the networks) of the
-   * callers that wait in the group `largest`, and returns the last caller of the group with the most places.
+   * Finds the caller that must give up its place. It compares the second largest groups (for instance the networks) of
+   * the callers that wait in the group `largest`, and returns the caller that arrived last in the group with the most
+   * places.
    */
   function latestOfMost(largest: PlaceGroup): Entry | undefined {
     let found: Entry | undefined

@@ -45,8 +45,8 @@ export function readForm(contentType: string | undefined, body: Buffer): Form {
 }
 
 /**
- * The values of a body with more characters are copied. So a value that stays in memory does not keep the whole body
- * there.
+ * If a body has more characters than this, its values are copied. So a value that stays in memory does not keep the
+ * whole body there.
  */
 const mostKeptTogether = 1024
 
@@ -184,8 +184,8 @@ function isJson(contentType: string | undefined): boolean {
 const plainForm = { type: formType, charset: 'utf-8' }
 
 /**
- * Returns the media type and the character set in lower case. Several character sets are joined to one name that
- * nothing accepts.
+ * Returns the media type and the character set in lower case. If the header contains several character sets, they are
+ * joined to one text, which is the name of no character set.
  */
 function parseContentType(contentType = ''): { type: string; charset: string } {
   const [type = '', ...parameters] = contentType.toLowerCase().split(';')

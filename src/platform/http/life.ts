@@ -7,7 +7,10 @@ import type { FastifyInstance } from 'fastify'
 import { type Clock, systemClock } from '../clock.ts'
 
 export interface Life {
-  /** Whether the shutdown was announced: load balancers should use other nodes, and connections are closed after a response. */
+  /**
+   * Whether the shutdown was announced. If so, load balancers should use other nodes, and each response closes its
+   * connection.
+   */
   readonly isEnding: boolean
   /** Whether calls can no longer be answered, because the database and other resources are closed. */
   readonly isShuttingDown: boolean
@@ -93,7 +96,7 @@ const place = Symbol('place')
 /**
  * Returns a list of the calls in progress, in no particular order. It is used instead of a `Set`. If thousands of
  * members are added to a `Set` and removed each second, the garbage collector keeps the members of the set's former
- * hash tables alive. With a `Set`, this was a tenth of the cost of a poll.
+ * hash tables alive. This took a tenth of the time of a poll.
  */
 function createUnorderedList<T extends object>() {
   type Placed = T & { [place]?: number }

@@ -268,8 +268,8 @@ function endSlot(response: ServerResponse): void {
 }
 
 /**
- * Returns whether the consent app calls the device API within the process. Such a call is part of a call that is already
- * counted.
+ * Returns whether this is a call of the consent app to the device API within the process. Such a call is part of
+ * another call, which is already counted.
  */
 function isOwnCall({ raw }: FastifyRequest): boolean {
   return !(raw instanceof IncomingMessage)

@@ -70,12 +70,12 @@ export function createNameLookup({ timeoutMs, clock, servers, files }: NameLooku
   const underWay = new Set<AbortController>()
 
   /**
-   * Asks the name servers with a new resolver. It can be cancelled without other lookups, and it uses the name servers
-   * that are configured now.
+   * Asks the name servers with a new resolver for each lookup. So one lookup can be cancelled without the others, and
+   * each uses the name servers that are configured now.
    */
   async function ask(name: string, signal: AbortSignal): Promise<Address[]> {
-    // Two attempts, the second twice as long. With several silent name servers, the lookup reaches its deadline before
-    // that.
+    // Each name server is asked twice, and the second attempt waits twice as long. If several name servers are silent,
+    // the lookup reaches its deadline before the second attempt ends.
     const resolver = new Resolver({ timeout: Math.ceil(timeoutMs / 4), tries: 2 })
     if (servers !== undefined) resolver.setServers(servers)
     signal.addEventListener('abort', () => resolver.cancel(), { once: true })
@@ -162,9 +162,9 @@ function createReceiverGroups(clock: Clock) {
     isKnown: known.add,
     isSilent: silent.add,
     /**
-     * Records that a lookup was aborted without an address to free its place. The first one within `silence.forMs` has
-     * no effect: a packet may be lost, or an answer slow. A second one that began after the first was aborted makes the
-     * receiver silent, even if its name servers answered in between.
+     * Records that a lookup had no address yet and was aborted to free its place. The first aborted lookup within
+     * `silence.forMs` has no effect: a packet may be lost, or an answer slow. A second aborted lookup makes the
+     * receiver silent if it began after the first was aborted, even if the name servers answered in between.
      */
     wasCutShort(receiver: string, begunAt: number): void {
       const forgivenAt = forgiven.addedAt(receiver)
@@ -244,7 +244,10 @@ function codeOf(error: unknown): string {
   return error instanceof Error && 'code' in error ? String(error.code) : ''
 }
 
-/** The error of a lookup that was aborted to free its place. Its code is not the code for a silent name server. */
+/**
+ * The error of a lookup that was aborted to free its place. Its code is not `ETIMEOUT`, which makes the receiver silent
+ * at once.
+ */
 function cutShort(name: string): Error {
   return Object.assign(new Error(`no name server answered for ${name} quickly`), { code: 'ECANCELLED' })
 }

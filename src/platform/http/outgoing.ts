@@ -240,8 +240,8 @@ function readUrl(text: string, allowHttp: boolean): URL {
 }
 
 /**
- * Returns the key of a call. Calls with the same key share places. A URL contains no space, so the two forms never
- * collide.
+ * Returns the key of a call. Calls with the same key share places. The key is the URL, or the origin and the receiver
+ * with a space between them. A URL contains no space, so the two forms never collide.
  */
 const lineOf = ({ origin, href }: URL, { receiver }: OutgoingCall) =>
   receiver === undefined ? href : `${origin} ${receiver}`

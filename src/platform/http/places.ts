@@ -29,7 +29,7 @@ export class Places {
   readonly #inAll: number
   readonly #groups: NonNullable<PlaceLimits['groups']>
   readonly #lines = new Map<string, Line>()
-  /** Lines with waiting callers, one line for each key. Free places are given to one line after the other. */
+  /** The lines in which callers wait. Each key has one line. The lines get free places in turn. */
   readonly #blocked = new Set<Line>()
   #taken = 0
   readonly #takenByGroup = new Map<string, number>()

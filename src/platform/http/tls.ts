@@ -9,8 +9,9 @@ export interface TlsFiles {
 }
 
 /**
- * The suites of TLS 1.3, and two of the four TLS 1.2 suites of FAPI 1.0 Advanced §8.5, which need an RSA key in the
- * certificate. The other two exchange keys by finite-field Diffie-Hellman (DHE), which RFC 9325 §4.2 no longer recommends.
+ * The suites of TLS 1.3, and two of the four TLS 1.2 suites of FAPI 1.0 Advanced §8.5. These two need a certificate
+ * with an RSA key. The other two exchange keys by finite-field Diffie-Hellman (DHE), which RFC 9325 §4.2 no longer
+ * recommends.
  */
 const suites = [
   'TLS_AES_128_GCM_SHA256',
@@ -35,9 +36,9 @@ export function tlsOptions({ key, cert }: TlsFiles, anyKey: boolean): ServerOpti
     key,
     cert,
     // This list is empty, so that clients may send any certificate. Chains are checked later
-    // (client/certificate/chain.ts). Node would send the names of the listed authorities to clients. TLS clients
-    // written in Go or Java then send no certificate of another authority, and no self-signed one (RFC 8705 §6.1). If
-    // `ca` were absent, Node would trust the public web authorities.
+    // (client/certificate/chain.ts). If it contained authorities, Node would send their names to clients. TLS clients
+    // written in Go or Java would then send no certificate of another authority, and no self-signed one (RFC 8705
+    // §6.1). If `ca` were absent, Node would trust the public web authorities.
     ca: [],
     requestCert: true,
     rejectUnauthorized: false,

@@ -16,7 +16,7 @@ export interface Claim {
 
 interface NetworkShare {
   count: number
-  /** The number of callers for each claimed client. */
+  /** The number of callers, by the `client_id` that they send. */
   claims: Map<string, number>
 }
 
@@ -37,10 +37,11 @@ export class UnprovenCallers {
   }
 
   /**
-   * Returns whether there is capacity for one more caller. The first quarter of the slots is for all callers. If it is
-   * taken, a network may have half of the slots divided by the number of networks. Within a network, a claimed client
-   * may have two thirds of the network's share divided by the number of clients that are claimed in this network. The
-   * last quarter is reserved for callers that have authenticated, and for `ReturningUsers`.
+   * Returns whether there is capacity for one more caller. There always is capacity while unproven callers hold less
+   * than a quarter of the slots. After that, a network may have half of the slots, divided by the number of networks.
+   * Within a network, a `client_id` may have two thirds of the network's share, divided by the number of different ids
+   * that callers send from this network. The last quarter of the slots is reserved for callers that have authenticated,
+   * and for `ReturningUsers`.
    */
   hasCapacity({ network, clientId }: Claim): boolean {
     const most = this.#most

@@ -48,7 +48,9 @@ export function namesKey({ kid }: { kid?: unknown }): boolean {
   return kid !== undefined && kid !== null && kid !== ''
 }
 
-/** Like `find`, but also verifies the signature if only one key matches its header. */
+/**
+ * Finds a key with `find`, and verifies the signature with this key. `find` itself does so only if several keys match.
+ */
 export async function findVerifyingKey(
   find: JWTVerifyGetKey,
   ...[header, token]: Parameters<JWTVerifyGetKey>

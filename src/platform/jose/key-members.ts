@@ -4,8 +4,8 @@
  */
 
 /**
- * Members of public keys: RFC 7517 §4, RFC 7518 §6, RFC 8037 §2. Their values are texts, or lists of texts. `key_ops`
- * is read (`whyUnused`), but not kept: libraries refuse a public key whose `key_ops` also contains `sign`.
+ * The members of public keys whose values are texts: RFC 7517 §4, RFC 7518 §6, RFC 8037 §2. `key_ops` is read
+ * (`whyUnused`), but not kept: libraries refuse a public key whose `key_ops` also contains `sign`.
  */
 const texts = ['kty', 'use', 'alg', 'kid', 'x5u', 'x5t', 'x5t#S256', 'crv', 'x', 'y', 'n', 'e']
 const lists = ['x5c']
@@ -58,7 +58,9 @@ export function whyUnused(key: Record<string, unknown>): string | undefined {
   return wrong === undefined ? whyNotForSignatures(key) : `its "${wrong}" is not a text`
 }
 
-/** Returns why no signature can be verified with a key, or undefined if none of its members rules this out. */
+/**
+ * Returns the reason why a key cannot be used to verify signatures, or undefined if its members contain no such reason.
+ */
 function whyNotForSignatures(key: Record<string, unknown>): string | undefined {
   const { kty, crv, use, alg, key_ops: operations } = key
   if (isFilled(use) && use !== 'sig') return 'its "use" is not "sig", and this server only verifies signatures'
@@ -81,8 +83,8 @@ export const mostKeys = 100
 const mostTexts = 10
 
 /**
- * Returns the key without its unknown members, and without members whose values are not texts or short lists of texts, as
- * the member requires. Empty texts are left out too: with one of them, oidc-provider would refuse the whole set.
+ * Returns the key with known members only. A member is left out too if it should be a text or a short list of texts and
+ * is not. The same applies to an empty text, because oidc-provider would refuse the whole set.
  */
 export function withKnownMembers(key: Record<string, unknown>): Record<string, unknown> {
   const known = [...texts.filter((name) => isFilled(key[name])), ...lists.filter((name) => isShortList(key[name]))]

@@ -26,8 +26,8 @@ export async function verifyJwt(jwt: string, key: JWTVerifyGetKey, options: JWTV
   const { header, claims } = await verifyWithNulls(jwt, key, options)
   if (!hasNull(claims)) return { header, claims }
   const present = Object.fromEntries(Object.entries(claims).filter(([, value]) => value !== null))
-  // The signature is already verified. jose checks only claims that are in a JWT, so these are put into a JWT without a
-  // signature.
+  // The signature is already verified. jose checks only claims that are in a JWT, so the claims that are not null are
+  // put into a new JWT without a signature.
   return { header, claims: UnsecuredJWT.decode(new UnsecuredJWT(present).encode(), options).payload }
 }
 
@@ -37,7 +37,8 @@ async function verifyWithNulls(jwt: string, key: JWTVerifyGetKey, options: JWTVe
     const { protectedHeader, payload } = await jwtVerify(jwt, key, options)
     return { header: protectedHeader, claims: payload }
   } catch (error) {
-    // jose checks the claims after the signature, so the claims in this error are signed.
+    // jose checks the claims only if the signature is valid, so the claims in this error are covered by a valid
+    // signature.
     if (!(error instanceof errors.JWTClaimValidationFailed) || !hasNull(error.payload)) throw error
     return { header: decodeProtectedHeader(jwt), claims: error.payload }
   }

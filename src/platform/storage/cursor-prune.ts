@@ -5,7 +5,7 @@
 export interface PruneSteps {
   /** Resolves to at most `atMost` ids of rows older than `before`: the next ids after `after`, in ascending order. */
   next(after: string, before: number, atMost: number): Promise<string[]>
-  /** Removes the rows that are no longer needed. @returns the number of removed rows */
+  /** Removes those rows with these ids that are no longer needed. @returns the number of removed rows */
   remove(ids: string[]): Promise<number>
 }
 

@@ -26,7 +26,8 @@ export function createListeners(): Listeners {
 
   return {
     add(topic, onChange) {
-      // Each call of `add` has its own object. So a function that was added twice is called twice, and can be removed once.
+      // Each call of `add` has its own object. So a function that was added twice is called twice, until one of the two
+      // is removed.
       const listener = { onChange }
       const listeners = topics.get(topic) ?? new Set()
       topics.set(topic, listeners.add(listener))

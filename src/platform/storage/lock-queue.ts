@@ -31,11 +31,11 @@ export interface LockQueue {
 }
 
 interface Entry {
-  /** Each key once. */
+  /** The keys, without duplicates. */
   keys: readonly string[]
-  /** For how many of its keys an earlier entry exists. */
+  /** The number of its keys that an earlier entry still has or waits for. */
   blockedKeys: number
-  /** Undefined if the entry did not have to wait. */
+  /** Resolved when the entry may begin. Undefined if the entry does not have to wait. */
   turn?: PromiseWithResolvers<void>
 }
 

@@ -46,7 +46,7 @@ const words: Record<string, readonly string[]> = {
   keepalives: ['1'],
 }
 
-/** Why this server does not accept every value that libpq accepts. */
+/** By parameter: the reason why this server does not accept every value that libpq accepts. */
 const reasons: Record<string, string> = {
   target_session_attrs: 'the server writes to the database, so a standby is of no use to it',
   channel_binding: '"require" cannot be enforced here; sslmode=verify-full proves the identity of the database, too',
@@ -70,7 +70,7 @@ export class PostgresUrlError extends Error {
   override readonly name = 'PostgresUrlError'
   readonly problem: string
 
-  /** @param problem completes "the database URL …" */
+  /** @param problem the end of the sentence that begins "the database URL" */
   constructor(problem: string) {
     super(`the database URL ${problem}`)
     this.problem = problem

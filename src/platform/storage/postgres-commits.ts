@@ -111,7 +111,7 @@ function inquiring(pool: Pool, send: Send, confirmed: Confirmed) {
    * @throws CommitUnknown if the database does not respond in time
    */
   async function happened(mark: CommitMark | undefined, error: unknown): Promise<boolean> {
-    // Postgres reported the error of a statement. So it did not commit the transaction.
+    // Postgres itself reported the error of a statement, so Postgres did not commit the transaction.
     if (error instanceof DatabaseError && error.severity === 'ERROR') return false
     const step = mark && (await lastStepOf(mark.connection))
     if (step === undefined) throw new CommitUnknown(error)
@@ -119,8 +119,8 @@ function inquiring(pool: Pool, send: Send, confirmed: Confirmed) {
   }
 
   /**
-   * Resolves to the last step that the connection committed, 0 if the connection has no row, or undefined if the database does
-   * not respond.
+   * Resolves to the number of the last transaction that the connection committed, to 0 if the connection has no row, or
+   * to undefined if the database does not respond.
    */
   async function lastStepOf(connection: string): Promise<number | undefined> {
     let isOver = false

@@ -34,8 +34,8 @@ const comparisons = 20
  */
 export async function refuseTransactionPooling(client: Client, { config }: Route): Promise<void> {
   const own = new Set([await sessionOf(client)])
-  // Without a pooler, the two ids are the same. A pooler sends each connection an id that is not that of a session,
-  // because a connection can have many sessions.
+  // Without a pooler, the id that was sent when the connection was opened is the id of the session. A pooler sends an
+  // id that belongs to no session, because it may use many sessions for one connection.
   if (own.has(numberOf(client))) return
   const other = new Client(config)
   other.on('error', () => {})
@@ -45,8 +45,8 @@ export async function refuseTransactionPooling(client: Client, { config }: Route
       const one = await sessionOf(other)
       // If sessions are kept, each connection has one session, and no other connection has the same session.
       if (own.has(one) || own.size > 1) throw new TransactionPoolingError()
-      // The query is sent twice in a row. If a pooler uses two sessions in turn, each connection would find the same
-      // session at every alternating query.
+      // This query is sent twice in a row. If the two connections sent queries by turns, and the pooler used two
+      // sessions by turns, each connection would always get the same session.
       own.add(await sessionOf(client))
       own.add(await sessionOf(client))
     }

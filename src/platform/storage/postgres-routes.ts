@@ -72,8 +72,8 @@ export function createRoutes(address: PostgresAddress): Routes {
   let current = routes[0]!
 
   /**
-   * Selects the next route, unless another connection has selected an untried one meanwhile. Returns false if none is
-   * left.
+   * Selects the route to try next, unless another connection has meanwhile selected a route that this connection has
+   * not tried. Returns false if no untried route is left.
    */
   function proceed(failed: Route, untried: Route[]): boolean {
     const isLater = (route: Route) => routes.indexOf(route) > routes.indexOf(failed)
@@ -86,7 +86,8 @@ export function createRoutes(address: PostgresAddress): Routes {
 
   /**
    * Returns whether the next connection should also try this route first. It should not if another route to the same
-   * host failed without a refusal: with `prefer`, a failure of TLS may be temporary.
+   * host failed for a reason other than a refusal by the server. Such a failure may be temporary, for example a failure
+   * of TLS with `sslmode=prefer`.
    */
   const isToStay = (route: Route, failures: Map<Route, Error>) =>
     [...failures].every(([{ host }, error]) => host !== route.host || isRefusal(error))
@@ -130,7 +131,7 @@ function isWorthTrying(route: Route, failed: Route, error: Error): boolean {
   return !isSameHost || !isUnreachable(error)
 }
 
-/** Whether the server has refused the connection and would refuse it again. */
+/** Returns whether the server has refused the connection and would refuse it again. */
 const isRefusal = (error: Error) =>
   isWithoutTls(error) || (error instanceof DatabaseError && /^(28|3D000|42)/.test(error.code ?? ''))
 

@@ -21,8 +21,9 @@ const settings = {
   // Each statement sees all changes that were committed before the statement began. So a statement that follows a wait for
   // a lock sees the changes of the transaction that held the lock before.
   default_transaction_isolation: 'read committed',
-  // Statements are planned once on each connection. At that time, Postgres does not know how many rows the value of a
-  // parameter selects, and expects many. All lookups of Doorbell have an index, so these settings force index scans.
+  // Each connection uses one plan of a statement for all values of its parameters. When the plan is made, Postgres does
+  // not know how many rows a value selects, and expects many. All lookups of Doorbell have an index, so these settings
+  // force index scans.
   plan_cache_mode: 'force_generic_plan',
   enable_seqscan: 'off',
   enable_hashjoin: 'off',
@@ -58,8 +59,8 @@ export async function prepareSession(client: ClientBase): Promise<void> {
 }
 
 /**
- * Postgres must answer on a new connection within this many milliseconds. A call waits longer than this for a free
- * connection, so its error can contain the reason.
+ * Postgres must answer on a new connection within this many milliseconds. A caller waits longer than this for a
+ * connection from the pool, so the caller's error can contain the reason.
  */
 const longestSilenceMs = 4_000
 
@@ -78,8 +79,8 @@ export class NoSessionError extends Error {
 }
 
 /**
- * Executes a statement on a new connection. A pooler accepts more connections than it has sessions, and lets the
- * surplus wait.
+ * Executes a statement on a new connection, with a time limit. The limit is needed because a pooler accepts more
+ * connections than it has sessions, and lets the surplus wait.
  *
  * @throws NoSessionError if there is no answer in time
  */

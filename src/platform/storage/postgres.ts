@@ -171,9 +171,8 @@ async function announcingStep<Row>(around: Opened, first: Statement, announce: C
 }
 
 /**
- * Executes a step in two round trips: one up to and including the first statement, and one for the statements that depend
- * on the rows of the first statement. If anything fails, the connection is discarded, and Postgres rolls the transaction
- * back.
+ * Executes a step in two round trips: one for all statements up to `first`, and one for the statements that depend on
+ * the rows of `first`. If anything fails, the connection is discarded, and Postgres rolls the transaction back.
  */
 async function inTransaction<Row>(
   { pool, publisher, commits }: Opened,
@@ -212,13 +211,13 @@ async function inTransaction<Row>(
  * Returns the statement that takes the locks, or an empty list if there are no keys. This is a separate statement
  * before `first`, in the same round trip, because a statement sees only changes that were committed before the
  * statement began. If two keys have the same hash, the only effect is an unnecessary wait. All steps take their locks
- * in the same order, which prevents deadlocks. No step takes a shared lock and then the exclusive lock of the same key,
- * because two such steps would wait for each other.
+ * in the same order, which prevents deadlocks. If a step needs both the shared and the exclusive lock of a key, it
+ * takes only the exclusive one. Two steps that took the shared lock first would wait for each other.
  */
 function locksFor(keys: string[], sharedKeys: string[]): Statement[] {
   if (keys.length + sharedKeys.length === 0) return []
   const locks = new Map<number, string>()
-  // Each key is taken once, because many steps of a batch need the same lock.
+  // Each lock is taken only once, even if many items of a batch need it.
   for (const key of new Set(sharedKeys)) locks.set(numberOf(key), 's')
   for (const key of new Set(keys)) locks.set(numberOf(key), 'x')
   const inOrder = [...locks].sort(([one], [other]) => one - other).map(([number, kind]) => kind + number)

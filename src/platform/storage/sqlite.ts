@@ -33,7 +33,8 @@ interface QueuedStep extends StepOptions<Record<string, Value>> {
 
 /**
  * When SQLite begins to overwrite the write-ahead log from its start, it shortens the file to this many bytes. In
- * normal operation, this happens after about 4 MB. While another process reads for a long time, the log grows further.
+ * normal operation, the overwriting begins after about 4 MB. While another process reads for a long time, the log grows
+ * further.
  */
 const mostLogBytes = 8 * 2 ** 20
 
@@ -278,8 +279,8 @@ function createPrivately(path: string): void {
 }
 
 /**
- * Loads node:sqlite. The first Node 24 releases then print a warning that SQLite is experimental. It is hidden, because
- * every command would print it first.
+ * Loads node:sqlite. When it is loaded, the first Node 24 releases print a warning that SQLite is experimental. This
+ * warning is hidden, because every command would print it first.
  */
 function loadSqlite(): typeof import('node:sqlite') {
   const { emitWarning } = process
