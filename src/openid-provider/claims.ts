@@ -89,8 +89,8 @@ interface NamedClaims {
 }
 
 /**
- * Returns the claims that the client may request, or undefined if there are none. Other claims are left out, as OpenID
- * Connect Core §5.5.1 requires, and users are not asked to consent to them.
+ * Returns the claims that the client may request, or undefined if there are none. Other claims are left out without an
+ * error, as OpenID Connect Core §5.5.1 requires. Users are not asked to consent to them.
  */
 export function permittedClaims<Claims extends NamedClaims>(
   claims: Claims,

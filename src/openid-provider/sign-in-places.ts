@@ -55,7 +55,7 @@ interface Taken {
  * Returns a place for a call whose user may still be signed in. If the user is signed in, no row is stored for the
  * call, so it needs no real place. If the user is not, `keep` throws.
  *
- * @param error the error why there is no place; `keep` throws it
+ * @param error says why there is no place; `keep` throws it
  */
 export function withoutPlace(error: NoPlace): SignInPlace {
   return {

@@ -2,7 +2,7 @@
 import { newSecret } from '../../platform/crypto.ts'
 
 const shortestHash = 32
-/** The length of the hash in bytes. The key of an HMAC must be at least as long (RFC 7518 §3.2). */
+/** The length of the hash of each algorithm, in bytes. The key of an HMAC must be at least as long (RFC 7518 §3.2). */
 const hashLength = new Map<unknown, number>([
   ['HS256', shortestHash],
   ['HS384', 48],

@@ -30,7 +30,7 @@ const rules: ProfileRule[] = [
   },
 ]
 
-/** Returns the rule that a member, if it is set, has a value that the profile allows. */
+/** Returns a rule: if the member `name` is set, its value must be one that the profile allows. */
 function oneOf(
   name: keyof ClientMetadata,
   allowedBy: (profile: Profile) => readonly string[],
@@ -57,7 +57,7 @@ export function profileViolations(client: ClientMetadata, profile: Profile): Vio
   return violationsOf(rules, client, profile)
 }
 
-/** Returns whether valid clients can violate the profile. No valid client violates the profile `core`. */
+/** Returns whether a client that is otherwise valid can violate the profile. False for the profile `core`. */
 export const restrictsClients = (profile: Profile): boolean => profile !== profiles.core
 
 /** Returns the words as a text like `a, b or c`. */

@@ -151,7 +151,7 @@ export function createProofs(needs: ProofNeeds): Proofs {
 }
 
 const notVerified = 'the proof: it cannot be verified with its jwk'
-/** The hint of the error for a proof that was used before. */
+/** The error message for a proof that was used before. */
 export const usedBefore = 'the proof: this jti was used before'
 
 type ProofRefusal = 'invalid_dpop_proof' | 'use_dpop_nonce'
