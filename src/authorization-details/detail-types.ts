@@ -28,7 +28,7 @@ export type DescribeDetail = (detail: AuthorizationDetail, locale: Language) => 
 export type IsSubset = (asked: AuthorizationDetail, approved: AuthorizationDetail) => boolean
 
 export interface DetailType {
-  /** The schema of all fields except `type`. Unknown fields are refused unless the schema allows them. */
+  /** The schema of all fields except `type`. Unknown fields are refused if the schema does not allow them. */
   schema: DetailSchema
   describe: DescribeDetail
   /**

@@ -24,8 +24,8 @@ export interface PurchaseNeeds {
 export interface Purchase {
   display(): Display
   /**
-   * Processes a ping or push for the client of this purchase. Ignores a call whose bearer token is not that of this
-   * purchase.
+   * Processes a ping or push for the client of this purchase. Ignores a call if its bearer token does not belong to
+   * this purchase.
    */
   receive(call: ReceivedCallBack): void
   /** Stops waiting for the result. */

@@ -124,8 +124,8 @@ export type OidcModelStore = ReturnType<typeof createOidcModelStore>
 /**
  * Stores oidc-provider's tokens, grants, sessions and interactions.
  *
- * @param repeatsTokens whether token responses are stored, so that they can be sent again. If not, look-ups of tokens
- *   do not search for them
+ * @param repeatsTokens whether token responses are stored, so that they can be sent again. If not, a look-up of a token
+ *   does not search for its response
  */
 export function createOidcModelStore(database: Database, { repeatsTokens = true } = {}) {
   return {

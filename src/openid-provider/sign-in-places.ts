@@ -146,8 +146,8 @@ function createTakenPlaces(clock: Clock) {
   const ofNetwork = new Map<string, Set<Taken>>()
   const byId = new Map<string, Taken>()
   /**
-   * The sets of `ofNetwork`, by size. When all places are taken, each call has to find the network with the most
-   * sign-ins, and the places may belong to thousands of networks.
+   * The sets of `ofNetwork`, by size. When all places are taken, each call needs the network with the most sign-ins.
+   * With this list, the call need not look at all networks: there may be thousands.
    */
   const bySize: Set<Set<Taken>>[] = []
   let largest = 0
@@ -230,7 +230,7 @@ function oldestOf(its: ReadonlySet<Taken>, now: number): Taken {
 /**
  * Returns the place for a call.
  *
- * @param held the taken place, or undefined if a place is taken when the first row is stored
+ * @param held the place that is already taken; undefined if `keep` takes a place when the first row is stored
  * @param removed id hashes of rows that must be removed. The first call of `keep` or `end` returns them
  */
 function placeOf(

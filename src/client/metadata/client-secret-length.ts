@@ -24,5 +24,5 @@ export function newClientSecret(authenticationMethod: unknown): string {
   return authenticationMethod === 'client_secret_jwt' ? newSecret(48) : newSecret()
 }
 
-/** Stands for a secret that is not available, in checks that need only its presence and its length. */
+/** A placeholder for a secret that is not available, for checks of its presence and its length. */
 export const unavailableSecret = 'x'.repeat(64)

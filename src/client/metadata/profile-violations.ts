@@ -49,15 +49,15 @@ function oneOf(
 }
 
 /**
- * Returns a violation for each rule of the profile that the client does not meet. Its message contains the id of the
- * requirement in `docs/spec-map.md`. A stored client may have violations, because it may have been registered before
- * the deployment had this profile.
+ * Returns a violation for each rule of the profile that the client does not meet. The message of a violation contains
+ * the id of the requirement in `docs/spec-map.md`. A stored client may have violations, because it may have been
+ * registered before the deployment had this profile.
  */
 export function profileViolations(client: ClientMetadata, profile: Profile): Violation<keyof ClientMetadata>[] {
   return violationsOf(rules, client, profile)
 }
 
-/** Returns whether a client that is otherwise valid can violate the profile. False for the profile `core`. */
+/** Returns whether a client that meets all other rules can violate the profile. False for the profile `core`. */
 export const restrictsClients = (profile: Profile): boolean => profile !== profiles.core
 
 /** Returns the words as a text like `a, b or c`. */
