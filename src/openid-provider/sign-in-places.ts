@@ -90,8 +90,8 @@ export function createSignInPlaces({ perNetwork, inAll }: SignInLimits, clock: C
 
   /**
    * Selects the sign-in that loses its place when the limit for all networks together is reached. Usually this is the
-   * oldest sign-in of all networks. But if the network with the most sign-ins has more of them than the network of the
-   * new sign-in will have, it is the oldest sign-in of that largest network, even if it is younger than
+   * oldest sign-in of all networks. Exception: if the network with the most sign-ins has more than the network of the
+   * new sign-in will have, the oldest sign-in of the network with the most is selected, even if it is younger than
    * `undisturbedMs`.
    * @throws {NoPlace} if the oldest sign-in of all networks is selected, but it is younger than `undisturbedMs` or its
    *   row is not stored yet

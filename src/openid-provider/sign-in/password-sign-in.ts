@@ -75,7 +75,7 @@ export interface PasswordSignIn {
    * time. If the queue for passwords has no place for the caller, nothing is read. This does not apply to a caller with
    * the cookie of a known browser.
    *
-   * @throws {Overloaded} if there is no place
+   * @throws {Overloaded} if the queue has no place
    * @throws {CallerLeft} if the caller closes the connection while it waits
    */
   lookUp<Result>(from: TryOrigin, reads: () => Promise<Result>): Promise<Result>
