@@ -1,6 +1,6 @@
 /**
- * Authorization details (RFC 9396) of the types that the operator has declared. Each type has a schema, a description for
- * users, and the rule by which a user may approve less.
+ * Authorization details (RFC 9396) of the types that the operator has declared. Each type has a schema, a description
+ * for users, and the rule by which a user may approve less.
  */
 import { isDeepStrictEqual } from 'node:util'
 import type { Language } from '../platform/i18n/texts.ts'
@@ -28,13 +28,14 @@ export type DescribeDetail = (detail: AuthorizationDetail, locale: Language) => 
 export type IsSubset = (asked: AuthorizationDetail, approved: AuthorizationDetail) => boolean
 
 export interface DetailType {
-  /** The schema of all fields except `type`. Unknown fields are refused unless the schema allows them. */
+  /** The schema of all fields except `type`. Unknown fields are refused if the schema does not allow them. */
   schema: DetailSchema
   describe: DescribeDetail
   /**
    * How a user may approve less than the whole detail:
    * - A list of field names. Each of these fields contains a list, from which the user may remove members, but not all.
-   * - A function, for other reductions such as a lower limit. The approval is accepted only if the function returns true.
+   * - A function, for other reductions such as a lower limit. The approval is accepted only if the function returns
+   *   true.
    * - Undefined: the user can only approve or deny the whole detail.
    */
   narrow?: readonly string[] | IsSubset
@@ -74,7 +75,7 @@ export function createDetailTypes(
 
   function fits({ type, ...fields }: AuthorizationDetail): boolean {
     const read = types.get(type)?.schema.safeParse(fields)
-    // Many schemas drop unknown fields without an error. Such a detail is refused here.
+    // Many schemas drop unknown fields without an error. A detail with such fields is refused here.
     return read?.success === true && !dropsAny(fields, read.data)
   }
 
@@ -138,8 +139,8 @@ function dropsAny(given: unknown, kept: unknown): boolean {
 }
 
 /**
- * Whether both details are equal, except that `approved` may have shorter lists in the fields `lists`. An empty list does
- * not count as shorter, because a service may understand it as "all".
+ * Whether both details are equal, except that `approved` may have shorter lists in the fields `lists`. An empty list
+ * does not count as shorter, because a service may understand it as "all".
  */
 function hasShorterLists(asked: AuthorizationDetail, approved: AuthorizationDetail, lists: readonly string[]): boolean {
   if (!isDeepStrictEqual(Object.keys(asked).sort(), Object.keys(approved).sort())) return false

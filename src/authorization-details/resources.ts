@@ -21,8 +21,8 @@ export type Resources = Readonly<Record<string, Resource>>
 const byNormalForm = new WeakMap<Resources, Map<string, string>>()
 
 /**
- * Returns the address of a resource as it is configured, or undefined if the resource is not configured. Clients may spell
- * the address in another way that means the same: libraries add a slash to an address without a path.
+ * Returns the address of a resource as it is configured, or undefined if the resource is not configured. Clients may
+ * spell the address in another way that means the same: libraries add a slash to an address without a path.
  */
 export function configuredAddress(resources: Resources, address: string): string | undefined {
   if (Object.hasOwn(resources, address)) return address

@@ -16,7 +16,7 @@ const cachedForMs = 5_000
 const mostBytes = { ofOperator: 24 * 1024 * 1024, selfRegistered: 8 * 1024 * 1024 }
 /** About how many bytes a client takes in addition to its metadata. */
 const bytesOfClient = 4_000
-/** About how many bytes the metadata takes for each character of its JSON. */
+/** About how many bytes of memory a client takes for each character of its JSON. */
 const bytesOfCharacter = 1.5
 
 interface Known {
@@ -55,7 +55,8 @@ export function createKnownClients(
     const known = { client: freeze(client), snapshot, until: now + cachedForMs }
     const bytes = bytesOfClient + JSON.stringify(client).length * bytesOfCharacter
     const cache = client.registeredItself ? selfRegistered : ofOperator
-    // The key is not `id`: this string may be a slice of a long request body, and would keep the whole body in memory.
+    // The parameter `id` is not used as the key: it may be a slice of a long request body, and would keep the whole
+    // body in memory.
     cache.set(client.id, known, bytes)
     return client
   }

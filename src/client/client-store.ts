@@ -125,7 +125,8 @@ export function createClientStore(database: Database, onUnreadable = throwUnread
     /**
      * Changes the delivery mode and the notification endpoint of a client. They also apply to the notifications of
      * requests that were accepted before. But a request that was accepted in poll mode stays in poll mode. Resolves to
-     * false if the client does not exist, does not have this registration any more, or has no delivery mode.
+     * false if the client does not exist, has been registered again with another `registrationId`, or has no delivery
+     * mode.
      */
     async changeDelivery(
       { id, registrationId }: Pick<Client, 'id' | 'registrationId'>,
@@ -183,8 +184,9 @@ export const openRequestsOfClient = `select id from backchannel_auth_requests wh
   union all select id from backchannel_auth_requests where client_id = $1 and status = 'approved'`
 
 /**
- * Returns the step that removes a client. All nodes are notified of the change to the client and to its open requests,
- * so that long polls of these requests are answered. The step returns rows if the client was removed.
+ * Returns the arguments of `database.step` for the transaction that removes a client. All nodes are notified of the
+ * change to the client and to its open requests, so that long polls of these requests are answered. `first` returns
+ * rows if the client exists and meets `condition`. If not, nothing is removed.
  *
  * @param also statements that revoke or remove all that belongs to the client
  * @param condition SQL: a further condition on the row of the client, with parameters from `$2`

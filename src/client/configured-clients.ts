@@ -6,7 +6,7 @@ import type { ClientStore } from './client-store.ts'
 import type { ClientMetadata } from './metadata/client-metadata.ts'
 
 /**
- * Returns the additional authenticated data for the encrypted secret of a client. It names the client's row, so that
+ * Returns the additional authenticated data for the encrypted secret of a client. It contains the client id, so that
  * the encrypted secret is useless in the row of another client.
  */
 export const secretAad = (clientId: string) => `clients/${clientId}`

@@ -20,7 +20,7 @@ export type OperatorNames = () => Promise<KnownNames>
 
 interface Loaded {
   names: KnownNames
-  /** The `epoch` of the database at the time of the read. */
+  /** The value of `database.epoch` when the names were read. */
   epoch: number | undefined
   readAt: number
   /** The clients that have changed since their names were read. */

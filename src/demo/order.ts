@@ -15,7 +15,7 @@ export interface Order {
 
 /** The till's display. */
 export interface Display extends Order {
-  /** The number of the purchase, counted from 1 since the server has started. */
+  /** The number of the purchase, counted from 1 at the start of the server. */
   number: number
   status: 'ringing' | 'waiting' | 'paid' | 'refused' | 'expired' | 'failed'
   /** The reason for the status; empty if the status needs no explanation. */

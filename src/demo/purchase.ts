@@ -24,8 +24,8 @@ export interface PurchaseNeeds {
 export interface Purchase {
   display(): Display
   /**
-   * Processes a ping or push for the client of this purchase. Ignores a call whose bearer token is not that of this
-   * purchase.
+   * Processes a ping or push for the client of this purchase. Ignores a call if its bearer token does not belong to
+   * this purchase.
    */
   receive(call: ReceivedCallBack): void
   /** Stops waiting for the result. */
@@ -105,7 +105,7 @@ export function createPurchase(order: Order, number: number, needs: PurchaseNeed
     if (status !== 200) return finish('failed', { detail: reasonIn(body) })
     authReqId = String(body.auth_req_id)
     const lifeMs = Number(body.expires_in) * 1000
-    // If Alice has decided before the acknowledgement arrived, the status stays.
+    // If the user decided before this response arrived, the status stays.
     const stands = progress.status() === 'ringing' ? 'waiting' : progress.status()
     progress.change({ status: stands, expiresAt: steadyTime(clock) + lifeMs })
     if (mode === 'poll') {

@@ -18,7 +18,7 @@ export interface TillNeeds extends TillClientNeeds {
 export interface Till {
   /** Starts a purchase in place of the current one. Returns its number. */
   start(order: Order): number
-  /** Processes a ping or push. Ignores a call whose bearer token is not that of the current purchase. */
+  /** Processes a ping or push. Ignores a call if its bearer token does not belong to the current purchase. */
   hear(call: ReceivedCallBack): void
   display(): Display | undefined
   /** Calls `listener` whenever the display changes. Returns a function that removes `listener`. */

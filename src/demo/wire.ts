@@ -142,8 +142,8 @@ export function shorten(secret: string): string {
 }
 
 /**
- * Shortens every word that is as long as a secret of this server, and every JWT. Such words are shortened in any
- * parameter, because a secret may be in a parameter that `secretNames` does not contain.
+ * Shortens every word of 40 or more characters, such as a secret of this server, and every JWT. Such words are
+ * shortened in any parameter, because a secret may be in a parameter that `secretNames` does not contain.
  */
 function shortenWords(text: string): string {
   return text.replaceAll(/[\w-]{40,}(\.[\w-]+)*/g, shorten)

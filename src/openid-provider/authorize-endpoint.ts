@@ -1,7 +1,7 @@
 /**
  * The authorization endpoint of oidc-provider, with limits added. oidc-provider stores the parameters of a request
- * before any user has signed in. So the length of the parameters and the number of unfinished sign-ins are limited, the
- * latter for each network and in total.
+ * before any user has signed in. So the length of the parameters is limited. The number of unfinished sign-ins is
+ * limited too, for each network and in total.
  */
 import { AsyncLocalStorage } from 'node:async_hooks'
 import type { FastifyInstance, FastifyReply, FastifyRequest } from 'fastify'
@@ -51,8 +51,8 @@ const longestOf: Readonly<Record<string, number>> = {
 const underWay = new AsyncLocalStorage<SignInPlace>()
 
 /**
- * Returns the place (`sign-in-places.ts`) of the sign-in that the current call begins or continues; undefined if it
- * does neither.
+ * Returns the place (`sign-in-places.ts`) of the sign-in that the current call begins or continues; undefined if the
+ * call belongs to no sign-in.
  */
 export function placeOfThisCall(): SignInPlace | undefined {
   return underWay.getStore()

@@ -55,7 +55,7 @@ export function foundInCall(model: string, idHash: string, find: () => Found): F
   return result
 }
 
-/** Forgets what this call has found, because the call changes it. */
+/** Forgets all tokens and codes that this call has found. Called when the call stores, changes or removes a model. */
 export function forgetFound(): void {
   current()?.found.clear()
 }

@@ -33,8 +33,8 @@ export function claimsByScope(scopes: readonly string[]): Record<string, string[
 /**
  * Returns the claims that the server can supply, each with the scopes that contain it.
  *
- * @param configured oidc-provider's setting `claims`, if the operator has set it in place of ours: claims by scope, and
- *   claims without a scope, whose value is null
+ * @param configured oidc-provider's setting `claims` as the operator has set it; by default, our own. It contains
+ *   claims by scope, and claims without a scope, whose value is null
  */
 export function scopesOfClaims(
   scopes: readonly string[],
@@ -89,8 +89,8 @@ interface NamedClaims {
 }
 
 /**
- * Returns the claims that the client may request, or undefined if there are none. Other claims are left out, as OpenID
- * Connect Core §5.5.1 requires, and users are not asked to consent to them.
+ * Returns the claims that the client may request, or undefined if there are none. Other claims are left out without an
+ * error, as OpenID Connect Core §5.5.1 requires. Users are not asked to consent to them.
  */
 export function permittedClaims<Claims extends NamedClaims>(
   claims: Claims,

@@ -63,7 +63,7 @@ export interface AuthorizationServerNeeds {
   /** Limits the number of unfinished sign-ins. */
   places: SignInPlaces
   knownTokens: KnownTokens
-  /** Finds out which sessions of a user end because a further one is stored. */
+  /** Selects the sessions that end if a user has too many when another session is stored. */
   makeRoomForSession: MakeRoomForSession
   /** The client id of the consent app. */
   ownClient: string

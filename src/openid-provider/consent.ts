@@ -62,8 +62,7 @@ async function storeConsent(ctx: KoaContextWithOIDC): Promise<void> {
   const grant = ctx.oidc.entities.Grant
   if (consentOf(ctx) === undefined || grant === undefined || session === undefined) return
   const grantId = await grant.save()
-  // oidc-provider has already done this with the grant that `loadGrant` returned, but a grant that was not stored yet
-  // had no id.
+  // oidc-provider has already set the session's grant id. But if the grant was not stored then, it had no id yet.
   session.ensureClientContainer(client!.clientId)
   session.grantIdFor(client!.clientId, grantId)
 }

@@ -108,7 +108,8 @@ export function createForwardToOidcProvider(
     const answer = (forwardedProof: ForwardedProof) => forward(request, reply, call, { forwardedProof })
     const answerUnknown = async () => answer(await prepare())
     if (readsNothing(request.method, call.proof.path, provider)) return answerUnknown()
-    // All other endpoints are called by browsers, which at most send a session cookie. So the call is unproven.
+    // All other endpoints are called by browsers, which send at most a session cookie. So these calls count as
+    // unproven.
     return isUserinfo(call.proof.path, provider)
       ? workForToken(call, provider, counting, { readProof: prepare, answer })
       : counting.whileUnproven('', call.slot, answerUnknown, call.returning)

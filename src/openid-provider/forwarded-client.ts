@@ -56,8 +56,8 @@ const credentialMembers = ['client_secret', 'client_assertion', 'client_assertio
 const placeholder = 'authenticated-by-doorbell'
 
 /**
- * Returns headers and a body without the client's own credentials. They tell oidc-provider which client was
- * authenticated, as `client_secret_basic`.
+ * Returns the body without the client's own credentials, and headers that tell oidc-provider which client was
+ * authenticated, in the form of `client_secret_basic`.
  */
 export function withoutCredentials(clientId: string, body: Buffer): { headers: Record<string, string>; body: Buffer } {
   const form = new URLSearchParams(body.toString('utf8'))

@@ -79,8 +79,8 @@ async function proofOfResource(call: ForwardedCall, provider: Provider, proofs: 
 /**
  * For the token endpoint. oidc-provider checks the credentials of a confidential client before it verifies the
  * signature of the proof. A public client sends no credentials, only its code or token, so this function looks up the
- * code or token first. If it is not valid, the proof is withheld from oidc-provider. oidc-provider then verifies no
- * signature for an anonymous caller, and responds in the same way as to a call without a proof.
+ * code or token first. If the code or token is not valid, the proof is withheld from oidc-provider. oidc-provider then
+ * verifies no signature for an anonymous caller, and responds in the same way as to a call without a proof.
  */
 async function proofOfGrant(call: ForwardedCall, provider: Provider, proofs: Proofs): Promise<ForwardedProof> {
   const proof = await proofs.read(call.proof)

@@ -1,7 +1,7 @@
 /**
- * Counts the calls that are forwarded to oidc-provider, for load shedding. Each call counts in the share of its client,
- * or as a call of an unproven caller. So neither one client nor unproven callers can take the slots that other clients
- * need.
+ * Counts the calls that are forwarded to oidc-provider, for load shedding. Each call counts in the share of its client
+ * or, until its client or access token is verified, as a call of an unproven caller. So neither one client nor unproven
+ * callers can take the slots that other clients need.
  */
 import type { ClientCertificate } from '../client/certificate/client-certificate.ts'
 import { accessTokenOf } from '../platform/http/authorization.ts'
@@ -34,7 +34,10 @@ export interface ReturningUsers {
 /** The members of a form that may contain a token or a code of a user. */
 const tokenMembers = ['refresh_token', 'code', 'token', 'access_token']
 
-/** Returns the user whose token or code a call contains or, if it contains none, who has signed in with the browser. */
+/**
+ * Returns the user whose token or code a call contains. If it contains none, returns the user who has signed in with
+ * the browser.
+ */
 export function returningUserOf(
   { authorization, form, cookies }: Pick<CountedCall, 'authorization' | 'form'> & { cookies: string | undefined },
   users: ReturningUsers,

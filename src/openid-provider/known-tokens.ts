@@ -1,8 +1,8 @@
 /**
- * Remembers, for the tokens and codes that this process has issued or found, which user each belongs to. A call with
- * such a token counts for the limits of this user from the start. If it counted as anonymous until the token is looked
- * up, it would be refused while anonymous callers use all their slots. Being remembered gives no access: each token is
- * still looked up, because it may be revoked or expired.
+ * Remembers the user of each token and code that this process has issued or found. A call with such a token counts for
+ * the limits of this user from the start. If it counted as anonymous until the token is looked up, it would be refused
+ * whenever all slots for anonymous calls are taken. Being remembered gives no access: each token is still looked up,
+ * because it may be revoked or expired.
  */
 
 /** Upper limit for the tokens of all users. Beyond this limit, the token that was used longest ago is forgotten. */

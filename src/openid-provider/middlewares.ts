@@ -30,9 +30,9 @@ export function readOnlyWhatWasAsked(provider: Provider): void {
 }
 
 /**
- * Redirects a browser back to its sign-in page if it requests the address that follows the sign-in pages before its
- * sign-in has a result. Without this, oidc-provider would remove the stored sign-in and store a new one at each such
- * call.
+ * If a browser requests the address to which the sign-in pages return (`resumePathsOf`) before its sign-in has a
+ * result, redirects it to its sign-in page. Without this, oidc-provider would remove the stored sign-in and store a new
+ * one at each such call.
  *
  * @param signed whether the cookie has a signature; undefined means that it has one if oidc-provider has keys for
  *   cookies

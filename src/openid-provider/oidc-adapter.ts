@@ -49,10 +49,7 @@ export interface AdapterNeeds {
 
 interface Collected {
   statements: ListStatement[]
-  /**
-   * The id of the authentication request whose tokens are issued; undefined in a call of one of oidc-provider's own
-   * grants.
-   */
+  /** The id of the authentication request whose tokens are issued; undefined for oidc-provider's own grant types. */
   requestId?: string
   /** Set during a token request with one of oidc-provider's own grant types. */
   call?: Omit<CallWrites, 'issued'>
@@ -74,8 +71,8 @@ export async function collectWrites<T>(requestId: string, work: () => Promise<T>
 
 /**
  * Runs `work`, which handles a token request with one of oidc-provider's own grant types. Collects the models that it
- * saves and the one that it marks as used. Removals are executed at once: if a used token is sent again, oidc-provider
- * removes its grant and then throws, so that the collected writes are discarded.
+ * saves and the one that it marks as used. Removals are not collected but executed at once: if a used token is sent
+ * again, oidc-provider removes its grant and throws, and the collected writes are discarded.
  */
 export async function collectCall(work: () => Promise<void>): Promise<CallWrites> {
   const call: Collected['call'] = { used: undefined, also: [] }
@@ -216,8 +213,8 @@ async function store(kept: KeptModel, payload: AdapterPayload, needs: AdapterNee
     const used = useOf(payload, clock.now())
     await models.runSession(statement, used, await makeRoomForSession(kept.userId, used.uidHash))
   } else if (kept.model === 'Interaction' && payload.result !== undefined) {
-    // Since this call read the sign-in, another submission of the form may have finished it. Then the client has got
-    // that result, and must not get a different one.
+    // After this call read the sign-in, another submission of the form may have finished it. Then the client has the
+    // result of that submission, and must not get a different one.
     if (!(await models.replaceSignIn(kept))) throw new errors.SessionNotFound('interaction session not found')
   } else if (kept.model === 'Interaction') {
     await models.run(statement, keepPlace(kept.idHash, kept.expiresAt ?? 0))
@@ -227,11 +224,11 @@ async function store(kept: KeptModel, payload: AdapterPayload, needs: AdapterNee
 }
 
 /**
- * Returns the hash of the `uid` of the session that a model belongs to. A session and an interaction have a `uid` of
- * their own. A token belongs to a session only if it ends with the session. A token with the scope `offline_access`
- * does not end with its session. But a token that can decide requests does, if the session is ended: a user who ends
- * the session of an app expects that this app can no longer approve anything. If a session expires by itself, all
- * tokens with `offline_access` stay valid.
+ * Returns the hash of the `uid` of the session that a model belongs to. For a session or an interaction, this is its
+ * own `uid`. A token belongs to a session only if it ends with the session. Tokens with the scope `offline_access` do
+ * not, with one exception: if a user ends the session, its tokens that can decide requests end too, because the user
+ * expects that the app can no longer approve anything. If the session expires by itself, all tokens with
+ * `offline_access` stay valid.
  */
 function sessionOf({ uid, sessionUid, expiresWithSession, scope }: AdapterPayload): string | undefined {
   const decides = String(scope ?? '')
@@ -251,8 +248,8 @@ function userOf({ accountId, result, session }: AdapterPayload): string | undefi
 }
 
 /**
- * Returns the record that this browser has used the session now. The name of the browser comes from the `User-Agent`
- * header of the current call.
+ * Returns the record for the user's list of sessions: this browser uses the session now. The name of the browser comes
+ * from the `User-Agent` header of the current call.
  */
 function useOf({ uid, loginTs }: AdapterPayload, now: number): UsedSession {
   return {

@@ -65,8 +65,8 @@ export interface CallWrites {
 }
 
 /**
- * What the transaction that stores a session also does if its user has too many: it ends those that were not used for
- * the longest time.
+ * What the transaction that stores a session also executes if its user has too many sessions. It ends the sessions that
+ * were not used for the longest time.
  */
 export interface RoomForSession {
   also: Statement[]
@@ -77,8 +77,8 @@ export interface RoomForSession {
 }
 
 /**
- * Resolves to undefined if the user does not have too many sessions, including the session `uidHash`, which is stored
- * next.
+ * Resolves to undefined if the user does not have too many sessions. The session `uidHash`, which is stored next, is
+ * counted too.
  */
 export type MakeRoomForSession = (userId: string, uidHash: string) => Promise<RoomForSession | undefined>
 
@@ -124,8 +124,8 @@ export type OidcModelStore = ReturnType<typeof createOidcModelStore>
 /**
  * Stores oidc-provider's tokens, grants, sessions and interactions.
  *
- * @param repeatsTokens whether token responses are stored, so that they can be sent again. If not, look-ups of tokens
- *   do not search for them
+ * @param repeatsTokens whether token responses are stored, so that they can be sent again. If not, a look-up of a token
+ *   does not search for its response
  */
 export function createOidcModelStore(database: Database, { repeatsTokens = true } = {}) {
   return {
@@ -246,8 +246,8 @@ function removalsIn(database: Database) {
     },
 
     /**
-     * Removes a grant of a client, and everything that was issued under it. Called if a refresh token of the grant was
-     * sent that is not stored any more. If `most` or more unused refresh tokens of the grant are stored, the grant
+     * Removes a grant of a client, and everything that was issued under it. Called if a client sends a refresh token of
+     * the grant that is no longer stored. If `most` or more unused refresh tokens of the grant are stored, the grant
      * stays: the token may have been removed because of this limit, without having been used.
      */
     async endGrantOfUsedToken(grantHash: string, clientId: string, most: number): Promise<void> {

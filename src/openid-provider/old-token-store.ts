@@ -27,7 +27,8 @@ export const mostGrants = 200
 /** Upper limit for the grants that one transaction removes: each with up to 150 tokens and codes. */
 const mostRemovedGrants = 5
 /**
- * Upper limit for the rows that one transaction removes. More rows are old only after an update from a former version.
+ * Upper limit for the rows that one transaction removes. There are more rows to remove only after an update from a
+ * former version.
  */
 const mostRemoved = 100
 
@@ -35,25 +36,25 @@ const mostRemoved = 100
 const isBounded = new Set(['AccessToken', 'AuthorizationCode', 'RefreshToken'])
 
 /**
- * SQL: the value by which grants are ordered: the latest has the greatest. The latest grant is the one that expires
- * last.
+ * SQL: the value by which grants are ordered. The grant that expires last counts as the latest, and has the greatest
+ * value.
  */
 const latestGrant = byAge({ storedAt: 'issued_at', value: 'expires_at' }, '$4')
 
 /** SQL: the other grants of the same user to the same client, except for those of CIBA requests. */
 const theirGrants = "user_id = $1 and model = 'Grant' and client_id || '' = $2 and id_hash <> $3 and request_id is null"
 
-/** Returns the statements that remove models that are too many once `kept` is stored. */
+/** Returns the statements that remove the models that exceed a maximum once `kept` is stored. */
 export function withoutTooMany(kept: KeptModel): Statement[] {
   if (kept.model === 'Grant') return [withoutUnusedGrants(kept), withoutOldGrants(kept)]
   return isBounded.has(kept.model) ? [withoutOldTokens(kept)] : []
 }
 
 /**
- * Returns the statement that removes old models of the same kind and grant. It keeps the new one and those that were
- * issued last, whatever their lifetimes are. Used models are removed first. They are stored only so that a second use
- * is noticed; for refresh tokens, `used-refresh-tokens.ts` notices it without them. A model without a grant, as after a
- * sign-in at another provider, is counted with those of the same user and client.
+ * Returns the statement that enforces `mostOfGrant`. Of the models of the same kind and grant, it keeps the new one and
+ * those that were issued last, whatever their lifetimes are. Used models are removed first. They are stored only so
+ * that a second use is noticed; for refresh tokens, `used-refresh-tokens.ts` notices it without them. Models without a
+ * grant, such as access tokens after a sign-in at another provider, are counted for each user and client instead.
  */
 function withoutOldTokens({ model, idHash, grantHash, userId, clientId, issuedAt = 0 }: KeptModel): Statement {
   // `client_id || ''` cannot use an index on the client, so that each database engine uses the index on the user.
@@ -81,8 +82,8 @@ function withoutOldTokens({ model, idHash, grantHash, userId, clientId, issuedAt
 }
 
 /**
- * Returns the statement that removes grants of the same user to the same client that have no token or code. It keeps
- * the new grant, those that expire last, and grants of CIBA requests.
+ * Returns the statement that enforces `mostUnusedGrants`. It removes grants of the same user to the same client that
+ * have no token or code. It keeps the new grant, those that expire last, and grants of CIBA requests.
  */
 function withoutUnusedGrants({ idHash, userId, clientId, issuedAt = 0 }: KeptModel): Statement {
   const theirs = `${theirGrants}
@@ -101,8 +102,8 @@ function withoutUnusedGrants({ idHash, userId, clientId, issuedAt = 0 }: KeptMod
 }
 
 /**
- * Returns the statement that removes grants of the same user to the same client, and everything that was issued under
- * them. It keeps the new grant, those that expire last, and grants of CIBA requests.
+ * Returns the statement that enforces `mostGrants`. It removes grants of the same user to the same client, and
+ * everything that was issued under them. It keeps the new grant, those that expire last, and grants of CIBA requests.
  */
 function withoutOldGrants({ idHash, userId, clientId, issuedAt = 0 }: KeptModel): Statement {
   return {

@@ -55,7 +55,7 @@ interface Taken {
  * Returns a place for a call whose user may still be signed in. If the user is signed in, no row is stored for the
  * call, so it needs no real place. If the user is not, `keep` throws.
  *
- * @param error the error why there is no place; `keep` throws it
+ * @param error says why there is no place; `keep` throws it
  */
 export function withoutPlace(error: NoPlace): SignInPlace {
   return {
@@ -90,8 +90,8 @@ export function createSignInPlaces({ perNetwork, inAll }: SignInLimits, clock: C
 
   /**
    * Selects the sign-in that loses its place when the limit for all networks together is reached. Usually this is the
-   * oldest sign-in of all networks. But if the network with the most sign-ins has more of them than the network of the
-   * new sign-in will have, it is the oldest sign-in of that largest network, even if it is younger than
+   * oldest sign-in of all networks. Exception: if the network with the most sign-ins has more than the network of the
+   * new sign-in will have, the oldest sign-in of the network with the most is selected, even if it is younger than
    * `undisturbedMs`.
    * @throws {NoPlace} if the oldest sign-in of all networks is selected, but it is younger than `undisturbedMs` or its
    *   row is not stored yet
@@ -146,8 +146,8 @@ function createTakenPlaces(clock: Clock) {
   const ofNetwork = new Map<string, Set<Taken>>()
   const byId = new Map<string, Taken>()
   /**
-   * The sets of `ofNetwork`, by size. When all places are taken, each call has to find the network with the most
-   * sign-ins, and the places may belong to thousands of networks.
+   * The sets of `ofNetwork`, by size. When all places are taken, each call needs the network with the most sign-ins.
+   * With this list, the call need not look at all networks: there may be thousands.
    */
   const bySize: Set<Set<Taken>>[] = []
   let largest = 0
@@ -230,7 +230,7 @@ function oldestOf(its: ReadonlySet<Taken>, now: number): Taken {
 /**
  * Returns the place for a call.
  *
- * @param held the taken place, or undefined if a place is taken when the first row is stored
+ * @param held the place that is already taken; undefined if `keep` takes a place when the first row is stored
  * @param removed id hashes of rows that must be removed. The first call of `keep` or `end` returns them
  */
 function placeOf(

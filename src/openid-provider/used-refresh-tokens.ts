@@ -1,8 +1,9 @@
 /**
  * Ends the grant if a public client sends a refresh token that was used and whose row has been removed since (RFC 9700
- * §4.14.2). For this, each token contains the hash of its grant and its expiry, encrypted. Without this, a thief who
- * has used a stolen token could refresh until the row of that token is removed: the grant would then not end when the
- * client sends the stolen token. A token that is bound to a key contains neither, because a thief cannot use it.
+ * §4.14.2). For this, each refresh token of a public client contains the hash of its grant and its expiry, encrypted.
+ * Without this, a thief could use a stolen token, and then refresh many times until the row of the stolen token is
+ * removed. When the client later sends the same token, the server would not recognise it, and the grant would not end.
+ * A token that is bound to a key contains neither hash nor expiry, because a thief cannot use it.
  */
 import { Provider } from 'oidc-provider'
 import type { Clock } from '../platform/clock.ts'

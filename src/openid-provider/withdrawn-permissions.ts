@@ -50,7 +50,7 @@ function narrowed(payload: AdapterPayload, permissions: Permissions): AdapterPay
     ...(scope !== undefined && { scope: scopesIn(scope).filter(mayHave).join(' ') }),
     ...(Array.isArray(resource) && { resource: resource.filter(isResource) }),
     ...(rar !== undefined && { rar: noneIfEmpty(rar.filter(mayHaveDetail)) }),
-    // Whether a claim may be requested by its name depends on the scopes of the client only in CIBA requests.
+    // Only in CIBA requests, the scopes that a client may have limit the claims that it may request by name.
     ...(claims !== undefined && String(gty).startsWith('ciba') && { claims: permittedClaims(claims, mayHaveClaim) }),
   } as AdapterPayload
 }

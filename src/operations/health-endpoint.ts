@@ -9,8 +9,8 @@ export interface HealthNeeds {
 }
 
 /**
- * Adds `/health/live` and `/health/ready`. Both routes need no authentication. They are exempt from load shedding, because
- * they cost little. They return no counts; the counts are in `/metrics`.
+ * Adds `/health/live` and `/health/ready`. Both routes need no authentication. They are exempt from load shedding,
+ * because they cost little. They return no counts; the counts are in `/metrics`.
  */
 export function healthEndpoint(app: FastifyInstance, { database, readiness }: HealthNeeds): void {
   app.get('/health/live', (_request, reply) => reply.send({ status: 'live' }))

@@ -1,6 +1,6 @@
 /**
- * Counters, histograms and gauges in the text format of Prometheus (0.0.4). docs/decisions/0022-libraries-weighed.md says why
- * prom-client is not used.
+ * Counters, histograms and gauges in the text format of Prometheus (0.0.4). docs/decisions/0022-libraries-weighed.md
+ * says why prom-client is not used.
  */
 
 export type Labels = Record<string, string>
@@ -38,7 +38,7 @@ export function createCounter(name: string, help: string) {
     add(labels: Labels): void {
       seriesOf(labels).value += 1
     },
-    /** Returns the series with these labels. To increment its `value` is faster than `add`, for frequent events. */
+    /** Returns the series with these labels. For frequent events: incrementing its `value` is faster than `add`. */
     seriesOf,
     samples: () => [...values.values()],
   } satisfies Family & { add(labels: Labels): void; seriesOf(labels: Labels): { value: number } }

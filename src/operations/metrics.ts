@@ -1,6 +1,6 @@
 /**
- * Metrics for Prometheus. Label values are constants, route patterns and ids of the operator's clients, so a caller cannot
- * create new label values.
+ * Metrics for Prometheus. Label values are constants, route patterns and ids of the operator's clients, so a caller
+ * cannot create new label values.
  */
 import type { Client } from '../client/client.ts'
 import type { AuditEvent } from '../platform/audit.ts'
@@ -9,7 +9,9 @@ import { createCounter, createHistogram, type Family, renderFamilies } from './m
 export interface Metrics {
   /** Counts an event of the audit stream. */
   hear(event: AuditEvent): void
-  /** Counts an authentication request by its client and its result. Clients that registered themselves share one label. */
+  /**
+   * Counts an authentication request by its client and its result. Clients that registered themselves share one label.
+   */
   requested(client: Client, result: string): void
   /** Counts a poll by its answer. */
   polled(answer: string): void

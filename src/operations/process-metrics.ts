@@ -1,4 +1,6 @@
-/** Metrics of the process: CPU, event loop, garbage collection and memory. They have the names that prom-client uses. */
+/**
+ * Metrics of the process: CPU, event loop, garbage collection and memory. They have the names that prom-client uses.
+ */
 import {
   constants,
   monitorEventLoopDelay,
@@ -60,21 +62,24 @@ function runtime(): Family[] {
 const lookEveryMs = 10
 
 /**
- * Milliseconds for which measured values are reused. Each reading of the values starts a new measurement. Without this
- * pause, a second reader would get the values of a very short time.
+ * Milliseconds for which measured values are reused. Each reading of the values starts a new measurement. Without this,
+ * a second reader shortly after the first would get values measured over a very short time.
  */
 const lagShownMs = 10_000
 
 /**
- * Measures the lag of the event loop: how much later than planned a timer runs. All other work in the event loop is delayed
- * by the same time.
+ * Measures the lag of the event loop: how much later than planned a timer runs. All other work in the event loop is
+ * delayed by the same time.
  */
 function observeEventLoop(clock: Clock) {
   const delays = monitorEventLoopDelay({ resolution: lookEveryMs })
   delays.enable()
   let shown: { at: number; families: Family[] } | undefined
 
-  /** Returns the lag in seconds. Node records the time between two measurements, which is the planned interval plus the lag. */
+  /**
+   * Returns the lag in seconds. Node records the time between two measurements, which is the planned interval plus the
+   * lag.
+   */
   const seconds = (nanoseconds: number) => Math.max(0, nanoseconds / 1e6 - lookEveryMs) / 1000
 
   return {

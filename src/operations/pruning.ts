@@ -10,8 +10,8 @@ export interface Kept {
   /** Days for which rows are kept after they are finished; undefined means for ever. */
   days: number | undefined
   /**
-   * Removes at most `atMost` rows that were finished before the time `before`, in one transaction. Resolves to the number of
-   * removed rows. Several nodes may call this function at the same time.
+   * Removes at most `atMost` rows that were finished before the time `before`, in one transaction. Resolves to the
+   * number of removed rows. Several nodes may call this function at the same time.
    */
   forget(before: number, atMost: number): Promise<number>
 }
@@ -19,8 +19,8 @@ export interface Kept {
 export interface Pruning {
   start(): void
   /**
-   * Removes all rows that are old enough now. Resolves to the number of removed rows. If the removal of one kind of rows
-   * fails, the others are removed before the error is thrown.
+   * Removes all rows that are old enough now. Resolves to the number of removed rows. If the removal of one kind of
+   * rows fails, the others are removed before the error is thrown.
    */
   prune(): Promise<number>
   stop(): Promise<void>
@@ -32,8 +32,8 @@ const pauseMs = 10_000
 const restMs = 25
 
 /**
- * Upper limit for the rows that one transaction removes. Such a transaction takes some milliseconds. In this time SQLite
- * does nothing else.
+ * Upper limit for the rows that one transaction removes. Such a transaction takes some milliseconds. In this time
+ * SQLite does nothing else.
  */
 const batch = 100
 

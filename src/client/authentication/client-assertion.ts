@@ -231,7 +231,7 @@ function subjectOf(assertion: string): string {
     const { sub } = assertion.length > longestAssertion ? {} : decodeJwt(assertion)
     if (typeof sub === 'string' && sub !== '') return sub
   } catch {
-    // not a JWT: the same error as below
+    // Not a JWT: the error is the same as for a JWT without `sub`.
   }
   throw new OAuthError('invalid_client', authenticationFailed, {
     detail: 'client_assertion is not a readable JWT',

@@ -26,8 +26,8 @@ export function readTls({ form, certificate }: ClientCredentials): Claim | undef
 }
 
 /**
- * Returns the claim of a call that may come from a public client: the `client_id`, and the certificate if there is one.
- * Undefined if the call has no `client_id`.
+ * Returns the client authentication of a call that may come from a public client: the `client_id`, and the certificate
+ * if there is one. Undefined if the call has no `client_id`.
  */
 export function readName(credentials: ClientCredentials): Claim | undefined {
   const clientId = credentials.form.get('client_id')

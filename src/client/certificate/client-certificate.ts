@@ -38,7 +38,10 @@ export type ReadCertificate = (call: CertificateCall) => ClientCertificate | und
 export interface CertificateNeeds {
   /** The name of the header in which a trusted proxy forwards certificates, if configured. */
   header: string | undefined
-  /** The name of the header in which a trusted proxy forwards the rest of the chain, if configured. */
+  /**
+   * The name of the header in which a trusted proxy forwards the rest of the chain, if configured. Default:
+   * `client-cert-chain` if `header` is `client-cert`.
+   */
   chainHeader: string | undefined
   /** Addresses and ranges of the proxies whose header is trusted. */
   trustedProxies: readonly string[]

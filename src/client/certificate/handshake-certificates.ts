@@ -1,8 +1,8 @@
 /**
  * Reads the certificates of a TLS handshake: the client's own certificate, and the authority certificates that the
  * client has sent with it. Node returns authority certificates only once, and only after a full handshake; a resumed
- * TLS session has only the client's own. So they are read at the first call of a connection. If they lead to a trusted
- * authority, they are kept for resumed sessions.
+ * TLS session has only the client's own. So the authority certificates are read at the first call of a connection. If
+ * they lead to a trusted authority, they are kept for resumed sessions.
  */
 import type { X509Certificate } from 'node:crypto'
 import type { TLSSocket } from 'node:tls'
@@ -14,7 +14,10 @@ import type { FindChain } from './remembered-chains.ts'
  * caller cannot fill this memory.
  */
 const mostClients = 20_000
-/** Maximum number of different authority certificates that are shared: clients of one authority use the same object. */
+/**
+ * Maximum number of authority certificates that are kept as shared objects: the chains of all clients of one authority
+ * refer to the same object.
+ */
 const mostAuthorities = 1_000
 
 /** Returns a function that reads the certificates of a connection, or returns undefined if the client has sent none. */

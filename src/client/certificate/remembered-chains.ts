@@ -11,7 +11,7 @@ export type FindChain = (presented: PresentedCertificates) => X509Certificate[] 
 
 interface Remembered {
   chain: X509Certificate[] | undefined
-  /** From this time on, and before `until`, the result is the same (milliseconds since 1970). */
+  /** `chain` is the result from `since` (inclusive) to `until` (exclusive), in milliseconds since 1970. */
   since: number
   until: number
 }

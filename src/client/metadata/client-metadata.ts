@@ -15,7 +15,7 @@ export const CONSENT_APP = 'doorbell-consent-app'
 /** How a client gets its tokens (CIBA Core §5). */
 export type DeliveryMode = 'poll' | 'ping' | 'push'
 
-/** The parameters that name the user (CIBA Core §7.1). */
+/** The parameters that identify the user (CIBA Core §7.1). */
 export const hintKinds = ['login_hint', 'id_token_hint', 'login_hint_token'] as const
 export type HintKind = (typeof hintKinds)[number]
 
@@ -58,7 +58,9 @@ export interface ClientMetadata {
   scope?: string
   token_endpoint_auth_method: ClientAuthenticationMethod
   token_endpoint_auth_signing_alg?: string
-  /** The certificate subject for `tls_client_auth`: exactly one of these five (RFC 8705 §2.1.2). */
+  /**
+   * The subject of the certificate for `tls_client_auth`. Exactly one of these five members is set (RFC 8705 §2.1.2).
+   */
   tls_client_auth_subject_dn?: string
   tls_client_auth_san_dns?: string
   tls_client_auth_san_uri?: string

@@ -2,7 +2,7 @@
 import { newSecret } from '../../platform/crypto.ts'
 
 const shortestHash = 32
-/** The length of the hash in bytes. The key of an HMAC must be at least as long (RFC 7518 §3.2). */
+/** The length of the hash of each algorithm, in bytes. The key of an HMAC must be at least as long (RFC 7518 §3.2). */
 const hashLength = new Map<unknown, number>([
   ['HS256', shortestHash],
   ['HS384', 48],
@@ -24,5 +24,5 @@ export function newClientSecret(authenticationMethod: unknown): string {
   return authenticationMethod === 'client_secret_jwt' ? newSecret(48) : newSecret()
 }
 
-/** Stands for a secret that is not available, in checks that need only its presence and its length. */
+/** A placeholder for a secret that is not available, for checks of its presence and its length. */
 export const unavailableSecret = 'x'.repeat(64)

@@ -30,7 +30,7 @@ const rules: ProfileRule[] = [
   },
 ]
 
-/** Returns the rule that a member, if it is set, has a value that the profile allows. */
+/** Returns a rule: if the member `name` is set, its value must be one that the profile allows. */
 function oneOf(
   name: keyof ClientMetadata,
   allowedBy: (profile: Profile) => readonly string[],
@@ -49,15 +49,15 @@ function oneOf(
 }
 
 /**
- * Returns a violation for each rule of the profile that the client does not meet. Its message contains the id of the
- * requirement in `docs/spec-map.md`. A stored client may have violations, because it may have been registered before
- * the deployment had this profile.
+ * Returns a violation for each rule of the profile that the client does not meet. The message of a violation contains
+ * the id of the requirement in `docs/spec-map.md`. A stored client may have violations, because it may have been
+ * registered before the deployment had this profile.
  */
 export function profileViolations(client: ClientMetadata, profile: Profile): Violation<keyof ClientMetadata>[] {
   return violationsOf(rules, client, profile)
 }
 
-/** Returns whether valid clients can violate the profile. No valid client violates the profile `core`. */
+/** Returns whether a client that meets all other rules can violate the profile. False for the profile `core`. */
 export const restrictsClients = (profile: Profile): boolean => profile !== profiles.core
 
 /** Returns the words as a text like `a, b or c`. */

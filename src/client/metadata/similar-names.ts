@@ -1,7 +1,9 @@
 /** Compares names that look alike. */
 import { setImmediate as nextTurn } from 'node:timers/promises'
 
-/** The character that replaces, in a skeleton, each sign and each letter that may look like any other letter. */
+/**
+ * In a skeleton (`skeletonOf`), this character replaces each sign, and each letter that may look like any other letter.
+ */
 const anyLetter = '*'
 
 /**
@@ -106,8 +108,8 @@ export class KnownNames {
 }
 
 /**
- * Returns the letters of a skeleton. A skeleton without surrogate pairs is returned as it is: its units are its
- * letters.
+ * Returns the letters of a skeleton. A skeleton without surrogate pairs is returned as it is: each of its UTF-16 code
+ * units is one letter.
  */
 const lettersOf = (skeleton: string): ArrayLike<string> => (/[\ud800-\udfff]/.test(skeleton) ? [...skeleton] : skeleton)
 
@@ -117,7 +119,7 @@ const lettersOf = (skeleton: string): ArrayLike<string> => (/[\ud800-\udfff]/.te
  * exponential time.
  */
 export function looksLike(name: readonly string[], known: ArrayLike<string>): boolean {
-  // How many letters of the known name the part read so far may stand for: all possible numbers, in ascending order.
+  // All n, in ascending order, for which the part of `name` read so far matches the first n letters of `known`.
   let read = [0]
   for (const letter of name) {
     read = letter === anyLetter ? afterSign(read, known) : afterLetter(letter, read, known)

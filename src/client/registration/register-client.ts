@@ -29,7 +29,7 @@ import type { RegistrationStore } from './registration-store.ts'
 export interface RegistrationNeeds extends ValuesContext, Pick<LoadShedding, 'whileUnproven' | 'withFairShare'> {
   /**
    * `token`: an initial access token is required. `open`: no token is required. Then at most `perHour` clients may be
-   * registered within an hour from one IPv4 address or one IPv6 /64. At most ten times as many attempts may be made
+   * registered within an hour from one IPv4 address or one IPv6 /64. At most ten times `perHour` attempts may be made
    * within an hour from one network: a /24 (IPv4), a /64 or a /48 (IPv6).
    */
   policy: { mode: 'token' | 'open'; perHour: number }

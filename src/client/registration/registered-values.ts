@@ -24,8 +24,8 @@ export function registeredIdTokenAlg({ validationContext, idTokenAlg }: ValuesCo
 }
 
 /**
- * Returns all metadata in force, for the response to the client (RFC 7591 §3.2.1). A client may have been registered
- * before this version, without an algorithm for ID tokens; then the algorithm of the deployment is in force.
+ * Returns all metadata in force, for the response to the client (RFC 7591 §3.2.1). If an earlier version registered the
+ * client, the client may have no algorithm for ID tokens. Then the algorithm of the deployment is in force.
  */
 export function valuesInForce(metadata: ClientMetadata, context: ValuesContext): Omit<ClientMetadata, 'client_secret'> {
   const { profile = profiles.core, detailTypes = [] } = context.validationContext

@@ -41,7 +41,8 @@ export function createRegistrationStore(database: Database) {
      */
     async addOpen(client: Client, registrationToken: string, from: string, perHour: number, now: number) {
       const kept = [insertClient(client, now), mark(client, registrationToken, from)]
-      // Without this lock, each of two simultaneous registrations would be counted without the other.
+      // Without the lock in `lockKeys`, two simultaneous registrations would not count each other, and could exceed the
+      // limit.
       const rows = await database.step(roomFor(from, perHour, now), {
         also: kept,
         announce: announce(client.id),

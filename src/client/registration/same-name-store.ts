@@ -30,7 +30,8 @@ export const mostComparisons = 500_000
 
 export function createSameNameStore(database: Pick<Database, 'read'>) {
   /**
-   * Resolves to the id of one client that registered itself under each name. Names without such a client are left out.
+   * Finds, for each name, one client that registered itself under this name. Resolves to the ids of these clients, by
+   * name. Names without such a client are left out.
    */
   async function findEqual(names: string[]): Promise<Map<string, string>> {
     // One index look-up for each name finds the first stored name that is equal or greater. With an equality condition,

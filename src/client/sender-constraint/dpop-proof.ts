@@ -151,7 +151,7 @@ export function createProofs(needs: ProofNeeds): Proofs {
 }
 
 const notVerified = 'the proof: it cannot be verified with its jwk'
-/** The hint of the error for a proof that was used before. */
+/** The error message for a proof that was used before. */
 export const usedBefore = 'the proof: this jti was used before'
 
 type ProofRefusal = 'invalid_dpop_proof' | 'use_dpop_nonce'
@@ -162,7 +162,7 @@ interface ProofContext {
   needs: ProofNeeds
 }
 
-/** A check of a proof. `settings` names the members of the header or the claims that the check reads. */
+/** A check of a proof. `settings` lists the members of the header and the claims that the check reads. */
 interface ProofRule extends Rule<Proof, ProofContext> {
   /** The code of the error; by default `invalid_dpop_proof`. */
   error?: ProofRefusal
@@ -290,8 +290,8 @@ function isAddress(htu: unknown, path: string, addresses: readonly string[]): bo
   const called = new URL(htu)
   called.search = ''
   called.hash = ''
-  // A request target may be neither a path nor an http URL (RFC 9112 §3.2). Then `address + path` is not an address of
-  // this server.
+  // Not every request target is a path or an http URL (RFC 9112 §3.2). If it is not, `address + path` is not an address
+  // of this server.
   return addresses.some((address) => URL.parse(address + path)?.href === called.href)
 }
 

@@ -28,7 +28,7 @@ export type SenderConstraint = (shown: ShownKeys, client: Client) => Promise<Con
 /**
  * Returns the function that decides the key. A token is bound to one key (RFC 7800 §3.1). It is bound to the client
  * certificate if the registration of the client or the deployment requires this. If not, it is bound to the key of the
- * DPoP proof. If the client sends no proof either, it is a bearer token.
+ * DPoP proof. If the client sends no proof and is not registered for DPoP, the token is a bearer token.
  */
 export function createSenderConstraint({ proofs, boundTokensOnly }: BindingNeeds): SenderConstraint {
   return async ({ certificate, proof }, client) => {

@@ -4,13 +4,13 @@
  */
 import { type Clock, steadyTime } from '../../platform/clock.ts'
 
-/** How many challenges are issued for one sign-in: a user needs one for each attempt with a passkey. */
+/** Maximum number of challenges for one sign-in. A user needs one for each attempt with a passkey. */
 export const mostChallenges = 20
 
 /** Milliseconds for which a count is kept: the longest lifetime of a sign-in. */
 const keptMs = 3_600_000
 
-/** How many sign-ins are counted at the same time. If there are more, the oldest count is forgotten. */
+/** Maximum number of sign-ins that are counted at the same time. Beyond it, the oldest count is forgotten. */
 const mostCounted = 10_000
 
 export type ChallengeLimit = ReturnType<typeof createChallengeLimit>
@@ -18,7 +18,7 @@ export type ChallengeLimit = ReturnType<typeof createChallengeLimit>
 /**
  * Creates the counts of this process, which are kept in memory.
  *
- * @param most how many sign-ins are counted at the same time
+ * @param most maximum number of sign-ins that are counted at the same time
  */
 export function createChallengeLimit(clock: Pick<Clock, 'now' | 'steady'>, most = mostCounted) {
   /** By the id of the sign-in, in order of the first challenge. */

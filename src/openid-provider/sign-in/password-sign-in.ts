@@ -72,10 +72,10 @@ export type CheckTry = (password: string) => Promise<PasswordTryOutcome>
 export interface PasswordSignIn {
   /**
    * Executes `reads`, which are needed before a password is checked. Only a limited number of callers read at the same
-   * time. If the queue for passwords has no place for the caller, nothing is read. A caller with the cookie of a known
-   * browser is exempt from this check.
+   * time. If the queue for passwords has no place for the caller, nothing is read. This does not apply to a caller with
+   * the cookie of a known browser.
    *
-   * @throws {Overloaded} if there is no place
+   * @throws {Overloaded} if the queue has no place
    * @throws {CallerLeft} if the caller closes the connection while it waits
    */
   lookUp<Result>(from: TryOrigin, reads: () => Promise<Result>): Promise<Result>

@@ -103,7 +103,10 @@ export function nextGeneration(kept: KeptKey[], algorithm: KeyAlgorithm): number
   return Math.max(0, ...kept.filter((key) => key.algorithm === algorithm).map(({ generation }) => generation)) + 1
 }
 
-/** Returns the additional authenticated data of an encrypted private key. It names the row of the key. */
+/**
+ * Returns the additional authenticated data of an encrypted private key. It contains the key id, so that the encrypted
+ * key is useless in another row.
+ */
 export const signingKeyAad = (kid: string) => `signing_keys/${kid}`
 
 /** Generates a key pair, and encrypts the private key. Stores nothing. */
