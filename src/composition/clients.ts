@@ -117,7 +117,8 @@ function composeAuthentication(platform: Platform, clients: ReturnType<typeof cr
     algorithms: profile.clientSigning,
     nonces: createNonces(nonceKey, clock),
     requireNonce: config.dpop.requireNonce,
-    // The prefix `dpop ` separates these entries from client assertions, which are stored under the client id alone.
+    // The prefix `dpop ` separates the `jti` of DPoP proofs from the `jti` of client assertions, which are stored under
+    // the client id alone.
     useOnce: (key, jti, expiresAt) => usedAssertions.use(`dpop ${key}`, jti, expiresAt),
     clock,
   })
@@ -216,7 +217,8 @@ const mostListed = 20
 
 /**
  * Resolves to whether the server is expected to call clients: at their notification endpoint, or for their keys. Reads
- * clients page by page. If the security profile allows all clients, reads only the first page.
+ * clients page by page. If the security profile has no rules for clients, reads only
+ * the first page.
  *
  * @throws {ProfileError} if a client violates the profile, because it was registered before the profile was configured. The
  *   consent app is not checked, because it is part of the server

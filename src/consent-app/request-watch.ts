@@ -36,7 +36,7 @@ export interface RequestWatchNeeds {
    * missed. Returns a function that removes `listener`.
    */
   onChange(listener: (userKey: string) => void): () => void
-  /** Like `onChange`, but reports each user one of whose sessions has ended. */
+  /** Like `onChange`, but reports a user when one of the user's sessions has ended. */
   onSessionsEnded(listener: (userKey: string) => void): () => void
   waiting: DeviceApi['waiting']
   log: Log
@@ -137,7 +137,7 @@ function newUser(): WatchedUser {
 
 /**
  * Reads the pending requests with each unchecked token. If none of these is valid, the other tokens are tried until one
- * is. Pages whose token is not valid are closed before the other pages are notified.
+ * is valid. Pages whose token is not valid are closed before the other pages are notified.
  */
 async function look(user: WatchedUser, waiting: DeviceApi['waiting']): Promise<void> {
   const { unchecked } = user
