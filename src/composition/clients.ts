@@ -212,7 +212,7 @@ function ownClient(issuer: string, vault: Vault): ClientMetadata {
   }
 }
 
-/** The number of clients that the message of a `ProfileError` lists. Further clients are only counted. */
+/** The number of clients that the message of a `ProfileError` lists. The remaining clients are only counted. */
 const mostListed = 20
 
 /**
@@ -254,7 +254,7 @@ export class ProfileError extends Error {
 
   /**
    * @param problems one line for each violation
-   * @param more the number of further clients that violate the profile
+   * @param more the number of clients that violate the profile and are not listed
    */
   constructor(problems: string[], more = 0) {
     const lines = more === 0 ? problems : [...problems, `and ${more} more ${more === 1 ? 'client' : 'clients'}`]

@@ -68,7 +68,7 @@ export type PostgresHelp = {
 }
 
 export type ShutdownHelp = {
-  /** How long the server still answers calls after the signal to stop, while `/health/ready` answers 503. It must be longer than load balancers need to notice the 503 (`docs/operating.md`). In development 0 unless set. Value: seconds, 0 to 300. */
+  /** How long the server still answers calls after the signal to stop, while `/health/ready` answers 503. It must be longer than load balancers need to notice the 503 (`docs/operating.md`). In development, the default is 0. Value: seconds, 0 to 300. */
   delay?: unknown
 }
 
@@ -108,7 +108,7 @@ export type FetchedKeysHelp = {
 }
 
 export type DpopHelp = {
-  /** Whether DPoP proofs must contain a nonce of the server, so that no proof can be made in advance. Clients may use DPoP with either value. Value: `true`, `false`. */
+  /** Whether DPoP proofs must contain a nonce of the server, so that no proof can be made in advance. Clients may use DPoP in both cases. Value: `true`, `false`. */
   requireNonce?: unknown
 }
 
@@ -117,7 +117,7 @@ export type RequestsHelp = {
   defaultExpiry?: unknown
   /** The longest time that a request is valid, even if the client asks for more. Value: seconds, 1 to 1 209 600. */
   maxExpiry?: unknown
-  /** The shortest time that a request is valid, even if the client asks for less: the user needs time to read the request. Unless set, it is never more than `requests.defaultExpiry`. In development 1 unless set. Value: seconds, 1 to 1 209 600. */
+  /** The shortest time that a request is valid, even if the client asks for less: the user needs time to read the request. The default is never more than `requests.defaultExpiry`. In development, the default is 1. Value: seconds, 1 to 1 209 600. */
   minExpiry?: unknown
   /** How long a client must wait between two polls. A poll counts as too early only if the time that is left of the interval is longer than half a second and longer than a tenth of the interval. Value: seconds, 1 to 3600. */
   interval?: unknown
@@ -137,12 +137,12 @@ export type RequestsHelp = {
   unknownUsers?: unknown
   /** Whether every authentication request must be signed. A client that registered `backchannel_authentication_request_signing_alg` must always sign. Value: `true`, `false`. */
   requireSigned?: unknown
-  /** Whether a user approves by picking, from several numbers, the one that the client shows. This number is the binding message, if it has two to six digits. With `"required"`, each binding message must be such a number. Value: `true`, `false`, `"required"`. */
+  /** Whether a user approves by picking, from several numbers, the one that the client shows. This applies if the binding message is a number of two to six digits. With `"required"`, each binding message must be such a number. Value: `true`, `false`, `"required"`. */
   numberMatching?: unknown
 }
 
 export type HintsHelp = {
-  /** The trusted issuers of `login_hint_token`. Each has its `issuer`, its keys (`jwks` or `jwksUri`), the `audience` of its tokens (the issuer of this server unless set), its signing `algorithms`, and the claim that identifies the user (`subject`; `sub` unless set). Value: a list of objects. */
+  /** The trusted issuers of `login_hint_token`. Each entry has the `issuer`, its keys (`jwks` or `jwksUri`), the `audience` of its tokens (default: the issuer of this server), its signing `algorithms`, and the claim that identifies the user (`subject`; default: `sub`). Value: a list of objects. */
   tokenIssuers?: unknown
 }
 
@@ -240,7 +240,7 @@ export type LimitsHelp = {
 export type LimitsPerUserHelp = {
   /** Another name for `requests.maxOpenPerUser`. Value: requests, 1 to 1000. */
   open?: unknown
-  /** How many requests about one user are accepted within any 60 seconds. In development 0 unless set. Value: requests, 0 to 1 000 000. */
+  /** How many requests about one user are accepted within any 60 seconds. In development, the default is 0. Value: requests, 0 to 1 000 000. */
   perMinute?: unknown
 }
 
@@ -249,7 +249,7 @@ export type LimitsPerClientHelp = {
   open?: unknown
   /** How many requests of one client are accepted within any 60 seconds. Value: requests, 0 to 1 000 000. */
   perMinute?: unknown
-  /** How often within a minute a client may get the error `unknown_user_id`. After that it has to wait, so that it cannot find out which users exist. In development 0 unless set. Value: requests, 0 to 1 000 000. */
+  /** How often within a minute a client may get the error `unknown_user_id`. After that it has to wait, so that it cannot find out which users exist. In development, the default is 0. Value: requests, 0 to 1 000 000. */
   unknownPerMinute?: unknown
 }
 
@@ -261,14 +261,14 @@ export type LimitsPerSelfRegisteredClientHelp = {
 }
 
 export type LimitsPerClientAndUserHelp = {
-  /** How many requests of one client about one user may be open at the same time. In development 0 unless set. Value: requests, 0 to 1 000 000. */
+  /** How many requests of one client about one user may be open at the same time. In development, the default is 0. Value: requests, 0 to 1 000 000. */
   open?: unknown
-  /** How many requests of one client about one user are accepted within any 60 seconds. In development 0 unless set. Value: requests, 0 to 1 000 000. */
+  /** How many requests of one client about one user are accepted within any 60 seconds. In development, the default is 0. Value: requests, 0 to 1 000 000. */
   perMinute?: unknown
 }
 
 export type LimitsPauseAfterDenialHelp = {
-  /** How long a client must wait after a denial before its next request about the same user. An unanswered request that was valid for less than a minute counts as a denial. Each further denial doubles the pause, until the user approves a request. In development 0 unless set. Value: seconds, 0 to 86 400. */
+  /** How long a client must wait after a denial before its next request about the same user. An unanswered request that was valid for less than a minute counts as a denial. Each further denial doubles the pause, until the user approves a request. In development, the default is 0. Value: seconds, 0 to 86 400. */
   first?: unknown
   /** The maximum length of a pause after denials. Value: seconds, 1 to 86 400. */
   longest?: unknown
@@ -281,7 +281,7 @@ export type LimitsSignInHelp = {
   perAddress?: unknown
   /** How many attempts to sign in may fail from one IPv4 /24 or one IPv6 /48 before a pause begins. One attempt is forgotten every minute. Value: attempts, 1 to 1 000 000. */
   perNetwork?: unknown
-  /** The length of the first pause after failed attempts to sign in. Each further failed attempt doubles it. Value: seconds, 1 to 3600. */
+  /** The length of the first pause after failed attempts to sign in. Each further failed attempt doubles the pause. Value: seconds, 1 to 3600. */
   pause?: unknown
   /** The maximum length of a pause after failed attempts to sign in. Value: seconds, 1 to 86 400. */
   longestPause?: unknown

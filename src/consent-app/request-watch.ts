@@ -112,7 +112,7 @@ export function createRequestWatch({ onChange, onSessionsEnded, waiting, log }: 
       const isKnown = [...user.pages].some(({ accessToken }) => accessToken === page.accessToken)
       user.pages.add(page)
       // The first page with an access token causes a read, which checks the token and records the pending requests for
-      // the comparison with the next read. Further pages with the same token cause no read.
+      // the comparison with the next read. Later pages with the same token cause no read.
       if (!isKnown) {
         user.unchecked.add(page.accessToken)
         due.add(user)

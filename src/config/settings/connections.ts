@@ -83,7 +83,7 @@ export const connectionSettings = {
     requireNonce: setting(
       yesOrNo().default(false),
       'Whether DPoP proofs must contain a nonce of the server, so that no proof can be made in advance. Clients may ' +
-        'use DPoP with either value.',
+        'use DPoP in both cases.',
     ),
   }).prefault({}),
 }

@@ -56,7 +56,7 @@ const signIn = section({
   ),
   pause: setting(
     whole('seconds', 1, 3600).default(30),
-    'The length of the first pause after failed attempts to sign in. Each further failed attempt doubles it.',
+    'The length of the first pause after failed attempts to sign in. Each further failed attempt doubles the pause.',
   ),
   longestPause: setting(
     whole('seconds', 1, 86_400).default(900),

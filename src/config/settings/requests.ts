@@ -26,7 +26,7 @@ export const requestSettings = {
     minExpiry: setting(
       whole('seconds', 1, latest).exactOptional(),
       'The shortest time that a request is valid, even if the client asks for less: the user needs time to read the ' +
-        'request. Unless set, it is never more than `requests.defaultExpiry`.',
+        'request. The default is never more than `requests.defaultExpiry`.',
       { usual: { production: 30, development: 1 } },
     ),
     interval: setting(
@@ -82,16 +82,17 @@ export const requestSettings = {
     ),
     numberMatching: setting(
       yesOrNo('required').default(false),
-      'Whether a user approves by picking, from several numbers, the one that the client shows. This number is the ' +
-        'binding message, if it has two to six digits. With `"required"`, each binding message must be such a number.',
+      'Whether a user approves by picking, from several numbers, the one that the client shows. This applies if the ' +
+        'binding message is a number of two to six digits. With `"required"`, each binding message must be such a ' +
+        'number.',
     ),
   }).prefault({}),
   hints: section({
     tokenIssuers: setting(
       z.array(tokenIssuer(), expectation('a list of issuers')).default([]),
-      'The trusted issuers of `login_hint_token`. Each has its `issuer`, its keys (`jwks` or `jwksUri`), the ' +
-        '`audience` of its tokens (the issuer of this server unless set), its signing `algorithms`, and the claim ' +
-        'that identifies the user (`subject`; `sub` unless set).',
+      'The trusted issuers of `login_hint_token`. Each entry has the `issuer`, its keys (`jwks` or `jwksUri`), the ' +
+        '`audience` of its tokens (default: the issuer of this server), its signing `algorithms`, and the claim ' +
+        'that identifies the user (`subject`; default: `sub`).',
       {
         values: 'a list of objects',
         example:
