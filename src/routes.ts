@@ -20,7 +20,7 @@ export const endpoints = {
 export { paths }
 
 /**
- * Routes that clients call. `limits.inFlight` is counted separately for these routes and for all others, so that polls
+ * Routes that clients call. `limits.inFlight` applies separately to these routes and to all others, so that polls
  * of clients cannot delay the decisions of users.
  */
 export const routesOfClients = [

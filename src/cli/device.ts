@@ -79,7 +79,7 @@ async function findService(options: DeviceOptions): Promise<Service> {
 }
 
 /**
- * Throws unless the configuration is for development and the server is on this machine: this command decides for users
+ * Throws if the configuration is for production or the server is on another machine: this command decides for users
  * without asking them.
  */
 function refuseProduction({ issuer, development }: Cast): void {
@@ -120,7 +120,7 @@ function createDevice(service: Service, user: string) {
       if (answer.status !== 200) throw new Refused(`The server does not list the requests of ${user}`, answer)
       return answer.body.requests as WaitingRequest[]
     },
-    /** Resolves to a message if the request could no longer be decided, otherwise to undefined. */
+    /** Resolves to undefined, or to a message if the request could no longer be decided. */
     async decide(requestId: string, status: 'approved' | 'denied'): Promise<string | undefined> {
       // The user is present at this terminal. Nothing else is known about how the user was authenticated.
       const how = { auth_time: String(Math.floor(Date.now() / 1000)), amr: 'dev' }

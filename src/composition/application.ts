@@ -17,8 +17,8 @@ export function forTheApplication(
         await users.endUser(userId, 'signed_out', { by: 'application' })
       },
       async end(userId: string) {
-        // If an application supplies the users, only its hooks decide whether a user exists. So requests for the user
-        // are not refused here.
+        // If an application supplies the users, only its hooks decide whether a user exists. So the ending does not
+        // make Doorbell refuse later requests for the user.
         await users.endUser(userId, 'removed', { by: 'application', closes: Array.isArray(config.users) })
       },
     },

@@ -172,7 +172,8 @@ function addBackchannelRoute(app: FastifyInstance, needs: CibaNeeds): void {
     readSignedRequest: createReadSignedRequest({
       issuer: config.issuer,
       keysOf: clientKeys.of,
-      // The prefix `request ` separates these entries from client assertions, which are stored under the client id alone.
+      // The prefix `request ` separates the `jti` of signed requests from the `jti` of client assertions, which are
+      // stored under the client id alone.
       useOnce: (clientId, jti, expiresAt) => usedAssertions.use(`request ${clientId}`, jti, expiresAt),
       clock,
     }),

@@ -117,7 +117,8 @@ function composeAuthentication(platform: Platform, clients: ReturnType<typeof cr
     algorithms: profile.clientSigning,
     nonces: createNonces(nonceKey, clock),
     requireNonce: config.dpop.requireNonce,
-    // The prefix `dpop ` separates these entries from client assertions, which are stored under the client id alone.
+    // The prefix `dpop ` separates the `jti` of DPoP proofs from the `jti` of client assertions, which are stored under
+    // the client id alone.
     useOnce: (key, jti, expiresAt) => usedAssertions.use(`dpop ${key}`, jti, expiresAt),
     clock,
   })
@@ -211,12 +212,13 @@ function ownClient(issuer: string, vault: Vault): ClientMetadata {
   }
 }
 
-/** The number of clients that the message of a `ProfileError` lists. Further clients are only counted. */
+/** The number of clients that the message of a `ProfileError` lists. The remaining clients are only counted. */
 const mostListed = 20
 
 /**
  * Resolves to whether the server is expected to call clients: at their notification endpoint, or for their keys. Reads
- * clients page by page. If the security profile allows all clients, reads only the first page.
+ * clients page by page. If the security profile has no rules for clients, reads only
+ * the first page.
  *
  * @throws {ProfileError} if a client violates the profile, because it was registered before the profile was configured. The
  *   consent app is not checked, because it is part of the server
@@ -252,7 +254,7 @@ export class ProfileError extends Error {
 
   /**
    * @param problems one line for each violation
-   * @param more the number of further clients that violate the profile
+   * @param more the number of clients that violate the profile and are not listed
    */
   constructor(problems: string[], more = 0) {
     const lines = more === 0 ? problems : [...problems, `and ${more} more ${more === 1 ? 'client' : 'clients'}`]

@@ -85,7 +85,7 @@ function signingInElsewhere({ platform, clients, users, openid }: CibaNeeds) {
     clientId: client_id!,
     clientSecret: client_secret!,
     scope: 'openid profile email',
-    // The address of this provider was configured by the operator, so it may be in a private network.
+    // The operator has configured the address of the other provider, so it may be in a private network.
     fetch: fetchThrough(openCaller({ allowPrivateNetworks: true, timeoutMs: signInTimeoutMs })),
     admit: createAdmission({
       users: users.users,

@@ -65,8 +65,8 @@ function composeExpirySweep(needs: CibaNeeds, { ciba, device, signingKeys }: Loo
   const { config } = platform
   const forgetUndelivered = createForgetUndelivered(undeliveredNeedsOf(needs))
   const forgetParked: Forget = async (now, atMost) => {
-    // Notifications to clients come first: the transaction that erases the content of a push also revokes its tokens.
-    // If it fails, `eraseParked` must not erase the content.
+    // `forgetUndelivered` comes first: the transaction in which it erases the content of a push also revokes the
+    // push's tokens. If this transaction fails, `eraseParked` must not erase the content.
     await forgetUndelivered(now - parkedKeepContentMs)
     return outbox.store.eraseParked(now - parkedKeepContentMs, atMost)
   }
@@ -92,7 +92,8 @@ function composeExpirySweep(needs: CibaNeeds, { ciba, device, signingKeys }: Loo
 }
 
 /**
- * Adapts a removal that is complete after one call, because it works in batches itself or there are only a few rows.
+ * Returns a `Forget` that calls `remove` and resolves to 0, so that it is not called again immediately: `remove` works
+ * in batches itself, or there are only a few rows.
  */
 function allAtOnce(remove: (now: number) => Promise<void>): Forget {
   return async (now) => {

@@ -32,7 +32,7 @@ export function composePlatform({ config, database, clock, log }: Given) {
     log,
     listeners: [metrics.hear, ...(config.audit ? [config.audit] : [])],
     // In development the configuration changes often, and the demo clients and users are added and removed again. So
-    // these events are logged at level `info`.
+    // the audit events of these changes are logged at level `info`.
     isUsual: ({ by }) => config.development && by === 'configuration',
   })
   const onUnreadable = createUnreadableReport(log)
@@ -60,8 +60,8 @@ export function composePlatform({ config, database, clock, log }: Given) {
       ca: config.notifications.ca,
     })
   const toClients = openCallerToClients()
-  // Unauthenticated callers can cause these fetches. So the fetches have DNS lookups and connections of their own, and
-  // do not delay notifications.
+  // Unauthenticated callers can cause fetches of clients' documents. So these fetches have DNS lookups and connections
+  // of their own, and do not delay notifications.
   const toDocuments = openCallerToClients()
   const loadShedding = createLoadShedding({
     most: config.limits.inFlight,
@@ -103,8 +103,8 @@ export function composePlatform({ config, database, clock, log }: Given) {
     /** The key sets of clients. */
     keySets: openKeySets(),
     /**
-     * Returns separate key sets for other issuers, so that fetches of the key sets of clients do not delay these
-     * issuers.
+     * Returns an empty cache of key sets. The key sets of other issuers have a cache of their own, so that fetches of
+     * clients' key sets do not delay them.
      */
     openKeySets,
     async close(): Promise<void> {

@@ -13,13 +13,13 @@ export type EditorHelp = {
   /** The database. SQLite is for one process; the path of its file is relative to the configuration file. PostgreSQL is for several processes; several hosts, unix sockets and `sslmode` are written as in libpq (`docs/operating.md`). If the address contains a password, set it in `DOORBELL_DATABASE` instead of the file. Value: "sqlite:<file>", "sqlite::memory:" or "postgres://user:password@host/name". */
   database?: unknown
   postgres?: PostgresHelp | undefined
-  /** The keys that encrypt and hash stored values are derived from this secret. Preferably set it in `DOORBELL_SECRET`. In development, a missing secret is generated and kept in a file: beside a SQLite database, otherwise in the working directory. Value: at least 32 bytes in base64url, which are 43 characters. */
+  /** The keys that encrypt and hash stored values are derived from this secret. Preferably set it in `DOORBELL_SECRET`. In development, a missing secret is generated and kept in a file: with SQLite beside the database, with PostgreSQL in the working directory. Value: at least 32 bytes in base64url, which are 43 characters. */
   secret?: unknown
   /** The profile of the deployment: CIBA Core, or FAPI-CIBA for banks (`docs/fapi-ciba.md`). With `fapi-ciba`, the server does not start if a setting or a client violates the profile. Value: `core`, `fapi-ciba`. */
   profile?: unknown
   /** The lowest level that is logged. Value: `fatal`, `error`, `warn`, `info`, `debug`, `trace`, `silent`. */
   logLevel?: unknown
-  /** A folder with texts that replace the texts of Doorbell, one `<language>.json` each: `en.json`, `de.json`, … Value: a folder. */
+  /** A folder with texts that replace the texts of Doorbell: one file for each language (`en.json`, `de.json`, …). Value: a folder. */
   texts?: unknown
   /** A function that is called with every event of the audit stream (`docs/audit.md`). An error that it throws is only logged. Value: a function. */
   audit?: unknown
@@ -54,7 +54,7 @@ export type EditorHelp = {
   metrics?: unknown
   /** How long finished records are kept. Without a value, `history` and `signedRequests` are kept forever (`docs/operating.md`). */
   retention?: RetentionHelp | undefined
-  /** Clients of the configuration; `doorbell client add` registers others. Their members are those of RFC 7591 and CIBA, `client_secret` if a client needs one, and those that Doorbell adds. Value: a list of objects. */
+  /** Clients of the configuration; `doorbell client add` registers others. A client has the members of RFC 7591 and CIBA, a `client_secret` if it needs one, and the members that Doorbell adds. Value: a list of objects. */
   clients?: unknown
   /** Users of the configuration; `doorbell user add` adds others. An application that has its own users gives an object of hooks instead: `findByHint`, `find`, `verifyPassword`, `verifyUserCode`, `notify`, `notifyAccount`. Value: a list of objects, or an object of functions. */
   users?: unknown
@@ -63,12 +63,12 @@ export type EditorHelp = {
 }
 
 export type PostgresHelp = {
-  /** How many connections to Postgres each process opens for its statements. Each process opens one more for `LISTEN`. All processes together must stay below the limits of Postgres and of a pooler (`docs/operating.md`). Value: connections, 2 to 1000. */
+  /** How many connections to Postgres each process opens for its statements. Each process opens one more for `LISTEN`. All connections together must fit into the limits of Postgres and of a pooler (`docs/operating.md`). Value: connections, 2 to 1000. */
   connections?: unknown
 }
 
 export type ShutdownHelp = {
-  /** How long the server still answers calls after the signal to stop, while `/health/ready` answers 503. It must be longer than load balancers need to notice the 503 (`docs/operating.md`). In development 0 unless set. Value: seconds, 0 to 300. */
+  /** How long the server still answers calls after the signal to stop, while `/health/ready` answers 503. It must be longer than load balancers need to notice the 503 (`docs/operating.md`). In development, the default is 0. Value: seconds, 0 to 300. */
   delay?: unknown
 }
 
@@ -77,7 +77,7 @@ export type TlsHelp = {
   key?: unknown
   /** The certificate for `tls.key`, followed by the intermediate certificates up to a certificate authority. Value: a file with a PEM certificate, or its text. */
   cert?: unknown
-  /** The certificate authorities that are trusted for clients with `tls_client_auth`. The TLS handshake does not name these authorities, because many clients would then send no certificate of another issuer (`docs/decisions/0025-client-certificates.md`). Value: a file with PEM certificates, or its text. */
+  /** The certificate authorities that are trusted for clients with `tls_client_auth`. The TLS handshake does not contain the names of these authorities: with them, many clients would send no certificate of another issuer (`docs/decisions/0025-client-certificates.md`). Value: a file with PEM certificates, or its text. */
   clientCa?: unknown
 }
 
@@ -108,7 +108,7 @@ export type FetchedKeysHelp = {
 }
 
 export type DpopHelp = {
-  /** Whether DPoP proofs must contain a nonce of the server, so that no proof can be made in advance. Clients may use DPoP with either value. Value: `true`, `false`. */
+  /** Whether DPoP proofs must contain a nonce of the server, so that no proof can be made in advance. Clients may use DPoP in both cases. Value: `true`, `false`. */
   requireNonce?: unknown
 }
 
@@ -117,9 +117,9 @@ export type RequestsHelp = {
   defaultExpiry?: unknown
   /** The longest time that a request is valid, even if the client asks for more. Value: seconds, 1 to 1 209 600. */
   maxExpiry?: unknown
-  /** The shortest time that a request is valid, even if the client asks for less: the user needs time to read the request. Unless set, it is never more than `requests.defaultExpiry`. In development 1 unless set. Value: seconds, 1 to 1 209 600. */
+  /** The shortest time that a request is valid, even if the client asks for less: the user needs time to read the request. The default is never more than `requests.defaultExpiry`. In development, the default is 1. Value: seconds, 1 to 1 209 600. */
   minExpiry?: unknown
-  /** How long a client must wait between two polls. A poll counts as too early only if it arrives more than a tenth of this time, and more than half a second, before the interval is over. Value: seconds, 1 to 3600. */
+  /** How long a client must wait between two polls. A poll counts as too early only if the time that is left of the interval is longer than half a second and longer than a tenth of the interval. Value: seconds, 1 to 3600. */
   interval?: unknown
   /** Each `slow_down` lengthens the interval of a request by five seconds, up to this many seconds. After two polls in a row that have kept a lengthened interval, `requests.interval` applies again. The default is 30, or `requests.interval` if this is longer. Value: seconds, 1 to 3600. */
   longestInterval?: unknown
@@ -127,9 +127,9 @@ export type RequestsHelp = {
   maxBindingMessageLength?: unknown
   /** How long a poll is held while the user has not decided (long polling). With 0, polls are answered at once. A poll is never held for more than 25 seconds, because many clients wait 30 seconds for an answer: a greater number counts as 25, with a warning at the start. Value: seconds, 0 to 25. */
   longPoll?: unknown
-  /** How long a client that repeats a poll gets the same tokens again, until it uses one of them: the response to a held poll (`requests.longPoll`) may have been lost. With 0, tokens are never sent again. The time should be longer than the pause of clients between two polls. Value: seconds, 0 to 60. */
+  /** The response to a held poll (`requests.longPoll`) may be lost. For this time, a client that repeats the poll gets the same tokens again, unless it has used one of them. With 0, tokens are never sent again. The time should be longer than the pause of clients between two polls. Value: seconds, 0 to 60. */
   repeatTokens?: unknown
-  /** How many polls one process holds at the same time. Further polls are answered at once. Value: polls, 1 to 1 000 000. */
+  /** How many polls one process holds at the same time. Polls above this limit are answered at once. Value: polls, 1 to 1 000 000. */
   maxHeldPolls?: unknown
   /** How many requests about one user may be open at the same time. `limits.perUser.open` is another name for this setting. Value: requests, 1 to 1000. */
   maxOpenPerUser?: unknown
@@ -137,12 +137,12 @@ export type RequestsHelp = {
   unknownUsers?: unknown
   /** Whether every authentication request must be signed. A client that registered `backchannel_authentication_request_signing_alg` must always sign. Value: `true`, `false`. */
   requireSigned?: unknown
-  /** Whether users pick the number that the client shows from several numbers, if the binding message is a number. With `"required"`, each binding message must be a number. Value: `true`, `false`, `"required"`. */
+  /** Whether a user approves by picking, from several numbers, the one that the client shows. This applies if the binding message is a number of two to six digits. With `"required"`, each binding message must be such a number. Value: `true`, `false`, `"required"`. */
   numberMatching?: unknown
 }
 
 export type HintsHelp = {
-  /** The trusted issuers of `login_hint_token`. Each has its `issuer`, its keys (`jwks` or `jwksUri`), the `audience` of its tokens (the issuer of this server unless set), its signing `algorithms`, and the claim that identifies the user (`subject`; `sub` unless set). Value: a list of objects. */
+  /** The trusted issuers of `login_hint_token`. Each entry has the `issuer`, its keys (`jwks` or `jwksUri`), the `audience` of its tokens (default: the issuer of this server), its signing `algorithms`, and the claim that identifies the user (`subject`; default: `sub`). Value: a list of objects. */
   tokenIssuers?: unknown
 }
 
@@ -151,7 +151,7 @@ export type UserCodesHelp = {
   maxTries?: unknown
   /** How many wrong user codes one client may send for all users together before all its codes are refused. Value: tries, 1 to 1 000 000. */
   maxTriesPerClient?: unknown
-  /** How many wrong user codes may be sent for one user by all clients together whose requests this user has never approved. After that, codes of these clients for this user are refused. Must be more than `userCodes.maxTries`. Value: tries, 2 to 1 000 000. */
+  /** How many wrong user codes may be sent for one user by clients whose requests this user has never approved, counted for all these clients together. After that, codes of these clients for this user are refused. Must be more than `userCodes.maxTries`. Value: tries, 2 to 1 000 000. */
   maxTriesPerUser?: unknown
   /** How long user codes are refused after the last wrong one, once a limit of `userCodes` is reached. Value: seconds, 1 to 2 592 000. */
   lockSeconds?: unknown
@@ -194,7 +194,7 @@ export type AuthorizationDetailsHelp = {
 export type NotificationsHelp = {
   /** How long an attempt to send a notification to a client or a user may take. Fetches of key sets and other documents of clients may take as long. Value: seconds, 1 to 60. */
   timeout?: unknown
-  /** How many attempts are made to send a notification. After that, it is parked: it is sent again only if an operator requests it. Value: attempts, 1 to 50. */
+  /** How many attempts are made to send a notification to a client. After that, the notification is parked: it is sent again only if an operator requests it. Notifications to users are retried without this limit, until their deadline. Value: attempts, 1 to 50. */
   attempts?: unknown
   /** Whether calls to clients (notifications, fetches of key sets) may go to addresses of private networks. Outside development, `true` cannot be combined with `registration.mode` `open`: any client could make the server call into your network. Value: `true`, `false`. */
   allowPrivateNetworks?: unknown
@@ -224,7 +224,7 @@ export type DeviceWebhookHelp = {
 }
 
 export type LimitsHelp = {
-  /** How many calls of clients one process handles at the same time. The calls of users have a separate limit of the same size. Further calls are answered with 503 at once. Value: calls, 0 to 1 000 000. */
+  /** How many calls of clients one process handles at the same time. The calls of users have a separate limit of the same size. Calls above these limits are answered with 503 at once. Value: calls, 0 to 1 000 000. */
   inFlight?: unknown
   perUser?: LimitsPerUserHelp | undefined
   /** Limits for each client. The operator can override them in the metadata of a client (`limits`). */
@@ -240,7 +240,7 @@ export type LimitsHelp = {
 export type LimitsPerUserHelp = {
   /** Another name for `requests.maxOpenPerUser`. Value: requests, 1 to 1000. */
   open?: unknown
-  /** How many requests about one user are accepted within any 60 seconds. In development 0 unless set. Value: requests, 0 to 1 000 000. */
+  /** How many requests about one user are accepted within any 60 seconds. In development, the default is 0. Value: requests, 0 to 1 000 000. */
   perMinute?: unknown
 }
 
@@ -249,7 +249,7 @@ export type LimitsPerClientHelp = {
   open?: unknown
   /** How many requests of one client are accepted within any 60 seconds. Value: requests, 0 to 1 000 000. */
   perMinute?: unknown
-  /** How often within a minute a client may get the error `unknown_user_id`. After that it has to wait, so that it cannot find out which users exist. In development 0 unless set. Value: requests, 0 to 1 000 000. */
+  /** How often within a minute a client may get the error `unknown_user_id`. After that it has to wait, so that it cannot find out which users exist. In development, the default is 0. Value: requests, 0 to 1 000 000. */
   unknownPerMinute?: unknown
 }
 
@@ -261,14 +261,14 @@ export type LimitsPerSelfRegisteredClientHelp = {
 }
 
 export type LimitsPerClientAndUserHelp = {
-  /** How many requests of one client about one user may be open at the same time. In development 0 unless set. Value: requests, 0 to 1 000 000. */
+  /** How many requests of one client about one user may be open at the same time. In development, the default is 0. Value: requests, 0 to 1 000 000. */
   open?: unknown
-  /** How many requests of one client about one user are accepted within any 60 seconds. In development 0 unless set. Value: requests, 0 to 1 000 000. */
+  /** How many requests of one client about one user are accepted within any 60 seconds. In development, the default is 0. Value: requests, 0 to 1 000 000. */
   perMinute?: unknown
 }
 
 export type LimitsPauseAfterDenialHelp = {
-  /** How long a client must wait after a denial before its next request about the same user. An unanswered request that was valid for less than a minute counts as a denial. Each further denial doubles the pause, until the user approves a request. In development 0 unless set. Value: seconds, 0 to 86 400. */
+  /** How long a client must wait after a denial before its next request about the same user. An unanswered request that was valid for less than a minute counts as a denial. Each further denial doubles the pause, until the user approves a request. In development, the default is 0. Value: seconds, 0 to 86 400. */
   first?: unknown
   /** The maximum length of a pause after denials. Value: seconds, 1 to 86 400. */
   longest?: unknown
@@ -281,7 +281,7 @@ export type LimitsSignInHelp = {
   perAddress?: unknown
   /** How many attempts to sign in may fail from one IPv4 /24 or one IPv6 /48 before a pause begins. One attempt is forgotten every minute. Value: attempts, 1 to 1 000 000. */
   perNetwork?: unknown
-  /** The length of the first pause after failed attempts to sign in. Each further failed attempt doubles it. Value: seconds, 1 to 3600. */
+  /** The length of the first pause after failed attempts to sign in. Each further failed attempt doubles the pause. Value: seconds, 1 to 3600. */
   pause?: unknown
   /** The maximum length of a pause after failed attempts to sign in. Value: seconds, 1 to 86 400. */
   longestPause?: unknown
@@ -314,7 +314,7 @@ export type RetentionHelp = {
   requests?: unknown
   /** How long notifications are kept after they were delivered or parked. Value: days, 1 to 36 525. */
   notifications?: unknown
-  /** How long decisions are kept in the history, which users can view. At least as long as `retention.requests`. Value: days, 1 to 36 525. */
+  /** How long decisions are kept in the history, which users can view. Not shorter than `retention.requests`. Value: days, 1 to 36 525. */
   history?: unknown
   /** How long signed authentication requests are kept, unchanged, as evidence. Value: days, 1 to 36 525. */
   signedRequests?: unknown

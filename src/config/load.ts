@@ -52,7 +52,7 @@ export async function loadConfig(options: LoadOptions = {}): Promise<Config> {
 }
 
 export interface ResolveOptions {
-  /** The folder of the development secret, unless the database is a file. Default: the working directory of the process. */
+  /** The folder of the development secret if the database is not a file. Default: the working directory of the process. */
   cwd?: string | undefined
   /** The folder to which relative paths of the database, of texts and of PEM files refer. Default: `cwd`. */
   folder?: string | undefined

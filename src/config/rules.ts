@@ -18,7 +18,7 @@ import { secretForm } from './settings/formats.ts'
  */
 export type SettingRule = Rule<CheckedConfig, GivenSettings>
 
-/** The requirements of security profiles for a deployment. The profile `core` has none of them. */
+/** The requirements of security profiles for a deployment. The profile `core` has no requirements. */
 const profileRules: SettingRule[] = [
   {
     settings: ['issuer', 'profile'],
@@ -150,7 +150,7 @@ export const rules: SettingRule[] = [
   },
   {
     settings: ['requests.minExpiry', 'requests.defaultExpiry'],
-    // If the default exceeds the maximum, the rule above reports this already.
+    // If `defaultExpiry` exceeds `maxExpiry`, only the rule above reports a problem.
     requires: ({ requests }) =>
       requests.minExpiry <= requests.defaultExpiry || requests.defaultExpiry > requests.maxExpiry,
     message: ({ requests }) =>

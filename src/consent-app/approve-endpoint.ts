@@ -151,7 +151,7 @@ function viewOf(shown: ShownRequest, { say }: Reader, now: number) {
   }
 }
 
-/** For each claim, the scope whose text also describes this claim when a client requests it by name. */
+/** The scope of each claim. If a client requests a claim by its name, the page shows the text of this scope. */
 const scopeOfClaim = new Map(
   Object.entries({
     openid: ['sub', 'acr', 'amr', 'auth_time'],
@@ -175,7 +175,7 @@ function wantsOf({ scope, claims }: ShownRequest, say: Reader['say']): string[] 
   return [...new Set([...scope.split(' ').map(ofScope), ...named.map(ofClaim)])]
 }
 
-/** Selects the text for a request that is not pending. It depends on whether the user has just decided in this form. */
+/** Returns the key of the text for a request that is not pending. @param just the decision that was just made here */
 function outcomeKey(shown: ShownRequest, just: string | undefined): string {
   if (shown.status === 'denied' && (just === 'deny' || just === 'report' || just === 'wrong_number')) {
     return { deny: 'denied', report: 'reported', wrong_number: 'wrong_number' }[just]

@@ -31,7 +31,7 @@ export interface ConsentAppNeeds extends SessionNeeds {
    * have been missed. Returns a function that removes `listener`.
    */
   onChange(listener: (userKey: string) => void): () => void
-  /** Like `onChange`, but reports each user one of whose sessions has ended. */
+  /** Like `onChange`, but reports a user when one of the user's sessions has ended. */
   onSessionsEnded(listener: (userKey: string) => void): () => void
   userKey(userId: string): string
   framing: Framing

@@ -36,7 +36,7 @@ export interface RequestWatchNeeds {
    * missed. Returns a function that removes `listener`.
    */
   onChange(listener: (userKey: string) => void): () => void
-  /** Like `onChange`, but reports each user one of whose sessions has ended. */
+  /** Like `onChange`, but reports a user when one of the user's sessions has ended. */
   onSessionsEnded(listener: (userKey: string) => void): () => void
   waiting: DeviceApi['waiting']
   log: Log
@@ -112,7 +112,7 @@ export function createRequestWatch({ onChange, onSessionsEnded, waiting, log }: 
       const isKnown = [...user.pages].some(({ accessToken }) => accessToken === page.accessToken)
       user.pages.add(page)
       // The first page with an access token causes a read, which checks the token and records the pending requests for
-      // the comparison with the next read. Further pages with the same token cause no read.
+      // the comparison with the next read. Later pages with the same token cause no read.
       if (!isKnown) {
         user.unchecked.add(page.accessToken)
         due.add(user)
@@ -137,7 +137,7 @@ function newUser(): WatchedUser {
 
 /**
  * Reads the pending requests with each unchecked token. If none of these is valid, the other tokens are tried until one
- * is. Pages whose token is not valid are closed before the other pages are notified.
+ * is valid. Pages whose token is not valid are closed before the other pages are notified.
  */
 async function look(user: WatchedUser, waiting: DeviceApi['waiting']): Promise<void> {
   const { unchecked } = user

@@ -107,7 +107,7 @@ export function sessionEndpoint(app: FastifyInstance, shell: Shell, needs: Sessi
     return reply.redirect('/session/start', 303)
   })
 
-  /** Removes the push subscription of a former user of this browser who did not sign out. */
+  /** Removes the push subscription of this browser if it belongs to another user, who did not sign out. */
   async function endSubscriptionOfAnother(request: FastifyRequest, { accessToken }: { accessToken: string }) {
     const endpoint_hash = cookies.openBrowser(request.cookies[cookies.browserName])
     if (endpoint_hash !== undefined) await api.claimSubscription(accessToken, { endpoint_hash })

@@ -36,7 +36,7 @@ export interface Cookies {
    * another user signs in.
    */
   browserName: string
-  /** The attributes of all these cookies in `Set-Cookie`. */
+  /** The attributes in `Set-Cookie` that all cookies of the app have. */
   options: { path: '/'; httpOnly: true; sameSite: 'lax'; secure: boolean }
   sealSession(session: Omit<Session, 'formToken'>): string
   openSession(value: string | undefined): Session | undefined
@@ -48,15 +48,15 @@ export interface Cookies {
   sealSignIn(signIn: Omit<SignInUnderWay, 'expiresAt'>): string
   openSignIn(value: string | undefined): SignInUnderWay | undefined
   sealBrowser(pushEndpointHash: string): string
-  /** Returns the hash of the endpoint, or undefined if the cookie is missing or not valid. */
+  /** Returns the hash in the cookie `browserName`; undefined if its value is missing or not valid. */
   openBrowser(value: string | undefined): string | undefined
   /** Like `openBrowser`, but for a whole `Cookie` header. */
   browserIn(header: string | undefined): string | undefined
 }
 
 /**
- * Seconds for which the cookies with a `maxAge` are kept. Browsers keep no cookie longer than 400 days. A session of
- * the provider ends earlier: after a year at the latest (`sessions.absoluteTtl`).
+ * The `maxAge` of the cookies `signedOutName` and `browserName`, in seconds. Browsers keep no cookie longer than 400
+ * days. A session of the provider ends earlier: after a year at the latest (`sessions.absoluteTtl`).
  */
 export const rememberedForSeconds = 400 * 24 * 3600
 

@@ -90,8 +90,8 @@ function watchServer(endpoint: string, notificationToken: string): CallBackEndpo
 }
 
 /**
- * Resolves to an empty list if the server does not answer: the server may be restarting, and the request stays in its
- * database.
+ * Resolves to the recorded calls. Resolves to an empty list if the server does not answer: the server may be
+ * restarting, and the request stays in its database.
  */
 async function callsAt(endpoint: string): Promise<RecordedCall[]> {
   try {
@@ -159,9 +159,9 @@ function begin(server: Server, { port, host }: Place): Promise<void> {
 const mostBytes = 256 * 1024
 
 /**
- * Answers a call to the notification endpoint. A POST to `path` with the notification token gets 204, and the function
- * resolves to it. A call with another token gets 401 (CIBA Core §10.2, §10.3.1), so that the provider does not count it
- * as delivered.
+ * Answers a call to the notification endpoint. Resolves to the call if it is a POST to `path` with the notification
+ * token; it is answered with 204. Resolves to undefined for all other calls. A call with another token is answered with
+ * 401 (CIBA Core §10.2, §10.3.1), so that the provider does not count the notification as delivered.
  */
 async function receive(
   request: IncomingMessage,

@@ -17,7 +17,7 @@ export interface PlayedClient {
   secret: string
   method: string
   mode: 'poll' | 'ping' | 'push'
-  /** The registered notification endpoint. */
+  /** The registered notification endpoint; undefined if there is none, or if the command does not know it. */
   endpoint: string | undefined
 }
 

@@ -27,7 +27,7 @@ export interface CommandContext {
   database: Database
   vault: Vault
   clock: Clock
-  /** Writes to standard error, if commands write log lines (`isLogged`). */
+  /** Writes to standard error if `isLogged` returns true. If not, log lines are discarded. */
   log: Log
   /** Sends events to the configured audit hook. If `isLogged` returns true, events are also written to standard error. */
   audit: Audit

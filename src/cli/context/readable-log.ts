@@ -85,7 +85,7 @@ function stackOf(error: Line['error']): string[] {
   return text === undefined ? [] : text.split('\n').map((line) => paint('dim', `    ${oneLine(line)}`))
 }
 
-/** Upper limit for the ids that a line lists. Further ids are only counted. */
+/** Upper limit for the ids that a line lists. The remaining ids are only counted. */
 const mostListed = 8
 
 function listed(ids: string[]): string {

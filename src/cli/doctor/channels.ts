@@ -31,7 +31,7 @@ async function examineMail({ email, notifications, issuer }: Config): Promise<Fi
   return { about, state: 'fail', says: `${host}: ${trouble}`, advice }
 }
 
-/** Checks the address at which push services can report problems. Some push services refuse an address that cannot exist. */
+/** Checks the address to which push services report problems. Some push services refuse hosts such as `example.com`. */
 function examineWebPush({ subject }: NonNullable<Config['webPush']>): Finding {
   const about = 'web push'
   const host = subject.startsWith('mailto:') ? subject.split('@')[1]! : new URL(subject).hostname

@@ -219,7 +219,7 @@ async function examineUsers({ database, config }: CommandContext): Promise<Findi
   return { about, state: 'warn', says: 'there are no users', advice }
 }
 
-/** Upper limit for the ids that a finding lists. Further ids are only counted. */
+/** Upper limit for the ids that a finding lists. The remaining ids are only counted. */
 const named = 5
 
 /**

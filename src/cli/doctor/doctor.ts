@@ -65,7 +65,7 @@ async function readConfiguration(options: DoctorOptions): Promise<Settings | Fin
 
 /**
  * Loads the configuration. In development, loading usually stores a generated secret in a file. If there is no database
- * yet, this function does not store one: the first start of a server does.
+ * yet, this function stores no secret: the first start of a server stores it.
  */
 async function withoutKeepingSecret(options: DoctorOptions): Promise<Settings> {
   const first = await loadSettings(options, { secret: newSecret() }).catch(() => undefined)

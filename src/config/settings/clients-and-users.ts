@@ -25,8 +25,8 @@ const usersExample = `[
 export const clientAndUserSettings = {
   clients: setting(
     z.custom<ClientMetadataInput[]>(Array.isArray, expectation('a list of clients')).default([]),
-    'Clients of the configuration; `doorbell client add` registers others. Their members are those of RFC 7591 and ' +
-      'CIBA, `client_secret` if a client needs one, and those that Doorbell adds.',
+    'Clients of the configuration; `doorbell client add` registers others. A client has the members of RFC 7591 and ' +
+      'CIBA, a `client_secret` if it needs one, and the members that Doorbell adds.',
     { values: 'a list of objects', example: clientsExample },
   ),
   users: setting(

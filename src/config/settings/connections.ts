@@ -17,7 +17,7 @@ export const connectionSettings = {
     clientCa: setting(
       pem('certificates').exactOptional(),
       'The certificate authorities that are trusted for clients with `tls_client_auth`. The TLS handshake does not ' +
-        'name these authorities, because many clients would then send no certificate of another issuer ' +
+        'contain the names of these authorities: with them, many clients would send no certificate of another issuer ' +
         '([0025](decisions/0025-client-certificates.md)).',
       { example: "'clients-ca.crt'", isSketch: true },
     ),
@@ -83,7 +83,7 @@ export const connectionSettings = {
     requireNonce: setting(
       yesOrNo().default(false),
       'Whether DPoP proofs must contain a nonce of the server, so that no proof can be made in advance. Clients may ' +
-        'use DPoP with either value.',
+        'use DPoP in both cases.',
     ),
   }).prefault({}),
 }

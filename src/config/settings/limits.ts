@@ -56,7 +56,7 @@ const signIn = section({
   ),
   pause: setting(
     whole('seconds', 1, 3600).default(30),
-    'The length of the first pause after failed attempts to sign in. Each further failed attempt doubles it.',
+    'The length of the first pause after failed attempts to sign in. Each further failed attempt doubles the pause.',
   ),
   longestPause: setting(
     whole('seconds', 1, 86_400).default(900),
@@ -79,7 +79,7 @@ export const limitSettings = {
       inFlight: setting(
         whole('calls', 0, 1_000_000).default(1000),
         'How many calls of clients one process handles at the same time. The calls of users have a separate limit of ' +
-          'the same size. Further calls are answered with 503 at once.',
+          'the same size. Calls above these limits are answered with 503 at once.',
       ),
       perUser: section({
         open: setting(whole('requests', 1, 1000).exactOptional(), 'Another name for `requests.maxOpenPerUser`.', {

@@ -22,8 +22,9 @@ export const notificationSettings = {
     ),
     attempts: setting(
       whole('attempts', 1, 50).default(8),
-      'How many attempts are made to send a notification. After that, it is parked: it is sent again only if an ' +
-        'operator requests it.',
+      'How many attempts are made to send a notification to a client. After that, the notification is parked: it is ' +
+        'sent again only if an operator requests it. Notifications to users are retried without this limit, until ' +
+        'their deadline.',
     ),
     allowPrivateNetworks: setting(
       yesOrNo().default(false),

@@ -26,13 +26,13 @@ export const requestSettings = {
     minExpiry: setting(
       whole('seconds', 1, latest).exactOptional(),
       'The shortest time that a request is valid, even if the client asks for less: the user needs time to read the ' +
-        'request. Unless set, it is never more than `requests.defaultExpiry`.',
+        'request. The default is never more than `requests.defaultExpiry`.',
       { usual: { production: 30, development: 1 } },
     ),
     interval: setting(
       whole('seconds', 1, 3600).default(5),
-      'How long a client must wait between two polls. A poll counts as too early only if it arrives more than a tenth of ' +
-        'this time, and more than half a second, before the interval is over.',
+      'How long a client must wait between two polls. A poll counts as too early only if the time that ' +
+        'is left of the interval is longer than half a second and longer than a tenth of the interval.',
     ),
     longestInterval: setting(
       whole('seconds', 1, 3600).exactOptional(),
@@ -54,14 +54,14 @@ export const requestSettings = {
     ),
     repeatTokens: setting(
       number('a whole number of seconds from 0 to 60', 0, 60).default(10),
-      'How long a client that repeats a poll gets the same tokens again, until it uses one of them: the response to ' +
-        'a held poll (`requests.longPoll`) may have been lost. With 0, tokens are never sent again. The time should ' +
-        'be longer than the pause of clients between two polls.',
+      'The response to a held poll (`requests.longPoll`) may be lost. For this time, a client that repeats the poll ' +
+        'gets the same tokens again, unless it has used one of them. With 0, tokens are never sent again. The time ' +
+        'should be longer than the pause of clients between two polls.',
       { values: 'seconds, 0 to 60' },
     ),
     maxHeldPolls: setting(
       whole('polls', 1, 1_000_000).default(10_000),
-      'How many polls one process holds at the same time. Further polls are answered at once.',
+      'How many polls one process holds at the same time. Polls above this limit are answered at once.',
     ),
     maxOpenPerUser: setting(
       whole('requests', 1, 1000).exactOptional(),
@@ -82,16 +82,17 @@ export const requestSettings = {
     ),
     numberMatching: setting(
       yesOrNo('required').default(false),
-      'Whether users pick the number that the client shows from several numbers, if the binding message is a number. ' +
-        'With `"required"`, each binding message must be a number.',
+      'Whether a user approves by picking, from several numbers, the one that the client shows. This applies if the ' +
+        'binding message is a number of two to six digits. With `"required"`, each binding message must be such a ' +
+        'number.',
     ),
   }).prefault({}),
   hints: section({
     tokenIssuers: setting(
       z.array(tokenIssuer(), expectation('a list of issuers')).default([]),
-      'The trusted issuers of `login_hint_token`. Each has its `issuer`, its keys (`jwks` or `jwksUri`), the ' +
-        '`audience` of its tokens (the issuer of this server unless set), its signing `algorithms`, and the claim ' +
-        'that identifies the user (`subject`; `sub` unless set).',
+      'The trusted issuers of `login_hint_token`. Each entry has the `issuer`, its keys (`jwks` or `jwksUri`), the ' +
+        '`audience` of its tokens (default: the issuer of this server), its signing `algorithms`, and the claim ' +
+        'that identifies the user (`subject`; default: `sub`).',
       {
         values: 'a list of objects',
         example:
@@ -110,9 +111,9 @@ export const requestSettings = {
     ),
     maxTriesPerUser: setting(
       whole('tries', 2, 1_000_000).exactOptional(),
-      'How many wrong user codes may be sent for one user by all clients together whose requests this user has never ' +
-        'approved. After that, codes of these clients for this user are refused. Must be more than ' +
-        '`userCodes.maxTries`.',
+      'How many wrong user codes may be sent for one user by clients whose requests this user has never approved, ' +
+        'counted for all these clients together. After that, codes of these clients for this user are refused. Must ' +
+        'be more than `userCodes.maxTries`.',
       { unlessSet: '4 × `maxTries`', example: '20' },
     ),
     lockSeconds: setting(

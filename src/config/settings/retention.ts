@@ -19,7 +19,7 @@ export const retentionSettings = {
       ),
       history: setting(
         whole('days', 1, century).exactOptional(),
-        'How long decisions are kept in the history, which users can view. At least as long as `retention.requests`.',
+        'How long decisions are kept in the history, which users can view. Not shorter than `retention.requests`.',
         { example: '3650', isSketch: true },
       ),
       signedRequests: setting(

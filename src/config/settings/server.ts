@@ -45,15 +45,15 @@ export const serverSettings = {
     connections: setting(
       whole('connections', 2, 1000).default(10),
       'How many connections to Postgres each process opens for its statements. Each process opens one more for ' +
-        '`LISTEN`. All processes together must stay below the limits of Postgres and of a pooler ' +
+        '`LISTEN`. All connections together must fit into the limits of Postgres and of a pooler ' +
         '([operating.md](operating.md)).',
     ),
   }).prefault({}),
   secret: setting(
     secretText(secretForm(), isSecret, secretHint).exactOptional(),
     'The keys that encrypt and hash stored values are derived from this secret. Preferably set it in ' +
-      '`DOORBELL_SECRET`. In development, a missing secret is generated and kept in a file: beside a SQLite ' +
-      'database, otherwise in the working directory.',
+      '`DOORBELL_SECRET`. In development, a missing secret is generated and kept in a file: with SQLite ' +
+      'beside the database, with PostgreSQL in the working directory.',
     { unlessSet: 'generated in development' },
   ),
   profile: setting(
@@ -67,7 +67,7 @@ export const serverSettings = {
   ),
   texts: setting(
     text('a folder', (folder) => folder !== '').exactOptional(),
-    'A folder with texts that replace the texts of Doorbell, one `<language>.json` each: `en.json`, `de.json`, …',
+    'A folder with texts that replace the texts of Doorbell: one file for each language (`en.json`, `de.json`, …).',
     { example: "'./texts'" },
   ),
   audit: setting(

@@ -49,5 +49,5 @@ export function withValues<Type extends z.ZodType>(type: Type, values: string): 
 export function noteOnDevelopment({ usual }: SettingInfo): string {
   return usual === undefined || usual.development === usual.production
     ? ''
-    : ` In development ${usual.development} unless set.`
+    : ` In development, the default is ${usual.development}.`
 }
