@@ -148,7 +148,7 @@ export function configurationOf(needs: AuthorizationServerNeeds): Configuration 
         const source = authenticationContextOf(token) ?? AuthorizationCode ?? RefreshToken
         return source && { auth_time: source.authTime, acr: source.acr, amr: source.amr }
       },
-      // The consent app is part of this server, so its users are not asked for consent.
+      // The consent app is part of this server, so users are not asked whether the app may have access.
       loadExistingGrant: (ctx) => loadGrant(ctx, needs.ownClient),
       interactions: { url: (_ctx, interaction) => signInPageOf(interaction.uid), policy: signInPolicy() },
       cookies: {

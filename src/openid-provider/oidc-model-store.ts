@@ -101,9 +101,9 @@ export interface FoundModel {
 const columns = 'id_hash, sealed, consumed_at, user_id, user_generation, client_id, client_registration_id'
 
 /**
- * The name of the model that stores a token response which can be sent again (`ciba/token-endpoint/held-responses.ts`).
- * It is stored in the same table as the tokens in it. So each statement that removes or invalidates them also removes
- * or invalidates the response.
+ * The name of the model for token responses that can be sent again (`ciba/token-endpoint/held-responses.ts`). Such a
+ * response is stored in the same table as its tokens. So each statement that removes or invalidates the tokens also
+ * removes or invalidates the response.
  */
 export const HELD_RESPONSE = 'HeldResponse'
 

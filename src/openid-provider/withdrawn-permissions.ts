@@ -16,7 +16,10 @@ export type NarrowModel = (model: string, payload: AdapterPayload) => Promise<Ad
 
 const tokens = new Set(['AccessToken', 'RefreshToken', 'AuthorizationCode', 'DeviceCode', 'ClientCredentials'])
 
-/** Returns the function that reduces the tokens that were found. Other models stay as they are. */
+/**
+ * Returns the function that removes withdrawn permissions from a token that was found. Objects of other models are
+ * returned unchanged.
+ */
 export function createNarrowModel(permissionsOf: PermissionsOf): NarrowModel {
   return async (model, payload) => {
     if (!tokens.has(model) || payload.clientId === undefined) return payload

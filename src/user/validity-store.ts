@@ -8,9 +8,10 @@
  * must be those at the time of issue, the grant of the model must exist, and the session must not have ended. An ended
  * session stays invalid even if a call that began before the sign-out has written the row of the session again.
  *
- * A token of an approval is valid as long as the generation of its grant is the current one. The generation of the
- * token itself does not matter. "Sign out everywhere" moves the grants of approvals to the new generation. A token that
- * is written at that moment, by a refresh for example, cannot be moved, because its row is not visible yet.
+ * For a token of an approval, only the generation of its grant is compared, not that of the token. The reason: "Sign
+ * out everywhere" keeps approvals, and moves their grants to the new generation. But it cannot move a token that is
+ * being written at that moment, by a refresh for example, because its row is not visible yet. Such a token must stay
+ * valid too.
  */
 export const isValid = `
   not exists (select 1 from user_generations ended

@@ -20,7 +20,9 @@ export interface Followed {
   changes: Change[]
 }
 
-/** A user and a client. `tokenHash` is the hash of the user's access token, if a call of the user makes the change. */
+/**
+ * A user and a client. `tokenHash` is the hash of the user's access token, if the change is made by a call of the user.
+ */
 export interface Pair {
   userId: string
   clientId: string
@@ -28,7 +30,8 @@ export interface Pair {
 }
 
 /**
- * One request of a user. `tokenHash` is the hash of the user's access token, if a call of the user makes the change.
+ * Identifies one request of one user. `tokenHash` is the hash of the user's access token, if the user's own call reads
+ * or changes the request.
  */
 export interface OneRequest {
   id: string

@@ -26,7 +26,10 @@ export interface Asked {
   /** The context in which the client asks (FAPI-CIBA): JSON, parsed but not validated. */
   requestContext: unknown
   userCode: string | undefined
-  /** The JWT as received; undefined if the parameters were in the form. */
+  /**
+   * The signed authentication request (the JWT in `request`) as received; undefined if the client sent the parameters
+   * unsigned.
+   */
   signedRequest: string | undefined
 }
 

@@ -58,7 +58,10 @@ export function endRequests(
   }
 }
 
-/** Returns the announcements of a settled request: of the request, of its user, and of the client's notifications. */
+/**
+ * Returns the changes to announce when a request is settled: of the request, of its user's requests, and of the outbox
+ * if the client is notified.
+ */
 export function changesOf(
   { id, userId }: AuthenticationRequest,
   messages: readonly OutboxMessage[],

@@ -1,6 +1,6 @@
 /**
- * Calls a provider as a registered client, by openid-client. Of the files of commands, only this one loads
- * openid-client, and only when it is needed.
+ * Uses openid-client to call a provider as a registered client. No other file of the command line loads openid-client,
+ * and this file loads it only when it is needed.
  */
 import type { ClientAuth, Configuration, CustomFetch } from 'openid-client'
 import { CIBA_GRANT } from '../../client/metadata/client-metadata.ts'

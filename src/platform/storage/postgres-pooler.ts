@@ -45,8 +45,8 @@ export async function refuseTransactionPooling(client: Client, { config }: Route
       const one = await sessionOf(other)
       // If sessions are kept, each connection has one session, and no other connection has the same session.
       if (own.has(one) || own.size > 1) throw new TransactionPoolingError()
-      // This query is sent twice in a row. If the two connections sent queries by turns, and the pooler used two
-      // sessions by turns, each connection would always get the same session.
+      // This query is sent twice in a row. If the two connections alternated, and the pooler alternated between two
+      // sessions, the first connection would always get the first session, and the second the other one.
       own.add(await sessionOf(client))
       own.add(await sessionOf(client))
     }

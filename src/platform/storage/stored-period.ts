@@ -25,10 +25,10 @@ export function isNotOver({ begin, length }: StoredPeriod, now: string): string 
 }
 
 /**
- * Returns the SQL value by which rows are ordered, the latest first, if only the latest are kept. The value is `value`,
- * or 0 for a row whose stored time is more than a minute in the future: the clock was set back after this row was
- * stored, so rows stored now are later. If such a row counted as the latest, it would stay, and each new row would
- * replace the previous new row.
+ * Returns the SQL value that orders rows by age, where only the newest rows are kept. The value is `value`. If the
+ * stored time of a row is more than a minute in the future, the clock has been set back since then: the row is old, and
+ * its value is 0. Otherwise it would always count as the newest row, and each new row would replace the previous new
+ * row.
  */
 export function byAge({ storedAt, value = storedAt }: { storedAt: string; value?: string }, now: string): string {
   return `case when ${storedAt} > cast(${now} as bigint) + ${mostAheadMs} then 0 else ${value} end`
