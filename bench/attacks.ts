@@ -51,7 +51,10 @@ let silenced: string | undefined
 
 /** The server resolves names at a name server that never answers. */
 const underSilentNameServer: Pick<AttackPlan, 'program' | 'impossibleHere'> = {
-  program: () => ({ program: (silenced ??= withSilentNameServer()) }),
+  program() {
+    silenced ??= withSilentNameServer()
+    return { program: silenced }
+  },
   impossibleHere: () =>
     process.platform === 'linux' && process.getuid?.() === 0
       ? undefined

@@ -84,8 +84,7 @@ export function createPushSubscriptionStore(database: Database) {
         [endpointHash, userId, tokenHash ?? null],
       )
       if (own === undefined) return undefined
-      // If the user has signed in again since the browser was subscribed, the subscription belongs to an earlier
-      // session.
+      // If the user has signed in again since then, the subscription belongs to an earlier session.
       if (own.is_subscribed === 1 && own.is_of_another_session === 1) {
         await database.step(
           {

@@ -74,8 +74,7 @@ export function createNameLookup({ timeoutMs, clock, servers, files }: NameLooku
    * each uses the name servers that are configured now.
    */
   async function ask(name: string, signal: AbortSignal): Promise<Address[]> {
-    // Each name server is asked twice, and the second attempt waits twice as long. If several name servers are silent,
-    // the lookup reaches its deadline before the second attempt ends.
+    // The second attempt waits twice as long. If several name servers are silent, the deadline ends it.
     const resolver = new Resolver({ timeout: Math.ceil(timeoutMs / 4), tries: 2 })
     if (servers !== undefined) resolver.setServers(servers)
     signal.addEventListener('abort', () => resolver.cancel(), { once: true })
