@@ -288,8 +288,8 @@ test('docs/configuration.md gives the default of each setting', () => {
   const config = accepted(production)
   const inWords: Record<string, string> = {
     issuer: '`http://localhost:<port>` in development',
-    secret: 'kept beside the database in development',
-    'requests.requireSigned': 'by the profile',
+    secret: 'generated in development',
+    'requests.requireSigned': '`false`; in `fapi-ciba` `true`',
     'userCodes.maxTriesPerUser': '4 × `maxTries`',
     'metrics.enabled': '`true` in development, or if `metrics.token` or `metrics.from` is set',
     'shutdown.delay': '5; in development 0',

@@ -26,10 +26,7 @@ export interface KeptModel {
   expiresAt: number | undefined
   /** Milliseconds since 1970. If a grant has too many models, those that were issued last are kept. */
   issuedAt?: number | undefined
-  /**
-   * The user's generation and the client's registration at the time of issue; by default, those at the time of the
-   * write.
-   */
+  /** The user's generation and the client's registration at the time of issue; by default, the current ones. */
   userGeneration?: number | undefined
   clientRegistration?: string | undefined
 }
@@ -64,10 +61,7 @@ export interface CallWrites {
   also: Statement[]
 }
 
-/**
- * What the transaction that stores a session also executes if its user has too many sessions. It ends the sessions that
- * were not used for the longest time.
- */
+/** Executed in the transaction that stores a session, if its user has too many: ends the least recently used ones. */
 export interface RoomForSession {
   also: Statement[]
   announce: Change[]
@@ -76,10 +70,7 @@ export interface RoomForSession {
   report(): void
 }
 
-/**
- * Resolves to undefined if the user does not have too many sessions. The session `uidHash`, which is stored next, is
- * counted too.
- */
+/** Resolves to undefined if the user does not have too many sessions, together with the new session `uidHash`. */
 export type MakeRoomForSession = (userId: string, uidHash: string) => Promise<RoomForSession | undefined>
 
 /** A row of a valid model. */
@@ -229,10 +220,7 @@ function removalsIn(database: Database) {
       return (await database.step(first, { rowKeys: [modelKey(model, idHash)] })).length > 0
     },
 
-    /**
-     * Removes the stored token response of a grant, so that it is not sent again. Called when one of its tokens is
-     * used.
-     */
+    /** Removes the stored token response of a grant when one of its tokens is used: it is not sent again. */
     async forgetHeldResponse(grantHash: string): Promise<void> {
       await database.step({
         sql: `delete from oidc_models where grant_hash = $1 and model = '${HELD_RESPONSE}' returning id_hash`,
@@ -280,8 +268,7 @@ function removalsIn(database: Database) {
     }),
 
     /**
-     * Removes up to `atMost` models that expired before `before` (milliseconds since 1970). Resolves to the number
-     * removed.
+     * Removes up to `atMost` models that expired before `before` (milliseconds since 1970). Resolves to their number.
      */
     async forgetExpired(before: number, atMost: number): Promise<number> {
       const rows = await database.step({
