@@ -18,15 +18,13 @@ export function composeHttpServer(
   { config, texts, profile, metrics, loadShedding, log }: Platform,
   patience?: CallerTimeouts,
 ) {
-  const timeouts = serverTimeouts(patience)
+  const { ofNode, ...timeouts } = serverTimeouts(patience)
   const app: FastifyInstance = fastify({
     ...edgeOptions,
     logger: false,
-    ...(config.tls
-      ? { https: { ...tlsOptions(config.tls, profile === profiles.core), ...timeouts } }
-      : { http: timeouts }),
+    ...(config.tls ? { https: { ...tlsOptions(config.tls, profile === profiles.core), ...ofNode } } : { http: ofNode }),
     forceCloseConnections: 'idle',
-    requestTimeout: timeouts.requestTimeout,
+    ...timeouts,
   })
   edge(app, log, errorPages(texts), strictTransport(config))
   nameCallers(app, config.proxy.trust)

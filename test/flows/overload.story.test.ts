@@ -2,9 +2,21 @@
 import assert from 'node:assert/strict'
 import { connect, type Socket } from 'node:net'
 import { describe, type TestContext, test } from 'node:test'
+import { serverTimeouts } from '../../src/platform/http/answer.ts'
+import { mostUnfinished } from '../../src/platform/http/life.ts'
+import { mostPieces } from '../../src/platform/http/request-body.ts'
 import type { UserHooks } from '../../src/user/user.ts'
 import { createGate } from '../support/gate.ts'
-import { type Answer, ana, ben, credentials, openStage, type RingingClient, type Stage } from '../support/stage.ts'
+import {
+  type Answer,
+  ana,
+  ben,
+  CIBA,
+  credentials,
+  openStage,
+  type RingingClient,
+  type Stage,
+} from '../support/stage.ts'
 import { until } from '../support/until.ts'
 
 const people = [ana, ben]
@@ -147,7 +159,7 @@ describe('one client sends as many calls as it can', () => {
 })
 
 describe('slow or endless input costs nothing', () => {
-  const impatient = { callerPatience: { headers: 200, request: 400 } }
+  const impatient = { callerPatience: { headers: 200, request: 400, silence: 600 } }
 
   test('a connection without data, with half a head or half a body is closed, and takes no place', async (t) => {
     const stage = await openStage(t, { config: { limits: { inFlight: 1 } }, parts: impatient })
@@ -176,12 +188,48 @@ describe('slow or endless input costs nothing', () => {
     assert.match(await endless.closed(), /^HTTP\/1\.1 413 /)
   })
 
+  test('a body in a thousand pieces is read, and one in more pieces is refused before it is complete', async (t) => {
+    const stage = await openStage(t)
+    const chunked = head('/oauth/token', 'transfer-encoding: chunked')
+    const inPieces = (count: number) => '1\r\na\r\n'.repeat(count)
+    const read = open(t, stage, `${chunked}${inPieces(mostPieces)}0\r\n\r\n`)
+    assert.match(await read.heard(/}$/), /^HTTP\/1\.1 401 .*"invalid_client"/s)
+    const refused = open(t, stage, chunked + inPieces(mostPieces + 1))
+    assert.match(await refused.closed(), /^HTTP\/1\.1 400 .*more than 1000 pieces/s)
+  })
+
+  test('a connection with too many calls whose responses are not read is closed, and no other', async (t) => {
+    const stage = await openStage(t, { config: { requests: { longPoll: 20 } } })
+    const { body } = await stage.ring('kiosk')
+    const poll = pollOf(body.auth_req_id)
+    const allowed = open(t, stage, poll + getting.repeat(mostUnfinished - 1))
+    const tooMany = open(t, stage, poll + getting.repeat(mostUnfinished))
+    assert.equal(await tooMany.closed(), '')
+    await stage.decide(await stage.newestRequest(), 'denied')
+    const heard = await allowed.heard(new RegExp(`(HTTP/1\\.1 200 .*){${mostUnfinished - 1}}`, 's'))
+    assert.match(heard, /^HTTP\/1\.1 400 .*access_denied/s)
+  })
+
+  test('a connection on which nothing moves is closed, as when the caller does not read', async (t) => {
+    const stage = await openStage(t, { parts: impatient, config: { requests: { longPoll: 20 } } })
+    const { body } = await stage.ring('kiosk')
+    assert.equal(await open(t, stage, pollOf(body.auth_req_id)).closed(), '')
+    assert.ok(serverTimeouts().connectionTimeout > 2 * 25_000, 'longer than a held poll and a pause of an event stream')
+  })
+
   test('headers beyond 16 KiB are refused', async (t) => {
     const stage = await openStage(t)
     const large = open(t, stage, head('/oauth/token', `x: ${'x'.repeat(20_000)}`))
     assert.match(await large.closed(), /^HTTP\/1\.1 431 /)
   })
 })
+
+const getting = 'GET /health/live HTTP/1.1\r\nhost: localhost\r\n\r\n'
+
+function pollOf(authReqId: unknown): string {
+  const form = String(new URLSearchParams({ grant_type: CIBA, auth_req_id: String(authReqId) }))
+  return `${head('/oauth/token', `authorization: ${credentials.kiosk}`, `content-length: ${form.length}`)}${form}`
+}
 
 const head = (path: string, ...headers: string[]) =>
   `${[`POST ${path} HTTP/1.1`, 'host: localhost', 'content-type: application/x-www-form-urlencoded', ...headers].join('\r\n')}\r\n\r\n`

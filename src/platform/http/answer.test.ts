@@ -10,11 +10,11 @@ import {
   type ErrorPages,
   edge,
   edgeOptions,
-  MAX_BODY_BYTES,
   onlyMethods,
   precomputedResponse,
   rawBody,
 } from './answer.ts'
+import { MAX_BODY_BYTES } from './request-body.ts'
 import { Overloaded } from './unavailable.ts'
 
 type Line = Record<string, unknown>

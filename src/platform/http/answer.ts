@@ -1,5 +1,5 @@
 /** Receives request bodies, and converts errors to responses. */
-import type { OutgoingHttpHeaders } from 'node:http'
+import type { IncomingMessage, OutgoingHttpHeaders } from 'node:http'
 import type {
   FastifyError,
   FastifyInstance,
@@ -14,10 +14,8 @@ import { challengeFor, sessionChallenge } from './challenge.ts'
 import { trackConnections } from './life.ts'
 import { refuseOtherSpellings } from './one-spelling.ts'
 import { isUnstorableForDatabase } from './outside-text.ts'
+import { MAX_BODY_BYTES, receiveBody } from './request-body.ts'
 import { answerUnavailable, type ErrorPage, isUnavailable, jsonErrorHeaders, Unavailable } from './unavailable.ts'
-
-/** The largest body that is read, in bytes. A signed request with all its claims has a tenth of this size. */
-export const MAX_BODY_BYTES = 64 * 1024
 
 /** Options for Fastify's constructor. All other settings of the server are made by `edge`. */
 export const edgeOptions = {
@@ -45,17 +43,26 @@ export interface CallerTimeouts {
   headers: number
   /** The time for headers and body together. */
   request: number
+  /**
+   * The time in which nothing is sent or received on a connection, while a call is answered or its response is read. It is
+   * longer than a held poll, and than the time between two heartbeats of an event stream.
+   */
+  silence: number
 }
 
-const callerPatience: CallerTimeouts = { headers: 10_000, request: 30_000 }
+const callerPatience: CallerTimeouts = { headers: 10_000, request: 30_000, silence: 60_000 }
 
-/** Options for Node's server that close the connections of callers that send too slowly or send nothing. */
-export function serverTimeouts({ headers, request } = callerPatience) {
-  return {
+/**
+ * Options that close the connections of callers that send too slowly or send nothing (`ofNode`, for Node's server), or
+ * that do not read the response (`connectionTimeout`, for Fastify).
+ */
+export function serverTimeouts({ headers, request, silence } = callerPatience) {
+  const ofNode = {
     headersTimeout: headers,
     requestTimeout: request,
     connectionsCheckingInterval: Math.min(headers / 2, 5000),
   }
+  return { ofNode, requestTimeout: request, connectionTimeout: silence }
 }
 
 /**
@@ -202,8 +209,8 @@ function keepBodiesRaw(app: FastifyInstance): void {
   // Fastify caches the parser for a content type that is listed exactly. For any other type, it parses the name of the type
   // again at each call. The type of forms is listed, because most calls are forms.
   const types = ['application/x-www-form-urlencoded', '*']
-  app.addContentTypeParser(types, { parseAs: 'buffer', bodyLimit: MAX_BODY_BYTES }, (_request, body, done) =>
-    done(null, body),
+  app.addContentTypeParser(types, ({ headers }: FastifyRequest, payload: IncomingMessage) =>
+    receiveBody(payload, headers['content-length']),
   )
 }
 
@@ -222,7 +229,7 @@ function answerProblem(
     if (error.cause !== undefined) log.info({ request: request.id, detail: error.message }, 'cannot be answered now')
     answerUnavailable(error, request, reply, page)
   } else if (isBadRequest(error)) {
-    answerOAuthError(reply, isTooLarge(error) ? tooLarge() : malformed())
+    answerOAuthError(reply, malformed())
   } else if (isUnstorableForDatabase(error)) {
     log.error({ request: request.id, error }, 'a value from outside reached the database unchecked')
     answerOAuthError(reply, malformed())
@@ -282,16 +289,9 @@ function lineFor(request: FastifyRequest, reply: FastifyReply) {
 /** Returns the error for a request that cannot be read, or that contains a value that cannot be stored. */
 export const malformed = () => new OAuthError('invalid_request', 'the request is malformed')
 
-const tooLarge = () =>
-  new OAuthError('invalid_request', `the body is larger than ${MAX_BODY_BYTES} bytes`, { status: 413 })
-
 /** Returns whether Fastify itself rejected the request, for instance because the body is incomplete. */
 function isBadRequest(error: Error & Partial<FastifyError>): boolean {
   return error.statusCode !== undefined && error.statusCode >= 400 && error.statusCode < 500
-}
-
-function isTooLarge(error: Error & Partial<FastifyError>): boolean {
-  return error.code === 'FST_ERR_CTP_BODY_TOO_LARGE'
 }
 
 /** Replaces characters that RFC 6749 §5.2 does not allow in `error_description`. */

@@ -1,8 +1,9 @@
 /**
- * Graceful shutdown: first the shutdown is announced, then calls in progress are finished, and after that calls are
- * refused.
+ * Tracks the calls in progress, and limits them for each connection. For a graceful shutdown, first the shutdown is
+ * announced, then calls in progress are finished, and after that calls are refused.
  */
 import { IncomingMessage, type ServerResponse } from 'node:http'
+import type { Socket } from 'node:net'
 import type { FastifyInstance } from 'fastify'
 import { type Clock, systemClock } from '../clock.ts'
 
@@ -29,6 +30,17 @@ declare module 'fastify' {
   }
 }
 
+/**
+ * Maximum number of calls of one connection whose responses have not been read. Clients and proxies usually send one call
+ * after the other. A caller that sends thousands of calls at once, and reads no response, would keep the memory of them
+ * all.
+ */
+export const mostUnfinished = 16
+
+const unfinished = Symbol('unfinished')
+
+type CountedSocket = Socket & { [unfinished]?: number }
+
 /** Tracks the calls of `app`, and adds the property `app.life`. */
 export function trackConnections(app: FastifyInstance): void {
   const inWork = createUnorderedList<ServerResponse>()
@@ -38,6 +50,8 @@ export function trackConnections(app: FastifyInstance): void {
   /** The same function is used for all calls: `this` is the response that has ended. */
   function leave(this: ServerResponse): void {
     inWork.remove(this)
+    const socket = this.req.socket as CountedSocket
+    socket[unfinished]! -= 1
     ;(this as Followed)[onOver]?.(this)
     if (inWork.members.length === 0) for (const resolve of waiting.splice(0)) resolve()
   }
@@ -68,6 +82,13 @@ export function trackConnections(app: FastifyInstance): void {
     if (life.isEnding) closeAfter(response)
     // A request that the server itself injects is not tracked: it is part of a call that is already tracked.
     if (request instanceof IncomingMessage) {
+      const socket = request.socket as CountedSocket
+      if ((socket[unfinished] ?? 0) >= mostUnfinished) {
+        // The call is not processed: `done` is not called.
+        socket.destroy()
+        return
+      }
+      socket[unfinished] = (socket[unfinished] ?? 0) + 1
       inWork.add(response)
       response.on('close', leave)
     }
