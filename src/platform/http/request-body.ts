@@ -7,10 +7,10 @@ export const MAX_BODY_BYTES = 64 * 1024
 
 /**
  * Maximum number of pieces of a body. A piece is a chunk of the chunked coding, or what one read from the socket has
- * returned. A body of the largest size, in pieces of 66 bytes, is accepted. Each piece costs a call and a Buffer, so a
+ * returned. A body of the largest size, in pieces of 64 bytes, is accepted. Each piece costs a call and a Buffer, so a
  * caller that sends single bytes would keep this process busy with a small upload.
  */
-export const mostPieces = 1000
+export const mostPieces = 1024
 
 /** Pieces that are kept before they are joined: the Buffer of a short piece takes much more memory than its content. */
 const joinedAfter = 32
