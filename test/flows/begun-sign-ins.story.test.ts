@@ -175,7 +175,12 @@ for (const engine of engines) {
         const page = await signInPage(visitor)
         await visitor.post(page, { name: ana.username, password: ana.password })
         const cookie = [...visitor.jar].map(([name, value]) => `${name}=${value}`).join('; ')
-        const statuses = await sendTogether(stage, page.replace('/sign-in/', '/oauth/authorize/'), cookie, mostUnfinished)
+        const statuses = await sendTogether(
+          stage,
+          page.replace('/sign-in/', '/oauth/authorize/'),
+          cookie,
+          mostUnfinished,
+        )
         assert.deepEqual(statuses.sort(), ['303', ...Array.from({ length: mostUnfinished - 1 }, () => '400')])
         assert.equal((await kept(stage)).filter(({ model }) => model === 'Interaction').length, 1)
         stage.clock.advance(3_600_001)
