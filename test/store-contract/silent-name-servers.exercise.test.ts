@@ -32,8 +32,10 @@ for (const engine of engines) {
         t.after(() => caller.close())
         const endpoint = await openEndpoint(t)
         const sender: Sender = {
-          send: ({ receiver, address }, signal) =>
-            callBack({ clientId: receiver, address: address!, bearer: 'its token', body: '{}' }, caller, signal),
+          send({ receiver, address }, signal, onCall) {
+            onCall()
+            return callBack({ clientId: receiver, address: address!, bearer: 'its token', body: '{}' }, caller, signal)
+          },
         }
         const honest = (client: string) =>
           tea({ kind: 'ping', receiver: client, address: endpoint.at(`${client}.example`) })
