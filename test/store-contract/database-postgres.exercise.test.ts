@@ -38,6 +38,8 @@ describe('on postgres only', () => {
     const clock = handClock()
     const database = await openDatabase(url, { log: logbook().log, clock })
     await dropAndWait()
+    // Until then, the pause that the clock waits for may still be that of the heartbeat.
+    await until(() => !database.listening)
     for (const pause of [100, 200, 400, 800]) await clock.let(pause)
     assert.equal(database.listening, false)
     await database.close()
