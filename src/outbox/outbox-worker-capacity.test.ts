@@ -143,30 +143,28 @@ test('a receiver that responds slowly, even without errors, gets no more than fo
   assert.equal(slow.most(), 4)
 })
 
-test('a database that records slowly makes no receiver slow', async (t) => {
-  const { table, worker, serve, clock, beforeWriting } = await teaRoom(t)
-  beforeWriting(() => clock.advance(2_000))
-  const quick = countingAtOnce(turn)
-  serve(quick.send)
-  await post(table, ...Array.from({ length: 40 }, () => tea()))
-  worker.start()
-  await worker.idle()
-  assert.ok(quick.most() > 4, `${quick.most()} at once`)
-})
-
-test('a slow look-up before the call makes no receiver slow', async (t) => {
-  const { table, worker, serve, clock, beforeCall } = await teaRoom(t)
-  beforeCall(async () => {
-    await turn()
-    clock.advance(2_000)
+for (const [what, slow] of [
+  ['database that records slowly', ({ clock, beforeWriting }) => beforeWriting(() => clock.advance(2_000))],
+  [
+    'slow look-up before the call',
+    ({ clock, beforeCall }) =>
+      beforeCall(async () => {
+        await turn()
+        clock.advance(2_000)
+      }),
+  ],
+] satisfies [string, (room: Awaited<ReturnType<typeof teaRoom>>) => void][]) {
+  test(`a ${what} makes no receiver slow`, async (t) => {
+    const room = await teaRoom(t)
+    slow(room)
+    const quick = countingAtOnce(turn)
+    room.serve(quick.send)
+    await post(room.table, ...Array.from({ length: 40 }, () => tea()))
+    room.worker.start()
+    await room.worker.idle()
+    assert.ok(quick.most() > 4, `${quick.most()} at once`)
   })
-  const quick = countingAtOnce(turn)
-  serve(quick.send)
-  await post(table, ...Array.from({ length: 40 }, () => tea()))
-  worker.start()
-  await worker.idle()
-  assert.ok(quick.most() > 4, `${quick.most()} at once`)
-})
+}
 
 test('messages whose look-up takes long leave their slots to other messages after a second', async (t) => {
   const { table, worker, served, clock, beforeCall } = await teaRoom(t)
