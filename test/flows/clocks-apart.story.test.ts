@@ -1,6 +1,7 @@
 /** Nodes whose clocks differ by minutes: what can be used once is not used twice, and limits stay limits. */
 import assert from 'node:assert/strict'
 import { describe, test } from 'node:test'
+import type { ConfigInput } from '../../src/config/config.ts'
 import { openDatabase } from '../../src/platform/storage/open.ts'
 import { asserted, assertionOf, isBelieved, newKey, pollClient } from '../support/assertions.ts'
 import { aheadOf, machineClock } from '../support/clock.ts'
@@ -8,14 +9,17 @@ import { engines } from '../support/engines.ts'
 import { openNeighbour } from '../support/neighbour.ts'
 import { newProofKey, proofOf } from '../support/proofs.ts'
 import { signedRequest } from '../support/signed-requests.ts'
-import { type Answer, CIBA, openStage, type Stage } from '../support/stage.ts'
+import { type Answer, ana, basic, ben, CIBA, credentials, openStage, type Stage } from '../support/stage.ts'
 import { asWallet, cast } from './dpop-clients.ts'
-import { minute } from './limited-requests.ts'
+import { openSignIn } from './held-hashing.ts'
+import { minute, second } from './limited-requests.ts'
+import { calls } from './registration-calls.ts'
+import { secret } from './user-codes.ts'
 
 const postgres = engines.find(({ name }) => name === 'postgres')!
 const key = await newKey('one')
 const jwks = { keys: [key.publicJwk] }
-const config = {
+const config: ConfigInput = {
   clients: [
     ...cast,
     pollClient('signer', {
@@ -80,8 +84,82 @@ describe('a node that is a day ahead of the database', () => {
   }
 })
 
+describe('a client that calls two nodes in turn, whose clocks differ', () => {
+  const limited: ConfigInput = {
+    proxy: { trust: ['127.0.0.1/32', '::1'] },
+    users: [{ ...ana, user_code: 'heron-4711' }, ben],
+    clients: [pollClient('booth', { client_secret: secret, backchannel_user_code_parameter: true })],
+    userCodes: { maxTries: 5 },
+    limits: { perClient: { unknownPerMinute: 5 }, signIn: { perName: 5 } },
+    registration: { mode: 'open', perHour: 1 },
+  }
+
+  /** Each resolves to a function that makes one attempt, at the node whose turn it is, and resolves to its status. */
+  const attempts: Record<string, { most: number; open(turns: Stage): Promise<(n: number) => Promise<number>> }> = {
+    'has five wrong user codes checked': {
+      most: 5,
+      open: async (turns) => async (n) => {
+        const form = { scope: 'openid', login_hint: 'ana', user_code: `${1000 + n}` }
+        return (await turns.post('/backchannel/authorize', form, basic('booth', secret))).status
+      },
+    },
+    'learns of five users that they are unknown': {
+      most: 5,
+      open: async (turns) => async (n) => {
+        const form = { scope: 'openid', login_hint: `nobody${n}` }
+        return (await turns.post('/backchannel/authorize', form, credentials.kiosk)).status
+      },
+    },
+    'makes ten attempts to register': {
+      most: 10,
+      open: async (turns) => async () => (await calls(turns).register({ redirect_uris: ['nonsense'] })).status,
+    },
+    'tries five passwords for a name': {
+      most: 5,
+      async open(turns) {
+        const signIn = await openSignIn(turns)
+        return async () => (await signIn('198.51.100.1', 'ana')).status
+      },
+    },
+  }
+
+  for (const ahead of [-61 * second, 61 * second, 5 * minute, 25 * 60 * minute]) {
+    for (const [what, { most, open }] of Object.entries(attempts)) {
+      // A sign-in that was begun at one node has expired at the other.
+      if (what.includes('passwords') && ahead > 10 * minute) continue
+      test(`${what}, and no more (${ahead / second} seconds)`, async (t) => {
+        const stage = await openStage(t, { engine: postgres, config: limited })
+        const nodes = [stage, await openAhead(t, stage, ahead, limited)]
+        let turn = 0
+        const turns: Stage = Object.create(stage, {
+          url: { get: () => nodes[turn]!.url },
+          post: {
+            value: (path: string, form: Record<string, string>, by: string) => nodes[turn]!.post(path, form, by),
+          },
+        })
+        const attempt = await open(turns)
+        const statuses: number[] = []
+        for (let n = 0; n < 3 * most; n++) {
+          stage.clock.advance(10)
+          turn = n % 2
+          statuses.push(await attempt(n))
+        }
+        const refused = statuses.slice(most)
+        assert.ok(
+          statuses.slice(0, most).every((status) => [400, 401].includes(status)),
+          String(statuses),
+        )
+        assert.ok(
+          refused.every((status) => [403, 429].includes(status)),
+          String(statuses),
+        )
+      })
+    }
+  }
+})
+
 /** Opens a node whose clock is ahead of the clock of the database and of the stage. */
-function openAhead(t: Parameters<typeof openNeighbour>[0], stage: Stage, ahead: number, more = config) {
+function openAhead(t: Parameters<typeof openNeighbour>[0], stage: Stage, ahead: number, more: ConfigInput = config) {
   const machine = aheadOf(machineClock, ahead)
   const open: typeof openDatabase = (url, surroundings) => openDatabase(url, { ...surroundings, machine })
   return openNeighbour(t, stage, { config: more }, { clock: aheadOf(stage.clock, ahead), openDatabase: open })
