@@ -158,6 +158,34 @@ describe('a client that calls two nodes in turn, whose clocks differ', () => {
   }
 })
 
+describe('the pause after a denial applies at each node, if their clocks differ', () => {
+  for (const ahead of [-5 * minute, 61 * second, 5 * minute]) {
+    for (const denied of ['here', 'there'] as const) {
+      test(`denied ${denied}, clock of the other node + ${ahead / second} seconds`, async (t) => {
+        const limits = { pauseAfterDenial: { first: 30, longest: 3600 } }
+        const stage = await openStage(t, { engine: postgres, config: { limits } })
+        const other = await openAhead(t, stage, ahead, { limits })
+        assert.equal((await stage.ring('kiosk', { requested_expiry: '3600' })).status, 200)
+        const form = { login_hint: 'ana', request_id: await stage.newestRequest(), status: 'denied' }
+        const decidedAt = denied === 'here' ? stage : other
+        assert.equal((await decidedAt.post('/backchannel/complete', form, credentials.phoneService)).status, 200)
+        for (const node of [stage, other]) {
+          const again = await node.post(
+            '/backchannel/authorize',
+            { scope: 'openid', login_hint: 'ana' },
+            credentials.kiosk,
+          )
+          assert.equal(again.status, 429, again.text)
+          // Each node measures the clock of the database with an error of some milliseconds.
+          assert.ok(Math.abs(Number(again.headers.get('retry-after')) - 30) <= 1)
+        }
+        stage.clock.advance(32 * second)
+        assert.equal((await stage.ring('kiosk')).status, 200)
+      })
+    }
+  }
+})
+
 /** Opens a node whose clock is ahead of the clock of the database and of the stage. */
 function openAhead(t: Parameters<typeof openNeighbour>[0], stage: Stage, ahead: number, more: ConfigInput = config) {
   const machine = aheadOf(machineClock, ahead)

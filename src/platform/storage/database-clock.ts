@@ -11,6 +11,8 @@ export interface DatabaseClock {
   now(): number
   /** Returns a time of the database's clock as a time of this node's wall clock. */
   toWallClock(time: number): number
+  /** Returns a time of this node's wall clock as a time of the database's clock. */
+  fromWallClock(time: number): number
   /**
    * Returns the earlier of two times: the present by the clock of this node, and by that of the database. Used to remove
    * old rows. A node whose clock is ahead must not remove what the other nodes still need.
@@ -23,6 +25,7 @@ export function createDatabaseClock(clock: Clock, database: Pick<Database, 'cloc
   return {
     now,
     toWallClock: (time) => time - now() + clock.now(),
+    fromWallClock: (time) => time - clock.now() + now(),
     earliestNow: () => Math.min(now(), clock.now()),
   }
 }
