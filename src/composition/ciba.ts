@@ -161,7 +161,7 @@ function rotatedKeysOf({ platform, signingKeys }: CibaNeeds) {
 
 function addBackchannelRoute(app: FastifyInstance, needs: CibaNeeds): void {
   const { platform, clients, users, hints, stored, channels } = needs
-  const { config, vault, clock, audit, loadShedding, metrics } = platform
+  const { config, vault, clock, databaseClock, audit, loadShedding, metrics } = platform
   const { clientKeys, usedAssertions, authenticateClient, certificateOf, senderConstraint } = clients
   const { requests, signedRequests, unknownUsers, blockedClients, decisions } = stored
   backchannelEndpoint(app, endpoints.backchannel, {
@@ -188,6 +188,7 @@ function addBackchannelRoute(app: FastifyInstance, needs: CibaNeeds): void {
     policy: requestPolicyOf(platform),
     vault,
     clock,
+    databaseClock,
     requested: metrics.requested,
     audit,
   })

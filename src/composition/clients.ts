@@ -158,7 +158,7 @@ export function addClientRoutes(
   app: FastifyInstance,
   { platform, clients: ours, provider, hasUserCodes }: ClientRouteNeeds,
 ) {
-  const { config, database, vault, onUnreadable, clock, audit, loadShedding, toDocuments } = platform
+  const { config, database, vault, onUnreadable, clock, databaseClock, audit, loadShedding, toDocuments } = platform
   const { clients, authenticateClient, certificateOf, validationContext } = ours
   clientSettingsEndpoint(app, endpoints.clientconfig, {
     authenticateClient,
@@ -180,6 +180,7 @@ export function addClientRoutes(
     withFairShare: loadShedding.withFairShare,
     attempts: ours.registrationAttempts,
     attemptQueue: createFairQueue(1, clock),
+    databaseClock,
     initialAccess: ours.initialAccess,
     validationContext,
     idTokenAlg: config.tokens.idTokenAlg,

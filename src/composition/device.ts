@@ -78,7 +78,7 @@ function addDecisionRoutes(app: FastifyInstance, needs: CibaNeeds, ciba: Ciba, {
 /** Adds the routes for passkeys, user codes, push subscriptions and sessions. */
 function addAccountRoutes(app: FastifyInstance, needs: CibaNeeds, device: DeviceApi): void {
   const { platform, clients, users: ours, openid, stored, channels } = needs
-  const { config, vault, clock, audit } = platform
+  const { config, vault, clock, databaseClock, audit } = platform
   const { users, passkeys, ownCode, checkPassword, passwordTryThrottle: throttle } = ours
   const { identifyCaller, userSessions: store } = device
   const { requests, userKey } = stored
@@ -88,7 +88,7 @@ function addAccountRoutes(app: FastifyInstance, needs: CibaNeeds, device: Device
   // Attempts to add a passkey are counted in the table of registration attempts, which counts attempts for an hour. The
   // key of the row is a hash, here of the user id.
   const countAttempt = (userId: string) =>
-    clients.registrationAttempts.count([vault.keyedHash(`passkeys of ${userId}`)], mostAttempts, clock.now())
+    clients.registrationAttempts.count([vault.keyedHash(`passkeys of ${userId}`)], mostAttempts, databaseClock.now())
   passkeyEndpoint(app, endpoints.passkeys, { ...common, requests, passkeys, countAttempt, signsInHere })
   if (ownCode) userCodeEndpoint(app, endpoints.userCode, { ...common, checkPassword, ownCode, throttle })
   pushSubscriptionEndpoint(app, endpoints.pushSubscriptions, { identifyCaller, subscriptions })

@@ -2,7 +2,7 @@
 import type { FastifyInstance } from 'fastify'
 import { createForgetUndelivered } from '../ciba/client-notification/undelivered-push.ts'
 import { createAbsentUsers } from '../ciba/decision/absent-users.ts'
-import { createExpirySweep, type Forget } from '../ciba/decision/expiry-sweep.ts'
+import { createExpirySweep, type Forget, type OldRows } from '../ciba/decision/expiry-sweep.ts'
 import { longestHold } from '../ciba/token-endpoint/long-poll.ts'
 import { weakValues } from '../config/weak-values.ts'
 import { healthEndpoint } from '../operations/health-endpoint.ts'
@@ -22,6 +22,18 @@ export interface LookedAfter {
 
 /** A parked notification keeps its content for this many milliseconds, so that an operator can retry the notification. */
 const parkedKeepContentMs = 24 * 3600_000
+
+/**
+ * Rows that protect are removed only this many milliseconds after they have become useless: used assertions, proofs and
+ * signed requests, counters, and the marks of ended sessions. At a node whose clock is behind, they may still be needed;
+ * and a wall clock may be ahead for a moment, before it is set back.
+ */
+const protectsLongerMs = 3600_000
+
+/** Returns a `Forget` for rows that protect. */
+function late(forget: Forget): Forget {
+  return (now, atMost) => forget(now - protectsLongerMs, atMost)
+}
 
 export type Work = ReturnType<typeof composeWork>
 
@@ -62,7 +74,7 @@ export function composeWork(needs: CibaNeeds, around: LookedAfter) {
 /** Returns the task that settles expired requests. It also removes rows that are needed only for a certain time. */
 function composeExpirySweep(needs: CibaNeeds, { ciba, device, signingKeys }: LookedAfter) {
   const { platform, clients, users, openid, stored, outbox } = needs
-  const { config } = platform
+  const { config, databaseClock } = platform
   const forgetUndelivered = createForgetUndelivered(undeliveredNeedsOf(needs))
   const forgetParked: Forget = async (now, atMost) => {
     // `forgetUndelivered` comes first: the transaction in which it erases the content of a push also revokes the
@@ -70,25 +82,29 @@ function composeExpirySweep(needs: CibaNeeds, { ciba, device, signingKeys }: Loo
     await forgetUndelivered(now - parkedKeepContentMs)
     return outbox.store.eraseParked(now - parkedKeepContentMs, atMost)
   }
-  return createExpirySweep(ciba.decisionNeeds, [
+  const kinds = [
     { what: 'passkey challenges', forget: users.passkeyChallenges.forgetExpired },
     { what: 'contents of undelivered notifications', forget: forgetParked },
     { what: 'initial access tokens', forget: clients.initialAccess.forgetExpired },
-    { what: 'registration attempts', forget: clients.registrationAttempts.forgetOld },
+    { what: 'registration attempts', forget: late(clients.registrationAttempts.forgetOld) },
     { what: 'signing keys', forget: allAtOnce(signingKeys.store.forgetRemoved) },
     { what: 'pauses after denials', forget: stored.denialPauses.forgetOver },
-    { what: 'sign-in attempts', forget: users.signInAttempts.forgetOld },
-    { what: 'unknown users', forget: stored.unknownUsers.forgetOld },
+    { what: 'sign-in attempts', forget: late(users.signInAttempts.forgetOld) },
+    { what: 'unknown users', forget: late(stored.unknownUsers.forgetOld) },
     {
       what: 'attempts at user codes',
-      forget: (now, atMost) => users.userCodes.forgetTries(now - config.userCodes.lockSeconds * 1000, atMost),
+      forget: late((now, atMost) => users.userCodes.forgetTries(now - config.userCodes.lockSeconds * 1000, atMost)),
     },
     {
       what: 'ended sessions',
-      forget: (now, atMost) => openid.endedSessions.forget(now - config.sessions.absoluteTtl * 1000, atMost),
+      forget: late((now, atMost) => openid.endedSessions.forget(now - config.sessions.absoluteTtl * 1000, atMost)),
     },
     { what: 'sessions in lists', forget: device.userSessions.forget },
-  ])
+  ] satisfies OldRows[]
+  return createExpirySweep(
+    ciba.decisionNeeds,
+    kinds.map(({ what, forget }) => ({ what, forget: (_, atMost) => forget(databaseClock.earliestNow(), atMost) })),
+  )
 }
 
 /**
@@ -104,11 +120,12 @@ function allAtOnce(remove: (now: number) => Promise<void>): Forget {
 
 /** Returns the task that removes finished rows by age. */
 function composePruning({ platform, clients, users, openid, stored, outbox }: CibaNeeds) {
+  const { clock, databaseClock } = platform
   const { retention } = platform.config
   const { requests, signedRequests, decisions } = stored
   return createPruning({
     kept: [
-      { what: 'used assertions', days: 0, forget: clients.usedAssertions.forgetExpired },
+      { what: 'used assertions', days: 0, forget: late(clients.usedAssertions.forgetExpired) },
       { what: 'tokens and sessions', days: 0, forget: openid.models.forgetExpired },
       { what: 'erased users', days: 0, forget: users.erasures.complete },
       { what: 'notifications', days: retention.notifications, forget: outbox.store.forgetSettled },
@@ -116,7 +133,7 @@ function composePruning({ platform, clients, users, openid, stored, outbox }: Ci
       { what: 'signed requests', days: retention.signedRequests, forget: signedRequests.forget },
       { what: 'history', days: retention.history, forget: decisions.forget },
     ],
-    clock: platform.clock,
+    clock: { now: databaseClock.earliestNow, after: (milliseconds, callback) => clock.after(milliseconds, callback) },
     log: platform.log,
   })
 }

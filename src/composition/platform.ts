@@ -12,6 +12,7 @@ import { createKeySets } from '../platform/jose/key-sets.ts'
 import type { Log } from '../platform/log.ts'
 import { profiles } from '../platform/security-profile.ts'
 import type { Database } from '../platform/storage/database.ts'
+import { createDatabaseClock } from '../platform/storage/database-clock.ts'
 import { createUnreadableReport } from '../platform/unreadable-values.ts'
 import { routesNeverRefused, routesOfClients } from '../routes.ts'
 
@@ -80,6 +81,7 @@ export function composePlatform({ config, database, clock, log }: Given) {
     config,
     database,
     clock,
+    databaseClock: createDatabaseClock(clock, database),
     log,
     audit,
     metrics,
@@ -107,9 +109,7 @@ export function composePlatform({ config, database, clock, log }: Given) {
      * clients' key sets do not delay them.
      */
     openKeySets,
-    async close(): Promise<void> {
-      await Promise.all(callers.map((caller) => caller.close()))
-    },
+    close: async (): Promise<void> => void (await Promise.all(callers.map((caller) => caller.close()))),
   }
 }
 

@@ -14,11 +14,19 @@ import type { Platform } from './platform.ts'
 
 export type Requests = ReturnType<typeof composeRequests>
 
-export function composeRequests({ config, database, vault, onUnreadable, clock, log }: Platform, { enqueue }: Outbox) {
+export function composeRequests(platform: Platform, { enqueue }: Outbox) {
+  const { config, database, vault, onUnreadable, clock, databaseClock, log } = platform
   const userKey = createUserKey(vault)
   const { longestInterval } = config.requests
-  const requests = createRequestStore(database, { userKey, enqueue, longestInterval, onUnreadable })
+  const requests = createRequestStore(database, {
+    userKey,
+    enqueue,
+    longestInterval,
+    onUnreadable,
+    toDatabaseTime: databaseClock.fromWallClock,
+  })
   const { first, longest } = config.limits.pauseAfterDenial
+  const pauses = { first: first * 1000, longest: longest * 1000 }
   const { stillPending } = requests
   return {
     requests,
@@ -28,7 +36,7 @@ export function composeRequests({ config, database, vault, onUnreadable, clock, 
     signedRequests: createSignedRequestStore(database, vault),
     decisions: createDecisionStore(database, onUnreadable),
     blockedClients: createBlockedClientStore(database),
-    denialPauses: createDenialPauseStore(database, { first: first * 1000, longest: longest * 1000 }),
+    denialPauses: createDenialPauseStore(database, pauses, databaseClock.fromWallClock),
     unknownUsers: createUnknownUserStore(database),
     pending: createPendingRequests({ requests, database, longestInterval, clock, log }),
     heldPolls: createHeldPolls({ database, stillPending, most: config.requests.maxHeldPolls, clock, log }),

@@ -90,11 +90,11 @@ export async function composeUsers(platform: Platform, { enqueue }: Outbox, part
 }
 
 /** Builds the limits on sign-in attempts. */
-function composeAttempts({ config, database, vault, clock }: Platform) {
+function composeAttempts({ config, database, vault, databaseClock }: Platform) {
   const { signIn: limits } = config.limits
   const { pause, longestPause } = limits
   const attempts = createSignInAttemptStore(database, { first: pause * 1000, longest: longestPause * 1000 })
-  const needs = { attempts, limits, vault, clock }
+  const needs = { attempts, limits, vault, databaseClock }
   return {
     signInAttempts: attempts,
     signInThrottle: createSignInThrottle(needs),
@@ -107,7 +107,7 @@ function composeAttempts({ config, database, vault, clock }: Platform) {
  * manage their codes themselves.
  */
 function composeUserCodes(
-  { config, database, clock }: Platform,
+  { config, database, clock, databaseClock }: Platform,
   users: UserHooks,
   { hashing, queue, enqueue }: { hashing: PasswordHashing; queue: FairQueue; enqueue: Outbox['enqueue'] },
 ) {
@@ -119,12 +119,12 @@ function composeUserCodes(
       : noCodes
   const { lockSeconds, ...limits } = config.userCodes
   const tryLimits = { ...limits, lockFor: lockSeconds * 1000 }
-  const needs = { codeOf, tries: store, limits: tryLimits, hashing, queue, clock }
+  const needs = { codeOf, tries: store, limits: tryLimits, hashing, queue, databaseClock }
   return {
     userCodes: store,
     hasUserCodes: codeOf !== noCodes,
     codeNeeds: needs,
-    ownCode: Array.isArray(config.users) ? createOwnCode({ ...needs, store }) : undefined,
+    ownCode: Array.isArray(config.users) ? createOwnCode({ ...needs, store, clock }) : undefined,
   }
 }
 

@@ -100,7 +100,7 @@ export function createEndUser({ database, vault, clock, log, audit }: EndUserNee
       }
     }
 
-    const open = await openRequests.endOfUser(userId, mustBe, now, follow)
+    const open = await openRequests.endOfUser(userId, mustBe, follow)
     if (open === undefined) return false
     recordEnded(open.filter(isOver), endedBy, audit)
     if (options.alsoEvent !== undefined) audit({ event: options.alsoEvent, user: userId, by })

@@ -195,8 +195,9 @@ export const untouchedByClient: Record<string, string> = {
   signed_requests: 'evidence; the rows name the request, not the client',
   denial_pauses: 'also apply to a client that is registered again with this id; removed a day after the pause',
   backchannel_auth_consent_history: 'evidence of what was decided',
-  unknown_users: 'an ending must not reset a limit; removed after a minute',
-  used_assertions: 'a used assertion stays used, even if the id is registered again; removed when it has expired',
+  unknown_users: 'an ending must not reset a limit; removed after an hour',
+  used_assertions:
+    'a used assertion stays used, even if the id is registered again; removed an hour after it has expired',
   user_code_tries: 'a client that is registered again with this id stays locked out; removed by age',
 }
 

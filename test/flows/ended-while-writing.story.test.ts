@@ -47,7 +47,7 @@ const signOuts: Record<string, SignOut> = {
     stage.post('/backchannel/sessions/end', { everywhere: 'true' }, token),
 }
 
-const ofPair = /client_id \|\| '' = \$3/
+const ofPair = /client_id \|\| '' = \$2/
 
 for (const engine of engines) {
   for (const [how, end] of Object.entries(signOuts)) {

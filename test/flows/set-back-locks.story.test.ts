@@ -1,12 +1,13 @@
-/** A wall clock that is set back locks out nobody for longer: limits, locks and pauses from before are over. */
+/** Clocks that are set back lock out nobody for longer: limits, locks and pauses from before are over. */
 import assert from 'node:assert/strict'
-import { describe, test } from 'node:test'
+import { describe, type TestContext, test } from 'node:test'
 import * as openid from 'openid-client'
 import type { ConfigInput } from '../../src/config/config.ts'
+import { openDatabase } from '../../src/platform/storage/open.ts'
 import { pollClient } from '../support/assertions.ts'
 import { engines } from '../support/engines.ts'
 import { playedBy, refusalOf } from '../support/foreign-client.ts'
-import { ana, basic, ben, openStage, type Stage } from '../support/stage.ts'
+import { ana, basic, ben, openStage, type Stage, type StageOptions } from '../support/stage.ts'
 import { rowsOf } from '../support/tables.ts'
 import { openSignIn } from './held-hashing.ts'
 import { minute, second } from './limited-requests.ts'
@@ -129,6 +130,27 @@ const locks: Record<string, Lock> = {
   },
 }
 
+/** Opens a stage. `setBack` sets back the clock of the server, and that of its database. */
+async function openSettable(t: TestContext, options: StageOptions) {
+  let behind = 0
+  const stage = await openStage(t, {
+    ...options,
+    parts: {
+      async openDatabase(...about) {
+        const database = await openDatabase(...about)
+        const offset = Object.getOwnPropertyDescriptor(database, 'clockOffset')!
+        const get = () => Number(offset.get === undefined ? offset.value : offset.get.call(database)) - behind
+        return Object.defineProperty(database, 'clockOffset', { get })
+      },
+    },
+  })
+  function setBack(milliseconds: number): void {
+    behind += milliseconds
+    stage.clock.setBack(milliseconds)
+  }
+  return { stage, setBack }
+}
+
 /** Makes attempts until they are refused. */
 async function reach(attempt: () => Promise<boolean>): Promise<void> {
   for (let made = 0; made < 20; made++) if (await attempt()) return
@@ -136,43 +158,56 @@ async function reach(attempt: () => Promise<boolean>): Promise<void> {
 }
 
 for (const engine of engines) {
-  describe(`a wall clock that is set back, on ${engine.name}`, () => {
+  describe(`clocks that are set back, on ${engine.name}`, () => {
     for (const [what, { config = {}, lasts, open }] of Object.entries(locks)) {
       test(`by more than a lock can last ends it at once, and the lock works again: ${what}`, async (t) => {
-        const stage = await openStage(t, { engine, config })
+        const { stage, setBack } = await openSettable(t, { engine, config })
         const attempt = await open(stage)
-        for (const setBack of [15 * minute, hour, day, 30 * day, 365 * day]) {
+        for (const by of [15 * minute, hour, day, 30 * day, 365 * day]) {
           await reach(attempt)
           assert.ok(await attempt(), 'locked')
-          stage.clock.setBack(setBack)
-          assert.equal(await attempt(), false, `set back by ${setBack} ms`)
+          setBack(by)
+          assert.equal(await attempt(), false, `set back by ${by} ms`)
         }
       })
 
       test(`by less than a minute ends no lock: ${what}`, async (t) => {
-        const stage = await openStage(t, { engine, config })
+        const { stage, setBack } = await openSettable(t, { engine, config })
         const attempt = await open(stage)
         await reach(attempt)
-        stage.clock.setBack(50 * second)
+        setBack(50 * second)
         assert.ok(await attempt(), 'still locked')
         stage.clock.advance(lasts + 51 * second)
         assert.equal(await attempt(), false, 'over')
       })
     }
 
+    test('if only the clock of the server is set back, a lock after wrong codes neither ends nor lasts longer', async (t) => {
+      const { config, lasts, open } = locks['wrong user codes of a client for one user']!
+      const stage = await openStage(t, { engine, config: config! })
+      const attempt = await open(stage)
+      for (const by of [15 * minute, day]) {
+        await reach(attempt)
+        stage.clock.setBack(by)
+        assert.ok(await attempt(), `set back by ${by} ms`)
+        stage.clock.advance(lasts)
+        assert.equal(await attempt(), false, 'over')
+      }
+    })
+
     test('leaves the pauses of a client and of a name as long as they have grown', async (t) => {
       const limits = { ...perName.limits, pauseAfterDenial: { first: 30, longest: 86_400 } }
-      const stage = await openStage(t, { engine, config: { proxy, limits } })
+      const { stage, setBack } = await openSettable(t, { engine, config: { proxy, limits } })
       const attempt = () => signsIn(stage)('ana')
       for (const made of [1, 2]) assert.equal((await attempt()).status, 401, String(made))
       const seen: string[][] = []
-      for (const setBack of [hour, day, 7 * day, 30 * day, 365 * day]) {
+      for (const by of [hour, day, 7 * day, 30 * day, 365 * day]) {
         assert.equal((await attempt()).status, 401)
         assert.equal((await stage.ring('kiosk')).status, 200)
         await deny(stage)
         const paused = [await attempt(), await stage.ring('kiosk')]
         seen.push(paused.map(({ status, headers }) => `${status} ${headers.get('retry-after')}`))
-        stage.clock.setBack(setBack)
+        setBack(by)
       }
       const grown = [30, 60, 120, 240, 480].map((seconds) => [`429 ${seconds}`, `429 ${seconds}`])
       assert.deepEqual(seen, grown)
@@ -183,7 +218,7 @@ for (const engine of engines) {
         signIn: { perName: 1, pause: 3600, longestPause: 86_400 },
         pauseAfterDenial: { first: 86_400, longest: 86_400 },
       }
-      const stage = await openStage(t, { engine, config: { proxy, limits } })
+      const { stage, setBack } = await openSettable(t, { engine, config: { proxy, limits } })
       const attempt = async () => (await signsIn(stage)('ana')).status
       for (let pause = hour; pause < day; pause *= 2) {
         assert.equal(await attempt(), 401)
@@ -192,7 +227,7 @@ for (const engine of engines) {
       assert.equal(await attempt(), 401)
       await stage.ring('kiosk')
       await deny(stage)
-      for (const [passed, setBack] of [
+      for (const [passed, by] of [
         [0, minute - second],
         [10 * hour, 9 * hour],
         [10 * hour, 8 * hour],
@@ -200,8 +235,8 @@ for (const engine of engines) {
         [9 * hour, 0],
       ] as const) {
         stage.clock.advance(passed)
-        stage.clock.setBack(setBack)
-        assert.deepEqual([await attempt(), (await stage.ring('kiosk')).status], [429, 429], `${passed} ${setBack}`)
+        setBack(by)
+        assert.deepEqual([await attempt(), (await stage.ring('kiosk')).status], [429, 429], `${passed} ${by}`)
       }
       stage.clock.advance(3 * hour)
       assert.deepEqual([await attempt(), (await stage.ring('kiosk')).status], [401, 200])
@@ -209,10 +244,10 @@ for (const engine of engines) {
 
     test('does not keep attempts from an address from being forgotten', async (t) => {
       const { open, config } = locks['wrong passwords from an address']!
-      const stage = await openStage(t, { engine, config: config! })
+      const { stage, setBack } = await openSettable(t, { engine, config: config! })
       const attempt = await open(stage)
       for (let made = 0; made < 2; made++) assert.equal(await attempt(), false)
-      stage.clock.setBack(day)
+      setBack(day)
       assert.equal(await attempt(), false)
       // Two of the three attempts are forgotten.
       stage.clock.advance(20 * minute)

@@ -246,7 +246,7 @@ async function storesOf(open: ReturnType<typeof collectStatements>['openDatabase
   await createUsedAssertionStore(database).forgetExpired(now, 100)
   await createOutboxStore(database).eraseParked(now, 100)
   await createOutboxStore(database).countUndelivered()
-  await createOpenRequestStore(database).usersWithPending('', now, 1000)
+  await createOpenRequestStore(database).usersWithPending('', 1000)
   for (const { forget } of oldRowsIn(database)) await forget(now, 100)
   await createPairwiseSubjectStore(database).find('its subject')
   await registerByToken(database, now)

@@ -1,6 +1,7 @@
 /** An office signs in from one address, day after day, with a few wrong passwords: no user there is delayed. */
 import assert from 'node:assert/strict'
 import { describe, test } from 'node:test'
+import type { Clock } from '../../src/platform/clock.ts'
 import { createSignInAttemptStore } from '../../src/user/attempts/sign-in-attempt-store.ts'
 import {
   createPasswordTryThrottle,
@@ -12,6 +13,8 @@ import { engines } from '../support/engines.ts'
 import { allRows, furnished, vault } from '../support/rows.ts'
 
 const minute = 60_000
+/** The clock of the database shows the same time. */
+const byDatabase = ({ now }: Clock) => ({ now, toWallClock: (time: number) => time })
 const pause = { first: 30_000, longest: 900_000 }
 /** The default limits. */
 const limits = { perName: 5, perAddress: 50, perNetwork: 200 }
@@ -48,7 +51,7 @@ for (const engine of engines) {
       test(`of an office behind ${what}, so that they do not add up over days`, async (t) => {
         const { one, clock } = await furnished(t, engine)
         const attempts = createSignInAttemptStore(one.database, pause)
-        const throttle = createSignInThrottle({ attempts, limits, vault, clock })
+        const throttle = createSignInThrottle({ attempts, limits, vault, databaseClock: byDatabase(clock) })
         // Every twenty minutes one attempt is wrong, and three are right: 216 mistakes in three days delay no user.
         for (let passed = 0; passed < 3 * 24 * 60; passed += 5) {
           clock.advance(5 * minute)
@@ -62,7 +65,7 @@ for (const engine of engines) {
     test('but endless attempts are delayed: fewer than four hundred a day from one address', async (t) => {
       const { one, clock } = await furnished(t, engine)
       const attempts = createSignInAttemptStore(one.database, pause)
-      const throttle = createSignInThrottle({ attempts, limits, vault, clock })
+      const throttle = createSignInThrottle({ attempts, limits, vault, databaseClock: byDatabase(clock) })
       let made = 0
       for (let passed = 0; passed < 24 * 60; passed += 1) {
         clock.advance(minute)
@@ -88,7 +91,12 @@ for (const engine of engines) {
     for (const [what, attempt] of Object.entries(attemptsOf)) {
       test(`of ${what}`, async (t) => {
         const { one, clock } = await furnished(t, engine)
-        const needs = { attempts: createSignInAttemptStore(one.database, pause), limits, vault, clock }
+        const needs = {
+          attempts: createSignInAttemptStore(one.database, pause),
+          limits,
+          vault,
+          databaseClock: byDatabase(clock),
+        }
         const throttles = { signIn: createSignInThrottle(needs), passwordTry: createPasswordTryThrottle(needs) }
         let made = 0
         for (const setBack of [15 * minute, 60 * minute, 24 * 60 * minute]) {

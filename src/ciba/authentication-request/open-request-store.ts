@@ -1,6 +1,8 @@
 /**
  * Denies open requests in the same transaction as the change that causes the denial, such as the removal of a user. A
- * request is open if it is pending, or approved and not redeemed.
+ * request is open if its row says that it is pending, or approved and not redeemed. Its deadline is not compared with
+ * the time: the clock of this node or command may be ahead, and at another node the client could still redeem the
+ * request. A request whose deadline has passed may be denied without harm.
  */
 import {
   atMostRows,
@@ -75,21 +77,21 @@ export function createOpenRequestStore(database: Database, onUnreadable?: OnUnre
      * Locks a user's open requests, and executes in the same transaction what `follow` returns for these requests.
      * @returns the requests before the change; undefined, without any change, if the user is not as `mustBe` requires
      */
-    endOfUser: (userId: string, mustBe: MustBe, now: number, follow: Follow) => {
+    endOfUser: (userId: string, mustBe: MustBe, follow: Follow) => {
       const [kind, password] = typeof mustBe === 'string' ? [mustBe, null] : ['with_password', mustBe.withPassword]
-      return step({ sql: ofUser, values: [userId, now, kind, password] }, follow, userId)
+      return step({ sql: ofUser, values: [userId, kind, password] }, follow, userId)
     },
 
     /**
      * Resolves to the ids of users with pending requests, in ascending order.
      * @param after only ids greater than this id are returned
      */
-    async usersWithPending(after: string, now: number, most: number): Promise<string[]> {
+    async usersWithPending(after: string, most: number): Promise<string[]> {
       const rows = await database.read<{ user_id: string }>(
         `select distinct user_id from backchannel_auth_requests
-         where status = 'pending' and user_id > $1 and user_id not like $2 and expires_at > $3
+         where status = 'pending' and user_id > $1 and user_id not like $2
          order by user_id ${atMostRows(most)}`,
-        [after, `${decoyUserId('')}%`, now],
+        [after, `${decoyUserId('')}%`],
       )
       return rows.map((row) => row.user_id)
     },
@@ -98,8 +100,8 @@ export function createOpenRequestStore(database: Database, onUnreadable?: OnUnre
      * Does the same as `endOfUser` for the open requests of one client about one user.
      * @returns the requests before the change; undefined, without any change, if the access token is not valid any more
      */
-    endOfPair: ({ userId, clientId, tokenHash }: Pair, now: number, follow: Follow) =>
-      step({ sql: ofPair, values: [userId, now, clientId, tokenHash ?? null] }, follow, userId),
+    endOfPair: ({ userId, clientId, tokenHash }: Pair, follow: Follow) =>
+      step({ sql: ofPair, values: [userId, clientId, tokenHash ?? null] }, follow, userId),
 
     /**
      * Does the same as `endOfUser` for one request of a user, in any state.
@@ -144,21 +146,21 @@ type FoundRow = RequestRow | { id: null }
 const open = (whose: string) => `
   with open as materialized (
     select * from backchannel_auth_requests
-    where ${whose} and status in ('pending', 'approved') and expires_at > $2
+    where ${whose} and status in ('pending', 'approved')
     order by id /* for update */
   )`
 
 const ofUser = `${open('user_id = $1')}
   select open.* from (
-    select 1 as present where $3 = 'anybody'
-      or $3 = 'added' and exists (select 1 from users where id = $1)
-      or $3 in ('configured', 'configured_open') and exists (select 1 from configured_users where user_id = $1)
-        and ($3 = 'configured' or not exists (select 1 from user_generations where user_id = $1 and is_closed = 1))
-      or $3 = 'with_password' and exists (select 1 from configured_users where user_id = $1 and password_hash = $4)
+    select 1 as present where $2 = 'anybody'
+      or $2 = 'added' and exists (select 1 from users where id = $1)
+      or $2 in ('configured', 'configured_open') and exists (select 1 from configured_users where user_id = $1)
+        and ($2 = 'configured' or not exists (select 1 from user_generations where user_id = $1 and is_closed = 1))
+      or $2 = 'with_password' and exists (select 1 from configured_users where user_id = $1 and password_hash = $3)
   ) as present left join open on true`
 
-const ofPair = `${open("user_id = $1 and client_id || '' = $3")}
-  select open.* from (select 1 as present where ${isSignedIn('$4')}) as present left join open on true`
+const ofPair = `${open("user_id = $1 and client_id || '' = $2")}
+  select open.* from (select 1 as present where ${isSignedIn('$3')}) as present left join open on true`
 
 const one = `
   with named as materialized (

@@ -179,15 +179,20 @@ const isPaused = (now: string) => isNotOver({ begin: 'paused_until - pause', len
 
 /** SQL: the names and types of the input columns for the limits, in the statement that accepts requests. */
 export const limitColumns = `user_open bigint, user_recent bigint, pair_open bigint, pair_recent bigint,
-  client_open bigint, client_recent bigint, short_life bigint, client_registration text`
+  client_open bigint, client_recent bigint, short_life bigint, client_registration text, database_now bigint`
 
-/** Returns the values for the columns of `limitColumns`. */
-export function limitRow(limits: RequestLimits): Record<string, number | string | undefined> {
+/**
+ * Returns the values for the columns of `limitColumns`.
+ *
+ * @param databaseNow when the request was received, by the clock of the database. Pauses are times of this clock
+ */
+export function limitRow(limits: RequestLimits, databaseNow: number): Record<string, number | string | undefined> {
   const { pauses, clientRegistration } = limits
   return {
     ...limitsByName(limits),
     short_life: pauses ? shortLife : undefined,
     client_registration: clientRegistration,
+    database_now: databaseNow,
   }
 }
 
@@ -201,7 +206,7 @@ export function acceptedWithin(limits: RequestLimits): string {
     ...within(limits, 'open', asked),
     ...within(limits, 'recent', asked),
     `not exists (select 1 from denial_pauses
-      where user_id = asked.user_id and client_id = asked.client_id and ${isPaused(asked.now)})`,
+      where user_id = asked.user_id and client_id = asked.client_id and ${isPaused('asked.database_now')})`,
     ...(limits.pauses
       ? // `exists` is not used: Postgres would turn it into a join that reads all open requests.
         [`(select count(*) from backchannel_auth_requests where ${unsettledShort(asked, 'short_life')}) = 0`]
@@ -230,11 +235,11 @@ export type ObstacleRow = { is_registered: number } & {
   [name in Counted]?: number
 } & { [until in `${Counted}_until`]?: number | null }
 
-/** Returns the query that finds out why a request was not accepted. */
+/** Returns the query that finds out why a request was not accepted. The times in its row are times of the wall clock. */
 export function lookingForObstacle(
   { userId, clientId }: Pick<AuthenticationRequest, 'userId' | 'clientId'>,
   limits: RequestLimits,
-  now: number,
+  { now, databaseNow }: { now: number; databaseNow: number },
 ) {
   const asked = { user: '$1', client: '$2', now: '$3' }
   const countings = countsOf(limits).map(
@@ -244,11 +249,11 @@ export function lookingForObstacle(
   return {
     sql: `select case when ${registered('$2', '$5')} then 1 else 0 end as is_registered,
       (select count(*) from blocked_clients where user_id = $1 and client_id = $2) as blocked,
-      (select paused_until from denial_pauses
-       where user_id = $1 and client_id = $2 and ${isPaused('$3')}) as paused_until,
+      (select paused_until - cast($6 as bigint) + cast($3 as bigint) from denial_pauses
+       where user_id = $1 and client_id = $2 and ${isPaused('$6')}) as paused_until,
       (select count(*) from backchannel_auth_requests
        where ${unsettledShort(asked, '$4')}) as unsettled_short${countings.join('')}`,
-    values: [userId, clientId, now, limits.pauses ? shortLife : 0, limits.clientRegistration ?? null],
+    values: [userId, clientId, now, limits.pauses ? shortLife : 0, limits.clientRegistration ?? null, databaseNow],
   }
 }
 

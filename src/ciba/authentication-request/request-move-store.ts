@@ -85,6 +85,11 @@ export interface MoveNeeds {
   /** Returns the key under which changes of a user's requests are announced. */
   userKey: UserKey
   enqueue: Enqueue
+  /**
+   * Returns a time of this node's wall clock as a time of the database's clock, because pauses after denials are stored
+   * in times of that clock. By default the two clocks show the same time.
+   */
+  toDatabaseTime?: (wallClockTime: number) => number
 }
 
 /** Returns the announcement that the request has changed its state. */
@@ -146,6 +151,7 @@ function createMoves(database: Database, { userKey, enqueue }: MoveNeeds): Moves
 /** Stores new requests, within their limits. */
 export function acceptingIn(database: Database, needs: MoveNeeds) {
   const moves = createMoves(database, needs)
+  const { toDatabaseTime = (time: number) => time } = needs
 
   /**
    * The functions that store requests, by `orderKey`. There are only a few, because many limits share an `orderKey`.
@@ -197,7 +203,7 @@ export function acceptingIn(database: Database, needs: MoveNeeds) {
           dpop_key: request.binding.dpopKey,
           authorization_details: jsonOf(request.authorizationDetails),
           resources: jsonOf(request.resources),
-          ...limitRow(limits),
+          ...limitRow(limits, toDatabaseTime(request.createdAt)),
         },
         // Without these locks, two concurrent transactions would not count each other's request. Without the shared
         // lock, a request that is accepted while its client is removed would stay pending.
@@ -216,7 +222,7 @@ export function acceptingIn(database: Database, needs: MoveNeeds) {
       limits: RequestLimits,
       now: number,
     ): Promise<ReachedLimit | undefined> {
-      const { sql, values } = lookingForObstacle(about, limits, now)
+      const { sql, values } = lookingForObstacle(about, limits, { now, databaseNow: toDatabaseTime(now) })
       const [row] = await database.read<ObstacleRow>(sql, values)
       return mostImportantLimit(row!, limits)
     },

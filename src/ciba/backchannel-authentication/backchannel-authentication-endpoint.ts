@@ -15,6 +15,7 @@ import { callerOf, type IncomingConnection } from '../../platform/http/connectio
 import { readForm } from '../../platform/http/form.ts'
 import { type LoadShedding, slotOf } from '../../platform/http/load-shedding.ts'
 import { OAuthError } from '../../platform/oauth-error.ts'
+import type { DatabaseClock } from '../../platform/storage/database-clock.ts'
 import type { User } from '../../user/user.ts'
 import type { DemandUserCode } from '../../user/user-code/user-code.ts'
 import type { AuthenticationRequest } from '../authentication-request/authentication-request.ts'
@@ -54,6 +55,7 @@ export interface BackchannelNeeds {
   /** Called with the result of each request: `accepted`, or the error code. */
   requested(client: Client, result: string): void
   clock: Clock
+  databaseClock: Pick<DatabaseClock, 'now'>
   audit: Audit
 }
 
@@ -205,7 +207,7 @@ async function findUserToAsk(
 async function enforceUnknownUserLimit(client: Client, about: About, needs: BackchannelNeeds): Promise<void> {
   const most = unknownLimitFor(client, needs.policy)
   if (most === 0) return
-  const now = needs.clock.now()
+  const now = needs.databaseClock.now()
   const until = await needs.unknownUsers.pausedUntil(client.id, most, now)
   if (until !== undefined) throw unknownUserLimitReached(until, now, about, needs)
 }
@@ -216,7 +218,7 @@ async function enforceUnknownUserLimit(client: Client, about: About, needs: Back
  */
 async function noUserError(detail: string, client: Client, about: About, needs: BackchannelNeeds): Promise<OAuthError> {
   const most = unknownLimitFor(client, needs.policy)
-  const now = needs.clock.now()
+  const now = needs.databaseClock.now()
   if (most === 0 || (await needs.unknownUsers.tell(client.id, most, now))) return unknownUser(detail)
   return unknownUserLimitReached((await needs.unknownUsers.pausedUntil(client.id, most, now)) ?? now, now, about, needs)
 }

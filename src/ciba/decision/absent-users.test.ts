@@ -14,7 +14,7 @@ test('one round asks about every user with pending requests, in batches of at mo
     clock: createStageClock(),
     log: createLog('silent'),
     openRequests: {
-      async usersWithPending(after: string, _now: number, most: number) {
+      async usersWithPending(after: string, most: number) {
         const found = pending.filter((id) => id > after).slice(0, most)
         batches.push(found.length)
         return found

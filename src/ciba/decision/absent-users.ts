@@ -41,7 +41,7 @@ export function createAbsentUsers(needs: AbsentUserNeeds) {
     let denied = 0
     let after: string | undefined = ''
     while (after !== undefined && !stopping.signal.aborted) {
-      const users: string[] = await openRequests.usersWithPending(after, clock.now(), batchSize)
+      const users: string[] = await openRequests.usersWithPending(after, batchSize)
       after = users.length < batchSize ? undefined : users.at(-1)
       denied += await denyAbsent(users)
     }
@@ -88,7 +88,7 @@ export function createAbsentUsers(needs: AbsentUserNeeds) {
     // again.
     const isOver = ({ createdAt }: AuthenticationRequest) => createdAt <= askedAt
     const by: EndedBy = { decidedBy: 'application', deviceClientId: undefined, reason }
-    const open = await openRequests.endOfUser(userId, 'anybody', now, (found) =>
+    const open = await openRequests.endOfUser(userId, 'anybody', (found) =>
       endRequests(found.filter(isOver), by, now, needs),
     )
     const ended = (open ?? []).filter(isOver)

@@ -2,7 +2,7 @@
 
 import type { Audit } from '../../platform/audit.ts'
 import type { Clock } from '../../platform/clock.ts'
-import type { AuthenticationRequest } from '../authentication-request/authentication-request.ts'
+import { type AuthenticationRequest, statusAt } from '../authentication-request/authentication-request.ts'
 import { endOpen, type OpenRequestStore, type Pair } from '../authentication-request/open-request-store.ts'
 import type { Consequences } from '../authentication-request/request-move-store.ts'
 import type { BlockedClientStore } from '../request-limits/blocked-client-store.ts'
@@ -27,7 +27,7 @@ export function createBlockClient(needs: BlockNeeds): BlockClient {
   return async ({ address, ...pair }) => {
     const now = needs.clock.now()
     const by: EndedBy = { decidedBy: 'user', deviceClientId: undefined, reason: 'client_blocked' }
-    const open = await needs.openRequests.endOfPair(pair, now, (open) => {
+    const open = await needs.openRequests.endOfPair(pair, (open) => {
       const ended = endRequests(open.filter(isPending), by, now, needs)
       const block = needs.blockedClients.blocking(pair.userId, pair.clientId, now)
       return { ...ended, statements: [block, ...ended.statements] }
@@ -58,11 +58,12 @@ export async function settleReported(report: Report, needs: BlockNeeds): Promise
   const { decidedBy, deviceClientId } = decision
   const by: EndedBy = { decidedBy, deviceClientId, reason: 'client_blocked' }
   const isReported = ({ id }: AuthenticationRequest) => id === request.id
-  const includesReported = (open: AuthenticationRequest[]) => open.filter(isPending).some(isReported)
+  const includesReported = (open: AuthenticationRequest[]) =>
+    open.some((one) => isReported(one) && statusAt(one, now) === 'pending')
   const others = (open: AuthenticationRequest[]) => open.filter((one) => isPending(one) && !isReported(one))
 
   const { userId, clientId } = request
-  const open = await needs.openRequests.endOfPair({ userId, clientId, tokenHash: report.tokenHash }, now, (open) => {
+  const open = await needs.openRequests.endOfPair({ userId, clientId, tokenHash: report.tokenHash }, (open) => {
     if (!includesReported(open)) return { statements: [], changes: [] }
     const ended = endRequests(others(open), by, now, needs)
     return {

@@ -6,7 +6,6 @@ import type { OidcModelStore } from '../../openid-provider/oidc-model-store.ts'
 import type { Audit } from '../../platform/audit.ts'
 import type { Clock } from '../../platform/clock.ts'
 import type { AuthenticationRequest } from '../authentication-request/authentication-request.ts'
-import { statusAt } from '../authentication-request/authentication-request.ts'
 import type { OpenRequestStore } from '../authentication-request/open-request-store.ts'
 import { markPushOfRequest } from '../client-notification/revoked-push-store.ts'
 import { type EndedBy, type EndRequestsNeeds, endRequests, recordEnded } from './end-requests.ts'
@@ -36,7 +35,9 @@ export function createRevokeApproval(needs: RevokeNeeds): RevokeApproval {
   return async ({ request: before, tokenHash, address }) => {
     const now = needs.clock.now()
     const by: EndedBy = { decidedBy: 'user', deviceClientId: undefined }
-    const redeemable = (request: AuthenticationRequest) => (statusAt(request, now) === 'approved' ? [request] : [])
+    // The deadline is not compared with `now`: if the clock of this node is ahead, the client could still redeem the
+    // request at another node.
+    const redeemable = (request: AuthenticationRequest) => (request.status === 'approved' ? [request] : [])
 
     const { id, userId } = before
     const found = await needs.openRequests.endOne({ id, userId, tokenHash }, (request) => {

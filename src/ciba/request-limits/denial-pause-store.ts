@@ -14,15 +14,22 @@ export type DenialPauseStore = ReturnType<typeof createDenialPauseStore>
 /**
  * Stores the pauses of clients. After a denial, or after an unanswered request with a short lifetime, a client may not
  * send another request about the same user until the pause is over.
+ *
+ * @param toDatabaseTime returns a time of this node's wall clock as a time of the database's clock, in which pauses are
+ *   stored, because the clocks of nodes differ. By default the two clocks show the same time
  */
-export function createDenialPauseStore(database: Database, limits: PauseAfterDenial) {
+export function createDenialPauseStore(
+  database: Database,
+  limits: PauseAfterDenial,
+  toDatabaseTime = (time: number) => time,
+) {
   const lengthening = lengtheningBy(limits)
 
   return {
     /** Returns the statements for the transaction of a denial: they start a pause, or double the current pause. */
     lengthen(userId: string, clientId: string, now: number): Statement[] {
       if (limits.first === 0) return []
-      return [{ sql: lengthening, rows: [{ user_id: userId, client_id: clientId, at: now }] }]
+      return [{ sql: lengthening, rows: [{ user_id: userId, client_id: clientId, at: toDatabaseTime(now) }] }]
     },
 
     /** Returns the statements for the transaction of an approval: they clear the pause. */

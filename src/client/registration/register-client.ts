@@ -10,6 +10,7 @@ import { type FairQueue, groupsByNetwork, type QueuedCaller } from '../../platfo
 import type { LoadShedding, Slot } from '../../platform/http/load-shedding.ts'
 import { OAuthError } from '../../platform/oauth-error.ts'
 import type { Statement } from '../../platform/storage/database.ts'
+import type { DatabaseClock } from '../../platform/storage/database-clock.ts'
 import { isPlain } from '../../platform/validation.ts'
 import type { Client } from '../client.ts'
 import type { ClientStore } from '../client-store.ts'
@@ -63,6 +64,7 @@ export interface RegistrationNeeds extends ValuesContext, Pick<LoadShedding, 'wh
   sectorLists: Pick<SectorLists, 'get'>
   vault: Vault
   clock: Clock
+  databaseClock: Pick<DatabaseClock, 'now'>
   audit: Audit
 }
 
@@ -169,7 +171,7 @@ function mayTry(
   return attemptQueue.withTurn({ groups, connection }, async () => {
     if (!(await registrations.hasCapacity(network, policy.perHour, now))) return false
     const networks = networksOf(from).map((each) => vault.keyedHash(each))
-    return attempts.count(networks, policy.perHour * attemptsEach, now)
+    return attempts.count(networks, policy.perHour * attemptsEach, needs.databaseClock.now())
   })
 }
 
@@ -218,7 +220,7 @@ async function replaceFound(
 ): Promise<Registration> {
   const { id } = before
   const counter = needs.vault.keyedHash(`replacements of ${id}`)
-  if (!(await needs.attempts.count([counter], replacementsPerHour, needs.clock.now()))) {
+  if (!(await needs.attempts.count([counter], replacementsPerHour, needs.databaseClock.now()))) {
     throw tooMany('this registration was replaced too often; try again later')
   }
   if (isPlain(said)) refuseWhatMayNotChange(said, before, needs.vault)

@@ -25,7 +25,7 @@ export type SignInAttemptStore = ReturnType<typeof createSignInAttemptStore>
 
 /**
  * Counts attempts to sign in. `subjectHash` is a keyed hash of what the attempts of one counter have in common, for
- * example the name or the network.
+ * example the name or the network. All times are times of the clock of the database.
  */
 export function createSignInAttemptStore(database: Database, pause: GrowingPause) {
   return {

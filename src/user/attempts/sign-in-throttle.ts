@@ -4,9 +4,9 @@
  * for the user. So each name of a user has a counter of its own, and all names of the user share one more counter.
  * Attempts with unknown names are counted in the same way.
  */
-import type { Clock } from '../../platform/clock.ts'
 import type { Vault } from '../../platform/crypto.ts'
 import { networkOf, networksOf } from '../../platform/http/address.ts'
+import type { DatabaseClock } from '../../platform/storage/database-clock.ts'
 import type { SignInAttemptStore } from './sign-in-attempt-store.ts'
 
 export interface SignInThrottleNeeds {
@@ -14,10 +14,11 @@ export interface SignInThrottleNeeds {
   /** The numbers of failed attempts after which the first pause begins. */
   limits: { perName: number; perAddress: number; perNetwork: number }
   vault: Vault
-  clock: Clock
+  /** The times of the counters are times of this clock. */
+  databaseClock: Pick<DatabaseClock, 'now' | 'toWallClock'>
 }
 
-/** Either the end of a current pause, in milliseconds since 1970, or an attempt that may be made. */
+/** Either the end of a current pause, in milliseconds since 1970 by the wall clock of this node, or an attempt that may be made. */
 export type SignInAttempt = { pausedUntil: number } | CountedAttempt
 
 /** An attempt that may be made. It counts as failed until `succeeded` is called. */
@@ -64,25 +65,25 @@ export function createPasswordTryThrottle({
   attempts,
   limits,
   vault,
-  clock,
+  databaseClock,
 }: SignInThrottleNeeds): PasswordTryThrottle {
   return async (userId) => {
-    const now = clock.now()
+    const now = databaseClock.now()
     const hash = vault.keyedHash(`password of ${userId} tried within a session`)
     if ((await attempts.take({ subjectHash: hash, free: limits.perName }, now)) !== undefined) return undefined
-    return (await attempts.pausedUntil(hash)) ?? now
+    return databaseClock.toWallClock((await attempts.pausedUntil(hash)) ?? now)
   }
 }
 
-/** Returns the functions that count attempts to sign in and find out whether there is a pause. */
-export function createSignInThrottle({ attempts, limits, vault, clock }: SignInThrottleNeeds): SignInThrottle {
-  interface Counter {
-    subject: string
-    free: number
-    fadesEveryMs?: number
-    afterSuccess: 'forget' | 'take back'
-  }
+interface Counter {
+  subject: string
+  free: number
+  fadesEveryMs?: number
+  afterSuccess: 'forget' | 'take back'
+}
 
+/** Returns the functions that count attempts to sign in and find out whether there is a pause. */
+export function createSignInThrottle({ attempts, limits, vault, databaseClock }: SignInThrottleNeeds): SignInThrottle {
   // The subject of a counter is hashed, so that a row reveals neither user nor address.
   const hashOf = ({ subject }: Pick<Counter, 'subject'>) => vault.keyedHash(subject)
 
@@ -90,7 +91,7 @@ export function createSignInThrottle({ attempts, limits, vault, clock }: SignInT
   async function take(counter: Counter): Promise<CountedAttempt | undefined> {
     const { free, fadesEveryMs, afterSuccess } = counter
     const subjectHash = hashOf(counter)
-    const itsPause = await attempts.take({ subjectHash, free, fadesEveryMs }, clock.now())
+    const itsPause = await attempts.take({ subjectHash, free, fadesEveryMs }, databaseClock.now())
     if (itsPause === undefined) return undefined
     return {
       succeeded: () =>
@@ -99,10 +100,16 @@ export function createSignInThrottle({ attempts, limits, vault, clock }: SignInT
   }
 
   async function count(counter: Counter): Promise<SignInAttempt> {
-    return (await take(counter)) ?? { pausedUntil: (await attempts.pausedUntil(hashOf(counter))) ?? clock.now() }
+    const attempt = await take(counter)
+    if (attempt !== undefined) return attempt
+    const until = (await attempts.pausedUntil(hashOf(counter))) ?? databaseClock.now()
+    return { pausedUntil: databaseClock.toWallClock(until) }
   }
 
-  const pauseOf = (...counters: Counter[]) => attempts.longestPauseOf(counters.map(hashOf), clock.now())
+  async function pauseOf(...counters: Counter[]): Promise<number | undefined> {
+    const until = await attempts.longestPauseOf(counters.map(hashOf), databaseClock.now())
+    return until === undefined ? undefined : databaseClock.toWallClock(until)
+  }
 
   const countersOf = (address: string): Counter[] => [
     // A success removes only its own attempt from these counters. If it removed all attempts, an attacker who has an

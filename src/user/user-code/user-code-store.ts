@@ -18,8 +18,8 @@ export interface Trying {
   userId: string
   clientId: string
   /**
-   * When the try began, in milliseconds since 1970. All counters of the try store this time, so that their locks end at
-   * the same time.
+   * When the try began, in milliseconds since 1970 by the clock of the database. All counters of the try store this
+   * time, so that their locks end at the same time.
    */
   at: number
 }
@@ -202,7 +202,7 @@ function triesIn(database: Database) {
     },
 
     /**
-     * Removes at most `atMost` tries that were made up to `before` (milliseconds since 1970). `before` must be so early
+     * Removes at most `atMost` tries that were made up to `before` (by the clock of the database). `before` must be so early
      * that these tries lock nothing any more. Resolves to their number.
      */
     async forgetTries(before: number, atMost: number): Promise<number> {

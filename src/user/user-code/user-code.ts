@@ -8,6 +8,7 @@ import type { Clock } from '../../platform/clock.ts'
 import { sameSecret } from '../../platform/crypto.ts'
 import type { FairQueue, QueuedCaller } from '../../platform/http/fair-queue.ts'
 import { OAuthError } from '../../platform/oauth-error.ts'
+import type { DatabaseClock } from '../../platform/storage/database-clock.ts'
 import { type PasswordHashing, userCodeOf, type Verified } from '../password/password-hashing.ts'
 import { authenticatedClient, knownUser } from '../password/queued-callers.ts'
 import type { ConfiguredUser, User, UserHooks } from '../user.ts'
@@ -41,7 +42,7 @@ interface CodeNeeds {
   hashing: PasswordHashing
   /** The queue in which checks of codes wait for their turn. */
   queue: FairQueue
-  clock: Clock
+  databaseClock: Pick<DatabaseClock, 'now'>
 }
 
 export interface DemandNeeds extends CodeNeeds {
@@ -72,7 +73,7 @@ export interface CodeSender {
  * @throws {OAuthError} `missing_user_code`, `invalid_user_code`, and `access_denied` after too many wrong codes
  */
 export function createDemandUserCode(needs: DemandNeeds): DemandUserCode {
-  const { codeOf, tries, limits, hasApproved, hashing, queue, clock } = needs
+  const { codeOf, tries, limits, hasApproved, hashing, queue, databaseClock } = needs
   return async (code, user, client, decoy, from) => {
     // A client that is not registered for user codes needs none. Its `user_code` is ignored like an unknown parameter.
     if (client.metadata.backchannel_user_code_parameter !== true) return
@@ -87,7 +88,7 @@ export function createDemandUserCode(needs: DemandNeeds): DemandUserCode {
   }
 
   async function tryCode(code: string, known: KnownCode | undefined, user: User, client: Client): Promise<void> {
-    const trying = { userId: user.id, clientId: client.id, at: clock.now() }
+    const trying = { userId: user.id, clientId: client.id, at: databaseClock.now() }
     // If the user has approved a request of this client before, tries of other clients do not lock this client out.
     const isKnown = await hasApproved(user.id, client.id)
     const counted = isKnown ? { ...limits, maxTriesPerUser: undefined } : limits
@@ -180,10 +181,12 @@ export type Change = 'changed' | 'proof needed' | 'wrong' | 'locked' | 'meanwhil
 
 export interface OwnCodeNeeds extends CodeNeeds {
   store: Pick<UserCodeStore, 'find' | 'put' | 'replace'>
+  clock: Clock
 }
 
 /** Users of the built-in directory read and change their own codes. */
-export function createOwnCode({ codeOf, store, tries, limits, hashing, queue, clock }: OwnCodeNeeds) {
+export function createOwnCode(needs: OwnCodeNeeds) {
+  const { codeOf, store, tries, limits, hashing, queue, clock, databaseClock } = needs
   return {
     /**
      * Resolves to whether the user has a code, and to the time at which the user set it (milliseconds since 1970). The
@@ -217,7 +220,7 @@ export function createOwnCode({ codeOf, store, tries, limits, hashing, queue, cl
     if (presentCode === undefined) return 'proof needed'
     const present = await store.find(user.id)
     const known = await codeOf(user)
-    const trying = { userId: user.id, clientId: proof.clientId, at: clock.now() }
+    const trying = { userId: user.id, clientId: proof.clientId, at: databaseClock.now() }
     // The call contains an access token of the user, so tries of other clients must not prevent it.
     if (!(await tries.begin(trying, { ...limits, maxTriesPerUser: undefined }))) return 'locked'
     const { matches } = await (known ?? noCode(hashing)).verify(presentCode)
