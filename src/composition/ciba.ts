@@ -4,6 +4,7 @@
  */
 import type { FastifyInstance } from 'fastify'
 import { noticesFor } from '../authentication-device/channels/device-notice.ts'
+import { createAcceptingShares } from '../ciba/backchannel-authentication/accepting-shares.ts'
 import { backchannelEndpoint } from '../ciba/backchannel-authentication/backchannel-authentication-endpoint.ts'
 import { createReadSignedRequest } from '../ciba/backchannel-authentication/signed-request.ts'
 import { createNotifyClient } from '../ciba/client-notification/client-notification.ts'
@@ -184,6 +185,7 @@ function addBackchannelRoute(app: FastifyInstance, needs: CibaNeeds): void {
     decoyFor: createDecoyUsers(vault),
     demandUserCode: createDemandUserCode({ ...users.codeNeeds, hasApproved: decisions.hasApproved }),
     requests,
+    accepting: createAcceptingShares(),
     noticesFor: (request, user) => noticesFor(request, user, channels.channels, vault),
     policy: requestPolicyOf(platform),
     vault,

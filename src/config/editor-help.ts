@@ -103,7 +103,7 @@ export type MutualTlsHelp = {
 }
 
 export type FetchedKeysHelp = {
-  /** If a `jwks_uri` cannot be fetched again, its keys stay valid for this time after the last successful fetch. After that, calls that need these keys are answered with 503. If an attacker makes the `jwks_uri` unreachable, a key that its owner has removed stays valid just as long. Value: seconds, 0 to 604 800. */
+  /** If a `jwks_uri` cannot be fetched again, or not now because too many other fetches are in progress, its keys stay valid for this time after the last successful fetch. After that, calls that need these keys are answered with 503. If an attacker makes the `jwks_uri` unreachable or keeps fetches in progress, a key that its owner has removed stays valid just as long. Value: seconds, 0 to 604 800. */
   keepInOutage?: unknown
 }
 

@@ -31,9 +31,9 @@ export function beforeTurns(before: () => Promise<void>): NonNullable<DoorbellOp
   return async (...about) => {
     const database = await openDatabase(...about)
     const { inLockOrder } = database
-    database.inLockOrder = async (lockKeys, work) => {
+    database.inLockOrder = async (lockKeys, work, how) => {
       await before()
-      return inLockOrder(lockKeys, work)
+      return inLockOrder(lockKeys, work, how)
     }
     return database
   }

@@ -73,6 +73,8 @@ interface Move {
   lockKeys?: string[]
   /** See `StepOptions`. */
   sharedLockKeys?: string[]
+  /** See `Database.inLockOrder`. */
+  yields?: boolean
 }
 
 /** A move, with the further statements and announcements of its transaction. */
@@ -127,8 +129,10 @@ function createMoves(database: Database, { userKey, enqueue }: MoveNeeds): Moves
     // A move joins a batch only when its lock keys are free, so that the other moves of the batch do not wait for them.
     return (move, { facts = [], notifications = [] }) =>
       enqueue(notifications, (adding, topics) =>
-        database.inLockOrder(move.lockKeys ?? [], () =>
-          execute({ ...move, also: [...facts, ...adding], announce: topics }),
+        database.inLockOrder(
+          move.lockKeys ?? [],
+          () => execute({ ...move, also: [...facts, ...adding], announce: topics }),
+          { yields: move.yields ?? false },
         ),
       )
   }
@@ -209,6 +213,9 @@ export function acceptingIn(database: Database, needs: MoveNeeds) {
         // lock, a request that is accepted while its client is removed would stay pending.
         lockKeys: [signOutLock(request.userId), ...(limits.perClient ? [clientLock(request.clientId)] : [])],
         sharedLockKeys: [clientLock(request.clientId)],
+        // A client can send any number of requests, which all wait for the first lock. A decision of the user, a block or a
+        // sign-out needs the same lock, and comes before all that wait.
+        yields: true,
       }
       return keepWithin(limits)(move, consequences)
     },

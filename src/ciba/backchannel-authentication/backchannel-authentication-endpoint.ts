@@ -28,6 +28,7 @@ import { type createDecoyUsers, hidesUnknownUsers, type UserOrDecoy } from '../u
 import type { UnknownUserStore } from '../unknown-user/unknown-user-counter-store.ts'
 import { type SeekUser, unknownUser } from '../user-hint/find-user.ts'
 import { type AcceptancePolicy, type Acknowledgement, accept, acknowledge } from './accept.ts'
+import type { AcceptingShares } from './accepting-shares.ts'
 import { type Asked, readAsked } from './parameters.ts'
 import { type RequestPolicy, refuseUnlessAllowed, refuseUnlessMayInitiate } from './rules.ts'
 import type { ReadSignedRequest } from './signed-request.ts'
@@ -48,6 +49,7 @@ export interface BackchannelNeeds {
   /** Whether the user has blocked the client. */
   isBlocked: BlockedClientStore['isBlocked']
   requests: RequestStore
+  accepting: AcceptingShares
   /** Resolves to the notifications for the user's devices. */
   noticesFor(request: AuthenticationRequest, user: User): Promise<OutboxMessage[]>
   policy: RequestPolicy & AcceptancePolicy & LimitSettings & { unknownUsers: 'error' | 'pretend' }
@@ -134,7 +136,9 @@ async function authenticateUser(
   const limits = limitsFor(client, needs.policy)
   // A client that has disconnected would not get the auth_req_id, so the user must not be asked.
   await call.caller.throwIfClosed()
-  const kept = await needs.requests.accept(request, authReqId, limits, { facts, notifications: notices })
+  const kept = await needs.accepting.within(client.id, user.id, () =>
+    needs.requests.accept(request, authReqId, limits, { facts, notifications: notices }),
+  )
   if (!kept) throw await limitError(request, limits, about, needs)
 
   const outcome = decoy === undefined ? request.deliveryMode : 'pretended'

@@ -74,9 +74,10 @@ export const connectionSettings = {
   fetchedKeys: section({
     keepInOutage: setting(
       whole('seconds', 0, 7 * 86_400).default(3600),
-      'If a `jwks_uri` cannot be fetched again, its keys stay valid for this time after the last successful fetch. ' +
-        'After that, calls that need these keys are answered with 503. If an attacker makes the `jwks_uri` ' +
-        'unreachable, a key that its owner has removed stays valid just as long.',
+      'If a `jwks_uri` cannot be fetched again, or not now because too many other fetches are in progress, its keys ' +
+        'stay valid for this time after the last successful fetch. After that, calls that need these keys are ' +
+        'answered with 503. If an attacker makes the `jwks_uri` unreachable or keeps fetches in progress, a key that ' +
+        'its owner has removed stays valid just as long.',
     ),
   }).prefault({}),
   dpop: section({

@@ -33,14 +33,16 @@ export interface KeySets {
    * again. A signature without `kid` says nothing about its key: then the set is also fetched again if none of its keys
    * verifies the signature.
    *
-   * The function throws `KeysUnavailable` if the set cannot be fetched.
+   * The function throws `KeysUnavailable` if the set cannot be fetched, and `Overloaded` if it cannot be fetched because
+   * too many other fetches are under way. In both cases, a set that was fetched before is used for a while.
    */
   at(uri: string, slot: Slot | undefined): JWTVerifyGetKey
   /**
    * Resolves to a set that was fetched at most `refetchPauseMs` ago, so that a removed key soon stops working. If the set
-   * cannot be fetched, resolves to a set that was fetched at most `keptInOutageMs` ago.
+   * cannot be fetched, or too many other fetches are under way, resolves to a set that was fetched at most
+   * `keptInOutageMs` ago.
    *
-   * @throws {KeysUnavailable} if there is no such set
+   * @throws {KeysUnavailable | Overloaded} if there is no such set
    */
   latest(uri: string, slot: Slot | undefined): Promise<JSONWebKeySet>
   /**
@@ -92,7 +94,7 @@ export function createKeySets({ caller, releaseSlotWhile, keptInOutageMs, clock 
     return keySet
   }
 
-  /** @throws {KeysUnavailable} if the cached set is older than `oldest`, and the set cannot be fetched */
+  /** @throws {KeysUnavailable | Overloaded} if the cached set is older than `oldest`, and the set cannot be fetched */
   async function keySetSince(oldest: number, uri: string, slot: Slot | undefined): Promise<KeySet> {
     const keySet = sets.get(uri)
     if (keySet !== undefined && keySet.at >= oldest) return keySet
@@ -110,12 +112,16 @@ export function createKeySets({ caller, releaseSlotWhile, keptInOutageMs, clock 
     return keySet !== undefined && keySet.at >= steadyTime(clock) - keptInOutageMs ? keySet : undefined
   }
 
-  /** Like `keySetSince`, but if the set cannot be fetched, an older cached set may be used for a while. */
+  /**
+   * Like `keySetSince`, but if the set cannot be fetched, an older cached set may be used for a while. It does not matter
+   * why the set cannot be fetched: otherwise, anyone who keeps the fetches of a receiver or of a network busy could lock out
+   * the clients whose keys are there.
+   */
   async function keySetOrKept(oldest: number, uri: string, slot: Slot | undefined): Promise<KeySet> {
     try {
       return await keySetSince(oldest, uri, slot)
     } catch (error) {
-      const kept = error instanceof KeysUnavailable ? keptInOutage(uri) : undefined
+      const kept = keptInOutage(uri)
       if (kept === undefined) throw error
       return kept
     }

@@ -82,8 +82,11 @@ export interface Database {
    * batch: an item then joins the batch only when its keys are free, so that the other items do not wait for these
    * keys. The step that executes the batch must have the lock keys of all its items, and set `hasTurn`. On SQLite,
    * `work` begins at once, because all steps run one after the other.
+   *
+   * @param how.yields whether steps that arrive later, and do not yield themselves, come before `work` while it waits. Use
+   *   it for work that others can cause in any number, so that it does not delay what a user decides
    */
-  inLockOrder<T>(lockKeys: readonly string[], work: () => Promise<T>): Promise<T>
+  inLockOrder<T>(lockKeys: readonly string[], work: () => Promise<T>, how?: { yields?: boolean }): Promise<T>
 
   /**
    * Calls `listener` for each change announced on `topic`, by this node or another. The key '' means that changes may

@@ -8,17 +8,21 @@ import { isDatabaseUnavailable } from './unavailable.ts'
 function openWork(queue = createLockQueue()) {
   const begun: string[] = []
   const ends = new Map<string, PromiseWithResolvers<string>>()
+  function start(name: string, keys: string[], yields: boolean): Promise<string> {
+    const end = Promise.withResolvers<string>()
+    ends.set(name, end)
+    const work = () => {
+      begun.push(name)
+      return end.promise
+    }
+    return queue.withKeys(keys, work, { yields })
+  }
   return {
     queue,
     begun,
-    start(name: string, ...keys: string[]): Promise<string> {
-      const end = Promise.withResolvers<string>()
-      ends.set(name, end)
-      return queue.withKeys(keys, () => {
-        begun.push(name)
-        return end.promise
-      })
-    },
+    start: (name: string, ...keys: string[]) => start(name, keys, false),
+    /** The same for work that yields. */
+    startYielding: (name: string, ...keys: string[]) => start(name, keys, true),
     end: (name: string) => ends.get(name)!.resolve(name),
     fail: (name: string, error: Error) => ends.get(name)!.reject(error),
   }
@@ -120,4 +124,88 @@ test('work that waited for too long does not run, and those behind it do not wai
   await Promise.all([behind, last])
   assert.equal(queue.countWaiting(), 0)
   assert.equal(clock.timers.size, 0)
+})
+
+test('work that yields lets all later work go first, until it begins', async () => {
+  const { start, startYielding, begun, end, queue } = openWork()
+  const all = [startYielding('first', 'a'), startYielding('second', 'a'), startYielding('third', 'a')]
+  all.push(start('decision', 'a'), start('ending', 'a'), startYielding('fourth', 'a'))
+  assert.equal(queue.countWaiting(), 5)
+  const order = ['first', 'decision', 'ending', 'second', 'third', 'fourth']
+  for (const [index, name] of order.entries()) {
+    assert.deepEqual(begun, order.slice(0, index + 1))
+    end(name)
+    await turnOfLoop()
+  }
+  await Promise.all(all)
+})
+
+test('work that yields also gives up keys that it has while it waits for others', async () => {
+  const clock = handClock()
+  const { start, startYielding, begun, end, queue } = openWork(createLockQueue(clock))
+  const holder = start('holder', 'a')
+  const yielding = startYielding('yielding', 'a', 'b', 'c')
+  const [late] = [start('late', 'b', 'a'), start('both', 'c', 'b'), start('c', 'c')]
+  assert.deepEqual(begun, ['holder'], 'late work waits for a, and the others for late work')
+  const [, lateTimer] = clock.timers
+  lateTimer!()
+  await assert.rejects(late, LockWaitTimeout)
+  await turnOfLoop()
+  for (const name of ['both', 'c', 'holder']) {
+    assert.equal(begun.includes('yielding'), false)
+    assert.ok(begun.includes(name), name)
+    end(name)
+    await turnOfLoop()
+  }
+  assert.deepEqual(begun, ['holder', 'both', 'c', 'yielding'])
+  end('yielding')
+  await Promise.all([holder, yielding])
+  assert.equal(queue.countWaiting(), 0)
+})
+
+test('whatever arrives: no two run with one key, all run in the end, and none that yields before one that does not', async () => {
+  for (let seed = 1; seed <= 200; seed++) {
+    let state = seed
+    const below = (most: number) => {
+      state = (state * 48_271) % 2_147_483_647
+      return state % most
+    }
+    const { start, startYielding, begun, end, queue } = openWork()
+    const keysOf = new Map<string, string[]>()
+    const ended = new Set<string>()
+    const promises: Promise<string>[] = []
+    const running = () => begun.filter((name) => !ended.has(name))
+    const endOne = async () => {
+      const names = running()
+      const name = names[below(names.length)]!
+      ended.add(name)
+      end(name)
+      await turnOfLoop()
+    }
+    for (let number = 0; number < 30; number++) {
+      const keys = ['a', 'b', 'c', 'd'].filter(() => below(2) === 0)
+      const yields = below(2) === 0
+      const name = `${yields ? 'yielding' : 'first'} ${number}`
+      keysOf.set(name, keys)
+      promises.push((yields ? startYielding : start)(name, ...keys))
+      if (below(3) === 0 && running().length > 0) await endOne()
+    }
+    // From here on nothing arrives.
+    while (running().length > 0) {
+      const held = running().flatMap((name) => keysOf.get(name)!)
+      assert.equal(held.length, new Set(held).size, `seed ${seed}: ${running().join()}`)
+      const before = begun.length
+      await endOne()
+      for (const name of begun.slice(before).filter((each) => each.startsWith('yielding'))) {
+        const overtaken = [...keysOf].filter(
+          ([other, keys]) =>
+            other.startsWith('first') && !begun.includes(other) && keys.some((key) => keysOf.get(name)!.includes(key)),
+        )
+        assert.deepEqual(overtaken, [], `seed ${seed}: ${name}`)
+      }
+    }
+    assert.equal(begun.length, 30, `seed ${seed}`)
+    await Promise.all(promises)
+    assert.equal(queue.countWaiting(), 0)
+  }
 })

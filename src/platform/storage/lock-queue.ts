@@ -21,11 +21,12 @@ export class LockWaitTimeout extends Error {
 export interface LockQueue {
   /**
    * Runs `work` when all earlier work with one of these keys has ended, successfully or not. If there is no such work,
-   * `work` begins before this function returns.
+   * `work` begins before this function returns. Work that yields is also overtaken by later work that does not yield, as
+   * long as it waits.
    *
    * @throws {LockWaitTimeout} if the earlier work has not ended after `longestWaitMs`. Then `work` does not run
    */
-  withKeys<T>(keys: readonly string[], work: () => Promise<T>): Promise<T>
+  withKeys<T>(keys: readonly string[], work: () => Promise<T>, how?: { yields?: boolean }): Promise<T>
   /** Returns how many calls wait for earlier work. */
   countWaiting(): number
 }
@@ -33,31 +34,39 @@ export interface LockQueue {
 interface Entry {
   /** The keys, without duplicates. */
   keys: readonly string[]
-  /** The number of its keys that an earlier entry still has or waits for. */
+  /** Whether later entries that do not yield come before this entry, as long as it has not begun. */
+  yields: boolean
+  /** The number of its keys that another entry has, or gets before this entry. The entry has begun if this is 0. */
   blockedKeys: number
   /** Resolved when the entry may begin. Undefined if the entry does not have to wait. */
   turn?: PromiseWithResolvers<void>
 }
 
 /**
- * Returns an empty queue. Each entry is added to the lines of all its keys at the same moment. So of two entries that share
- * keys, the same one comes first in every line, and no two entries can wait for each other.
+ * Returns an empty queue. Each entry is added to the lines of all its keys at the same moment. In every line, entries that
+ * have begun come first, then those that do not yield, then those that yield, each in order of arrival. So of two entries
+ * that share keys, the same one comes first in every line, and no two entries can wait for each other.
  */
 export function createLockQueue(clock: Pick<Clock, 'after'> = systemClock): LockQueue {
-  /** For each key, the entries that have the key or wait for it, in order of arrival. The first entry has the key. */
+  /**
+   * For each key, the entries that have the key or wait for it. The first entry has the key. Until it has begun, it can
+   * lose the key to an entry that does not yield.
+   */
   const lines = new Map<string, Entry[]>()
   let waiting = 0
 
-  function enter(keys: readonly string[]): Entry {
-    const entry: Entry = { keys, blockedKeys: 0 }
+  function enter(keys: readonly string[], yields: boolean): Entry {
+    const entry: Entry = { keys, yields, blockedKeys: 0 }
     for (const key of keys) {
       const line = lines.get(key)
       if (line === undefined) {
         lines.set(key, [entry])
-      } else {
-        line.push(entry)
-        entry.blockedKeys += 1
+        continue
       }
+      const place = placeIn(line, entry)
+      line.splice(place, 0, entry)
+      if (place > 0) entry.blockedKeys += 1
+      else line[1]!.blockedKeys += 1
     }
     return entry
   }
@@ -93,9 +102,9 @@ export function createLockQueue(clock: Pick<Clock, 'after'> = systemClock): Lock
   }
 
   return {
-    async withKeys(keys, work) {
+    async withKeys(keys, work, { yields = false } = {}) {
       if (keys.length === 0) return work()
-      const entry = enter(keys.length === 1 ? keys : [...new Set(keys)])
+      const entry = enter(keys.length === 1 ? keys : [...new Set(keys)], yields)
       try {
         if (entry.blockedKeys > 0) await waitForTurn(entry)
         return await work()
@@ -105,4 +114,11 @@ export function createLockQueue(clock: Pick<Clock, 'after'> = systemClock): Lock
     },
     countWaiting: () => waiting,
   }
+}
+
+/** Returns the place of a new entry in a line: the last one, or before all entries that yield to it. */
+function placeIn(line: readonly Entry[], { yields }: Entry): number {
+  if (yields) return line.length
+  const place = line.findIndex((other) => other.yields && other.blockedKeys > 0)
+  return place === -1 ? line.length : place
 }

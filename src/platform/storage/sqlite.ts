@@ -3,11 +3,15 @@
  *
  * Steps that arrive in the same turn of the event loop are committed together, with one sync to disk. Nothing else runs
  * between `begin` and `commit`, so a read never sees half a step.
+ *
+ * Another process (a command, a backup program) may hold the write lock. SQLite itself would wait for the lock without
+ * letting anything else run in this process, so it waits only for a moment, and steps are tried again in later turns.
  */
-import { closeSync, constants, openSync, type Stats, statSync } from 'node:fs'
+import { constants, type Stats, statSync } from 'node:fs'
 import { access, stat } from 'node:fs/promises'
 import type { DatabaseSync, StatementSync } from 'node:sqlite'
-import { steadyTime, systemClock } from '../clock.ts'
+import { setTimeout as pause } from 'node:timers/promises'
+import { type Clock, steadyTime, systemClock } from '../clock.ts'
 import {
   type Database,
   type Run,
@@ -18,69 +22,56 @@ import {
   valuesOf,
 } from './database.ts'
 import { createListeners, type Listeners } from './listeners.ts'
-import { claimFile, isBusy } from './sole-server.ts'
+import { longestWaitMs } from './lock-queue.ts'
+import { isBusy } from './sole-server.ts'
 import { toSqliteDialect } from './sql-dialect.ts'
+import { connect, execWhenFree } from './sqlite-connection.ts'
 
 type Rows = Record<string, Value>[]
 
 /** A step in the queue, and its outcome. */
 interface QueuedStep extends StepOptions<Record<string, Value>> {
   first: Statement
+  /** When the step was added to the queue, in steady time. */
+  since: number
   outcome: { rows: Rows } | { error: unknown }
   resolve(rows: Rows): void
   reject(error: unknown): void
 }
 
 /**
- * When SQLite begins to overwrite the write-ahead log from its start, it shortens the file to this many bytes. In
- * normal operation, the overwriting begins after about 4 MB. While another process reads for a long time, the log grows
- * further.
+ * Milliseconds after which a statement is tried again, if another process holds the lock that it needs. The timer keeps the
+ * process alive, because a command may have nothing else to do.
  */
-const mostLogBytes = 8 * 2 ** 20
-
-/** A process that starts waits at most this many milliseconds for another process that uses the database. */
-const startWithinMs = 60_000
+const retryAfterMs = 25
 
 /**
  * Opens the database.
  *
  * @param path a file, which is created if it does not exist, or `:memory:`
  * @param options.serves whether a server opens the file; only one server may use a file at a time
+ * @param options.clock measures how long statements wait for a lock of another process; replaced in tests
  */
-export function openSqlite(path: string, { serves = false } = {}): Database {
+export function openSqlite(
+  path: string,
+  { serves = false, clock = systemClock }: { serves?: boolean; clock?: Clock } = {},
+): Database {
   const { connection, releaseFile } = connect(path, serves)
   const file = path === ':memory:' ? undefined : statSync(path)
   const { run, prepare, commitTogether } = committing(connection, path, file)
   const listeners = createListeners()
   const epochNow = countingForeignChanges(prepare)
-  let queue: QueuedStep[] = []
   let exclusive: Promise<void> | undefined
   let closing: Promise<void> | undefined
+  const queue = createQueue({ connection, commitTogether, listeners, clock, isPaused: () => exclusive !== undefined })
 
-  function enqueue(first: Statement, options: StepOptions<Record<string, Value>>): Promise<Rows> {
-    return new Promise((resolve, reject) => {
-      queue.push({ ...options, first, outcome: { rows: [] }, resolve, reject })
-      if (queue.length === 1) setImmediate(flush)
-    })
-  }
-
-  function flush(): void {
-    if (exclusive || queue.length === 0) return
-    const steps = queue
-    queue = []
-    try {
-      commitTogether(steps)
-    } catch (error) {
-      if (connection.isTransaction) connection.exec('rollback')
-      for (const step of steps) step.reject(error)
-      return
-    }
-    for (const step of steps) settle(step, listeners)
+  async function whenOpen(): Promise<void> {
+    while (exclusive) await exclusive
+    refuseIfClosing()
   }
 
   async function exclusively<T>(work: (run: Run) => Promise<T>): Promise<T> {
-    while (exclusive) await exclusive
-    refuseIfClosing()
+    await whenOpen()
     const end = Promise.withResolvers<void>()
     exclusive = end.promise
     try {
@@ -88,13 +79,13 @@ export function openSqlite(path: string, { serves = false } = {}): Database {
     } finally {
       exclusive = undefined
       end.resolve()
-      flush()
+      queue.flush()
     }
   }
 
   async function closeAll(): Promise<void> {
     while (exclusive) await exclusive
-    flush()
+    await queue.flushAll()
     connection.close()
     releaseFile()
   }
@@ -111,13 +102,14 @@ export function openSqlite(path: string, { serves = false } = {}): Database {
     },
     clockOffset: 0,
     async read<Row>(sql: string, values: Value[] = []) {
-      while (exclusive) await exclusive
-      refuseIfClosing()
-      return run({ sql, values }) as Row[]
+      return readWhenFree(clock, async () => {
+        await whenOpen()
+        return run({ sql, values }) as Row[]
+      })
     },
     async step<Row>(first: Statement, options: StepOptions<Row> = {}) {
       refuseIfClosing()
-      return (await enqueue(first, options as StepOptions<Record<string, Value>>)) as Row[]
+      return (await queue.add(first, options as StepOptions<Record<string, Value>>)) as Row[]
     },
     async writable() {
       refuseIfClosing()
@@ -133,6 +125,70 @@ export function openSqlite(path: string, { serves = false } = {}): Database {
   }
   return database
 }
+
+interface QueueNeeds {
+  connection: DatabaseSync
+  commitTogether(steps: QueuedStep[]): void
+  listeners: Listeners
+  clock: Clock
+  /** Whether no step must be executed now. */
+  isPaused(): boolean
+}
+
+/** Returns the queue of the steps. All steps in the queue are executed in one transaction. */
+function createQueue({ connection, commitTogether, listeners, clock, isPaused }: QueueNeeds) {
+  let queue: QueuedStep[] = []
+
+  function flush(): void {
+    if (isPaused() || queue.length === 0) return
+    const steps = queue
+    queue = []
+    try {
+      commitTogether(steps)
+    } catch (error) {
+      const hasBegun = connection.isTransaction
+      if (hasBegun) connection.exec('rollback')
+      const mayRetry = isBusy(error) && !hasBegun
+      // Steps that arrive in the meantime are executed together with those that wait.
+      queue = steps.filter(({ since }) => mayRetry && !hasWaitedTooLong(since, clock))
+      if (queue.length > 0) setTimeout(flush, retryAfterMs)
+      const waiting = new Set(queue)
+      for (const step of steps) if (!waiting.has(step)) step.reject(error)
+      return
+    }
+    for (const step of steps) settle(step, listeners)
+  }
+
+  return {
+    add: (first: Statement, options: StepOptions<Record<string, Value>>): Promise<Rows> =>
+      new Promise((resolve, reject) => {
+        queue.push({ ...options, first, since: steadyTime(clock), outcome: { rows: [] }, resolve, reject })
+        if (queue.length === 1) setImmediate(flush)
+      }),
+    flush,
+    async flushAll(): Promise<void> {
+      for (flush(); queue.length > 0; flush()) await pause(retryAfterMs)
+    },
+  }
+}
+
+/**
+ * Reads again while another process holds a lock that the read needs. This is rare in WAL mode: the other process has the
+ * log for itself while it recovers the log, or while it closes the file as the last process.
+ */
+async function readWhenFree<Row>(clock: Clock, read: () => Promise<Row[]>): Promise<Row[]> {
+  const since = steadyTime(clock)
+  while (true) {
+    try {
+      return await read()
+    } catch (error) {
+      if (!isBusy(error) || hasWaitedTooLong(since, clock)) throw error
+      await pause(retryAfterMs)
+    }
+  }
+}
+
+const hasWaitedTooLong = (since: number, clock: Clock) => steadyTime(clock) - since >= longestWaitMs
 
 /** Executes `work` in a transaction of its own. */
 async function inTransaction<T>(connection: DatabaseSync, work: (run: Run) => Promise<T>): Promise<T> {
@@ -161,18 +217,29 @@ function settle({ outcome, announce, resolve, reject }: QueuedStep, listeners: L
 
 /**
  * Returns a function that returns a number. The number changes when another process (a command) has written to the
- * database. The number is read from SQLite once in each turn of the event loop.
+ * database. The number is read from SQLite once in each turn of the event loop. The function returns undefined if the number
+ * cannot be read now.
  */
-function countingForeignChanges(prepare: (sql: string) => StatementSync): () => number {
+function countingForeignChanges(prepare: (sql: string) => StatementSync): () => number | undefined {
   let known: number | undefined
   return () => {
     if (known === undefined) {
-      known = Number(prepare('pragma data_version').get()!.data_version)
+      known = dataVersion(prepare)
       setImmediate(() => {
         known = undefined
       })
     }
     return known
+  }
+}
+
+/** Returns undefined if another process prevents the look-up. */
+function dataVersion(prepare: (sql: string) => StatementSync): number | undefined {
+  try {
+    return Number(prepare('pragma data_version').get()!.data_version)
+  } catch (error) {
+    if (isBusy(error)) return undefined
+    throw error
   }
 }
 
@@ -239,22 +306,6 @@ function committing(connection: DatabaseSync, path: string, file: Stats | undefi
   return { run, prepare, commitTogether }
 }
 
-function connect(path: string, serves: boolean) {
-  const isFile = path !== ':memory:'
-  if (isFile) createPrivately(path)
-  const sqlite = loadSqlite()
-  const releaseFile = isFile && serves ? claimFile(path, sqlite) : () => {}
-  try {
-    const connection = new sqlite.DatabaseSync(path, { timeout: 5000 })
-    execWhenFree(connection, 'pragma journal_mode = wal')
-    connection.exec(`pragma synchronous = full; pragma foreign_keys = on; pragma journal_size_limit = ${mostLogBytes}`)
-    return { connection, releaseFile }
-  } catch (error) {
-    releaseFile()
-    throw error
-  }
-}
-
 /**
  * Resolves to whether the path still leads to the opened file, and the file is writable: a file system may have become
  * read-only.
@@ -266,32 +317,6 @@ async function isStillThere(path: string, opened: Stats | undefined): Promise<bo
     return dev === opened?.dev && ino === opened.ino
   } catch {
     return false
-  }
-}
-
-/** Creates the file with mode 0600. SQLite gives its side files (-wal, -shm) the mode of the database file. */
-function createPrivately(path: string): void {
-  try {
-    closeSync(openSync(path, 'a', 0o600))
-  } catch (error) {
-    throw new Error(`cannot open the database file ${path}: ${(error as Error).message}`, { cause: error })
-  }
-}
-
-/**
- * Loads node:sqlite. When it is loaded, the first Node 24 releases print a warning that SQLite is experimental. This
- * warning is hidden, because every command would print it first.
- */
-function loadSqlite(): typeof import('node:sqlite') {
-  const { emitWarning } = process
-  process.emitWarning = (...warning: unknown[]) => {
-    if (!String(warning[0]).startsWith('SQLite is an experimental feature'))
-      Reflect.apply(emitWarning, process, warning)
-  }
-  try {
-    return process.getBuiltinModule('node:sqlite')
-  } finally {
-    process.emitWarning = emitWarning
   }
 }
 
@@ -308,22 +333,4 @@ function rowsOf(statement: StatementSync, values: Value[]): Rows {
 /** Returns integers as bigint. node:sqlite would bind a number as floating point: 7 would become '7.0' in a text column. */
 function bindable(value: Value): Value | bigint {
   return Number.isSafeInteger(value) ? BigInt(value as number) : value
-}
-
-/**
- * Executes a statement, and retries while the database is busy. Used at the start, when another process may execute the
- * same statement. SQLite's own timeout of five seconds is not enough: a migration may take longer, and a change of the
- * journal mode fails at once.
- */
-function execWhenFree(connection: DatabaseSync, sql: string): void {
-  const deadline = steadyTime(systemClock) + startWithinMs
-  while (true) {
-    try {
-      connection.exec(sql)
-      return
-    } catch (error) {
-      if (!isBusy(error) || steadyTime(systemClock) > deadline) throw error
-      Atomics.wait(new Int32Array(new SharedArrayBuffer(4)), 0, 0, 20)
-    }
-  }
 }
