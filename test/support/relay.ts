@@ -1,4 +1,4 @@
-/** A fixed address whose target can change, for failover and for broken connections. */
+/** A fixed address whose target can change, for failover, broken connections and connections that stop moving. */
 import { connect, createServer, type Socket } from 'node:net'
 
 export interface Relay {
@@ -7,16 +7,25 @@ export interface Relay {
   leadTo(port: number): void
   /** Breaks every connection. Until `leadTo`, new ones break at once. */
   cut(): void
+  /**
+   * From now on the present connections, except the first `kept`, pass nothing on and stay open, as if the other machine
+   * had no power. New connections work.
+   */
+  freeze(kept?: number): void
   close(): void
 }
 
 export async function openRelay(): Promise<Relay> {
   const sockets = new Set<Socket>()
+  /** The two sockets of each connection. */
+  const connections = new Set<readonly [Socket, Socket]>()
   let target: number | undefined
 
   const server = createServer((near) => {
     if (target === undefined) return void near.destroy()
     const far = connect(target, '127.0.0.1')
+    const connection = [near, far] as const
+    connections.add(connection)
     for (const [socket, other] of [
       [near, far],
       [far, near],
@@ -27,7 +36,7 @@ export async function openRelay(): Promise<Relay> {
         .on('error', () => {})
         .once('close', () => {
           sockets.delete(socket)
-          other.destroy()
+          if (connections.delete(connection)) other.destroy()
         })
       socket.pipe(other)
     }
@@ -45,6 +54,12 @@ export async function openRelay(): Promise<Relay> {
       target = port
     },
     cut,
+    freeze(kept = 0) {
+      for (const connection of [...connections].slice(kept)) {
+        connections.delete(connection)
+        for (const socket of connection) socket.unpipe().resume()
+      }
+    },
     close() {
       cut()
       server.close()

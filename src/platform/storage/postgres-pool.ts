@@ -1,18 +1,23 @@
-/** The pool of connections for statements. Each new connection is opened on the current route. */
+/**
+ * The pool of connections for statements. Each new connection is opened on the current route. A connection that has
+ * become suspect is not used again.
+ */
 import { Client, type ClientBase, type CustomTypesConfig, Pool, type PoolClient, type PoolConfig } from 'pg'
 import { longestWaitMs } from './lock-queue.ts'
 import { countWarnings } from './postgres-commits.ts'
 import type { Route, Routes } from './postgres-routes.ts'
 import { prepareSession } from './postgres-session.ts'
+import { destroy, type SilenceWatch } from './postgres-silence.ts'
 
 export interface PoolOptions {
   /** The maximum number of open connections. */
   connections: number
   getTypeParser: CustomTypesConfig['getTypeParser']
+  silence: SilenceWatch
 }
 
 /** Opens the pool. Its connections are opened when they are needed. */
-export function openPool(routes: Routes, { connections, getTypeParser }: PoolOptions): Pool {
+export function openPool(routes: Routes, { connections, getTypeParser, silence }: PoolOptions): Pool {
   /** The route on which an error occurred. The pool may pass the error on as the cause of another. */
   const failedOn = new WeakMap<Error, Route>()
   const routeOf = (error: Error) => failedOn.get(error) ?? failedOn.get(error.cause as Error)
@@ -22,6 +27,12 @@ export function openPool(routes: Routes, { connections, getTypeParser }: PoolOpt
     constructor(config: PoolConfig) {
       super({ ...config, ...routes.current.config })
       takenBy.set(this, routes.current)
+      silence.add(this)
+    }
+
+    override query(...parameters: unknown[]): never {
+      silence.asked(this)
+      return super.query(...(parameters as [string])) as never
     }
 
     override connect(): Promise<Client>
@@ -43,7 +54,7 @@ export function openPool(routes: Routes, { connections, getTypeParser }: PoolOpt
     client.on('error', () => {})
     countWarnings(client)
     try {
-      await prepareSession(client)
+      silence.identify(client, await prepareSession(client))
       await routes.checkServer(client)
     } catch (error) {
       failedOn.set(error as Error, takenBy.get(client)!)
@@ -58,9 +69,15 @@ export function openPool(routes: Routes, { connections, getTypeParser }: PoolOpt
     types: { getTypeParser },
     onConnect: prepareConnection,
   })
-  if (!routes.isOnly) {
-    const connect = pool.connect.bind(pool) as () => Promise<PoolClient>
-    pool.connect = (() => routes.open(() => connect(), routeOf)) as typeof pool.connect
-  }
+  const connect = pool.connect.bind(pool) as () => Promise<PoolClient>
+  const connectByRoute = routes.isOnly ? connect : () => routes.open(() => connect(), routeOf)
+  pool.connect = (async () => {
+    for (;;) {
+      const client = await connectByRoute()
+      if (!silence.isSuspect(client)) return client
+      destroy(client)
+      client.release(true)
+    }
+  }) as typeof pool.connect
   return pool
 }

@@ -18,6 +18,7 @@ import {
   type SslMode,
   type TargetSession,
 } from './postgres-address.ts'
+import { answered } from './postgres-session.ts'
 
 /** One way to open a connection: a host, with or without TLS. */
 export interface Route {
@@ -266,7 +267,8 @@ function createFileReader(): ReadFile {
 
 async function checkServer(client: ClientBase, sessions: TargetSession): Promise<void> {
   if (sessions === 'any') return
-  const { rows } = await client.query<{ isStandby: boolean; readOnly: string }>(
+  const { rows } = await answered<{ isStandby: boolean; readOnly: string }>(
+    client,
     `select pg_is_in_recovery() as "isStandby", current_setting('transaction_read_only') as "readOnly"`,
   )
   const { isStandby, readOnly } = rows[0]!

@@ -6,6 +6,7 @@
  * again afterwards.
  */
 import type { ClientBase, QueryResult, QueryResultRow } from 'pg'
+import { identifySession } from './postgres-silence.ts'
 
 /**
  * The longest time between two statements of a transaction, in milliseconds. After that, Postgres rolls the transaction
@@ -53,9 +54,14 @@ const durable = `select set_config('synchronous_commit', 'on', false) where curr
 /** Prevents Postgres from closing an idle connection. Postgres before 14 does not have this setting. */
 const withoutIdleTimeout = `select set_config(name, '0', false) from pg_settings where name = 'idle_session_timeout'`
 
-/** Applies the settings. Must be called before the first statement of each connection, including the listening connection. */
-export async function prepareSession(client: ClientBase): Promise<void> {
-  await answered(client, [...listed, durable, withoutIdleTimeout].join('; '))
+/**
+ * Applies the settings. Must be called before the first statement of each connection, including the listening connection.
+ * Resolves to the session that serves the connection (see `identifySession`).
+ */
+export async function prepareSession(client: ClientBase): Promise<string> {
+  const results = await answered(client, [...listed, durable, withoutIdleTimeout, identifySession].join('; '))
+  const [{ session }] = (results as unknown as QueryResult<{ session: string }>[]).at(-1)!.rows as [{ session: string }]
+  return session
 }
 
 /**

@@ -13,6 +13,7 @@ import type { Listeners } from './listeners.ts'
 import { refuseTransactionPooling } from './postgres-pooler.ts'
 import type { Route, Routes } from './postgres-routes.ts'
 import { prepareSession } from './postgres-session.ts'
+import { listSessionsAtWork, type SilenceWatch } from './postgres-silence.ts'
 
 /** The channel of LISTEN and NOTIFY. */
 export const channel = 'doorbell'
@@ -47,6 +48,7 @@ interface Surroundings {
   clock: Clock
   listeners: Listeners
   publisher: Publisher
+  silence: SilenceWatch
   /** For tests: replaces the clock of this machine, with which the database's clock is compared. */
   machine?: Clock | undefined
 }
@@ -149,7 +151,7 @@ const payloadOf = ({ origin, texts }: OwnAnnouncement) => `[${JSON.stringify(ori
 
 /** Opens the subscription. Resolves when it receives notifications; rejects if the first connection fails. */
 export async function subscribe(surroundings: Surroundings): Promise<Subscription> {
-  const { routes, log, clock, listeners, publisher, machine } = surroundings
+  const { routes, log, clock, listeners, publisher, silence, machine } = surroundings
   const clockOffset = createClockOffset(machine)
   let current: Client | undefined
   let epoch = 0
@@ -165,18 +167,20 @@ export async function subscribe(surroundings: Surroundings): Promise<Subscriptio
     epoch += 1
     aliveAt = clock.now()
     pause = shortestPauseMs
-    cancel = clock.after(checkIntervalMs, () => checkConnection(client))
+    cancel = clock.after(checkIntervalMs, () => void checkConnection(client))
   }
 
-  function checkConnection(client: Client): void {
-    measureClock(client, clockOffset).then(
-      () => {
-        if (client !== current) return
-        aliveAt = clock.now()
-        cancel = clock.after(checkIntervalMs, () => checkConnection(client))
-      },
-      () => lose(client),
-    )
+  /** Checks this connection, and on this connection those of the pool. */
+  async function checkConnection(client: Client): Promise<void> {
+    try {
+      await measureClock(client, clockOffset)
+      if (client === current) aliveAt = clock.now()
+      await silence.endSilent((sessions) => sessionsAtWork(client, sessions))
+    } catch {
+      if (client === current) silence.suspectAll()
+      return lose(client)
+    }
+    if (client === current && !ended) cancel = clock.after(checkIntervalMs, () => void checkConnection(client))
   }
 
   function lose(client: Client): void {
@@ -196,10 +200,15 @@ export async function subscribe(surroundings: Surroundings): Promise<Subscriptio
   async function reconnect(): Promise<void> {
     const isBack = await succeeds(connect())
     if (ended) return
-    if (!isBack) return reconnectLater()
+    if (!isBack) {
+      silence.endLate()
+      return reconnectLater()
+    }
     log.info('announcements of other nodes are received again')
     publisher.forget()
     listeners.tellAll()
+    cancel()
+    await checkConnection(current!)
   }
 
   function tell(payload: string): void {
@@ -211,13 +220,8 @@ export async function subscribe(surroundings: Surroundings): Promise<Subscriptio
     get listening() {
       return current !== undefined
     },
-    // If the last check is too old, there is no epoch: a process that was suspended may have missed notifications, and
-    // not yet noticed that the connection was lost. The age is measured by the wall clock, because the steady time may
-    // stand still while the machine is suspended. If the age is negative, the wall clock was set back and the age is
-    // unknown.
     get epoch() {
-      const age = clock.now() - aliveAt
-      return current !== undefined && age >= 0 && age <= trustMs ? epoch : undefined
+      return current !== undefined && isRecent(clock.now() - aliveAt) ? epoch : undefined
     },
     get clockOffset() {
       return clockOffset.milliseconds
@@ -230,6 +234,14 @@ export async function subscribe(surroundings: Surroundings): Promise<Subscriptio
     },
   }
 }
+
+/**
+ * Returns whether the last check is recent enough for the epoch to be valid, by its age in milliseconds. A process that was
+ * suspended may have missed notifications, and not yet noticed that the connection was lost. The age is measured by the
+ * wall clock, because the steady time may stand still while the machine is suspended. If the age is negative, the wall clock
+ * was set back and the age is unknown.
+ */
+const isRecent = (age: number) => age >= 0 && age <= trustMs
 
 function succeeds(work: Promise<unknown>): Promise<boolean> {
   return work.then(
@@ -270,6 +282,11 @@ function measureClock(client: Client, clockOffset: ClockOffset): Promise<void> {
     const { rows } = await client.query<{ now: string }>(databaseTime)
     return Number(rows[0]!.now)
   })
+}
+
+async function sessionsAtWork(client: Client, sessions: string[]): Promise<string[]> {
+  const { rows } = await client.query<{ session: string }>(listSessionsAtWork, [sessions])
+  return rows.map(({ session }) => session)
 }
 
 const databaseTime = 'select (extract(epoch from clock_timestamp()) * 1000)::bigint as now'

@@ -21,6 +21,7 @@ import { sendTogether } from './postgres-pipeline.ts'
 import { openPool } from './postgres-pool.ts'
 import { createRoutes } from './postgres-routes.ts'
 import { beginLong } from './postgres-session.ts'
+import { createSilenceWatch } from './postgres-silence.ts'
 import { channel, createPublisher, type Publisher, subscribe } from './postgres-subscription.ts'
 import { wordsOfPostgres } from './sql-dialect.ts'
 
@@ -62,12 +63,13 @@ export async function openPostgres(
   const routes = createRoutes(address)
   const listeners = createListeners()
   const publisher = createPublisher(listeners)
-  const subscription = await subscribe({ routes, log, clock, listeners, publisher, machine }).catch(
+  const silence = createSilenceWatch({ log, clock })
+  const subscription = await subscribe({ routes, log, clock, listeners, publisher, silence, machine }).catch(
     (error: unknown) => {
       throw new Error(`cannot reach the database ${address.name}: ${reasonOf(error)}`, { cause: error })
     },
   )
-  const pool = openPool(routes, { connections, getTypeParser: parserOf })
+  const pool = openPool(routes, { connections, getTypeParser: parserOf, silence })
   pool.on('error', (error) => log.warn({ error }, 'an idle database connection was lost'))
   const commits = createCommits(pool, send)
   const opened: Opened = { pool, publisher, commits, locks: createLockQueue() }
