@@ -1,9 +1,9 @@
 /**
  * `npm test`: a Chromium and one Postgres for all test files, then Node's own test runner.
  *
- *     npm test                                       everything but test/tools
+ *     npm test                                       everything but test/tools; many files share a process
  *     npm run test:tools                             benchmarks, release and bill of materials
- *     npm test -- src/platform test/flows/x.test.ts  some folders and files
+ *     npm test -- src/platform test/flows/x.test.ts  some folders and files, each file in a process of its own
  *     npm test -- --test-name-pattern='a list'        the runner's flags
  */
 import { spawn } from 'node:child_process'
@@ -14,11 +14,12 @@ import { needChromium } from './support/chromium-program.ts'
 import { compileCache } from './support/compile-cache.ts'
 import { startPostgres } from './support/postgres.ts'
 import { makeScratch } from './support/scratch.ts'
+import { shareProcesses } from './support/shared-processes.ts'
 import { makeTemplates } from './support/templates.ts'
 
 const everything = ['src/**/*.test.ts', 'test/**/*.test.ts']
 /** One more file at a time than a small machine has cores: tests that kill servers, or let calls time out, wait a lot. */
-const usual = ['--test-concurrency=3', '--test-timeout=300000']
+const usual = ['--test-concurrency=3', '--test-timeout=600000']
 
 const { flags, patterns } = sort(process.argv.slice(2))
 const files = globSync(patterns.length > 0 ? patterns.map(withinFolder) : everything, {
@@ -47,7 +48,8 @@ async function runTests(files: string[]): Promise<number> {
   if (server) process.env.DOORBELL_TEST_POSTGRES = server.url
   try {
     const templates = await makeTemplates(scratch.folder)
-    const code = await runNode(files, { ...process.env, ...templates.env })
+    const shared = patterns.length > 0 ? files : await shareProcesses(files, join(scratch.folder, 'shared'))
+    const code = await runNode(shared, { ...process.env, ...templates.env })
     // A server of our own is removed as a whole.
     if (!server) await templates.drop()
     return code

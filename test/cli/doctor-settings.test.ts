@@ -1,13 +1,16 @@
 /** `doorbell doctor`: risky settings, and the other servers that Doorbell calls. */
 import assert from 'node:assert/strict'
+import { randomUUID } from 'node:crypto'
 import { readdir, writeFile } from 'node:fs/promises'
 import { createServer } from 'node:http'
 import type { AddressInfo } from 'node:net'
 import { join } from 'node:path'
 import { describe, type TestContext, test } from 'node:test'
+import { Client } from 'pg'
 import { newSecret } from '../../src/platform/crypto.ts'
 import { certify } from '../support/certificates.ts'
 import { freePort } from '../support/ports.ts'
+import { freshPostgres } from '../support/postgres.ts'
 import { cleanAfterSuite, openTerminal } from './terminal.ts'
 
 interface Finding {
@@ -16,6 +19,29 @@ interface Finding {
   says: string
   advice?: string
 }
+
+test('doctor says which statement permits the role to create tables', async (t) => {
+  const { url, drop } = await freshPostgres()
+  const role = `limited_${randomUUID().slice(0, 8)}`
+  const administrator = new Client(url)
+  await administrator.connect()
+  await administrator.query(`create role ${role} login password 'hush'`)
+  t.after(async () => {
+    await administrator.query(`drop owned by ${role}; drop role ${role}`)
+    await administrator.end()
+    await drop()
+  })
+  const limited = new URL(url)
+  Object.assign(limited, { username: role, password: 'hush' })
+  const terminal = await openTerminal(t, { DOORBELL_SECRET: newSecret(), DOORBELL_DATABASE: limited.href })
+  await writeFile(join(terminal.cwd, 'doorbell.config.json'), JSON.stringify({ issuer: 'https://id.example.com' }))
+  assert.match((await terminal.run(['migrate'])).stderr, /permission denied.*\n.*doorbell doctor/i)
+  const { stdout } = await terminal.run(['doctor'])
+  const [statement] = /grant create on schema public to limited_\w+/.exec(stdout)!
+  await administrator.query(statement)
+  assert.equal((await terminal.run(['migrate'])).code, 0)
+  assert.doesNotMatch((await terminal.run(['doctor'])).stdout, /there are no tables/)
+})
 
 describe('doctor checks the settings', () => {
   const suite = cleanAfterSuite()

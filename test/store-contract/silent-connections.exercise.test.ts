@@ -3,6 +3,7 @@
  * or a firewall has forgotten them. TCP would notice this after about 15 minutes.
  */
 import assert from 'node:assert/strict'
+import { createServer, type Socket } from 'node:net'
 import { describe, type TestContext, test } from 'node:test'
 import { Client } from 'pg'
 import { type Clock, systemClock } from '../../src/platform/clock.ts'
@@ -49,14 +50,23 @@ describe('connections that become silent', { timeout: 60_000 }, () => {
     assert.deepEqual(await rows(), ['b', 'b'])
   })
 
-  test('and the database can no longer be reached: a call fails, also if its connection stays silent', async (t) => {
-    const { relay, port, step, rows } = await tables(t, { clock: systemClock })
-    relay.freeze()
-    relay.leadTo(await freePort())
-    await assert.rejects(step('a'), isDatabaseUnavailable)
-    relay.leadTo(port)
-    await until(() => rows().then(isEmpty, () => false))
-  })
+  for (const [what, openTarget] of [
+    ['refuses new connections', freePort],
+    ['does not answer new ones', openSilentPort],
+  ] as const) {
+    test(`all at once, and Postgres ${what}: the calls fail, and later ones work`, async (t) => {
+      const { relay, port, step, use, rows } = await tables(t, { clock: systemClock })
+      await use(10)
+      relay.freeze()
+      relay.leadTo(await openTarget(t))
+      const results = await Promise.allSettled([step('a'), step('a'), ...Array.from({ length: 10 }, rows)])
+      for (const result of results) {
+        assert.ok(result.status === 'rejected' && isDatabaseUnavailable(result.reason), String(result))
+      }
+      relay.leadTo(port)
+      await until(() => rows().then(isEmpty, () => false))
+    })
+  }
 
   test('at a commit: the other connections say that it has happened', async (t) => {
     const { url, drop } = await postgres.fresh()
@@ -104,6 +114,18 @@ describe('a statement that takes long', () => {
     assert.deepEqual(await rows(), ['a', 'a'])
   })
 })
+
+/** A port that accepts connections and never answers. */
+async function openSilentPort(t: TestContext): Promise<number> {
+  const sockets = new Set<Socket>()
+  const server = createServer((socket) => void sockets.add(socket.resume().on('error', () => {})))
+  await new Promise<void>((resolve) => server.listen(0, '127.0.0.1', resolve))
+  t.after(() => {
+    for (const socket of sockets) socket.destroy()
+    server.close()
+  })
+  return (server.address() as { port: number }).port
+}
 
 const isEmpty = (list: unknown[]) => list.length === 0
 

@@ -129,9 +129,10 @@ async function refuseOtherDatabase(context: CommandContext): Promise<void> {
 }
 
 async function refuseOtherSchema({ database }: CommandContext): Promise<void> {
-  const { pending, unknown } = await migrationStatus(database)
+  const { applied, pending, unknown } = await migrationStatus(database)
   if (pending.length > 0) {
-    throw new Failure(`The database lacks ${pending.join(', ')}. Migrate it first: "npx doorbell migrate".`)
+    const lacks = applied.length === 0 ? 'has no tables yet' : `lacks ${pending.join(', ')}`
+    throw new Failure(`The database ${lacks}. Migrate it first: "npx doorbell migrate".`)
   }
   if (unknown.length > 0) {
     throw new Failure(`The database is newer than this program (${unknown.join(', ')}). Use the newer Doorbell.`)

@@ -15,7 +15,7 @@ import { createSigningKeyStore } from '../../openid-provider/signing-keys/signin
 import { keyAlgorithms, signingKeyAad, stateOf } from '../../openid-provider/signing-keys/signing-keys.ts'
 import { createOutboxStore } from '../../outbox/outbox-store.ts'
 import { profiles } from '../../platform/security-profile.ts'
-import { migrationStatus } from '../../platform/storage/migrate.ts'
+import { migrationStatus, missingPrivilege } from '../../platform/storage/migrate.ts'
 import { createUserStore } from '../../user/user-store.ts'
 import { type CommandContext, openCommandContext } from '../context/desk.ts'
 import { adviceOnOtherSecret } from '../context/other-secret.ts'
@@ -44,7 +44,10 @@ export async function examineDatabase(config: Config): Promise<Finding[]> {
       ],
     )
   } catch (error) {
-    const advice = 'is it running, and is the setting "database" (DOORBELL_DATABASE) right?'
+    const isUnknown = (error as { code?: unknown }).code === '3D000'
+    const advice = isUnknown
+      ? 'create the database, or correct the setting "database" (DOORBELL_DATABASE)'
+      : 'is it running, and is the setting "database" (DOORBELL_DATABASE) right?'
     const says = error instanceof Error ? error.message : String(error)
     return [{ about, state: 'fail', says, advice }, ...examineProtection(config)]
   }
@@ -76,8 +79,14 @@ async function examineSchema({ database }: CommandContext): Promise<Finding> {
     return { about, state: 'fail', says, advice: 'use the newer Doorbell' }
   }
   if (pending.length === 0) return { about, state: 'ok', says: `up to date, ${applied.at(-1)?.name}` }
-  const says = `${pending.join(', ')} ${pending.length > 1 ? 'are' : 'is'} missing`
-  return { about, state: 'fail', says, advice: 'run "npx doorbell migrate"' }
+  const isEmpty = applied.length === 0
+  const says = isEmpty ? 'there are no tables' : `${pending.join(', ')} ${pending.length > 1 ? 'are' : 'is'} missing`
+  const migrate = 'run "npx doorbell migrate"'
+  const missing = await missingPrivilege(database)
+  const advice = missing
+    ? `the role may not create tables. As an administrator of Postgres: ${missing}; then ${migrate}`
+    : migrate
+  return { about, state: 'fail', says, advice }
 }
 
 async function examineSecret({ database, vault, config }: CommandContext): Promise<Finding> {

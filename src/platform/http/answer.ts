@@ -1,5 +1,5 @@
 /** Receives request bodies, and converts errors to responses. */
-import type { IncomingMessage, OutgoingHttpHeaders } from 'node:http'
+import { IncomingMessage, type OutgoingHttpHeaders, type ServerResponse } from 'node:http'
 import type {
   FastifyError,
   FastifyInstance,
@@ -14,7 +14,7 @@ import { challengeFor, sessionChallenge } from './challenge.ts'
 import { trackConnections } from './life.ts'
 import { refuseOtherSpellings } from './one-spelling.ts'
 import { isUnstorableForDatabase } from './outside-text.ts'
-import { MAX_BODY_BYTES, receiveBody } from './request-body.ts'
+import { beginBody, MAX_BODY_BYTES, wholeBody } from './request-body.ts'
 import { answerUnavailable, type ErrorPage, isUnavailable, jsonErrorHeaders, Unavailable } from './unavailable.ts'
 
 /** Options for Fastify's constructor. All other settings of the server are made by `edge`. */
@@ -25,7 +25,9 @@ export const edgeOptions = {
   // No route has a schema. The schema compiler that Fastify would load is larger than the rest of Fastify.
   schemaController: { compilersFactory: { buildValidator: noSchemas, buildSerializer: noSchemas } },
   // Without this, Fastify would include the malformed path in its response.
-  frameworkErrors: (_error, _request, reply) => {
+  frameworkErrors: (_error, request, reply) => {
+    // For such a call no hook runs.
+    if (!beginCall(request.server, request.raw, reply.raw)) return
     setCommonHeaders(reply)
     answerOAuthError(reply, malformed())
   },
@@ -155,6 +157,7 @@ export function edge(app: FastifyInstance, log: Log, pages?: ErrorPages, more: R
   const answerNotFound = notFoundWith(pages?.notFound)
   app.decorate('commonHeaders', { 'x-content-type-options': 'nosniff', 'referrer-policy': 'no-referrer', ...more })
   trackConnections(app)
+  beginCalls(app)
   keepBodiesRaw(app)
   refuseOtherSpellings(app, answerNotFound)
   app.setErrorHandler((error: Error, request, reply) =>
@@ -209,9 +212,25 @@ function keepBodiesRaw(app: FastifyInstance): void {
   // Fastify caches the parser for a content type that is listed exactly. For any other type, it parses the name of the type
   // again at each call. The type of forms is listed, because most calls are forms.
   const types = ['application/x-www-form-urlencoded', '*']
-  app.addContentTypeParser(types, ({ headers }: FastifyRequest, payload: IncomingMessage) =>
-    receiveBody(payload, headers['content-length']),
-  )
+  app.addContentTypeParser(types, (_request: FastifyRequest, payload: IncomingMessage) => wholeBody(payload))
+}
+
+function beginCalls(app: FastifyInstance): void {
+  app.addHook('onRequest', ({ raw: request }, { raw: response }, done) => {
+    // If the call is not to be processed, `done` is not called.
+    if (beginCall(app, request, response)) done()
+  })
+  // An expectation other than `100-continue` may be ignored (RFC 9110 §10.1.1). Node would answer it without counting the
+  // call.
+  app.server.on('checkExpectation', (request, response) => app.server.emit('request', request, response))
+}
+
+/** Returns false if the call must not be processed. */
+function beginCall({ life }: FastifyInstance, request: IncomingMessage, response: ServerResponse): boolean {
+  // A request that the server itself injects is not counted: it is part of a call that is already counted.
+  if (request instanceof IncomingMessage && !life.begin(request, response)) return false
+  beginBody(request)
+  return true
 }
 
 function answerProblem(

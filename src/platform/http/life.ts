@@ -2,7 +2,7 @@
  * Tracks the calls in progress, and limits them for each connection. For a graceful shutdown, first the shutdown is
  * announced, then calls in progress are finished, and after that calls are refused.
  */
-import { IncomingMessage, type ServerResponse } from 'node:http'
+import type { IncomingMessage, ServerResponse } from 'node:http'
 import type { Socket } from 'node:net'
 import type { FastifyInstance } from 'fastify'
 import { type Clock, systemClock } from '../clock.ts'
@@ -16,6 +16,11 @@ export interface Life {
   /** Whether calls can no longer be answered, because the database and other resources are closed. */
   readonly isShuttingDown: boolean
   announceEnd(): void
+  /**
+   * Must be called for each call at its beginning. If its connection has too many calls whose responses have not been read,
+   * closes the connection and returns false.
+   */
+  begin(request: IncomingMessage, response: ServerResponse): boolean
   /**
    * Resolves as soon as no call is in progress, or after `atMostMs` milliseconds of real time. It also waits for calls that
    * arrive during the wait.
@@ -67,6 +72,18 @@ export function trackConnections(app: FastifyInstance): void {
       stage = 'ending'
       for (const response of inWork.members) closeAfter(response)
     },
+    begin(request, response) {
+      const socket = request.socket as CountedSocket
+      if ((socket[unfinished] ?? 0) >= mostUnfinished) {
+        socket.destroy()
+        return false
+      }
+      if (life.isEnding) closeAfter(response)
+      socket[unfinished] = (socket[unfinished] ?? 0) + 1
+      inWork.add(response)
+      response.on('close', leave)
+      return true
+    },
     quiet: (atMostMs) =>
       new Promise((resolve) => {
         if (inWork.members.length === 0) return resolve()
@@ -78,22 +95,6 @@ export function trackConnections(app: FastifyInstance): void {
     },
   }
   app.decorate('life', life)
-  app.addHook('onRequest', ({ raw: request }, { raw: response }, done) => {
-    if (life.isEnding) closeAfter(response)
-    // A request that the server itself injects is not tracked: it is part of a call that is already tracked.
-    if (request instanceof IncomingMessage) {
-      const socket = request.socket as CountedSocket
-      if ((socket[unfinished] ?? 0) >= mostUnfinished) {
-        // The call is not processed: `done` is not called.
-        socket.destroy()
-        return
-      }
-      socket[unfinished] = (socket[unfinished] ?? 0) + 1
-      inWork.add(response)
-      response.on('close', leave)
-    }
-    done()
-  })
   app.addHook('preClose', (done) => {
     life.announceEnd()
     done()

@@ -1,14 +1,18 @@
 import assert from 'node:assert/strict'
+import { once } from 'node:events'
+import type { IncomingMessage } from 'node:http'
 import { PassThrough } from 'node:stream'
 import { test } from 'node:test'
-import { MAX_BODY_BYTES, mostPieces, receiveBody } from './request-body.ts'
+import { beginBody, MAX_BODY_BYTES, mostPieces, wholeBody } from './request-body.ts'
 
 /** Sends the pieces one after the other. */
 function send(pieces: Buffer[], announced?: string) {
-  const payload = new PassThrough({ readableHighWaterMark: 0 })
-  const body = receiveBody(payload, announced)
+  const headers = announced === undefined ? { 'transfer-encoding': 'chunked' } : { 'content-length': announced }
+  const payload = Object.assign(new PassThrough({ readableHighWaterMark: 0 }), { headers })
+  const request = payload as unknown as IncomingMessage
+  beginBody(request)
   for (const piece of pieces) payload.write(piece)
-  return { payload, body }
+  return { payload, body: wholeBody(request) }
 }
 
 const pieces = (count: number, of = 'a') => Array.from({ length: count }, () => Buffer.from(of))
@@ -20,10 +24,20 @@ test('the pieces of a body are joined in their order', async () => {
   assert.equal(String(await body), `${Array.from({ length: mostPieces }, (_, number) => number).join()},`)
 })
 
-test('a body that is too large, or has too many pieces, is refused before its end', async () => {
+test('a body that is too large is refused before its end', async () => {
   await assert.rejects(send([], String(MAX_BODY_BYTES + 1)).body, { status: 413 })
   await assert.rejects(send([Buffer.alloc(MAX_BODY_BYTES), Buffer.alloc(1)]).body, { status: 413 })
-  await assert.rejects(send(pieces(mostPieces + 1)).body, { status: 400, hint: /more than 1024 pieces/ })
+})
+
+test('the connection of a body with too many pieces is closed, also if the body is too large', async () => {
+  const tooMany = send(pieces(mostPieces + 1))
+  await assert.rejects(tooMany.body, { status: 400, hint: /more than 1024 pieces/ })
+  assert.equal(tooMany.payload.destroyed, true)
+  const large = send([Buffer.alloc(MAX_BODY_BYTES), ...pieces(mostPieces - 1)])
+  await assert.rejects(large.body, { status: 413 })
+  assert.equal(large.payload.destroyed, false)
+  large.payload.write('a')
+  await once(large.payload, 'close')
 })
 
 test('a body that ends early or breaks off is refused', async () => {

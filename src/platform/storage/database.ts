@@ -83,7 +83,7 @@ export interface Database {
    * keys. The step that executes the batch must have the lock keys of all its items, and set `hasTurn`. On SQLite,
    * `work` begins at once, because all steps run one after the other.
    *
-   * @param how.yields whether steps that arrive later, and do not yield themselves, come before `work` while it waits. Use
+   * @param how.yields whether steps that arrive up to 250 ms later, and do not yield, come before `work` while it waits. Use
    *   it for work that others can cause in any number, so that it does not delay what a user decides
    */
   inLockOrder<T>(lockKeys: readonly string[], work: () => Promise<T>, how?: { yields?: boolean }): Promise<T>

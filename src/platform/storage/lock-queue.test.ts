@@ -31,8 +31,11 @@ function openWork(queue = createLockQueue()) {
 /** A clock whose timers run only when the test calls them. */
 function handClock() {
   const timers = new Set<() => void>()
+  const time = { ms: 0 }
   return {
     timers,
+    time,
+    now: () => time.ms,
     after(milliseconds: number, callback: () => void) {
       assert.equal(milliseconds, longestWaitMs)
       timers.add(callback)
@@ -138,6 +141,27 @@ test('work that yields lets all later work go first, until it begins', async () 
     await turnOfLoop()
   }
   await Promise.all(all)
+})
+
+test('work that yields is not overtaken by work that arrives a quarter of a second later', async () => {
+  const clock = handClock()
+  const { start, startYielding, begun, end, queue } = openWork(createLockQueue(clock))
+  const all = [start('holder', 'user', 'client'), startYielding('request', 'user', 'client')]
+  all.push(startYielding('about another user', 'other', 'client'))
+  for (const [name, ms] of Object.entries({ early: 249, late: 250, later: 251 })) {
+    clock.time.ms = ms
+    all.push(start(name, 'user'))
+  }
+  const order = ['holder', 'early', 'request', 'about another user', 'late', 'later']
+  for (const name of order) {
+    end(name)
+    await turnOfLoop()
+  }
+  assert.deepEqual(begun.toSorted(), order.toSorted())
+  assert.ok(begun.indexOf('early') < begun.indexOf('request'))
+  assert.ok(begun.indexOf('request') < begun.indexOf('late'))
+  await Promise.all(all)
+  assert.equal(queue.countWaiting(), 0)
 })
 
 test('work that yields also gives up keys that it has while it waits for others', async () => {

@@ -3,10 +3,16 @@
  * Postgres, each of them would hold a connection while it waits, and a few parallel calls that share one key would leave no
  * connection for other calls.
  */
-import { type Clock, systemClock } from '../clock.ts'
+import { type Clock, steadyTime, systemClock } from '../clock.ts'
 
 /** A step waits at most this many milliseconds. The wait for a connection of the pool has the same limit. */
 export const longestWaitMs = 5_000
+
+/**
+ * Work that yields is overtaken only by work that arrives within this many milliseconds after it. Otherwise somebody who always
+ * has new work for one of its keys would keep it, and all that waits behind it for its other keys, from beginning.
+ */
+const yieldsForMs = 250
 
 /** Thrown if a step has waited for too long. SQLSTATE 55P03: lock not available. */
 export class LockWaitTimeout extends Error {
@@ -21,8 +27,8 @@ export class LockWaitTimeout extends Error {
 export interface LockQueue {
   /**
    * Runs `work` when all earlier work with one of these keys has ended, successfully or not. If there is no such work,
-   * `work` begins before this function returns. Work that yields is also overtaken by later work that does not yield, as
-   * long as it waits.
+   * `work` begins before this function returns. Work that yields is also overtaken, as long as it waits, by work that does
+   * not yield and arrives less than `yieldsForMs` later.
    *
    * @throws {LockWaitTimeout} if the earlier work has not ended after `longestWaitMs`. Then `work` does not run
    */
@@ -34,8 +40,8 @@ export interface LockQueue {
 interface Entry {
   /** The keys, without duplicates. */
   keys: readonly string[]
-  /** Whether later entries that do not yield come before this entry, as long as it has not begun. */
-  yields: boolean
+  /** The time of arrival; if the entry yields, `yieldsForMs` later. Entries that have not begun are in the order of this. */
+  rank: number
   /** The number of its keys that another entry has, or gets before this entry. The entry has begun if this is 0. */
   blockedKeys: number
   /** Resolved when the entry may begin. Undefined if the entry does not have to wait. */
@@ -44,19 +50,19 @@ interface Entry {
 
 /**
  * Returns an empty queue. Each entry is added to the lines of all its keys at the same moment. In every line, entries that
- * have begun come first, then those that do not yield, then those that yield, each in order of arrival. So of two entries
- * that share keys, the same one comes first in every line, and no two entries can wait for each other.
+ * have begun come first, then the others in the order of their ranks, and those of equal rank in order of arrival. So of two
+ * entries that share keys, the same one comes first in every line, and no two entries can wait for each other.
  */
-export function createLockQueue(clock: Pick<Clock, 'after'> = systemClock): LockQueue {
+export function createLockQueue(clock: Clock = systemClock): LockQueue {
   /**
    * For each key, the entries that have the key or wait for it. The first entry has the key. Until it has begun, it can
-   * lose the key to an entry that does not yield.
+   * lose the key to an entry of a lower rank.
    */
   const lines = new Map<string, Entry[]>()
   let waiting = 0
 
   function enter(keys: readonly string[], yields: boolean): Entry {
-    const entry: Entry = { keys, yields, blockedKeys: 0 }
+    const entry: Entry = { keys, rank: steadyTime(clock) + (yields ? yieldsForMs : 0), blockedKeys: 0 }
     for (const key of keys) {
       const line = lines.get(key)
       if (line === undefined) {
@@ -116,9 +122,8 @@ export function createLockQueue(clock: Pick<Clock, 'after'> = systemClock): Lock
   }
 }
 
-/** Returns the place of a new entry in a line: the last one, or before all entries that yield to it. */
-function placeIn(line: readonly Entry[], { yields }: Entry): number {
-  if (yields) return line.length
-  const place = line.findIndex((other) => other.yields && other.blockedKeys > 0)
+/** Returns the place of a new entry in a line: the last one, or before all entries of a higher rank that have not begun. */
+function placeIn(line: readonly Entry[], { rank }: Entry): number {
+  const place = line.findIndex((other) => other.rank > rank && other.blockedKeys > 0)
   return place === -1 ? line.length : place
 }

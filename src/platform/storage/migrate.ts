@@ -156,13 +156,27 @@ function has(list: { number: number }[], number: number): boolean {
  * @throws {SchemaError} if a migration is pending, or if an applied migration is unknown to this program
  */
 export async function refuseOtherSchema(database: Database): Promise<void> {
-  const { pending, unknown } = await migrationStatus(database)
+  const { applied, pending, unknown } = await migrationStatus(database)
   if (pending.length === 0 && unknown.length === 0) return
+  const lacks = applied.length === 0 ? 'has no tables yet' : `lacks ${pending.join(', ')}`
   throw new SchemaError(
     pending.length > 0
-      ? `the database lacks ${pending.join(', ')}: run "doorbell migrate", or serve with --migrate`
+      ? `the database ${lacks}: run "doorbell migrate", or serve with --migrate`
       : `the database is newer than this program (${unknown.join(', ')}): run the newer Doorbell`,
   )
+}
+
+/**
+ * Resolves to the statement that permits the role of this connection to create tables, or to undefined if it may do so. Since
+ * Postgres 15, only the owner of a database may create tables in the schema `public`.
+ */
+export async function missingPrivilege({ engine, read }: Database): Promise<string | undefined> {
+  if (engine !== 'postgres') return undefined
+  const [row] = await read<{ mayCreate: number; schema: string; role: string }>(
+    `select has_schema_privilege(current_schema(), 'create') as "mayCreate",
+      quote_ident(current_schema()) as schema, quote_ident(current_user) as role`,
+  )
+  return row!.mayCreate ? undefined : `grant create on schema ${row!.schema} to ${row!.role}`
 }
 
 /** Thrown if the database does not have the schema that this program needs. The message says what to do. */

@@ -7,7 +7,7 @@ import { longestWaitMs } from './lock-queue.ts'
 import { countWarnings } from './postgres-commits.ts'
 import type { Route, Routes } from './postgres-routes.ts'
 import { prepareSession } from './postgres-session.ts'
-import { destroy, type SilenceWatch } from './postgres-silence.ts'
+import type { SilenceWatch } from './postgres-silence.ts'
 
 export interface PoolOptions {
   /** The maximum number of open connections. */
@@ -75,7 +75,7 @@ export function openPool(routes: Routes, { connections, getTypeParser, silence }
     for (;;) {
       const client = await connectByRoute()
       if (!silence.isSuspect(client)) return client
-      destroy(client)
+      silence.end(client)
       client.release(true)
     }
   }) as typeof pool.connect

@@ -1,86 +1,113 @@
 /**
- * Ends connections on which Postgres no longer answers, although they are open: the machine of Postgres has no power or is
- * frozen, or a firewall has forgotten the connection. TCP gives up such a connection only after about 15 minutes. Until
- * then the pool would lack the connection, and the step that uses it would keep its lock keys.
+ * Ends connections on which nothing arrives any more, although Postgres owes an answer: the machine of Postgres has no power
+ * or is frozen, or a firewall has forgotten the connection. TCP gives up such a connection only after about 15 minutes.
+ * Until then the pool would lack the connection, and the step that uses it would keep its lock keys.
  *
  * A statement may also take long while Postgres executes it: it waits for a lock, or its commit waits for a standby. If such
  * connections were ended, the sessions in Postgres would go on, and new connections would open more and more of them. So
  * Postgres is first asked, on another connection, which sessions are at work.
  */
-import type { Client, ClientBase } from 'pg'
+import type { Socket } from 'node:net'
+import { type Client, type ClientBase, DatabaseError } from 'pg'
 import { type Clock, steadyTime } from '../clock.ts'
 import type { Log } from '../log.ts'
 
-/** Milliseconds after which an answer is late. */
+/** Milliseconds without a byte of the answer, after which the answer is late. */
 const lateAfterMs = 5_000
 
-/**
- * Thrown for a statement on a connection that was ended because Postgres does not answer on it. SQLSTATE 08006: connection
- * failure.
- */
-export class SilentConnectionError extends Error {
-  override readonly name = 'SilentConnectionError'
-  readonly code = '08006'
-
-  constructor() {
-    super(`the database has not answered on this connection for ${lateAfterMs / 1000} s`)
-  }
-}
+/** Milliseconds between two searches for late answers while Postgres cannot be asked. */
+const searchIntervalMs = 1_000
 
 export interface SilenceWatch {
-  /** Watches a new connection until it ends. */
+  /** Watches a new connection until it ends. Must be called before the connection is opened. */
   add(client: Client): void
   /** Stores which session of Postgres serves this connection: a result of `identifySession`. */
   identify(client: ClientBase, session: string): void
   /** Must be called before each query on the connection. */
   asked(client: Client): void
   /**
-   * Ends the connections on which an answer is late, unless Postgres is at work on it.
+   * Ends the connections on which an answer is late, unless Postgres is at work on it. Must be called every few seconds.
    *
    * @param listAtWork returns the sessions that are at work, of those given: the result of `listSessionsAtWork`. Not called
-   * if no answer is late. If it rejects, no connection is ended
+   * if no answer is late. If Postgres refuses to say it, no connection is ended
    */
   endSilent(listAtWork: (sessions: string[]) => Promise<string[]>): Promise<void>
-  /** Ends all connections on which an answer is late. Called if Postgres cannot be asked. */
-  endLate(): void
-  /** Marks all present connections as suspect: another connection to Postgres has become silent. */
-  suspectAll(): void
+  /**
+   * Must be called if another connection to Postgres has become silent. All present connections are then suspect. Until
+   * Postgres is reached again, it cannot be asked, so connections on which an answer is late are ended.
+   */
+  becameSilent(): void
+  /** Must be called after each attempt to reach Postgres again, with the error if it failed. */
+  tried(failure?: unknown): void
   /** Returns whether the connection must not be used again. */
   isSuspect(client: ClientBase): boolean
+  /** Ends a connection at once. What it has sent, and Postgres has not received, is not sent again. */
+  end(client: ClientBase): void
 }
 
 interface Connection {
+  socket: Socket
   session?: string
   isSuspect: boolean
-  /** The steady time of the first query that is not answered yet. */
-  askedAt?: number | undefined
+  /**
+   * Set while an answer is awaited: how many bytes had been received when the query was sent, or at the last search that found
+   * more, and the steady time of that moment.
+   */
+  awaiting?: { bytes: number; since: number } | undefined
 }
 
 export function createSilenceWatch({ log, clock }: { log: Log; clock: Clock }): SilenceWatch {
   const connections = new Map<ClientBase, Connection>()
+  let cancel = () => {}
 
-  function late(): [ClientBase, Connection][] {
-    const before = steadyTime(clock) - lateAfterMs
-    return [...connections].filter(([, { askedAt }]) => askedAt !== undefined && askedAt <= before)
+  function listLate(): [ClientBase, Connection][] {
+    const now = steadyTime(clock)
+    return [...connections].filter(([, connection]) => {
+      const { awaiting, socket } = connection
+      if (awaiting === undefined) return false
+      if (socket.bytesRead !== awaiting.bytes) Object.assign(awaiting, { bytes: socket.bytesRead, since: now })
+      return awaiting.since <= now - lateAfterMs
+    })
   }
 
-  function end(silent: [ClientBase, Connection][]): void {
+  function endAll(silent: [ClientBase, Connection][]): void {
     if (silent.length === 0) return
     log.warn({ connections: silent.length }, 'the database does not answer on some connections: they were ended')
-    for (const [client] of silent) destroy(client)
+    for (const [client] of silent) end(client)
     suspectAll()
+  }
+
+  function end(client: ClientBase): void {
+    const socket = connections.get(client)?.socket
+    if (socket === undefined || socket.destroyed) return
+    // A connection by a unix socket cannot be reset, and it loses nothing that it could send later.
+    if (socket.remoteAddress === undefined) socket.destroy()
+    else socket.resetAndDestroy()
   }
 
   function suspectAll(): void {
     for (const connection of connections.values()) connection.isSuspect = true
   }
 
+  function endLateUntilReached(): void {
+    cancel()
+    // When this process was suspended, it first reads the answers that have arrived meanwhile.
+    const search = setImmediate(() => endAll(listLate()))
+    const cancelNext = clock.after(searchIntervalMs, endLateUntilReached)
+    cancel = () => {
+      clearImmediate(search)
+      cancelNext()
+    }
+  }
+
   return {
     add(client) {
-      const connection: Connection = { isSuspect: false }
+      // With TLS, `stream` becomes another socket, which uses this one.
+      const socket = client.connection.stream as Socket
+      const connection: Connection = { socket, isSuspect: false }
       connections.set(client, connection)
       client.on('drain', () => {
-        connection.askedAt = undefined
+        connection.awaiting = undefined
       })
       client.once('end', () => connections.delete(client))
     },
@@ -90,43 +117,53 @@ export function createSilenceWatch({ log, clock }: { log: Log; clock: Clock }): 
     },
     asked(client) {
       const connection = connections.get(client)
-      if (connection) connection.askedAt ??= steadyTime(clock)
+      if (connection) connection.awaiting ??= { bytes: connection.socket.bytesRead, since: steadyTime(clock) }
     },
     async endSilent(listAtWork) {
-      const asked = late()
-      if (asked.length === 0) return
-      const atWork = await listAtWork(asked.flatMap(([, { session }]) => session ?? []))
-      const stillLate = new Set(late().map(([client]) => client))
-      end(asked.filter(([client, { session = '' }]) => stillLate.has(client) && !atWork.includes(session)))
+      const late = listLate()
+      if (late.length === 0) return
+      const atWork = await listAtWork(late.flatMap(([, { session }]) => session ?? [])).catch((error: unknown) => {
+        if (isRefusal(error)) return undefined
+        throw error
+      })
+      if (atWork === undefined) return
+      const stillLate = new Set(listLate().map(([client]) => client))
+      endAll(late.filter(([client, { session = '' }]) => stillLate.has(client) && !atWork.includes(session)))
     },
-    endLate: () => end(late()),
-    suspectAll,
+    becameSilent() {
+      suspectAll()
+      endLateUntilReached()
+    },
+    tried(failure) {
+      // Postgres is there if it has said why it refuses the connection.
+      if (failure === undefined || isRefusal(failure)) cancel()
+      else endLateUntilReached()
+    },
     isSuspect: (client) => connections.get(client)?.isSuspect !== false,
+    end,
   }
 }
 
-/** Ends a connection at once, without a message to Postgres, which would not be delivered. */
-export function destroy(client: ClientBase): void {
-  ;(client as Client).connection.stream.destroy(new SilentConnectionError())
-}
+/** Returns whether this is an answer of Postgres. If there are several hosts, the answer of the last one is the cause. */
+const isRefusal = (error: unknown) =>
+  error instanceof Error && [error, error.cause].some((each) => each instanceof DatabaseError)
 
-/**
- * A query for the session that serves the connection. Process ids alone are not enough: after a failover, another server
- * may have a process with the same id.
- */
-export const identifySession = `select pid || ' ' || extract(epoch from backend_start) as session
-  from pg_stat_get_activity(pg_backend_pid())`
+/** After a failover, another server may have a process with the same id. */
+const sessionOf = (process: string) => `${process} || ' ' || extract(epoch from pg_postmaster_start_time())`
+
+/** A query for the session that serves the connection. */
+export const identifySession = `select ${sessionOf('pg_backend_pid()')} as session`
 
 /**
  * A query for the sessions that are at work, of those in `$1`. A session is not at work if it waits for a message of the
- * client. If its state has changed only a second ago, the answer may still be on its way. If `track_activities` is off, the
- * state is unknown, and the session counts as at work.
+ * client, or for the client to receive one. If its state has changed only a second ago, the answer may still be on its way.
+ * If `track_activities` is off, the state is unknown, and the session counts as at work.
  */
 export const listSessionsAtWork = `
   select session from (
-    select pid || ' ' || extract(epoch from backend_start) as session,
+    select ${sessionOf('pid')} as session,
       state is null or state not like 'idle%' and wait_event_type is distinct from 'Client' as "isExecuting",
       state_change > clock_timestamp() - interval '1 second' as "hasChanged"
-    from pg_stat_activity
+    from pg_stat_get_activity(null)
   ) as each
   where session = any($1) and ("isExecuting" or "hasChanged")`

@@ -172,12 +172,13 @@ export async function subscribe(surroundings: Surroundings): Promise<Subscriptio
 
   /** Checks this connection, and on this connection those of the pool. */
   async function checkConnection(client: Client): Promise<void> {
+    cancel()
     try {
       await measureClock(client, clockOffset)
       if (client === current) aliveAt = clock.now()
       await silence.endSilent((sessions) => sessionsAtWork(client, sessions))
     } catch {
-      if (client === current) silence.suspectAll()
+      if (client === current) silence.becameSilent()
       return lose(client)
     }
     if (client === current && !ended) cancel = clock.after(checkIntervalMs, () => void checkConnection(client))
@@ -198,17 +199,14 @@ export async function subscribe(surroundings: Surroundings): Promise<Subscriptio
   }
 
   async function reconnect(): Promise<void> {
-    const isBack = await succeeds(connect())
+    const failure = await failureOf(connect())
     if (ended) return
-    if (!isBack) {
-      silence.endLate()
-      return reconnectLater()
-    }
+    silence.tried(failure)
+    if (failure !== undefined) return reconnectLater()
     log.info('announcements of other nodes are received again')
     publisher.forget()
     listeners.tellAll()
-    cancel()
-    await checkConnection(current!)
+    if (current !== undefined) await checkConnection(current)
   }
 
   function tell(payload: string): void {
@@ -229,6 +227,7 @@ export async function subscribe(surroundings: Surroundings): Promise<Subscriptio
     async end() {
       ended = true
       cancel()
+      silence.tried()
       await current?.end()
       current = undefined
     },
@@ -243,10 +242,10 @@ export async function subscribe(surroundings: Surroundings): Promise<Subscriptio
  */
 const isRecent = (age: number) => age >= 0 && age <= trustMs
 
-function succeeds(work: Promise<unknown>): Promise<boolean> {
+function failureOf(work: Promise<unknown>): Promise<unknown> {
   return work.then(
-    () => true,
-    () => false,
+    () => undefined,
+    (error: unknown) => error,
   )
 }
 

@@ -72,7 +72,12 @@ export async function openPostgres(
   const pool = openPool(routes, { connections, getTypeParser: parserOf, silence })
   pool.on('error', (error) => log.warn({ error }, 'an idle database connection was lost'))
   const commits = createCommits(pool, send)
-  const opened: Opened = { pool, publisher, commits, locks: createLockQueue() }
+  const opened: Opened = {
+    pool,
+    publisher,
+    commits,
+    locks: createLockQueue({ now: () => steadyTime(clock), after: systemClock.after }),
+  }
 
   const running = new Set<Promise<unknown>>()
   let closing: Promise<void> | undefined
