@@ -12,7 +12,7 @@
  * other, and every second round begins with the other build, so that a disturbance of the machine affects both. The
  * ratio is taken within a round. Rounds are short, because the speed of a shared machine changes within seconds: a build
  * that was compared with itself in 24 rounds of half a second had ratios from 0.93 to 1.18, and in 120 rounds of a fifth of
- * a second from 1.00 to 1.01. Without `--quick`, both servers are started five times, because two processes of the same build
+ * a second from 1.00 to 1.01. Without `--quick`, both servers are started six times, because two processes of the same build
  * also differ by some percent. The cost of a build is the CPU time of one operation, of the server and of Postgres together:
  * the rate also depends on the other load of the machine.
  */
@@ -73,7 +73,7 @@ const kinds: Work[] = [
 ]
 
 /** A verdict needs fifteen rounds. With fewer than six there is no 95 % interval. */
-const forVerdict = { least: 15, usual: 150, starts: 5 }
+const forVerdict = { least: 15, usual: 150, starts: 6 }
 const firstImpression = { least: 6, usual: 24, starts: 1 }
 const usualSeconds = 0.2
 /** Seconds of work before the first round, until all code is compiled. */
@@ -149,26 +149,30 @@ async function compare(work: Work, engine: Engine, comparing: Comparing): Promis
   const compared: Compared = { work: work.name, engine, now: [], before: [] }
   for (let start = 0; start < starts; start++) {
     const last = Math.round((rounds * (start + 1)) / starts)
-    await compareOnce(compared, work, comparing, last)
+    await compareOnce(compared, work, comparing, { last, isNowFirst: start % 2 === 0 })
     await stage.stores.clear()
   }
   return compared
 }
 
-/** Starts both builds, and measures them until there are `last` rounds. */
+/**
+ * Starts both builds, and measures them until there are `last` rounds. The build that is started first alternates: compared
+ * with itself, the one that was always started first needed up to four percent more CPU time.
+ */
 async function compareOnce(
   compared: Compared,
   work: Work,
   { stage, other, seconds }: Comparing,
-  last: number,
+  { last, isNowFirst }: { last: number; isNowFirst: boolean },
 ): Promise<void> {
   const { engine } = compared
   const builds: Build[] = []
   const load = ({ name, server }: Build, play: Job['play'], seconds: number) =>
     stage.load({ port: server.port, at: `${work.name} ${engine} ${name} ${last}`, play, connections, seconds })
   try {
-    builds.push({ name: 'now', server: await startOn(engine, stage) })
-    builds.push({ name: 'before', server: await startOn(engine, stage, other) })
+    for (const name of isNowFirst ? (['now', 'before'] as const) : (['before', 'now'] as const)) {
+      builds.push({ name, server: await startOn(engine, stage, name === 'now' ? undefined : other) })
+    }
     for (const build of builds) {
       if (work.before) await load(build, work.before, longestPreparation)
       await load(build, work.play, warmUp)

@@ -1,7 +1,8 @@
 /**
- * `npm test`: a Chromium and one Postgres for all test files, then Node's own test runner.
+ * `npm test`: one Postgres for all test files, and a Chromium if they need it, then Node's own test runner.
  *
- *     npm test                                       everything but test/tools; many files share a process
+ *     npm test                                       everything but the following; many files share a process
+ *     npm run test:programs                          commands, browsers, and servers that are killed
  *     npm run test:tools                             benchmarks, release and bill of materials
  *     npm test -- src/platform test/flows/x.test.ts  some folders and files, each file in a process of its own
  *     npm test -- --test-name-pattern='a list'        the runner's flags
@@ -18,12 +19,14 @@ import { shareProcesses } from './support/shared-processes.ts'
 import { makeTemplates } from './support/templates.ts'
 
 const everything = ['src/**/*.test.ts', 'test/**/*.test.ts']
+/** These tests start a process for each step. They have commands of their own, so that `npm test` takes a few minutes. */
+const programs = ['test/browser/**', 'test/cli/**', 'test/crash/**', 'test/tools/**']
 /** One more file at a time than a small machine has cores: tests that kill servers, or let calls time out, wait a lot. */
 const usual = ['--test-concurrency=3', '--test-timeout=600000']
 
 const { flags, patterns } = sort(process.argv.slice(2))
 const files = globSync(patterns.length > 0 ? patterns.map(withinFolder) : everything, {
-  exclude: ['**/node_modules/**', ...(patterns.length > 0 ? [] : ['test/tools/**'])],
+  exclude: ['**/node_modules/**', ...(patterns.length > 0 ? [] : programs)],
 })
 if (files.length === 0) {
   console.error(`No test files match ${(patterns.length > 0 ? patterns : everything).join(' ')}.`)

@@ -40,7 +40,26 @@ test('doctor says which statement permits the role to create tables', async (t) 
   const [statement] = /grant create on schema public to limited_\w+/.exec(stdout)!
   await administrator.query(statement)
   assert.equal((await terminal.run(['migrate'])).code, 0)
-  assert.doesNotMatch((await terminal.run(['doctor'])).stdout, /there are no tables/)
+  assert.doesNotMatch((await terminal.run(['doctor'])).stdout, /there are no tables|clock of the database/)
+})
+
+test('doctor warns if the clock of this machine differs from that of the database', async (t) => {
+  const { url, drop } = await freshPostgres()
+  t.after(drop)
+  const terminal = await openTerminal(t, { DOORBELL_SECRET: newSecret(), DOORBELL_DATABASE: url })
+  await writeFile(join(terminal.cwd, 'doorbell.config.json'), JSON.stringify({ issuer: 'https://id.example.com' }))
+  const shifted = `--import=${new URL('../support/shifted-clock.ts', import.meta.url).href}`
+  for (const [ahead, says] of [
+    [300_000, 'this machine is 300 s ahead of the clock of the database'],
+    [-60_000, 'this machine is 60 s behind the clock of the database'],
+  ] as const) {
+    const env = { NODE_OPTIONS: shifted, DOORBELL_TEST_CLOCK_AHEAD: String(ahead) }
+    const { findings } = (await terminal.json(['doctor'], { env })) as { findings: Finding[] }
+    assert.deepEqual(
+      findings.filter(({ about, state }) => about === 'database' && state === 'warn').map((finding) => finding.says),
+      [says],
+    )
+  }
 })
 
 describe('doctor checks the settings', () => {

@@ -3,32 +3,37 @@
  * the other, so that each of them counts the earlier ones. Without this limit, a client with hundreds of calls in progress
  * would delay the requests of other clients about the same user.
  */
-import { Bounds } from '../../platform/http/bounds.ts'
+import { Overloaded } from '../../platform/http/unavailable.ts'
 
 /** Maximum number of requests of one client about one user that are being stored, or wait for that, in one process. */
 export const mostOfOnePair = 32
 
 export interface AcceptingShares {
   /**
-   * Runs `work`, which stores a request of the client about the user.
+   * Must be called before a request of the client about the user is stored. Returns the key to pass to `leave`.
    *
-   * @throws {Overloaded} if `mostOfOnePair` requests of this client about this user are being stored. Then `work` does not
-   *   run
+   * @throws {Overloaded} if `mostOfOnePair` requests of this client about this user are being stored
    */
-  within<Result>(clientId: string, userId: string, work: () => Promise<Result>): Promise<Result>
+  enter(clientId: string, userId: string): string
+  /** Must be called when the request has been stored, or could not be stored. */
+  leave(key: string): void
 }
 
 export function createAcceptingShares(): AcceptingShares {
-  const pairs = new Bounds(Number.POSITIVE_INFINITY)
+  const counts = new Map<string, number>()
 
   return {
-    async within(clientId, userId, work) {
-      const leave = pairs.enter([{ key: JSON.stringify([clientId, userId]), most: mostOfOnePair }])
-      try {
-        return await work()
-      } finally {
-        leave()
-      }
+    enter(clientId, userId) {
+      const key = `${clientId}\n${userId}`
+      const count = counts.get(key) ?? 0
+      if (count >= mostOfOnePair) throw new Overloaded()
+      counts.set(key, count + 1)
+      return key
+    },
+    leave(key) {
+      const count = counts.get(key)!
+      if (count === 1) counts.delete(key)
+      else counts.set(key, count - 1)
     },
   }
 }

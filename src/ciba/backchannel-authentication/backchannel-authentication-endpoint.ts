@@ -136,9 +136,10 @@ async function authenticateUser(
   const limits = limitsFor(client, needs.policy)
   // A client that has disconnected would not get the auth_req_id, so the user must not be asked.
   await call.caller.throwIfClosed()
-  const kept = await needs.accepting.within(client.id, user.id, () =>
-    needs.requests.accept(request, authReqId, limits, { facts, notifications: notices }),
-  )
+  const share = needs.accepting.enter(client.id, user.id)
+  const kept = await needs.requests
+    .accept(request, authReqId, limits, { facts, notifications: notices })
+    .finally(() => needs.accepting.leave(share))
   if (!kept) throw await limitError(request, limits, about, needs)
 
   const outcome = decoy === undefined ? request.deliveryMode : 'pretended'

@@ -40,17 +40,29 @@ export async function examineDatabase(config: Config): Promise<Finding[]> {
       async (context) => [
         { about, state: 'ok', says: `${name} answers (${context.database.engine})` },
         ...examineProtection(config),
+        ...examineClock(context),
         ...(await examineContent(context)),
       ],
     )
   } catch (error) {
-    const isUnknown = (error as { code?: unknown }).code === '3D000'
+    const cause = error instanceof Error ? error.cause : undefined
+    const isUnknown = (cause as { code?: unknown } | undefined)?.code === '3D000'
     const advice = isUnknown
       ? 'create the database, or correct the setting "database" (DOORBELL_DATABASE)'
       : 'is it running, and is the setting "database" (DOORBELL_DATABASE) right?'
     const says = error instanceof Error ? error.message : String(error)
     return [{ about, state: 'fail', says, advice }, ...examineProtection(config)]
   }
+}
+
+/** With a larger difference, a request may expire too early or too late. Clocks that are synchronised differ by much less. */
+const tolerableSeconds = 2
+
+function examineClock({ database }: CommandContext): Finding[] {
+  const seconds = Math.round(database.clockOffset / 1000)
+  if (Math.abs(seconds) <= tolerableSeconds) return []
+  const says = `this machine is ${Math.abs(seconds)} s ${seconds > 0 ? 'behind' : 'ahead of'} the clock of the database`
+  return [{ about: 'database', state: 'warn', says, advice: 'synchronise the clocks of both machines (NTP)' }]
 }
 
 /**

@@ -14,7 +14,7 @@ import { challengeFor, sessionChallenge } from './challenge.ts'
 import { trackConnections } from './life.ts'
 import { refuseOtherSpellings } from './one-spelling.ts'
 import { isUnstorableForDatabase } from './outside-text.ts'
-import { beginBody, MAX_BODY_BYTES, wholeBody } from './request-body.ts'
+import { beginBody, MAX_BODY_BYTES, type TakeBody, takeBody } from './request-body.ts'
 import { answerUnavailable, type ErrorPage, isUnavailable, jsonErrorHeaders, Unavailable } from './unavailable.ts'
 
 /** Options for Fastify's constructor. All other settings of the server are made by `edge`. */
@@ -26,7 +26,7 @@ export const edgeOptions = {
   schemaController: { compilersFactory: { buildValidator: noSchemas, buildSerializer: noSchemas } },
   // Without this, Fastify would include the malformed path in its response.
   frameworkErrors: (_error, request, reply) => {
-    // For such a call no hook runs.
+    // No hook runs for such a call, so it is counted here.
     if (!beginCall(request.server, request.raw, reply.raw)) return
     setCommonHeaders(reply)
     answerOAuthError(reply, malformed())
@@ -212,7 +212,9 @@ function keepBodiesRaw(app: FastifyInstance): void {
   // Fastify caches the parser for a content type that is listed exactly. For any other type, it parses the name of the type
   // again at each call. The type of forms is listed, because most calls are forms.
   const types = ['application/x-www-form-urlencoded', '*']
-  app.addContentTypeParser(types, (_request: FastifyRequest, payload: IncomingMessage) => wholeBody(payload))
+  app.addContentTypeParser(types, (_request: FastifyRequest, payload: IncomingMessage, done: TakeBody) =>
+    takeBody(payload, done),
+  )
 }
 
 function beginCalls(app: FastifyInstance): void {

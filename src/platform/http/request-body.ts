@@ -1,5 +1,5 @@
 /** Receives request bodies. They are limited in size, and in the number of pieces in which they arrive. */
-import type { IncomingMessage } from 'node:http'
+import { IncomingMessage } from 'node:http'
 import { OAuthError } from '../oauth-error.ts'
 
 /** The largest body that is read, in bytes. A signed request with all its claims has a tenth of this size. */
@@ -15,9 +15,12 @@ export const mostPieces = 1024
 /** Pieces that are kept before they are joined: the Buffer of a short piece takes much more memory than its content. */
 const joinedAfter = 32
 
+/** Called once, with the whole body, or with the reason why it was not received. */
+export type TakeBody = (error: OAuthError | null, body?: Buffer) => void
+
 const body = Symbol('body')
 
-type Receiving = IncomingMessage & { [body]?: Promise<Buffer> }
+type Receiving = IncomingMessage & { [body]?: RequestBody }
 
 /**
  * Begins to receive the body of a call, if it has one. Must be called for each call at once, also for a GET, and for a call
@@ -25,60 +28,84 @@ type Receiving = IncomingMessage & { [body]?: Promise<Buffer> }
  */
 export function beginBody(request: IncomingMessage): void {
   const { 'transfer-encoding': coding, 'content-length': announced } = request.headers
-  if (coding === undefined && announced === undefined) return
-  const received = receive(request, announced)
-  // A call that is refused does not wait for its body.
-  received.catch(() => {})
-  ;(request as Receiving)[body] = received
+  // In HTTP/2, and in a request that the server itself injects, a body may come without these headers.
+  if (coding === undefined && announced === undefined && request instanceof IncomingMessage) return
+  ;(request as Receiving)[body] = new RequestBody(request, announced)
 }
 
 /**
- * Resolves to the body, in one Buffer. It is empty if the call has no body.
+ * Calls `take` when the body has been received. The body is empty if the call has none.
  *
- * @throws {OAuthError} with status 413 if the body is too large, with 400 if it is incomplete. If it has too many pieces, the
- * connection is closed
+ * The error has the status 413 if the body is too large, and 400 if it is incomplete or has too many pieces. In the last case
+ * the connection has been closed.
  */
-export function wholeBody(request: IncomingMessage): Promise<Buffer> {
-  return (request as Receiving)[body] ?? Promise.resolve(Buffer.alloc(0))
+export function takeBody(request: IncomingMessage, take: TakeBody): void {
+  const receiving = (request as Receiving)[body]
+  if (receiving === undefined) take(null, Buffer.alloc(0))
+  else receiving.take(take)
 }
 
-function receive(request: IncomingMessage, announced: string | undefined): Promise<Buffer> {
-  const { promise, resolve, reject } = Promise.withResolvers<Buffer>()
-  if (Number(announced) > MAX_BODY_BYTES) {
-    reject(tooLarge())
-    return promise
-  }
-  let pieces: Buffer[] = []
-  let count = 0
-  let length = 0
+class RequestBody {
+  readonly #request: IncomingMessage
+  readonly #announced: number | undefined
+  #pieces: Buffer[] = []
+  #count = 0
+  #length = 0
+  #error: OAuthError | undefined
+  #whole: Buffer | undefined
+  #take: TakeBody | undefined
 
-  function onData(piece: Buffer): void {
-    count += 1
-    length += piece.length
-    if (count > mostPieces) {
-      request.off('data', onData)
-      reject(tooManyPieces())
-      // A response would be sent only after all that has arrived is processed.
-      request.destroy()
-    } else if (length > MAX_BODY_BYTES) {
-      // What still arrives is discarded, until the connection is closed after the response.
-      pieces = []
-      reject(tooLarge())
-    } else {
-      pieces.push(piece)
-      if (pieces.length === joinedAfter) pieces = [Buffer.concat(pieces)]
+  constructor(request: IncomingMessage, announced: string | undefined) {
+    this.#request = request
+    this.#announced = announced === undefined ? undefined : Number(announced)
+    if (this.#announced !== undefined && this.#announced > MAX_BODY_BYTES) this.#fail(tooLarge())
+    request.on('data', (piece: Buffer) => this.#add(piece))
+    request.on('end', () => this.#end())
+    request.on('error', () => this.#fail(incomplete()))
+  }
+
+  take(take: TakeBody): void {
+    this.#take = take
+    this.#settle()
+  }
+
+  #add(piece: Buffer): void {
+    this.#count += 1
+    this.#length += piece.length
+    if (this.#count > mostPieces) {
+      this.#fail(tooManyPieces())
+      // The connection would otherwise be closed only after all that has arrived is processed.
+      this.#request.destroy()
+      return
     }
+    if (this.#length > MAX_BODY_BYTES) this.#fail(tooLarge())
+    // What still arrives is discarded, until the connection is closed after the response.
+    if (this.#error !== undefined) return
+    this.#pieces.push(piece)
+    if (this.#pieces.length === joinedAfter) this.#pieces = [Buffer.concat(this.#pieces)]
   }
 
-  function onEnd(): void {
-    const isWhole = announced === undefined || Number(announced) === length
-    if (isWhole) resolve(Buffer.concat(pieces))
-    else reject(incomplete())
+  #end(): void {
+    const isWhole = this.#announced === undefined || this.#announced === this.#length
+    if (!isWhole) this.#fail(incomplete())
+    else this.#whole = this.#pieces.length === 1 ? this.#pieces[0]! : Buffer.concat(this.#pieces)
+    this.#settle()
   }
 
-  request.on('data', onData).on('end', onEnd)
-  request.on('error', () => reject(incomplete()))
-  return promise
+  #fail(error: OAuthError): void {
+    if (this.#whole !== undefined) return
+    this.#error ??= error
+    this.#pieces = []
+    this.#settle()
+  }
+
+  #settle(): void {
+    const take = this.#take
+    if (take === undefined || (this.#error === undefined && this.#whole === undefined)) return
+    this.#take = undefined
+    if (this.#error === undefined) take(null, this.#whole)
+    else take(this.#error)
+  }
 }
 
 const tooLarge = () =>

@@ -1,7 +1,7 @@
 /**
  * The clock of the database. Several nodes write and compare stored periods, such as the hour of a counter or a pause. If
- * each node used its own clock, a node whose clock is ahead would take the periods of the other nodes for over, and they
- * would take its periods for ones that were stored before their clocks were set back: no count would ever reach its limit.
+ * each node used its own clock, and the clock of one node were ahead, this node would begin a new period although the period of
+ * the others has not ended, and to the others its periods would begin in the future: no count would ever reach its limit.
  */
 import { type Clock, steadyTime } from '../clock.ts'
 import type { Database } from './database.ts'

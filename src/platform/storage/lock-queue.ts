@@ -9,8 +9,8 @@ import { type Clock, steadyTime, systemClock } from '../clock.ts'
 export const longestWaitMs = 5_000
 
 /**
- * Work that yields is overtaken only by work that arrives within this many milliseconds after it. Otherwise somebody who always
- * has new work for one of its keys would keep it, and all that waits behind it for its other keys, from beginning.
+ * Work that yields is overtaken only by work that arrives within this many milliseconds after it. Otherwise a user who sends one
+ * decision after the other could stop all requests about this user, and the requests that wait behind these for another key.
  */
 const yieldsForMs = 250
 
@@ -27,8 +27,8 @@ export class LockWaitTimeout extends Error {
 export interface LockQueue {
   /**
    * Runs `work` when all earlier work with one of these keys has ended, successfully or not. If there is no such work,
-   * `work` begins before this function returns. Work that yields is also overtaken, as long as it waits, by work that does
-   * not yield and arrives less than `yieldsForMs` later.
+   * `work` begins before this function returns. While work that yields waits, other work that arrives less than
+   * `yieldsForMs` later and does not yield comes before it.
    *
    * @throws {LockWaitTimeout} if the earlier work has not ended after `longestWaitMs`. Then `work` does not run
    */
@@ -42,7 +42,7 @@ interface Entry {
   keys: readonly string[]
   /** The time of arrival; if the entry yields, `yieldsForMs` later. Entries that have not begun are in the order of this. */
   rank: number
-  /** The number of its keys that another entry has, or gets before this entry. The entry has begun if this is 0. */
+  /** The number of its keys in whose lines this entry is not the first. The entry has begun if this is 0. */
   blockedKeys: number
   /** Resolved when the entry may begin. Undefined if the entry does not have to wait. */
   turn?: PromiseWithResolvers<void>

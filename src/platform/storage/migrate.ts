@@ -172,11 +172,13 @@ export async function refuseOtherSchema(database: Database): Promise<void> {
  */
 export async function missingPrivilege({ engine, read }: Database): Promise<string | undefined> {
   if (engine !== 'postgres') return undefined
-  const [row] = await read<{ mayCreate: number; schema: string; role: string }>(
+  const [row] = await read<{ mayCreate: number; schema: string | null; role: string }>(
     `select has_schema_privilege(current_schema(), 'create') as "mayCreate",
       quote_ident(current_schema()) as schema, quote_ident(current_user) as role`,
   )
-  return row!.mayCreate ? undefined : `grant create on schema ${row!.schema} to ${row!.role}`
+  const { mayCreate, schema, role } = row!
+  if (schema === null) return `create schema ${role} authorization ${role}`
+  return mayCreate ? undefined : `grant create on schema ${schema} to ${role}`
 }
 
 /** Thrown if the database does not have the schema that this program needs. The message says what to do. */

@@ -91,7 +91,9 @@ describe('a connection on which an answer is late', () => {
   test('is ended within a second after it is late, as long as another connection is silent', async (t) => {
     const { watch, clock, open } = scene(t)
     const [first, second] = [await open(), await open()]
-    watch.becameSilent()
+    watch.lost(refusal)
+    assert.equal(watch.isSuspect(first.client), false, 'Postgres has answered')
+    watch.lost(new Error('Query read timeout'))
     assert.ok(watch.isSuspect(first.client))
     watch.asked(first.client)
     clock.advance(3_000)

@@ -5,7 +5,8 @@
  *
  * A statement may also take long while Postgres executes it: it waits for a lock, or its commit waits for a standby. If such
  * connections were ended, the sessions in Postgres would go on, and new connections would open more and more of them. So
- * Postgres is first asked, on another connection, which sessions are at work.
+ * Postgres is first asked, on another connection, which sessions are at work. A pooler that has no session left for this question
+ * counts as not reachable.
  */
 import type { Socket } from 'node:net'
 import { type Client, type ClientBase, DatabaseError } from 'pg'
@@ -33,10 +34,10 @@ export interface SilenceWatch {
    */
   endSilent(listAtWork: (sessions: string[]) => Promise<string[]>): Promise<void>
   /**
-   * Must be called if another connection to Postgres has become silent. All present connections are then suspect. Until
-   * Postgres is reached again, it cannot be asked, so connections on which an answer is late are ended.
+   * Must be called if a query on another connection to Postgres has failed. If Postgres has not answered it, all present
+   * connections are suspect, and those on which an answer is late are ended until Postgres is reached again and can be asked.
    */
-  becameSilent(): void
+  lost(error: unknown): void
   /** Must be called after each attempt to reach Postgres again, with the error if it failed. */
   tried(failure?: unknown): void
   /** Returns whether the connection must not be used again. */
@@ -60,6 +61,7 @@ export function createSilenceWatch({ log, clock }: { log: Log; clock: Clock }): 
   const connections = new Map<ClientBase, Connection>()
   let cancel = () => {}
 
+  /** Returns the connections on which an answer is late. Waiting begins again if a part of the answer has arrived. */
   function listLate(): [ClientBase, Connection][] {
     const now = steadyTime(clock)
     return [...connections].filter(([, connection]) => {
@@ -104,7 +106,7 @@ export function createSilenceWatch({ log, clock }: { log: Log; clock: Clock }): 
     add(client) {
       // With TLS, `stream` becomes another socket, which uses this one.
       const socket = client.connection.stream as Socket
-      const connection: Connection = { socket, isSuspect: false }
+      const connection: Connection = { socket, isSuspect: false, awaiting: undefined }
       connections.set(client, connection)
       client.on('drain', () => {
         connection.awaiting = undefined
@@ -112,8 +114,7 @@ export function createSilenceWatch({ log, clock }: { log: Log; clock: Clock }): 
       client.once('end', () => connections.delete(client))
     },
     identify(client, session) {
-      const connection = connections.get(client)
-      if (connection) connection.session = session
+      Object.assign(connections.get(client) ?? {}, { session })
     },
     asked(client) {
       const connection = connections.get(client)
@@ -130,7 +131,8 @@ export function createSilenceWatch({ log, clock }: { log: Log; clock: Clock }): 
       const stillLate = new Set(listLate().map(([client]) => client))
       endAll(late.filter(([client, { session = '' }]) => stillLate.has(client) && !atWork.includes(session)))
     },
-    becameSilent() {
+    lost(error) {
+      if (isRefusal(error)) return
       suspectAll()
       endLateUntilReached()
     },
@@ -157,7 +159,7 @@ export const identifySession = `select ${sessionOf('pg_backend_pid()')} as sessi
 /**
  * A query for the sessions that are at work, of those in `$1`. A session is not at work if it waits for a message of the
  * client, or for the client to receive one. If its state has changed only a second ago, the answer may still be on its way.
- * If `track_activities` is off, the state is unknown, and the session counts as at work.
+ * If `track_activities` is off, a session counts as at work unless it waits for the client.
  */
 export const listSessionsAtWork = `
   select session from (

@@ -4,7 +4,7 @@
  */
 import { randomUUID } from 'node:crypto'
 import { Client } from 'pg'
-import type { Clock } from '../clock.ts'
+import { type Clock, systemClock } from '../clock.ts'
 import { newSecret } from '../crypto.ts'
 import type { Log } from '../log.ts'
 import { type ClockOffset, createClockOffset } from './clock-offset.ts'
@@ -32,6 +32,8 @@ const checkIntervalMs = 2_000
  * two polls.
  */
 const trustMs = 4_000
+
+const longestFarewellMs = 1_000
 
 export interface Subscription {
   readonly listening: boolean
@@ -177,8 +179,8 @@ export async function subscribe(surroundings: Surroundings): Promise<Subscriptio
       await measureClock(client, clockOffset)
       if (client === current) aliveAt = clock.now()
       await silence.endSilent((sessions) => sessionsAtWork(client, sessions))
-    } catch {
-      if (client === current) silence.becameSilent()
+    } catch (error) {
+      if (client === current && !ended) silence.lost(error)
       return lose(client)
     }
     if (client === current && !ended) cancel = clock.after(checkIntervalMs, () => void checkConnection(client))
@@ -228,7 +230,7 @@ export async function subscribe(surroundings: Surroundings): Promise<Subscriptio
       ended = true
       cancel()
       silence.tried()
-      await current?.end()
+      if (current !== undefined) await endInTime(current)
       current = undefined
     },
   }
@@ -247,6 +249,13 @@ function failureOf(work: Promise<unknown>): Promise<unknown> {
     () => undefined,
     (error: unknown) => error,
   )
+}
+
+/** Closes a connection. If Postgres does not confirm this within a second, the connection is closed without it. */
+async function endInTime(client: Client): Promise<void> {
+  const cancel = systemClock.after(longestFarewellMs, () => client.connection.stream.destroy())
+  await client.end()
+  cancel()
 }
 
 interface Listening {
