@@ -16,8 +16,8 @@ const shared = /^(src|test\/flows)\//
 const filesOfProcess = 8
 
 /**
- * Returns the files to give to the test runner, which starts a process for each. A file that stands for several imports
- * them; it is written to `folder`.
+ * Returns the files to give to the test runner, which starts a process for each. A file that stands for several has a suite
+ * for each of them; it is written to `folder`.
  */
 export async function shareProcesses(files: string[], folder: string): Promise<string[]> {
   const together = files.filter((file) => shared.test(file))
@@ -27,8 +27,12 @@ export async function shareProcesses(files: string[], folder: string): Promise<s
   await mkdir(folder)
   const written = groups.map(async (group, index) => {
     const name = join(folder, `${String(index).padStart(2, '0')}.test.ts`)
-    await writeFile(name, group.map((file) => `import ${JSON.stringify(pathToFileURL(resolve(file)))}\n`).join(''))
+    await writeFile(name, `import { describe } from 'node:test'\n${group.map(asSuite).join('')}`)
     return name
   })
   return [...(await Promise.all(written)), ...files.filter((file) => !shared.test(file))]
 }
+
+/** In a suite, the hooks `before` and `after` of a file run when its tests begin and end. */
+const asSuite = (file: string) =>
+  `describe(${JSON.stringify(file)}, () => import(${JSON.stringify(pathToFileURL(resolve(file)))}))\n`
