@@ -153,7 +153,10 @@ for (const [when, times] of Object.entries(checkpoints)) {
     address.leadTo(port)
     const { step, wire, rows } = await furnish(t, Object.assign(new URL(server.url), { port: address.port }).href)
     const onServer = (sql: string) => ask(server.url, sql)
-    await onServer("alter system set wal_writer_delay = '10s'")
+    // Nothing else may write the log to the disk before the crash.
+    for (const setting of ["wal_writer_delay = '10s'", "bgwriter_delay = '10s'", 'autovacuum = off']) {
+      await onServer(`alter system set ${setting}`)
+    }
     await onServer('select pg_reload_conf()')
     const sent = wire.next('kept')
     const lost = settled(step('lost'))

@@ -133,6 +133,7 @@ async function start(binaries: Binaries, folder: string, account: Account, strea
     min_wal_size: '32MB',
     // Data reach the disk and the standby at a commit, and not earlier.
     wal_writer_delay: '10s',
+    bgwriter_delay: '10s',
     autovacuum: 'off',
     ...(stream && { primary_conninfo: `host=127.0.0.1 port=${stream.port} user=postgres application_name=standby` }),
     ...(stream && { wal_retrieve_retry_interval: '100ms' }),
