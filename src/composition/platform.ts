@@ -91,12 +91,7 @@ export function composePlatform({ config, database, clock, log }: Given) {
     onUnreadable,
     texts: loadTexts(config.texts),
     profile: profiles[config.profile],
-    details: createDetailTypes(config.authorizationDetails.types, (type, error) =>
-      log.error(
-        { event: 'details.not_described', type, error },
-        'authorization details could not be described; users are shown the fields as they are',
-      ),
-    ),
+    details: detailTypesOf(config, log),
     /** Sends notifications to addresses that clients have registered. */
     toClients,
     /** Fetches the documents of clients: key sets (`jwks_uri`) and lists of redirect URIs (`sector_identifier_uri`). */
@@ -109,8 +104,19 @@ export function composePlatform({ config, database, clock, log }: Given) {
      * clients' key sets do not delay them.
      */
     openKeySets,
-    close: async (): Promise<void> => void (await Promise.all(callers.map((caller) => caller.close()))),
+    async close(): Promise<void> {
+      await Promise.all(callers.map((caller) => caller.close()))
+    },
   }
+}
+
+function detailTypesOf({ authorizationDetails }: Config, log: Log) {
+  return createDetailTypes(authorizationDetails.types, (type, error) =>
+    log.error(
+      { event: 'details.not_described', type, error },
+      'authorization details could not be described; users are shown the fields as they are',
+    ),
+  )
 }
 
 /** Maximum number of bytes that are read from the response to an outgoing call. The largest responses are key sets. */

@@ -43,6 +43,14 @@ test('doctor says which statement permits the role to create tables', async (t) 
   assert.doesNotMatch((await terminal.run(['doctor'])).stdout, /there are no tables|clock of the database/)
 })
 
+test('doctor says what to do if the database does not exist', async (t) => {
+  const { url, drop } = await freshPostgres()
+  t.after(drop)
+  const terminal = await openTerminal(t, { DOORBELL_SECRET: newSecret(), DOORBELL_DATABASE: `${url}_unknown` })
+  await writeFile(join(terminal.cwd, 'doorbell.config.json'), JSON.stringify({ issuer: 'https://id.example.com' }))
+  assert.match((await terminal.run(['doctor'])).stdout, /_unknown" does not exist.*\n.*create the database, or correct/)
+})
+
 test('doctor warns if the clock of this machine differs from that of the database', async (t) => {
   const { url, drop } = await freshPostgres()
   t.after(drop)

@@ -214,7 +214,7 @@ export function acceptingIn(database: Database, needs: MoveNeeds) {
         lockKeys: [signOutLock(request.userId), ...(limits.perClient ? [clientLock(request.clientId)] : [])],
         sharedLockKeys: [clientLock(request.clientId)],
         // A client can send any number of requests, which all wait for the first lock. A decision of the user, a block or a
-        // sign-out needs the same lock, and comes before all that wait.
+        // sign-out needs the same lock, and comes before those that have not waited for long.
         yields: true,
       }
       return keepWithin(limits)(move, consequences)

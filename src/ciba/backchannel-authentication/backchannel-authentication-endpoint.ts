@@ -136,10 +136,13 @@ async function authenticateUser(
   const limits = limitsFor(client, needs.policy)
   // A client that has disconnected would not get the auth_req_id, so the user must not be asked.
   await call.caller.throwIfClosed()
-  const share = needs.accepting.enter(client.id, user.id)
-  const kept = await needs.requests
-    .accept(request, authReqId, limits, { facts, notifications: notices })
-    .finally(() => needs.accepting.leave(share))
+  const leave = needs.accepting.enter(client.id, user.id)
+  let kept: boolean
+  try {
+    kept = await needs.requests.accept(request, authReqId, limits, { facts, notifications: notices })
+  } finally {
+    leave()
+  }
   if (!kept) throw await limitError(request, limits, about, needs)
 
   const outcome = decoy === undefined ? request.deliveryMode : 'pretended'

@@ -13,7 +13,10 @@ const isCounting = isNotOver({ begin: 'unknown_users.since', length: minute }, '
 /** Maximum number of cached clients. When it is reached, the cache is cleared. */
 const mostKnown = 10_000
 
-/** Counts how often clients got `unknown_user_id`, by the clock of the database. Each count is announced under the topic `unknown_user`. */
+/**
+ * Counts how often clients got `unknown_user_id`, by the clock of the database. Each count is announced under the topic
+ * `unknown_user`.
+ */
 export function createUnknownUserStore(database: Database) {
   /** Clients that were below the limit when they were looked up. */
   const belowLimit = new Map<string, { snapshot: Snapshot; most: number }>()

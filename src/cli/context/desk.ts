@@ -8,7 +8,7 @@ import { type Clock, systemClock } from '../../platform/clock.ts'
 import { createVault, type Vault } from '../../platform/crypto.ts'
 import { createLog, type Log } from '../../platform/log.ts'
 import type { Database } from '../../platform/storage/database.ts'
-import { migrate, migrationStatus } from '../../platform/storage/migrate.ts'
+import { describePending, migrate, migrationStatus } from '../../platform/storage/migrate.ts'
 import { openDatabase } from '../../platform/storage/open.ts'
 import { Failure, isDebugging, sentence } from './failure.ts'
 import { adviceOnOtherSecret } from './other-secret.ts'
@@ -129,10 +129,10 @@ async function refuseOtherDatabase(context: CommandContext): Promise<void> {
 }
 
 async function refuseOtherSchema({ database }: CommandContext): Promise<void> {
-  const { applied, pending, unknown } = await migrationStatus(database)
+  const status = await migrationStatus(database)
+  const { pending, unknown } = status
   if (pending.length > 0) {
-    const lacks = applied.length === 0 ? 'has no tables yet' : `lacks ${pending.join(', ')}`
-    throw new Failure(`The database ${lacks}. Migrate it first: "npx doorbell migrate".`)
+    throw new Failure(`The database ${describePending(status)}. Migrate it first: "npx doorbell migrate".`)
   }
   if (unknown.length > 0) {
     throw new Failure(`The database is newer than this program (${unknown.join(', ')}). Use the newer Doorbell.`)

@@ -32,8 +32,8 @@ export const ASSERTION_TYPE = 'urn:ietf:params:oauth:client-assertion-type:jwt-b
 const skewSeconds = 10
 /**
  * Maximum time until an assertion expires, in seconds: an hour, because client libraries make assertions with this
- * lifetime (Authlib by default). A used assertion is stored until an hour after it expires, so this also limits how long it is
- * stored.
+ * lifetime (Authlib by default). A used assertion is stored until an hour after it expires, so this also limits how long
+ * it is stored.
  */
 const longestLifeSeconds = 3600
 /** Maximum length of an assertion, in characters. A longer assertion is not decoded. */
@@ -150,8 +150,8 @@ async function verify(
 
 /**
  * Returns a function that checks `typ`, `aud`, the times and the `jti` of a verified assertion. An assertion is
- * accepted only once: one SQL statement stores it as used, for all endpoints, for longer than it is valid. So only one of two
- * simultaneous uses is accepted (RFC 7523 §3).
+ * accepted only once: one SQL statement stores it as used, for all endpoints, for longer than it is valid. So only one of
+ * two simultaneous uses is accepted (RFC 7523 §3).
  */
 export function createAcceptAssertion(needs: AcceptanceNeeds): AcceptAssertion {
   const { used } = needs

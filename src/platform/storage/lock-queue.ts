@@ -9,8 +9,9 @@ import { type Clock, steadyTime, systemClock } from '../clock.ts'
 export const longestWaitMs = 5_000
 
 /**
- * Work that yields is overtaken only by work that arrives within this many milliseconds after it. Otherwise a user who sends one
- * decision after the other could stop all requests about this user, and the requests that wait behind these for another key.
+ * Work that yields is overtaken only by work that arrives within this many milliseconds after it. Otherwise a user who
+ * sends one decision after the other could stop all requests about this user, and the requests that wait behind these for
+ * another key.
  */
 const yieldsForMs = 250
 

@@ -156,14 +156,19 @@ function has(list: { number: number }[], number: number): boolean {
  * @throws {SchemaError} if a migration is pending, or if an applied migration is unknown to this program
  */
 export async function refuseOtherSchema(database: Database): Promise<void> {
-  const { applied, pending, unknown } = await migrationStatus(database)
+  const status = await migrationStatus(database)
+  const { pending, unknown } = status
   if (pending.length === 0 && unknown.length === 0) return
-  const lacks = applied.length === 0 ? 'has no tables yet' : `lacks ${pending.join(', ')}`
   throw new SchemaError(
     pending.length > 0
-      ? `the database ${lacks}: run "doorbell migrate", or serve with --migrate`
+      ? `the database ${describePending(status)}: run "doorbell migrate", or serve with --migrate`
       : `the database is newer than this program (${unknown.join(', ')}): run the newer Doorbell`,
   )
+}
+
+/** Returns what the database lacks, for a sentence that begins with "the database". */
+export function describePending({ applied, pending }: MigrationStatus): string {
+  return applied.length === 0 ? 'has no tables yet' : `lacks ${pending.join(', ')}`
 }
 
 /**

@@ -5,8 +5,8 @@
  *
  * A statement may also take long while Postgres executes it: it waits for a lock, or its commit waits for a standby. If such
  * connections were ended, the sessions in Postgres would go on, and new connections would open more and more of them. So
- * Postgres is first asked, on another connection, which sessions are at work. A pooler that has no session left for this question
- * counts as not reachable.
+ * Postgres is first asked, on another connection, which sessions are at work. A pooler that has no session left for this
+ * question counts as not reachable.
  */
 import type { Socket } from 'node:net'
 import { type Client, type ClientBase, DatabaseError } from 'pg'

@@ -33,7 +33,8 @@ const checkIntervalMs = 2_000
  */
 const trustMs = 4_000
 
-const longestFarewellMs = 1_000
+/** Milliseconds that Postgres has for confirming that a connection is closed. */
+const longestCloseMs = 1_000
 
 export interface Subscription {
   readonly listening: boolean
@@ -251,9 +252,9 @@ function failureOf(work: Promise<unknown>): Promise<unknown> {
   )
 }
 
-/** Closes a connection. If Postgres does not confirm this within a second, the connection is closed without it. */
+/** Closes a connection. If Postgres does not confirm this in time, the connection is closed without it. */
 async function endInTime(client: Client): Promise<void> {
-  const cancel = systemClock.after(longestFarewellMs, () => client.connection.stream.destroy())
+  const cancel = systemClock.after(longestCloseMs, () => client.connection.stream.destroy())
   await client.end()
   cancel()
 }

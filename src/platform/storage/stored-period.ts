@@ -8,8 +8,9 @@ export interface StoredPeriod {
 
 /**
  * Milliseconds by which the beginning of a period may lie in the future, because the clock of the node that has stored it
- * is ahead. For counters of attempts and pauses, the nodes use the clock of the database instead of their own (`DatabaseClock`): if
- * two nodes with clocks further apart than this wrote one counter, its count would begin again and again.
+ * is ahead. For counters of attempts and pauses, the nodes use the clock of the database instead of their own
+ * (`DatabaseClock`): if two nodes with clocks further apart than this wrote one counter, its count would begin again and
+ * again.
  */
 export const mostAheadMs = 60_000
 

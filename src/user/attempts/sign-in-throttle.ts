@@ -18,7 +18,10 @@ export interface SignInThrottleNeeds {
   databaseClock: Pick<DatabaseClock, 'now' | 'toWallClock'>
 }
 
-/** Either the end of a current pause, in milliseconds since 1970 by the wall clock of this node, or an attempt that may be made. */
+/**
+ * Either the end of a current pause, in milliseconds since 1970 by the wall clock of this node, or an attempt that may be
+ * made.
+ */
 export type SignInAttempt = { pausedUntil: number } | CountedAttempt
 
 /** An attempt that may be made. It counts as failed until `succeeded` is called. */
