@@ -1,5 +1,6 @@
 /** The actions of an operator's commands beside a running server, on a database connection of their own. */
 
+import { randomUUID } from 'node:crypto'
 import { createClientStore } from '../../src/client/client-store.ts'
 import { endClient } from '../../src/endings/end-client.ts'
 import { createEndUser, type EndUser } from '../../src/endings/end-user.ts'
@@ -13,6 +14,7 @@ import { createPasswordHashing, passwordOf } from '../../src/user/password/passw
 import { scryptHere } from '../../src/user/password/scrypt.ts'
 import { createUserStore, type KnownUser } from '../../src/user/user-store.ts'
 import { cheapCost, type Stage } from './stage.ts'
+import { inTime } from './until.ts'
 
 export const dora = { id: 'user-dora', username: 'dora', email: 'dora@example.com', name: 'Dora', password: 'of dora' }
 
@@ -27,7 +29,10 @@ export interface Commands {
   removeClient(id: string): Promise<boolean>
 }
 
-/** The connection is closed when the work is done. */
+/**
+ * Resolves when the work is done, and the running server has received the notifications of its changes. On SQLite there
+ * are none: the server looks whether another process has written.
+ */
 export async function byCommand<Result>(stage: Stage, work: (commands: Commands) => Promise<Result>): Promise<Result> {
   const log = createLog('silent')
   const database = await openDatabase(stage.database, { log, clock: systemClock })
@@ -39,7 +44,7 @@ export async function byCommand<Result>(stage: Stage, work: (commands: Commands)
   const audit = createAudit({ clock, log, listeners: [(event) => void events.push(event)] })
   const endUser = createEndUser({ database, vault, clock, log, audit })
   try {
-    return await work({
+    const result = await work({
       database,
       endUser,
       events,
@@ -55,7 +60,24 @@ export async function byCommand<Result>(stage: Stage, work: (commands: Commands)
       },
       removeClient: (id) => createClientStore(database).remove(id, endClient(id, clock.now())),
     })
+    if (database.engine === 'postgres') await notified(stage.serverDatabase, database)
+    return result
   } finally {
     await database.close()
+  }
+}
+
+/** Sends one more notification and waits for it: Postgres delivers notifications in the order of the commits. */
+async function notified(server: Database, { step }: Database): Promise<void> {
+  const received = Promise.withResolvers<void>()
+  const key = randomUUID()
+  const stop = server.listen('test', (other) => {
+    if (other === key) received.resolve()
+  })
+  try {
+    await step({ sql: 'select 1 as sent', values: [] }, { announce: [{ topic: 'test', key }] })
+    await inTime(received.promise, () => 'the notification of a command')
+  } finally {
+    stop()
   }
 }

@@ -10,6 +10,7 @@ import { loadConfig } from '../../src/config/load.ts'
 import { createDoorbell, type Doorbell, type DoorbellOptions } from '../../src/doorbell.ts'
 import { newSecret } from '../../src/platform/crypto.ts'
 import { createLog } from '../../src/platform/log.ts'
+import type { Database } from '../../src/platform/storage/database.ts'
 import type { openDatabase } from '../../src/platform/storage/open.ts'
 import { createScryptThreads } from '../../src/user/password/scrypt-threads.ts'
 import { createStageClock, machineClock, type StageClock } from './clock.ts'
@@ -77,6 +78,8 @@ export interface Stage {
   logLines: string[]
   /** The URL of the database. */
   database: string
+  /** The database as the server has opened it. */
+  serverDatabase: Database
   /** POSTs a form. */
   post(path: string, form: Record<string, string> | URLSearchParams, authorization?: string): Promise<Answer>
   get(path: string, headers?: Record<string, string>): Promise<Answer>
@@ -119,13 +122,18 @@ export async function openStage(t: TestContext, options: StageOptions = {}): Pro
   const clock = createStageClock()
   const logLines: string[] = []
   const config = await loadConfig({ env: {}, overrides: castConfig(port, database, options) })
+  const open = comparingClocks(options.parts?.openDatabase ?? openWithKeys({ secret: config.secret, clock }))
+  let serverDatabase: Database | undefined
   const parts: DoorbellOptions = {
     clock,
     migrate: true,
     log: createLog('debug', { write: (line) => void logLines.push(line) }),
     passwords: { cost: cheapCost, scrypt },
     ...options.parts,
-    openDatabase: comparingClocks(options.parts?.openDatabase ?? openWithKeys({ secret: config.secret, clock })),
+    async openDatabase(...about) {
+      serverDatabase = await open(...about)
+      return serverDatabase
+    },
   }
 
   const stage: Stage = {
@@ -134,6 +142,9 @@ export async function openStage(t: TestContext, options: StageOptions = {}): Pro
     clock,
     logLines,
     database,
+    get serverDatabase() {
+      return serverDatabase!
+    },
     post: (path, form, authorization) =>
       send(`${stage.url}${path}`, {
         method: 'POST',
