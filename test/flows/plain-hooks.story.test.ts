@@ -73,6 +73,8 @@ type Scene = Awaited<ReturnType<typeof prepare>>
 async function prepare(stage: Stage) {
   const issue = async () => {
     const { body } = await stage.ring('kiosk', { scope: 'openid offline_access' })
+    // The message to the mailbox must have been sent: after the decision it is not sent any more.
+    await stage.doorbell.idle()
     await stage.decide(await stage.newestRequest(), 'approved')
     return body.auth_req_id
   }
