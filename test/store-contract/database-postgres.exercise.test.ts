@@ -4,6 +4,7 @@ import { describe, mock, test } from 'node:test'
 import { Client, Connection } from 'pg'
 import { type Clock, systemClock } from '../../src/platform/clock.ts'
 import type { Database } from '../../src/platform/storage/database.ts'
+import { migrate } from '../../src/platform/storage/migrate.ts'
 import { openDatabase } from '../../src/platform/storage/open.ts'
 import { engines } from '../support/engines.ts'
 import { freshPostgres } from '../support/postgres.ts'
@@ -154,6 +155,35 @@ describe('on postgres only', () => {
     passedMs = 1_000
     await database.read('select 1 as one')
     assert.equal(discards(), 1)
+  })
+
+  test('Postgres describes the columns of a statement once for each connection', async (t) => {
+    const { url, drop } = await postgres.fresh()
+    t.after(drop)
+    const database = await openDatabase(url, { log: logbook().log, clock: systemClock, connections: 1 })
+    t.after(() => database.close())
+    // Otherwise, the connection would plan its statements again in the meantime.
+    mock.method(systemClock as Required<Clock>, 'steady', () => 0)
+    await migrate(database, systemClock)
+    const describing = mock.method(Connection.prototype, 'describe')
+    t.after(() => mock.restoreAll())
+    const counting = (limit: number) =>
+      database
+        .read(`select value, cast(value as bigint) * 2 as twice from each($1)`, ['[1,2]'])
+        .then((rows) => rows.slice(0, limit))
+    assert.deepEqual(await counting(1), [{ value: '1', twice: 2 }])
+    assert.equal(describing.mock.callCount(), 1)
+    assert.deepEqual(await counting(2), [
+      { value: '1', twice: 2 },
+      { value: '2', twice: 4 },
+    ])
+    const twice = {
+      also: [say("select 'a' as name"), say("select 'b' as other, 2 as count"), say("select 'a' as name")],
+    }
+    assert.deepEqual(await database.step(say("select 'a' as name"), twice), [{ name: 'a' }])
+    const before = describing.mock.callCount()
+    assert.deepEqual(await database.step(say("select 'a' as name"), twice), [{ name: 'a' }])
+    assert.equal(describing.mock.callCount(), before, 'nothing is described again')
   })
 
   test('a worker that claims rows does not wait for rows that another holds', async (t) => {

@@ -30,8 +30,14 @@ export function sendTogether(
   })
 }
 
-/** The names of the statements that were prepared on each connection. */
-const preparedOn = new WeakMap<object, Set<string>>()
+/**
+ * The columns of the statements that were executed on each connection, by name. Postgres is asked for them only once: to
+ * describe them takes it, and us, about as long as to execute a simple statement.
+ */
+const columnsOn = new WeakMap<object, Columns>()
+
+/** The columns of each statement, by the name of the statement. */
+type Columns = Map<string, readonly Field[]>
 
 interface Field {
   name: string
@@ -45,7 +51,9 @@ class Pipeline implements Submittable {
   readonly #resolve: (answers: Row[][]) => void
   readonly #reject: (error: Error) => void
   readonly #answers: Row[][] = []
-  #fields: Field[] = []
+  #columns: Columns = new Map()
+  /** The columns of the statement whose response is being received; empty until they are described. */
+  #fields: readonly Field[] = []
   #rows: Row[] = []
 
   constructor(
@@ -61,18 +69,27 @@ class Pipeline implements Submittable {
   }
 
   submit(connection: Connection): void {
-    const prepared = preparedOn.get(connection) ?? new Set()
-    preparedOn.set(connection, prepared)
+    this.#columns = columnsOn.get(connection) ?? this.#columns
+    columnsOn.set(connection, this.#columns)
+    const parsed = new Set<string>()
     connection.stream.cork()
     for (const { name, text, values } of this.#statements) {
-      if (!prepared.has(name)) connection.parse({ name, text, types: [] }, true)
-      prepared.add(name)
+      const isKnown = this.#columns.has(name)
+      if (!isKnown && !parsed.has(name)) connection.parse({ name, text, types: [] }, true)
+      parsed.add(name)
       connection.bind({ statement: name, values: values.map(toText) }, true)
-      connection.describe({ type: 'P' }, true)
+      if (!isKnown) connection.describe({ type: 'P' }, true)
       connection.execute(null, true)
     }
     connection.sync()
     connection.stream.uncork()
+    this.#fields = this.#columnsOfNext()
+  }
+
+  /** Returns the columns of the statement whose response comes next, or an empty list if they are not known yet. */
+  #columnsOfNext(): readonly Field[] {
+    const next = this.#statements[this.#answers.length]
+    return (next && this.#columns.get(next.name)) ?? []
   }
 
   handleRowDescription({ fields }: { fields: { name: string; dataTypeID: number }[] }): void {
@@ -89,9 +106,11 @@ class Pipeline implements Submittable {
   }
 
   handleCommandComplete(): void {
+    const { name } = this.#statements[this.#answers.length]!
+    if (!this.#columns.has(name)) this.#columns.set(name, this.#fields)
     this.#answers.push(this.#rows)
     this.#rows = []
-    this.#fields = []
+    this.#fields = this.#columnsOfNext()
   }
 
   /** Called with an error of a statement or of the connection. After that, `pg` passes no further message to this object. */

@@ -13,8 +13,7 @@ function scene() {
   const publisher = createPublisher(listeners)
   const publish = (key: string) => {
     const { payloads, tellHere } = publisher.publish([{ topic: 'requests', key }])
-    const [payload] = JSON.parse(payloads) as [string]
-    return { origin: (JSON.parse(payload) as [string])[0], tellHere }
+    return { origin: (JSON.parse(payloads[0]!) as [string])[0], tellHere }
   }
   return { heard, publisher, publish }
 }

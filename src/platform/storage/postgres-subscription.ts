@@ -62,10 +62,9 @@ interface Surroundings {
  */
 export interface Publisher {
   /**
-   * Returns `payloads`, the payloads to send as a JSON array of texts, and `tellHere`, which calls the listeners on this
-   * node.
+   * Returns `payloads`, one text for each notification, and `tellHere`, which calls the listeners on this node.
    */
-  publish(changes: Change[]): { payloads: string; tellHere(): void }
+  publish(changes: Change[]): { payloads: string[]; tellHere(): void }
   /**
    * Returns whether a received notification is an echo: it came from this node, and the listeners on this node were
    * already called.
@@ -120,7 +119,7 @@ export function createPublisher(listeners: Listeners): Publisher {
         (piece): OwnAnnouncement => ({ origin: `${node}.${randomUUID()}`, ...piece }),
       )
       return {
-        payloads: JSON.stringify(announcements.map(payloadOf)),
+        payloads: announcements.map(payloadOf),
         tellHere() {
           for (const { origin, changes } of announcements) if (!isSecond(origin)) changes.forEach(listeners.tell)
         },

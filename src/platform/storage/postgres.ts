@@ -223,19 +223,19 @@ async function inTransaction<Row>(
  */
 function locksFor(keys: string[], sharedKeys: string[]): Statement[] {
   if (keys.length + sharedKeys.length === 0) return []
-  const locks = new Map<number, string>()
   // Each lock is taken only once, even if many items of a batch need it.
-  for (const key of new Set(sharedKeys)) locks.set(numberOf(key), 's')
-  for (const key of new Set(keys)) locks.set(numberOf(key), 'x')
-  const inOrder = [...locks].sort(([one], [other]) => one - other).map(([number, kind]) => kind + number)
-  return [{ sql: takingLocks, values: [JSON.stringify(inOrder)] }]
+  const exclusive = new Set([...new Set(keys)].map(numberOf))
+  const shared = [...new Set(sharedKeys)].map(numberOf)
+  const numbers = [...new Set([...exclusive, ...shared])].sort((one, other) => one - other)
+  const areShared = numbers.map((number) => !exclusive.has(number))
+  return [{ sql: takingLocks, values: [`{${numbers}}`, `{${areShared}}`] }]
 }
 
-/** `$1`: a list of numbers, each with the prefix `s` (shared) or `x` (exclusive). */
-const takingLocks = `select count(case when each.value like 's%'
-    then pg_advisory_xact_lock_shared(${exclusiveLock}, cast(substr(each.value, 2) as int))
-    else pg_advisory_xact_lock(${exclusiveLock}, cast(substr(each.value, 2) as int)) end)
-  from each($1)`
+/** `$1`: the numbers of the locks, as an array literal; `$2`: whether each of them is shared. */
+const takingLocks = `select count(case when is_shared
+    then pg_advisory_xact_lock_shared(${exclusiveLock}, number)
+    else pg_advisory_xact_lock(${exclusiveLock}, number) end)
+  from unnest($1::int[], $2::boolean[]) as lock (number, is_shared)`
 
 /** Returns the first 32 bits of the hash of a key. */
 const numberOf = (key: string) => Number.parseInt(hash('sha256', key).slice(0, 8), 16) | 0
@@ -252,7 +252,7 @@ function canBeWrapped({ sql }: Statement): boolean {
  * Returns one statement that executes the change and sends the notifications. `said` is a count, so it always has exactly one
  * row. If the change returned no row, `pg_notify` is not called.
  */
-function announcing(statement: Statement, payloads: string): Statement {
+function announcing(statement: Statement, payloads: string[]): Statement {
   const { sql } = statement
   const values = valuesOf(statement)
   return {
@@ -260,14 +260,18 @@ function announcing(statement: Statement, payloads: string): Statement {
 ), said as materialized (
   select count(pg_notify('${channel}', each.value)) from each($${values.length + 1}) where exists (select 1 from step)
 ) select step.* from step cross join said`,
-    values: [...values, payloads],
+    values: [...values, JSON.stringify(payloads)],
   }
 }
 
-function notifying(payloads: string): Statement[] {
-  if (payloads === '[]') return []
-  return [{ sql: `select count(pg_notify('${channel}', each.value)) from each($1)`, values: [payloads] }]
+function notifying(payloads: string[]): Statement[] {
+  if (payloads.length === 0) return []
+  if (payloads.length === 1) return [{ sql: notifyingOnce, values: payloads }]
+  return [{ sql: notifyingOften, values: [JSON.stringify(payloads)] }]
 }
+
+const notifyingOnce = `select pg_notify('${channel}', $1)`
+const notifyingOften = `select count(pg_notify('${channel}', each.value)) from each($1)`
 
 const begin: Statement = { sql: 'begin', values: [] }
 const commit: Statement = { sql: 'commit', values: [] }
