@@ -3,6 +3,7 @@ import type { Clock } from '../platform/clock.ts'
 import type { Log } from '../platform/log.ts'
 import { createPeriodicTask } from '../platform/periodic-task.ts'
 import { createRemovalFailures } from '../platform/removal-failures.ts'
+import { createRepeatedFailures } from '../platform/repeated-failures.ts'
 
 /** One kind of rows that are removed by age. */
 export interface Kept {
@@ -74,6 +75,7 @@ export function createPruning({ kept, clock, log }: { kept: Kept[]; clock: Clock
     return more ? restMs : pauseMs
   }
 
-  const looking = createPeriodicTask({ work: look, clock })
+  const failures = createRepeatedFailures(log, { event: 'retention.failed' }, 'old rows could not be removed')
+  const looking = createPeriodicTask({ work: look, failures, retryAfterMs: pauseMs, clock })
   return { start: () => looking.start(pauseMs), prune, stop: looking.stop }
 }

@@ -1,6 +1,7 @@
 /** Sends messages as soon as they are stored, and retries them when they are due. */
 import { steadyTime } from '../platform/clock.ts'
 import { createPeriodicTask } from '../platform/periodic-task.ts'
+import { createRepeatedFailures } from '../platform/repeated-failures.ts'
 import { mostAheadMs } from '../platform/storage/stored-period.ts'
 import type { Capacity } from './concurrency-limits.ts'
 import { createDelivery, type Deliver, type DeliveryNeeds, type Senders } from './delivery.ts'
@@ -79,7 +80,7 @@ function createClaim({ outbox, clock, timeout }: OutboxNeeds) {
 
 /** Returns a worker that has not been started. Messages that are enqueued before its start wait. */
 export function createOutboxWorker(needs: OutboxNeeds): OutboxWorker {
-  const { outbox, clock, log, timeout } = needs
+  const { outbox, clock, timeout } = needs
   let deliver: Deliver = createDelivery({}, needs)
   let kinds: string[] = []
   let stopping = new AbortController()
@@ -89,7 +90,8 @@ export function createOutboxWorker(needs: OutboxNeeds): OutboxWorker {
   let stopListening = () => {}
   const waitingForIdle: (() => void)[] = []
 
-  const looking = createPeriodicTask({ work: look, onRest: tellIdle, clock })
+  const failures = failuresIn(needs.log)
+  const looking = createPeriodicTask({ work: look, failures, retryAfterMs: pollIntervalMs, onRest: tellIdle, clock })
   const sending = createSending({
     kinds: () => kinds,
     deliver: (message, progress) => deliver(message, stopping.signal, progress),
@@ -113,17 +115,12 @@ export function createOutboxWorker(needs: OutboxNeeds): OutboxWorker {
   /** Claims and sends due messages. Resolves to the pause until the next query, in milliseconds. */
   async function look(): Promise<number> {
     hasSeenAll = false
-    try {
-      const now = clock.now()
-      const taken = await sending.takeOn((room) => claim(now, room))
-      if (taken > 0) looking.wake()
-      const { next = Number.POSITIVE_INFINITY, isAnyLeft } = await outbox.nextDue(now)
-      hasSeenAll = true
-      return Math.max(Math.min(next - clock.now(), isAnyLeft ? recheckMs : pollIntervalMs), leastPauseMs)
-    } catch (error) {
-      log.error({ event: 'outbox.look_failed', error }, 'the outbox could not be read; it will be tried again')
-      return pollIntervalMs
-    }
+    const now = clock.now()
+    const taken = await sending.takeOn((room) => claim(now, room))
+    if (taken > 0) looking.wake()
+    const { next = Number.POSITIVE_INFINITY, isAnyLeft } = await outbox.nextDue(now)
+    hasSeenAll = true
+    return Math.max(Math.min(next - clock.now(), isAnyLeft ? recheckMs : pollIntervalMs), leastPauseMs)
   }
 
   function tellIdle(): void {
@@ -161,3 +158,6 @@ export function createOutboxWorker(needs: OutboxNeeds): OutboxWorker {
     },
   }
 }
+
+const failuresIn = (log: OutboxNeeds['log']) =>
+  createRepeatedFailures(log, { event: 'outbox.look_failed' }, 'the outbox could not be read')

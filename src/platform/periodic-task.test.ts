@@ -1,23 +1,37 @@
 import assert from 'node:assert/strict'
 import { describe, test } from 'node:test'
 import { createStageClock } from '../../test/support/clock.ts'
+import { createLog } from './log.ts'
 import { createPeriodicTask } from './periodic-task.ts'
+import { createRepeatedFailures } from './repeated-failures.ts'
 
 /** Work that ends when the test calls `end`, and is due again one second later. */
 function heldWork(onRest?: () => void) {
   const clock = createStageClock()
-  const ends: (() => void)[] = []
+  const lines: Record<string, unknown>[] = []
+  const attempts: PromiseWithResolvers<number>[] = []
   const task = createPeriodicTask({
     clock,
-    work: () => new Promise((resolve) => ends.push(() => resolve(1_000))),
+    failures: createRepeatedFailures(
+      createLog('info', { write: (line) => void lines.push(JSON.parse(line)) }),
+      { event: 'rates.look_failed' },
+      'the rates could not be read',
+    ),
+    retryAfterMs: 300,
+    work() {
+      attempts.push(Promise.withResolvers())
+      return attempts.at(-1)!.promise
+    },
     ...(onRest && { onRest }),
   })
   return {
     task,
     clock,
-    begun: () => ends.length,
-    async end() {
-      ends.at(-1)!()
+    begun: () => attempts.length,
+    logged: () => lines.map(({ event, msg, failures }) => [event, msg, failures]),
+    async end(failure?: Error) {
+      if (failure) attempts.at(-1)!.reject(failure)
+      else attempts.at(-1)!.resolve(1_000)
       await new Promise(setImmediate)
     },
   }
@@ -79,6 +93,27 @@ describe('periodic work', () => {
     task.wake()
     clock.advance(10_000)
     assert.equal(begun(), 1)
+  })
+
+  test('that fails is repeated sooner; the first failure and the next success are logged', async () => {
+    const { task, clock, begun, end, logged } = heldWork()
+    task.start(0)
+    for (let failures = 1; failures <= 100; failures++) {
+      await end(new Error('the database is away'))
+      clock.advance(300)
+      assert.equal(begun(), failures + 1)
+    }
+    const failed = ['rates.look_failed', 'the rates could not be read; it will be tried again', undefined]
+    assert.deepEqual(logged(), [failed])
+    await end()
+    const over = ['failures.over', 'the rates could not be read; now it has succeeded', 100]
+    assert.deepEqual(logged(), [failed, over])
+    clock.advance(1_000)
+    await end()
+    clock.advance(1_000)
+    await end(new Error('again'))
+    assert.deepEqual(logged(), [failed, over, failed])
+    await task.stop()
   })
 
   test('can be started again', async () => {

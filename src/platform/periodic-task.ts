@@ -1,5 +1,6 @@
 /** Repeats work after a pause, and whenever the work is requested. */
 import type { Clock } from './clock.ts'
+import type { RepeatedFailures } from './repeated-failures.ts'
 
 export interface PeriodicTask {
   /** Starts the task: the work is first done after `afterMs` milliseconds. Does nothing if the task is already started. */
@@ -14,11 +15,12 @@ export interface PeriodicTask {
 }
 
 export interface PeriodicTaskNeeds {
-  /**
-   * Does the work. It never runs in parallel with itself. Resolves to the milliseconds until it is repeated, and must not
-   * reject.
-   */
+  /** Does the work. It never runs in parallel with itself. Resolves to the milliseconds until it is repeated. */
   work(): Promise<number>
+  /** Told of each failure of the work, and of each success. */
+  failures: RepeatedFailures
+  /** Milliseconds after which work that has failed is repeated. */
+  retryAfterMs: number
   clock: Pick<Clock, 'after'>
   /** Called when the work has ended and was not requested again while it ran. */
   onRest?: () => void
@@ -28,11 +30,12 @@ export interface PeriodicTaskNeeds {
  * Returns a task that has not been started.
  *
  * @example
- * const looking = createPeriodicTask({ clock, work: async () => (await lookAgain(), 5_000) })
+ * const failures = createRepeatedFailures(log, { event: 'rates.look_failed' }, 'the rates could not be read')
+ * const looking = createPeriodicTask({ clock, failures, retryAfterMs: 1_000, work: async () => (await lookAgain(), 5_000) })
  * looking.start(0)
  * database.listen('outbox', looking.wake)
  */
-export function createPeriodicTask({ work, clock, onRest }: PeriodicTaskNeeds): PeriodicTask {
+export function createPeriodicTask({ work, failures, retryAfterMs, clock, onRest }: PeriodicTaskNeeds): PeriodicTask {
   let isRunning = false
   let isAsked = false
   let working: Promise<void> | undefined
@@ -48,13 +51,24 @@ export function createPeriodicTask({ work, clock, onRest }: PeriodicTaskNeeds): 
     while (isAsked && isRunning) {
       isAsked = false
       cancel()
-      const pauseMs = await work()
+      const pauseMs = await attempt()
       if (isRunning) cancel = clock.after(pauseMs, wake)
     }
     // `working` is cleared in the same turn of the event loop as the last check of `isAsked`, so that a later request
     // starts the work again.
     working = undefined
     if (isRunning) onRest?.()
+  }
+
+  async function attempt(): Promise<number> {
+    try {
+      const pauseMs = await work()
+      failures.succeeded()
+      return pauseMs
+    } catch (error) {
+      failures.failed(error)
+      return retryAfterMs
+    }
   }
 
   return {

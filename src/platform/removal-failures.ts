@@ -1,5 +1,6 @@
 /** Lets work that removes several kinds of old rows continue with the next kind if one kind fails. */
 import type { Log } from './log.ts'
+import { createRepeatedFailures, type RepeatedFailures } from './repeated-failures.ts'
 
 /**
  * Runs `remove` for one kind of rows. Resolves to its result, or to undefined if it fails.
@@ -11,19 +12,20 @@ export type RemoveKind = <Result>(what: string, remove: () => Promise<Result>) =
  * Returns a function that removes one kind of rows, and does not reject if the removal fails. So the other kinds are
  * still removed, even if one kind fails each time. Of several consecutive failures of a kind, only the first is logged.
  */
-export function createRemovalFailures(log: Pick<Log, 'error'>): RemoveKind {
-  const failing = new Set<string>()
+export function createRemovalFailures(log: Pick<Log, 'error' | 'warn' | 'info'>): RemoveKind {
+  const ofKinds = new Map<string, RepeatedFailures>()
 
   return async (what, remove) => {
+    const failures =
+      ofKinds.get(what) ??
+      createRepeatedFailures(log, { event: 'retention.failed', what }, 'old rows could not be removed')
+    ofKinds.set(what, failures)
     try {
       const removed = await remove()
-      failing.delete(what)
+      failures.succeeded()
       return removed
     } catch (error) {
-      if (!failing.has(what)) {
-        log.error({ event: 'retention.failed', what, error }, 'old rows could not be removed; it will be tried again')
-      }
-      failing.add(what)
+      failures.failed(error)
       return undefined
     }
   }

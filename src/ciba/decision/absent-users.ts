@@ -4,6 +4,7 @@
  * hook `users.find` regularly, so that clients do not wait until their requests expire.
  */
 import { createPeriodicTask } from '../../platform/periodic-task.ts'
+import { createRepeatedFailures } from '../../platform/repeated-failures.ts'
 import { isDatabaseUnavailable } from '../../platform/storage/unavailable.ts'
 import { createTimeLimit } from '../../platform/until-aborted.ts'
 import type { AuthenticationRequest } from '../authentication-request/authentication-request.ts'
@@ -97,18 +98,16 @@ export function createAbsentUsers(needs: AbsentUserNeeds) {
   }
 
   async function run(): Promise<number> {
-    try {
-      await look()
-    } catch (error) {
-      log.error(
-        { event: 'absent_users.failed', error },
-        'the check for removed users failed; it will be repeated in 30 seconds',
-      )
-    }
+    await look()
     return pauseMs
   }
 
-  const task = createPeriodicTask({ work: run, clock })
+  const task = createPeriodicTask({
+    work: run,
+    failures: createRepeatedFailures(log, { event: 'absent_users.failed' }, 'the check for removed users failed'),
+    retryAfterMs: pauseMs,
+    clock,
+  })
   return {
     start: () => task.start(pauseMs),
     look,

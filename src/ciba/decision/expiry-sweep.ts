@@ -3,6 +3,7 @@ import { setImmediate as nextTurn } from 'node:timers/promises'
 import { steadyTime } from '../../platform/clock.ts'
 import { createPeriodicTask } from '../../platform/periodic-task.ts'
 import { createRemovalFailures } from '../../platform/removal-failures.ts'
+import { createRepeatedFailures } from '../../platform/repeated-failures.ts'
 import { isDatabaseUnavailable } from '../../platform/storage/unavailable.ts'
 import type { AuthenticationRequest } from '../authentication-request/authentication-request.ts'
 import { type DecisionNeeds, expire } from './decide.ts'
@@ -86,12 +87,8 @@ export function createExpirySweep(needs: DecisionNeeds, alsoForget: readonly Old
   }
 
   async function run(): Promise<number> {
-    try {
-      await sweep()
-      await forgetOnceAMinute()
-    } catch (error) {
-      log.error({ event: 'sweep.failed', error }, 'the sweep for expired requests failed; it will be tried again')
-    }
+    await sweep()
+    await forgetOnceAMinute()
     return pauseMs
   }
 
@@ -116,6 +113,11 @@ export function createExpirySweep(needs: DecisionNeeds, alsoForget: readonly Old
     return true
   }
 
-  const task = createPeriodicTask({ work: run, clock })
+  const task = createPeriodicTask({
+    work: run,
+    failures: createRepeatedFailures(log, { event: 'sweep.failed' }, 'the sweep for expired requests failed'),
+    retryAfterMs: pauseMs,
+    clock,
+  })
   return { start: () => task.start(pauseMs), sweep, stop: task.stop }
 }

@@ -5,6 +5,7 @@
 import { type Clock, steadyTime } from '../../platform/clock.ts'
 import type { IncomingConnection } from '../../platform/http/connection.ts'
 import type { Log } from '../../platform/log.ts'
+import { createRepeatedFailures } from '../../platform/repeated-failures.ts'
 import type { Database } from '../../platform/storage/database.ts'
 import type { RequestStore } from '../authentication-request/authentication-request-store.ts'
 
@@ -63,6 +64,12 @@ interface Held {
 /** Returns the polls held by this process. */
 export function createHeldPolls(needs: HeldPollsNeeds): HeldPolls {
   const { database, clock, log, most } = needs
+  const failures = createRepeatedFailures(
+    log,
+    { event: 'polls.look_failed' },
+    'held polls could not be checked',
+    'warn',
+  )
   const held = new Map<string, Held>()
   let epoch: number | undefined
   let checkedAt = 0
@@ -115,9 +122,10 @@ export function createHeldPolls(needs: HeldPollsNeeds): HeldPolls {
     try {
       const pending = await needs.stillPending(ids)
       for (const id of ids) if (!pending.has(id)) release(id, 'changed')
+      failures.succeeded()
     } catch (error) {
       epoch = undefined
-      log.warn({ event: 'polls.look_failed', error }, 'held polls could not be checked; it will be tried again')
+      failures.failed(error)
     }
   }
 

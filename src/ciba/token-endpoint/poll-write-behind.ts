@@ -4,6 +4,7 @@
  */
 import type { Clock } from '../../platform/clock.ts'
 import type { Log } from '../../platform/log.ts'
+import { createRepeatedFailures } from '../../platform/repeated-failures.ts'
 import type { RequestStore } from '../authentication-request/authentication-request-store.ts'
 import { countPoll, isTooEarly } from '../authentication-request/poll-interval.ts'
 import type { KeptPoll, UnwrittenPolls } from '../authentication-request/request-poll-store.ts'
@@ -27,7 +28,8 @@ const atOnce = 500
 export type PollWriteBehind = ReturnType<typeof createPollWriteBehind>
 
 export function createPollWriteBehind(needs: WriteBehindNeeds) {
-  const { requests, longestInterval, toDatabaseTime, clock, log } = needs
+  const { requests, longestInterval, toDatabaseTime, clock } = needs
+  const failures = failuresIn(needs.log)
   /** The requests whose interval has changed in memory and is to be written to the table. */
   const changed = new Set<RememberedRequest>()
   let cancelFlush: (() => void) | undefined
@@ -74,13 +76,11 @@ export function createPollWriteBehind(needs: WriteBehindNeeds) {
         known.writtenChanges = Math.max(known.writtenChanges, changes)
         known.writtenAt = lastPolledAt
       }
+      failures.succeeded()
     } catch (error) {
       for (const { known } of written) if (isChanged(known)) changed.add(known)
       flushSoon()
-      log.warn(
-        { event: 'polls.not_written', error },
-        'the poll times of clients could not be stored; it will be tried again',
-      )
+      failures.failed(error)
     }
   }
 
@@ -118,3 +118,6 @@ export function createPollWriteBehind(needs: WriteBehindNeeds) {
     },
   }
 }
+
+const failuresIn = (log: Log) =>
+  createRepeatedFailures(log, { event: 'polls.not_written' }, 'the poll times of clients could not be stored', 'warn')

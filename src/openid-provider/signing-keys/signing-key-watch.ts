@@ -6,6 +6,7 @@
 import type { Audit } from '../../platform/audit.ts'
 import type { Log } from '../../platform/log.ts'
 import { createPeriodicTask } from '../../platform/periodic-task.ts'
+import { createRepeatedFailures } from '../../platform/repeated-failures.ts'
 import { type RotationNeeds, rotateWhatIsDue } from './key-rotation.ts'
 import type { KeptKey } from './signing-key-store.ts'
 import { listKeys, nextRotationAt, type SigningKeys, signingKeysAt, stateOf, useful } from './signing-keys.ts'
@@ -47,6 +48,7 @@ const longestSleepMs = 24 * 3600_000
  */
 export async function createSigningKeyWatch(needs: WatchNeeds): Promise<SigningKeyWatch> {
   const { clock, vault, log } = needs
+  const failures = createRepeatedFailures(log, { event: 'keys.look_failed' }, 'the signing keys could not be read')
   await needs.keys.keepAtLeast(clock.now(), needs.times)
   let kept = await listKeys(needs)
   let knownStates = statesAsText(kept, clock.now())
@@ -79,16 +81,22 @@ export async function createSigningKeyWatch(needs: WatchNeeds): Promise<SigningK
     cancelAlarm()
     const next = nextRotationAt(kept, now)
     if (isRunning && next !== undefined) {
-      cancelAlarm = clock.after(Math.min(next - now, longestSleepMs), () => trying(turn))
+      cancelAlarm = clock.after(Math.min(next - now, longestSleepMs), turnByAlarm)
+    }
+  }
+
+  function turnByAlarm(): void {
+    try {
+      turn()
+    } catch (error) {
+      failures.failed(error)
     }
   }
 
   async function look(): Promise<number> {
-    await trying(async () => {
-      kept = await listKeys(needs)
-      if (rotates && (await rotate())) kept = await listKeys(needs)
-      turn()
-    })
+    kept = await listKeys(needs)
+    if (rotates && (await rotate())) kept = await listKeys(needs)
+    turn()
     return pollIntervalMs
   }
 
@@ -100,16 +108,8 @@ export async function createSigningKeyWatch(needs: WatchNeeds): Promise<SigningK
     return rotations.length > 0
   }
 
-  /** Logs an error instead of throwing it. After an error, the keys that were read before stay in use. */
-  async function trying(work: () => void | Promise<void>): Promise<void> {
-    try {
-      await work()
-    } catch (error) {
-      log.error({ event: 'keys.look_failed', error }, 'the signing keys could not be read; it will be tried again')
-    }
-  }
-
-  const looking = createPeriodicTask({ work: look, clock })
+  // After an error, the keys that were read before stay in use.
+  const looking = createPeriodicTask({ work: look, failures, retryAfterMs: pollIntervalMs, clock })
 
   return {
     now: () => current,
