@@ -74,7 +74,7 @@ export function createSilenceWatch({ log, clock }: { log: Log; clock: Clock }): 
 
   function endAll(silent: [ClientBase, Connection][]): void {
     if (silent.length === 0) return
-    log.warn({ connections: silent.length }, 'the database does not answer on some connections: they were ended')
+    log.warn({ event: 'database.silent', connections: silent.length }, 'connections without an answer were ended')
     for (const [client] of silent) end(client)
     suspectAll()
   }

@@ -190,7 +190,10 @@ export async function subscribe(surroundings: Surroundings): Promise<Subscriptio
     if (client !== current || ended) return
     current = undefined
     void client.end().catch(() => {})
-    log.warn('announcements of other nodes are not received: the database connection was lost')
+    log.warn(
+      { event: 'database.listen_lost' },
+      'announcements of other nodes are not received: the database connection was lost',
+    )
     reconnectLater()
   }
 
@@ -205,7 +208,7 @@ export async function subscribe(surroundings: Surroundings): Promise<Subscriptio
     if (ended) return
     silence.tried(failure)
     if (failure !== undefined) return reconnectLater()
-    log.info('announcements of other nodes are received again')
+    log.info({ event: 'database.listening' }, 'announcements of other nodes are received again')
     publisher.forget()
     listeners.tellAll()
     if (current !== undefined) await checkConnection(current)

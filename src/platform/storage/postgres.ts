@@ -70,7 +70,9 @@ export async function openPostgres(
     },
   )
   const pool = openPool(routes, { connections, getTypeParser: parserOf, silence })
-  pool.on('error', (error) => log.warn({ error }, 'an idle database connection was lost'))
+  pool.on('error', (error) =>
+    log.warn({ event: 'database.connection_lost', error }, 'an idle database connection was lost'),
+  )
   const commits = createCommits(pool, send)
   const opened: Opened = {
     pool,
