@@ -1,5 +1,5 @@
 /** The addresses of the server. */
-import { discoveryPaths } from './openid-provider/forwarded-endpoint.ts'
+import { discoveryPaths } from './openid-provider/oidc-call-endpoint.ts'
 import { paths } from './openid-provider/paths.ts'
 
 /** The paths of CIBA and of the device API. The paths of the endpoints of oidc-provider are in `openid-provider/`. */

@@ -119,7 +119,7 @@ test('requests and replies are only touched by endpoints and by the edge', () =>
   // much in common.
   const edge = [
     'src/doorbell.ts',
-    'src/openid-provider/forward-request.ts',
+    'src/openid-provider/oidc-call.ts',
     'src/openid-provider/sign-in/sign-in-pages.ts',
     'src/consent-app/shell.ts',
     'src/authentication-device/api/user-route.ts',

@@ -21,10 +21,10 @@ import { claimsByScope, claimsOf } from './claims.ts'
 import { asOidcProviderSeesIt, type KnownClient, onlyWithGrants } from './client-view.ts'
 import { loadGrant, storingConsent } from './consent.ts'
 import { implementedMethods } from './discovery.ts'
-import { certificateOfForwarded } from './forward-request.ts'
-import { withPlaceholder } from './forwarded-client.ts'
 import type { KnownTokens } from './known-tokens.ts'
 import { createAdapterFactory } from './oidc-adapter.ts'
+import { certificateOfForwarded } from './oidc-call.ts'
+import { withPlaceholder } from './oidc-call-client.ts'
 import type { MakeRoomForSession, OidcModelStore } from './oidc-model-store.ts'
 import { cookieNames, paths } from './paths.ts'
 import { resourceIndicators, richAuthorizationRequests } from './resource-servers.ts'
@@ -191,7 +191,7 @@ function adapterOf(needs: AuthorizationServerNeeds): Configuration['adapter'] {
 function featuresOf(needs: AuthorizationServerNeeds): Configuration['features'] {
   return {
     devInteractions: { enabled: false },
-    // `forwarded-dpop-proof.ts` has already checked the proof and its nonce. oidc-provider verifies the signature and
+    // `oidc-call-dpop-proof.ts` has already checked the proof and its nonce. oidc-provider verifies the signature and
     // the binding. Our table of used proofs replaces the replay check of oidc-provider.
     dPoP: {
       enabled: true,

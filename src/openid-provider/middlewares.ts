@@ -1,7 +1,7 @@
 /** Makes responses of oidc-provider like those of our own endpoints, and removes keys that should not be published. */
 import type { KoaContextWithOIDC, Provider } from 'oidc-provider'
-import { wasProofWithheld } from './forwarded-dpop-proof.ts'
-import { resumePathsOf } from './forwarded-endpoint.ts'
+import { wasProofWithheld } from './oidc-call-dpop-proof.ts'
+import { resumePathsOf } from './oidc-call-endpoint.ts'
 import { paths } from './paths.ts'
 import type { SigningKeys } from './signing-keys/signing-keys.ts'
 

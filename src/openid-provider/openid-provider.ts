@@ -8,8 +8,6 @@ import { hashAccessTokens } from './access-token-hash.ts'
 import { type AuthorizationServerNeeds, configurationOf, signInPageOf } from './configuration.ts'
 import { announcedMembers } from './discovery.ts'
 import { reportErrors, reportTokens } from './events.ts'
-import { trustOurAuthentication } from './forwarded-client.ts'
-import { markProofsInOneStep } from './forwarded-dpop-proof.ts'
 import {
   announce,
   answerNotFound,
@@ -18,6 +16,8 @@ import {
   readOnlyWhatWasAsked,
   returnToSignInPage,
 } from './middlewares.ts'
+import { trustOurAuthentication } from './oidc-call-client.ts'
+import { markProofsInOneStep } from './oidc-call-dpop-proof.ts'
 import { endWholeSession, endWithoutSession } from './sign-out-page.ts'
 import type { SigningKeyWatch } from './signing-keys/signing-key-watch.ts'
 import { withAtomicGrants } from './token-transaction.ts'

@@ -3,7 +3,7 @@ import { randomUUID } from 'node:crypto'
 import type { FastifyInstance, FastifyRequest } from 'fastify'
 import { onlyMethods } from '../platform/http/answer.ts'
 import type { Log } from '../platform/log.ts'
-import type { ForwardToOidcProvider } from './forward-request.ts'
+import type { ForwardToOidcProvider } from './oidc-call.ts'
 
 export interface UserinfoNeeds {
   forwardToOidcProvider: ForwardToOidcProvider

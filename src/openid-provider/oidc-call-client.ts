@@ -7,7 +7,7 @@
 import { type AdapterPayload, Provider } from 'oidc-provider'
 import { subjectMetadata } from '../client/certificate/subject-name.ts'
 import type { AuthenticateClient, ClientCredentials } from '../client/client.ts'
-import { providerPath } from './forwarded-endpoint.ts'
+import { providerPath } from './oidc-call-endpoint.ts'
 import type { CurrentProvider } from './openid-provider.ts'
 
 /**

@@ -7,9 +7,9 @@ import type { ClientCertificate } from '../client/certificate/client-certificate
 import { accessTokenOf } from '../platform/http/authorization.ts'
 import type { Form } from '../platform/http/form.ts'
 import type { LoadShedding, Slot } from '../platform/http/load-shedding.ts'
-import type { ForwardedClient } from './forwarded-client.ts'
-import { showsCredentials } from './forwarded-dpop-proof.ts'
-import { discoveryPaths, providerPath } from './forwarded-endpoint.ts'
+import type { ForwardedClient } from './oidc-call-client.ts'
+import { showsCredentials } from './oidc-call-dpop-proof.ts'
+import { discoveryPaths, providerPath } from './oidc-call-endpoint.ts'
 import type { CurrentProvider } from './openid-provider.ts'
 
 export type CallCounting = Pick<LoadShedding, 'withFairShare' | 'whileUnproven'>

@@ -13,7 +13,7 @@ import { type Proofs, type ReadProof, type SentProof, usedBefore } from '../clie
 import { accessTokenOf } from '../platform/http/authorization.ts'
 import type { Form } from '../platform/http/form.ts'
 import { OAuthError } from '../platform/oauth-error.ts'
-import { providerPath } from './forwarded-endpoint.ts'
+import { providerPath } from './oidc-call-endpoint.ts'
 import type { CurrentProvider } from './openid-provider.ts'
 
 /** A call, with its proof if it has one. */

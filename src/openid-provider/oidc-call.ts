@@ -1,4 +1,4 @@
-/** Forwards a request to oidc-provider, with the body that this server has already read. */
+/** A call that oidc-provider answers: it is forwarded to oidc-provider, with the body that this server has already read. */
 import type { IncomingMessage } from 'node:http'
 import { Readable } from 'node:stream'
 import type { FastifyReply, FastifyRequest } from 'fastify'
@@ -12,14 +12,15 @@ import { slotOf } from '../platform/http/load-shedding.ts'
 import { targetOf } from '../platform/http/one-spelling.ts'
 import { refuseUnstorableForm } from '../platform/http/outside-text.ts'
 import { rememberingFound } from './call-memory.ts'
+import { holdingGenerations } from './held-generations.ts'
 import {
   type AuthenticateForwarded,
   authenticatingRouteAt,
   rememberClient,
   withoutCredentials,
-} from './forwarded-client.ts'
-import { createReadForwardedProof, type ForwardedProof, rememberProof } from './forwarded-dpop-proof.ts'
-import { withConfiguredResources } from './forwarded-resource.ts'
+} from './oidc-call-client.ts'
+import { createReadForwardedProof, type ForwardedProof, rememberProof } from './oidc-call-dpop-proof.ts'
+import { withConfiguredResources } from './oidc-call-resources.ts'
 import {
   type CallCounting,
   isUserinfo,
@@ -28,8 +29,7 @@ import {
   returningUserOf,
   workForClient,
   workForToken,
-} from './forwarded-share.ts'
-import { holdingGenerations } from './held-generations.ts'
+} from './oidc-call-share.ts'
 import type { CurrentProvider, Provider } from './openid-provider.ts'
 
 export type ForwardToOidcProvider = ReturnType<typeof createForwardToOidcProvider>

@@ -1,6 +1,6 @@
 /** The routes of oidc-provider for which this server has no endpoint of its own. */
 import type { FastifyInstance } from 'fastify'
-import type { ForwardToOidcProvider } from './forward-request.ts'
+import type { ForwardToOidcProvider } from './oidc-call.ts'
 import type { CurrentProvider, Provider } from './openid-provider.ts'
 
 /**
