@@ -196,7 +196,8 @@ describe('slow or endless input costs nothing', () => {
     assert.match(await read.heard(/}$/), /^HTTP\/1\.1 401 .*"invalid_client"/s)
     for (const path of ['/oauth/token', '/%', '/nowhere', '/Health/Live']) {
       const refused = head(path, 'transfer-encoding: chunked') + inPieces(mostPieces + 1)
-      for (const call of [refused, refused.replace('POST', 'GET'), getting.repeat(12) + refused]) {
+      const behindOthers = getting.repeat(12) + refused
+      for (const call of [refused, refused.replace('POST', 'GET'), behindOthers, withoutHost(refused)]) {
         await open(t, stage, call).closed()
       }
     }
@@ -209,7 +210,12 @@ describe('slow or endless input costs nothing', () => {
     const { body } = await stage.ring('kiosk')
     const poll = pollOf(body.auth_req_id)
     const allowed = open(t, stage, poll + getting.repeat(mostUnfinished - 1))
-    const others = [getting, getting.replace('/health/live', '/%'), getting.replace('\r\n', '\r\nexpect: anything\r\n')]
+    const others = [
+      getting,
+      getting.replace('/health/live', '/%'),
+      getting.replace('\r\n', '\r\nexpect: anything\r\n'),
+      withoutHost(getting),
+    ]
     for (const other of others) {
       assert.equal(await open(t, stage, poll + other.repeat(mostUnfinished)).closed(), '', other)
     }
@@ -225,6 +231,14 @@ describe('slow or endless input costs nothing', () => {
     assert.ok(serverTimeouts().connectionTimeout > 2 * 25_000, 'longer than a held poll and a pause of an event stream')
   })
 
+  test('a call without Host is refused as RFC 9112 requires, in HTTP/1.1 only', async (t) => {
+    const stage = await openStage(t)
+    const refused = await open(t, stage, withoutHost(getting)).closed()
+    assert.match(refused, /^HTTP\/1\.1 400 .*connection: close.*"error":"invalid_request"/is)
+    const former = withoutHost(getting).replace('HTTP/1.1', 'HTTP/1.0')
+    assert.match(await open(t, stage, former).closed(), /^HTTP\/1\.1 200 /)
+  })
+
   test('headers beyond 16 KiB are refused', async (t) => {
     const stage = await openStage(t)
     const large = open(t, stage, head('/oauth/token', `x: ${'x'.repeat(20_000)}`))
@@ -233,6 +247,8 @@ describe('slow or endless input costs nothing', () => {
 })
 
 const getting = 'GET /health/live HTTP/1.1\r\nhost: localhost\r\n\r\n'
+
+const withoutHost = (call: string) => call.replace('host: localhost\r\n', '')
 
 function pollOf(authReqId: unknown): string {
   const form = String(new URLSearchParams({ grant_type: CIBA, auth_req_id: String(authReqId) }))

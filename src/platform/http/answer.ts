@@ -56,13 +56,15 @@ const callerPatience: CallerTimeouts = { headers: 10_000, request: 30_000, silen
 
 /**
  * Options that close the connections of callers that send too slowly or send nothing (`ofNode`, for Node's server), or
- * that do not read the response (`connectionTimeout`, for Fastify).
+ * that do not read the response (`connectionTimeout`, for Fastify). With them, Node also passes on calls without `Host`.
  */
 export function serverTimeouts({ headers, request, silence } = callerPatience) {
   const ofNode = {
     headersTimeout: headers,
     requestTimeout: request,
     connectionsCheckingInterval: Math.min(headers / 2, 5000),
+    // Node would answer a call without `Host` itself: the call would not be counted, and its body would be kept.
+    requireHostHeader: false,
   }
   return { ofNode, requestTimeout: request, connectionTimeout: silence }
 }
@@ -228,11 +230,23 @@ function beginCalls(app: FastifyInstance): void {
 }
 
 /** Returns false if the call must not be processed. */
-function beginCall({ life }: FastifyInstance, request: IncomingMessage, response: ServerResponse): boolean {
+function beginCall(
+  { life, commonHeaders }: FastifyInstance,
+  request: IncomingMessage,
+  response: ServerResponse,
+): boolean {
   // A request that the server itself injects is not counted: it is part of a call that is already counted.
   if (request instanceof IncomingMessage && !life.begin(request, response)) return false
   beginBody(request)
-  return true
+  if (!lacksHost(request)) return true
+  const body = JSON.stringify(membersOf(malformed()))
+  response.writeHead(400, { ...jsonErrorHeaders, connection: 'close', ...commonHeaders }).end(body)
+  return false
+}
+
+/** RFC 9112 §3.2: an HTTP/1.1 request without `Host` gets 400. */
+function lacksHost({ httpVersion, headers }: IncomingMessage): boolean {
+  return httpVersion === '1.1' && headers.host === undefined
 }
 
 function answerProblem(

@@ -58,11 +58,11 @@ describe('a connection on which an answer is late', () => {
     assert.equal(slow.near.destroyed, true)
   })
 
-  test('stays open if Postgres refuses to say what it is at work on', async (t) => {
+  test('stays open for thirty seconds if Postgres refuses to say what it is at work on', async (t) => {
     const { watch, clock, open } = scene(t)
     const late = await open()
     watch.asked(late.client)
-    clock.advance(60_000)
+    clock.advance(29_999)
     await watch.endSilent(() => Promise.reject(refusal))
     assert.deepEqual([late.near.destroyed, watch.isSuspect(late.client)], [false, false])
     await assert.rejects(
@@ -70,21 +70,33 @@ describe('a connection on which an answer is late', () => {
       /read timeout/,
     )
     assert.equal(late.near.destroyed, false)
+    clock.advance(1)
+    await watch.endSilent(() => Promise.reject(refusal))
+    assert.equal(late.near.destroyed, true)
   })
 
-  test('is ended if Postgres cannot be reached, but not if Postgres refuses new connections', async (t) => {
+  test('is ended after five seconds if Postgres cannot be reached, after thirty if it refuses new connections', async (t) => {
     const { watch, clock, open } = scene(t)
-    const late = await open()
-    watch.asked(late.client)
+    const [first, second] = [await open(), await open()]
+    watch.asked(first.client)
     watch.tried(new Error('connect ECONNREFUSED'))
     watch.tried(refusal)
-    clock.advance(60_000)
+    clock.advance(20_000)
     watch.tried(new Error('no host', { cause: refusal }))
     await turnOfLoop()
-    assert.equal(late.near.destroyed, false)
+    assert.equal(first.near.destroyed, false)
     watch.tried(new Error('connect ECONNREFUSED'))
     await turnOfLoop()
-    assert.equal(late.near.destroyed, true)
+    assert.equal(first.near.destroyed, true)
+    watch.asked(second.client)
+    watch.tried(refusal)
+    clock.advance(29_000)
+    await turnOfLoop()
+    assert.equal(second.near.destroyed, false)
+    // Nothing was tried again in the meantime.
+    clock.advance(1_000)
+    await turnOfLoop()
+    assert.equal(second.near.destroyed, true)
     watch.tried()
   })
 

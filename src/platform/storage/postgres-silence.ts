@@ -16,6 +16,12 @@ import type { Log } from '../log.ts'
 /** Milliseconds without a byte of the answer, after which the answer is late. */
 const lateAfterMs = 5_000
 
+/**
+ * The same while Postgres refuses to say which sessions are at work, or refuses the connection on which it would be asked. An
+ * answer that is later than this is given up, although Postgres may still be at work on it.
+ */
+const lateWithoutReplyAfterMs = 30_000
+
 /** Milliseconds between two searches for late answers while Postgres cannot be asked. */
 const searchIntervalMs = 1_000
 
@@ -30,7 +36,7 @@ export interface SilenceWatch {
    * Ends the connections on which an answer is late, unless Postgres is at work on it. Must be called every few seconds.
    *
    * @param listAtWork returns the sessions that are at work, of those given: the result of `listSessionsAtWork`. Not called
-   * if no answer is late. If Postgres refuses to say it, no connection is ended
+   * if no answer is late. If Postgres refuses to say it, a connection is ended only after `lateWithoutReplyAfterMs`
    */
   endSilent(listAtWork: (sessions: string[]) => Promise<string[]>): Promise<void>
   /**
@@ -62,13 +68,13 @@ export function createSilenceWatch({ log, clock }: { log: Log; clock: Clock }): 
   let cancel = () => {}
 
   /** Returns the connections on which an answer is late. Waiting begins again if a part of the answer has arrived. */
-  function listLate(): [ClientBase, Connection][] {
+  function listLate(afterMs = lateAfterMs): [ClientBase, Connection][] {
     const now = steadyTime(clock)
     return [...connections].filter(([, connection]) => {
       const { awaiting, socket } = connection
       if (awaiting === undefined) return false
       if (socket.bytesRead !== awaiting.bytes) Object.assign(awaiting, { bytes: socket.bytesRead, since: now })
-      return awaiting.since <= now - lateAfterMs
+      return awaiting.since <= now - afterMs
     })
   }
 
@@ -91,11 +97,11 @@ export function createSilenceWatch({ log, clock }: { log: Log; clock: Clock }): 
     for (const connection of connections.values()) connection.isSuspect = true
   }
 
-  function endLateUntilReached(): void {
+  function endLateUntilReached(afterMs: number): void {
     cancel()
     // When this process was suspended, it first reads the answers that have arrived meanwhile.
-    const search = setImmediate(() => endAll(listLate()))
-    const cancelNext = clock.after(searchIntervalMs, endLateUntilReached)
+    const search = setImmediate(() => endAll(listLate(afterMs)))
+    const cancelNext = clock.after(searchIntervalMs, () => endLateUntilReached(afterMs))
     cancel = () => {
       clearImmediate(search)
       cancelNext()
@@ -127,19 +133,19 @@ export function createSilenceWatch({ log, clock }: { log: Log; clock: Clock }): 
         if (isRefusal(error)) return undefined
         throw error
       })
-      if (atWork === undefined) return
+      if (atWork === undefined) return endAll(listLate(lateWithoutReplyAfterMs))
       const stillLate = new Set(listLate().map(([client]) => client))
       endAll(late.filter(([client, { session = '' }]) => stillLate.has(client) && !atWork.includes(session)))
     },
     lost(error) {
       if (isRefusal(error)) return
       suspectAll()
-      endLateUntilReached()
+      endLateUntilReached(lateAfterMs)
     },
     tried(failure) {
-      // Postgres is there if it has said why it refuses the connection.
-      if (failure === undefined || isRefusal(failure)) cancel()
-      else endLateUntilReached()
+      // If Postgres has said why it refuses the connection, it is there, and may be at work on the statements.
+      if (failure === undefined) cancel()
+      else endLateUntilReached(isRefusal(failure) ? lateWithoutReplyAfterMs : lateAfterMs)
     },
     isSuspect: (client) => connections.get(client)?.isSuspect !== false,
     end,
