@@ -7,7 +7,11 @@ import type { AddressInfo } from 'node:net'
 import { join } from 'node:path'
 import { describe, type TestContext, test } from 'node:test'
 import { Client } from 'pg'
+import { systemClock } from '../../src/platform/clock.ts'
 import { newSecret } from '../../src/platform/crypto.ts'
+import { createLog } from '../../src/platform/log.ts'
+import { migrate } from '../../src/platform/storage/migrate.ts'
+import { openDatabase } from '../../src/platform/storage/open.ts'
 import { certify } from '../support/certificates.ts'
 import { freePort } from '../support/ports.ts'
 import { freshPostgres } from '../support/postgres.ts'
@@ -20,14 +24,62 @@ interface Finding {
   advice?: string
 }
 
-test('doctor says which statement permits the role to create tables', async (t) => {
+/** The statement that doctor prints for a role, and the case in which it does so. */
+const lacking: [string, statement: RegExp, prepare: (owner: Client, role: string) => Promise<unknown>][] = [
+  ['may not create tables', /grant create on schema public to \w+/, async () => {}],
+  [
+    'has no schema',
+    /create schema doors authorization \w+/,
+    (owner, role) => owner.query(`alter role ${role} set search_path = doors`),
+  ],
+  [
+    'may not use its schema',
+    /grant usage, create on schema doors to \w+/,
+    (owner, role) => owner.query(`create schema doors; alter role ${role} set search_path = doors`),
+  ],
+]
+
+for (const [what, pattern, prepare] of lacking) {
+  test(`doctor says which statement permits migrations by a role that ${what}`, async (t) => {
+    const { administrator, role, terminal } = await limitedRole(t)
+    await prepare(administrator, role)
+    assert.match((await terminal.run(['migrate'])).stderr, /doorbell doctor/i)
+    const { stdout } = await terminal.run(['doctor'])
+    const [statement] = pattern.exec(stdout) ?? assert.fail(stdout)
+    await administrator.query(statement)
+    assert.equal((await terminal.run(['migrate'])).code, 0)
+    assert.doesNotMatch((await terminal.run(['doctor'])).stdout, /there are no tables|clock of the database/)
+  })
+}
+
+test('doctor says which statement permits the use of the tables of another role, and who may migrate', async (t) => {
+  const { administrator, terminal, url } = await limitedRole(t)
+  const database = await openDatabase(url, { log: createLog('silent'), clock: systemClock })
+  await migrate(database, systemClock)
+  await database.close()
+  const { stdout } = await terminal.run(['doctor'])
+  const [statement] = /grant select, .* to limited_\w+/.exec(stdout) ?? assert.fail(stdout)
+  await administrator.query(statement)
+  assert.match((await terminal.run(['doctor'])).stdout, /up to date/)
+  await administrator.query(
+    'delete from doorbell_migrations where number = (select max(number) from doorbell_migrations)',
+  )
+  const { rows } = await administrator.query('select current_user as owner')
+  assert.match(
+    (await terminal.run(['doctor'])).stdout,
+    new RegExp(`migrate" with the role ${rows[0].owner}, which owns`),
+  )
+})
+
+/** A role that may only connect to the database. */
+async function limitedRole(t: TestContext) {
   const { url, drop } = await freshPostgres()
   const role = `limited_${randomUUID().slice(0, 8)}`
   const administrator = new Client(url)
   await administrator.connect()
   await administrator.query(`create role ${role} login password 'hush'`)
   t.after(async () => {
-    await administrator.query(`drop owned by ${role}; drop role ${role}`)
+    await administrator.query(`drop owned by ${role} cascade; drop role ${role}`)
     await administrator.end()
     await drop()
   })
@@ -35,13 +87,8 @@ test('doctor says which statement permits the role to create tables', async (t) 
   Object.assign(limited, { username: role, password: 'hush' })
   const terminal = await openTerminal(t, { DOORBELL_SECRET: newSecret(), DOORBELL_DATABASE: limited.href })
   await writeFile(join(terminal.cwd, 'doorbell.config.json'), JSON.stringify({ issuer: 'https://id.example.com' }))
-  assert.match((await terminal.run(['migrate'])).stderr, /permission denied.*\n.*doorbell doctor/i)
-  const { stdout } = await terminal.run(['doctor'])
-  const [statement] = /grant create on schema public to limited_\w+/.exec(stdout)!
-  await administrator.query(statement)
-  assert.equal((await terminal.run(['migrate'])).code, 0)
-  assert.doesNotMatch((await terminal.run(['doctor'])).stdout, /there are no tables|clock of the database/)
-})
+  return { administrator, role, terminal, url }
+}
 
 test('doctor says what to do if the database does not exist', async (t) => {
   const { url, drop } = await freshPostgres()

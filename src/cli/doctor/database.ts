@@ -15,7 +15,8 @@ import { createSigningKeyStore } from '../../openid-provider/signing-keys/signin
 import { keyAlgorithms, signingKeyAad, stateOf } from '../../openid-provider/signing-keys/signing-keys.ts'
 import { createOutboxStore } from '../../outbox/outbox-store.ts'
 import { profiles } from '../../platform/security-profile.ts'
-import { migrationStatus, missingPrivilege } from '../../platform/storage/migrate.ts'
+import { migrationStatus } from '../../platform/storage/migrate.ts'
+import { type LackingPrivilege, lackingPrivilege, statementThatPermitsUse } from '../../platform/storage/privileges.ts'
 import { createUserStore } from '../../user/user-store.ts'
 import { type CommandContext, openCommandContext } from '../context/desk.ts'
 import { adviceOnOtherSecret } from '../context/other-secret.ts'
@@ -85,7 +86,15 @@ async function examineContent(context: CommandContext): Promise<Finding[]> {
 
 async function examineSchema({ database }: CommandContext): Promise<Finding> {
   const about = 'schema'
-  const { applied, pending, unknown } = await migrationStatus(database)
+  const status = await migrationStatus(database).catch((error: unknown) => {
+    if ((error as { code?: unknown }).code !== insufficientPrivilege) throw error
+    return undefined
+  })
+  if (status === undefined) {
+    const advice = permitting(await statementThatPermitsUse(database))
+    return { about, state: 'fail', says: 'the role may not read the tables', advice }
+  }
+  const { applied, pending, unknown } = status
   if (unknown.length > 0) {
     const says = `newer than this program: ${unknown.join(', ')}`
     return { about, state: 'fail', says, advice: 'use the newer Doorbell' }
@@ -93,13 +102,20 @@ async function examineSchema({ database }: CommandContext): Promise<Finding> {
   if (pending.length === 0) return { about, state: 'ok', says: `up to date, ${applied.at(-1)?.name}` }
   const isEmpty = applied.length === 0
   const says = isEmpty ? 'there are no tables' : `${pending.join(', ')} ${pending.length > 1 ? 'are' : 'is'} missing`
-  const migrate = 'run "npx doorbell migrate"'
-  const missing = await missingPrivilege(database)
-  const advice = missing
-    ? `the role may not create tables. As an administrator of Postgres: ${missing}; then ${migrate}`
-    : migrate
-  return { about, state: 'fail', says, advice }
+  return { about, state: 'fail', says, advice: adviceOnMigration(await lackingPrivilege(database)) }
 }
+
+function adviceOnMigration(lacking: LackingPrivilege | undefined): string {
+  const migrate = 'run "npx doorbell migrate"'
+  if (lacking === undefined) return migrate
+  if ('owner' in lacking) return `${migrate} with the role ${lacking.owner}, which owns the tables`
+  return `the role may not create tables. ${permitting(lacking.statement)}; then ${migrate}`
+}
+
+const permitting = (statement: string) => `As an administrator of Postgres: ${statement}`
+
+/** SQLSTATE of Postgres. */
+const insufficientPrivilege = '42501'
 
 async function examineSecret({ database, vault, config }: CommandContext): Promise<Finding> {
   const about = 'secret'

@@ -171,21 +171,6 @@ export function describePending({ applied, pending }: MigrationStatus): string {
   return applied.length === 0 ? 'has no tables yet' : `lacks ${pending.join(', ')}`
 }
 
-/**
- * Resolves to the statement that permits the role of this connection to create tables, or to undefined if it may do so. Since
- * Postgres 15, only the owner of a database may create tables in the schema `public`.
- */
-export async function missingPrivilege({ engine, read }: Database): Promise<string | undefined> {
-  if (engine !== 'postgres') return undefined
-  const [row] = await read<{ mayCreate: number; schema: string | null; role: string }>(
-    `select has_schema_privilege(current_schema(), 'create') as "mayCreate",
-      quote_ident(current_schema()) as schema, quote_ident(current_user) as role`,
-  )
-  const { mayCreate, schema, role } = row!
-  if (schema === null) return `create schema ${role} authorization ${role}`
-  return mayCreate ? undefined : `grant create on schema ${schema} to ${role}`
-}
-
 /** Thrown if the database does not have the schema that this program needs. The message says what to do. */
 export class SchemaError extends Error {
   override readonly name = 'SchemaError'
