@@ -89,7 +89,8 @@ export interface Doorbell {
 /**
  * Resolves to a complete CIBA provider on the configured database. Its workers are running unless `workers` is false.
  *
- * @throws if the database cannot be reached, or does not have the schema of this version and `migrate` is not set
+ * @throws if the database cannot be reached. Without `migrate`, also if the database does not have the schema of this
+ *   version
  * @example
  * const doorbell = await createDoorbell(await loadConfig({ file: 'doorbell.config.ts' }))
  * http.createServer(doorbell.handler).listen(4000)
@@ -173,7 +174,7 @@ async function compose(given: Given, parts: DoorbellOptions): Promise<Doorbell> 
   }
 }
 
-/** Maximum time at shutdown, in milliseconds, for responses and notifications that are under way. */
+/** At shutdown, responses and notifications that are in progress get at most this many milliseconds to finish. */
 const shutdownTimeoutMs = 4_000
 
 export { ProfileError } from './composition/clients.ts'

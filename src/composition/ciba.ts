@@ -155,7 +155,10 @@ function heldResponsesOf(needs: CibaNeeds) {
   })
 }
 
-/** Returns the function that returns the signing keys, or undefined if the operator's own keys (`oidc.jwks`) sign. */
+/**
+ * Returns the function that returns the current signing keys. Returns undefined if tokens are signed with the
+ * operator's own keys (`oidc.jwks`).
+ */
 function rotatedKeysOf({ platform, signingKeys }: CibaNeeds) {
   return platform.config.oidc.jwks === undefined ? signingKeys.watch.now : undefined
 }

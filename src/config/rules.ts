@@ -114,7 +114,7 @@ export const rules: SettingRule[] = [
     message: (config) => issuerProblem(config)!,
   },
   {
-    // Every caller that reaches /dev/decide can approve every request.
+    // The reason for this rule: in development, every caller that reaches `/dev/decide` can approve every request.
     settings: ['development', 'issuer', 'host'],
     requires: ({ issuer, host }, { development }) =>
       development !== true ||
@@ -169,7 +169,8 @@ export const rules: SettingRule[] = [
       `must be more than userCodes.maxTries (${userCodes.maxTries}): otherwise one client could lock a user out at all other clients`,
   },
   {
-    // The server calls addresses of clients: `jwks_uri`, `sector_identifier_uri`, the notification endpoint.
+    // With `registration.mode` `open`, any client can register addresses that the server calls: `jwks_uri`,
+    // `sector_identifier_uri` and the notification endpoint. These must not be in the operator's private network.
     settings: ['registration.mode', 'notifications.allowPrivateNetworks', 'development'],
     requires: ({ registration, notifications, development }) =>
       registration.mode !== 'open' || !notifications.allowPrivateNetworks || development,

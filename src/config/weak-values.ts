@@ -82,8 +82,8 @@ export function isGuessable(text: string): boolean {
 }
 
 /**
- * Checks the credentials of this server at other servers. With a guessed credential, an attacker could pose as this
- * server.
+ * Checks the passwords and secrets with which this server authenticates at other servers. An attacker who guesses one
+ * could pose as this server.
  */
 function weakLogins({ login, database, email }: Config): WeakValue[] {
   const { client_secret } = login

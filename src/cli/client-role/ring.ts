@@ -21,7 +21,7 @@ export type Outcome = { kind: 'approved'; tokens: Tokens } | { kind: 'denied' } 
 
 /**
  * Sends an authentication request. Throws `Refused` if the provider answers with an error. Throws `Failure` if `mode`
- * is push and the client is registered for another mode: the command would wait in vain for a push.
+ * is push but the client is registered for another mode, because no push would ever arrive.
  *
  * @param notificationToken the bearer token that the provider sends with a ping or push (CIBA Core §7.1); not sent by a
  *   client that polls
