@@ -26,8 +26,8 @@ export function createListeners(): Listeners {
 
   return {
     add(topic, onChange) {
-      // Each call of `add` has its own object. So a function that was added twice is called twice, until one of the two
-      // is removed.
+      // Each call of `add` makes its own object. So a function that was added twice is called twice for each change,
+      // until one of the two objects is removed.
       const listener = { onChange }
       const listeners = topics.get(topic) ?? new Set()
       topics.set(topic, listeners.add(listener))

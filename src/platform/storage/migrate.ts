@@ -47,7 +47,8 @@ export async function migrate(database: Database, clock: Clock, folder = ownFold
   const applied: string[] = []
   const before = await historyOf(database)
   for (const migration of await migrationsIn(folder)) {
-    // Usually all migrations are already applied, and one read is faster than a transaction for each of them.
+    // Usually all migrations are already applied. To check this with one read is faster than with a transaction for
+    // each migration.
     if (isIn(before, migration)) continue
     if (await database.exclusively((run) => apply(run, migration, clock))) applied.push(migration.name)
   }
@@ -166,14 +167,14 @@ export async function refuseOtherSchema(database: Database): Promise<void> {
   )
 }
 
-/** Returns what the database lacks, for a sentence that begins with "the database". */
+/** Returns what the database lacks, as the rest of a sentence that begins with "the database". */
 export function describePending({ applied, pending }: MigrationStatus): string {
   return applied.length === 0 ? 'has no tables yet' : `lacks ${pending.join(', ')}`
 }
 
 /**
- * Resolves to the statement that permits the role of this connection to create tables, or to undefined if it may do so. Since
- * Postgres 15, only the owner of a database may create tables in the schema `public`.
+ * Resolves to the SQL statement that permits the role of this connection to create tables, or to undefined if the role
+ * is permitted already. Since Postgres 15, only the owner of a database may create tables in the schema `public`.
  */
 export async function missingPrivilege({ engine, read }: Database): Promise<string | undefined> {
   if (engine !== 'postgres') return undefined

@@ -6,7 +6,7 @@ import { isIP } from 'node:net'
 import { didYouMean, nearest } from '../validation.ts'
 
 export interface PostgresAddress {
-  /** In the order in which they are tried. */
+  /** The hosts, in the order in which they are tried. */
   hosts: [PostgresHost, ...PostgresHost[]]
   database?: string | undefined
   user?: string | undefined
@@ -14,7 +14,7 @@ export interface PostgresAddress {
   /** The other parameters of the URL, by name. */
   parameters: ReadonlyMap<string, string>
   sslMode: SslMode
-  /** The kind of server that a connection must lead to. */
+  /** The kind of server to which a connection must lead, such as one that accepts writes (`target_session_attrs`). */
   sessions: TargetSession
   /** For messages: the URL without user, password and parameters. */
   name: string
@@ -28,7 +28,9 @@ export interface PostgresHost {
 }
 
 const sslModes = ['disable', 'allow', 'prefer', 'require', 'verify-ca', 'verify-full', 'no-verify'] as const
-/** The values of libpq, and `no-verify`, a value of `pg`: like `require`, without any check of the certificate. */
+/**
+ * The values of libpq, and `no-verify`, a value of `pg`: it is like `require`, but the certificate is never checked.
+ */
 export type SslMode = (typeof sslModes)[number]
 
 const targetSessions = ['any', 'read-write', 'primary'] as const
@@ -46,7 +48,7 @@ const words: Record<string, readonly string[]> = {
   keepalives: ['1'],
 }
 
-/** By parameter: the reason why this server does not accept every value that libpq accepts. */
+/** By parameter: the reason why Doorbell does not accept every value that libpq accepts. */
 const reasons: Record<string, string> = {
   target_session_attrs: 'the server writes to the database, so a standby is of no use to it',
   channel_binding: '"require" cannot be enforced here; sslmode=verify-full proves the identity of the database, too',
@@ -218,7 +220,10 @@ function readSslMode(hosts: PostgresHost[], parameters: Map<string, string>, env
   return hosts.every(isOnThisMachine) && !parameters.has('sslrootcert') ? 'disable' : 'prefer'
 }
 
-/** With several hosts, a server that refuses writes is skipped by default. */
+/**
+ * Returns the kind of server to which a connection must lead. If the URL has several hosts and does not say, it must
+ * accept writes.
+ */
 function readSessions(hosts: PostgresHost[], parameters: Map<string, string>): TargetSession {
   const given = takeFrom(parameters, 'target_session_attrs')
   return (given as TargetSession) ?? (hosts.length > 1 ? 'read-write' : 'any')

@@ -32,7 +32,7 @@ export function wordsOfPostgres(sql: string): string {
 /**
  * Returns a subquery for which Postgres expects few rows. Without the limits, Postgres expects a hundred rows from a
  * JSON array or a recursion. Each limit whose value is unknown during planning reduces the expected number to a tenth.
- * The two limits exclude no rows.
+ * In fact, the two limits exclude no rows.
  */
 export function few(items: string, name: string): string {
   const everything = 'limit (select 1000000000)'
