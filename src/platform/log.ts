@@ -1,6 +1,6 @@
 /**
- * The log: one JSON object per line. Callers should not pass secrets to the log. The list of names below is a second
- * safeguard.
+ * The log: one JSON object per line. Callers must not pass secrets to the log. As a second safeguard, the values of
+ * members with certain names (`neverLogged`) are hidden.
  */
 import { type DestinationStream, pino } from 'pino'
 import { isoOf, systemClock } from './clock.ts'

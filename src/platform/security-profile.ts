@@ -16,7 +16,7 @@ export interface Profile {
   clientSigning: readonly string[]
   idTokenSigning: readonly ('ES256' | 'RS256' | 'PS256')[]
   /**
-   * Whether the issuer must be the only audience of client assertions. The default of the setting
+   * Whether the issuer must be the only audience of client assertions. This is the default of the setting
    * `strictAssertionAudience`.
    */
   issuerAsAudience: boolean

@@ -1,6 +1,6 @@
 /** Finds the names of browser and operating system that are shown to users, from the untrusted header `User-Agent`. */
 
-/** The first match counts, because most browsers also name other browsers in the header. */
+/** Most browsers also name other browsers in the header. So the order of this list matters: the first match is used. */
 const browsers: [RegExp, string][] = [
   [/\bEdg(e|A|iOS)?\//, 'Edge'],
   [/\b(OPR|Opera)\//, 'Opera'],

@@ -26,8 +26,8 @@ export function privateMemberOf(key: object): string | undefined {
 }
 
 /**
- * The signature algorithms that the `alg` of a key may contain. The client's registration decides which of them it
- * uses.
+ * The signature algorithms that the `alg` of a key may contain. Which of them a client may use, its registration
+ * decides.
  */
 const signing = /^((ES|PS|RS)(256|384|512)|EdDSA|Ed25519)$/
 
@@ -47,7 +47,8 @@ const materialOf = new Map<unknown, readonly string[]>([
 /**
  * Returns why a key is not used, or undefined if it is used. Keys of unknown types are ignored, and so are keys that
  * lack a member or have an invalid one (RFC 7517 §5). For example, a client that also uses other servers may have
- * post-quantum keys. With one such key, oidc-provider would refuse the whole set. Keys for encryption are ignored too.
+ * post-quantum keys. If such a key were not removed, oidc-provider would refuse the whole set. Keys for encryption are
+ * ignored too.
  */
 export function whyUnused(key: Record<string, unknown>): string | undefined {
   const material = materialOf.get(key.kty)
@@ -83,8 +84,8 @@ export const mostKeys = 100
 const mostTexts = 10
 
 /**
- * Returns the key with known members only. A member is left out too if it should be a text or a short list of texts and
- * is not. The same applies to an empty text, because oidc-provider would refuse the whole set.
+ * Returns the key with known members only. Known members are left out too if they are not of the expected type: a text,
+ * or a short list of texts. An empty text is also left out, because oidc-provider would refuse the whole set.
  */
 export function withKnownMembers(key: Record<string, unknown>): Record<string, unknown> {
   const known = [...texts.filter((name) => isFilled(key[name])), ...lists.filter((name) => isShortList(key[name]))]
