@@ -112,10 +112,7 @@ export class ReturningUsers {
   }
 }
 
-/**
- * Returns the network of a caller and the `client_id` that it sends. In IPv6, the network is the /48, so that its 65
- * 536 networks of size /64 count as one.
- */
+/** Returns the network of a caller and its `client_id`. In IPv6, this is the /48: all /64 in the /48 count as one. */
 export function claimOf(clientId: string, address: string | undefined): Claim {
   return { clientId, network: networksOf(address).at(-1)! }
 }
