@@ -1,6 +1,6 @@
 /**
- * Builds the whole server from configuration, database, clock and log. Each part is a file in `composition/`. The parts
- * are built here in order of dependency.
+ * Builds the whole server from configuration, database, clock and log. Each part of the server is built by a file in
+ * `composition/`. This file calls them in order of dependency.
  */
 import type { IncomingMessage, ServerResponse } from 'node:http'
 import type { FastifyPluginAsync } from 'fastify'
@@ -36,8 +36,8 @@ export interface DoorbellOptions {
   /** Whether the database is first migrated to the schema of this version. A SQLite database is always migrated. */
   migrate?: boolean
   /**
-   * Whether this process sends notifications and settles expired requests; true by default. At least one process has to do
-   * this.
+   * Whether this process sends notifications and settles expired requests. Default: true. It must be true in at least
+   * one process on the same database.
    */
   workers?: boolean
   /** For tests: replaces the function that opens the database, so that the connection can be slow or cut. */
@@ -59,7 +59,7 @@ export interface Doorbell {
   fastify: FastifyPluginAsync
   /** For your own code: lists the requests of a user, and decides them. */
   requests: ReturnType<typeof createDeviceApi>
-  /** For an application that supplies the users: signs out or removes a user, in one transaction. */
+  /** For an application that supplies the users: functions that sign out or remove a user, each in one transaction. */
   users: {
     /** Signs a user out: ends all sessions and all tokens, including the tokens of approved requests. Pending requests stay. */
     signOut(userId: string): Promise<void>
@@ -68,7 +68,10 @@ export interface Doorbell {
   }
   /** Listens on the configured host and port. Resolves to the address. */
   listen(options?: { host?: string; port?: number }): Promise<string>
-  /** Resolves when no notification is due or being sent, and the server has written all its changes to the database. */
+  /**
+   * Resolves when no notification is due or being sent, and this server has written all pending changes to the
+   * database.
+   */
   idle(): Promise<void>
   /**
    * Settles expired requests now, and denies the requests of users whom the hook `users.find` no longer returns.

@@ -20,8 +20,8 @@ export const endpoints = {
 export { paths }
 
 /**
- * Routes that clients call. The limit `limits.inFlight` is counted once for these routes and once for all others, so
- * that polls of clients cannot delay the decisions of users.
+ * Routes that clients call. The calls of these routes have a limit of their own (`limits.inFlight`), and so do the
+ * calls of all other routes. So polls of clients cannot delay the decisions of users.
  */
 export const routesOfClients = [
   endpoints.backchannel,

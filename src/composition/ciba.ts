@@ -31,7 +31,7 @@ import type { Requests } from './requests.ts'
 import type { SigningKeys } from './signing-keys.ts'
 import type { UserHints, Users } from './users.ts'
 
-/** The parts that CIBA needs. */
+/** The parts of the server on which the code for authentication requests depends. */
 export interface CibaNeeds {
   platform: Platform
   clients: Clients

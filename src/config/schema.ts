@@ -28,7 +28,7 @@ export const schema = z.strictObject({
 /** The settings as given. Each setting has been checked by itself; the rules between settings are checked later. */
 export type GivenSettings = z.output<typeof schema>
 
-/** The types to which environment variables are converted. Each setting has one of them. */
+/** The types to which the values of environment variables are converted. Each setting has one of these types. */
 export type SettingKind = 'text' | 'number' | 'yes or no' | 'list' | 'structure'
 
 /** A setting, or a section with its settings. */

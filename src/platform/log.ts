@@ -83,8 +83,9 @@ function once<T>(make: () => T): () => T {
 }
 
 /**
- * Hides the values of members with a secret name, in the line and one level deeper. pino's own `redact` does the same, but
- * takes ten times as long as all other work on a line, and nearly every call of the server writes a line.
+ * Hides the values of members whose name is in `neverLogged`, in the line itself and one level deeper. pino's own
+ * `redact` does the same, but takes ten times as long as all other work on a line, and nearly every call of the server
+ * writes a line.
  */
 function hideSecrets(line: Fields, within: (value: unknown) => unknown): Fields {
   let shown = line

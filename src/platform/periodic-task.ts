@@ -17,7 +17,7 @@ export interface PeriodicTask {
 export interface PeriodicTaskNeeds {
   /** Does the work. It never runs in parallel with itself. Resolves to the milliseconds until it is repeated. */
   work(): Promise<number>
-  /** Logs failures of the work. It is called after each failure and each success. */
+  /** The log for failures of the work. Its function `failed` or `succeeded` is called each time the work has ended. */
   failures: RepeatedFailures
   /** Milliseconds after which work that has failed is repeated. */
   retryAfterMs: number

@@ -69,7 +69,7 @@ export const secretSigning: readonly string[] = ['HS256', 'HS384', 'HS512']
 
 /**
  * Returns the algorithms with which client assertions may be signed. HMAC algorithms are among them only if the profile
- * allows `client_secret_jwt`. The metadata document lists them, and registration accepts them.
+ * allows `client_secret_jwt`. The metadata document lists the returned algorithms, and registration accepts them.
  */
 export function assertionAlgorithms({ clientSigning, clientAuthentication }: Profile): string[] {
   return clientAuthentication.includes('client_secret_jwt') ? [...clientSigning, ...secretSigning] : [...clientSigning]

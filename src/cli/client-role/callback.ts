@@ -61,7 +61,7 @@ function isOfServer(endpoint: string, issuer: string): boolean {
   return origin === new URL(issuer).origin && pathname.startsWith('/dev/callback/')
 }
 
-/** Milliseconds between two reads of the recorded notifications. */
+/** Milliseconds between two reads of the notifications that a development server has recorded. */
 const look = 300
 
 /**

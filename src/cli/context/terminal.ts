@@ -125,7 +125,7 @@ const units: [name: string, milliseconds: number][] = [
 ]
 
 /**
- * Returns a duration in days, hours, minutes or seconds: in the largest unit of which it has at least two. So 90
+ * Returns a duration in days, hours, minutes or seconds: in the largest of these units that gives at least 2. So 90
  * minutes are "90 min", and 120 minutes are "2 h".
  */
 export function duration(milliseconds: number): string {

@@ -78,7 +78,8 @@ export function createNameLookup({ timeoutMs, clock, servers, files }: NameLooku
    * each lookup uses the current name servers of the system.
    */
   async function ask(name: string, signal: AbortSignal): Promise<Address[]> {
-    // The second attempt waits twice as long. If several name servers are silent, the deadline ends it.
+    // `Resolver` waits twice as long at its second attempt. If several name servers do not answer, the deadline ends
+    // the lookup.
     const resolver = new Resolver({ timeout: Math.ceil(timeoutMs / 4), tries: 2 })
     if (servers !== undefined) resolver.setServers(servers)
     signal.addEventListener('abort', () => resolver.cancel(), { once: true })

@@ -18,7 +18,7 @@ export const mostPieces = 1024
  */
 const joinedAfter = 32
 
-/** Called once, with the whole body, or with the reason why it was not received. */
+/** A function that is called once: with the whole body, or with the error that prevented its receipt. */
 export type TakeBody = (error: OAuthError | null, body?: Buffer) => void
 
 const body = Symbol('body')

@@ -44,8 +44,8 @@ export function createSystemNames({ hosts = hostsPath, resolvConf = '/etc/resolv
     },
 
     /**
-     * Returns the names that are looked up for a name, in order: the name itself, and the name with each search domain
-     * appended. For a name that ends with a dot, returns only the name itself.
+     * Returns the names that are looked up for a name, in order: the name with each search domain appended, and the
+     * name itself, which comes first or last (`ndots`). For a name that ends with a dot, returns only the name itself.
      */
     candidatesFor(name: string): string[] {
       if (name.endsWith('.')) return [name]

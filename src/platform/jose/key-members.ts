@@ -1,6 +1,7 @@
 /**
- * Reduces a client's key set to the members that are needed. Many key sets are cached, including those of untrusted
- * clients. JSON with many small values needs a hundred times its size in memory when it is parsed.
+ * Reduces a client's key set to the members that are needed. Other members are not kept, because many key sets are
+ * cached, including those of untrusted clients. Parsed JSON with many small values takes a hundred times the memory of
+ * its text.
  */
 
 /**
@@ -26,8 +27,8 @@ export function privateMemberOf(key: object): string | undefined {
 }
 
 /**
- * The signature algorithms that the `alg` of a key may contain. Which of them a client may use, its registration
- * decides.
+ * The signature algorithms that the `alg` of a key may contain. The registration of a client may allow only some of
+ * them.
  */
 const signing = /^((ES|PS|RS)(256|384|512)|EdDSA|Ed25519)$/
 

@@ -106,7 +106,9 @@ export function createKeySets({ caller, releaseSlotWhile, keptInOutageMs, clock 
     }
   }
 
-  /** Returns the cached set, or undefined if it is too old to be used while it cannot be fetched again. */
+  /**
+   * Returns the cached set if it was fetched at most `keptInOutageMs` ago, for use while it cannot be fetched again.
+   */
   function keptInOutage(uri: string): KeySet | undefined {
     const keySet = sets.get(uri)
     return keySet !== undefined && keySet.at >= steadyTime(clock) - keptInOutageMs ? keySet : undefined

@@ -52,8 +52,8 @@ export interface StepOptions<Row = unknown> {
    */
   rowKeys?: string[]
   /**
-   * Set for a step inside `inLockOrder`, which has waited for the lock keys already: within this process, the step does
-   * not wait for them again.
+   * Set for a step that runs inside `inLockOrder`. There, `work` has already waited for the lock keys, so the step does
+   * not wait again for earlier steps of this process.
    */
   hasTurn?: boolean
 }
@@ -87,7 +87,7 @@ export interface Database {
    * set `hasTurn`. On SQLite, `work` begins at once, because all steps run one after the other.
    *
    * @param how.yields if true, `work` lets steps without `yields` go first, if they arrive while `work` waits and at
-   *   most 250 ms after it. Use this for work that clients can cause in any number, so that it does not delay the
+   *   most 250 ms after `work`. Use this for work that clients can cause in any number, so that it does not delay the
    *   decisions of users
    */
   inLockOrder<T>(lockKeys: readonly string[], work: () => Promise<T>, how?: { yields?: boolean }): Promise<T>

@@ -39,7 +39,7 @@ export interface LockQueue {
 }
 
 interface Entry {
-  /** The keys, without duplicates. */
+  /** The lock keys of the entry, without duplicates. */
   keys: readonly string[]
   /**
    * The time of arrival, plus `yieldsForMs` if the entry yields. Entries that have not begun are in ascending order of

@@ -112,7 +112,7 @@ export function readPostgresUrl(url: string, env: NodeJS.ProcessEnv = process.en
   return address
 }
 
-/** Returns whether the server is reached by a unix socket, in this folder. */
+/** Returns whether `host` is the folder of a unix socket. */
 export function isSocket({ host }: PostgresHost): boolean {
   return host.startsWith('/')
 }
@@ -155,7 +155,7 @@ function readParameters(query: string): Map<string, string> {
 
 function refuseUnknown(name: string, values: number): void {
   if (parameterNames.includes(name) && values > 0) return
-  // The error contains the name only if the name cannot be a part of a password.
+  // The error contains the name of the parameter only if the name cannot be a part of a password.
   if (!/^[a-z_]{1,30}$/i.test(name)) throw new PostgresUrlError(`has a parameter that cannot be read; ${encodingHint}`)
   if (values === 0) throw new PostgresUrlError(`has a parameter without a value: ${name}`)
   const advice = name === 'hostaddr' ? '; an address may stand in "host"' : didYouMean(nearest(name, parameterNames))
@@ -221,8 +221,8 @@ function readSslMode(hosts: PostgresHost[], parameters: Map<string, string>, env
 }
 
 /**
- * Returns the kind of server to which a connection must lead. If the URL has several hosts and does not say, it must
- * accept writes.
+ * Returns the kind of server to which a connection must lead. If the URL has several hosts and no
+ * `target_session_attrs`, the server must accept writes.
  */
 function readSessions(hosts: PostgresHost[], parameters: Map<string, string>): TargetSession {
   const given = takeFrom(parameters, 'target_session_attrs')

@@ -203,7 +203,7 @@ function definedOnly<Values extends object>(values: Values): { [Name in keyof Va
   return Object.fromEntries(Object.entries(values).filter(([, value]) => value !== undefined)) as never
 }
 
-/** Reads the file of a parameter. */
+/** Reads `file`. `name` is the parameter of the URL that contains the name of the file, for error messages. */
 type ReadFile = (name: string, file: string) => string
 
 /**

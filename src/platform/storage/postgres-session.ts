@@ -45,8 +45,8 @@ const settings = {
 const listed = Object.entries(settings).map(([name, value]) => `set ${name} = '${value}'`)
 
 /**
- * Changes `synchronous_commit` if it is off: Postgres would then confirm commits that are not on disk yet. With all
- * other values, confirmed commits are on disk.
+ * Sets `synchronous_commit` to on if it is off. If it stayed off, Postgres would confirm commits that are not on disk
+ * yet. With all other values, confirmed commits are on disk.
  */
 const durable = `select set_config('synchronous_commit', 'on', false) where current_setting('synchronous_commit') = 'off'`
 

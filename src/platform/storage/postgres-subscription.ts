@@ -111,8 +111,8 @@ export function createPublisher(listeners: Listeners): Publisher {
   return {
     publish(changes) {
       const announcements = splitChanges(changes).map(
-        // The origin is random, so that no other program on the same database can send a notification with it before
-        // this node does.
+        // The origin is random, so that no other program on the same database can send a notification with the same
+        // origin before this node does.
         (piece): OwnAnnouncement => ({ origin: `${node}.${randomUUID()}`, ...piece }),
       )
       return {

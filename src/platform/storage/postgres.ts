@@ -1,4 +1,4 @@
-/** The database on Postgres, for one process or many. Changes are announced to all nodes with NOTIFY and LISTEN. */
+/** The database on Postgres, for one process or many. All nodes are notified of changes with NOTIFY and LISTEN. */
 import { hash } from 'node:crypto'
 import { type Pool, type PoolClient, types } from 'pg'
 import { type Clock, steadyTime, systemClock } from '../clock.ts'

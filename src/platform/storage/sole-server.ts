@@ -3,7 +3,7 @@
  * holds a lock until its process ends. Commands take no lock: they may run beside a server.
  *
  * The lock is a SQLite lock on an empty file beside the database. The operating system releases the lock when the
- * process ends, for any reason. The file remains; its existence has no meaning.
+ * process ends, for any reason. The file stays, but only the lock on it has a meaning.
  */
 import { closeSync, openSync, realpathSync, statSync } from 'node:fs'
 import type { DatabaseSync } from 'node:sqlite'

@@ -9,8 +9,8 @@ export interface StoredPeriod {
 /**
  * The beginning of a period may lie up to this many milliseconds in the future, because the clock of the node that
  * stored the period may be ahead. For counters of attempts and for pauses, all nodes use the clock of the database
- * instead of their own (`DatabaseClock`). If they used their own clocks, and two clocks differed by more than this,
- * each of the two nodes would begin the count of the other again.
+ * instead of their own (`DatabaseClock`). If they used their own clocks, and two clocks differed by more than this, a
+ * count that both nodes write would begin again and again.
  */
 export const mostAheadMs = 60_000
 
@@ -30,7 +30,7 @@ export function isNotOver({ begin, length }: StoredPeriod, now: string): string 
  * Returns the SQL value by which rows are sorted by age, for tables in which only the newest rows are kept. This is
  * `value`, with one exception: 0 if the stored time of the row is more than a minute in the future. Then the clock has
  * been set back since the row was stored, and the row is old. Without the exception, this row would always count as the
- * newest, and each new row would be removed at the next one.
+ * newest, and each new row would replace the previous new row.
  */
 export function byAge({ storedAt, value = storedAt }: { storedAt: string; value?: string }, now: string): string {
   return `case when ${storedAt} > cast(${now} as bigint) + ${mostAheadMs} then 0 else ${value} end`
