@@ -81,10 +81,10 @@ export interface Doorbell {
   /** Removes finished rows that are older than `retention` allows. Resolves to the number of removed rows. */
   prune(): Promise<number>
   /**
-   * Shuts the server down. The server first announces the shutdown (`/health/ready`, `Connection: close`) and continues to
-   * serve for `delay` seconds, so that load balancers notice the shutdown. Then it stops accepting connections, finishes
-   * running work, releases the remaining work for other nodes and closes the database. A second call without `delay` ends
-   * the delay at once.
+   * Shuts the server down. The server first announces the shutdown (`/health/ready`, `Connection: close`) and continues
+   * to serve for `delay` seconds, so that load balancers notice the shutdown. Then it stops accepting connections,
+   * finishes running work, leaves the remaining work to other nodes, and closes the database. A second call without
+   * `delay` ends the delay at once.
    */
   close(options?: { delay?: number }): Promise<void>
 }

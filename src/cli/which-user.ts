@@ -63,14 +63,14 @@ export async function readSecret(what: 'password' | 'code'): Promise<string> {
   return secret
 }
 
-/** Throws in production if the password that was given for the user is weak. @param given undefined if none was given */
+/** Throws in production if the new password of the user is weak. @param given undefined if the command generates one */
 export function refuseWeakPassword(given: string | undefined, user: NamesOfUser, config: Config): void {
   const weakness = given === undefined ? undefined : weaknessOfPassword(given, user)
   const otherwise = 'leave out --password-stdin: then the command makes a random one'
   refuseWeak(`the password of ${shortNameOf(user)}`, weakness, config, otherwise)
 }
 
-/** Throws in production if the user code that was given for the user is weak. @param given undefined if none was given */
+/** Throws in production if the new user code of the user is weak. @param given undefined if the command generates one */
 export function refuseWeakCode(given: string | undefined, user: NamesOfUser, config: Config): void {
   const weakness = given === undefined ? undefined : weaknessOfUserCode(given, user)
   const otherwise = 'leave out --code-stdin: then the command makes a random one'

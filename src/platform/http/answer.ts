@@ -55,8 +55,9 @@ export interface CallerTimeouts {
 const callerPatience: CallerTimeouts = { headers: 10_000, request: 30_000, silence: 60_000 }
 
 /**
- * Options that close the connections of callers that send too slowly or send nothing (`ofNode`, for Node's server), or
- * that do not read the response (`connectionTimeout`, for Fastify). With them, Node also passes on calls without `Host`.
+ * Returns options with which the server closes the connections of slow callers. `ofNode`, for Node's server, is for
+ * callers that send too slowly or send nothing. `connectionTimeout`, for Fastify, is for callers that do not read the
+ * response. With `ofNode`, Node also passes calls without `Host` to the routes (see `beginCall`).
  */
 export function serverTimeouts({ headers, request, silence } = callerPatience) {
   const ofNode = {

@@ -189,7 +189,7 @@ const plainForm = { type: formType, charset: 'utf-8' }
 
 /**
  * Returns the media type and the character set in lower case. If the header contains several character sets, they are
- * joined to one text, which is the name of no character set.
+ * joined to one text. The result is not the name of a character set, so the body is refused.
  */
 function parseContentType(contentType = ''): { type: string; charset: string } {
   const [type = '', ...parameters] = contentType.toLowerCase().split(';')

@@ -22,7 +22,8 @@ export const textsFolder = fileURLToPath(new URL('./texts/', import.meta.url))
 /**
  * Loads the texts.
  *
- * @param overrides a folder with files of the same names: their texts replace Doorbell's, key by key
+ * @param overrides a folder with files that have the same names as those in `textsFolder`: their texts replace
+ *   Doorbell's, key by key
  * @throws if a file of texts cannot be read; the message names the file
  */
 export function loadTexts(overrides?: string): Texts {

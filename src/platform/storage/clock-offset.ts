@@ -12,9 +12,9 @@ export interface ClockOffset {
 }
 
 /**
- * Changes of fewer milliseconds than this do not change the offset. They come from rounding to whole milliseconds, and
- * from the small corrections that the clocks of machines get again and again. If the offset followed them, it could
- * change between two polls, and the time between the polls would be measured wrongly.
+ * Differences of fewer milliseconds than this do not change the stored offset. They come from rounding to whole
+ * milliseconds, and from the small corrections that the clocks of machines get again and again. If the offset followed
+ * them, it could change between two polls, and the time between the polls would be measured wrongly.
  */
 const insignificantMs = 20
 

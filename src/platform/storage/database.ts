@@ -158,7 +158,8 @@ export function resolveFollowUps<Row, Item>(what: Following<Row, Item> = [], row
 }
 
 /**
- * Merges row statements with the same SQL into one statement, at the position of the first of them. Returns all statements.
+ * Returns the statements, with all `ListStatement`s of the same SQL merged into one, at the position of the first of
+ * them.
  *
  * @example
  * mergeRowStatements([{ sql: 'a', rows: [{ n: 1 }] }, { sql: 'b', values: [] }, { sql: 'a', rows: [{ n: 2 }] }])

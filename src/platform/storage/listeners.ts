@@ -4,7 +4,7 @@ import type { Change } from './database.ts'
 type OnChange = (key: string) => void
 
 export interface Listeners {
-  /** Returns a function that removes the listener. */
+  /** Adds a listener. Returns a function that removes it. */
   add(topic: string, onChange: OnChange): () => void
   tell(change: Change): void
   /** Calls every listener with the key '', which means that changes may have been missed. */

@@ -62,8 +62,8 @@ const numbers = ['connect_timeout', 'keepalives_idle', 'statement_timeout', 'loc
 const parameterNames = [
   ...['host', 'port', 'user', 'password', 'dbname', 'options', 'application_name', 'fallback_application_name'],
   ...['sslrootcert', 'sslcert', 'sslkey', 'sslpassword', ...Object.keys(words), ...numbers],
-  // These have no effect: the first three are socket options of the operating system, and the last one asks for libpq's
-  // meaning of sslmode, which applies anyway.
+  // These parameters are accepted, but have no effect. The first three are socket options of the operating system. The
+  // last one asks for libpq's meaning of `sslmode`, which always applies here.
   ...['keepalives_interval', 'keepalives_count', 'tcp_user_timeout', 'uselibpqcompat'],
 ]
 
@@ -84,8 +84,8 @@ const encodingHint = 'special characters in a user name or password must be perc
 /**
  * Reads a URL.
  *
- * @param env environment variables of libpq: PGHOST and PGSSLMODE are used if the URL has no such value. `pg` reads
- * some others
+ * @param env environment variables of libpq: PGHOST and PGSSLMODE are used if the URL has no such value. `pg` itself
+ * reads some other variables
  * @throws PostgresUrlError
  */
 export function readPostgresUrl(url: string, env: NodeJS.ProcessEnv = process.env): PostgresAddress {

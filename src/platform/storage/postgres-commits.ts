@@ -146,8 +146,8 @@ function inquiring(pool: Pool, send: Send, confirmed: Confirmed) {
   }
 
   /**
-   * Resolves to the number in the row of a connection. The statement writes the row, so its own commit waits until a
-   * synchronous standby has received all earlier commits, including the one in question.
+   * Resolves to the number in the row of a connection. The statement also writes the row. So its commit waits until a
+   * synchronous standby has received all earlier commits, including the one whose response was lost.
    */
   async function inquire(connection: string): Promise<number> {
     const client = await pool.connect()

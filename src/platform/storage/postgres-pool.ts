@@ -19,8 +19,8 @@ export interface PoolOptions {
 /** Opens the pool. Its connections are opened when they are needed. */
 export function openPool(routes: Routes, { connections, getTypeParser, silence }: PoolOptions): Pool {
   /**
-   * The route by which each failed connection was tried, by the error. The pool may throw the error itself, or another
-   * error whose cause it is.
+   * For each connection error, the route on which it occurred. The pool may throw another error instead, with the
+   * connection error as its `cause`.
    */
   const failedOn = new WeakMap<Error, Route>()
   const routeOf = (error: Error) => failedOn.get(error) ?? failedOn.get(error.cause as Error)

@@ -175,8 +175,8 @@ function createQueue({ connection, commitTogether, listeners, clock, isPaused }:
 }
 
 /**
- * Reads again while another process holds a lock that the read needs. This is rare in WAL mode: the other process has the
- * log for itself while it recovers the log, or while it closes the file as the last process.
+ * Retries a read while another process holds a lock that the read needs. This is rare in WAL mode: another process
+ * holds such a lock only while it recovers the log, or while it closes the file as the last process.
  */
 async function readWhenFree<Row>(clock: Clock, read: () => Promise<Row[]>): Promise<Row[]> {
   const since = steadyTime(clock)
