@@ -57,14 +57,15 @@ const callerPatience: CallerTimeouts = { headers: 10_000, request: 30_000, silen
 /**
  * Returns options with which the server closes the connections of slow callers. `ofNode`, for Node's server, is for
  * callers that send too slowly or send nothing. `connectionTimeout`, for Fastify, is for callers that do not read the
- * response. With `ofNode`, Node also passes calls without `Host` to the routes (see `beginCall`).
+ * response. With `ofNode`, Node also passes calls without `Host` to Fastify (see `beginCall`).
  */
 export function serverTimeouts({ headers, request, silence } = callerPatience) {
   const ofNode = {
     headersTimeout: headers,
     requestTimeout: request,
     connectionsCheckingInterval: Math.min(headers / 2, 5000),
-    // Node would answer a call without `Host` itself: the call would not be counted, and its body would be kept.
+    // Without this setting, Node itself would answer a call without `Host`. Then the call would not be counted, and its
+    // body would be kept in memory.
     requireHostHeader: false,
   }
   return { ofNode, requestTimeout: request, connectionTimeout: silence }
@@ -224,7 +225,7 @@ function keepBodiesRaw(app: FastifyInstance): void {
 
 function beginCalls(app: FastifyInstance): void {
   app.addHook('onRequest', ({ raw: request }, { raw: response }, done) => {
-    // If `beginCall` returns false, the connection is closed, and `done` is not called.
+    // If `beginCall` returns false, the call is answered or its connection is closed. Then `done` must not be called.
     if (beginCall(app, request, response)) done()
   })
   // An `Expect` header other than `100-continue` may be ignored (RFC 9110 §10.1.1). Without this listener, Node itself
@@ -250,7 +251,7 @@ function beginCall(
   return false
 }
 
-/** RFC 9112 §3.2: an HTTP/1.1 request without `Host` gets 400. */
+/** Returns whether a call must get 400, because it is HTTP/1.1 and has no `Host` (RFC 9112 §3.2). */
 function lacksHost({ httpVersion, headers }: IncomingMessage): boolean {
   return httpVersion === '1.1' && headers.host === undefined
 }

@@ -17,8 +17,8 @@ import type { Log } from '../log.ts'
 const lateAfterMs = 5_000
 
 /**
- * The same limit for the case that Postgres refuses to say which sessions are at work, or refuses the connection for this
- * query. After this many milliseconds, the connection is ended, although Postgres may still be at work on the statement.
+ * The limit while Postgres refuses the query for the sessions at work, or the connection for this query. A connection
+ * whose answer is later than this many milliseconds is ended, although Postgres may still be at work on the statement.
  */
 const lateWithoutReplyAfterMs = 30_000
 
