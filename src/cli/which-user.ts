@@ -70,7 +70,7 @@ export function refuseWeakPassword(given: string | undefined, user: NamesOfUser,
   refuseWeak(`the password of ${shortNameOf(user)}`, weakness, config, otherwise)
 }
 
-/** Throws in production if the new user code of the user is weak. @param given undefined if the command generates one */
+/** Throws in production if the new user code is weak. @param given undefined if the command generates one */
 export function refuseWeakCode(given: string | undefined, user: NamesOfUser, config: Config): void {
   const weakness = given === undefined ? undefined : weaknessOfUserCode(given, user)
   const otherwise = 'leave out --code-stdin: then the command makes a random one'
