@@ -90,7 +90,8 @@ export interface Doorbell {
 }
 
 /**
- * Resolves to a complete CIBA provider on the configured database. Its workers are running unless `workers` is false.
+ * Resolves to a complete CIBA provider on the configured database. Its workers are running, except if `workers` is
+ * false.
  *
  * @throws if the database cannot be reached. Without `migrate`, also if the database does not have the schema of this
  *   version

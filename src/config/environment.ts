@@ -14,7 +14,7 @@ export interface EnvironmentReading {
 
 const pathsByName = new Map([...settingKinds.keys()].map((path) => [environmentName(path), path]))
 
-/** Returns the environment variable of a setting, given by its dotted path. */
+/** Returns the name of the environment variable of a setting. @param path the dotted path of the setting */
 export function environmentName(path: string): string {
   return `DOORBELL_${path
     .replaceAll('.', '_')

@@ -71,8 +71,8 @@ export interface ResolveOptions {
 }
 
 /**
- * Completes and checks the given settings. Reads neither the configuration file nor the environment. Files that
- * settings name are read, and in development also the file with the secret.
+ * Completes and checks the settings in `input`. Does not read the configuration file or the environment. Reads the
+ * files whose names are in settings, and in development also the file with the secret.
  */
 export async function resolveConfig(input: ConfigInput, options: ResolveOptions = {}): Promise<Config> {
   const { cwd = process.cwd(), demo = false, sources, earlierProblems = [] } = options

@@ -13,8 +13,8 @@ import { secretForm } from './settings/formats.ts'
 
 /**
  * A rule that concerns more than one setting, or needs a message of its own. `requires` gets two arguments: the
- * settings completed with defaults, and the settings as given. The message is written after the name of the first of
- * the `settings`.
+ * settings with all defaults, and the settings without the defaults that depend on other settings (`GivenSettings`).
+ * The message is written after the name of the first of the `settings`.
  */
 export type SettingRule = Rule<CheckedConfig, GivenSettings>
 
@@ -295,7 +295,7 @@ function asksForDevInteractions({ features }: Record<string, unknown>): boolean 
   return isPlain(asked) && asked.enabled !== false
 }
 
-/** Returns the rule that requires a setting if the section of the setting is given. */
+/** Returns the rule that requires a setting if the configuration contains the section of the setting. */
 function needed(path: string): SettingRule {
   const [section, name] = path.split('.') as [keyof GivenSettings, string]
   const lacks = (settings: unknown) => isPlain(settings) && !(name in settings)

@@ -122,7 +122,7 @@ function weaknessOfLogin(login: Login | undefined): Weakness | undefined {
 }
 
 /**
- * Returns `value` if it is a list, otherwise an empty list. Needed for the setting `oidc`, whose members have not been
+ * Returns `value` if it is a list, and an empty list if not. Needed for the setting `oidc`, whose members have not been
  * checked.
  */
 const listIn = <Value = unknown>(value: unknown): Value[] => (Array.isArray(value) ? (value as Value[]) : [])

@@ -24,7 +24,7 @@ export class ClientShares {
     return this.#shares.get(client)?.inWork ?? 0
   }
 
-  /** Returns the number of clients with calls in progress. The given client is counted even if it has none. */
+  /** Returns the number of clients with calls in progress. `client` is counted even if it has none. */
   clientsWith(client: string): number {
     return this.#busy + (this.inWorkOf(client) === 0 ? 1 : 0)
   }

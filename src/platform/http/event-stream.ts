@@ -19,7 +19,7 @@ export interface StreamOptions {
   onEnd(): void
 }
 
-/** Milliseconds between two heartbeats. Heartbeats are needed because proxies close idle connections. */
+/** Milliseconds between two heartbeats. A heartbeat is a comment line, sent because proxies close idle connections. */
 const heartbeatMs = 25_000
 
 /**

@@ -66,7 +66,9 @@ export async function migrationStatus(database: Database, folder = ownFolder): P
   }
 }
 
-/** Applies the migration, unless another process has applied it since the first check. @returns whether it was applied now */
+/**
+ * Applies the migration if no other process has applied it since the first check. @returns whether it was applied now
+ */
 async function apply(run: Run, migration: Migration, clock: Clock): Promise<boolean> {
   await run(historyTable)
   if (isIn(await history(run), migration)) return false

@@ -73,8 +73,8 @@ export function createRoutes(address: PostgresAddress): Routes {
   let current = routes[0]!
 
   /**
-   * Selects the route to try next, unless another connection has meanwhile selected a route that this connection has
-   * not tried. Returns false if no untried route is left.
+   * Selects the route to try next. If another connection has meanwhile selected a route that this connection has not
+   * tried, this route stays selected. Returns false if no untried route is left.
    */
   function proceed(failed: Route, untried: Route[]): boolean {
     const isLater = (route: Route) => routes.indexOf(route) > routes.indexOf(failed)

@@ -6,7 +6,7 @@
  * An answer may also be late because Postgres is still executing the statement, for instance while it waits for a lock
  * or for a standby. Connections of such statements must not be ended: their sessions in Postgres would go on, and new
  * connections would add more and more sessions. So Postgres is first asked, on another connection, which sessions are
- * at work. If a pooler has no session left for this query, Postgres counts as not reachable.
+ * still executing a statement. If a pooler has no session left for this query, Postgres counts as not reachable.
  */
 import type { Socket } from 'node:net'
 import { type Client, type ClientBase, DatabaseError } from 'pg'
@@ -17,12 +17,16 @@ import type { Log } from '../log.ts'
 const lateAfterMs = 5_000
 
 /**
- * The limit while Postgres refuses the query for the sessions at work, or the connection for this query. A connection
- * whose answer is later than this many milliseconds is ended, although Postgres may still be at work on the statement.
+ * The limit while Postgres refuses to say which sessions are executing a statement, or refuses the connection for this
+ * query. A connection whose answer is later than this many milliseconds is ended, although Postgres may still be
+ * executing the statement.
  */
 const lateWithoutReplyAfterMs = 30_000
 
-/** Milliseconds between two searches for late answers, while Postgres cannot be asked which sessions are at work. */
+/**
+ * Milliseconds between two searches for late answers, while Postgres cannot be asked which sessions are executing a
+ * statement.
+ */
 const searchIntervalMs = 1_000
 
 export interface SilenceWatch {
@@ -33,12 +37,12 @@ export interface SilenceWatch {
   /** Must be called before each query on the connection. */
   asked(client: Client): void
   /**
-   * Ends the connections on which an answer is late, unless Postgres is at work on it. Must be called every few
-   * seconds.
+   * Ends the connections on which an answer is late, except those whose statement Postgres is still executing. Must be
+   * called every few seconds.
    *
-   * @param listAtWork returns the sessions that are at work, of those given: the result of `listSessionsAtWork`. Not
-   * called if no answer is late. If Postgres refuses the query, a connection is ended only after
-   * `lateWithoutReplyAfterMs`
+   * @param listAtWork returns those of the sessions that are still executing a statement, by the query
+   * `listSessionsAtWork`. Not called if no answer is late. If Postgres refuses the query, a connection is ended only
+   * after `lateWithoutReplyAfterMs`
    */
   endSilent(listAtWork: (sessions: string[]) => Promise<string[]>): Promise<void>
   /**
@@ -149,7 +153,7 @@ export function createSilenceWatch({ log, clock }: { log: Log; clock: Clock }): 
       endLateUntilReached(lateAfterMs)
     },
     tried(failure) {
-      // If Postgres has refused the connection with an error of its own, it is reachable, and may be at work on the
+      // If Postgres has refused the connection with an error of its own, it is reachable, and may still be executing
       // statements.
       if (failure === undefined) cancel()
       else endLateUntilReached(isRefusal(failure) ? lateWithoutReplyAfterMs : lateAfterMs)
@@ -176,10 +180,10 @@ const sessionOf = (process: string) => `${process} || ' ' || extract(epoch from 
 export const identifySession = `select ${sessionOf('pg_backend_pid()')} as session`
 
 /**
- * A query for the sessions that are at work, of those in `$1`. A session is not at work if it waits for a message of
- * the client, or waits for the client to receive one. But it counts as at work if its state has changed within the last
- * second, because the answer may still be on its way. If `track_activities` is off, each session counts as at work
- * unless it waits for the client.
+ * A query for those of the sessions in `$1` that are still executing a statement. A session that waits for a message of
+ * the client, or waits for the client to receive one, is not executing. But it is included if its state has changed
+ * within the last second, because the answer may still be on its way. If `track_activities` is off, all sessions are
+ * included that do not wait for the client.
  */
 export const listSessionsAtWork = `
   select session from (

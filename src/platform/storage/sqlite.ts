@@ -280,8 +280,8 @@ function committing(connection: DatabaseSync, path: string, file: Stats | undefi
   }
 
   /**
-   * Executes a step, and records its outcome. If the step fails, other steps are not affected, unless SQLite has rolled
-   * back the whole transaction (as on a full disk).
+   * Executes a step, and records its outcome. If the step fails, the other steps of the transaction are usually not
+   * affected. But if SQLite has rolled back the whole transaction, as on a full disk, all of them fail.
    */
   function execute(step: QueuedStep): void {
     try {
