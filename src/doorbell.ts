@@ -107,8 +107,8 @@ export async function createDoorbell(config: Config, parts: DoorbellOptions = {}
   const database = await open(config.database, { log, clock, serves: true, connections })
   try {
     const applied = database.engine === 'sqlite' || parts.migrate ? await migrate(database, clock) : []
-    // If the address of the database is mistyped, the server starts on an empty database, without its users and
-    // clients. The log shows this.
+    // The log says that the database is new. If its address was mistyped, the server has started without the expected
+    // users and clients.
     if (applied.includes(firstMigration) && config.database !== 'sqlite::memory:')
       log.info({ event: 'database.created' }, 'the database was empty; its tables were created')
     await refuseOtherSchema(database)

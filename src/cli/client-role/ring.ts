@@ -40,7 +40,8 @@ export async function requestAuthentication(
   const answer = await connection.initiate(form)
   if (answer.status !== 200) throw new Refused('The provider refused the request', answer)
   const { auth_req_id: authReqId, expires_in: expiresIn, interval } = answer.body
-  // CIBA Core §7.3: a provider sends `interval` only to clients in the modes poll and ping.
+  // CIBA Core §7.3: a provider sends `interval` only to clients in the modes poll and ping. So this client is not
+  // registered for push.
   if (mode === 'push' && interval !== undefined) {
     throw new Failure('This client is registered for poll or ping, not for push. Use --mode poll or --mode ping.')
   }

@@ -120,7 +120,8 @@ export function createSilenceWatch({ log, clock }: { log: Log; clock: Clock }): 
 
   return {
     add(client) {
-      // With TLS, `stream` becomes another socket, which uses this one.
+      // This is the TCP or unix socket. With TLS, `client.connection.stream` is replaced later by a TLS socket that
+      // uses this one.
       const socket = client.connection.stream as Socket
       const connection: Connection = { socket, isSuspect: false, awaiting: undefined }
       connections.set(client, connection)

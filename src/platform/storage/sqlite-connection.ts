@@ -11,7 +11,7 @@ import { claimFile, isBusy } from './sole-server.ts'
  */
 const mostLogBytes = 8 * 2 ** 20
 
-/** A process that starts waits at most this many milliseconds while another process uses the database. */
+/** At its start, a process waits at most this many milliseconds while another process uses the database. */
 const startWithinMs = 60_000
 
 /**

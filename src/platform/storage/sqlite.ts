@@ -248,7 +248,7 @@ function dataVersion(prepare: (sql: string) => StatementSync): number | undefine
 /**
  * Returns the functions that execute steps on a connection.
  *
- * @param file the state of the opened file; undefined for `:memory:`
+ * @param file the inode and device of the opened file, to notice if it is moved; undefined for `:memory:`
  */
 function committing(connection: DatabaseSync, path: string, file: Stats | undefined) {
   const prepared = new Map<string, StatementSync>()
