@@ -1,6 +1,6 @@
 /**
- * Builds the whole server from configuration, database, clock and log. Each part is a file in `composition/`. The parts
- * are built here in order of dependency.
+ * Builds the whole server from configuration, database, clock and log. Each part of the server is built by a file in
+ * `composition/`. This file calls them in order of dependency.
  */
 import type { IncomingMessage, ServerResponse } from 'node:http'
 import type { FastifyPluginAsync } from 'fastify'
@@ -36,8 +36,8 @@ export interface DoorbellOptions {
   /** Whether the database is first migrated to the schema of this version. A SQLite database is always migrated. */
   migrate?: boolean
   /**
-   * Whether this process sends notifications and settles expired requests; true by default. At least one process has to do
-   * this.
+   * Whether this process sends notifications and settles expired requests. Default: true. It must be true in at least
+   * one process on the same database.
    */
   workers?: boolean
   /** For tests: replaces the function that opens the database, so that the connection can be slow or cut. */
@@ -59,7 +59,7 @@ export interface Doorbell {
   fastify: FastifyPluginAsync
   /** For your own code: lists the requests of a user, and decides them. */
   requests: ReturnType<typeof createDeviceApi>
-  /** For an application that supplies the users: signs out or removes a user, in one transaction. */
+  /** For an application that supplies the users: functions that sign out or remove a user, each in one transaction. */
   users: {
     /** Signs a user out: ends all sessions and all tokens, including the tokens of approved requests. Pending requests stay. */
     signOut(userId: string): Promise<void>
@@ -68,7 +68,10 @@ export interface Doorbell {
   }
   /** Listens on the configured host and port. Resolves to the address. */
   listen(options?: { host?: string; port?: number }): Promise<string>
-  /** Resolves when no notification is due or being sent, and the server has written all its changes to the database. */
+  /**
+   * Resolves when no notification is due or being sent, and this server has written all pending changes to the
+   * database.
+   */
   idle(): Promise<void>
   /**
    * Settles expired requests now, and denies the requests of users whom the hook `users.find` no longer returns.
@@ -78,18 +81,20 @@ export interface Doorbell {
   /** Removes finished rows that are older than `retention` allows. Resolves to the number of removed rows. */
   prune(): Promise<number>
   /**
-   * Shuts the server down. The server first announces the shutdown (`/health/ready`, `Connection: close`) and continues to
-   * serve for `delay` seconds, so that load balancers notice the shutdown. Then it stops accepting connections, finishes
-   * running work, releases the remaining work for other nodes and closes the database. A second call without `delay` ends
-   * the delay at once.
+   * Shuts the server down. The server first announces the shutdown (`/health/ready`, `Connection: close`) and continues
+   * to serve for `delay` seconds, so that load balancers notice the shutdown. Then it stops accepting connections,
+   * finishes running work, leaves the remaining work to other nodes, and closes the database. A second call without
+   * `delay` ends the delay at once.
    */
   close(options?: { delay?: number }): Promise<void>
 }
 
 /**
- * Resolves to a complete CIBA provider on the configured database. Its workers are running unless `workers` is false.
+ * Resolves to a complete CIBA provider on the configured database. Its workers are running, except if `workers` is
+ * false.
  *
- * @throws if the database cannot be reached, or does not have the schema of this version and `migrate` is not set
+ * @throws if the database cannot be reached. Without `migrate`, also if the database does not have the schema of this
+ *   version
  * @example
  * const doorbell = await createDoorbell(await loadConfig({ file: 'doorbell.config.ts' }))
  * http.createServer(doorbell.handler).listen(4000)
@@ -102,8 +107,8 @@ export async function createDoorbell(config: Config, parts: DoorbellOptions = {}
   const database = await open(config.database, { log, clock, serves: true, connections })
   try {
     const applied = database.engine === 'sqlite' || parts.migrate ? await migrate(database, clock) : []
-    // If the address of the database is mistyped, the server starts on an empty database, without its users and
-    // clients. The log shows this.
+    // The log says that the database is new. If its address was mistyped, the server has started without the expected
+    // users and clients.
     if (applied.includes(firstMigration) && config.database !== 'sqlite::memory:')
       log.info({ event: 'database.created' }, 'the database was empty; its tables were created')
     await refuseOtherSchema(database)
@@ -173,7 +178,7 @@ async function compose(given: Given, parts: DoorbellOptions): Promise<Doorbell> 
   }
 }
 
-/** Maximum time at shutdown, in milliseconds, for responses and notifications that are under way. */
+/** At shutdown, responses and notifications that are in progress get at most this many milliseconds to finish. */
 const shutdownTimeoutMs = 4_000
 
 export { ProfileError } from './composition/clients.ts'

@@ -20,8 +20,8 @@ export const endpoints = {
 export { paths }
 
 /**
- * Routes that clients call. `limits.inFlight` applies separately to these routes and to all others, so that polls
- * of clients cannot delay the decisions of users.
+ * Routes that clients call. The calls of these routes have a limit of their own (`limits.inFlight`), and so do the
+ * calls of all other routes. So polls of clients cannot delay the decisions of users.
  */
 export const routesOfClients = [
   endpoints.backchannel,
@@ -35,7 +35,10 @@ export const routesOfClients = [
   ...discoveryPaths,
 ]
 
-/** Routes exempt from load shedding: routes for operators, and event streams of pages, which have their own limit. */
+/**
+ * Routes whose calls load shedding never refuses: routes for operators, and event streams of pages, which have their
+ * own limit.
+ */
 export const routesNeverRefused = ['/health/live', '/health/ready', '/metrics', '/events', '/demo/events']
 
 /** Returns the `mtls_endpoint_aliases` (RFC 8705 §5): the endpoints that a client calls with its certificate. */

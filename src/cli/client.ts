@@ -168,7 +168,7 @@ async function readMetadata(file: string): Promise<Record<string, unknown>> {
   const text = await readFile(file, 'utf8').catch((error: NodeJS.ErrnoException) => {
     throw new Failure(`${file} cannot be read: ${error.code === 'ENOENT' ? 'there is no such file' : error.message}.`)
   })
-  // The message of the parser is omitted, because it would quote the file, which may contain a secret.
+  // The message of the JSON parser is omitted: it would quote the file, which may contain a secret.
   const metadata = parseJson(text)
   if (!isPlain(metadata)) throw new Failure(`${file} must contain one JSON object of client metadata.`)
   return metadata

@@ -79,8 +79,8 @@ async function findService(options: DeviceOptions): Promise<Service> {
 }
 
 /**
- * Throws if the configuration is for production or the server is on another machine: this command decides for users
- * without asking them.
+ * Throws if the configuration is for production or the server is on another machine. The reason: this command can
+ * decide the requests of every user without asking the user.
  */
 function refuseProduction({ issuer, development }: Cast): void {
   if (!URL.canParse(issuer)) throw new Failure(`${issuer} is not an http or https address; see --issuer.`)
@@ -120,9 +120,10 @@ function createDevice(service: Service, user: string) {
       if (answer.status !== 200) throw new Refused(`The server does not list the requests of ${user}`, answer)
       return answer.body.requests as WaitingRequest[]
     },
-    /** Resolves to undefined, or to a message if the request could no longer be decided. */
+    /** Decides a request. Resolves to undefined, or to a message if the request could not be decided any more. */
     async decide(requestId: string, status: 'approved' | 'denied'): Promise<string | undefined> {
-      // The user is present at this terminal. Nothing else is known about how the user was authenticated.
+      // `auth_time` is now, because the user is at this terminal. Nothing more is known about how the user was
+      // authenticated.
       const how = { auth_time: String(Math.floor(Date.now() / 1000)), amr: 'dev' }
       const answer = await post('/backchannel/complete', { request_id: requestId, status, ...how })
       if (answer.status === 200) return undefined
@@ -163,8 +164,8 @@ async function list(device: Device, options: DeviceOptions): Promise<void> {
 }
 
 /**
- * Returns the command that approves a request. The command does not contain the secret, because logs and shell histories
- * would keep it.
+ * Returns the command line that approves a request. It does not contain the client secret, because logs and shell
+ * histories would keep the secret.
  */
 function approving({ request_id: id }: WaitingRequest, options: DeviceOptions): string {
   const { user, config, demo, client, clientSecret, clientSecretStdin, issuer } = options

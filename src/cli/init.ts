@@ -109,7 +109,7 @@ async function ignore(lines: string[]): Promise<void> {
   }
 }
 
-/** Returns whether the rules in `.gitignore` cover a file name. It makes no difference whether Git tracks the file. */
+/** Returns whether the rules in `.gitignore` cover a file name, even if Git already tracks the file. */
 const isIgnored = (file: string) => git('check-ignore', '--quiet', '--no-index', '--', file)
 
 /** Runs a Git command. Returns whether Git is installed and the command succeeded. */

@@ -1,6 +1,6 @@
 /**
- * `doorbell outbox`: shows notifications and why they are in their state, and sends parked notifications again. The
- * content of a notification is never shown.
+ * `doorbell outbox`: shows notifications, their states and the reasons for these, and sends parked notifications again.
+ * (A parked notification is one that is not retried any more.) The content of a notification is never shown.
  */
 import { type Command, Option } from 'commander'
 import { isAboutAccount } from '../authentication-device/channels/account-notice.ts'
@@ -173,8 +173,8 @@ async function runRetry(id: string | undefined, options: RetryOptions): Promise<
 }
 
 /**
- * Retries the messages that are parked when the command starts. A message that is parked again during the command is not
- * retried a second time, because the command might never end.
+ * Retries the messages that are parked when the command starts. A message that is parked again while the command runs
+ * is not retried a second time, so that the command ends.
  */
 async function retryAll(context: CommandContext): Promise<string[]> {
   const outbox = createOutboxStore(context.database)
@@ -205,7 +205,10 @@ async function retryOne(id: string, context: CommandContext): Promise<string[]> 
   return [id]
 }
 
-/** A message is retried for at least this many milliseconds, because the deadline of its request has often passed already. */
+/**
+ * After the command, a message is retried for at least this many milliseconds, even if the deadline of its request has
+ * passed.
+ */
 const anotherChance = 10 * 60_000
 
 /**

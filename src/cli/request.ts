@@ -175,7 +175,7 @@ function describeRinging(
 }
 
 /**
- * Returns advice for the user of the command on how to decide a request of a demo client. Returns an empty text for
+ * Returns advice for the user of the command: how to decide the request of a demo client. Returns an empty text for
  * other clients, because nothing is known about their users.
  */
 function adviceFor({ loginHint, client, json, issuer }: RequestOptions, { clients, issuer: base }: Cast): string {

@@ -55,7 +55,7 @@ async function run(options: ServeOptions): Promise<void> {
   await listen(doorbell, config)
   const isGreeted = process.stdout.isTTY
   if (isGreeted) print(greeting(config))
-  // This log line is left out if it would appear next to the greeting on a terminal, because it says the same.
+  // This log line is left out if the greeting is shown on the same terminal, because the greeting says the same.
   if (!isGreeted || readable === undefined) {
     log.info({ event: 'server.listening', issuer: config.issuer, host: config.host, port: config.port }, 'listening')
   }
@@ -137,14 +137,15 @@ function delayAfter(signal: NodeJS.Signals, { shutdown }: Config): number {
 }
 
 /**
- * Milliseconds after the first signal in which another kind of signal is ignored, because both have the same cause: systemd
- * with `SendSIGHUP=yes` sends SIGHUP immediately after SIGTERM, and a terminal that is closed may send several signals.
+ * For this many milliseconds after the first signal, signals of another kind are ignored, because they probably have
+ * the same cause: systemd with `SendSIGHUP=yes` sends SIGHUP immediately after SIGTERM, and a terminal that is closed
+ * may send several signals.
  */
 const sameDecisionMs = 1_000
 
 /**
- * Resolves at the first signal. A second signal ends the process at once, with one exception: a signal of another kind is
- * ignored for `sameDecisionMs`.
+ * Resolves at the first signal. A second signal ends the process at once. An exception: for `sameDecisionMs`
+ * milliseconds after the first signal, a signal of another kind is ignored.
  */
 function expectStop(log: Log, config: Config): Promise<NodeJS.Signals> {
   return new Promise((resolve) => {

@@ -103,8 +103,8 @@ function about<Result>(who: string, options: SettingOptions, work: (meant: Meant
 }
 
 /**
- * Signs out, locks or removes a user who was added by command, as `ending` says. Resolves to the id of the user. Throws for
- * all other users.
+ * Signs out, locks or removes a user who was added by command, as `ending` says. Resolves to the id of the user. Throws
+ * if the user was not added by command.
  */
 function end(
   who: string,

@@ -12,8 +12,8 @@ import { Failure } from './context/failure.ts'
 import { refuseWeak } from './context/weak-input.ts'
 
 /**
- * Returns the users of the configuration. Throws if the application has its own users, because the built-in directory is
- * then not used.
+ * Returns the users of the configuration. Throws if an application supplies the users with hooks, because the built-in
+ * user directory is then not used.
  */
 export function configuredUsers({ users }: Config): readonly ConfiguredUser[] {
   if (Array.isArray(users)) return users
@@ -22,7 +22,7 @@ export function configuredUsers({ users }: Config): readonly ConfiguredUser[] {
 
 /**
  * Resolves to the id of the user with this id, username, email address or phone number. If there is no such user, it
- * resolves to `who`, which may be the id of a removed user, or of a user of the application.
+ * resolves to `who`, which may be the id of a removed user, or of a user whom the application supplies.
  */
 export async function idOf(who: string, configured: readonly ConfiguredUser[], users: UserStore): Promise<string> {
   const byId = configured.find(({ id }) => id === who)
@@ -63,14 +63,14 @@ export async function readSecret(what: 'password' | 'code'): Promise<string> {
   return secret
 }
 
-/** Throws in production if the password that was given for the user is weak. @param given undefined if none was given */
+/** Throws in production if the new password of the user is weak. @param given undefined if the command generates one */
 export function refuseWeakPassword(given: string | undefined, user: NamesOfUser, config: Config): void {
   const weakness = given === undefined ? undefined : weaknessOfPassword(given, user)
   const otherwise = 'leave out --password-stdin: then the command makes a random one'
   refuseWeak(`the password of ${shortNameOf(user)}`, weakness, config, otherwise)
 }
 
-/** Throws in production if the user code that was given for the user is weak. @param given undefined if none was given */
+/** Throws in production if the new user code is weak. @param given undefined if the command generates one */
 export function refuseWeakCode(given: string | undefined, user: NamesOfUser, config: Config): void {
   const weakness = given === undefined ? undefined : weaknessOfUserCode(given, user)
   const otherwise = 'leave out --code-stdin: then the command makes a random one'
@@ -83,7 +83,7 @@ export function shortNameOf({ id, username, email, phone_number }: NamesOfUser):
 }
 
 /**
- * Returns the password hashing for commands. It uses the configured secret: with another secret, no hash would match on the
- * server.
+ * Returns the password hashing for commands. It uses the configured secret, because the server can check only hashes
+ * that were made with the same secret.
  */
 export const hashingWith = (vault: Vault) => createPasswordHashing({ vault, scrypt: scryptHere })

@@ -17,8 +17,8 @@ export function forTheApplication(
         await users.endUser(userId, 'signed_out', { by: 'application' })
       },
       async end(userId: string) {
-        // If an application supplies the users, only its hooks decide whether a user exists. So the ending does not
-        // make Doorbell refuse later requests for the user.
+        // `closes` is false if an application supplies the users: then only its hooks decide whether a user exists, and
+        // Doorbell does not mark the user as removed.
         await users.endUser(userId, 'removed', { by: 'application', closes: Array.isArray(config.users) })
       },
     },

@@ -31,7 +31,7 @@ import type { Requests } from './requests.ts'
 import type { SigningKeys } from './signing-keys.ts'
 import type { UserHints, Users } from './users.ts'
 
-/** The parts that CIBA needs. */
+/** The parts of the server on which the code for authentication requests depends. */
 export interface CibaNeeds {
   platform: Platform
   clients: Clients
@@ -155,7 +155,10 @@ function heldResponsesOf(needs: CibaNeeds) {
   })
 }
 
-/** Returns the function that returns the signing keys, or undefined if the operator's own keys (`oidc.jwks`) sign. */
+/**
+ * Returns the function that returns the current signing keys. Returns undefined if tokens are signed with the
+ * operator's own keys (`oidc.jwks`).
+ */
 function rotatedKeysOf({ platform, signingKeys }: CibaNeeds) {
   return platform.config.oidc.jwks === undefined ? signingKeys.watch.now : undefined
 }

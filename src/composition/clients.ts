@@ -55,7 +55,7 @@ export async function composeClients(platform: Platform) {
     clients,
     vault,
     now: clock.now(),
-    // The consent app is Doorbell's own client and not in the configuration, so no audit event reports it.
+    // No audit event is sent for the consent app: it is Doorbell's own client and not in the configuration.
     changed: (client) => client !== CONSENT_APP && audit({ event: 'client.configured', client, by: 'configuration' }),
     endings: endClient,
   })
@@ -64,7 +64,7 @@ export async function composeClients(platform: Platform) {
     log.warn({ event: 'client.same_name', ...each, advice: adviceOnSameName(each) }, saySameName(each))
   }
   for (const client of dropped) audit({ event: 'client.removed', client, by: 'configuration' })
-  // Load the HTTP client now, so that no authentication request or ping waits for it later.
+  // Load undici, the client for outgoing HTTP, now, so that no authentication request or ping waits for it later.
   if (config.hints.tokenIssuers.length > 0 || isAnyCalled) await prepareCalls()
 
   return {
@@ -98,7 +98,7 @@ function composeAuthentication(platform: Platform, clients: ReturnType<typeof cr
     clock,
     log,
   })
-  // The base addresses that clients use: the issuer and, for mutual TLS, its alias.
+  // The base addresses that clients use: the issuer and, if configured, `mutualTls.issuer` (RFC 8705 §5).
   const alias = config.mutualTls?.issuer
   const addresses = [config.issuer, ...(alias === undefined ? [] : [alias])]
   const at = (...which: string[]) => addresses.flatMap((address) => which.map((path) => address + path))
@@ -217,20 +217,18 @@ function ownClient(issuer: string, vault: Vault): ClientMetadata {
 const mostListed = 20
 
 /**
- * Resolves to whether the server is expected to call clients: at their notification endpoint, or for their keys. Reads
- * clients page by page. If the security profile has no rules for clients, reads only
- * the first page.
+ * Resolves to whether the server will probably call a client, at its notification endpoint or for its keys. Reads the
+ * clients page by page. If the security profile has no rules for clients, reads only the first page.
  *
- * @throws {ProfileError} if a client violates the profile, because it was registered before the profile was configured. The
- *   consent app is not checked, because it is part of the server
+ * @throws {ProfileError} if a client violates the profile, because it was registered before the profile was configured.
+ *   The consent app is not checked, because it is part of the server
  */
 async function checkRegistered(clients: Pick<ClientStore, 'pages'>, profile: Profile): Promise<boolean> {
   let isAnyCalled = false
   let violating = 0
   const problems: string[] = []
   for await (const page of clients.pages()) {
-    // With a full page of clients, the server probably has to call one of them. Reading all pages to be certain is not
-    // worth it.
+    // In a full page of clients, probably at least one has to be called. So the further pages are not read to find out.
     isAnyCalled ||= page.length === clientPageSize || page.some(isCalled)
     if (!restrictsClients(profile)) break
     for (const { client } of page) {

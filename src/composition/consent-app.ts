@@ -109,7 +109,7 @@ export function sendTo(app: FastifyInstance): SendToServer {
   }
 }
 
-/** Converts the error of `inject` to `Unavailable` if the reason is that the server closes. */
+/** Throws the error of `inject`, converted to `Unavailable` if the server is closing. */
 function notWhileClosing(error: Error & { code?: string }): never {
   throw error.code === 'FST_ERR_REOPENED_CLOSE_SERVER' ? new Unavailable('the server closes') : error
 }

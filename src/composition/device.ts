@@ -85,8 +85,8 @@ function addAccountRoutes(app: FastifyInstance, needs: CibaNeeds, device: Device
   const { subscriptions } = channels
   const signsInHere = config.login.issuer === 'self'
   const common = { identifyCaller, users, noticesOfChange: channels.noticesOfChange, clock, audit }
-  // Attempts to add a passkey are counted in the table of registration attempts, which counts attempts for an hour. The
-  // key of the row is a hash, here of the user id.
+  // Attempts to add a passkey are counted for an hour, in the table that also counts attempts of clients to register.
+  // Here the key of the row is a hash of the user id.
   const countAttempt = (userId: string) =>
     clients.registrationAttempts.count([vault.keyedHash(`passkeys of ${userId}`)], mostAttempts, databaseClock.now())
   passkeyEndpoint(app, endpoints.passkeys, { ...common, requests, passkeys, countAttempt, signsInHere })

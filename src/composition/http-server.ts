@@ -38,8 +38,8 @@ export function composeHttpServer(
 }
 
 /**
- * Returns the header `Strict-Transport-Security`, or no header in development: browsers apply HSTS to a whole host (RFC
- * 6797), and other programs also use the host `localhost`.
+ * Returns the header `Strict-Transport-Security`. In development, returns no header: browsers apply HSTS to all ports
+ * of a host (RFC 6797), and other programs also use the host `localhost`.
  */
 function strictTransport({ issuer, development, hsts }: Config): Record<string, string> {
   if (!issuer.startsWith('https:') || development) return {}

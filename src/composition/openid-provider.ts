@@ -178,7 +178,7 @@ interface OpenidRouteNeeds {
   clients: Clients
   users: Users
   openid: OpenidProvider
-  /** Which sites may show the pages in a frame. */
+  /** Whether the sign-in pages may be shown in a frame. */
   framing: Framing
 }
 
@@ -186,7 +186,7 @@ interface OpenidRouteNeeds {
 export function addOpenidRoutes(app: FastifyInstance, needs: OpenidRouteNeeds): void {
   const { forwardToOidcProvider, provider, places, models, returningUsers } = needs.openid
   addSignIn(app, needs)
-  // Without this, oidc-provider would respond with 404 to a method that is not allowed.
+  // At these paths, oidc-provider itself would respond with 404, not 405, to a method that is not allowed.
   for (const path of [paths.introspection, paths.revocation]) {
     onlyMethods(app, path, ['POST', 'OPTIONS'])
     app.post(path, forwardToOidcProvider)

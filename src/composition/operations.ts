@@ -24,13 +24,13 @@ export interface LookedAfter {
 const parkedKeepContentMs = 24 * 3600_000
 
 /**
- * Rows that protect are removed only this many milliseconds after they have become useless: used assertions, proofs and
- * signed requests, counters, and the marks of ended sessions. At a node whose clock is behind, they may still be needed;
- * and a wall clock may be ahead for a moment, before it is set back.
+ * Milliseconds for which rows against replay and guessing are kept after they have expired: used assertions, DPoP
+ * proofs and signed requests, counters of attempts, and marks of ended sessions. A node whose clock is behind may still
+ * need them. A clock that is ahead for a moment, and is then set back, must not remove them too early.
  */
 const protectsLongerMs = 3600_000
 
-/** Returns a `Forget` for rows that protect. */
+/** Returns a `Forget` that removes rows `protectsLongerMs` milliseconds later than `forget`. */
 function late(forget: Forget): Forget {
   return (now, atMost) => forget(now - protectsLongerMs, atMost)
 }
@@ -42,8 +42,8 @@ export function composeWork(needs: CibaNeeds, around: LookedAfter) {
   const { ciba, signingKeys } = around
   const { outbox, platform } = needs
   const sweep = composeExpirySweep(needs, around)
-  // This task is needed only if an application supplies the users. Users who are deleted from the configuration are
-  // removed at the next start, and other users are removed by command.
+  // This task looks for users whom the application no longer supplies. Without such an application it is not needed:
+  // users who are deleted from the configuration are removed at the next start, and all others by command.
   const absentUsers = Array.isArray(platform.config.users) ? undefined : createAbsentUsers(ciba.decisionNeeds)
   const pruning = composePruning(needs)
   return {
@@ -53,8 +53,8 @@ export function composeWork(needs: CibaNeeds, around: LookedAfter) {
     /**
      * Starts the work.
      *
-     * @param options.works if false, this process only follows changes of the signing keys, and another process does the
-     * other work
+     * @param options.works if false, this process only follows changes of the signing keys; another process must do the
+     * rest of the work
      */
     start({ works }: { works: boolean }): void {
       signingKeys.watch.start({ rotates: works })
@@ -108,8 +108,8 @@ function composeExpirySweep(needs: CibaNeeds, { ciba, device, signingKeys }: Loo
 }
 
 /**
- * Returns a `Forget` that calls `remove` and resolves to 0, so that it is not called again immediately: `remove` works
- * in batches itself, or there are only a few rows.
+ * Returns a `Forget` that calls `remove` and always resolves to 0, so that the sweep does not call it again
+ * immediately. Use it if one call of `remove` removes all rows that are old enough.
  */
 function allAtOnce(remove: (now: number) => Promise<void>): Forget {
   return async (now) => {

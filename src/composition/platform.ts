@@ -61,8 +61,8 @@ export function composePlatform({ config, database, clock, log }: Given) {
       ca: config.notifications.ca,
     })
   const toClients = openCallerToClients()
-  // Unauthenticated callers can cause fetches of clients' documents. So these fetches have DNS lookups and connections
-  // of their own, and do not delay notifications.
+  // Unauthenticated callers can cause fetches of clients' documents. So that these fetches do not delay notifications,
+  // they have their own limits for DNS lookups and connections.
   const toDocuments = openCallerToClients()
   const loadShedding = createLoadShedding({
     most: config.limits.inFlight,
@@ -100,8 +100,8 @@ export function composePlatform({ config, database, clock, log }: Given) {
     /** The key sets of clients. */
     keySets: openKeySets(),
     /**
-     * Returns an empty cache of key sets. The key sets of other issuers have a cache of their own, so that fetches of
-     * clients' key sets do not delay them.
+     * Returns an empty cache of key sets. It is used for the key sets of other issuers: if they were in the cache of
+     * clients' key sets, fetches for clients could delay fetches for issuers.
      */
     openKeySets,
     async close(): Promise<void> {

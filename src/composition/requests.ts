@@ -30,7 +30,7 @@ export function composeRequests(platform: Platform, { enqueue }: Outbox) {
   const { stillPending } = requests
   return {
     requests,
-    /** Returns the key with which `database.listen` reports changes of a user's requests. */
+    /** Returns, for a user id, the key with which `database.listen` reports changes of the user's requests. */
     userKey,
     openRequests: createOpenRequestStore(database, onUnreadable),
     signedRequests: createSignedRequestStore(database, vault),

@@ -58,8 +58,8 @@ export async function composeUsers(platform: Platform, { enqueue }: Outbox, part
   }
   const scryptThreads = createScryptThreads(atOnce)
   const hashing = createPasswordHashing({ vault, scrypt: scryptThreads.scrypt, ...hashingParts })
-  // If an application supplies the users, it checks the passwords itself. Then it must also limit how many passwords it
-  // checks at the same time.
+  // There is no limit here if an application supplies the users. It checks the passwords itself, so it must also limit
+  // how many it checks at the same time.
   const credentialQueue = createFairQueue(Array.isArray(config.users) ? atOnce : Number.POSITIVE_INFINITY, clock)
   const users: UserHooks = Array.isArray(config.users)
     ? createUserDirectory(config.users, store, config.issuer)
@@ -103,8 +103,8 @@ function composeAttempts({ config, database, vault, databaseClock }: Platform) {
 }
 
 /**
- * Builds the part for user codes. An application manages the user codes of its own users. Users of the built-in directory
- * manage their codes themselves.
+ * Builds the part for user codes. In the built-in directory, users manage their codes themselves. If an application
+ * supplies the users, the application manages the codes.
  */
 function composeUserCodes(
   { config, database, clock, databaseClock }: Platform,

@@ -31,8 +31,8 @@ export function checkConfig(
   const ownScopes = isBroken('tokens.scopes', broken) ? undefined : scopesOf(value)
   const { resources, ...resourceReading } = readResources(value.resources, ownScopes)
   const clients = readClients(value.clients, {
-    // If `development` is invalid, clients are checked as in development: problems that exist only in production would be
-    // misleading.
+    // If the setting `development` is invalid, clients are checked as in development, so that no problem is reported
+    // that exists only in production.
     development: value.development !== false || broken.has('development'),
     profile: broken.has('profile') ? profiles.core : profiles[value.profile],
     seesCertificates: broken.has('tls') || seesCertificates(value),

@@ -40,8 +40,8 @@ export async function readConfigFile(path: string): Promise<FileReading> {
 class NotJson extends Error {}
 
 /**
- * Parses a configuration file that is JSON. The message of the parser is omitted, because it quotes the file, which may
- * contain secrets.
+ * Parses a configuration file that is JSON. The message of the JSON parser is omitted, because it quotes the file,
+ * which may contain secrets.
  */
 function parseJson(text: string): unknown {
   try {

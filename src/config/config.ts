@@ -98,7 +98,8 @@ export function defineConfig(input: ConfigInput): ConfigInput {
 }
 
 /**
- * A configuration that is complete except that the secret may be missing: in development, it is read from a file later.
+ * A complete configuration, in which only the secret may be missing. In development, a missing secret is read from a
+ * file later.
  */
 export type CheckedConfig = Omit<Config, 'secret'> & { secret?: string }
 

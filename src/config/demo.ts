@@ -41,7 +41,7 @@ export function demoClients(base: string): ClientMetadataInput[] {
       client_name: 'Demo Phone App',
       application_type: 'native',
       token_endpoint_auth_method: 'none',
-      // Any port of the loopback address is accepted (RFC 8252 §7.3).
+      // The redirect URI needs no port, because any port of a loopback address is accepted (RFC 8252 §7.3).
       redirect_uris: ['http://127.0.0.1/callback'],
       grant_types: ['authorization_code', 'refresh_token'],
       scope: 'openid ciba:decide',

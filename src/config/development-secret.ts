@@ -11,7 +11,7 @@ import { isSecret } from './settings/formats.ts'
  * memory, the secret is always new and is not stored.
  *
  * @param database the setting `database`
- * @param cwd the folder of the file with the secret if the database is Postgres; for SQLite, this file is beside the
+ * @param cwd the folder of the file with the secret, if the database is Postgres; with SQLite, this file is beside the
  *   database
  */
 export async function keepSecret(database: string, cwd: string): Promise<string> {

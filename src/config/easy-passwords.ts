@@ -47,7 +47,7 @@ export const knownOrders: readonly string[] = [
   ...['1qaz', '2wsx', '3edc', '4rfv', '5tgb', '6yhn', '7ujm', '8ik,', '9ol.', '1qay', '6zhn', '7410', '8520', '963.'],
 ].flatMap((order) => [order, [...order].reverse().join('')])
 
-/** The least number of characters of a sequence: fewer characters may be in a known order by chance. */
+/** The minimum length of a sequence, in characters. Fewer characters may be in a known order by chance. */
 const shortestSequence = 3
 /** A password that consists of at most this many sequences and single characters is easy. */
 const mostPieces = 3
@@ -75,8 +75,8 @@ function repeatsABlock(characters: readonly string[]): boolean {
 }
 
 /**
- * Returns the number of pieces; at each position, the longest possible piece is taken. Stops counting above
- * `mostPieces`.
+ * Returns the number of pieces (see `isEasySequence`). At each position, the longest possible piece is taken. Stops
+ * counting above `mostPieces`.
  */
 function piecesOf(characters: readonly string[]): number {
   let pieces = 0

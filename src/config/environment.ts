@@ -4,7 +4,7 @@ import { type SettingKind, settingKinds } from './schema.ts'
 
 export type Environment = Record<string, string | undefined>
 
-/** The settings in the environment, the variable of each setting, and the problems. */
+/** The settings that were read from the environment, the name of the variable of each setting, and the problems. */
 export interface EnvironmentReading {
   input: Record<string, unknown>
   /** For each setting that was read: its dotted path and the name of its variable. */
@@ -14,7 +14,7 @@ export interface EnvironmentReading {
 
 const pathsByName = new Map([...settingKinds.keys()].map((path) => [environmentName(path), path]))
 
-/** Returns the environment variable of a setting, given by its dotted path. */
+/** Returns the name of the environment variable of a setting. @param path the dotted path of the setting */
 export function environmentName(path: string): string {
   return `DOORBELL_${path
     .replaceAll('.', '_')

@@ -38,7 +38,8 @@ export async function loadConfig(options: LoadOptions = {}): Promise<Config> {
   const file = path === undefined ? { input: {}, problems: [] } : await readConfigFile(path)
   const environment = readEnvironment(env)
   const earlierProblems = [...file.problems, ...environment.problems]
-  // Without the content of the file, missing settings and rules between settings cannot be checked.
+  // If the configuration file could not be read, only its problems are reported. Without its settings, further checks
+  // would be misleading.
   if (file.problems.length > 0) throw new ConfigError(earlierProblems)
 
   const input = merge(merge(file.input, environment.input), overrides)
@@ -52,7 +53,10 @@ export async function loadConfig(options: LoadOptions = {}): Promise<Config> {
 }
 
 export interface ResolveOptions {
-  /** The folder of the development secret if the database is not a file. Default: the working directory of the process. */
+  /**
+   * The folder in which the development secret is kept, if the database is Postgres. Default: the working directory of
+   * the process.
+   */
   cwd?: string | undefined
   /** The folder to which relative paths of the database, of texts and of PEM files refer. Default: `cwd`. */
   folder?: string | undefined
@@ -67,8 +71,8 @@ export interface ResolveOptions {
 }
 
 /**
- * Completes and checks the given settings. Reads neither the configuration file nor the environment. Files that
- * settings name are read, and in development also the file with the secret.
+ * Completes and checks the settings in `input`. Does not read the configuration file or the environment. Reads the
+ * files whose names are in settings, and in development also the file with the secret.
  */
 export async function resolveConfig(input: ConfigInput, options: ResolveOptions = {}): Promise<Config> {
   const { cwd = process.cwd(), demo = false, sources, earlierProblems = [] } = options

@@ -13,8 +13,8 @@ import { secretForm } from './settings/formats.ts'
 
 /**
  * A rule that concerns more than one setting, or needs a message of its own. `requires` gets two arguments: the
- * settings completed with defaults, and the settings as given. The message is written after the name of the first of
- * the `settings`.
+ * settings with all defaults, and the settings without the defaults that depend on other settings (`GivenSettings`).
+ * The message is written after the name of the first of the `settings`.
  */
 export type SettingRule = Rule<CheckedConfig, GivenSettings>
 
@@ -114,7 +114,7 @@ export const rules: SettingRule[] = [
     message: (config) => issuerProblem(config)!,
   },
   {
-    // Every caller that reaches /dev/decide can approve every request.
+    // The reason for this rule: in development, every caller that reaches `/dev/decide` can approve every request.
     settings: ['development', 'issuer', 'host'],
     requires: ({ issuer, host }, { development }) =>
       development !== true ||
@@ -169,7 +169,8 @@ export const rules: SettingRule[] = [
       `must be more than userCodes.maxTries (${userCodes.maxTries}): otherwise one client could lock a user out at all other clients`,
   },
   {
-    // The server calls addresses of clients: `jwks_uri`, `sector_identifier_uri`, the notification endpoint.
+    // With `registration.mode` `open`, any client can register addresses that the server calls: `jwks_uri`,
+    // `sector_identifier_uri` and the notification endpoint. These must not be in the operator's private network.
     settings: ['registration.mode', 'notifications.allowPrivateNetworks', 'development'],
     requires: ({ registration, notifications, development }) =>
       registration.mode !== 'open' || !notifications.allowPrivateNetworks || development,
@@ -294,7 +295,7 @@ function asksForDevInteractions({ features }: Record<string, unknown>): boolean 
   return isPlain(asked) && asked.enabled !== false
 }
 
-/** Returns the rule that requires a setting if the section of the setting is given. */
+/** Returns the rule that requires a setting if the configuration contains the section of the setting. */
 function needed(path: string): SettingRule {
   const [section, name] = path.split('.') as [keyof GivenSettings, string]
   const lacks = (settings: unknown) => isPlain(settings) && !(name in settings)

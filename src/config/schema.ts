@@ -25,10 +25,13 @@ export const schema = z.strictObject({
   ...clientAndUserSettings,
 })
 
-/** The settings as given. Each setting has been checked by itself; the rules between settings are checked later. */
+/**
+ * The settings after the schema has checked each of them by itself. They have the defaults of the schema, but not the
+ * defaults that depend on other settings. The rules between settings are checked later.
+ */
 export type GivenSettings = z.output<typeof schema>
 
-/** The types to which environment variables are converted. Each setting has one of them. */
+/** The types to which the values of environment variables are converted. Each setting has one of these types. */
 export type SettingKind = 'text' | 'number' | 'yes or no' | 'list' | 'structure'
 
 /** A setting, or a section with its settings. */

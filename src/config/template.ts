@@ -66,7 +66,10 @@ function settingLines(setting: Declaration, chosen: Chosen, indent: string): str
   return [...comment(description, indent), ...withValues(lines, setting, indent)]
 }
 
-/** Adds a description of the accepted values: on the line of the setting if it fits, otherwise above the setting. */
+/**
+ * Adds a description of the accepted values: on the line of the setting, or above the setting if the line would be too
+ * long.
+ */
 function withValues(lines: string[], { kind, info }: Declaration, indent: string): string[] {
   if (kind === 'structure' || info.values === '`true`, `false`') return lines
   const values = plain(info.values ?? '')

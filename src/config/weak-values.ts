@@ -82,8 +82,8 @@ export function isGuessable(text: string): boolean {
 }
 
 /**
- * Checks the credentials of this server at other servers. With a guessed credential, an attacker could pose as this
- * server.
+ * Checks the passwords and secrets with which this server authenticates at other servers. An attacker who guesses one
+ * could pose as this server.
  */
 function weakLogins({ login, database, email }: Config): WeakValue[] {
   const { client_secret } = login
@@ -122,7 +122,7 @@ function weaknessOfLogin(login: Login | undefined): Weakness | undefined {
 }
 
 /**
- * Returns `value` if it is a list, otherwise an empty list. Needed for the setting `oidc`, whose members have not been
+ * Returns `value` if it is a list, and an empty list if not. Needed for the setting `oidc`, whose members have not been
  * checked.
  */
 const listIn = <Value = unknown>(value: unknown): Value[] => (Array.isArray(value) ? (value as Value[]) : [])

@@ -106,8 +106,8 @@ export function gauge(name: string, help: string, value: number | Sample[]): Fam
 }
 
 /**
- * Returns a counter whose current count is `value`. Use it if the count is kept elsewhere, such as the CPU time of the
- * process.
+ * Returns a counter whose current count is `value`. Use it for a value that something else counts, for instance the CPU
+ * time that the operating system counts.
  */
 export function total(name: string, help: string, value: number): Family {
   return { name, help, type: 'counter', samples: () => samplesOf(value) }

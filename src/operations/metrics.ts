@@ -13,7 +13,7 @@ export interface Metrics {
    * Counts an authentication request by its client and its result. Clients that registered themselves share one label.
    */
   requested(client: Client, result: string): void
-  /** Counts a poll by its answer. */
+  /** Counts a poll by the response that it got, for instance `authorization_pending`. */
   polled(answer: string): void
   /** Counts an HTTP request. @param seconds from the arrival of the request to the end of the response */
   answered(call: { route: string; method: string; status: number }, seconds: number): void

@@ -62,8 +62,8 @@ function runtime(): Family[] {
 const lookEveryMs = 10
 
 /**
- * Milliseconds for which measured values are reused. Each reading of the values starts a new measurement. Without this,
- * a second reader shortly after the first would get values measured over a very short time.
+ * Milliseconds for which the measured lag of the event loop is reused. Reading the lag starts a new measurement.
+ * Without the reuse, a second read shortly after the first would return a lag that was measured over a very short time.
  */
 const lagShownMs = 10_000
 

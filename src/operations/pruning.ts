@@ -40,7 +40,7 @@ const batch = 100
 
 const day = 86_400_000
 
-/** Returns the task that removes old rows. It is not started. */
+/** Returns the task that removes old rows. The task has to be started with `start`. */
 export function createPruning({ kept, clock, log }: { kept: Kept[]; clock: Clock; log: Log }): Pruning {
   /** Removes one batch of a kind of rows. Resolves to the number of removed rows. */
   async function removeBatch({ what, days, forget }: Kept): Promise<number> {

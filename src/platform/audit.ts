@@ -80,7 +80,7 @@ export interface AuditEvent {
   outcome?: string
   /** Depends on the event: who decided, how a user signed in, or the kind of a notification. */
   by?: string
-  /** A related id: the id of a notification, of a passkey, or of the client of a user's device. */
+  /** The id of another object that the event concerns: a notification, a passkey, or the client of a user's device. */
   about?: string
   /** The number of the attempt to deliver a notification, counted from 1. */
   attempt?: number
@@ -94,7 +94,10 @@ export type AuditRecord = Pick<AuditEvent, 'event'> & {
   [Field in Exclude<keyof AuditEvent, 'event' | 'at'>]?: AuditEvent[Field] | undefined
 }
 
-/** Copies the fields of an event, and no others. Each field is written out, because a loop would take twice as long. */
+/**
+ * Copies the fields of `AuditRecord` and no other properties. Each field is written out, because a loop would take
+ * twice as long.
+ */
 function eventOf(
   { event, request, client, user, address, outcome, by, about, attempt }: AuditRecord,
   at: string,
@@ -117,7 +120,8 @@ export interface AuditNeeds {
   /** Functions that are called with each event. An error that a listener throws is logged and has no other effect. */
   listeners: ((event: AuditEvent) => unknown)[]
   /**
-   * Returns whether an event is expected. It is then logged at level info, even if `levels` has a higher level for it.
+   * Returns whether an event is expected. An expected event is logged at level info, even if `levels` contains a higher
+   * level for the event.
    */
   isUsual?: (event: AuditRecord) => boolean
 }

@@ -25,8 +25,9 @@ export function newSecret(bytes = 32): string {
 }
 
 /**
- * Random bytes that were fetched in advance. A call of the system's generator takes longer than all other work on a secret,
- * so one call fetches many bytes, as Node does for its UUIDs. Used bytes are overwritten with zeros.
+ * Random bytes that were fetched in advance. A call of the system's random generator takes longer than all other work
+ * on a secret, so one call fetches bytes for many secrets. Node does the same for its UUIDs. Used bytes are overwritten
+ * with zeros.
  */
 const store = Buffer.alloc(4096)
 let given = store.length
@@ -82,8 +83,8 @@ export function fingerprint(secret: string): string {
 }
 
 /**
- * Compares two strings in constant time. Their hashes are compared, which have the same length. The hashes are texts, because
- * hashing into a buffer would take Node four times as long.
+ * Compares two strings in constant time. To this end, their hashes are compared, because these have the same length.
+ * The hashes are texts, because hashing into a buffer would take Node four times as long.
  */
 export function sameSecret(one: string, other: string): boolean {
   return timingSafeEqual(Buffer.from(fingerprint(one)), Buffer.from(fingerprint(other)))
@@ -108,8 +109,8 @@ export interface Sealing {
    */
   open(sealed: string, aad: string): string
   /**
-   * Decrypts a stored value. If this is not possible, reports it and returns undefined, so that one damaged row does not stop the
-   * work on others.
+   * Decrypts a stored value. If this is not possible, reports the error and returns undefined, so that one damaged row
+   * does not stop the work on other rows.
    */
   openStored(sealed: string, aad: string): string | undefined
   /** Like `openStored`, for a value that is JSON. The JSON is parsed. */
@@ -136,8 +137,8 @@ export interface Vault extends Sealing {
 export function createVault(secret: string, onUnreadable: OnUnreadable = () => {}): Vault {
   const root = Buffer.from(secret, 'base64url')
   const key = (purpose: string) => Buffer.from(hkdfSync('sha256', root, 'doorbell', purpose, 32))
-  // Both keys are key objects. If they were bytes, Node would create a key object for every cipher, which takes longer than
-  // the encryption.
+  // The two keys are key objects. If they were bytes, Node would create a key object for every cipher, which takes
+  // longer than the encryption itself.
   const sealing = createSecretKey(key('sealing'))
   const hashing = createSecretKey(key('client secrets'))
 

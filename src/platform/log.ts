@@ -1,6 +1,6 @@
 /**
- * The log: one JSON object per line. Callers should not pass secrets to the log. The list of names below is a second
- * safeguard.
+ * The log: one JSON object per line. Callers must not pass secrets to the log. As a second safeguard, the values of
+ * members with certain names (`neverLogged`) are hidden.
  */
 import { type DestinationStream, pino } from 'pino'
 import { isoOf, systemClock } from './clock.ts'
@@ -83,8 +83,9 @@ function once<T>(make: () => T): () => T {
 }
 
 /**
- * Hides the values of members with a secret name, in the line and one level deeper. pino's own `redact` does the same, but
- * takes ten times as long as all other work on a line, and nearly every call of the server writes a line.
+ * Hides the values of members whose name is in `neverLogged`, in the line itself and one level deeper. pino's own
+ * `redact` does the same, but takes ten times as long as all other work on a line, and nearly every call of the server
+ * writes a line.
  */
 function hideSecrets(line: Fields, within: (value: unknown) => unknown): Fields {
   let shown = line

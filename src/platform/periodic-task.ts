@@ -6,7 +6,7 @@ export interface PeriodicTask {
   /** Starts the task: the work is first done after `afterMs` milliseconds. Does nothing if the task is already started. */
   start(afterMs: number): void
   /**
-   * Does the work now. If the work is under way, the work is done once more afterwards. Does nothing if the task is not
+   * Does the work now. If the work is already running, it is done once more afterwards. Does nothing if the task is not
    * started.
    */
   wake(): void
@@ -17,12 +17,12 @@ export interface PeriodicTask {
 export interface PeriodicTaskNeeds {
   /** Does the work. It never runs in parallel with itself. Resolves to the milliseconds until it is repeated. */
   work(): Promise<number>
-  /** Told of each failure of the work, and of each success. */
+  /** The log for failures of the work. Its function `failed` or `succeeded` is called each time the work has ended. */
   failures: RepeatedFailures
   /** Milliseconds after which work that has failed is repeated. */
   retryAfterMs: number
   clock: Pick<Clock, 'after'>
-  /** Called when the work has ended and was not requested again while it ran. */
+  /** Called each time the work has ended, if it was not requested again while it ran. */
   onRest?: () => void
 }
 
@@ -54,8 +54,8 @@ export function createPeriodicTask({ work, failures, retryAfterMs, clock, onRest
       const pauseMs = await attempt()
       if (isRunning) cancel = clock.after(pauseMs, wake)
     }
-    // `working` is cleared in the same turn of the event loop as the last check of `isAsked`, so that a later request
-    // starts the work again.
+    // There is no `await` between the last check of `isAsked` and this line. So a later call of `wake` finds `working`
+    // cleared, and starts the work again.
     working = undefined
     if (isRunning) onRest?.()
   }

@@ -10,9 +10,9 @@ export interface RepeatedFailures {
 }
 
 /**
- * Returns the log of one kind of work. Of several consecutive failures, only the first is logged. The success after them is
- * logged too (`failures.over`), with the number of failures. While a database is away for an hour, its own messages would
- * otherwise be hidden among thousands of lines with a stack.
+ * Returns the log of one kind of work. Of several consecutive failures, only the first is logged. The success after
+ * them is logged too (`failures.over`), with the number of failures. If each failure were logged, a database outage of
+ * an hour would cause thousands of lines with a stack, and hide other lines.
  *
  * @param about the name of the event of a failure, and further fields
  * @param message what failed

@@ -16,7 +16,7 @@ export interface Profile {
   clientSigning: readonly string[]
   idTokenSigning: readonly ('ES256' | 'RS256' | 'PS256')[]
   /**
-   * Whether the issuer must be the only audience of client assertions. The default of the setting
+   * Whether the issuer must be the only audience of client assertions. This is the default of the setting
    * `strictAssertionAudience`.
    */
   issuerAsAudience: boolean
@@ -69,7 +69,7 @@ export const secretSigning: readonly string[] = ['HS256', 'HS384', 'HS512']
 
 /**
  * Returns the algorithms with which client assertions may be signed. HMAC algorithms are among them only if the profile
- * allows `client_secret_jwt`. The metadata document lists them, and registration accepts them.
+ * allows `client_secret_jwt`. The metadata document lists the returned algorithms, and registration accepts them.
  */
 export function assertionAlgorithms({ clientSigning, clientAuthentication }: Profile): string[] {
   return clientAuthentication.includes('client_secret_jwt') ? [...clientSigning, ...secretSigning] : [...clientSigning]

@@ -3,7 +3,7 @@ import { type Clock, steadyTime, systemClock } from './clock.ts'
 /**
  * Resolves like `work`, but rejects with the reason of `signal` as soon as `signal` is aborted. The work itself
  * continues, and its result is then ignored. Background work uses this function for every wait for a hook of the
- * application, because a hook that never responds would otherwise delay the shutdown.
+ * application, so that a hook that never responds does not delay the shutdown.
  */
 export function untilAborted<T>(work: T | PromiseLike<T>, signal: AbortSignal): Promise<T> {
   return new Promise((resolve, reject) => {
@@ -18,8 +18,9 @@ export function untilAborted<T>(work: T | PromiseLike<T>, signal: AbortSignal): 
 
 /**
  * Resolves like `work`, but rejects with a `TimeoutError` when `limitMs` milliseconds are over. The work itself goes
- * on, and its result is then ignored. If the work takes no signal, use this function together with `untilAborted`, and
- * not `withTimeLimit`: each combined signal costs the garbage collector more than the call of a fast hook.
+ * on, and its result is then ignored. For work that takes no signal, use this function together with `untilAborted`.
+ * `withTimeLimit` would combine two signals for each call, which costs the garbage collector more than the call of a
+ * fast hook.
  *
  * @param clock starts the timer; by default real time passes
  */
@@ -42,8 +43,8 @@ export function untilTimeout<T>(
  */
 export function createTimeLimit(limitMs: number, { clock, signal }: { clock: Clock; signal: AbortSignal }) {
   /**
-   * The calls under way, with the time at which each call reaches its limit. All have the same limit, so the call that
-   * was added first reaches it first.
+   * The calls under way: the function that rejects each call, with the time at which the call reaches its limit. All
+   * have the same limit, so the call that was added first reaches it first.
    */
   const underWay = new Map<(reason: unknown) => void, number>()
   let isWatched = false

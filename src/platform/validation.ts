@@ -34,7 +34,7 @@ export interface ReadingManner {
   nameOf?: (path: string) => string
 }
 
-/** Zod does not compile the schema. Compiling saves time only if a schema is used many times. */
+/** Tells zod not to compile the schema to JavaScript, because that saves time only if a schema is used many times. */
 const readOnce = { jitless: true }
 
 /** Validates settings with a schema. Invalid settings are left out of the result, and all problems are reported at once. */

@@ -3,8 +3,8 @@
 export type WeighedCache<Value> = ReturnType<typeof createWeighedCache<Value>>
 
 /**
- * Returns an empty cache. When its values together take more than `mostBytes`, the values that were set first are removed. A
- * value that alone takes more is not kept.
+ * Returns an empty cache. When the values together take more than `mostBytes`, the values that were set first are
+ * removed. A value that alone takes more than `mostBytes` is not cached.
  */
 export function createWeighedCache<Value>(mostBytes: number) {
   const entries = new Map<string, { value: Value; bytes: number }>()

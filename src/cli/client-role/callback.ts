@@ -32,7 +32,8 @@ export interface CallBackEndpoint {
  *
  * @param notificationToken the bearer token of the notifications; a call with another token is refused
  * @param endpoint the notification endpoint that the client has registered; undefined if it is not known
- * @param listenOn the port to listen on; needed if a tunnel leads from `endpoint` to this machine
+ * @param listenOn the port on which the command listens; needed if a tunnel leads from `endpoint` to this machine, or
+ *   if `endpoint` is undefined
  */
 export async function openCallBack(
   notificationToken: string,
@@ -60,12 +61,12 @@ function isOfServer(endpoint: string, issuer: string): boolean {
   return origin === new URL(issuer).origin && pathname.startsWith('/dev/callback/')
 }
 
-/** Milliseconds between two reads of the recorded notifications. */
+/** Milliseconds between two reads of the notifications that a development server has recorded. */
 const look = 300
 
 /**
- * A call that arrived at the endpoint. `authorization` is absent if the command itself has received the call and
- * checked the token.
+ * A call that arrived at the notification endpoint. `authorization` is absent if the command itself has received the
+ * call: it has then checked the token already.
  */
 interface RecordedCall {
   authorization?: string
@@ -90,8 +91,8 @@ function watchServer(endpoint: string, notificationToken: string): CallBackEndpo
 }
 
 /**
- * Resolves to the recorded calls. Resolves to an empty list if the server does not answer: the server may be
- * restarting, and the request stays in its database.
+ * Resolves to the calls that the development server has recorded. If the server does not respond, resolves to an empty
+ * list, so that the command waits on: the server may be restarting, and authentication requests stay in its database.
  */
 async function callsAt(endpoint: string): Promise<RecordedCall[]> {
   try {
@@ -159,9 +160,9 @@ function begin(server: Server, { port, host }: Place): Promise<void> {
 const mostBytes = 256 * 1024
 
 /**
- * Answers a call to the notification endpoint. Resolves to the call if it is a POST to `path` with the notification
- * token; it is answered with 204. Resolves to undefined for all other calls. A call with another token is answered with
- * 401 (CIBA Core §10.2, §10.3.1), so that the provider does not count the notification as delivered.
+ * Answers a call to the notification endpoint. A POST to `path` with the notification token is answered with 204, and
+ * the promise resolves to the call. For all other calls, the promise resolves to undefined. A call with another token
+ * is answered with 401 (CIBA Core §10.2, §10.3.1), so that the provider does not count the notification as delivered.
  */
 async function receive(
   request: IncomingMessage,

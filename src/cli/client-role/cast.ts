@@ -11,17 +11,17 @@ export interface Cast {
    * file.
    */
   development: boolean
-  /** If two clients have the same id, the first one is used. */
+  /** The clients that a command can act as. If two of them have the same id, the first one is used. */
   clients: readonly ClientMetadataInput[]
 }
 
 export async function findCast(options: SettingOptions & { issuer?: string }): Promise<Cast> {
-  // This secret encrypts nothing. Without it, loading the configuration would generate a secret and store it in the current
-  // folder.
+  // This secret is not used. It is passed because loading the configuration without a secret would generate one and
+  // store it in the current folder.
   const { config, hasFile } = await loadSettings(options, { secret: newSecret() })
   const issuer = options.issuer ?? config.issuer
-  // The notification endpoints of the demo clients are at the server that is called, which may have another
-  // configuration.
+  // The notification endpoints of the demo clients are at the called server (`issuer`). Its configuration may differ
+  // from the one that this command has loaded.
   const demo = demoClients(issuer.replace(/\/+$/, ''))
   const clients: readonly ClientMetadataInput[] = hasFile ? [...config.clients.map(asInput), ...demo] : demo
   return { issuer, development: config.development, clients }

@@ -1,6 +1,6 @@
 /**
- * Uses openid-client to call a provider as a registered client. No other file of the command line loads openid-client,
- * and this file loads it only when it is needed.
+ * Uses openid-client to call a provider as a registered client. In the `doorbell` command, only this file loads
+ * openid-client, and only when a call is made.
  */
 import type { ClientAuth, Configuration, CustomFetch } from 'openid-client'
 import { CIBA_GRANT } from '../../client/metadata/client-metadata.ts'
@@ -49,8 +49,8 @@ export async function connect(client: PlayedClient, metadata: ProviderMetadata):
   }
 
   /**
-   * Calls the provider by `send`, and resolves to the response as received. The result of openid-client is not used,
-   * because it lacks details of errors and changes `Bearer` to `bearer`.
+   * Calls the provider with `send`, and resolves to the response as received. The value that openid-client returns is
+   * not used: it lacks details of errors, and in it `Bearer` is changed to `bearer`.
    */
   async function answerTo(send: (configuration: Configuration) => Promise<unknown>): Promise<Answer> {
     const answers: Answer[] = []
@@ -105,8 +105,8 @@ function unreachableBehind(error: unknown): Unreachable | undefined {
 }
 
 /**
- * Returns the failure for a response with status 200 that openid-client rejected. The `cause` of openid-client's error says
- * more than its message.
+ * Returns the failure for a response with status 200 that openid-client rejected. The message is taken from the `cause`
+ * of openid-client's error, because the error's own message says less.
  */
 function unbelievable(error: unknown): Failure {
   const problem = error instanceof Error && error.cause instanceof Error ? error.cause : (error as Error)

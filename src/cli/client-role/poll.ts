@@ -29,14 +29,14 @@ export async function poll(connection: Connection, ringing: StartedRequest, tell
     const pause = Math.max(interval, answer ? retryAfter(answer) : 0) * 1000
     const left = ringing.deadline - steadyTime(systemClock)
     await wait(Math.max(0, Math.min(pause, left)))
-    // A further poll would only return expired_token.
+    // After the deadline of the request, a further poll would only return `expired_token`.
     if (steadyTime(systemClock) >= ringing.deadline) return { kind: 'expired' }
   }
 }
 
 /**
- * Polls once. Resolves to undefined if the provider cannot be reached. Then polling continues, because the provider has
- * stored the request.
+ * Polls once. Resolves to undefined if the provider cannot be reached. The caller then polls again, because the
+ * provider has stored the request.
  */
 async function ask(connection: Connection, { authReqId }: StartedRequest, tell: Tell): Promise<Answer | undefined> {
   try {

@@ -28,8 +28,8 @@ export async function discover(issuer: string): Promise<ProviderMetadata> {
     throw new Failure(`${issuer} is not an http or https address; see --issuer.`)
   const { status, body } = await call(`${issuer.replace(/\/+$/, '')}/.well-known/openid-configuration`)
   if (status !== 200) throw new Failure(`${issuer} is not an OpenID provider: its metadata document answers ${status}.`)
-  // OpenID Connect Discovery §4.3: the `issuer` in the document must be the requested issuer, so that no issuer can
-  // impersonate another.
+  // OpenID Connect Discovery §4.3: the `issuer` in the metadata document must be the requested issuer, so that no
+  // issuer can impersonate another.
   if (body.issuer !== issuer) {
     throw new Failure(
       `The provider at ${issuer} has the issuer ${String(body.issuer)}. Use that address: --issuer ${String(body.issuer)}`,

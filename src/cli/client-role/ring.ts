@@ -21,7 +21,7 @@ export type Outcome = { kind: 'approved'; tokens: Tokens } | { kind: 'denied' } 
 
 /**
  * Sends an authentication request. Throws `Refused` if the provider answers with an error. Throws `Failure` if `mode`
- * is push and the client is registered for another mode: the command would wait in vain for a push.
+ * is push but the client is registered for another mode, because no push would ever arrive.
  *
  * @param notificationToken the bearer token that the provider sends with a ping or push (CIBA Core §7.1); not sent by a
  *   client that polls
@@ -40,7 +40,8 @@ export async function requestAuthentication(
   const answer = await connection.initiate(form)
   if (answer.status !== 200) throw new Refused('The provider refused the request', answer)
   const { auth_req_id: authReqId, expires_in: expiresIn, interval } = answer.body
-  // CIBA Core §7.3: a provider sends `interval` only to clients in the modes poll and ping.
+  // CIBA Core §7.3: a provider sends `interval` only to clients in the modes poll and ping. So this client is not
+  // registered for push.
   if (mode === 'push' && interval !== undefined) {
     throw new Failure('This client is registered for poll or ping, not for push. Use --mode poll or --mode ping.')
   }

@@ -79,8 +79,9 @@ export async function openCommandContext<Result>(
 const patience = 5_000
 
 /**
- * Returns whether a command writes log lines to standard error: if DOORBELL_LOG_LEVEL is set, or in production if
- * standard error is not a terminal. In all other cases, a person reads standard error together with the result.
+ * Returns whether a command writes log lines to standard error. It does if DOORBELL_LOG_LEVEL is set. In production, it
+ * also does if standard error is not a terminal. In all other cases, log lines would disturb the operator or developer,
+ * who reads standard error together with the result.
  */
 function isLogged({ development }: Config): boolean {
   return Boolean(process.env.DOORBELL_LOG_LEVEL) || !(development || process.stderr.isTTY)
@@ -140,9 +141,9 @@ async function refuseOtherSchema({ database }: CommandContext): Promise<void> {
 }
 
 /**
- * Throws if the server has stored signing keys and none of them can be decrypted. With another secret, a command would
- * store what the server cannot use, such as the hash of a client secret, and could not decrypt what the server has
- * stored.
+ * Throws if the server has stored signing keys and none of them can be decrypted: then the command and the server have
+ * different secrets. The server could not use what such a command stores, such as the hash of a client secret, and the
+ * command could not decrypt what the server has stored.
  */
 async function refuseOtherSecret({ config, database, vault }: CommandContext): Promise<void> {
   const sealed = (await createSigningKeyStore(database).list()).flatMap(({ kid, privateSealed }) =>
@@ -150,7 +151,8 @@ async function refuseOtherSecret({ config, database, vault }: CommandContext): P
   )
   if (sealed.length === 0) return
   if (sealed.some(({ privateSealed, place }) => vault.openStored(privateSealed, place) !== undefined)) return
-  // An application that embeds the server can pass the secret to it in code. A command does not get this secret.
+  // An application that embeds the server can pass the secret to the server in code. A command does not get this
+  // secret.
   const unset = process.env.DOORBELL_SECRET ? '' : ' DOORBELL_SECRET is not set: set it to the secret of the server.'
   throw new Failure(
     `The server of this database uses another secret than this command.${unset}\n${sentence(await adviceOnOtherSecret(config))}`,

@@ -3,7 +3,10 @@ import type { Config } from '../../config/config.ts'
 import { fileOfOtherSecret } from '../../config/development-secret.ts'
 import { shortPath } from './settings.ts'
 
-/** Resolves to the advice. The secret of development and of the demo is kept in a file, not in DOORBELL_SECRET. */
+/**
+ * Resolves to advice on how to use the secret with which the database was created. In development and in the demo, that
+ * secret may be in a file and not in DOORBELL_SECRET.
+ */
 export async function adviceOnOtherSecret(config: Config): Promise<string> {
   const file = await fileOfOtherSecret(config, process.cwd())
   const anew = 'or use a new database (the setting "database", DOORBELL_DATABASE)'

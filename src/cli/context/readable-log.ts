@@ -7,8 +7,9 @@ import { colour, oneLine } from './terminal.ts'
 
 export interface ReadableLog extends DestinationStream {
   /**
-   * Writes one line about all changes that the configuration has caused so far, such as removed clients. Before this call,
-   * such changes are only collected: at a start, one line for each change would fill the screen.
+   * Writes one line about all changes that the configuration has caused so far, such as removed clients. Until this
+   * function is called, such changes are collected and not written, because one line for each of them would fill the
+   * screen at a start.
    */
   tellChanges(): void
 }
@@ -41,7 +42,7 @@ interface Line {
   level: number
   time: string | number
   audit?: true
-  /** In audit lines: the same as `time`. */
+  /** The time of an audit event. It is not shown, because `time` is the same. */
   at?: string
   event?: string
   msg?: string
@@ -75,7 +76,7 @@ function textOf({ level, time, audit: _audit, at: _at, event, msg, error, ...fie
 
 function shown(value: unknown): string {
   if (typeof value !== 'string') return oneLine(JSON.stringify(value))
-  // Control characters are replaced first: each becomes a space, and a text with spaces needs quotes.
+  // Control characters become spaces before the check for spaces, because a text with spaces must be in quotes.
   const text = oneLine(value)
   return /^\S+$/.test(text) ? text : JSON.stringify(text)
 }

@@ -84,8 +84,8 @@ export function fileOfDatabase(database: string): string | undefined {
 }
 
 /**
- * Throws if there is neither a configuration nor a database. Must be called before the configuration is loaded: loading can
- * create a file with a secret beside the database, and a command that only reads must not create that file in an unrelated
+ * Throws if there is neither a configuration nor a database. Must be called before the configuration is loaded, because
+ * loading can create a file with a secret. A command that only reads must not create such a file in an unrelated
  * folder.
  */
 export function refuseEmptyFolder(options: SettingOptions): void {

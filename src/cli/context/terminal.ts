@@ -125,8 +125,8 @@ const units: [name: string, milliseconds: number][] = [
 ]
 
 /**
- * Returns a duration in days, hours, minutes or seconds. A larger unit is used only from two on: 90 minutes stay "90 min",
- * and 120 minutes become "2 h".
+ * Returns a duration in days, hours, minutes or seconds: in the largest of these units that gives at least 2. So 90
+ * minutes are "90 min", and 120 minutes are "2 h".
  */
 export function duration(milliseconds: number): string {
   const [name, unit] = units.find(([, length]) => milliseconds >= 2 * length) ?? units.at(-1)!

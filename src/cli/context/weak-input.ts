@@ -5,11 +5,11 @@ import { Failure, sentence } from './failure.ts'
 import { note } from './terminal.ts'
 
 /**
- * Throws in production if the value is weak. Only a hash of the value is stored, so neither the server nor
- * `doorbell doctor` can find it later. In development, the value is accepted, and a note says that it is weak.
+ * Throws in production if the value is weak. Only a hash of the value is stored, so no later check could find out that
+ * the value is weak. In development, the value is accepted, and a note says that it is weak.
  *
  * @param what the name of the value, for instance "the password of dora"
- * @param otherwise what to do instead: how to let the command make the value
+ * @param otherwise how the operator lets the command generate the value instead, as a part of the error message
  */
 export function refuseWeak(
   what: string,

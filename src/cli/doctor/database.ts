@@ -56,7 +56,10 @@ export async function examineDatabase(config: Config): Promise<Finding[]> {
   }
 }
 
-/** With a larger difference, a request may expire too early or too late. Clocks that are synchronised differ by much less. */
+/**
+ * Accepted difference, in seconds, between the clocks of the database and of this machine. With a larger difference,
+ * requests may expire too early or too late. Synchronised clocks differ by much less.
+ */
 const tolerableSeconds = 2
 
 function examineClock({ database }: CommandContext): Finding[] {
@@ -67,8 +70,8 @@ function examineClock({ database }: CommandContext): Finding[] {
 }
 
 /**
- * Runs all checks of the database. The schema is checked first: if it is not the schema of this version, no other check can
- * read the tables.
+ * Runs all checks of the database. The schema is checked first, because the other checks can read only tables of the
+ * schema of this version.
  */
 async function examineContent(context: CommandContext): Promise<Finding[]> {
   const schema = await examineSchema(context)
@@ -195,7 +198,7 @@ async function examineClients({ database, config }: CommandContext): Promise<Fin
   let registered = 0
   let ringing = 0
   for await (const page of createClientStore(database).pages()) {
-    // The client of Doorbell itself is left out, because the operator cannot change it.
+    // The consent app, a client that belongs to Doorbell itself, is left out: the operator cannot change it.
     const ours = page.filter(({ client }) => client.id !== CONSENT_APP)
     registered += ours.length
     ringing += ours.filter(({ client }) => mayInitiate(client)).length
@@ -233,7 +236,8 @@ async function examineClients({ database, config }: CommandContext): Promise<Fin
 
 /** Returns the problems of a stored client: metadata that was registered in development may be invalid in production. */
 function problemsIn({ client }: RegisteredClient, config: Config): string[] {
-  // Only the hash of the secret is stored, so its length cannot be checked here. It was checked at registration.
+  // Only the hash of the client secret is stored, so a placeholder is checked. The length of the secret was checked at
+  // registration.
   const secret = client.secretHash === undefined ? {} : { client_secret: unavailableSecret }
   const read = readClientMetadata(
     { ...client.metadata, ...secret },
@@ -260,8 +264,8 @@ async function examineUsers({ database, config }: CommandContext): Promise<Findi
 const named = 5
 
 /**
- * Finds users whom no channel can notify. The users of an application are not checked: its hooks cannot list the users, and
- * an application may notify its users in its own way.
+ * Finds users whom no channel can notify. If an application supplies the users, none are checked: its hooks cannot list
+ * the users, and the application may notify them in its own way.
  */
 async function examineReach({ database, config }: CommandContext): Promise<Finding[]> {
   const about = 'reach'

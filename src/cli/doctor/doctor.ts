@@ -70,7 +70,8 @@ async function readConfiguration(options: DoctorOptions): Promise<Settings | Fin
 async function withoutKeepingSecret(options: DoctorOptions): Promise<Settings> {
   const first = await loadSettings(options, { secret: newSecret() }).catch(() => undefined)
   if (first?.config.development && isDatabaseMissing(first.config)) return first
-  // If loading failed above, it also fails here: with all problems, and before a secret is stored.
+  // If the call above failed, this call fails too, but its error contains all problems. It fails before a secret is
+  // stored.
   return loadSettings(options)
 }
 

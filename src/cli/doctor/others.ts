@@ -3,7 +3,7 @@ import type { Config } from '../../config/config.ts'
 import { type Answer, call } from '../client-role/web.ts'
 import type { Finding } from './finding.ts'
 
-/** Milliseconds within which each server must respond. */
+/** Milliseconds within which each of the other servers must respond. */
 export const answersWithinMs = 3000
 
 export async function examineServer({ issuer }: Config): Promise<Finding[]> {
@@ -31,7 +31,10 @@ function judgeIssuer({ status, body }: Answer, issuer: string): Finding {
   return { about, state: 'fail', says: `the server at ${issuer} has the issuer ${String(body.issuer)}`, advice }
 }
 
-/** Accepted difference between two clocks, in milliseconds. With a larger difference, tokens are refused. */
+/**
+ * Accepted difference between the clocks of this machine and of another server, in milliseconds. With a larger
+ * difference, tokens are refused.
+ */
 const tolerableMs = 5_000
 
 function examineClock({ headers }: Answer): Finding | undefined {

@@ -21,7 +21,7 @@ const isPostgres = (address: string) => /^postgres(ql)?:\/\//.test(address)
 
 export function isDatabase(address: string): boolean {
   if (isPostgres(address)) return problemWithPostgresUrl(address) === undefined
-  // `sqlite://file` is refused, because `file` could be a host name or a path.
+  // `sqlite://file` is refused, because it is not clear whether `file` is a host name or a path.
   return /^sqlite:./.test(address) && !/^sqlite:\/\/(?!\/)/.test(address)
 }
 

@@ -2,7 +2,7 @@
 import { section, whole } from './kinds.ts'
 import { setting } from './setting.ts'
 
-/** Upper limit for these settings, in days: 100 years. */
+/** Upper limit for the settings in `retention`, in days: 100 years. */
 const century = 36_525
 
 export const retentionSettings = {

@@ -8,7 +8,7 @@ import { setting } from './setting.ts'
 
 export const serverSettings = {
   issuer: setting(
-    // The valid form of the issuer depends on other settings: see rules.ts.
+    // Every text is accepted here. The valid form of the issuer depends on other settings, so rules.ts checks it.
     secretText('an address', () => true).exactOptional(),
     'The address at which clients and users reach this server: https, without a slash at the end. It is also the ' +
       'issuer identifier (`iss` in tokens), which clients compare character by character. Required outside ' +

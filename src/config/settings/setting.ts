@@ -11,9 +11,12 @@ export interface SettingInfo {
    * because developers send many requests about the same user.
    */
   usual?: { production: number; development: number }
-  /** A description of the default, if the default cannot be given as a value. */
+  /** A description of the default, if the default is not one fixed value. */
   unlessSet?: string
-  /** For a section: the name of the setting that is set if `true` or `false` is given in place of the section. */
+  /**
+   * For a section: the name of the setting that is set if the configuration contains `true` or `false` in place of the
+   * section.
+   */
   shortFor?: string
   /** Whether the configuration may contain the name of a file instead of the value. */
   isFile?: boolean

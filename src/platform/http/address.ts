@@ -43,7 +43,8 @@ const special6 = subnets('ipv6', [
 /**
  * Returns whether an address is public.
  *
- * @param ip an address as the system writes it. Any other text (a name, an unusual notation, a zone) counts as not public
+ * @param ip an IP address in the usual notation. Any other text (a name, an unusual notation, an address with a zone)
+ *   counts as not public
  */
 export function isPublicAddress(ip: string): boolean {
   if (ip.includes('%')) return false
@@ -65,7 +66,10 @@ export function rangesOf(ranges: readonly string[]): BlockList {
   return list
 }
 
-/** Returns whether an address is in one of the ranges. A zone is ignored, and a mapped IPv4 address counts as IPv4. */
+/**
+ * Returns whether an address is in one of the ranges. The zone of an IPv6 address is ignored, and an IPv4-mapped
+ * address counts as IPv4.
+ */
 export function isWithin(address: string | undefined, ranges: BlockList): boolean {
   if (address === undefined) return false
   const plain = plainAddress(address).split('%')[0]!
@@ -85,8 +89,8 @@ export function networkOf(address: string): string {
 }
 
 /**
- * Returns the networks of an address, for limits that are shared fairly between networks: the /24 of an IPv4 address, or the
- * /64 and then the /48 of an IPv6 address. For a text that is not an address, the network is `unknown`.
+ * Returns the networks that contain an address: the /24 of an IPv4 address, or the /64 and then the /48 of an IPv6
+ * address. Used for limits for each network. For a text that is not an address, the network is `unknown`.
  *
  * @example
  * networksOf('192.0.2.7') // ['192.0.2.0/24']

@@ -24,9 +24,9 @@ export const edgeOptions = {
   bodyLimit: MAX_BODY_BYTES,
   // No route has a schema. The schema compiler that Fastify would load is larger than the rest of Fastify.
   schemaController: { compilersFactory: { buildValidator: noSchemas, buildSerializer: noSchemas } },
-  // Without this, Fastify would include the malformed path in its response.
+  // Without this function, Fastify would include the malformed path in its response.
   frameworkErrors: (_error, request, reply) => {
-    // No hook runs for such a call, so it is counted here.
+    // Fastify runs no hook for a call with a malformed path, so the call is counted here.
     if (!beginCall(request.server, request.raw, reply.raw)) return
     setCommonHeaders(reply)
     answerOAuthError(reply, malformed())
@@ -38,16 +38,16 @@ function noSchemas(): never {
 }
 
 /**
- * How long a caller may take to send the headers, or the whole request, in milliseconds from the first byte of the
- * request. If no byte has arrived, the time is counted from the opening of the connection.
+ * Time limits for callers, in milliseconds. The limits for headers and for the whole request are counted from the first
+ * byte of the request. If no byte has arrived, they are counted from the opening of the connection.
  */
 export interface CallerTimeouts {
   headers: number
   /** The time for headers and body together. */
   request: number
   /**
-   * The time in which nothing is sent or received on a connection, while a call is answered or its response is read. It is
-   * longer than a held poll, and than the time between two heartbeats of an event stream.
+   * A connection with a call is closed if nothing is sent or received on it for this many milliseconds. The time must
+   * be longer than a long poll, and longer than the time between two heartbeats of an event stream.
    */
   silence: number
 }
@@ -55,31 +55,34 @@ export interface CallerTimeouts {
 const callerPatience: CallerTimeouts = { headers: 10_000, request: 30_000, silence: 60_000 }
 
 /**
- * Options that close the connections of callers that send too slowly or send nothing (`ofNode`, for Node's server), or
- * that do not read the response (`connectionTimeout`, for Fastify). With them, Node also passes on calls without `Host`.
+ * Returns options with which the server closes the connections of slow callers. `ofNode`, for Node's server, is for
+ * callers that send too slowly or send nothing. `connectionTimeout`, for Fastify, is for callers that do not read the
+ * response. With `ofNode`, Node also passes calls without `Host` to Fastify (see `beginCall`).
  */
 export function serverTimeouts({ headers, request, silence } = callerPatience) {
   const ofNode = {
     headersTimeout: headers,
     requestTimeout: request,
     connectionsCheckingInterval: Math.min(headers / 2, 5000),
-    // Node would answer a call without `Host` itself: the call would not be counted, and its body would be kept.
+    // Without this setting, Node itself would answer a call without `Host`. Then the call would not be counted, and its
+    // body would be kept in memory.
     requireHostHeader: false,
   }
   return { ofNode, requestTimeout: request, connectionTimeout: silence }
 }
 
 /**
- * Returns whether the body of a refused request is too large to be received and discarded. If the body is not received, the
- * connection cannot be used for a further request. A body of unknown size counts as too large.
+ * Returns whether the body of a refused request is too large to be received and discarded. If it is too large, the
+ * connection must be closed, because it cannot be used for a further request before the body is received. A body of
+ * unknown size counts as too large.
  */
 export function isTooLargeToDrain({ headers }: FastifyRequest): boolean {
   return headers['transfer-encoding'] !== undefined || Number(headers['content-length'] ?? 0) > MAX_BODY_BYTES
 }
 
 /**
- * Sends an OAuthError as an HTTP response. A 401 gets the challenge of `challengeFor`, unless the error contains its
- * own.
+ * Sends an OAuthError as an HTTP response. A 401 gets the challenge that `challengeFor` returns, unless the error
+ * contains a challenge of its own.
  */
 export function answerOAuthError(reply: FastifyReply, refusal: OAuthError): void {
   const { code, status, headers } = refusal
@@ -90,7 +93,7 @@ export function answerOAuthError(reply: FastifyReply, refusal: OAuthError): void
 
 /**
  * Returns a function that sends the response for an error that occurs thousands of times a second. The response is
- * prepared only once. It is written without Fastify, which would process the same values each time, and it is logged at
+ * prepared only once. It is written without Fastify, which would process the same values each time. It is logged at
  * level debug only. Headers that were set with `reply.header` are not sent: pass them as `more`.
  */
 export function precomputedResponse(refusal: OAuthError) {
@@ -106,7 +109,8 @@ export function precomputedResponse(refusal: OAuthError) {
     const all = Object.keys(more).length === 0 ? headers : { ...headers, ...more }
     const { raw } = reply.hijack()
     atTheEndOfTheTurn(() => {
-      // The server in which this one is mounted may have answered in the meantime, for example at a time limit of its own.
+      // If Doorbell is mounted in another server, that server may have answered in the meantime, for example because
+      // its own time limit has passed.
       if (!raw.headersSent && !raw.destroyed) raw.writeHead(refusal.status, all).end(body)
     })
     return reply
@@ -118,8 +122,8 @@ let answers: (() => void)[] = []
 /**
  * Collects the responses of one turn of the event loop, and sends them together after all requests of that turn have
  * been read. If they were sent one by one, each of them would wake the process of the client or proxy that receives it.
- * One such wake-up takes longer than answering a client that polls. Responses that wait for a database statement do not
- * need this: they are sent together when the statement is done.
+ * One such wake-up takes longer than answering a poll. Responses that wait for a database statement do not need this:
+ * they are sent together when the statement is done.
  */
 function atTheEndOfTheTurn(answer: () => void): void {
   if (answers.length === 0) setImmediate(answerAll)
@@ -211,8 +215,8 @@ export function onlyMethods(app: FastifyInstance, path: string, methods: CommonM
  */
 function keepBodiesRaw(app: FastifyInstance): void {
   app.removeAllContentTypeParsers()
-  // Fastify caches the parser for a content type that is listed exactly. For any other type, it parses the name of the type
-  // again at each call. The type of forms is listed, because most calls are forms.
+  // Both content types have the same parser. Fastify finds the parser of a listed type in a cache, but parses the name
+  // of any other type at each call. The type of forms is listed, because most calls send forms.
   const types = ['application/x-www-form-urlencoded', '*']
   app.addContentTypeParser(types, (_request: FastifyRequest, payload: IncomingMessage, done: TakeBody) =>
     takeBody(payload, done),
@@ -221,15 +225,18 @@ function keepBodiesRaw(app: FastifyInstance): void {
 
 function beginCalls(app: FastifyInstance): void {
   app.addHook('onRequest', ({ raw: request }, { raw: response }, done) => {
-    // If the call is not to be processed, `done` is not called.
+    // If `beginCall` returns false, the call is answered or its connection is closed. Then `done` must not be called.
     if (beginCall(app, request, response)) done()
   })
-  // An expectation other than `100-continue` may be ignored (RFC 9110 §10.1.1). Node would answer it without counting the
-  // call.
+  // An `Expect` header other than `100-continue` may be ignored (RFC 9110 §10.1.1). Without this listener, Node itself
+  // would answer the request, and the call would not be counted.
   app.server.on('checkExpectation', (request, response) => app.server.emit('request', request, response))
 }
 
-/** Returns false if the call must not be processed. */
+/**
+ * Counts a call and begins to receive its body. Returns false if the call must not be processed any further: its
+ * connection had too many calls and was closed, or it has no `Host` and was answered.
+ */
 function beginCall(
   { life, commonHeaders }: FastifyInstance,
   request: IncomingMessage,
@@ -244,7 +251,7 @@ function beginCall(
   return false
 }
 
-/** RFC 9112 §3.2: an HTTP/1.1 request without `Host` gets 400. */
+/** Returns whether a call must get 400, because it is HTTP/1.1 and has no `Host` (RFC 9112 §3.2). */
 function lacksHost({ httpVersion, headers }: IncomingMessage): boolean {
   return httpVersion === '1.1' && headers.host === undefined
 }
@@ -259,8 +266,8 @@ function answerProblem(
     log.info({ request: request.id, code: error.code, detail: error.detail }, 'refused')
     answerOAuthError(reply, error)
   } else if (error instanceof Unavailable) {
-    // An error with a cause means that a service on which this server depends has failed. `Overloaded` has no cause. It
-    // is not logged, because there would be too many lines.
+    // Only errors with a cause are logged: a service on which this server depends has failed. `Overloaded` has no cause
+    // and is not logged, because there would be too many lines.
     if (error.cause !== undefined) log.info({ request: request.id, detail: error.message }, 'cannot be answered now')
     answerUnavailable(error, request, reply, page)
   } else if (isBadRequest(error)) {

@@ -10,18 +10,22 @@ import type { LoadShedding, Slot } from './load-shedding.ts'
 /**
  * Runs `work`, while the call that needs its result waits.
  *
- * @param returning the user who has signed in before, as an encrypted cookie of the call shows
+ * @param returning the id of the user if the call contains an encrypted cookie of a user who has signed in before
  * @throws {Overloaded} if too many calls wait already
  */
 export type BoundedWait = <T>(slot: Slot | undefined, work: () => Promise<T>, returning?: string) => Promise<T>
 
 /**
  * Upper limits for waiting calls. A network is the /24 in IPv4; in IPv6, the /64 and the /48 are counted separately. If
- * `eachNetwork` or `inAll` is reached, calls of returning users may still wait, up to `eachUser` and `usersInAll`.
+ * `eachNetwork` or `inAll` is reached, calls of users who have signed in before (`returning`) may still wait, up to
+ * `eachUser` and `usersInAll`.
  */
 export const waitLimits = { eachNetwork: 100, inAll: 1000, eachUser: 5, usersInAll: 250 }
 
-/** Returns a function that runs `work` within the limits. The call holds no slot while `work` runs. */
+/**
+ * Returns a function that runs `work` within `waitLimits`. The call holds no slot of the load shedding while `work`
+ * runs.
+ */
 export function createBoundedWait(releaseSlotWhile: LoadShedding['releaseSlotWhile']): BoundedWait {
   const waiting = new Bounds(waitLimits.inAll)
   const waitingUsers = new Bounds(waitLimits.usersInAll)

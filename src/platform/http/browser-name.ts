@@ -1,6 +1,6 @@
 /** Finds the names of browser and operating system that are shown to users, from the untrusted header `User-Agent`. */
 
-/** The first match counts, because most browsers also name other browsers in the header. */
+/** The first match is used. The order matters, because most browsers also name other browsers in `User-Agent`. */
 const browsers: [RegExp, string][] = [
   [/\bEdg(e|A|iOS)?\//, 'Edge'],
   [/\b(OPR|Opera)\//, 'Opera'],

@@ -44,8 +44,8 @@ export function nameCallers(app: FastifyInstance, trusted: readonly string[]): v
  * Each proxy appends to `X-Forwarded-For` the address that called the proxy. So the header is read from the right,
  * entry by entry, as long as the previous address belongs to a trusted proxy. The first address that does not belong to
  * a trusted proxy is the caller's. All entries to the left of this address were written by the caller and are ignored.
- * If an entry that is read is not an address, the caller's address is `UNKNOWN_ADDRESS`. If the address of the last
- * proxy were used instead, the caller would get the rights of that proxy.
+ * If an entry that is read is not an address, the result is `UNKNOWN_ADDRESS`. It must not be the address of a trusted
+ * proxy, because the caller would then get the rights of the proxy.
  */
 export function createCallerAddress(trusted: readonly string[]): (call: AddressedCall) => string {
   const proxies = rangesOf(trusted)
@@ -54,7 +54,7 @@ export function createCallerAddress(trusted: readonly string[]): (call: Addresse
     const forwarded = headers['x-forwarded-for']
     if (peer === undefined) return UNKNOWN_ADDRESS
     if (forwarded === undefined) return peer
-    // Node joins several lines of the header with commas.
+    // If the header occurs several times, Node joins the values with commas.
     const entries = String(forwarded)
     let hop = peer
     let end = entries.length

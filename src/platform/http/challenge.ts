@@ -10,10 +10,14 @@ const clientChallenge = 'Basic realm="doorbell", charset="UTF-8"'
 export const sessionChallenge = 'Cookie realm="doorbell"'
 
 /**
- * Returns the challenge for an error, or undefined if there is none. If the client sent no `Authorization` header, the
- * error `invalid_client` has no challenge (RFC 6749 §5.2), because no HTTP scheme exists for its authentication method.
- * With the challenge `Basic`, a browser would show a dialog, and openid-client would hide the error code. For other
- * errors, the challenge contains the error code only if the call had this header (RFC 6750 §3.1).
+ * Returns the challenge for an error, or undefined if the response must have none.
+ *
+ * The error `invalid_client` has a challenge only if the client sent an `Authorization` header (RFC 6749 §5.2). Other
+ * authentication methods have no HTTP scheme. If their response contained the challenge `Basic`, a browser would show a
+ * password dialog, and openid-client would hide the error code.
+ *
+ * All other errors have the challenge `Bearer`. It contains the error code only if the call had an `Authorization`
+ * header (RFC 6750 §3.1).
  */
 export function challengeFor(code: OAuthErrorCode, authorization: string | undefined): string | undefined {
   if (code === 'invalid_client') return authorization === undefined ? undefined : clientChallenge

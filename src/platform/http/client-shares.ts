@@ -9,7 +9,7 @@ export interface Share {
 
 /**
  * Entries of clients without calls in progress are removed only when this many entries were added since the last
- * removal. A polling client begins and ends thousands of calls a second, so its entry should stay.
+ * removal. They are not removed at once, because a polling client may begin and end thousands of calls a second.
  */
 const usualIdle = 1_000
 
@@ -24,7 +24,7 @@ export class ClientShares {
     return this.#shares.get(client)?.inWork ?? 0
   }
 
-  /** Returns the number of clients with calls in progress. The given client is counted even if it has none. */
+  /** Returns the number of clients with calls in progress. `client` is counted even if it has none. */
   clientsWith(client: string): number {
     return this.#busy + (this.inWorkOf(client) === 0 ? 1 : 0)
   }

@@ -6,10 +6,10 @@ export interface IncomingConnection {
   /** Returns whether the connection is known to be closed. */
   isClosed(): boolean
   /**
-   * Rejects if the connection is closed. Must be awaited before work that can be done only once. A caller whose
-   * connection was closed calls again, at this node or another, and the work must then be done for that second call. If
-   * this process was paused, for instance while its virtual machine was migrated, its callers may have closed their
-   * connections long ago.
+   * Rejects if the connection is closed. Must be awaited before work that can be done only once, such as the redemption
+   * of a request. A caller whose connection was closed calls again, at this node or another, and the work must then be
+   * done for the second call. The connection may have been closed long ago, if this process was paused, for instance
+   * while its virtual machine was migrated.
    *
    * @throws {OAuthError} if the connection is closed
    */
@@ -23,8 +23,8 @@ export function callerOf({ raw }: Pick<FastifyReply, 'raw'>): IncomingConnection
   return {
     isClosed,
     async throwIfClosed() {
-      // Node reads the end of a connection after the data. If the data and the end have both arrived, Node reads the end
-      // one turn of the event loop later.
+      // If data and the end of a connection have both arrived, Node reads the end one turn of the event loop after the
+      // data.
       await turn()
       await turn()
       if (isClosed()) throw new OAuthError('invalid_request', 'the connection ended before the answer')
@@ -35,7 +35,10 @@ export function callerOf({ raw }: Pick<FastifyReply, 'raw'>): IncomingConnection
 
 let underWay: Promise<void> | undefined
 
-/** Resolves after this turn of the event loop, for all callers together, so that their responses are written together. */
+/**
+ * Resolves after this turn of the event loop. All callers of one turn get the same promise, so that their responses are
+ * written together.
+ */
 function turn(): Promise<void> {
   underWay ??= new Promise((resolve) =>
     setImmediate(() => {

@@ -19,12 +19,12 @@ export interface StreamOptions {
   onEnd(): void
 }
 
-/** Milliseconds between two heartbeats. Heartbeats are needed because proxies close idle connections. */
+/** Milliseconds between two heartbeats. A heartbeat is a comment line, sent because proxies close idle connections. */
 const heartbeatMs = 25_000
 
 /**
- * Takes over the reply and begins the stream. If the connection is already closed, `onEnd` is called soon after this
- * function has returned.
+ * Begins the stream as the response of `reply`, without Fastify. If the connection is already closed, `onEnd` is called
+ * soon after this function has returned.
  */
 export function openEventStream(reply: FastifyReply, { clock, mayGoOn, onEnd }: StreamOptions): EventStream {
   const caller = callerOf(reply)
@@ -68,8 +68,8 @@ export function openEventStream(reply: FastifyReply, { clock, mayGoOn, onEnd }: 
 }
 
 /**
- * Returns the error for a stream that would exceed a limit. A page without a stream continues to show the state at the
- * time it was opened.
+ * Returns the error for a stream that would exceed a limit. A page without a stream still works, but shows only the
+ * state at the time when the page was opened.
  */
 export function tooManyStreams(): OAuthError {
   return new OAuthError('access_denied', 'too many event streams are open already; close some pages', {

@@ -7,7 +7,7 @@ import { type Clock, steadyTime } from '../clock.ts'
 export interface FailureOptions {
   /** The pause after the first failure. */
   firstPauseMs: number
-  /** The longest pause. After this time, the operation may always be tried again. */
+  /** The maximum length of a pause, however often the operation has failed. */
   longestPauseMs: number
   /** Upper limit for the failures that are remembered. Beyond this limit, the oldest is dropped. */
   most: number

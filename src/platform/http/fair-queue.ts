@@ -1,8 +1,8 @@
 /**
- * A short queue for slow work. The queue is fair between groups of callers: the groups take turns, and the places of
- * each group are limited. If all places are taken, a waiting caller of the group with the most places gives up its
- * place for a caller of a group that has fewer. So a few callers that return again and again do not exclude the other
- * callers. A caller that gets no place is refused at once.
+ * A short queue for slow work. Each caller that waits, or has its turn, takes a place. The queue is fair between groups
+ * of callers: the groups take turns, and the places of each group are limited. If all places are taken, a waiting
+ * caller of the group with the most places loses its place to a caller of a group with fewer. So callers that call
+ * again and again do not exclude others. A caller that gets no place is refused at once.
  */
 
 import { type Clock, systemClock } from '../clock.ts'
@@ -20,8 +20,8 @@ export interface PlaceGroup {
 
 export interface QueuedCaller {
   /**
-   * The groups of the caller, the largest first. The largest groups take turns. Within a group, its smaller groups take
-   * turns.
+   * The groups to which the caller belongs, the largest first, for instance all callers, a /48 network and a /64
+   * network. The largest groups take turns. Within each group, the next smaller groups take turns.
    */
   groups: readonly PlaceGroup[]
   /** The connection of the caller. If it is closed while the caller waits, the caller's place is freed. */
@@ -30,17 +30,17 @@ export interface QueuedCaller {
 
 export interface FairQueue {
   /**
-   * Returns whether a caller of these groups would get a place now: a free place, or a place that another caller must give
-   * up.
+   * Returns whether a caller of these groups would get a place now: a free place, or the place of another caller, which
+   * then loses it.
    */
   hasPlaceFor(caller: Pick<QueuedCaller, 'groups'>): boolean
   /**
-   * Takes a place, and runs `work` when it is this caller's turn, possibly at once. `work` does not run if the caller is
-   * refused, or if the caller disconnects before its turn. Work that has begun cannot be stopped: the turn lasts until the
-   * work ends or exceeds the time limit, even if the caller disconnects.
+   * Takes a place, and runs `work` when it is this caller's turn, possibly at once. `work` does not run if the caller
+   * is refused or disconnects before its turn. Work that has begun is not stopped if the caller disconnects. The turn
+   * ends when the work ends or exceeds the time limit.
    *
-   * @throws {Overloaded} at once if there is no place for this caller, or later if the waiting caller must give up its
-   * place
+   * @throws {Overloaded} at once if there is no place for this caller, or later if the waiting caller loses its place
+   * to another caller
    * @throws {CallerLeft} if the caller disconnected before its turn
    */
   withTurn<Result>(caller: QueuedCaller, work: () => Promise<Result>): Promise<Result>
@@ -181,11 +181,11 @@ export function createFairQueue(atOnce: number, clock: Pick<Clock, 'after'> = sy
   }
 }
 
-/** Records which callers have places, and finds the caller that must give up its place. */
+/** Records which callers have places, and finds the caller that loses its place to a new one. */
 function createTakenPlaces() {
   const entries = new Set<Entry>()
   const uses = new Map<string, GroupUse>()
-  /** The groups that have no places now, but whose last turn is still remembered. */
+  /** The groups that have no callers now, but whose last turn is still remembered. */
   const unused = new Set<string>()
   let arrivals = 0
 
@@ -195,8 +195,8 @@ function createTakenPlaces() {
   const placesBelow = ({ groups }: Pick<Entry, 'groups'>) => (groups[1] === undefined ? 0 : placesOf(groups[1]))
 
   /**
-   * Finds the caller that must give up its place. It compares the second largest groups (for instance the networks) of
-   * the callers that wait in the group `largest`, and returns the caller that arrived last in the group with the most
+   * Finds the caller that loses its place if the group `largest` is full. Compares the second largest groups, for
+   * instance the networks, of the callers that wait. Returns the caller that arrived last in the one with the most
    * places.
    */
   function latestOfMost(largest: PlaceGroup): Entry | undefined {
@@ -212,8 +212,8 @@ function createTakenPlaces() {
     entries,
     uses,
     /**
-     * Returns the entry that must give up its place for a caller of these groups, undefined if a place is free, or `all` if
-     * the caller gets no place.
+     * Returns the entry that loses its place to a caller of these groups, undefined if a place is free, or `all` if the
+     * caller gets no place.
      */
     inTheWayOf(groups: readonly PlaceGroup[]): Entry | undefined | 'all' {
       const [largest, ...smaller] = groups
@@ -248,9 +248,10 @@ function createTakenPlaces() {
   }
 
   /**
-   * Forgets groups without places. While any caller waits, up to `MOST_REMEMBERED` of these groups are kept. If they
-   * were forgotten at once, a caller that calls again and again, one call at a time, would count as new each time, and
-   * get its turn before the waiting callers. The groups that have been without places for longest are forgotten first.
+   * Forgets groups that have no callers now. While any caller waits, up to `MOST_REMEMBERED` of these groups are kept;
+   * the groups that have been without callers for longest are forgotten first. If a group were forgotten at once, a
+   * caller that makes one call after the other would count as new each time, and get its turn before the waiting
+   * callers.
    */
   function forgetUnused(): void {
     const most = doesAnyWait() ? MOST_REMEMBERED : 0
@@ -267,5 +268,5 @@ function createTakenPlaces() {
   }
 }
 
-/** Maximum number of groups without places whose last turn is remembered. */
+/** Maximum number of groups without callers whose last turn is remembered. */
 const MOST_REMEMBERED = 1000

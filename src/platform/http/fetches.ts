@@ -3,7 +3,8 @@
  * (`sector_identifier_uri`). An anonymous caller can cause a fetch, so everything is limited:
  *
  * - There is one fetch at a time for each URL, shared by all callers that wait for the document.
- * - The number of fetches under way is limited for each network that caused them, for each receiver, and in all.
+ * - The number of fetches under way is limited for each network whose calls cause them, for each receiver
+ *   (`receiverOf`), and in all.
  * - The number of waiting callers is limited. A waiting call holds no slot (`load-shedding.ts`).
  * - A failed fetch is not repeated for a while.
  */
@@ -18,9 +19,9 @@ export interface Fetches<Document> {
   /**
    * Resolves to the document at `url`.
    *
-   * @param slot the slot of the call that waits
+   * @param slot the load-shedding slot of the call that waits; it is released during the wait
    * @throws {Overloaded} if a limit is reached
-   * @throws the error of this fetch, or of an earlier fetch if the pause after it has not ended
+   * @throws the error of this fetch; in the pause after a failed fetch, the error of that fetch
    */
   get(url: string, slot: Slot | undefined): Promise<Document>
   /**

@@ -10,7 +10,10 @@ export type Form = ReadonlyMap<string, string>
 
 /** The only parameter that may be repeated (RFC 8707 §2). Read it with `allOf`. */
 const repeatable = 'resource'
-/** Separates the values of the repeatable parameter in a form. No value can contain this character. */
+/**
+ * Separates the values of the repeatable parameter in a `Form`. No value can contain this character, because NUL is
+ * refused.
+ */
 const separator = '\0'
 
 /** Returns all values of a parameter that may be repeated. */
@@ -28,10 +31,11 @@ export function isForm(contentType = ''): boolean {
 }
 
 /**
- * Reads an application/x-www-form-urlencoded body. Rejects invalid encodings, which URLSearchParams would replace.
+ * Reads an application/x-www-form-urlencoded body. Rejects invalid encodings. `URLSearchParams` would accept them, and
+ * put other characters in their place.
  *
- * Forms are UTF-8 (RFC 6749 appendix B). By default, Apache HttpClient 5 declares ISO-8859-1: such a form is accepted
- * if it contains only ASCII characters, which are the same in UTF-8.
+ * Forms are UTF-8 (RFC 6749 appendix B). But Apache HttpClient 5 declares ISO-8859-1 by default. A form with such a
+ * declaration is accepted if it contains only ASCII characters, which are the same in UTF-8.
  */
 export function readForm(contentType: string | undefined, body: Buffer): Form {
   const { type, charset } = contentType === formType ? plainForm : parseContentType(contentType)
@@ -45,8 +49,8 @@ export function readForm(contentType: string | undefined, body: Buffer): Form {
 }
 
 /**
- * If a body has more characters than this, its values are copied. So a value that stays in memory does not keep the
- * whole body there.
+ * If a body has more characters than this, its values are copied. So a value that is kept in memory does not keep the
+ * whole body in memory.
  */
 const mostKeptTogether = 1024
 
@@ -185,7 +189,7 @@ const plainForm = { type: formType, charset: 'utf-8' }
 
 /**
  * Returns the media type and the character set in lower case. If the header contains several character sets, they are
- * joined to one text, which is the name of no character set.
+ * joined to one text. The result is not the name of a character set, so the body is refused.
  */
 function parseContentType(contentType = ''): { type: string; charset: string } {
   const [type = '', ...parameters] = contentType.toLowerCase().split(';')

@@ -1,6 +1,6 @@
 /**
- * Tracks the calls in progress, and limits them for each connection. For a graceful shutdown, first the shutdown is
- * announced, then calls in progress are finished, and after that calls are refused.
+ * Tracks the calls in progress, and limits them for each connection. For a graceful shutdown, the server first
+ * announces the shutdown, then finishes the calls in progress, and then refuses further calls.
  */
 import type { IncomingMessage, ServerResponse } from 'node:http'
 import type { Socket } from 'node:net'
@@ -17,8 +17,8 @@ export interface Life {
   readonly isShuttingDown: boolean
   announceEnd(): void
   /**
-   * Must be called for each call at its beginning. If its connection has too many calls whose responses have not been read,
-   * closes the connection and returns false.
+   * Must be called at the beginning of each call. If the connection of the call has too many calls whose responses have
+   * not been read, closes the connection and returns false.
    */
   begin(request: IncomingMessage, response: ServerResponse): boolean
   /**
@@ -36,9 +36,9 @@ declare module 'fastify' {
 }
 
 /**
- * Maximum number of calls of one connection whose responses have not been read. Clients and proxies usually send one call
- * after the other. A caller that sends thousands of calls at once, and reads no response, would keep the memory of them
- * all.
+ * Maximum number of calls of one connection whose responses have not been read. Clients and proxies usually send one
+ * call after the other. Without this limit, a caller that sends thousands of calls at once and reads no response would
+ * keep the memory of all of them in use.
  */
 export const mostUnfinished = 16
 
@@ -116,9 +116,9 @@ export function onResponseEnd(response: ServerResponse, callback: (response: Ser
 const place = Symbol('place')
 
 /**
- * Returns a list of the calls in progress, in no particular order. It is used instead of a `Set`. If thousands of
- * members are added to a `Set` and removed each second, the garbage collector keeps the members of the set's former
- * hash tables alive. This took a tenth of the time of a poll.
+ * Returns a list without a particular order, for the calls in progress. A `Set` is not used: if thousands of members
+ * are added and removed each second, the garbage collector keeps members of earlier hash tables of the `Set` alive,
+ * which took a tenth of the time of a poll.
  */
 function createUnorderedList<T extends object>() {
   type Placed = T & { [place]?: number }

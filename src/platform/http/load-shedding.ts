@@ -1,7 +1,6 @@
 /**
  * Limits the number of calls in progress: each of them has a slot. If no slot is free, a call is refused at once, if
- * possible before its body is read. So the calls in progress stay fast. The response asks the caller to try again
- * later.
+ * possible before its body is read. So the calls in progress stay fast. A refused caller gets a 503 with `Retry-After`.
  */
 import { IncomingMessage, type ServerResponse } from 'node:http'
 import type { FastifyInstance, FastifyReply, FastifyRequest } from 'fastify'
@@ -15,31 +14,36 @@ export interface LoadShedding {
   /** Limits the calls of all routes that are added to `app` from now on. */
   guard(app: FastifyInstance): void
   /**
-   * Runs the authentication of a client. Until the authentication succeeds, the call is counted as `unproven-callers.ts`
-   * describes.
+   * Runs the authentication of a client. Until the authentication succeeds, the call counts as a call of an unproven
+   * caller (`unproven-callers.ts`).
    *
    * @param slot the call's slot
    * @throws {Overloaded} if the limit for such calls is reached
    */
   whileProving<T>(clientId: string, slot: Slot | undefined, prove: () => Promise<T>): Promise<T>
   /**
-   * Runs work for a caller that proves nothing: it sends no credentials, or its access token is not known yet. During the
-   * work, the call is counted as `unproven-callers.ts` describes.
+   * Runs work for a caller that is not authenticated: it sends no credentials, or an access token that has not been
+   * looked up yet. During the work, the call counts as a call of an unproven caller (`unproven-callers.ts`).
    *
    * @param clientId the `client_id` that the caller sends; empty if it sends none
-   * @param returning the user who has signed in before, as an encrypted cookie or a known token of this call shows. If the
-   *   limit for unproven callers is reached, the call counts as that of a returning user
+   * @param returning the id of the user if the call contains an encrypted cookie or a known token of a user who has
+   *   signed in before. If the limit for unproven callers is reached, the call counts as a call of a returning user
+   *   (`ReturningUsers`)
    * @throws {Overloaded} if the limit for such calls is reached
    */
   whileUnproven<T>(clientId: string, slot: Slot | undefined, work: () => Promise<T>, returning?: string): Promise<T>
   /**
-   * Runs a client's work. Once half of the slots are taken, the other half is shared equally between clients, so that one
-   * client cannot take the slots that other clients need.
+   * Runs work for an authenticated client. If more than half of the slots are taken, a client may have at most half of
+   * the slots, divided by the number of clients with calls in progress. So one client cannot take the slots that other
+   * clients need.
    *
-   * @throws {Overloaded} if the client has its full share
+   * @throws {Overloaded} if the client has as many calls in progress as it may have
    */
   withFairShare<T>(client: string, slot: Slot | undefined, work: () => Promise<T>): Promise<T>
-  /** Waits for `awaited`, for instance a fetch. During the wait, the call holds no slot and is not counted in a share. */
+  /**
+   * Waits for `awaited`, for instance a fetch. During the wait, the call holds no slot, and is not counted for its
+   * client.
+   */
   releaseSlotWhile<T>(slot: Slot | undefined, awaited: Promise<T>): Promise<T>
 }
 
@@ -58,13 +62,16 @@ interface RouteGroup {
   inWork: number
   unproven: UnprovenCallers
   returning: ReturningUsers
-  /** The shares of clients. Undefined in the group of users' calls. */
+  /** The number of calls of each client. Undefined in the group of users' calls. */
   shares: ClientShares | undefined
 }
 
 const isFull = ({ inWork, most }: RouteGroup) => inWork >= most
 
-/** The slot of a call. It also records the share in which the call is counted at the moment. */
+/**
+ * The slot of a call. It also records for which client, unproven caller or returning user the call is counted at the
+ * moment.
+ */
 export class Slot {
   readonly #group: RouteGroup
   readonly #request: FastifyRequest
@@ -93,7 +100,10 @@ export class Slot {
     return this.#isOver
   }
 
-  /** Counts the call for the client, unless the call is already counted. @throws {Overloaded} if the client's share is full */
+  /**
+   * Counts the call for the client, if it is not counted yet. @throws {Overloaded} if the client has too many calls in
+   * progress
+   */
   countFor(client: string): void {
     const { shares, inWork, most } = this.#group
     if (shares === undefined || this.#share !== undefined) return
@@ -105,8 +115,8 @@ export class Slot {
   }
 
   /**
-   * Counts the call in the shares of unproven callers. If these have no capacity, counts it as a call of the returning
-   * user.
+   * Counts the call for unproven callers. If they have no capacity left, counts it as a call of the returning user
+   * `user`.
    *
    * @throws {Overloaded} if there are too many such calls
    */
@@ -129,7 +139,7 @@ export class Slot {
     this.#isWorking = true
   }
 
-  /** Removes the call from its share. */
+  /** Stops counting the call for a client, an unproven caller or a returning user. The call keeps its slot. */
   uncount(): void {
     if (!this.#isWaiting) this.#leaveShare()
     this.#share = undefined
@@ -217,7 +227,8 @@ export function createLoadShedding({ most: limit, clients, exempt }: RouteGroups
     whileProving(clientId, slot, prove) {
       if (slot === undefined) return prove()
       if (!proven.has(clientId, slot.address)) return proveFirst(clientId, slot, prove)
-      // From now on, the call is counted in the client's share until its work is done.
+      // The client has authenticated at this address before. So from now on, the call is counted for the client, until
+      // its work is done.
       if (!slot.isShuttingDown) slot.countFor(clientId)
       return prove()
     },

@@ -21,7 +21,7 @@ export function collectRoutes(app: FastifyInstance): readonly KnownRoute[] {
 /** Answers a request of a plain Node server. */
 export function answerRaw(app: FastifyInstance, log: Log, request: IncomingMessage, response: ServerResponse): void {
   if (request.readableEnded) {
-    // The body was consumed already. Reading it again would wait for ever.
+    // Another body parser has already read the body. Doorbell would wait for the body for ever.
     log.error({ event: 'mount.body_consumed' }, 'a body parser ran before Doorbell: mount Doorbell before it')
     response.writeHead(500, { 'content-type': 'application/json' })
     response.end(JSON.stringify({ error: 'server_error', error_description: 'the server is not set up correctly' }))

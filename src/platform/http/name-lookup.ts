@@ -1,10 +1,12 @@
 /**
  * Resolves host names with `dns.Resolver`. The names of one registered domain belong to one receiver (`receiverOf`).
- * The system's own lookups (`getaddrinfo`) cannot be cancelled, and libuv runs few of them at the same time: one
- * receiver whose name server does not respond would block all new connections. The lookups in this file have a
- * deadline, and a name that could not be resolved is not tried again for a while. The number of lookups under way is
- * limited for each receiver, for all receivers that are not known yet, and for all receivers whose name servers are
- * silent. So places are left for known receivers, and a lookup takes a place for new receivers for at most a second.
+ *
+ * The system's own lookups (`getaddrinfo`) are not used: they cannot be cancelled, and libuv runs few of them at the
+ * same time. One receiver whose name server does not respond would block all new connections.
+ *
+ * The lookups in this file have a deadline, and a name that could not be resolved is not tried again for a while. The
+ * number of lookups under way is limited for each receiver, for all receivers that are not known yet, and for all
+ * receivers whose name servers do not answer. So places are left for known receivers.
  */
 import { getDefaultResultOrder } from 'node:dns'
 import { Resolver } from 'node:dns/promises'
@@ -38,27 +40,29 @@ export interface NameLookup {
 }
 
 /**
- * Upper limits for the lookups under way: for the names of one receiver, for all receivers of which no name has been resolved
- * yet, for all receivers whose name servers were silent lately, and in all. A lookup uses one or two sockets.
+ * Upper limits for the lookups under way: for one receiver (`each`), for all receivers of which no name has been
+ * resolved yet (`new`), for all receivers whose name servers did not answer lately (`silent`), and in all. A lookup
+ * uses one or two sockets.
  */
 export const lookupLimits = { each: 8, new: 128, silent: 64, inAll: 256 }
 
 /**
- * A lookup that has no answer after this time, in milliseconds, moves to the group of silent receivers. If this group
- * has no place left, the lookup is aborted. So lookups that hang do not keep the places of new and known receivers
- * until the deadline.
+ * A lookup that has no answer after this many milliseconds is counted in the group of silent receivers. If this group
+ * has no place left, the lookup is aborted. So a lookup that hangs takes a place of the new or known receivers for at
+ * most this time.
  */
 export const quickMs = 1_000
 
 /**
- * A receiver counts as silent for this time after a lookup that got no answer. Answers for its other names do not
- * shorten the time, because a name server that answers for one name and not for others must also count as silent.
+ * A receiver counts as silent for `forMs` milliseconds after a lookup that got no answer. Answers for other names of
+ * the receiver do not shorten this time: a name server that answers for only some names must also count as silent. At
+ * most `most` receivers are remembered.
  */
 const silence = { forMs: 5 * 60_000, most: 10_000 }
-/** A receiver is known after one of its names was resolved. */
+/** A receiver is known after one of its names was resolved. At most `most` receivers are remembered. */
 const acquaintance = { forMs: Number.POSITIVE_INFINITY, most: 10_000 }
 
-/** Pauses after a failed lookup. They are not longer than the pauses of the outbox between two attempts. */
+/** Pauses after a failed lookup. They are not longer than the pauses between two attempts to deliver a notification. */
 const failurePauses = { firstPauseMs: 500, longestPauseMs: 30_000, most: 10_000 }
 
 export function createNameLookup({ timeoutMs, clock, servers, files }: NameLookupOptions): NameLookup {
@@ -70,11 +74,12 @@ export function createNameLookup({ timeoutMs, clock, servers, files }: NameLooku
   const underWay = new Set<AbortController>()
 
   /**
-   * Asks the name servers with a new resolver for each lookup. So one lookup can be cancelled without the others, and
-   * each uses the name servers that are configured now.
+   * Asks the name servers with a new `Resolver` for each lookup. So one lookup can be cancelled without the others, and
+   * each lookup uses the current name servers of the system.
    */
   async function ask(name: string, signal: AbortSignal): Promise<Address[]> {
-    // The second attempt waits twice as long. If several name servers are silent, the deadline ends it.
+    // `Resolver` waits twice as long at its second attempt. If several name servers do not answer, the deadline ends
+    // the lookup.
     const resolver = new Resolver({ timeout: Math.ceil(timeoutMs / 4), tries: 2 })
     if (servers !== undefined) resolver.setServers(servers)
     signal.addEventListener('abort', () => resolver.cancel(), { once: true })
@@ -87,7 +92,8 @@ export function createNameLookup({ timeoutMs, clock, servers, files }: NameLooku
       try {
         return await ask(candidate, signal)
       } catch (error) {
-        // A name server that does not answer for this name would probably not answer for the next candidate either.
+        // If a name server does not answer for one candidate, it will probably not answer for the next one. So the
+        // others are not tried.
         if (signal.aborted) throw signal.reason
         if (codeOf(error) === 'ETIMEOUT') throw error
         failure ??= error
@@ -102,8 +108,8 @@ export function createNameLookup({ timeoutMs, clock, servers, files }: NameLooku
     const cancelDeadline = clock.after(timeoutMs, () => ending.abort(timedOut(name)))
     underWay.add(ending)
     try {
-      // If the wait for a place takes too long, this does not count as a failure of the name, so a later call may try again
-      // at once.
+      // If the deadline passes during the wait for a place, this does not count as a failure of the name. So a later
+      // call may try again at once.
       const place = await places.enter(receiver, ending.signal)
       const cancelTimer = clock.after(quickMs, () => {
         if (!place.moveTo('silent')) ending.abort(cutShort(name))
@@ -161,9 +167,9 @@ function createReceiverGroups(clock: Clock) {
     isKnown: known.add,
     isSilent: silent.add,
     /**
-     * Records that a lookup had no address yet and was aborted to free its place. The first aborted lookup within
-     * `silence.forMs` has no effect: a packet may be lost, or an answer slow. A second aborted lookup makes the
-     * receiver silent if it began after the first was aborted, even if the name servers answered in between.
+     * Records that a lookup was aborted to free its place before any address was found. The first aborted lookup within
+     * `silence.forMs` is only remembered, because a packet may have been lost. If a second lookup is aborted, and it
+     * began after the first was aborted, the receiver counts as silent, even if its name servers answered in between.
      */
     wasCutShort(receiver: string, begunAt: number): void {
       const forgivenAt = forgiven.addedAt(receiver)
@@ -178,7 +184,10 @@ function createReceiverGroups(clock: Clock) {
   }
 }
 
-/** Remembers receivers, each for `forMs` milliseconds. Beyond `most`, the one that was added first is dropped. */
+/**
+ * Remembers receivers, each for `forMs` milliseconds. If there are more than `most`, the one that was added first is
+ * dropped.
+ */
 function createReceivers({ forMs, most, clock }: { forMs: number; most: number; clock: Clock }) {
   /** Until when a receiver is remembered, in the steady time of this process. */
   const until = new Map<string, number>()
@@ -198,8 +207,8 @@ function createReceivers({ forMs, most, clock }: { forMs: number; most: number; 
 }
 
 /**
- * Asks for IPv6 and IPv4 addresses. When one query has returned addresses, the other query has `graceMs` milliseconds left,
- * because some name servers never answer for IPv6. Addresses that arrive after that are not used.
+ * Asks for IPv6 and IPv4 addresses. When one query has returned addresses, the other query has `graceMs` milliseconds
+ * left. It is limited because some name servers never answer for IPv6. Addresses that arrive later are not used.
  */
 async function askForBoth(
   resolver: Resolver,
@@ -244,8 +253,8 @@ function codeOf(error: unknown): string {
 }
 
 /**
- * The error of a lookup that was aborted to free its place. Its code is not `ETIMEOUT`, which makes the receiver silent
- * at once.
+ * Returns the error for a lookup that is aborted to free its place. The code is `ECANCELLED`, because after an
+ * `ETIMEOUT` the receiver would count as silent at once.
  */
 function cutShort(name: string): Error {
   return Object.assign(new Error(`no name server answered for ${name} quickly`), { code: 'ECANCELLED' })

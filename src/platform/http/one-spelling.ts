@@ -1,8 +1,8 @@
 /**
  * Accepts only one spelling of each path. Routers differ in the spellings that they accept: one router treats
- * `/oauth/%74oken`, a trailing slash or another case as `/oauth/token`, another router does not. With such a path, a caller
- * could avoid decisions that depend on the route, such as limits. So a path that is not spelled as its route is answered
- * with 404.
+ * `/oauth/%74oken`, `/oauth/token/` or `/OAuth/token` as `/oauth/token`, another router does not. With another
+ * spelling, a caller could avoid rules that depend on the route, such as limits. So a path that is not spelled as its
+ * route is answered with 404.
  */
 import type { FastifyInstance, FastifyReply, FastifyRequest } from 'fastify'
 import { refuseUnstorableAddress } from './outside-text.ts'

@@ -2,11 +2,11 @@
  * Calls URLs that clients or browsers have chosen: notification endpoints, key sets and push services. All calls to
  * such URLs go through this file.
  *
- * An attacker could choose the URL of a service that only this server can reach. Therefore the server resolves each
- * name itself (`name-lookup.ts`), once for each connection, and checks all addresses of the name. It connects only to
- * these addresses, and before it sends a byte, it checks the address to which the socket is connected. Redirects are
- * not followed. Proxy settings in environment variables are ignored, and no cookies are kept. The time and the memory
- * for a call are limited.
+ * An attacker could choose the URL of a service that only this server can reach (server-side request forgery).
+ * Therefore the server resolves each name itself (`name-lookup.ts`), once for each connection, and checks all addresses
+ * of the name. It connects only to these addresses, and before it sends a byte, it checks the address to which the
+ * socket is connected. Redirects are not followed. Proxy settings in environment variables are ignored, and no cookies
+ * are kept. The time and the memory for a call are limited.
  */
 import { connect, isIP, type Socket } from 'node:net'
 import { getCACertificates } from 'node:tls'
@@ -24,7 +24,10 @@ export interface OutgoingCall {
   method: 'GET' | 'POST'
   headers?: Record<string, string>
   body?: string | Buffer
-  /** The client or user to whom the URL belongs, if known. A call waits only for calls to the same receiver. */
+  /**
+   * The client or user to whom the URL belongs, if known. If a limit is reached, a call waits only for calls to the
+   * same receiver.
+   */
   receiver?: string | undefined
   /** If this signal is aborted, the call ends and fails with `stopped`. */
   signal?: AbortSignal
@@ -89,28 +92,31 @@ export interface GuardedCallerOptions {
 
 export interface GuardedCaller {
   call(call: OutgoingCall): Promise<OutgoingAnswer>
-  /** Stops the calls that are under way. Later calls fail with `stopped`. */
+  /** Ends the calls that are under way: they fail with `stopped`, and so does every later call. */
   close(): Promise<void>
 }
 
 /**
  * Upper limit for simultaneous calls to one receiver at one origin, or to one URL if the receiver is not known. There
- * is no limit for all receivers at one origin or URL together: a gateway may serve many clients there, and a client
- * that does not respond must not delay the calls to the others. The code that uses this file limits the total number of
- * its calls.
+ * is no limit for all receivers at one origin together: a gateway may serve many clients there, and one client that
+ * does not respond must not delay the calls to the others. Users of this file must limit the total number of their
+ * calls.
  */
 const mostToOneReceiver = 16
 
-/** An idle connection is kept for at most this time, because its address is checked only when the connection is opened. */
+/**
+ * An idle connection is closed after this many milliseconds, because addresses are checked only when a connection is
+ * opened.
+ */
 const IDLE_MILLISECONDS = 30_000
 
 export function createGuardedCaller(options: GuardedCallerOptions): GuardedCaller {
   const { timeout: timeoutMs, clock = systemClock } = options
   const names = createNameLookup({ timeoutMs, clock, servers: options.nameServers })
   const agent = createAgent({ lookup: names.resolve, ...options })
-  // Calls wait here for a place, and leave this queue when they end. If undici limited the connections, it would keep
-  // ended calls in its own queue: for each of them it would open a connection, close it unused, and so delay later
-  // calls.
+  // Limits the calls to one receiver. undici's own limit for connections is not used: calls that end while they wait
+  // would stay in its queue, and undici would open and close an unused connection for each of them. This would delay
+  // later calls.
   const places = new Places({ each: mostToOneReceiver })
   const underway = new Set<Ending>()
   let closed = false
@@ -124,7 +130,8 @@ export function createGuardedCaller(options: GuardedCallerOptions): GuardedCalle
   async function exchange(url: URL, call: OutgoingCall, ending: Ending): Promise<OutgoingAnswer> {
     const place = await places.enter(lineOf(url, call), ending.signal)
     const requested = agent.request(requestOf(url, call, ending.signal))
-    // The place is freed when the connection is free or closed. This may be later than the end of the call.
+    // The place is freed when undici can use the connection again or has closed it. This may be after the end of the
+    // call.
     requested.then(({ body }) => body.once('close', place.leave), place.leave)
     const response = await ending.orEarlier(requested)
     response.body.once('close', () => ending.release())
@@ -175,7 +182,7 @@ function createAgent(options: ConnectorOptions) {
       keepAliveMaxTimeout: IDLE_MILLISECONDS,
       // One connection carries one call at a time, so that a cancelled call does not end another call.
       allowH2: false,
-      // These limits are off, because the deadline of the call covers headers and body.
+      // These time limits are off, because the deadline of the call covers headers and body.
       headersTimeout: 0,
       bodyTimeout: 0,
     })

@@ -1,6 +1,6 @@
 /**
- * Limits how many callers work at the same time. Each caller takes a place and gives it back. The number of places is
- * limited for each key and in all. If no place is free, the caller waits in line.
+ * Limits how many callers work at the same time, for each key and in all. Each caller takes a place and frees it
+ * afterwards. If no place is free, the caller waits in line.
  */
 
 export interface PlaceLimits {
@@ -8,13 +8,19 @@ export interface PlaceLimits {
   each: number
   /** Upper limit for all places. */
   inAll?: number
-  /** Each key belongs to a group, whose places are limited too. `of` is called again each time a place is given. */
+  /**
+   * Each key belongs to a group, whose places are limited too. A key can change its group: `of` is called each time a
+   * place is taken.
+   */
   groups?: { of(key: string): string; most: Readonly<Record<string, number>> }
 }
 
 export interface Place {
   leave(): void
-  /** Lets the place count for another group from now on. Returns false, and changes nothing, if that group has no room. */
+  /**
+   * From now on, counts the place for another group. Returns false, and changes nothing, if that group has no free
+   * place.
+   */
   moveTo(group: string): boolean
 }
 
@@ -79,8 +85,8 @@ export class Places {
     this.#taken += 1
     this.#count(group, 1)
     return {
-      // The place is given back in a later turn of the event loop, so that it is not given to a caller that stops
-      // waiting in this turn.
+      // The place is freed only after this turn of the event loop, so that it does not go to a caller that stops
+      // waiting in the same turn.
       leave: () =>
         void setImmediate(() => {
           line.taken -= 1
@@ -105,7 +111,7 @@ export class Places {
     this.#takenByGroup.set(group, (this.#takenByGroup.get(group) ?? 0) + change)
   }
 
-  /** Gives a place to the next waiting caller for whom there is room. */
+  /** Gives a free place to the next waiting caller whose key and group have not reached their limits. */
   #callNext(): void {
     for (const next of this.#blocked) {
       if (!this.#hasRoom(next)) continue

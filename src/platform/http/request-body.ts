@@ -7,15 +7,18 @@ export const MAX_BODY_BYTES = 64 * 1024
 
 /**
  * Maximum number of pieces of a body. A piece is a chunk of the chunked coding, or what one read from the socket has
- * returned. A body of the largest size, in pieces of 64 bytes, is accepted. Each piece costs a call and a Buffer, so a
- * caller that sends single bytes would keep this process busy with a small upload.
+ * returned. So a body of the largest size is accepted in pieces of 64 bytes. The number is limited because each piece
+ * costs a function call and a Buffer: a caller that sends single bytes would keep this process busy with a small
+ * upload.
  */
 export const mostPieces = 1024
 
-/** Pieces that are kept before they are joined: the Buffer of a short piece takes much more memory than its content. */
+/**
+ * This many pieces are joined into one, because the Buffer of a short piece takes much more memory than its content.
+ */
 const joinedAfter = 32
 
-/** Called once, with the whole body, or with the reason why it was not received. */
+/** A function that is called once: with the whole body, or with the error that prevented its receipt. */
 export type TakeBody = (error: OAuthError | null, body?: Buffer) => void
 
 const body = Symbol('body')
@@ -23,8 +26,8 @@ const body = Symbol('body')
 type Receiving = IncomingMessage & { [body]?: RequestBody }
 
 /**
- * Begins to receive the body of a call, if it has one. Must be called for each call at once, also for a GET, and for a call
- * that is refused: Node keeps the pieces of a body that nobody reads until the response has been read.
+ * Begins to receive the body of a call, if it has one. Must be called at once for each call, even for a GET and for a
+ * call that is refused: if a body is not read, Node keeps its pieces in memory until the response has been read.
  */
 export function beginBody(request: IncomingMessage): void {
   const { 'transfer-encoding': coding, 'content-length': announced } = request.headers
@@ -36,8 +39,8 @@ export function beginBody(request: IncomingMessage): void {
 /**
  * Calls `take` when the body has been received. The body is empty if the call has none.
  *
- * The error has the status 413 if the body is too large, and 400 if it is incomplete or has too many pieces. In the last case
- * the connection has been closed.
+ * The error has the status 413 if the body is too large, and 400 if it is incomplete or has too many pieces. If it has
+ * too many pieces, the connection has been closed.
  */
 export function takeBody(request: IncomingMessage, take: TakeBody): void {
   const receiving = (request as Receiving)[body]
@@ -74,12 +77,12 @@ class RequestBody {
     this.#length += piece.length
     if (this.#count > mostPieces) {
       this.#fail(tooManyPieces())
-      // The connection would otherwise be closed only after all that has arrived is processed.
+      // Without this line, the connection would be closed only after all pieces that have arrived were processed.
       this.#request.destroy()
       return
     }
     if (this.#length > MAX_BODY_BYTES) this.#fail(tooLarge())
-    // What still arrives is discarded, until the connection is closed after the response.
+    // After an error, further pieces are discarded. The connection is closed after the response.
     if (this.#error !== undefined) return
     this.#pieces.push(piece)
     if (this.#pieces.length === joinedAfter) this.#pieces = [Buffer.concat(this.#pieces)]

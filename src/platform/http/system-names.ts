@@ -1,7 +1,8 @@
 /**
  * Names that the machine itself defines: the names in its hosts file, and the search domains in `resolv.conf`, which
  * complete short names. `dns.Resolver` does not read these two files, so they are read here. The files are small and
- * local. They are read synchronously, because libuv's few threads may be busy, and a lookup has a deadline.
+ * local, so they are read synchronously. An asynchronous read could miss the deadline of a lookup, because it waits for
+ * one of libuv's few threads.
  */
 import { readFileSync, statSync } from 'node:fs'
 import { isIP } from 'node:net'
@@ -42,7 +43,10 @@ export function createSystemNames({ hosts = hostsPath, resolvConf = '/etc/resolv
       return name === 'localhost' || name.endsWith('.localhost') ? loopback : undefined
     },
 
-    /** Returns the full names that a name may stand for, in the order in which they are tried. */
+    /**
+     * Returns the names that are looked up for a name, in order: the name with each search domain appended, and the
+     * name itself, which comes first or last (`ndots`). For a name that ends with a dot, returns only the name itself.
+     */
     candidatesFor(name: string): string[] {
       if (name.endsWith('.')) return [name]
       const { domains, ndots } = searchList()
@@ -73,7 +77,7 @@ export function parseHosts(text: string): Map<string, Address[]> {
 
 interface SearchList {
   domains: string[]
-  /** A name with fewer dots than this is first completed with each domain, and is tried unchanged last. */
+  /** A name with fewer dots than this is tried with each search domain appended first, and unchanged last. */
   ndots: number
 }
 

@@ -45,7 +45,7 @@ export function tlsOptions({ key, cert }: TlsFiles, anyKey: boolean): ServerOpti
     minVersion: 'TLSv1.2',
     ciphers: [...suites, ...(anyKey ? suitesForOtherKeys : [])].join(':'),
     honorCipherOrder: true,
-    // Without renegotiation, the certificate of a connection does not change.
+    // Without renegotiation, the client certificate of a connection cannot change.
     secureOptions: constants.SSL_OP_NO_RENEGOTIATION,
   }
 }

@@ -11,13 +11,13 @@ export class Unavailable extends Error {
   readonly retryAfterSeconds: number = 1
 }
 
-/** Thrown if more work is requested than can be done soon. */
+/** Thrown if a limit on work in progress is reached. The caller should try again later. */
 export class Overloaded extends Unavailable {
   override readonly name = 'Overloaded'
 
   constructor() {
-    // The stack is not captured: very many calls may be refused, and capturing the stack would be a large part of the
-    // cost of each.
+    // The stack trace of this error is not captured: very many calls may be refused, and the capture would be a large
+    // part of the cost of each refusal.
     const { stackTraceLimit } = Error
     Error.stackTraceLimit = 0
     super('too many calls are in progress')
@@ -34,7 +34,7 @@ export const unavailable = {
   },
 } as const
 
-/** Returns whether an error, or its cause, is temporary. */
+/** Returns whether an error, or its cause, means that the server cannot answer now, but may be able to answer later. */
 export function isUnavailable(error: unknown): boolean {
   if (error instanceof Unavailable || isDatabaseUnavailable(error)) return true
   return error instanceof Error && error.cause !== undefined && isUnavailable(error.cause)

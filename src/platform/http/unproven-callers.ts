@@ -1,9 +1,11 @@
 /**
- * Limits the calls of callers that have not authenticated yet. Each such call needs a slot (`load-shedding.ts`). Each
- * network has a share of the slots. Within a network, each `client_id` that callers send has a share. So an attacker
- * who sends the id of another client takes no slot from this client if it calls from another network, and no slot from
- * other clients in the attacker's network. These shares do not apply to a client at an address from which it has
- * authenticated before: its calls count for the client from the beginning.
+ * Limits the calls in progress of unproven callers, that is, callers that have not authenticated yet. Each such call
+ * needs a slot (`load-shedding.ts`). Each network has a share of the slots, and within a network, each `client_id` that
+ * callers send has a share. So an attacker who sends the `client_id` of a client takes no slots from that client in
+ * other networks, and none from other clients in the attacker's network.
+ *
+ * If a client has authenticated from an address before, its calls from there are counted for the client from the
+ * beginning, and these limits do not apply.
  */
 import { networkOf, networksOf } from './address.ts'
 import { ClientShares, type Share } from './client-shares.ts'
@@ -20,7 +22,7 @@ interface NetworkShare {
   claims: Map<string, number>
 }
 
-/** Counts the unproven callers in one group of routes. */
+/** Counts the calls of unproven callers to one group of routes: those that clients call, or all others. */
 export class UnprovenCallers {
   readonly #networks = new Map<string, NetworkShare>()
   readonly #most: number
@@ -37,11 +39,11 @@ export class UnprovenCallers {
   }
 
   /**
-   * Returns whether there is capacity for one more caller. There always is capacity while unproven callers hold less
-   * than a quarter of the slots. After that, a network may have half of the slots, divided by the number of networks.
-   * Within a network, a `client_id` may have two thirds of the network's share, divided by the number of different ids
-   * that callers send from this network. The last quarter of the slots is reserved for callers that have authenticated,
-   * and for `ReturningUsers`.
+   * Returns whether there is capacity for one more caller. While unproven callers hold less than a quarter of the
+   * slots, there always is. After that, a network may have half of the slots, divided by the number of networks with
+   * such callers. Within a network, a `client_id` may have two thirds of the network's share, divided by the number of
+   * different ids that callers send from this network. The last quarter of the slots is reserved for callers that have
+   * authenticated, and for `ReturningUsers`.
    */
   hasCapacity({ network, clientId }: Claim): boolean {
     const most = this.#most
@@ -76,9 +78,9 @@ export class UnprovenCallers {
 
 /**
  * Counts, in one group of routes, the calls of users who have signed in before, but are not authenticated in this call
- * yet. Such a user sends a cookie that this server has encrypted, or a token that this process knows. These calls may
- * use an eighth of the slots: half of the quarter that unproven callers cannot take. So a user can renew a token even
- * if unproven callers have taken all the slots that they can take.
+ * yet. Such a call contains a cookie that this server has encrypted, or a token that this process knows. These calls
+ * may use an eighth of the slots: half of the quarter that unproven callers cannot take. So a user can renew a token
+ * even if unproven callers have taken all slots that they may take.
  */
 export class ReturningUsers {
   readonly #users = new ClientShares()
@@ -110,7 +112,7 @@ export class ReturningUsers {
   }
 }
 
-/** Returns the claim of a caller. In IPv6, the network is the /48, so that its 65 536 networks of size /64 count as one. */
+/** Returns the network of a caller and its `client_id`. In IPv6, this is the /48: all /64 in the /48 count as one. */
 export function claimOf(clientId: string, address: string | undefined): Claim {
   return { clientId, network: networksOf(address).at(-1)! }
 }

@@ -14,8 +14,8 @@ export function isSafeAddress(address: string, development: boolean): boolean {
 }
 
 /**
- * Returns whether a browser may be redirected to this URL. URLs whose content the browser would run or show as content of
- * this server are excluded.
+ * Returns whether a browser may be redirected to this URL. Excludes URLs such as `javascript:`, whose content the
+ * browser would run or show as content of this server.
  */
 export function isRedirectAddress(address: string): boolean {
   return (

@@ -22,7 +22,8 @@ export const textsFolder = fileURLToPath(new URL('./texts/', import.meta.url))
 /**
  * Loads the texts.
  *
- * @param overrides a folder with files of the same names: their texts replace Doorbell's, key by key
+ * @param overrides a folder with files that have the same names as those in `textsFolder`: their texts replace
+ *   Doorbell's, key by key
  * @throws if a file of texts cannot be read; the message names the file
  */
 export function loadTexts(overrides?: string): Texts {
@@ -33,7 +34,7 @@ export function loadTexts(overrides?: string): Texts {
     lng: 'en',
     fallbackLng: 'en',
     initAsync: false,
-    // A colon is part of a key, as in `scope.ciba:decide`.
+    // Keys may contain a colon, as in `scope.ciba:decide`, so i18next must not treat the colon as a separator.
     nsSeparator: false,
     // i18next does not escape the values. Each page escapes a value once, when it shows the value.
     interpolation: { escapeValue: false },
@@ -69,7 +70,8 @@ function readTexts(file: string): Record<string, unknown> {
 /**
  * Returns the first wanted language that Doorbell supports, or the default if there is none.
  *
- * @param wishes in order: a user's locale, `ui_locales`, an `Accept-Language` header; each may list several languages
+ * @param wishes the wanted languages, in order of preference: a user's locale, `ui_locales`, an `Accept-Language`
+ *   header. Each may list several languages
  * @example
  * chooseLanguage('fr-CA', 'de;q=0.8, en') // 'fr'
  * chooseLanguage(undefined, 'pt') // 'pt-BR'

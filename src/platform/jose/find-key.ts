@@ -15,9 +15,9 @@ import {
 const mostTried = 20
 
 /**
- * Returns a function that finds the key of a signature in a key set. If several keys match the header of the signature,
- * because the client has given its keys no `kid`, or the same one, each key that matches is tried. oidc-provider does the
- * same at its endpoints. A `kid` that is null or empty counts as absent, as in a key.
+ * Returns a function that finds the key of a signature in a key set. Several keys match the header of the signature if
+ * the client's keys have no `kid`, or the same `kid`. Then each of them is tried, up to `mostTried`; oidc-provider also
+ * tries each of them at its endpoints. A `kid` in the header that is null or empty counts as absent.
  *
  * The function throws `JWKSNoMatchingKey` if no key matches the header, and `JWSSignatureVerificationFailed` if several
  * keys match and none of them verifies the signature.
@@ -49,7 +49,8 @@ export function namesKey({ kid }: { kid?: unknown }): boolean {
 }
 
 /**
- * Finds a key with `find`, and verifies the signature with this key. `find` itself does so only if several keys match.
+ * Finds a key with `find`, and verifies the signature with this key. This is needed because `find` itself verifies the
+ * signature only if several keys match.
  */
 export async function findVerifyingKey(
   find: JWTVerifyGetKey,

@@ -1,6 +1,7 @@
 /**
- * Reduces a client's key set to the members that are needed. Many key sets are cached, including those of untrusted
- * clients. JSON with many small values needs a hundred times its size in memory when it is parsed.
+ * Reduces a client's key set to the members that are needed. Other members are not kept, because many key sets are
+ * cached, including those of untrusted clients. Parsed JSON with many small values takes a hundred times the memory of
+ * its text.
  */
 
 /**
@@ -26,8 +27,8 @@ export function privateMemberOf(key: object): string | undefined {
 }
 
 /**
- * The signature algorithms that the `alg` of a key may contain. The client's registration decides which of them it
- * uses.
+ * The signature algorithms that the `alg` of a key may contain. The registration of a client may allow only some of
+ * them.
  */
 const signing = /^((ES|PS|RS)(256|384|512)|EdDSA|Ed25519)$/
 
@@ -47,7 +48,8 @@ const materialOf = new Map<unknown, readonly string[]>([
 /**
  * Returns why a key is not used, or undefined if it is used. Keys of unknown types are ignored, and so are keys that
  * lack a member or have an invalid one (RFC 7517 §5). For example, a client that also uses other servers may have
- * post-quantum keys. With one such key, oidc-provider would refuse the whole set. Keys for encryption are ignored too.
+ * post-quantum keys. If such a key were not removed, oidc-provider would refuse the whole set. Keys for encryption are
+ * ignored too.
  */
 export function whyUnused(key: Record<string, unknown>): string | undefined {
   const material = materialOf.get(key.kty)
@@ -83,8 +85,8 @@ export const mostKeys = 100
 const mostTexts = 10
 
 /**
- * Returns the key with known members only. A member is left out too if it should be a text or a short list of texts and
- * is not. The same applies to an empty text, because oidc-provider would refuse the whole set.
+ * Returns the key with known members only. Known members are left out too if they are not of the expected type: a text,
+ * or a short list of texts. An empty text is also left out, because oidc-provider would refuse the whole set.
  */
 export function withKnownMembers(key: Record<string, unknown>): Record<string, unknown> {
   const known = [...texts.filter((name) => isFilled(key[name])), ...lists.filter((name) => isShortList(key[name]))]

@@ -29,12 +29,12 @@ export class KeysUnavailable extends Unavailable {
 
 export interface KeySets {
   /**
-   * Returns a function that finds the key of a signature. If the set at `uri` does not contain the key, the set is fetched
-   * again. A signature without `kid` says nothing about its key: then the set is also fetched again if none of its keys
-   * verifies the signature.
+   * Returns a function that finds the key of a signature. If the cached set of `uri` does not contain the key, the set
+   * is fetched again. If the signature has no `kid`, the set is also fetched again if none of its keys verifies the
+   * signature.
    *
-   * The function throws `KeysUnavailable` if the set cannot be fetched, and `Overloaded` if it cannot be fetched because
-   * too many other fetches are under way. In both cases, a set that was fetched before is used for a while.
+   * If the set cannot be fetched, a set that was fetched at most `keptInOutageMs` ago is used. If there is none, or it
+   * lacks the key, the function throws `KeysUnavailable`, or `Overloaded` if too many other fetches are under way.
    */
   at(uri: string, slot: Slot | undefined): JWTVerifyGetKey
   /**
@@ -46,8 +46,8 @@ export interface KeySets {
    */
   latest(uri: string, slot: Slot | undefined): Promise<JSONWebKeySet>
   /**
-   * Returns the cached set, or undefined if no fresh set is cached. In that case the caller of this function fetches the
-   * set. In the pause after a failed fetch, also returns a set that was fetched at most `keptInOutageMs` ago.
+   * Returns the cached set if it is fresh (`freshForMs`). In the pause after a failed fetch, also returns a set that
+   * was fetched at most `keptInOutageMs` ago. Returns undefined if the caller of this function should fetch the set.
    *
    * @throws the error of the last fetch, if there is no such set and the pause after the fetch has not ended
    */
@@ -106,16 +106,18 @@ export function createKeySets({ caller, releaseSlotWhile, keptInOutageMs, clock 
     }
   }
 
-  /** Returns the cached set, or undefined if it is too old to be used while it cannot be fetched again. */
+  /**
+   * Returns the cached set if it was fetched at most `keptInOutageMs` ago, for use while it cannot be fetched again.
+   */
   function keptInOutage(uri: string): KeySet | undefined {
     const keySet = sets.get(uri)
     return keySet !== undefined && keySet.at >= steadyTime(clock) - keptInOutageMs ? keySet : undefined
   }
 
   /**
-   * Like `keySetSince`, but if the set cannot be fetched, an older cached set may be used for a while. It does not matter
-   * why the set cannot be fetched: otherwise, anyone who keeps the fetches of a receiver or of a network busy could lock out
-   * the clients whose keys are there.
+   * Like `keySetSince`, but if the set cannot be fetched, a cached set that is at most `keptInOutageMs` old is used.
+   * This also applies if the fetch was refused because too many others are under way. So an attacker who causes many
+   * fetches cannot lock out clients whose key sets are cached.
    */
   async function keySetOrKept(oldest: number, uri: string, slot: Slot | undefined): Promise<KeySet> {
     try {
@@ -132,7 +134,8 @@ export function createKeySets({ caller, releaseSlotWhile, keptInOutageMs, clock 
       const now = steadyTime(clock)
       const keySet = await keySetOrKept(now - freshForMs, uri, slot)
       try {
-        // The signature is verified here only if the set may be fetched again afterwards.
+        // `keySet.find` alone may return a wrong key if the signature has no `kid`. The key is verified here only if
+        // the set may be fetched again.
         const verifies = !namesKey(header) && keySet.at < now - refetchPauseMs
         return await (verifies ? findVerifyingKey(keySet.find, header, token) : keySet.find(header, token))
       } catch (error) {
@@ -154,16 +157,16 @@ export function createKeySets({ caller, releaseSlotWhile, keptInOutageMs, clock 
 }
 
 /**
- * Returns whether this error can mean that the set was replaced by another one, which contains the key of the
- * signature.
+ * Returns whether the error may mean that the cached set lacks the key of the signature, because the set at the
+ * `jwks_uri` has changed since it was fetched.
  */
 function isAnotherKeyNeeded(error: unknown): boolean {
   return error instanceof errors.JWKSNoMatchingKey || error instanceof errors.JWSSignatureVerificationFailed
 }
 
 /**
- * Returns a `fetch` for oidc-provider, which mostly fetches key sets of clients. If a key set is cached, it is not fetched
- * again.
+ * Returns a `fetch` for oidc-provider, which mostly fetches key sets of clients. It returns a cached key set without
+ * fetching it again.
  */
 export function knownKeysOr(
   keySets: Pick<KeySets, 'known'>,

@@ -2,8 +2,8 @@
 import { createHash } from 'node:crypto'
 
 /**
- * Returns the left half of the SHA-2 hash of a token, base64url. The size of the hash is the size in the name of the
- * signing algorithm: SHA-256 for ES256.
+ * Returns the left half of the SHA-2 hash of a token, base64url. The size of the hash is the number in the name of the
+ * signing algorithm, for instance SHA-256 for ES256.
  */
 export function tokenHash(token: string, algorithm: string): string {
   const size = /^(?:ES|PS|RS|HS)(256|384|512)$/.exec(algorithm)?.[1] ?? '512'

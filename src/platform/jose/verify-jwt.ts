@@ -16,9 +16,9 @@ export interface VerifiedJwt {
 }
 
 /**
- * Verifies the signature of a JWT, and then its claims as jose does. Libraries that serialize a class or a dictionary
- * write null for each unused member, so a claim that is null counts as absent. The signature is verified over the JWT
- * as received.
+ * Verifies the signature of a JWT as received, and then checks its claims with the rules of jose. The only difference
+ * to jose: a claim that is null counts as absent, because libraries that serialize a class or a dictionary write null
+ * for each unused member.
  *
  * @throws the errors of `jwtVerify`
  */
@@ -26,8 +26,8 @@ export async function verifyJwt(jwt: string, key: JWTVerifyGetKey, options: JWTV
   const { header, claims } = await verifyWithNulls(jwt, key, options)
   if (!hasNull(claims)) return { header, claims }
   const present = Object.fromEntries(Object.entries(claims).filter(([, value]) => value !== null))
-  // The signature is already verified. jose checks only claims that are in a JWT, so the claims that are not null are
-  // put into a new JWT without a signature.
+  // The signature is already verified. jose can check only claims of a JWT, so the claims that are not null are put
+  // into a new JWT without a signature, and checked there.
   return { header, claims: UnsecuredJWT.decode(new UnsecuredJWT(present).encode(), options).payload }
 }
 

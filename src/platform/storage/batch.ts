@@ -4,13 +4,13 @@
  */
 import { systemClock } from '../clock.ts'
 
-/** How the items of one kind are executed. */
+/** How items of one kind, for instance lookups of requests, are executed together. */
 export interface Kind<Item, Outcome> {
   /** Executes all items, or none. @returns one outcome for each item, in the order of the items */
   execute(items: Item[]): Promise<Outcome[]>
   /**
-   * Items that share a key are never executed at the same time, so that each item sees the effect of the previous item with
-   * that key.
+   * Returns the keys of an item. Items that share a key are never executed at the same time, so that each item sees the
+   * effect of the previous item with that key.
    */
   conflictKeys?(item: Item): string[]
 }
@@ -25,8 +25,8 @@ const slowAfterMs = 25
 const maxGroups = 4
 
 /**
- * While other groups are under way, a group waits for more items for this many turns of the event loop. The database could
- * not execute the group at once anyway, and one large group is less work than two small ones.
+ * While other groups are under way, a group waits for more items for this many turns of the event loop. The busy
+ * database could not execute the group at once anyway, and one large group costs it less work than two small ones.
  */
 const turnsWhileBusy = 3
 

@@ -1,6 +1,6 @@
 import { atMostRows, type SingleStatement, type Value } from './database.ts'
 
-/** The old rows to delete from a table, which may have grown for days before the deletion. */
+/** The old rows to delete from a table. There may be very many of them, because the table may have grown for days. */
 export interface OldRows {
   table: string
   /** The columns of the primary key, separated by commas. */

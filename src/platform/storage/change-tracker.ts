@@ -1,17 +1,17 @@
 /**
- * Tells whether a database row may be cached. A row may be cached only while this process is told of each change
- * (`Database.listen`). The row may change while it is read. So take a snapshot before the read, and check the snapshot
- * after the read.
+ * Tells whether a database row may be cached. A row may be cached only while this process is notified of each change
+ * (`Database.listen`). Take a snapshot before the row is read, and check the snapshot after the read, because the row
+ * may change in between.
  */
 import type { Database } from './database.ts'
 
 /**
- * A value that is taken before a row is read. The row may be cached while `isUnchangedSince` returns true for this
- * snapshot.
+ * A value that is taken before a row is read. A cached row may be used as long as `isUnchangedSince` returns true for
+ * its snapshot.
  */
 export interface Snapshot {
   epoch: number | undefined
-  /** The number of changes of which this process had been told when the snapshot was taken. */
+  /** The number of changes of which this process had been notified when the snapshot was taken. */
   heard: number
 }
 
@@ -29,7 +29,7 @@ export interface ChangeTracker {
 const mostKeys = 10_000
 
 /**
- * Returns a tracker for the rows whose changes are announced under one topic.
+ * Returns a tracker for the rows whose changes are published under one topic (`StepOptions.announce`).
  *
  * @param topic the topic
  * @param forget called with the key of each change; '' means all keys

@@ -1,6 +1,6 @@
 /**
- * Measures how much the clock of the database differs from the steady time of this process. Nodes compare stored times with
- * the present by the clock of the database, because their own clocks differ.
+ * Measures how much the clock of the database differs from the steady time of this process. All nodes compare stored
+ * times with the current time of the database's clock, because the nodes' own clocks differ.
  */
 import { type Clock, steadyTime, systemClock } from '../clock.ts'
 
@@ -12,19 +12,19 @@ export interface ClockOffset {
 }
 
 /**
- * Smaller differences do not change the offset. Both times are whole milliseconds, and the clock of a machine is
- * corrected by some milliseconds again and again. If the offset followed each correction, it could change between two
- * polls, and the pause between them would be measured wrongly.
+ * Differences of fewer milliseconds than this do not change the stored offset. They come from rounding to whole
+ * milliseconds, and from the small corrections that the clocks of machines get again and again. If the offset followed
+ * them, it could change between two polls, and the time between the polls would be measured wrongly.
  */
 const insignificantMs = 20
 
 /**
  * Returns an offset that is 0 before the first measurement. The database reads its clock at an unknown moment between
- * the query and the answer, so a measurement yields a range. The offset changes only if it is outside this range. So
- * slow answers, rounding errors and small corrections do not change it.
+ * the query and the answer, so a measurement yields a range of possible offsets. The stored offset changes only if it
+ * is outside this range. So slow answers, rounding errors and small corrections do not change it.
  *
- * @param machine the clock of this machine. Not the injected clock: a test that sets its own clock does not set the
- *   database's
+ * @param machine the clock of this machine. It is not the injected clock, because a test that sets the injected clock
+ *   does not set the clock of the database
  */
 export function createClockOffset(machine: Clock = systemClock): ClockOffset {
   let milliseconds = 0

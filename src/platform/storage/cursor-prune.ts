@@ -3,13 +3,15 @@
  * call stopped. If each call started at the beginning, it would check again all rows that must stay.
  */
 export interface PruneSteps {
-  /** Resolves to at most `atMost` ids of rows older than `before`: the next ids after `after`, in ascending order. */
+  /**
+   * Resolves to at most `atMost` ids of rows older than `before`: those that follow the id `after`, in ascending order.
+   */
   next(after: string, before: number, atMost: number): Promise<string[]>
   /** Removes those rows with these ids that are no longer needed. @returns the number of removed rows */
   remove(ids: string[]): Promise<number>
 }
 
-/** Upper limit for the lookups in one call, so that a call ends even if all rows must stay. */
+/** Upper limit for the calls of `next` in one run, so that a run ends soon even if no row can be removed. */
 const maxLookups = 10
 
 /** Returns a function that removes at most `atMost` rows and resolves to the number of removed rows. */
@@ -20,7 +22,8 @@ export function pruneByCursor({ next, remove }: PruneSteps): (before: number, at
     let gone = 0
     for (let look = 0; look < maxLookups && gone < atMost; look++) {
       const wanted = atMost - gone
-      // Each lookup has the same limit, so that the SQL statement is always the same.
+      // The limit is `atMost` at each lookup, even if fewer ids are wanted, so that the SQL statement is always the
+      // same.
       const ids = (await next(after, before, atMost)).slice(0, wanted)
       after = ids.length < wanted ? '' : ids.at(-1)!
       if (ids.length > 0) gone += await remove(ids)

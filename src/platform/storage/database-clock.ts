@@ -1,21 +1,25 @@
 /**
- * The clock of the database. Several nodes write and compare stored periods, such as the hour of a counter or a pause. If
- * each node used its own clock, and the clock of one node were ahead, this node would begin a new period although the period of
- * the others has not ended, and to the others its periods would begin in the future: no count would ever reach its limit.
+ * The clock of the database. All nodes use it for stored periods, such as the hour of a counter, or a pause. They do
+ * not use their own clocks: a node whose clock is far ahead would begin a new period before the period of the other
+ * nodes has ended. The other nodes would not accept that period, because for them it begins in the future, and would
+ * begin a new one. So no count would ever reach its limit.
  */
 import { type Clock, steadyTime } from '../clock.ts'
 import type { Database } from './database.ts'
 
 export interface DatabaseClock {
-  /** Milliseconds since 1970, by the clock of the database. It does not change if the clock of this machine is set. */
+  /**
+   * Milliseconds since 1970, by the clock of the database. The result does not depend on the wall clock of this
+   * machine.
+   */
   now(): number
   /** Returns a time of the database's clock as a time of this node's wall clock. */
   toWallClock(time: number): number
   /** Returns a time of this node's wall clock as a time of the database's clock. */
   fromWallClock(time: number): number
   /**
-   * Returns the earlier of two times: the present by the clock of this node, and by that of the database. Used to remove
-   * old rows. A node whose clock is ahead must not remove what the other nodes still need.
+   * Returns the current time of this node's clock or of the database's clock, whichever is earlier. Used to remove old
+   * rows: a node whose clock is ahead must not remove what the other nodes still need.
    */
   earliestNow(): number
 }

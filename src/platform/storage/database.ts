@@ -22,27 +22,27 @@ export interface ListStatement {
 
 export type Statement = SingleStatement | ListStatement
 
-/** A change that is announced to other parts of the server and to other nodes. `key` must not contain a secret. */
+/** A change of which other parts of the server and other nodes are notified. `key` must not contain a secret. */
 export interface Change {
   topic: string
   key: string
 }
 
-/** The other parts of a step: further statements, changes to announce, and locks. */
+/** The other parts of a step: further statements, changes to publish, and locks. */
 export interface StepOptions<Row = unknown> {
   /** Executed in the same atomic step, in this order, and only if the first statement returned a row. */
   also?: Following<Row, Statement>
   /** Published to every node after the commit, but only if the first statement returned a row. */
   announce?: Following<Row, Change>
   /**
-   * Steps that share a lock key run one after the other, on all nodes. So `first` can count rows that other steps with the
-   * same key add. A key is any text without secrets. If `first` counts several things, use a separate key for each thing.
+   * Steps that share a lock key run one after the other, on all nodes. So the rows that `first` counts, for instance to
+   * check a limit, cannot change before the step ends. A key is any text without secrets. If `first` counts several
+   * kinds of rows, use one key for each kind.
    */
   lockKeys?: string | string[]
   /**
-   * Steps with the same shared key may run at the same time, but not while a step has this key among its `lockKeys`. So
-   * a step with the lock key never overlaps a step with the shared key, and the later one sees what the earlier one has
-   * written.
+   * Steps that have a key here may run at the same time. They never run at the same time as a step that has this key in
+   * `lockKeys`. Of two such steps, the later one sees what the earlier one has written.
    */
   sharedLockKeys?: string[]
   /**
@@ -51,7 +51,10 @@ export interface StepOptions<Row = unknown> {
    * for the lock of the row, each would hold a connection, until none is left for other calls.
    */
   rowKeys?: string[]
-  /** Set for a step inside `inLockOrder`: in this process, the step does not wait for its lock keys again. */
+  /**
+   * Set for a step that runs inside `inLockOrder`. There, `work` has already waited for the lock keys, so the step does
+   * not wait again for earlier steps of this process.
+   */
   hasTurn?: boolean
 }
 
@@ -78,46 +81,48 @@ export interface Database {
   step<Row>(first: Statement, options?: StepOptions<Row>): Promise<Row[]>
 
   /**
-   * Runs `work` when all earlier steps of this process that share one of `lockKeys` have ended. Use it for items of a
-   * batch: an item then joins the batch only when its keys are free, so that the other items do not wait for these
-   * keys. The step that executes the batch must have the lock keys of all its items, and set `hasTurn`. On SQLite,
-   * `work` begins at once, because all steps run one after the other.
+   * Runs `work` when all earlier steps of this process that share one of `lockKeys` have ended. Use it for the items of
+   * a batch, where `work` adds an item to the batch: then an item is added only when its keys are free, and the other
+   * items do not wait for these keys. The step that executes the batch must have the lock keys of all its items, and
+   * set `hasTurn`. On SQLite, `work` begins at once, because all steps run one after the other.
    *
-   * @param how.yields whether steps that arrive up to 250 ms later, and do not yield, come before `work` while it waits. Use
-   *   it for work that others can cause in any number, so that it does not delay what a user decides
+   * @param how.yields if true, `work` lets steps without `yields` go first, if they arrive while `work` waits and at
+   *   most 250 ms after `work`. Use this for work that clients can cause in any number, so that it does not delay the
+   *   decisions of users
    */
   inLockOrder<T>(lockKeys: readonly string[], work: () => Promise<T>, how?: { yields?: boolean }): Promise<T>
 
   /**
-   * Calls `listener` for each change announced on `topic`, by this node or another. The key '' means that changes may
-   * have been missed. `listener` must not throw. Returns a function that stops listening.
+   * Calls `listener` with the key of each change that this node or another publishes under `topic`. The key '' means
+   * that changes may have been missed. `listener` must not throw. Returns a function that stops listening.
    */
   listen(topic: string, listener: (key: string) => void): () => void
 
   /**
-   * Whether this node is told of the changes of other nodes at the moment. Always true on SQLite, which has only one
+   * Whether this node is currently notified of the changes of other nodes. Always true on SQLite, which has only one
    * node.
    */
   readonly listening: boolean
 
   /**
-   * The number of the current epoch, or undefined if there is none. An epoch is a period in which this process is told
-   * of every change. If a row was read in an epoch and no change of the row was announced since then, the row is
-   * unchanged as long as the epoch lasts. On SQLite an epoch ends when another process writes.
+   * The number of the current epoch, or undefined if there is none. An epoch is a period in which this process is
+   * notified of every change. A row that was read in an epoch is unchanged until the epoch ends or a change of the row
+   * is published. On SQLite, an epoch ends when another process writes.
    */
   readonly epoch: number | undefined
 
   /**
-   * Milliseconds to add to `steadyTime` of this process to get the time of the database's clock. All nodes that compare a
-   * stored time with the present use this clock, because the clocks of two nodes differ. Always 0 on SQLite, which has only
-   * one node.
+   * Milliseconds to add to `steadyTime` of this process to get the time of the database's clock. All nodes use this
+   * clock to compare a stored time with the current time, because the clocks of two nodes differ. Always 0 on SQLite,
+   * which has only one node.
    */
   readonly clockOffset: number
 
   /**
-   * Resolves to whether changes are possible at the moment. They are impossible on a standby, if the SQLite file was moved
-   * away, and on a full disk. Rejects if the database cannot be reached. The check costs one trivial statement (Postgres)
-   * or a look at the file (SQLite). While the disk is full, the check also tries to write, at most once a second.
+   * Resolves to whether changes are possible at the moment. They are impossible on a standby, on a full disk, and after
+   * the SQLite file was moved away. Rejects if the database cannot be reached. The check costs one trivial statement
+   * (Postgres) or a look at the file (SQLite). While the disk is full, the check also tries to write, at most once a
+   * second.
    */
   writable(): Promise<boolean>
 
@@ -153,7 +158,8 @@ export function resolveFollowUps<Row, Item>(what: Following<Row, Item> = [], row
 }
 
 /**
- * Merges row statements with the same SQL into one statement, at the position of the first of them. Returns all statements.
+ * Returns the statements, with all `ListStatement`s of the same SQL merged into one, at the position of the first of
+ * them.
  *
  * @example
  * mergeRowStatements([{ sql: 'a', rows: [{ n: 1 }] }, { sql: 'b', values: [] }, { sql: 'a', rows: [{ n: 2 }] }])

@@ -1,7 +1,8 @@
 /**
- * On a full disk, reads and perhaps small changes still succeed, but most requests of clients fail. After a step has failed
- * because the disk is full, the database counts as not writable until a step succeeds. The load balancer sends no requests to
- * a node that is not writable, so no request can end this state. Therefore `writable` itself tries a write from time to time.
+ * On a full disk, reads and perhaps small changes still succeed, but most requests of clients fail. After a step has
+ * failed because the disk is full, the database counts as not writable until a step succeeds. The load balancer sends
+ * no requests to a node that is not writable, so no request can end this state. Therefore `writable` itself tries to
+ * write from time to time.
  */
 import { randomBytes } from 'node:crypto'
 import { type Clock, steadyTime } from '../clock.ts'
@@ -21,7 +22,7 @@ export function isDiskFull(error: unknown): boolean {
 
 /** Returns the database, changed so that `writable` resolves to false while the disk is full. */
 export function watchingForFullDisk(database: Database, clock: Clock): Database {
-  /** The earliest time of the next attempt to write; undefined if the disk is not full. */
+  /** The earliest time of the next attempt to write, in steady time; undefined if the disk is not full. */
   let nextTryAt: number | undefined
 
   function succeeded(rows: unknown[]): void {

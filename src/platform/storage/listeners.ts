@@ -4,7 +4,7 @@ import type { Change } from './database.ts'
 type OnChange = (key: string) => void
 
 export interface Listeners {
-  /** Returns a function that removes the listener. */
+  /** Adds a listener. Returns a function that removes it. */
   add(topic: string, onChange: OnChange): () => void
   tell(change: Change): void
   /** Calls every listener with the key '', which means that changes may have been missed. */
@@ -26,8 +26,8 @@ export function createListeners(): Listeners {
 
   return {
     add(topic, onChange) {
-      // Each call of `add` has its own object. So a function that was added twice is called twice, until one of the two
-      // is removed.
+      // Each call of `add` makes its own object. So a function that was added twice is called twice for each change,
+      // until one of the two objects is removed.
       const listener = { onChange }
       const listeners = topics.get(topic) ?? new Set()
       topics.set(topic, listeners.add(listener))

@@ -1,7 +1,7 @@
 /**
- * Steps of one process that share a lock key wait here for each other, before they take a connection. If they waited in
- * Postgres, each of them would hold a connection while it waits, and a few parallel calls that share one key would leave no
- * connection for other calls.
+ * Steps of one process that share a lock key wait here for each other, before they take a connection. If they waited
+ * for the lock in Postgres, each of them would hold a connection meanwhile. A few parallel calls that share one key
+ * would then leave no connection for other calls.
  */
 import { type Clock, steadyTime, systemClock } from '../clock.ts'
 
@@ -9,9 +9,9 @@ import { type Clock, steadyTime, systemClock } from '../clock.ts'
 export const longestWaitMs = 5_000
 
 /**
- * Work that yields is overtaken only by work that arrives within this many milliseconds after it. Otherwise a user who
- * sends one decision after the other could stop all requests about this user, and the requests that wait behind these for
- * another key.
+ * Work that yields lets other work go first only if the other work arrives within this many milliseconds after it.
+ * Without this limit, a user who sends one decision after the other could delay all requests about this user for ever.
+ * Requests that share another key with these would be delayed too.
  */
 const yieldsForMs = 250
 
@@ -28,8 +28,8 @@ export class LockWaitTimeout extends Error {
 export interface LockQueue {
   /**
    * Runs `work` when all earlier work with one of these keys has ended, successfully or not. If there is no such work,
-   * `work` begins before this function returns. While work that yields waits, other work that arrives less than
-   * `yieldsForMs` later and does not yield comes before it.
+   * `work` begins before this function returns. If `how.yields` is set, work that arrives less than `yieldsForMs`
+   * later, and does not yield, goes before `work` while `work` waits.
    *
    * @throws {LockWaitTimeout} if the earlier work has not ended after `longestWaitMs`. Then `work` does not run
    */
@@ -39,11 +39,16 @@ export interface LockQueue {
 }
 
 interface Entry {
-  /** The keys, without duplicates. */
+  /** The lock keys of the entry, without duplicates. */
   keys: readonly string[]
-  /** The time of arrival; if the entry yields, `yieldsForMs` later. Entries that have not begun are in the order of this. */
+  /**
+   * The time of arrival, plus `yieldsForMs` if the entry yields. Entries that have not begun are in ascending order of
+   * rank.
+   */
   rank: number
-  /** The number of its keys in whose lines this entry is not the first. The entry has begun if this is 0. */
+  /**
+   * The number of keys for which another entry is before this one in the line. The entry has begun if the number is 0.
+   */
   blockedKeys: number
   /** Resolved when the entry may begin. Undefined if the entry does not have to wait. */
   turn?: PromiseWithResolvers<void>
@@ -56,8 +61,8 @@ interface Entry {
  */
 export function createLockQueue(clock: Clock = systemClock): LockQueue {
   /**
-   * For each key, the entries that have the key or wait for it. The first entry has the key. Until it has begun, it can
-   * lose the key to an entry of a lower rank.
+   * For each key, the entries that hold the key or wait for it. The first entry holds the key. Until this entry has
+   * begun, an entry of a lower rank can still take the key from it.
    */
   const lines = new Map<string, Entry[]>()
   let waiting = 0

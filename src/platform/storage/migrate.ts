@@ -47,7 +47,8 @@ export async function migrate(database: Database, clock: Clock, folder = ownFold
   const applied: string[] = []
   const before = await historyOf(database)
   for (const migration of await migrationsIn(folder)) {
-    // Usually all migrations are already applied, and one read is faster than a transaction for each of them.
+    // Usually all migrations are already applied. To check this with one read is faster than with a transaction for
+    // each migration.
     if (isIn(before, migration)) continue
     if (await database.exclusively((run) => apply(run, migration, clock))) applied.push(migration.name)
   }
@@ -65,7 +66,9 @@ export async function migrationStatus(database: Database, folder = ownFolder): P
   }
 }
 
-/** Applies the migration, unless another process has applied it since the first check. @returns whether it was applied now */
+/**
+ * Applies the migration if no other process has applied it since the first check. @returns whether it was applied now
+ */
 async function apply(run: Run, migration: Migration, clock: Clock): Promise<boolean> {
   await run(historyTable)
   if (isIn(await history(run), migration)) return false
@@ -166,7 +169,7 @@ export async function refuseOtherSchema(database: Database): Promise<void> {
   )
 }
 
-/** Returns what the database lacks, for a sentence that begins with "the database". */
+/** Returns what the database lacks, as the rest of a sentence that begins with "the database". */
 export function describePending({ applied, pending }: MigrationStatus): string {
   return applied.length === 0 ? 'has no tables yet' : `lacks ${pending.join(', ')}`
 }

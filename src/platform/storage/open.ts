@@ -10,7 +10,7 @@ const forms = 'sqlite:./doorbell.db, sqlite::memory: or postgres://user@host/nam
 interface Surroundings {
   log: Log
   clock: Clock
-  /** Whether a server opens the database, and not a command. Only one server may use a SQLite file at a time. */
+  /** Whether a server opens the database; false for a command. Only one server may use a SQLite file at a time. */
   serves?: boolean
   /** How many connections to Postgres may be open for statements, besides the one for LISTEN. Default: 10. */
   connections?: number

@@ -6,7 +6,7 @@ import { isIP } from 'node:net'
 import { didYouMean, nearest } from '../validation.ts'
 
 export interface PostgresAddress {
-  /** In the order in which they are tried. */
+  /** The hosts, in the order in which they are tried. */
   hosts: [PostgresHost, ...PostgresHost[]]
   database?: string | undefined
   user?: string | undefined
@@ -14,7 +14,7 @@ export interface PostgresAddress {
   /** The other parameters of the URL, by name. */
   parameters: ReadonlyMap<string, string>
   sslMode: SslMode
-  /** The kind of server that a connection must lead to. */
+  /** The kind of server to which a connection must lead, such as one that accepts writes (`target_session_attrs`). */
   sessions: TargetSession
   /** For messages: the URL without user, password and parameters. */
   name: string
@@ -28,7 +28,9 @@ export interface PostgresHost {
 }
 
 const sslModes = ['disable', 'allow', 'prefer', 'require', 'verify-ca', 'verify-full', 'no-verify'] as const
-/** The values of libpq, and `no-verify`, a value of `pg`: like `require`, without any check of the certificate. */
+/**
+ * The values of libpq, and `no-verify`, a value of `pg`: it is like `require`, but the certificate is never checked.
+ */
 export type SslMode = (typeof sslModes)[number]
 
 const targetSessions = ['any', 'read-write', 'primary'] as const
@@ -46,7 +48,7 @@ const words: Record<string, readonly string[]> = {
   keepalives: ['1'],
 }
 
-/** By parameter: the reason why this server does not accept every value that libpq accepts. */
+/** By parameter: the reason why Doorbell does not accept every value that libpq accepts. */
 const reasons: Record<string, string> = {
   target_session_attrs: 'the server writes to the database, so a standby is of no use to it',
   channel_binding: '"require" cannot be enforced here; sslmode=verify-full proves the identity of the database, too',
@@ -60,8 +62,8 @@ const numbers = ['connect_timeout', 'keepalives_idle', 'statement_timeout', 'loc
 const parameterNames = [
   ...['host', 'port', 'user', 'password', 'dbname', 'options', 'application_name', 'fallback_application_name'],
   ...['sslrootcert', 'sslcert', 'sslkey', 'sslpassword', ...Object.keys(words), ...numbers],
-  // These have no effect: the first three are socket options of the operating system, and the last one asks for libpq's
-  // meaning of sslmode, which applies anyway.
+  // These parameters are accepted, but have no effect. The first three are socket options of the operating system. The
+  // last one asks for libpq's meaning of `sslmode`, which always applies here.
   ...['keepalives_interval', 'keepalives_count', 'tcp_user_timeout', 'uselibpqcompat'],
 ]
 
@@ -82,8 +84,8 @@ const encodingHint = 'special characters in a user name or password must be perc
 /**
  * Reads a URL.
  *
- * @param env environment variables of libpq: PGHOST and PGSSLMODE are used if the URL has no such value. `pg` reads
- * some others
+ * @param env environment variables of libpq: PGHOST and PGSSLMODE are used if the URL has no such value. `pg` itself
+ * reads some other variables
  * @throws PostgresUrlError
  */
 export function readPostgresUrl(url: string, env: NodeJS.ProcessEnv = process.env): PostgresAddress {
@@ -110,7 +112,7 @@ export function readPostgresUrl(url: string, env: NodeJS.ProcessEnv = process.en
   return address
 }
 
-/** Returns whether the server is reached by a unix socket, in this folder. */
+/** Returns whether `host` is the folder of a unix socket. */
 export function isSocket({ host }: PostgresHost): boolean {
   return host.startsWith('/')
 }
@@ -153,7 +155,7 @@ function readParameters(query: string): Map<string, string> {
 
 function refuseUnknown(name: string, values: number): void {
   if (parameterNames.includes(name) && values > 0) return
-  // The error contains the name only if the name cannot be a part of a password.
+  // The error contains the name of the parameter only if the name cannot be a part of a password.
   if (!/^[a-z_]{1,30}$/i.test(name)) throw new PostgresUrlError(`has a parameter that cannot be read; ${encodingHint}`)
   if (values === 0) throw new PostgresUrlError(`has a parameter without a value: ${name}`)
   const advice = name === 'hostaddr' ? '; an address may stand in "host"' : didYouMean(nearest(name, parameterNames))
@@ -218,7 +220,10 @@ function readSslMode(hosts: PostgresHost[], parameters: Map<string, string>, env
   return hosts.every(isOnThisMachine) && !parameters.has('sslrootcert') ? 'disable' : 'prefer'
 }
 
-/** With several hosts, a server that refuses writes is skipped by default. */
+/**
+ * Returns the kind of server to which a connection must lead. If the URL has several hosts and no
+ * `target_session_attrs`, the server must accept writes.
+ */
 function readSessions(hosts: PostgresHost[], parameters: Map<string, string>): TargetSession {
   const given = takeFrom(parameters, 'target_session_attrs')
   return (given as TargetSession) ?? (hosts.length > 1 ? 'read-write' : 'any')

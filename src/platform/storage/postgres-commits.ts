@@ -1,10 +1,10 @@
 /**
- * Finds out whether a commit happened if the response was lost.
+ * Finds out whether Postgres committed a transaction if its response to the commit was lost.
  *
- * Each transaction writes its number into a row that belongs to its connection (`last_commits`). If the connection breaks
- * during the commit, another connection locks that row. This lock is granted after Postgres has ended the transaction; then
- * the row shows whether the number was written. Transaction ids do not work for this: Postgres reuses an id that was lost in a
- * crash, or that a promoted standby never received. See docs/decisions/0012-commit-unknown.md.
+ * Each transaction writes its number into a row that belongs to its connection (`last_commits`). If the connection
+ * breaks during the commit, another connection locks that row. This lock is granted after Postgres has ended the
+ * transaction; then the row shows whether the number was written. Transaction ids do not work for this: Postgres reuses
+ * an id that was lost in a crash, or that a promoted standby never received. See docs/decisions/0012-commit-unknown.md.
  */
 import { type ClientBase, DatabaseError, type Pool, type PoolClient } from 'pg'
 import { systemClock } from '../clock.ts'
@@ -31,16 +31,19 @@ export class CommitUnknown extends Error {
 }
 
 /**
- * If the database has not responded to an inquiry after this many milliseconds, the outcome counts as unknown. The time is
- * short, because a caller waits for the result.
+ * An inquiry asks the database whether a transaction was committed. If the database has not responded after this many
+ * milliseconds, the outcome counts as unknown. The time is short, because a caller waits for the result.
  */
 const inquiryTimeoutMs = 4_000
-/** Milliseconds between two inquiries. */
+/** Milliseconds between two attempts to ask the database for the outcome of a commit. */
 const inquiryIntervalMs = 100
 
-/** A connection registers again after this many milliseconds. So an old row can only belong to a closed connection. */
+/**
+ * A connection renews the time in its row of `last_commits` after this many milliseconds. So an old row can only belong
+ * to a closed connection.
+ */
 const registrationHoldsMs = 3_600_000
-/** Milliseconds from the last registration of a connection until its row is removed. */
+/** Milliseconds from the last renewal of a row of `last_commits` until the row is removed. */
 const rowsAreKeptMs = 86_400_000
 
 const undefinedTable = '42P01'
@@ -54,10 +57,10 @@ export function createCommits(pool: Pool, send: Send) {
 /** Assigns a row of `last_commits` to each connection. */
 function markingConnections(pool: Pool) {
   const node = newSecret(9)
-  // `until` is by the wall clock, like the time in the row, which other processes compare. The steady time may stand still
-  // while the machine is suspended.
+  // `until` is a time of the wall clock, like the time in the row, which other processes compare with their wall
+  // clocks. The steady time is not used, because it may stand still while the machine is suspended.
   const registrations = new WeakMap<PoolClient, { mark: CommitMark; until: number }>()
-  /** Rows of connections that were closed without an error. A new connection may use such a row. */
+  /** Rows of `last_commits` whose connections were closed without an error. A new connection may use such a row. */
   const free: CommitMark[] = []
   let registered = 0
 
@@ -92,8 +95,8 @@ function markingConnections(pool: Pool) {
   }
 
   /**
-   * Called for a broken connection. The row of such a connection is not reused: the transaction may still be running, or an
-   * inquiry may need the row.
+   * Called for a broken connection. Its row of `last_commits` is not reused: the transaction may still be running, or
+   * an inquiry may still need the row.
    */
   function giveUp(client: PoolClient): void {
     registrations.delete(client)
@@ -143,8 +146,8 @@ function inquiring(pool: Pool, send: Send, confirmed: Confirmed) {
   }
 
   /**
-   * Resolves to the number in the row of a connection. The inquiry itself also writes, so its commit waits until the
-   * standby has received this commit and all earlier commits.
+   * Resolves to the number in the row of a connection. The statement also writes the row. So its commit waits until a
+   * synchronous standby has received all earlier commits, including the one whose response was lost.
    */
   async function inquire(connection: string): Promise<number> {
     const client = await pool.connect()
@@ -205,8 +208,8 @@ const lockTimeout: Statement = {
 }
 
 /**
- * This statement has no condition on the number. If it had one, Postgres would wait for a locked row only if the row met
- * the condition before the lock holder changed the row.
+ * This statement waits until the transaction that has locked the row ends. For that, it must have no condition on
+ * `step`: Postgres would not wait for a locked row that does not meet the condition before the transaction changes it.
  */
 const lastStep = 'update last_commits set step = step where connection = $1 returning step'
 
@@ -217,7 +220,7 @@ const warnings = new WeakMap<object, number>()
 
 const warningsOn = (client: object) => warnings.get(client) ?? 0
 
-/** Counts the warnings on a connection, beginning now. */
+/** Counts the warnings that Postgres sends on a connection from now on. */
 export function countWarnings(client: ClientBase): void {
   client.on('notice', ({ code }) => {
     if (code !== '00000') warnings.set(client, warningsOn(client) + 1)

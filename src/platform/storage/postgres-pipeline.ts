@@ -17,8 +17,9 @@ type Row = Record<string, unknown>
 type ParserOf = (type: number) => (text: string) => unknown
 
 /**
- * Executes the statements in order and resolves to the rows of each. If a statement fails, the statements after it are not
- * executed, and the connection must not be used any more: it is unknown which statements are prepared on the connection.
+ * Executes the statements in order and resolves to the rows of each. If a statement fails, the statements after it are
+ * not executed. Then the connection must not be used any more, because it is unknown which statements are prepared on
+ * it.
  */
 export function sendTogether(
   client: PoolClient,
@@ -31,8 +32,8 @@ export function sendTogether(
 }
 
 /**
- * The columns of the statements that were executed on each connection, by name. Postgres is asked for them only once: to
- * describe them takes it, and us, about as long as to execute a simple statement.
+ * The columns of the statements that were executed on each connection, by name. Postgres is asked for the columns of a
+ * statement only once on each connection, because describing them takes about as long as executing a simple statement.
  */
 const columnsOn = new WeakMap<object, Columns>()
 

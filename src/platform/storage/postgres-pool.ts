@@ -1,6 +1,6 @@
 /**
- * The pool of connections for statements. Each new connection is opened on the current route. A connection that has
- * become suspect is not used again.
+ * The pool of connections for statements. Each new connection is opened by the current route (`postgres-routes.ts`). A
+ * connection that may be dead (`SilenceWatch.isSuspect`) is not used again.
  */
 import { Client, type ClientBase, type CustomTypesConfig, Pool, type PoolClient, type PoolConfig } from 'pg'
 import { longestWaitMs } from './lock-queue.ts'
@@ -18,7 +18,10 @@ export interface PoolOptions {
 
 /** Opens the pool. Its connections are opened when they are needed. */
 export function openPool(routes: Routes, { connections, getTypeParser, silence }: PoolOptions): Pool {
-  /** The route on which an error occurred. The pool may pass the error on as the cause of another. */
+  /**
+   * For each connection error, the route on which it occurred. The pool may throw another error instead, with the
+   * connection error as its `cause`.
+   */
   const failedOn = new WeakMap<Error, Route>()
   const routeOf = (error: Error) => failedOn.get(error) ?? failedOn.get(error.cause as Error)
   const takenBy = new WeakMap<ClientBase, Route>()

@@ -1,7 +1,7 @@
 /**
  * Finds out whether a connection leads through a pooler that does not keep one Postgres session for each connection.
- * PgBouncer in transaction mode executes each transaction of a connection in any session. There, notifications, session
- * settings and prepared statements would be lost, most of them without an error.
+ * PgBouncer in transaction mode executes each transaction of a connection in any session. With such a pooler,
+ * notifications, session settings and prepared statements would be lost, most of them without an error.
  */
 import { Client, type ClientBase } from 'pg'
 import type { Route } from './postgres-routes.ts'
@@ -28,7 +28,7 @@ export class TransactionPoolingError extends Error {
 const comparisons = 20
 
 /**
- * Rejects if this connection does not keep its session. Without a pooler, this costs one statement.
+ * Rejects if this connection does not always have the same session. Without a pooler, this check costs one statement.
  *
  * @throws TransactionPoolingError
  */
@@ -43,10 +43,11 @@ export async function refuseTransactionPooling(client: Client, { config }: Route
     await other.connect()
     for (let time = 0; time < comparisons; time++) {
       const one = await sessionOf(other)
-      // If sessions are kept, each connection has one session, and no other connection has the same session.
+      // If each connection keeps one session, no two connections have the same session, and `client` has only one.
       if (own.has(one) || own.size > 1) throw new TransactionPoolingError()
-      // This query is sent twice in a row. If the two connections alternated, and the pooler alternated between two
-      // sessions, the first connection would always get the first session, and the second the other one.
+      // This query is sent twice in a row. If the two connections sent queries in strict alternation, and the pooler
+      // also alternated between two sessions, each connection would always get the same session, and the pooler would
+      // not be detected.
       own.add(await sessionOf(client))
       own.add(await sessionOf(client))
     }

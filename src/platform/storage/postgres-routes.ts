@@ -33,18 +33,18 @@ export interface Routes {
   /** Whether there is only one route. */
   readonly isOnly: boolean
   /**
-   * Opens a connection: at first by the current route and, if this fails, by the others. `connect` must use the current
-   * route.
+   * Opens a connection by the current route. If this fails, the other routes are tried, each as the current route.
+   * `connect` must use the current route.
    *
    * @param routeOf returns the route on which this error occurred, or undefined if it was not an error of a route
-   * @throws the last error, if only one host was tried or the server refused the user or the database; for several
-   * hosts, an error with the last error of each host
+   * @throws the last error, if only one host was tried, or if a server refused the user or the database. In all other
+   * cases, an error that lists the last error of each host
    */
   open<T>(
     connect: (route: Route) => Promise<T>,
     routeOf?: (error: Error, current: Route) => Route | undefined,
   ): Promise<T>
-  /** Rejects if the connection leads to a server that the URL does not ask for, such as a standby. */
+  /** Rejects if the connection leads to a server of another kind than the URL asks for, such as a standby. */
   checkServer(client: ClientBase): Promise<void>
 }
 
@@ -57,7 +57,7 @@ class NoHostError extends Error {
   readonly code = '08001'
 }
 
-/** Thrown for a server that the URL does not ask for. SQLSTATE 25006: read-only. */
+/** Thrown for a server of another kind than the URL asks for, such as a standby. SQLSTATE 25006: read-only. */
 class OtherServerError extends Error {
   override readonly name = 'OtherServerError'
   readonly code = '25006'
@@ -73,8 +73,8 @@ export function createRoutes(address: PostgresAddress): Routes {
   let current = routes[0]!
 
   /**
-   * Selects the route to try next, unless another connection has meanwhile selected a route that this connection has
-   * not tried. Returns false if no untried route is left.
+   * Selects the route to try next. If another connection has meanwhile selected a route that this connection has not
+   * tried, this route stays selected. Returns false if no untried route is left.
    */
   function proceed(failed: Route, untried: Route[]): boolean {
     const isLater = (route: Route) => routes.indexOf(route) > routes.indexOf(failed)
@@ -87,8 +87,8 @@ export function createRoutes(address: PostgresAddress): Routes {
 
   /**
    * Returns whether the next connection should also try this route first. It should not if another route to the same
-   * host failed for a reason other than a refusal by the server. Such a failure may be temporary, for example a failure
-   * of TLS with `sslmode=prefer`.
+   * host has failed and the server did not refuse it. Such a failure may be temporary, for example a failure of TLS
+   * with `sslmode=prefer`.
    */
   const isToStay = (route: Route, failures: Map<Route, Error>) =>
     [...failures].every(([{ host }, error]) => host !== route.host || isRefusal(error))
@@ -122,9 +122,10 @@ export function createRoutes(address: PostgresAddress): Routes {
 }
 
 /**
- * Returns whether to try a route after another one has failed. If a server refuses the user or the database, other
- * hosts would refuse them too. But the same host may accept them with or without TLS. If a host is unreachable, its
- * other routes are not tried.
+ * Returns whether to try a route after another one has failed. If a server refuses the user or the database, routes to
+ * other hosts are not tried, because these would refuse too. But the other route to the same host is tried: the server
+ * may accept with TLS what it refuses without TLS, or the reverse. If a host is unreachable, its other route is not
+ * tried.
  */
 function isWorthTrying(route: Route, failed: Route, error: Error): boolean {
   const isSameHost = route.host === failed.host
@@ -136,10 +137,13 @@ function isWorthTrying(route: Route, failed: Route, error: Error): boolean {
 const isRefusal = (error: Error) =>
   isWithoutTls(error) || (error instanceof DatabaseError && /^(28|3D000|42)/.test(error.code ?? ''))
 
-/** An error of `pg`, which has no code. */
+/** Whether the server does not support TLS. This error of `pg` has no code, so its message is compared. */
 const isWithoutTls = (error: Error) => error.message === 'The server does not support SSL connections'
 
-/** If a name has several addresses, the errors of all of them are in an `AggregateError`. */
+/**
+ * Whether the host could not be reached. If a name has several addresses, Node throws an `AggregateError` with the
+ * error of each address.
+ */
 const isUnreachable = (error: Error) =>
   error instanceof AggregateError ||
   /^(connect|getaddrinfo)$/.test((error as NodeJS.ErrnoException).syscall ?? '') ||
@@ -199,12 +203,12 @@ function definedOnly<Values extends object>(values: Values): { [Name in keyof Va
   return Object.fromEntries(Object.entries(values).filter(([, value]) => value !== undefined)) as never
 }
 
-/** Reads the file of a parameter. */
+/** Reads `file`. `name` is the parameter of the URL that contains the name of the file, for error messages. */
 type ReadFile = (name: string, file: string) => string
 
 /**
  * Returns the TLS options to try, in order; `false` is a connection without TLS. The certificate files are read again
- * at each call. The number of options never changes, because one route is created for each option, and only once.
+ * at each call. The number of options must never change, because routes are created only once: one for each option.
  */
 function encryptionsOf(
   mode: SslMode,
@@ -249,8 +253,8 @@ function authorities(file: string | undefined, read: ReadFile): string | string[
 
 /**
  * Returns a function that reads a file each time it is called, as libpq does for each connection. A file that can no
- * longer be read counts as unchanged: a program that renews the file may remove it first. A missing `sslrootcert` must
- * not turn off the check of the server's certificate.
+ * longer be read counts as unchanged, for two reasons: a program that renews the file may remove it first, and a
+ * missing `sslrootcert` must not turn off the check of the server's certificate.
  */
 function createFileReader(): ReadFile {
   const last = new Map<string, string>()

@@ -22,9 +22,9 @@ const settings = {
   // Each statement sees all changes that were committed before the statement began. So a statement that follows a wait for
   // a lock sees the changes of the transaction that held the lock before.
   default_transaction_isolation: 'read committed',
-  // Each connection uses one plan of a statement for all values of its parameters. When the plan is made, Postgres does
-  // not know how many rows a value selects, and expects many. All lookups of Doorbell have an index, so these settings
-  // force index scans.
+  // For each statement, each connection uses one plan for all values of the parameters. When the plan is made, Postgres
+  // does not know how many rows a value selects, and expects many. All lookups of Doorbell have an index, so these
+  // settings force index scans.
   plan_cache_mode: 'force_generic_plan',
   enable_seqscan: 'off',
   enable_hashjoin: 'off',
@@ -37,8 +37,7 @@ const settings = {
   // Compilation and parallel workers are disabled: to start them would take longer than any statement of Doorbell.
   jit: 'off',
   max_parallel_workers_per_gather: '0',
-  // These settings change the meaning of statements: of a backslash in a string literal, and of the comparison `=
-  // null`.
+  // Statements rely on these settings: they define what a backslash in a string literal means, and what `= null` means.
   standard_conforming_strings: 'on',
   transform_null_equals: 'off',
 }
@@ -46,8 +45,8 @@ const settings = {
 const listed = Object.entries(settings).map(([name, value]) => `set ${name} = '${value}'`)
 
 /**
- * Changes `synchronous_commit` if it is off: Postgres would then confirm commits that are not on disk yet. With all
- * other values, confirmed commits are on disk.
+ * Sets `synchronous_commit` to on if it is off. If it stayed off, Postgres would confirm commits that are not on disk
+ * yet. With all other values, confirmed commits are on disk.
  */
 const durable = `select set_config('synchronous_commit', 'on', false) where current_setting('synchronous_commit') = 'off'`
 
@@ -65,12 +64,12 @@ export async function prepareSession(client: ClientBase): Promise<string> {
 }
 
 /**
- * Postgres must answer on a new connection within this many milliseconds. A caller waits longer than this for a
- * connection from the pool, so the caller's error can contain the reason.
+ * Postgres must answer on a new connection within this many milliseconds. This is shorter than a caller waits for a
+ * connection from the pool, so that the caller's error can contain the reason.
  */
 const longestSilenceMs = 4_000
 
-/** Thrown if a new connection is not served. SQLSTATE 08001: unable to establish a connection. */
+/** Thrown if no session of Postgres answers on a new connection. SQLSTATE 08001: unable to establish a connection. */
 export class NoSessionError extends Error {
   override readonly name = 'NoSessionError'
   readonly code = '08001'

@@ -1,28 +1,32 @@
 /**
- * Ends connections on which nothing arrives any more, although Postgres owes an answer: the machine of Postgres has no power
- * or is frozen, or a firewall has forgotten the connection. TCP gives up such a connection only after about 15 minutes.
+ * Ends connections on which no answer of Postgres arrives any more, for instance because the machine of Postgres has no
+ * power, or because a firewall has dropped the connection. TCP gives up such a connection only after about 15 minutes.
  * Until then the pool would lack the connection, and the step that uses it would keep its lock keys.
  *
- * A statement may also take long while Postgres executes it: it waits for a lock, or its commit waits for a standby. If such
- * connections were ended, the sessions in Postgres would go on, and new connections would open more and more of them. So
- * Postgres is first asked, on another connection, which sessions are at work. A pooler that has no session left for this
- * question counts as not reachable.
+ * An answer may also be late because Postgres is still executing the statement, for instance while it waits for a lock
+ * or for a standby. Connections of such statements must not be ended: their sessions in Postgres would go on, and new
+ * connections would add more and more sessions. So Postgres is first asked, on another connection, which sessions are
+ * still executing a statement. If a pooler has no session left for this query, Postgres counts as not reachable.
  */
 import type { Socket } from 'node:net'
 import { type Client, type ClientBase, DatabaseError } from 'pg'
 import { type Clock, steadyTime } from '../clock.ts'
 import type { Log } from '../log.ts'
 
-/** Milliseconds without a byte of the answer, after which the answer is late. */
+/** An answer is late if no byte of it has arrived for this many milliseconds. */
 const lateAfterMs = 5_000
 
 /**
- * The same while Postgres refuses to say which sessions are at work, or refuses the connection on which it would be asked. An
- * answer that is later than this is given up, although Postgres may still be at work on it.
+ * The limit while Postgres refuses to say which sessions are executing a statement, or refuses the connection for this
+ * query. A connection whose answer is later than this many milliseconds is ended, although Postgres may still be
+ * executing the statement.
  */
 const lateWithoutReplyAfterMs = 30_000
 
-/** Milliseconds between two searches for late answers while Postgres cannot be asked. */
+/**
+ * Milliseconds between two searches for late answers, while Postgres cannot be asked which sessions are executing a
+ * statement.
+ */
 const searchIntervalMs = 1_000
 
 export interface SilenceWatch {
@@ -33,22 +37,25 @@ export interface SilenceWatch {
   /** Must be called before each query on the connection. */
   asked(client: Client): void
   /**
-   * Ends the connections on which an answer is late, unless Postgres is at work on it. Must be called every few seconds.
+   * Ends the connections on which an answer is late, except those whose statement Postgres is still executing. Must be
+   * called every few seconds.
    *
-   * @param listAtWork returns the sessions that are at work, of those given: the result of `listSessionsAtWork`. Not called
-   * if no answer is late. If Postgres refuses to say it, a connection is ended only after `lateWithoutReplyAfterMs`
+   * @param listAtWork returns those of the sessions that are still executing a statement, by the query
+   * `listSessionsAtWork`. Not called if no answer is late. If Postgres refuses the query, a connection is ended only
+   * after `lateWithoutReplyAfterMs`
    */
   endSilent(listAtWork: (sessions: string[]) => Promise<string[]>): Promise<void>
   /**
-   * Must be called if a query on another connection to Postgres has failed. If Postgres has not answered it, all present
-   * connections are suspect, and those on which an answer is late are ended until Postgres is reached again and can be asked.
+   * Must be called if a query on another connection to Postgres has failed. If this was not an error that Postgres
+   * itself reported, all existing connections are suspect. Then connections on which an answer is late are ended
+   * without asking, until Postgres can be reached and asked again.
    */
   lost(error: unknown): void
   /** Must be called after each attempt to reach Postgres again, with the error if it failed. */
   tried(failure?: unknown): void
-  /** Returns whether the connection must not be used again. */
+  /** Returns whether the connection may be dead, and so must not be used again. */
   isSuspect(client: ClientBase): boolean
-  /** Ends a connection at once. What it has sent, and Postgres has not received, is not sent again. */
+  /** Ends a connection at once. Data that Postgres has not received yet is not sent again. */
   end(client: ClientBase): void
 }
 
@@ -57,8 +64,8 @@ interface Connection {
   session?: string
   isSuspect: boolean
   /**
-   * Set while an answer is awaited: how many bytes had been received when the query was sent, or at the last search that found
-   * more, and the steady time of that moment.
+   * Set while an answer is awaited. `bytes` is the number of bytes received on the connection, and `since` the steady
+   * time at which this number last changed or the query was sent. Both are updated at each search for late answers.
    */
   awaiting?: { bytes: number; since: number } | undefined
 }
@@ -67,7 +74,9 @@ export function createSilenceWatch({ log, clock }: { log: Log; clock: Clock }): 
   const connections = new Map<ClientBase, Connection>()
   let cancel = () => {}
 
-  /** Returns the connections on which an answer is late. Waiting begins again if a part of the answer has arrived. */
+  /**
+   * Returns the connections on which an answer is awaited, and no byte of it has arrived for `afterMs` milliseconds.
+   */
   function listLate(afterMs = lateAfterMs): [ClientBase, Connection][] {
     const now = steadyTime(clock)
     return [...connections].filter(([, connection]) => {
@@ -88,7 +97,7 @@ export function createSilenceWatch({ log, clock }: { log: Log; clock: Clock }): 
   function end(client: ClientBase): void {
     const socket = connections.get(client)?.socket
     if (socket === undefined || socket.destroyed) return
-    // A connection by a unix socket cannot be reset, and it loses nothing that it could send later.
+    // A connection by a unix socket has no TCP reset. It does not need one, because no data waits to be sent again.
     if (socket.remoteAddress === undefined) socket.destroy()
     else socket.resetAndDestroy()
   }
@@ -99,7 +108,8 @@ export function createSilenceWatch({ log, clock }: { log: Log; clock: Clock }): 
 
   function endLateUntilReached(afterMs: number): void {
     cancel()
-    // When this process was suspended, it first reads the answers that have arrived meanwhile.
+    // `setImmediate` lets this process first read answers that have arrived, for instance while the process was
+    // suspended.
     const search = setImmediate(() => endAll(listLate(afterMs)))
     const cancelNext = clock.after(searchIntervalMs, () => endLateUntilReached(afterMs))
     cancel = () => {
@@ -110,7 +120,8 @@ export function createSilenceWatch({ log, clock }: { log: Log; clock: Clock }): 
 
   return {
     add(client) {
-      // With TLS, `stream` becomes another socket, which uses this one.
+      // This is the TCP or unix socket. With TLS, `client.connection.stream` is replaced later by a TLS socket that
+      // uses this one.
       const socket = client.connection.stream as Socket
       const connection: Connection = { socket, isSuspect: false, awaiting: undefined }
       connections.set(client, connection)
@@ -143,7 +154,8 @@ export function createSilenceWatch({ log, clock }: { log: Log; clock: Clock }): 
       endLateUntilReached(lateAfterMs)
     },
     tried(failure) {
-      // If Postgres has said why it refuses the connection, it is there, and may be at work on the statements.
+      // If Postgres has refused the connection with an error of its own, it is reachable, and may still be executing
+      // statements.
       if (failure === undefined) cancel()
       else endLateUntilReached(isRefusal(failure) ? lateWithoutReplyAfterMs : lateAfterMs)
     },
@@ -152,20 +164,27 @@ export function createSilenceWatch({ log, clock }: { log: Log; clock: Clock }): 
   }
 }
 
-/** Returns whether this is an answer of Postgres. If there are several hosts, the answer of the last one is the cause. */
+/**
+ * Returns whether Postgres itself has reported this error. If there are several hosts, the error of the last one is the
+ * `cause`.
+ */
 const isRefusal = (error: unknown) =>
   error instanceof Error && [error, error.cause].some((each) => each instanceof DatabaseError)
 
-/** After a failover, another server may have a process with the same id. */
+/**
+ * SQL: identifies a session by the id of its process and the start time of the server. The id alone is not enough:
+ * after a failover, another server may have a process with the same id.
+ */
 const sessionOf = (process: string) => `${process} || ' ' || extract(epoch from pg_postmaster_start_time())`
 
 /** A query for the session that serves the connection. */
 export const identifySession = `select ${sessionOf('pg_backend_pid()')} as session`
 
 /**
- * A query for the sessions that are at work, of those in `$1`. A session is not at work if it waits for a message of the
- * client, or for the client to receive one. If its state has changed only a second ago, the answer may still be on its way.
- * If `track_activities` is off, a session counts as at work unless it waits for the client.
+ * A query for those of the sessions in `$1` that are still executing a statement. A session that waits for a message of
+ * the client, or waits for the client to receive one, is not executing. But it is included if its state has changed
+ * within the last second, because the answer may still be on its way. If `track_activities` is off, all sessions are
+ * included that do not wait for the client.
  */
 export const listSessionsAtWork = `
   select session from (

@@ -28,12 +28,12 @@ const longestPauseMs = 10_000
 const checkIntervalMs = 2_000
 
 /**
- * Milliseconds for which the epoch is valid after a successful check. This is not longer than the pause of a client between
- * two polls.
+ * Milliseconds for which the epoch (`Database.epoch`) is valid after a successful check. This is not longer than the
+ * pause of a client between two polls.
  */
 const trustMs = 4_000
 
-/** Milliseconds that Postgres has for confirming that a connection is closed. */
+/** Milliseconds to wait until Postgres confirms that a connection is closed. */
 const longestCloseMs = 1_000
 
 export interface Subscription {
@@ -57,20 +57,17 @@ interface Surroundings {
 }
 
 /**
- * Makes the notifications about the changes of this node. The listeners on this node are called at once. Postgres also
- * sends each notification back to this node (the echo); the listeners are then not called again.
+ * Makes the notifications about the changes of this node. Postgres also sends each notification back to this node (the
+ * echo). Listeners on this node are called only once: after the commit, or when the echo arrives, whichever is first.
  */
 export interface Publisher {
   /**
    * Returns `payloads`, one text for each notification, and `tellHere`, which calls the listeners on this node.
    */
   publish(changes: Change[]): { payloads: string[]; tellHere(): void }
-  /**
-   * Returns whether a received notification is an echo: it came from this node, and the listeners on this node were
-   * already called.
-   */
+  /** Returns whether a received notification is an echo for which the listeners on this node were already called. */
   isOwnEcho(origin: string | undefined): boolean
-  /** Forgets all earlier notifications: their echoes may never arrive. */
+  /** Forgets all earlier notifications, because their echoes may never arrive. Called when the connection was lost. */
   forget(): void
 }
 
@@ -79,7 +76,7 @@ export interface Publisher {
  * them.
  */
 const mostBytes = 7500
-/** Upper limit for the notifications whose echo, or whose commit, this node waits for. */
+/** Upper limit for the notifications of which this node has seen only the commit or only the echo. */
 const mostAwaited = 100_000
 
 /** The changes in one notification. `origin` is unique among all notifications of all nodes. */
@@ -97,8 +94,8 @@ interface OwnAnnouncement extends Announcement {
 export function createPublisher(listeners: Listeners): Publisher {
   const node = newSecret(6)
   /**
-   * The origins for which `isSecond` was called once. It is called when the listeners on this node are called, and when
-   * the echo arrives.
+   * The origins for which `isSecond` was called once. `isSecond` is called twice for each notification: before the
+   * listeners on this node are called, and when the echo arrives.
    */
   const once = new Set<string>()
 
@@ -114,8 +111,8 @@ export function createPublisher(listeners: Listeners): Publisher {
   return {
     publish(changes) {
       const announcements = splitChanges(changes).map(
-        // The origin is random, so that no other program on the same database can send a notification with it before
-        // this node does.
+        // The origin is random, so that no other program on the same database can send a notification with the same
+        // origin before this node does.
         (piece): OwnAnnouncement => ({ origin: `${node}.${randomUUID()}`, ...piece }),
       )
       return {
@@ -172,7 +169,10 @@ export async function subscribe(surroundings: Surroundings): Promise<Subscriptio
     cancel = clock.after(checkIntervalMs, () => void checkConnection(client))
   }
 
-  /** Checks this connection, and on this connection those of the pool. */
+  /**
+   * Checks this connection. Also uses it to find and end connections of the pool that no longer work
+   * (`SilenceWatch.endSilent`).
+   */
   async function checkConnection(client: Client): Promise<void> {
     cancel()
     try {
@@ -240,10 +240,11 @@ export async function subscribe(surroundings: Surroundings): Promise<Subscriptio
 }
 
 /**
- * Returns whether the last check is recent enough for the epoch to be valid, by its age in milliseconds. A process that was
- * suspended may have missed notifications, and not yet noticed that the connection was lost. The age is measured by the
- * wall clock, because the steady time may stand still while the machine is suspended. If the age is negative, the wall clock
- * was set back and the age is unknown.
+ * Returns whether the last check of the connection is recent enough for the epoch to be valid. `age` is the time since
+ * that check, in milliseconds of the wall clock. An old check is not enough: a process that was suspended may have
+ * missed notifications, and may not have noticed yet that the connection was lost. The steady time is not used, because
+ * it may stand still while the machine is suspended. If the age is negative, the wall clock was set back, and the true
+ * age is unknown.
  */
 const isRecent = (age: number) => age >= 0 && age <= trustMs
 
@@ -254,7 +255,10 @@ function failureOf(work: Promise<unknown>): Promise<unknown> {
   )
 }
 
-/** Closes a connection. If Postgres does not confirm this in time, the connection is closed without it. */
+/**
+ * Closes a connection. If Postgres does not confirm this within `longestCloseMs`, the connection is closed without the
+ * confirmation.
+ */
 async function endInTime(client: Client): Promise<void> {
   const cancel = systemClock.after(longestCloseMs, () => client.connection.stream.destroy())
   await client.end()

@@ -1,4 +1,4 @@
-/** The database on Postgres, for one process or many. Changes are announced to all nodes with NOTIFY and LISTEN. */
+/** The database on Postgres, for one process or many. All nodes are notified of changes with NOTIFY and LISTEN. */
 import { hash } from 'node:crypto'
 import { type Pool, type PoolClient, types } from 'pg'
 import { type Clock, steadyTime, systemClock } from '../clock.ts'
@@ -25,14 +25,17 @@ import { createSilenceWatch } from './postgres-silence.ts'
 import { channel, createPublisher, type Publisher, subscribe } from './postgres-subscription.ts'
 import { wordsOfPostgres } from './sql-dialect.ts'
 
-/** SQLSTATEs after which a transaction is retried: Postgres has rolled it back, and the retry may succeed. */
+/**
+ * SQLSTATEs after which a transaction is retried: Postgres has rolled the transaction back, and a retry may succeed.
+ */
 const retriable = new Set(['40001', '40P01', '25P03'])
 const attempts = 3
 
 /**
- * A plan is made from the table statistics at the time of planning, and at first the tables are empty. So each connection plans
- * its statements again after `firstPlansHoldMs`, and then after pauses that double, up to `plansHoldMs`. With such pauses,
- * a table that grows steadily at most doubles between two plannings.
+ * Postgres makes the plan of a statement from the current table statistics, and at first the tables are empty. So each
+ * connection plans its statements again after `firstPlansHoldMs`, and then after pauses that double, up to
+ * `plansHoldMs`. With such pauses, a table that grows steadily at most doubles between two plannings, so that no plan
+ * is far from the true size.
  */
 const firstPlansHoldMs = 1_000
 const plansHoldMs = 600_000
@@ -209,7 +212,8 @@ async function inTransaction<Row>(
   } catch (error) {
     commits.giveUp(client)
     client.release(error as Error)
-    // The client is released first, because the inquiry needs a connection from the pool.
+    // The connection is released before `commits.happened` asks the database, because this query needs a connection
+    // from the pool.
     if (announcement === undefined || !(await commits.happened(mark, error))) throw error
   }
   announcement.tellHere()
@@ -221,7 +225,7 @@ async function inTransaction<Row>(
  * before `first`, in the same round trip, because a statement sees only changes that were committed before the
  * statement began. If two keys have the same hash, the only effect is an unnecessary wait. All steps take their locks
  * in the same order, which prevents deadlocks. If a step needs both the shared and the exclusive lock of a key, it
- * takes only the exclusive one. Two steps that took the shared lock first would wait for each other.
+ * takes only the exclusive one: two steps that first took the shared lock would wait for each other.
  */
 function locksFor(keys: string[], sharedKeys: string[]): Statement[] {
   if (keys.length + sharedKeys.length === 0) return []
@@ -251,8 +255,8 @@ function canBeWrapped({ sql }: Statement): boolean {
 }
 
 /**
- * Returns one statement that executes the change and sends the notifications. `said` is a count, so it always has exactly one
- * row. If the change returned no row, `pg_notify` is not called.
+ * Returns one statement that executes the change and sends the notifications. `said` counts the calls of `pg_notify`,
+ * so it always has exactly one row. If the change returned no row, `pg_notify` is not called.
  */
 function announcing(statement: Statement, payloads: string[]): Statement {
   const { sql } = statement
@@ -280,8 +284,8 @@ const commit: Statement = { sql: 'commit', values: [] }
 const rollback: Statement = { sql: 'rollback', values: [] }
 
 /**
- * Executes `work` under a lock that is held until the commit. So the next transaction that takes the lock sees all changes
- * of `work`.
+ * Executes `work` in a transaction that holds a lock until its commit. So the next transaction that takes the lock sees
+ * all changes of `work`.
  */
 async function exclusively<T>(pool: Pool, work: (run: Run) => Promise<T>): Promise<T> {
   const client = await pool.connect()

@@ -1,9 +1,9 @@
 /**
- * Only one server may use a SQLite file, because a server is not told of the changes of another server. So a server
+ * Only one server may use a SQLite file, because a server is not notified of the changes of another server. So a server
  * holds a lock until its process ends. Commands take no lock: they may run beside a server.
  *
- * The lock is a SQLite lock on an empty file beside the database. The operating system releases the lock when the process
- * ends, for any reason. The file remains; its existence has no meaning.
+ * The lock is a SQLite lock on an empty file beside the database. The operating system releases the lock when the
+ * process ends, for any reason. The file stays, but only the lock on it has a meaning.
  */
 import { closeSync, openSync, realpathSync, statSync } from 'node:fs'
 import type { DatabaseSync } from 'node:sqlite'
@@ -67,8 +67,8 @@ export class SeveralNamesError extends Error {
 }
 
 /**
- * Creates the file if it does not exist. An existing file is not opened, because closing it would release every lock that this
- * process holds on it.
+ * Creates the file if it does not exist. An existing file is not opened here: when a process closes a file, the
+ * operating system releases all locks that the process holds on this file.
  */
 function createPrivately(file: string): void {
   try {

@@ -32,7 +32,7 @@ export function wordsOfPostgres(sql: string): string {
 /**
  * Returns a subquery for which Postgres expects few rows. Without the limits, Postgres expects a hundred rows from a
  * JSON array or a recursion. Each limit whose value is unknown during planning reduces the expected number to a tenth.
- * The two limits exclude no rows.
+ * In fact, the two limits exclude no rows.
  */
 export function few(items: string, name: string): string {
   const everything = 'limit (select 1000000000)'
@@ -59,8 +59,8 @@ export function toSqliteDialect(sql: string, version = process.versions.sqlite):
 
 /**
  * Returns whether this version of SQLite has `jsonb_each`, which returns objects in binary form. `json_each` returns
- * each object as a text, which SQLite parses again for each member: for a request of 38 members, this takes three times
- * as long.
+ * each object as a text, which SQLite parses again for each member. For an object of 38 members, such as an
+ * authentication request, this takes three times as long.
  */
 function hasJsonbEach(version = '0'): boolean {
   const [major = 0, minor = 0] = version.split('.').map(Number)

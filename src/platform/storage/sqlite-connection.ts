@@ -11,16 +11,20 @@ import { claimFile, isBusy } from './sole-server.ts'
  */
 const mostLogBytes = 8 * 2 ** 20
 
-/** A process that starts waits at most this many milliseconds for another process that uses the database. */
+/** At its start, a process waits at most this many milliseconds while another process uses the database. */
 const startWithinMs = 60_000
 
-/** SQLite itself waits at most this many milliseconds for a lock of another process. Nothing else runs meanwhile. */
+/**
+ * SQLite itself waits at most this many milliseconds for a lock of another process. Nothing else can run in this
+ * process during that wait.
+ */
 const busyTimeoutMs = 5
 
 /**
  * Opens a connection, and creates the file if it does not exist.
  *
- * @param serves whether a server opens the file; `releaseFile` ends its claim to be the only one
+ * @param serves whether a server opens the file. If so, the lock of the only server is taken (`sole-server.ts`), and
+ *   `releaseFile` releases it
  */
 export function connect(path: string, serves: boolean) {
   const isFile = path !== ':memory:'

@@ -1,11 +1,13 @@
 /**
- * The database on SQLite, for one process on one machine. All steps run one after the other, so `lockKeys` are not needed.
+ * The database on SQLite, for one process on one machine. All steps run one after the other, so `lockKeys` are not
+ * needed.
  *
  * Steps that arrive in the same turn of the event loop are committed together, with one sync to disk. Nothing else runs
  * between `begin` and `commit`, so a read never sees half a step.
  *
- * Another process (a command, a backup program) may hold the write lock. SQLite itself would wait for the lock without
- * letting anything else run in this process, so it waits only for a moment, and steps are tried again in later turns.
+ * Another process (a command, a backup program) may hold the write lock. While SQLite itself waits for the lock,
+ * nothing else can run in this process. So SQLite waits only for a moment, and steps that did not get the lock are
+ * tried again later.
  */
 import { constants, type Stats, statSync } from 'node:fs'
 import { access, stat } from 'node:fs/promises'
@@ -32,7 +34,7 @@ type Rows = Record<string, Value>[]
 /** A step in the queue, and its outcome. */
 interface QueuedStep extends StepOptions<Record<string, Value>> {
   first: Statement
-  /** When the step was added to the queue, in steady time. */
+  /** When the step was added to the queue, in the steady time of this process. */
   since: number
   outcome: { rows: Rows } | { error: unknown }
   resolve(rows: Rows): void
@@ -131,7 +133,7 @@ interface QueueNeeds {
   commitTogether(steps: QueuedStep[]): void
   listeners: Listeners
   clock: Clock
-  /** Whether no step must be executed now. */
+  /** Whether the steps must wait, because `exclusively` is running. */
   isPaused(): boolean
 }
 
@@ -149,7 +151,7 @@ function createQueue({ connection, commitTogether, listeners, clock, isPaused }:
       const hasBegun = connection.isTransaction
       if (hasBegun) connection.exec('rollback')
       const mayRetry = isBusy(error) && !hasBegun
-      // Steps that arrive in the meantime are executed together with those that wait.
+      // The steps that may be retried go back into the queue, together with steps that arrive until the retry.
       queue = steps.filter(({ since }) => mayRetry && !hasWaitedTooLong(since, clock))
       if (queue.length > 0) setTimeout(flush, retryAfterMs)
       const waiting = new Set(queue)
@@ -173,8 +175,8 @@ function createQueue({ connection, commitTogether, listeners, clock, isPaused }:
 }
 
 /**
- * Reads again while another process holds a lock that the read needs. This is rare in WAL mode: the other process has the
- * log for itself while it recovers the log, or while it closes the file as the last process.
+ * Retries a read while another process holds a lock that the read needs. This is rare in WAL mode: another process
+ * holds such a lock only while it recovers the log, or while it closes the file as the last process.
  */
 async function readWhenFree<Row>(clock: Clock, read: () => Promise<Row[]>): Promise<Row[]> {
   const since = steadyTime(clock)
@@ -216,8 +218,8 @@ function settle({ outcome, announce, resolve, reject }: QueuedStep, listeners: L
 }
 
 /**
- * Returns a function that returns a number. The number changes when another process (a command) has written to the
- * database. The number is read from SQLite once in each turn of the event loop. The function returns undefined if the number
+ * Returns a function that returns a number which changes when another process (a command) has written to the database.
+ * The number is read from SQLite once in each turn of the event loop. The function returns undefined if the number
  * cannot be read now.
  */
 function countingForeignChanges(prepare: (sql: string) => StatementSync): () => number | undefined {
@@ -233,7 +235,7 @@ function countingForeignChanges(prepare: (sql: string) => StatementSync): () => 
   }
 }
 
-/** Returns undefined if another process prevents the look-up. */
+/** Returns SQLite's `data_version`, or undefined if a lock of another process prevents this. */
 function dataVersion(prepare: (sql: string) => StatementSync): number | undefined {
   try {
     return Number(prepare('pragma data_version').get()!.data_version)
@@ -246,7 +248,7 @@ function dataVersion(prepare: (sql: string) => StatementSync): number | undefine
 /**
  * Returns the functions that execute steps on a connection.
  *
- * @param file the state of the opened file; undefined for `:memory:`
+ * @param file the inode and device of the opened file, to notice if it is moved; undefined for `:memory:`
  */
 function committing(connection: DatabaseSync, path: string, file: Stats | undefined) {
   const prepared = new Map<string, StatementSync>()
@@ -278,8 +280,8 @@ function committing(connection: DatabaseSync, path: string, file: Stats | undefi
   }
 
   /**
-   * Executes a step, and records its outcome. If the step fails, other steps are not affected, unless SQLite has rolled
-   * back the whole transaction (as on a full disk).
+   * Executes a step, and records its outcome. If the step fails, the other steps of the transaction are usually not
+   * affected. But if SQLite has rolled back the whole transaction, as on a full disk, all of them fail.
    */
   function execute(step: QueuedStep): void {
     try {

@@ -1,9 +1,10 @@
 /**
- * Recognises failures that are temporary, or that an operator can repair outside Doorbell. After such a failure, the
- * operation may be tried again, and other nodes may be able to execute it. All other failures are bugs.
+ * Recognises failures of the database that are temporary, or that an operator can repair outside Doorbell. After such a
+ * failure, the operation may be tried again, and other nodes may be able to execute it. All other failures of the
+ * database are bugs.
  */
 
-/** SQLSTATE: a whole class by its first two characters, or one code. */
+/** By SQLSTATE, with the meaning. A key of two characters stands for a whole class, a key of five for one code. */
 const sqlStates: Record<string, string> = {
   '08': 'the connection broke or could not be opened; 08007: it is unknown whether a commit happened',
   '0A000': 'a plan from before a migration, or an operation that a standby does not support',
