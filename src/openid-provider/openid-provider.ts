@@ -61,8 +61,8 @@ function createProvider(needs: AuthorizationServerNeeds): Provider {
   endWithoutSession(provider)
   endWholeSession(provider, needs.endSession)
   readOnlyWhatWasAsked(provider)
-  // If the operator has configured `interactions`, the sign-in pages may have other addresses, and a browser may return
-  // from them although no page has stored a result.
+  // Not done if the operator has configured `interactions`: the sign-in pages may then have other addresses, and a
+  // browser may return from them although no page has stored a result.
   if (needs.extra.interactions === undefined) {
     returnToSignInPage(provider, { pageOf: signInPageOf, signed: configuration.cookies?.short?.signed })
   }

@@ -59,7 +59,7 @@ export function readPost({ form }: ClientCredentials): Claim | undefined {
  * §2.3.1).
  */
 function formDecode(text: string): string {
-  // Nearly all secrets are made of characters that need no encoding.
+  // Most client ids and secrets contain no encoded characters, so they need no decoding.
   if (!/[%+]/.test(text)) return text
   try {
     return decodeURIComponent(text.replaceAll('+', ' '))

@@ -12,7 +12,8 @@ export interface Constraints {
   /** Whether the authority may issue certificates for certain names only (RFC 5280 §4.2.1.10). */
   hasNameConstraints: boolean
   /**
-   * Whether the certificate has a critical extension that is not in `known`. If so, it must be refused (RFC 5280 §4.2).
+   * Whether the certificate has a critical extension that is not in `known`. Such a certificate must be refused (RFC
+   * 5280 §4.2).
    */
   hasUnknownCritical: boolean
   /** Whether the certificate is signed with one of `weakSignatures`. */

@@ -57,8 +57,8 @@ export const mostSigns = 16
 export const signsIn = (skeleton: string): number => skeleton.split(anyLetter).length - 1
 
 /**
- * Returns the form of a name that is stored in an indexed column, to find equal names. It has no signs. Undefined for a
- * name that has only signs.
+ * Returns the form of a name that is stored in an indexed column, so that equal names can be found. This form contains
+ * no signs. Undefined if the name consists of signs only.
  */
 export const comparedName = (name: string): string | undefined =>
   skeletonOf(name).replaceAll(anyLetter, '') || undefined
@@ -73,14 +73,14 @@ export const comparisonsAtOnce = 500
 export class KnownNames {
   readonly #skeletons = new Map<string, ArrayLike<string>[]>()
 
-  /** Sets the names of a client. Without names, the client is removed. */
+  /** Sets the names of a client. An empty list removes the client. */
   set(id: string, names: readonly string[]): void {
     const skeletons = names.flatMap((name) => comparedName(name) ?? [])
     if (skeletons.length === 0) this.#skeletons.delete(id)
     else this.#skeletons.set(id, [...new Set(skeletons)].map(lettersOf))
   }
 
-  /** Resolves to whether a name with this skeleton looks like one of these names. See `idsLike`. */
+  /** Resolves to whether a name with this skeleton looks like one of the known names (`idsLike`). */
   async haveOneLike(skeleton: string): Promise<boolean> {
     return !(await this.idsLike(skeleton).next()).done
   }
@@ -96,7 +96,7 @@ export class KnownNames {
     for (const [id, known] of this.#all()) {
       compared += 1
       if (compared % comparisonsAtOnce === 0) await nextTurn()
-      // Each sign stands for one letter or for none.
+      // Each sign in the skeleton stands for one letter or for no letter.
       const canBeEqual = known.length <= name.length && known.length >= shortest
       if (canBeEqual && looksLike(name, known)) yield id
     }

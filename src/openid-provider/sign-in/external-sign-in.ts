@@ -11,9 +11,12 @@ import { type BeginFor, holdingGenerations } from '../held-generations.ts'
 
 export interface AdmissionNeeds {
   users: UserHooks
-  /** Whether an application supplies the users. If so, its hook finds the user. */
+  /**
+   * Whether an application that embeds this server supplies the users. If so, the hook of the application finds the
+   * user.
+   */
   usersAreHooks: boolean
-  /** The consent app. It is passed as the client when a user is looked up. */
+  /** The metadata of the consent app, which is passed as the client when a user is looked up. */
   app: ClientMetadata
   audit: Audit
   deviceToken: ReturnType<typeof createDeviceToken>

@@ -19,11 +19,11 @@ export interface KeptKey {
 }
 
 /**
- * The times after which a key no longer signs, is no longer published, and no longer verifies, in milliseconds since
- * 1970.
+ * The times, in milliseconds since 1970, from which a key no longer signs, is no longer published, and no longer
+ * verifies.
  */
 export interface Retirement {
-  /** From this time, the next key signs instead. */
+  /** From this time, the next key signs instead of this key. */
   at: number
   /**
    * The time at which everything that the key signed has expired. Then the key is removed from the published key set.
@@ -114,7 +114,7 @@ export function createSigningKeyStore(database: Database) {
       )
     },
 
-    /** Removes keys that no longer verify anything. Revoked keys stay in the list as a record. */
+    /** Removes keys that no longer verify anything. Revoked keys stay stored, so that the list of keys shows them. */
     async forgetRemoved(now: number): Promise<void> {
       await database.step({
         sql: 'delete from signing_keys where verifies_until <= $1 and revoked_at is null returning kid',

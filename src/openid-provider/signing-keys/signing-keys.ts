@@ -38,8 +38,8 @@ export interface KeyNeeds {
 }
 
 /**
- * Resolves to the keys. Generates a key for each algorithm that has no current or next key. Several nodes may call this
- * at once.
+ * Resolves to the keys. Generates a key for each algorithm for which no key signs now or later. Several nodes may call
+ * this function at the same time.
  */
 export async function loadSigningKeys(needs: KeyNeeds): Promise<SigningKeys> {
   return signingKeysAt(await listKeys(needs), needs.clock.now(), needs.vault)
@@ -89,8 +89,8 @@ export function stateOf({ signsFrom, retirement, revokedAt }: KeptKey, now: numb
 }
 
 /**
- * Returns the time at which the state of a key changes next, in milliseconds since 1970, or undefined if no state
- * changes any more.
+ * Returns the earliest future time at which the state of one of the keys changes, in milliseconds since 1970. Undefined
+ * if no state will change.
  */
 export function nextRotationAt(kept: KeptKey[], now: number): number | undefined {
   const turns = kept.flatMap(({ signsFrom, retirement }) => [signsFrom, ...Object.values(retirement ?? {})])
@@ -117,7 +117,7 @@ export async function makeKey(
   const { algorithm, generation, now, signsFrom } = wanted
   const pair = await generateKeyPair(algorithm, { extractable: true, modulusLength: 2048 })
   const kid = await calculateJwkThumbprint(await exportJWK(pair.publicKey))
-  // The RSA key has no `alg`, so that a client may choose RS256 or PS256.
+  // The JWK of the RSA key has no `alg`, so that a client may choose RS256 or PS256.
   const marks = { kid, use: 'sig', ...(algorithm === 'ES256' && { alg: algorithm }) }
   return {
     kid,
