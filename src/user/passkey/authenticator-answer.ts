@@ -5,7 +5,10 @@
 
 export interface AuthenticatorAnswer {
   credentialId: string
-  /** The challenge that the response claims to answer. Only the signature proves this claim. */
+  /**
+   * The challenge that the response contains. Only the signature, which is not verified yet, proves that the
+   * authenticator has answered this challenge.
+   */
   challenge: string
   /** The user handle that the authenticator returned, base64url; undefined if it returned none. */
   userHandle: string | undefined
