@@ -180,8 +180,8 @@ function wantsOf({ scope, claims }: ShownRequest, say: Reader['say']): string[] 
 }
 
 /**
- * Returns the key of the text that tells the outcome of a request that is not pending. @param just the decision that
- * was just made here
+ * Returns the key of the text that tells the outcome of a request that is not pending.
+ * @param just the decision that was just made on this page, if any
  */
 function outcomeKey(shown: ShownRequest, just: string | undefined): string {
   if (shown.status === 'denied' && (just === 'deny' || just === 'report' || just === 'wrong_number')) {

@@ -10,7 +10,7 @@ export interface UserGeneration {
   isClosed: boolean
 }
 
-/** Maximum duration of a call of this server, in milliseconds. */
+/** Maximum duration of a call to this server, in milliseconds. */
 export const longestCallMs = 10 * 60_000
 
 /**

@@ -102,9 +102,8 @@ export interface AccountChange {
 }
 
 /**
- * The hooks by which an application supplies its own users. They are called for every request and their results are not
- * cached, so the results may change at any time. If there is no user, `findByHint` and `find` may also return
- * undefined, as plain JavaScript does.
+ * The hooks by which an application supplies its own users. They are called for every request, so their results may
+ * change at any time. If there is no user, `findByHint` and `find` may also return undefined, as plain JavaScript does.
  */
 export interface UserHooks {
   /** Resolves to the user that the hint identifies, or null. */

@@ -2,10 +2,10 @@
  * The format of a hash is a PHC string, with the cost and the id of the key. Its base64 is without `=`, as in all PHC
  * strings:
  *
- * $scrypt$ln=17,r=8,p=1,keyid=<id>$<salt>$<hash>
+ *     $scrypt$ln=17,r=8,p=1,keyid=<id>$<salt>$<hash>
  *
- * Older hashes have the format `scrypt.<salt>.<hash>`. They were computed by scrypt from the password itself, with N =
- * 2^15 and without an HMAC. They can still be read.
+ * Older hashes have the format `scrypt.<salt>.<hash>`. They were computed by scrypt from the password itself,
+ * with N = 2^15 and without an HMAC. They can still be read.
  */
 import type { ScryptCost } from './scrypt.ts'
 
