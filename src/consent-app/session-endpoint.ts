@@ -1,4 +1,4 @@
-/** Signing in and out, at this provider or at another one. */
+/** Routes to sign in and out, at this provider or at another provider. */
 import type { FastifyInstance, FastifyRequest } from 'fastify'
 import type { Audit } from '../platform/audit.ts'
 import type { Clock } from '../platform/clock.ts'
@@ -108,7 +108,10 @@ export function sessionEndpoint(app: FastifyInstance, shell: Shell, needs: Sessi
     return reply.redirect('/session/start', 303)
   })
 
-  /** Removes the push subscription of this browser if it belongs to another user, who did not sign out. */
+  /**
+   * Removes the push subscription of this browser if it belongs to another user. This can happen if the other user did
+   * not sign out.
+   */
   async function endSubscriptionOfAnother(request: FastifyRequest, { accessToken }: { accessToken: string }) {
     const endpoint_hash = cookies.openBrowser(request.cookies[cookies.browserName])
     if (endpoint_hash !== undefined) await api.claimSubscription(accessToken, { endpoint_hash })

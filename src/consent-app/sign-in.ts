@@ -1,4 +1,6 @@
-/** Signing users in to the app with OpenID Connect (code and PKCE), at this provider or at another one. */
+/**
+ * Signs users in to the app with OpenID Connect (authorization code and PKCE), at this provider or at another provider.
+ */
 import * as openid from 'openid-client'
 import { toResponse } from '../platform/http/fetch.ts'
 import { Unavailable } from '../platform/http/unavailable.ts'
@@ -42,7 +44,7 @@ export interface SignInWishes {
    * user, or if a recent sign-in is required.
    */
   asked?: boolean
-  /** Whether the ID token must contain the time of the sign-in (`auth_time`). */
+  /** Whether a recent sign-in is required. If so, the ID token must contain the time of the sign-in (`auth_time`). */
   isRecent?: boolean
   /** The requested strength of authentication (`acr_values`). */
   acrValues?: string | undefined

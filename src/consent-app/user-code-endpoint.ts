@@ -1,4 +1,4 @@
-/** The page of the user code (CIBA Core §7.1.2): setting, changing, removing it. */
+/** The page on which users set, change or remove their user code (CIBA Core §7.1.2). */
 import type { FastifyInstance } from 'fastify'
 import { type Answered, type DeviceApi, Refused, succeeded } from './device-api.ts'
 import type { Shell } from './shell.ts'

@@ -13,7 +13,8 @@ import type { FoundModel } from './oidc-model-store.ts'
 type Found = Promise<FoundModel | undefined>
 
 /**
- * The models that are remembered. Sessions and grants are not, because a call may end a session and then read it again.
+ * The models that are remembered. Sessions and grants are not remembered, because a call may end a session and then
+ * read it again.
  */
 const rememberedModels = new Set(['AccessToken', 'RefreshToken', 'AuthorizationCode', 'DeviceCode'])
 

@@ -15,8 +15,8 @@ const claims = {
 /**
  * Claims by which the server makes statements about the token, the authentication or the session (RFC 7519 §4.1, OpenID
  * Connect Core §2 and §3.3.2.11, CIBA Core §10.3.1, RFC 7800, RFC 8485, RFC 8693, RFC 9068, RFC 9396, the logout
- * specifications). The user directory must not supply them: its `amr` would state a factor that this server has not
- * checked.
+ * specifications). The user directory must not supply these claims. For example, an `amr` from the directory would
+ * state a factor that this server has not checked.
  */
 const protocolClaims = new Set([
   ...['iss', 'sub', 'aud', 'exp', 'nbf', 'iat', 'jti', 'typ'],

@@ -5,9 +5,12 @@
  * still looked up in the database, because it may be revoked or expired.
  */
 
-/** Upper limit for the tokens of all users. Beyond this limit, the token that was used longest ago is forgotten. */
+/**
+ * Maximum number of remembered tokens of all users. Beyond this number, the token that was used longest ago is
+ * forgotten.
+ */
 const mostTokens = 20_000
-/** Upper limit for the tokens of one user, so that one user cannot displace the tokens of all others. */
+/** Maximum number of remembered tokens of one user, so that one user cannot displace the tokens of all others. */
 const mostOfUser = 20
 
 export interface KnownTokens {

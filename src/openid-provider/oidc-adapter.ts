@@ -33,7 +33,9 @@ export interface AdapterNeeds {
   models: OidcModelStore
   /** Resolves to a client in the form that oidc-provider uses, or undefined if there is none. */
   findClient(id: string): Promise<AdapterPayload | undefined>
-  /** Reduces each token that is found to the scopes, resources and details that its client may have now. */
+  /**
+   * Removes from each token that is found the scopes, resources, claims and details that its client may not have now.
+   */
   narrow: NarrowModel
   vault: Vault
   clock: Clock
@@ -99,7 +101,10 @@ function isOfUser(model: string, payload: AdapterPayload): payload is AdapterPay
   return goesWithGrant.has(model) && payload.accountId !== undefined && !String(payload.gty).startsWith('ciba')
 }
 
-/** Keeps the place of the current sign-in. Returns the id hashes of sign-ins that must be removed to make room. */
+/**
+ * Records that a row is stored for the current sign-in, so that the sign-in keeps its place after the call. Returns the
+ * id hashes of other sign-ins that must be removed to make room.
+ */
 function keepPlace(idHash: string, expiresAt: number): string[] | undefined {
   try {
     return placeOfThisCall()?.keep(idHash, expiresAt)
@@ -193,8 +198,8 @@ function modelAdapter(model: string, needs: AdapterNeeds): Adapter {
 }
 
 /**
- * Marks a code or a token as used, or collects this write. oidc-provider reads the model first and marks it as used
- * later. If two simultaneous calls have read it, only the call that marks it first may continue.
+ * Marks a code or a token as used, or collects this write. oidc-provider reads the code or token first and marks it as
+ * used later. If two simultaneous calls have read it, only the call that marks it first may continue.
  */
 async function useOnce(use: FirstUse, models: OidcModelStore): Promise<void> {
   const call = collecting.getStore()?.call

@@ -24,7 +24,7 @@ export interface KeptModel {
   /** The id of the authentication request that the model was issued for. */
   requestId: string | undefined
   expiresAt: number | undefined
-  /** Milliseconds since 1970. If a grant has too many models, those that were issued last are kept. */
+  /** Milliseconds since 1970. If too many models are stored for a grant, those that were issued last are kept. */
   issuedAt?: number | undefined
   /** The user's generation and the client's registration id at the time of issue; by default, the current values. */
   userGeneration?: number | undefined
@@ -157,7 +157,8 @@ export function createOidcModelStore(database: Database, { repeatsTokens = true 
     },
 
     /**
-     * Adds a model, or changes the stored one, which other calls may change at the same time.
+     * Adds a model or, if it is stored already, merges the changes of this call into it. Other calls may change the
+     * model at the same time.
      *
      * @param merged returns the new encrypted content. Its argument is the encrypted content that is stored when the
      *   row is locked
@@ -257,8 +258,8 @@ function removalsIn(database: Database) {
     },
 
     /**
-     * Returns the statement that removes all tokens of an authentication request. Refreshed tokens are also removed,
-     * because they belong to the grant of the request, which exists longer than the first tokens.
+     * Returns the statement that removes all tokens of an authentication request. Tokens that were issued by a refresh
+     * are also removed. They are found through the grant of the request, which exists longer than the first tokens.
      */
     removeByRequest: (requestId: string): Statement => ({
       // Each part of the union uses an index; with "or" Postgres would scan all tokens.
@@ -274,7 +275,8 @@ function removalsIn(database: Database) {
     }),
 
     /**
-     * Removes up to `atMost` models that expired before `before` (milliseconds since 1970). Resolves to their number.
+     * Removes up to `atMost` models that expired before `before` (milliseconds since 1970). Resolves to the number of
+     * removed models.
      */
     async forgetExpired(before: number, atMost: number): Promise<number> {
       const rows = await database.step({
@@ -345,8 +347,8 @@ const putting = (kept: KeptModel): ListStatement => ({
 })
 
 /**
- * SQL: locks a model and reads its content. Returns one row even if there is no model yet, because `database.step`
- * executes further statements only if the first one returns a row.
+ * SQL: locks a model and reads its content. Returns one row even if the model is not stored yet, because
+ * `database.step` executes the other statements only if the first statement returns a row.
  */
 const lockingContent = `with stored as materialized (
     select sealed from oidc_models where model = $1 and id_hash = $2 /* for update */

@@ -6,10 +6,11 @@ import { byAge } from '../platform/storage/stored-period.ts'
 import type { KeptModel } from './oidc-model-store.ts'
 
 /**
- * Maximum number of access tokens of one grant; refresh tokens and codes have the same maximum each. Without it, a user
- * could cause any number of tokens in one session: the tokens of the consent app, for instance, are renewed by a
- * redirect, and the refresh token of a public client is replaced at each use. Clients use the newest token of a grant,
- * or a few tokens if they request one for each resource.
+ * Maximum number of access tokens of one grant; refresh tokens and codes have the same maximum each. Without this
+ * maximum, a user could cause any number of tokens in one session: the access token of the consent app, for instance,
+ * is renewed by a redirect, and the refresh token of a public client is replaced at each use. The maximum does not
+ * disturb clients, because they use only the newest token of a grant, or a few tokens if they request one for each
+ * resource.
  */
 export const mostOfGrant = 50
 /**
@@ -32,7 +33,7 @@ const mostRemovedGrants = 5
  */
 const mostRemoved = 100
 
-/** Models of which a user or a client can cause any number under one grant. */
+/** The models whose number under one grant is limited, because a user or a client can cause any number of them. */
 const isBounded = new Set(['AccessToken', 'AuthorizationCode', 'RefreshToken'])
 
 /** SQL: the value by which grants are sorted. The grant that expires last has the greatest value. */

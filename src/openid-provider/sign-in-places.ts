@@ -26,14 +26,17 @@ export interface SignInPlace {
    * since 1970. Returns the id hashes of other sign-ins, whose rows must be removed to make room.
    */
   keep(idHash: string, expiresAt: number): string[]
-  /** Must be called when the call has finished. Returns the id hashes of rows that must still be removed. */
+  /**
+   * Must be called when the call of the browser has finished. Returns the id hashes of sign-ins whose rows must still
+   * be removed.
+   */
   end(): string[]
 }
 
 export type SignInPlaces = ReturnType<typeof createSignInPlaces>
 
 /**
- * Milliseconds during which a sign-in keeps its place, even if a new sign-in needs a place. `oneOfAll` describes the
+ * Milliseconds during which a sign-in keeps its place even if a new sign-in needs one. `oneOfAll` describes an
  * exception.
  */
 const undisturbedMs = 60_000
@@ -91,9 +94,9 @@ export function createSignInPlaces({ perNetwork, inAll }: SignInLimits, clock: C
 
   /**
    * Selects the sign-in that loses its place when the limit for all networks together is reached. Usually this is the
-   * oldest sign-in of all networks. Exception: if the network with the most sign-ins has more than the network of the
-   * new sign-in will have, the oldest sign-in of the network with the most is selected, even if it is younger than
-   * `undisturbedMs`.
+   * oldest sign-in of all networks. Exception: the network with the most sign-ins may have more sign-ins than the
+   * network of the new sign-in will have. Then the oldest sign-in of the network with the most is selected, even if it
+   * is younger than `undisturbedMs`.
    * @throws {NoPlace} if the oldest sign-in of all networks is selected, but it is younger than `undisturbedMs` or its
    *   row is not stored yet
    */

@@ -17,8 +17,8 @@ export type NarrowModel = (model: string, payload: AdapterPayload) => Promise<Ad
 const tokens = new Set(['AccessToken', 'RefreshToken', 'AuthorizationCode', 'DeviceCode', 'ClientCredentials'])
 
 /**
- * Returns the function that removes withdrawn permissions from a token that was found. Objects of other models are
- * returned unchanged.
+ * Returns the function that removes withdrawn permissions from a token that was found. Models that are not tokens or
+ * codes are returned unchanged.
  */
 export function createNarrowModel(permissionsOf: PermissionsOf): NarrowModel {
   return async (model, payload) => {

@@ -1,6 +1,6 @@
 /**
- * Implements `UserHooks` for the built-in users, as an application does for its own users. The passwords of built-in
- * users are checked in `password-check.ts`.
+ * Implements `UserHooks` for the users of the built-in directory. An application implements the same hooks for its own
+ * users. The passwords of built-in users are checked in `password-check.ts`.
  */
 
 import { createFindByIdentifier } from './find-by-identifier.ts'

@@ -37,8 +37,8 @@ export function createUserStore(database: Database, onUnreadable = throwUnreadab
 
     /**
      * Finds a user by an identifier that a client may send: id, username, e-mail address or phone number. A phone
-     * number may have other visual separators than the stored one. If two users have the same number, only the exact
-     * spelling finds a user.
+     * number may have other visual separators than the stored number. If two users have the same number with different
+     * separators, only the exact spelling of a stored number finds a user.
      */
     async findByIdentifier(identifier: string): Promise<KnownUser | undefined> {
       const [row, next] = await database.read<UserRow & { is_exact: number }>(

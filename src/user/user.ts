@@ -1,4 +1,4 @@
-/** Users, in the form that the built-in directory and applications with their own users share. */
+/** The types for users, which the built-in directory and applications with their own users have in common. */
 import type { ClientMetadata } from '../client/metadata/client-metadata.ts'
 
 export interface User {
@@ -12,7 +12,7 @@ export interface User {
   locale?: string | undefined
   /** A disabled user gets no requests and cannot decide. */
   disabled?: boolean | undefined
-  /** With a `verifyUserCode` hook: `false` if this user has no code and needs none. */
+  /** Only for applications with the hook `verifyUserCode`: `false` if this user has no code and needs no code. */
   has_user_code?: boolean | undefined
   /** Additional claims for the ID token and userinfo. Claims of the protocol, such as `acr` and `sub`, are ignored. */
   claims?: Record<string, unknown> | undefined
@@ -67,8 +67,8 @@ export interface PendingRequest {
   }
   scope: string
   /**
-   * The claims that the client requests with the parameter `claims` (OpenID Connect Core §5.5), without claims that it
-   * may not get.
+   * The claims that the client requests with the parameter `claims` (OpenID Connect Core §5.5). Claims that the client
+   * may not get are left out.
    */
   claims?: object | undefined
   /** The user compares this message with the message that the client shows (CIBA Core §7.1). */

@@ -1,4 +1,4 @@
-/** The certificate that a client presents (RFC 8705): on the connection, or in the header of a trusted proxy. */
+/** Reads the certificate of a client (RFC 8705) from the TLS connection, or from the header of a trusted proxy. */
 import { createHash, X509Certificate } from 'node:crypto'
 import { TLSSocket } from 'node:tls'
 import type { Clock } from '../../platform/clock.ts'
@@ -86,7 +86,8 @@ export function createReadCertificate(needs: CertificateNeeds): ReadCertificate 
     if (ofConnection.has(socket)) return ofConnection.get(socket)
     const presented = readHandshake(socket)
     // If this server runs in an application with a TLS server of its own, that TLS server may have verified the chain.
-    // The TLS server of Doorbell trusts no authority (`platform/http/tls.ts`), so `authorized` is false there.
+    // In Doorbell's own TLS server, `authorized` is always false, because this server trusts no authority
+    // (`platform/http/tls.ts`).
     const isVerified = () => socket.authorized && authorities.length > 0
     const certificate = presented && seen(presented, () => isVerified() || findChain(presented) !== undefined)
     ofConnection.set(socket, certificate)
@@ -141,7 +142,7 @@ const none = ['', '::', '(null)']
 function linesOf(call: CertificateCall, header: string | undefined): string[] {
   const joined = header === undefined ? undefined : call.headers[header]
   if (header === undefined || joined === undefined) return []
-  // Node parses all headers again for `headersDistinct`, so it is read only if the call has this header.
+  // `headersDistinct` is read only if the call has this header, because Node parses all headers again for it.
   const lines = call.headersDistinct?.[header] ?? [joined].flat()
   return lines.filter((line) => !none.includes(line))
 }

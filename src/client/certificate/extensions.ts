@@ -28,8 +28,8 @@ const alternativeNames = '551d11'
 const policies = '551d20'
 
 /**
- * Extensions that may be critical: this server or Node checks them (Node's `ca` includes the key usage), or they
- * contain only names and texts.
+ * Extensions that may be critical. Some of them are checked by this server or by Node (Node's `ca` includes the key
+ * usage). The others contain only names and texts, so they need no check.
  */
 const known = [basicConstraints, keyUsage, purposes, nameConstraints, alternativeNames, policies]
 

@@ -223,7 +223,10 @@ function yesOrNo() {
   return z.boolean(expectation('true or false'))
 }
 
-/** Users decide by the name of the client, so the name must not contain characters that reorder or hide letters. */
+/**
+ * Whether a client may have this name. Users see the name when they decide requests, so it must not contain characters
+ * that reorder or hide letters.
+ */
 function isShowable(name: string): boolean {
   return /^[^\p{Cc}\p{Cf}\p{Cs}\p{Co}\p{Cn}\p{Zl}\p{Zp}]{1,255}$/u.test(name) && name.trim() !== ''
 }

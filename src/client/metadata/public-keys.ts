@@ -1,4 +1,7 @@
-/** Validates a JWK Set: public keys only, long enough. Keys that cannot be used are ignored. */
+/**
+ * Validates a JWK Set. It must contain public keys only, and these must be long enough. Keys that cannot be used are
+ * ignored.
+ */
 import type { z } from 'zod'
 import {
   isComplete,

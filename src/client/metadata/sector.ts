@@ -10,7 +10,8 @@ export function sectorOf(client: ClientMetadata): string | undefined {
   const address = client.sector_identifier_uri ?? standsFor(client)
   if (address === undefined) return undefined
   const { protocol, host } = new URL(address)
-  // A private-use scheme or a loopback address belongs to no party: any client could register the same address.
+  // A private-use scheme or a loopback address belongs to no party, because any client could register the same address.
+  // So it identifies no sector.
   const hasOwner = protocol === 'https:' || (protocol === 'http:' && client.application_type !== 'native')
   return hasOwner ? host : undefined
 }

@@ -1,6 +1,6 @@
 /**
- * Checks the names of clients that register themselves. Users decide by these names. So a name must be readable, and
- * must not look like the name of a client that the operator registered.
+ * Checks the names of clients that register themselves. Users see these names when they decide requests. So a name must
+ * be readable, and must not look like the name of a client that the operator registered.
  */
 import { looksLikeALink } from './link-like.ts'
 import { type KnownNames, mostSigns, signsIn, skeletonOf } from './similar-names.ts'

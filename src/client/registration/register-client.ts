@@ -86,8 +86,8 @@ export interface Registration {
 const operatorsOnly = ['backchannel_device_service', 'backchannel_unknown_users', 'limits']
 
 /**
- * Number of attempts for each client that may be registered. It is more than one, so that a developer can correct
- * mistakes.
+ * How many attempts are allowed for each client that may be registered. The number is more than one, so that a
+ * developer can correct mistakes.
  */
 const attemptsEach = 10
 
@@ -180,8 +180,8 @@ function mayTry(
 }
 
 /**
- * Resolves to the client that the registration access token belongs to. A wrong token and an unknown client cause the
- * same error. Until the token is found, the call counts as that of an unproven caller.
+ * Resolves to the client that the registration access token belongs to. The error is the same for a wrong token and for
+ * an unknown client. Until the token is found, the call counts as that of an unproven caller.
  *
  * @throws {OAuthError} `invalid_token`
  * @throws {Overloaded} if there are too many calls of unproven callers

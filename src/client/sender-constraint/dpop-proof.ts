@@ -1,4 +1,4 @@
-/** DPoP (RFC 9449): with each call a client proves that it holds the key that its tokens are bound to. */
+/** DPoP (RFC 9449): with each call, a client proves possession of the key that its tokens are bound to. */
 import { calculateJwkThumbprint, EmbeddedJWK, type JWK, type JWTPayload, jwtVerify } from 'jose'
 import type { Clock } from '../../platform/clock.ts'
 import { fingerprint } from '../../platform/crypto.ts'

@@ -33,9 +33,9 @@ interface Arrived {
 /**
  * Returns a function that finds the user and issues an access token for the device API. If an application supplies the
  * users, its hook finds the user by the ID token and its claims. The built-in directory finds the user by an e-mail
- * address that the other provider has verified: the `sub` of that provider is not a user id of this server. The access
- * token gets the authentication context that the other provider states. The function resolves to undefined if the user
- * does not exist or is disabled.
+ * address that the other provider has verified, because the `sub` of that provider is not a user id of this server. The
+ * access token gets the authentication context that the other provider states. The function resolves to undefined if
+ * the user does not exist or is disabled.
  */
 export function createAdmission({ users, usersAreHooks, app, audit, deviceToken, beginFor }: AdmissionNeeds) {
   return (arrived: Arrived) => holdingGenerations(() => admit(arrived))

@@ -20,7 +20,7 @@ import type { KnownBrowsers } from './known-browsers.ts'
 
 export interface PasswordSignInNeeds {
   users: UserHooks
-  /** Undefined if this server checks no passwords. Then every password is wrong. */
+  /** Undefined if this server checks no passwords. Every password is then treated as wrong. */
   checkPassword: CheckPassword | undefined
   clients: Pick<ClientStore, 'find'>
   /**
@@ -133,7 +133,7 @@ export function createPasswordSignIn(needs: PasswordSignInNeeds): PasswordSignIn
 
   async function admitStranger(given: PasswordTry): Promise<Admitted | { pausedUntil: number }> {
     // The attempt is counted for the address first. While the address is paused, no attempt is counted for the user
-    // name: a caller must not lock a user out with attempts that are refused anyway.
+    // name, because a caller must not lock a user out with attempts that are refused anyway.
     const from = await throttle.from(given.address)
     if (from.pausedUntil !== undefined) return from
     const user = await findUser(given)

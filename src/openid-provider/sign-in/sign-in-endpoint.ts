@@ -64,7 +64,8 @@ export function signInEndpoint(app: FastifyInstance, needs: SignInNeeds): void {
     unproven(request, async () => {
       const interaction = await find(request, reply)
       if (interaction === undefined) return over(request, reply)
-      // `find` has checked that the browser has the cookie of a stored sign-in. So no made-up id is counted.
+      // `find` has checked that the browser has the cookie of a stored sign-in. So challenges are counted only for ids
+      // of stored sign-ins.
       if (!challengeLimit.mayIssue(interaction.uid)) throw tooManyChallenges()
       return reply.header('cache-control', 'no-store').send(await passkeys.signInOptions(interaction.uid))
     }),

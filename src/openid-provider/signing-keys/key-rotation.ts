@@ -107,8 +107,8 @@ export async function rotateKey(
 
 /**
  * Revokes a compromised key: the key is no longer valid, and a new key signs at once. A key that does not sign yet is
- * also revoked, because it was stored beside the compromised key. Resolves to undefined if the key does not exist or
- * was revoked before.
+ * also revoked, because it was stored in the same table as the compromised key. Resolves to undefined if the key does
+ * not exist or was revoked before.
  */
 export async function revokeKey(kid: string, needs: RotationNeeds): Promise<Rotation | undefined> {
   for (;;) {
@@ -141,7 +141,8 @@ export async function rotateWhatIsDue(kept: KeptKey[], needs: RotationNeeds): Pr
 }
 
 /**
- * Whether a key has signed for longer than `rotateEvery`. If so, no process that rotates keys automatically is running.
+ * Whether a key has signed for longer than `rotateEvery` allows. If so, no process that rotates keys automatically is
+ * running.
  */
 export function isOverdue(key: KeptKey, now: number, { rotateEvery }: KeyTimes): boolean {
   return rotateEvery !== undefined && stateOf(key, now) === 'signing' && now > key.signsFrom + rotateEvery + slack

@@ -26,7 +26,8 @@ export interface Retirement {
   /** From this time, the next key signs instead of this key. */
   at: number
   /**
-   * The time at which everything that the key signed has expired. Then the key is removed from the published key set.
+   * The time at which everything that the key signed has expired. At this time, the key is removed from the published
+   * key set.
    */
   publishedUntil: number
   /** The time until which an ID token that the key signed is accepted as `id_token_hint`. */
@@ -68,8 +69,8 @@ export function createSigningKeyStore(database: Database) {
     /**
      * Adds the next key, and sets the retirement of all earlier keys. Resolves to false, and changes nothing, if a key
      * of this generation exists: another process was faster.
-     * @param revoke a key to revoke. Keys that do not sign yet are also revoked, because they were stored beside this
-     *   key
+     * @param revoke a key to revoke. Keys that do not sign yet are also revoked, because they were stored in the same
+     *   table
      */
     async succeed(next: NewKey, retirement: Retirement, revoke?: { kid: string; now: number }): Promise<boolean> {
       const rows = await database.step(insert(next), {

@@ -51,8 +51,8 @@ export async function listKeys({ keys, vault, clock }: KeyNeeds): Promise<KeptKe
   const missing = keyAlgorithms.filter((algorithm) => !kept.some((key) => willSign(key, algorithm, clock.now())))
   if (missing.length === 0) return kept
   for (const algorithm of missing) {
-    // No other key of this algorithm signs. So the new key signs at once, without waiting until clients have fetched
-    // it.
+    // No key of this algorithm exists that signs now or later. So the new key signs at once, without waiting until
+    // clients have fetched it.
     const now = clock.now()
     await keys.add(
       await makeKey({ algorithm, generation: nextGeneration(kept, algorithm), now, signsFrom: now }, vault),
@@ -74,8 +74,8 @@ export function signingKeysAt(kept: KeptKey[], now: number, vault: Vault): Signi
 
 /**
  * The states of keys in use, in the order in which oidc-provider gets the keys. oidc-provider signs with the first key
- * of an algorithm. If no key has the state `signing`, because our clock is behind the clock of another node, the first
- * key is the `published` key that will sign next.
+ * of an algorithm. If the clock of this node is behind that of another node, no key may have the state `signing` here.
+ * The first key is then the `published` key that will sign next.
  */
 export const useful: readonly KeyState[] = ['signing', 'published', 'retired', 'unpublished']
 

@@ -114,7 +114,7 @@ export function createSignInAttemptStore(database: Database, pause: GrowingPause
   }
 }
 
-/** A counter starts again at 1 if this many milliseconds have passed since its `last_at`. */
+/** If this many milliseconds have passed since the `last_at` of a counter, the next attempt counts as its first. */
 const countedForMs = 24 * 3600_000
 
 /** SQL: whether the counter is paused at the time $2. */

@@ -1,6 +1,6 @@
 /**
- * Reads the response of an authenticator. The response is untrusted JSON text; only what this server itself needs is
- * parsed.
+ * Reads the response of an authenticator. The response is untrusted JSON text. Only the parts that this server itself
+ * needs are read here.
  */
 
 export interface AuthenticatorAnswer {
@@ -27,7 +27,7 @@ export function readAnswer(text: string): AuthenticatorAnswer | undefined {
   const credentialId = textOf(whole?.id)
   const challenge = textOf(clientData?.challenge)
   if (credentialId === undefined || challenge === undefined) return undefined
-  // Only base64url is accepted: PostgreSQL can neither store nor compare a text that contains NUL.
+  // Only base64url is accepted, because PostgreSQL can neither store nor compare a text that contains NUL.
   if (!/^[\w-]{1,1400}$/.test(credentialId)) return undefined
   return {
     credentialId,

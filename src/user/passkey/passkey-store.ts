@@ -113,9 +113,9 @@ export function createPasskeyStore(
     },
 
     /**
-     * Records a use of a passkey. Resolves to whether the use is valid: the counter must have increased, or must always
-     * have been 0. If a counter stays the same or decreases, a copy of the passkey is in use. If two simultaneous uses
-     * have the same counter, one of them is refused.
+     * Records a use of a passkey. Resolves to whether the use is valid: its counter must be greater than the stored
+     * counter, or both must be 0. If a counter stays the same or decreases, a copy of the passkey is in use. If two
+     * simultaneous uses have the same counter, one of them is refused.
      */
     async markUsed(id: string, counter: number, now: number): Promise<boolean> {
       const first = {

@@ -1,5 +1,5 @@
 /**
- * Passkeys (WebAuthn): registering one, signing in with one, confirming a decision with one. Every response of an
+ * Passkeys (WebAuthn): users register a passkey, sign in with it, and confirm decisions with it. Every response of an
  * authenticator must answer a challenge of this server. A challenge is issued for one purpose, and is accepted once,
  * within five minutes.
  */

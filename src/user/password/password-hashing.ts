@@ -46,8 +46,8 @@ export function createPasswordHashing({ vault, scrypt, cost = STANDARD_COST }: H
   const keyId = base64(createHmac('sha256', key).update('key id').digest().subarray(0, 6))
 
   /**
-   * Returns the input of scrypt. It is computed from Unicode NFKC, so that the same characters from any keyboard are
-   * equal.
+   * Returns the input of scrypt. It is computed from the password in Unicode NFKC, so that the same characters from
+   * different keyboards are equal.
    */
   function secretOf(password: string, of: string, keyUsed: string | undefined): Uint8Array {
     const text = Buffer.from(password.normalize('NFKC'))

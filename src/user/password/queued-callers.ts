@@ -28,7 +28,7 @@ export function lookingUpFrom(address: string | undefined, mayBeKnown: boolean):
   return groupsByNetwork(kind, address, { inAll: 256, wide: 32, narrow: 16 })
 }
 
-/** Returns the groups of a user who has signed in, or whose browser has been used to sign in before. */
+/** Returns the groups of a user who has signed in, or who has signed in with this browser before. */
 export function knownUser(userId: string): PlaceGroup[] {
   return [
     { name: 'users', most: MOST_PEOPLE },

@@ -217,8 +217,9 @@ function triesIn(database: Database) {
 const triesKey = (counter: string) => `tries ${counter}`
 
 /**
- * Returns the counters that this try shares with tries of other pairs of client and user: the counter of the client
- * and, if `maxTriesPerUser` is set, the counter of the user. `most` is the number of wrong tries that locks a counter.
+ * Returns the counters that this try shares with tries of other clients or at other users' codes: the counter of the
+ * client and, if `maxTriesPerUser` is set, the counter of the user. `most` is the number of wrong tries that locks a
+ * counter.
  */
 function sharedCounters(trying: Trying, { maxTriesPerClient, maxTriesPerUser }: TryLimits) {
   const ofThisClient = { counter: ofClient(trying), userId: null, most: maxTriesPerClient }
@@ -227,7 +228,8 @@ function sharedCounters(trying: Trying, { maxTriesPerClient, maxTriesPerUser }: 
 }
 
 /**
- * Returns the SQL condition that none of the shared counters is locked. `first` is the number of its first parameter.
+ * Returns the SQL condition that none of the shared counters is locked. The parameters of the condition are numbered
+ * from `first`.
  */
 function noneLocked(trying: Trying, limits: TryLimits, first: number): SingleStatement {
   const counters = sharedCounters(trying, limits)

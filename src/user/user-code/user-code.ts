@@ -18,7 +18,7 @@ import type { TryLimits, UserCodeStore } from './user-code-store.ts'
 export interface KnownCode {
   /** Checks a code. The check takes the same time whether the code is right or wrong. */
   verify(code: string): Promise<Verified>
-  /** Replaces the stored hash by a stronger hash of the same code. Present only if the code is stored as a hash. */
+  /** Replaces the stored hash by a stronger hash of the same code. Undefined if the code is not stored as a hash. */
   replaceHash?(stronger: string): Promise<void>
 }
 
@@ -50,7 +50,7 @@ export interface DemandNeeds extends CodeNeeds {
   hasApproved(userId: string, clientId: string): Promise<boolean>
 }
 
-/** Resolves if the client may send the request to the user; throws as `createDemandUserCode` describes. */
+/** Resolves if the client may send the request to the user. Throws the errors of `createDemandUserCode` if not. */
 export type DemandUserCode = (
   code: string | undefined,
   user: User,
