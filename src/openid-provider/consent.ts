@@ -62,8 +62,8 @@ async function storeConsent(ctx: KoaContextWithOIDC): Promise<void> {
   const grant = ctx.oidc.entities.Grant
   if (consentOf(ctx) === undefined || grant === undefined || session === undefined) return
   const grantId = await grant.save()
-  // oidc-provider has already stored the id of the grant in the session. But a new grant has no id before it is saved.
-  // So the id is set again here.
+  // oidc-provider has already set the id of the grant in the session. For a new grant, this id was still missing,
+  // because a grant gets its id when it is saved. So the id is set again here.
   session.ensureClientContainer(client!.clientId)
   session.grantIdFor(client!.clientId, grantId)
 }

@@ -132,7 +132,7 @@ export function createSignInPlaces({ perNetwork, inAll }: SignInLimits, clock: C
     },
     /**
      * Returns the place for a call that continues a sign-in. The sign-in may have begun on another node. When its next
-     * row is stored, it takes a place in this process, even if no place is free.
+     * row is stored, the sign-in takes a place in this process, even if the limit is then exceeded.
      */
     goOn: (address: string): SignInPlace => placeOf(places, networksOf(address), undefined, []),
     /** Frees the place of a sign-in whose row was removed. */

@@ -15,8 +15,8 @@ import type { FindChain } from './remembered-chains.ts'
  */
 const mostClients = 20_000
 /**
- * Maximum number of authority certificates that are kept as shared objects: the chains of all clients of one authority
- * refer to the same object.
+ * Maximum number of authority certificates in memory. The chains of all clients of one authority refer to the same
+ * certificate object.
  */
 const mostAuthorities = 1_000
 

@@ -72,7 +72,7 @@ export function createSignInPages(needs: SignInPageNeeds) {
       const next = await provider().interactionResult(request.raw, reply.raw, result, { mergeWithLastSubmission })
       return reply.redirect(next, 303)
     } catch (error) {
-      // After `find`, another call has finished the sign-in, or the sign-in has expired.
+      // Another call has finished the sign-in since `find` was called, or the sign-in has expired.
       if (error instanceof errors.SessionNotFound) return over(request, reply)
       throw error
     }

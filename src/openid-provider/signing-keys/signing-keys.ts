@@ -74,8 +74,8 @@ export function signingKeysAt(kept: KeptKey[], now: number, vault: Vault): Signi
 
 /**
  * The states of keys in use, in the order in which oidc-provider gets the keys. oidc-provider signs with the first key
- * of an algorithm. If the clock of this node is behind that of another node, no key may have the state `signing` here.
- * The first key is then the `published` key that will sign next.
+ * of an algorithm. If the clock of this node is behind that of another node, it can happen that no key has the state
+ * `signing`. The first key is then the `published` key that will sign next.
  */
 export const useful: readonly KeyState[] = ['signing', 'published', 'retired', 'unpublished']
 

@@ -6,8 +6,8 @@
 export interface AuthenticatorAnswer {
   credentialId: string
   /**
-   * The challenge that the response contains. Only the signature, which is not verified yet, proves that the
-   * authenticator has answered this challenge.
+   * The challenge that the response contains. The signature of the response is not verified yet, so nothing proves that
+   * the authenticator has answered this challenge.
    */
   challenge: string
   /** The user handle that the authenticator returned, base64url; undefined if it returned none. */

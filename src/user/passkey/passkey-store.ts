@@ -24,7 +24,7 @@ export interface Passkey {
   usedAt: number | undefined
 }
 
-/** Messages that are sent because a passkey is added, and the access token that must still be valid. */
+/** Messages that are sent if a passkey is added, and the hash of the access token that must still be valid. */
 export interface AddedWith {
   notices?: readonly OutboxMessage[]
   tokenHash?: string | undefined

@@ -43,7 +43,7 @@ interface CodeRow {
   set_at: number
 }
 
-/** Messages that are sent if the code is changed, and the access token that must still be valid. */
+/** Messages that are sent if the code is changed, and the hash of the access token that must still be valid. */
 export interface CodeChange {
   notices?: readonly OutboxMessage[]
   /** The hash of the user's access token. If given, the code is only changed while the token is valid. */
