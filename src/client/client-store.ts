@@ -67,10 +67,10 @@ export function createClientStore(database: Database, onUnreadable = throwUnread
     },
 
     /**
-     * Adds or updates a client of the configuration. If `configFingerprint` is the stored one, nothing changes. So
-     * changes that the client made itself (`changeDelivery`) stay until its configuration changes. If a client with
-     * this id had registered itself, it becomes a client of the configuration. Resolves to whether the client was added
-     * or updated.
+     * Adds or updates a client of the configuration. If `configFingerprint` equals the stored fingerprint, nothing
+     * changes. So changes that the client made itself (`changeDelivery`) stay until the operator changes the
+     * configuration of the client. If a client with this id had registered itself, it becomes a client of the
+     * configuration. Resolves to whether the client was added or updated.
      */
     async putConfigured(client: Client, configFingerprint: string, now: number): Promise<boolean> {
       const rows = await database.step(
@@ -98,8 +98,8 @@ export function createClientStore(database: Database, onUnreadable = throwUnread
      */
     async removeConfiguredBut(ids: string[], ending: (id: string) => Statement[]): Promise<string[]> {
       const others = await database.read<{ id: string }>(
-        // Clients of the configuration have no registration access token. With this condition, an index on that column
-        // excludes all clients that registered themselves.
+        // Clients of the configuration have no registration access token. With the condition on
+        // `registration_token_hash`, an index excludes all clients that registered themselves.
         `select id from clients where registration_token_hash is null and origin = 'config'
            and id not in (select value from each($1)) order by id`,
         [JSON.stringify(ids)],
@@ -123,10 +123,10 @@ export function createClientStore(database: Database, onUnreadable = throwUnread
     },
 
     /**
-     * Changes the delivery mode and the notification endpoint of a client. They also apply to the notifications of
-     * requests that were accepted before. But a request that was accepted in poll mode stays in poll mode. Resolves to
-     * false if the client does not exist, has been registered again with another `registrationId`, or has no delivery
-     * mode.
+     * Changes the delivery mode and the notification endpoint of a client. The new values also apply to the
+     * notifications of authentication requests that were accepted before, except that a request that was accepted in
+     * poll mode stays in poll mode. Resolves to false if the client does not exist, has been registered again with
+     * another `registrationId`, or has no delivery mode.
      */
     async changeDelivery(
       { id, registrationId }: Pick<Client, 'id' | 'registrationId'>,
@@ -170,23 +170,24 @@ async function* pagesOf(
 }
 
 /**
- * Returns the lock key of a client. A transaction that removes the client holds the lock exclusively; a transaction
- * that accepts a request of the client holds it as a shared lock, or exclusively if it also checks a limit of the
- * client. So if both happen at the same time, the removal ends the request, or the request is not accepted.
+ * Returns the lock key of a client. A transaction that removes the client holds the lock exclusively. A transaction
+ * that accepts an authentication request of the client holds it as a shared lock, or exclusively if it also checks a
+ * limit of the client. So one of the two transactions waits for the other: either the removal ends the accepted
+ * request, or the request is not accepted.
  */
 export const clientLock = (id: string): string => `requests by ${id}`
 
 /**
- * SQL: the ids of the open requests of the client `$1`. Each half of the union uses a partial index. With one condition
- * on both states, all finished requests of the client would be read too.
+ * SQL: the ids of the open authentication requests of the client `$1`. Each half of the union uses a partial index.
+ * With one condition for both values of `status`, the finished requests of the client would be read too.
  */
 export const openRequestsOfClient = `select id from backchannel_auth_requests where client_id = $1 and status = 'pending'
   union all select id from backchannel_auth_requests where client_id = $1 and status = 'approved'`
 
 /**
  * Returns the arguments of `database.step` for the transaction that removes a client. All nodes are notified of the
- * change to the client and to its open requests, so that long polls of these requests are answered. `first` returns
- * rows if the client exists and meets `condition`. If not, nothing is removed.
+ * change to the client and to its open requests, so that long polls of these requests are answered. If the client does
+ * not exist or does not meet `condition`, the first statement returns no rows, and nothing is removed.
  *
  * @param also statements that revoke or remove all that belongs to the client
  * @param condition SQL: a further condition on the row of the client, with parameters from `$2`
@@ -209,8 +210,8 @@ export function removal(id: string, also: Statement[], condition = 'true', value
 }
 
 /**
- * Whether a client can have this id. An id is untrusted input. Postgres would report an error for an id that contains
- * NUL.
+ * Whether a client can have this id. If not, the database is not asked: an id is untrusted input, and Postgres would
+ * report an error for an id that contains NUL.
  */
 function couldBeAnId(id: string): boolean {
   return /^[\x21-\x7e]{1,255}$/.test(id)
@@ -244,14 +245,15 @@ function insert(
       client.deliveryMode ?? null,
       client.notificationEndpoint ?? null,
       now,
-      // The `registration_id` of a new row. If the row exists already, it keeps its `registration_id`.
+      // The `registration_id` of a new row. An existing row keeps its `registration_id`.
       newId(now),
     ],
   }
 }
 
 /**
- * Returns the function that converts rows. It returns undefined for a client whose stored metadata cannot be parsed.
+ * Returns a function that converts a row of the table to a client, or to undefined if the stored metadata cannot be
+ * parsed.
  */
 function registeredWith(onUnreadable: OnUnreadable) {
   return (row: ClientRow): RegisteredClient | undefined => {

@@ -8,7 +8,7 @@ export interface Client {
   id: string
   /**
    * The id of this registration; undefined if the client is not stored yet. A client that is removed and added again
-   * gets a new one.
+   * gets a new registration id.
    */
   registrationId?: string
   /** The registered metadata without the secret, with the current delivery mode and notification endpoint. */
@@ -34,7 +34,8 @@ export interface ClientCredentials {
   /** The `Authorization` header as received. */
   authorization: string | undefined
   /**
-   * The certificate from the connection or a trusted proxy. It is a proof only if it matches the client's registration.
+   * The certificate from the connection or a trusted proxy. It authenticates the client only if it matches the client's
+   * registration.
    */
   certificate?: ClientCertificate | undefined
   /** The caller's IP address, for the audit. */

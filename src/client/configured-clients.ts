@@ -31,7 +31,7 @@ export function toClient({ client_secret: secret, ...metadata }: ClientMetadata,
 }
 
 /**
- * Makes the table of clients match the configuration: adds and updates the configured clients, and removes clients that
+ * Applies the configuration to the table of clients: adds and updates the configured clients, and removes clients that
  * the configuration no longer contains. Calls `changed` for each client that was added or updated. Resolves to the ids
  * of the removed clients.
  */

@@ -1,6 +1,6 @@
 /**
  * Caches the names of the operator's clients. Anonymous callers can cause comparisons with these names. So all names
- * are read and prepared once; after a change, only the names of the changed clients are read.
+ * are read and converted to skeletons once. After a change, only the names of the changed clients are read.
  */
 import { type Clock, steadyTime } from '../platform/clock.ts'
 import type { Database } from '../platform/storage/database.ts'
@@ -8,8 +8,8 @@ import { KnownNames } from './metadata/similar-names.ts'
 import type { OperatorNameStore } from './operator-name-store.ts'
 
 /**
- * Milliseconds after which all names are read again while notifications of changes may be missed (`epoch` is
- * undefined).
+ * While `epoch` is undefined, notifications of changes may be missed. Then all names are read again after this many
+ * milliseconds.
  */
 const trustedForMs = 5_000
 /** If more clients than this have changed, all names are read again. */
@@ -80,7 +80,8 @@ export function createOperatorNames(
   const read = () => (loaded === undefined || isOutdated(loaded) ? readAll() : readChanged(loaded))
 
   return async () => {
-    // Concurrent callers wait for the same read. A client may have changed since that read began, so look once more.
+    // Concurrent callers wait for the same read. A client may have changed since that read began, so the loop checks
+    // once more.
     for (let look = 0; look < 2 && !isCurrent(); look++) {
       reading ??= read().finally(() => {
         reading = undefined

@@ -8,11 +8,11 @@ import { namesOf, type Resources, resourceAt } from '../authorization-details/re
 import type { Client } from './client.ts'
 import { OFFLINE } from './metadata/offline-access.ts'
 
-/** What the server offers, by its configuration. */
+/** What the configuration of the server allows to clients. */
 export interface Offered {
   /** All scopes of the server. */
   scopes: readonly string[]
-  /** The scopes of clients that have registered none. */
+  /** The scopes of a client that has registered no scopes. */
   defaultScopes: readonly string[]
   /** For each claim, the scopes that contain it. An empty list means that the claim needs no scope. */
   claims: ReadonlyMap<string, readonly string[]>
@@ -61,8 +61,8 @@ function permissionsOf({ metadata }: Pick<Client, 'metadata'>, offered: Offered)
   const registered = metadata.scope?.split(' ') ?? defaultScopes
   const detailNames = metadata.authorization_details_types
 
-  // `scopes` does not contain the scopes of resources that the operator's code defines, and clients do not register
-  // these scopes.
+  // `scopes` does not contain the scopes of resources that the operator's code defines. Clients do not register these
+  // scopes, so they are allowed whenever such code may exist.
   const mayHaveScope = (scope: string) => (scopes.includes(scope) ? registered.includes(scope) : isExtended.resources)
 
   const resourcesFor = (audience: string) =>

@@ -102,14 +102,15 @@ function deciding({ notTheirs, sessionOver, formExpired }: Shell, api: DeviceApi
         return reply.redirect(`${to}?just=${how}`, 303)
       }
       case 401:
-        // The page says which sign-in is needed.
+        // The page of the request says which sign-in is needed.
         if (answer.body.error === 'insufficient_user_authentication') return reply.redirect(to, 303)
         return sessionOver(reply, reader, to)
       case 404:
         return notTheirs(reply, reader, to)
       case 409:
       case 410:
-        // The request was already decided, perhaps in another window, or has expired. The page shows its status.
+        // The request has expired or was already decided, perhaps in another window. The page of the request shows the
+        // status.
         return reply.redirect(to, 303)
       case 403:
         if (answer.body.error === 'insufficient_scope') throw new Refused(answer)
@@ -122,7 +123,7 @@ function deciding({ notTheirs, sessionOver, formExpired }: Shell, api: DeviceApi
   }
 }
 
-/** Resolves to the approved details, or undefined if the page had no checkboxes. */
+/** Resolves to the approved authorization details, or to undefined if the page had no checkboxes for details. */
 async function approvedOn(form: Form, session: Session, id: string, api: DeviceApi) {
   const shown = (await api.show(session.accessToken, id)).body.requests?.[0]
   return shown && approvedIn(form, shown)
@@ -151,7 +152,10 @@ function viewOf(shown: ShownRequest, { say }: Reader, now: number) {
   }
 }
 
-/** The scope of each claim. If a client requests a claim by its name, the page shows the text of this scope. */
+/**
+ * The scope of each claim. If a client requests a claim by its name, the page shows the text of the scope that contains
+ * the claim.
+ */
 const scopeOfClaim = new Map(
   Object.entries({
     openid: ['sub', 'acr', 'amr', 'auth_time'],
@@ -161,7 +165,7 @@ const scopeOfClaim = new Map(
   }).flatMap(([scope, claims]) => claims.map((claim) => [claim, scope] as const)),
 )
 
-/** Returns what the client requests, in words: its scopes, and the claims that it requests by their names. */
+/** Returns texts that describe what the client requests: the scopes, and the claims that it requests by their names. */
 function wantsOf({ scope, claims }: ShownRequest, say: Reader['say']): string[] {
   const named = [...Object.keys(claims?.id_token ?? {}), ...Object.keys(claims?.userinfo ?? {})]
   const ofScope = (name: string) => {
@@ -175,7 +179,10 @@ function wantsOf({ scope, claims }: ShownRequest, say: Reader['say']): string[] 
   return [...new Set([...scope.split(' ').map(ofScope), ...named.map(ofClaim)])]
 }
 
-/** Returns the key of the text for a request that is not pending. @param just the decision that was just made here */
+/**
+ * Returns the key of the text that tells the outcome of a request that is not pending.
+ * @param just the decision that was just made on this page, if any
+ */
 function outcomeKey(shown: ShownRequest, just: string | undefined): string {
   if (shown.status === 'denied' && (just === 'deny' || just === 'report' || just === 'wrong_number')) {
     return { deny: 'denied', report: 'reported', wrong_number: 'wrong_number' }[just]

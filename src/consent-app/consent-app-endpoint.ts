@@ -1,7 +1,7 @@
 /**
- * The consent app. A user signs in, sees which client asks for approval and for what, and approves or denies. Later the
- * user can see past decisions and revoke approvals. The app also works without scripts. It reads and decides requests
- * only through the device API.
+ * The consent app. A user signs in, sees which client asks for approval and for what, and approves or denies. The user
+ * can also see past decisions and revoke approvals. The app works even without scripts in the browser. It reads and
+ * decides requests only through the device API.
  */
 import cookie from '@fastify/cookie'
 import type { FastifyInstance } from 'fastify'
@@ -27,11 +27,11 @@ export interface ConsentAppNeeds extends SessionNeeds {
   /** Whether users manage their user codes on a page of this app. */
   userCodes: boolean
   /**
-   * Calls `listener` with the `userKey` of each user whose requests have changed, or with '' if changes for any user may
-   * have been missed. Returns a function that removes `listener`.
+   * Calls `listener` with the `userKey` of each user whose requests have changed. If changes may have been missed,
+   * calls it with '', which stands for all users. Returns a function that removes `listener`.
    */
   onChange(listener: (userKey: string) => void): () => void
-  /** Like `onChange`, but reports a user when one of the user's sessions has ended. */
+  /** Like `onChange`, but calls `listener` when a session of a user has ended. */
   onSessionsEnded(listener: (userKey: string) => void): () => void
   userKey(userId: string): string
   framing: Framing
@@ -42,12 +42,13 @@ export interface ConsentAppNeeds extends SessionNeeds {
 
 export async function consentAppEndpoint(app: FastifyInstance, needs: ConsentAppNeeds): Promise<void> {
   const { api, providerCookie, userCodes, pushKey, streams } = needs
-  // Sessions can only be listed if users sign in at this provider.
+  // The page of sessions exists only if users sign in at this provider, because sessions at another provider are not
+  // known here.
   const has = { userCodes, sessions: providerCookie !== undefined }
   await app.register(cookie)
-  // `Cache-Control: no-store` on pages and on redirects. A redirect needs it because its address tells what the user has
-  // just done, for example `/activity?done=revoked`. Static files replace this header with a `Cache-Control` of their
-  // own.
+  // `Cache-Control: no-store` on pages and on redirects. Redirects must not be cached either, because their address
+  // tells what the user has just done, for example `/activity?done=revoked`. Static files replace this value with
+  // another `Cache-Control`.
   app.addHook('onRequest', async (_request, reply) => {
     reply.header('cache-control', 'no-store')
   })

@@ -20,7 +20,7 @@ export interface ShownClient {
   logo_uri?: string
   policy_uri?: string
   tos_uri?: string
-  /** Set only if the client registered itself. Then `hosts` contains the hosts of the addresses of the client. */
+  /** Set only if the client registered itself. If so, `hosts` contains the hosts of the client's addresses. */
   self_registered?: true
   hosts?: string[]
 }
@@ -31,7 +31,9 @@ export interface ShownClaims {
   userinfo?: Record<string, unknown>
 }
 
-/** The text of one of the authorization details, and the lists from which the user may leave members out. */
+/**
+ * The text that describes one of the authorization details, and the lists from which the user may leave members out.
+ */
 export interface ShownDetail {
   lines: string[]
   choices?: { field: string; members: string[] }[]
@@ -101,7 +103,7 @@ export interface ShownUserCode {
   set: boolean
   /** Seconds since 1970; undefined if the user did not set the code. */
   set_at?: number
-  /** Whether a change requires the current code, because the sign-in is not recent. */
+  /** Whether the user must enter the current code to change it, because the sign-in is not recent. */
   present_code_needed: boolean
 }
 
@@ -120,7 +122,7 @@ export interface Answered<Body> {
   }
 }
 
-/** Thrown if the device API refuses a call, and the page that made the call has no text for the reason. */
+/** Thrown if the device API refuses a call for a reason for which the page that made the call has no text. */
 export class Refused extends Error {
   readonly status: number
   readonly code: string | undefined
@@ -132,7 +134,7 @@ export class Refused extends Error {
     this.code = body.error
   }
 
-  /** Whether the user has to sign in again: the token is not valid, or was issued without the scope `ciba:decide`. */
+  /** Whether the user has to sign in again, because the access token is not valid or lacks the scope `ciba:decide`. */
   get needsSignIn(): boolean {
     return this.status === 401 || this.code === 'insufficient_scope'
   }
@@ -150,8 +152,8 @@ export function succeeded<Body>(answer: Answered<Body>): Answered<Body>['body'] 
 export type DeviceApi = ReturnType<typeof createDeviceApiClient>
 
 /**
- * Creates the client of the device API. Its functions also resolve to error responses. Only for status 503 they reject,
- * with `Unavailable`.
+ * Creates the client of the device API. Its functions resolve to the response, even if it is an error. Only for status
+ * 503 do they reject, with `Unavailable`.
  */
 export function createDeviceApiClient(send: SendToServer) {
   async function get<Body>(accessToken: string, path: string): Promise<Answered<Body>> {
@@ -192,7 +194,10 @@ export function createDeviceApiClient(send: SendToServer) {
     passkeys: (token: string) =>
       get<{ passkeys: ShownPasskey[]; sign_in_needed?: SignInNeeded }>(token, '/backchannel/passkeys'),
     passkeyOptions: (token: string) => post<object>(token, '/backchannel/passkeys/options', {}),
-    /** @param userAgent the `User-Agent` of the browser; the message to the user names this browser */
+    /**
+     * @param userAgent the `User-Agent` of the browser. The message that notifies the user contains the name of this
+     *   browser
+     */
     addPasskey: (token: string, passkey: string, from: string, userAgent?: string) =>
       post<object>(token, '/backchannel/passkeys', { passkey }, from, userAgent),
     removePasskey: (token: string, id: string, from: string) =>
@@ -212,8 +217,8 @@ export function createDeviceApiClient(send: SendToServer) {
     unsubscribe: (token: string, endpoint: string) =>
       post<object>(token, '/backchannel/push-subscriptions/remove', { endpoint }),
     /**
-     * Removes another user's subscription in this browser. Resolves to whether the signed-in user gets notifications in
-     * this browser.
+     * If the push subscription of this browser belongs to another user, removes it. Resolves to whether the signed-in
+     * user gets notifications in this browser.
      */
     claimSubscription: (token: string, browser: { endpoint: string } | { endpoint_hash: string }) =>
       post<{ subscribed: boolean; ended_another: boolean }>(token, '/backchannel/push-subscriptions/claim', browser),

@@ -1,6 +1,6 @@
 /**
- * Event streams for open pages: a page is notified when its user's pending requests change. The number of streams is
- * limited.
+ * Event streams for open pages of the app. A page is notified through its stream when the pending requests of its user
+ * change. The number of streams is limited.
  */
 import type { FastifyInstance, FastifyReply, FastifyRequest } from 'fastify'
 import type { Clock } from '../platform/clock.ts'
@@ -38,13 +38,13 @@ export function eventsEndpoint(app: FastifyInstance, path: string, needs: Events
     open(reply, session)
   })
 
-  // The server cannot close while streams are open.
+  // All streams are ended before the server closes, because it cannot close while streams are open.
   app.addHook('preClose', async () => {
     watch.close()
     for (const stream of streams) stream.end()
   })
 
-  /** Responds with a stream that sends `changed` whenever the page should be fetched again. */
+  /** Responds with an event stream. The event `changed` tells the page to fetch its content again. */
   function open(reply: FastifyReply, session: Session): void {
     const { formToken, userId, accessToken } = session
     const isTooMany =
@@ -77,7 +77,7 @@ export function eventsEndpoint(app: FastifyInstance, path: string, needs: Events
 const notSignedIn = () =>
   new OAuthError('invalid_token', 'sign in first', { headers: { 'WWW-Authenticate': sessionChallenge } })
 
-/** Counts by key. A count of 0 takes no memory. */
+/** Creates counters, one for each key. A counter at 0 takes no memory. */
 function createCounts() {
   const counts = new Map<string, number>()
   const of = (key: string) => counts.get(key) ?? 0

@@ -1,4 +1,7 @@
-/** Push messages in this browser: subscribing, unsubscribing, and making sure that they are for the signed-in user. */
+/**
+ * Routes for the push subscription of the browser: to subscribe, to unsubscribe, and to make sure that the subscription
+ * belongs to the signed-in user.
+ */
 import type { FastifyInstance, FastifyReply } from 'fastify'
 import { fingerprint } from '../platform/crypto.ts'
 import { type DeviceApi, succeeded } from './device-api.ts'
@@ -25,8 +28,8 @@ export function notificationsEndpoint(app: FastifyInstance, shell: Shell, { api,
     return '/'
   })
 
-  // Each page calls this route if its browser has a push subscription, which may belong to a user who was signed in
-  // before.
+  // Each page calls this route if its browser has a push subscription. The subscription may belong to a user who was
+  // signed in before.
   app.post('/notifications/claim', async (request, reply) => {
     const { session } = readerOf(request)
     const form = formOf(request)

@@ -1,6 +1,6 @@
 /**
- * Approval of a part of a request: the checkboxes on the page, and the details that remain if the user clears some of
- * them.
+ * Approval of a part of a request: the checkboxes on the page, and the authorization details that remain if the user
+ * clears some of the checkboxes.
  */
 import type { Form } from '../platform/http/form.ts'
 import type { ShownRequest } from './device-api.ts'
@@ -19,8 +19,8 @@ export interface DetailCheckbox {
 }
 
 /**
- * Returns the checkboxes of each detail. There are none if the user may not leave out anything, or if there would be too
- * many.
+ * Returns the checkboxes of each of the authorization details. There are none if the user may not leave out anything,
+ * or if there would be more than `mostBoxes`.
  */
 export function checkboxesOf({ authorization_details_text: texts = [] }: ShownRequest): DetailCheckbox[][] {
   const boxes = texts.map(({ choices = [] }, index) =>
@@ -31,7 +31,9 @@ export function checkboxesOf({ authorization_details_text: texts = [] }: ShownRe
   return boxes.flat().length > mostBoxes ? [] : boxes
 }
 
-/** Returns the approved details, or undefined if the page had no checkboxes. In that case all details are approved. */
+/**
+ * Returns the approved authorization details. Undefined if the page had no checkboxes: all details are then approved.
+ */
 export function approvedIn(form: Form, request: ShownRequest): Record<string, unknown>[] | undefined {
   if (checkboxesOf(request).flat().length === 0) return undefined
   return request.authorization_details?.map((detail, index) => {

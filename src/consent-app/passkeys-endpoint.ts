@@ -37,10 +37,10 @@ export function passkeysEndpoint(app: FastifyInstance, shell: Shell, api: Device
   act('/passkeys', async (session, form, from, { request }) => {
     const browser = request.headers['user-agent']
     const answer = await api.addPasskey(session.accessToken, form.get('passkey') ?? '', from, browser)
-    // Status 401 means that the sign-in is not recent. The page says this.
+    // Status 401 means that the sign-in is not recent. The page of passkeys tells the user this.
     if (answer.status === 401) return '/passkeys'
     if (answer.body.too_often) return '/passkeys?done=too_often'
-    // The passkey was not accepted, or the user has too many passkeys.
+    // Status 400 means that the passkey was not accepted, or that the user has too many passkeys.
     if (answer.status === 400) return '/passkeys?done=failed'
     succeeded(answer)
     return '/passkeys?done=added'

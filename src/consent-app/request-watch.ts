@@ -1,11 +1,12 @@
 /**
- * Watches the pending requests of users with open pages. `onChange` reports each change with the key of the user. A
- * change causes one read with the access token of one of the user's pages. If the read shows that the pending requests
- * have changed, all pages of the user are notified. If several changes are reported during a read, one further read
- * covers all of them.
+ * Watches the pending requests of users with open pages. `onChange` reports that requests of a user have changed. The
+ * pending requests of this user are then read, with the access token of one of the user's pages. If they differ from
+ * those of the last read, all pages of the user are notified. If several changes are reported during a read, one
+ * further read follows for all of them.
  *
- * A page stays open only while its own access token is valid. Each token is checked when its first page is opened, and
- * when a session of the user has ended: then one read is made with each token of the user's pages.
+ * A page is watched only while its own access token is valid. A token is checked by a read with this token. This
+ * happens when the first page with the token is opened, and for all tokens of a user when a session of the user has
+ * ended.
  */
 import type { Log } from '../platform/log.ts'
 import type { DeviceApi } from './device-api.ts'
@@ -14,9 +15,12 @@ import type { DeviceApi } from './device-api.ts'
 export interface WatchingPage {
   /** An access token for the user's requests. */
   accessToken: string
-  /** Called if the pending requests have changed: the page should be fetched again. */
+  /** Called if the pending requests have changed, so that the page fetches its content again. */
   changed(): void
-  /** Called if the token is no longer valid or the read failed. After that, `changed` and `end` are not called again. */
+  /**
+   * Called if the token is no longer valid, or if the pending requests could not be read. After that, `changed` and
+   * `end` are not called again.
+   */
   end(): void
 }
 
@@ -32,11 +36,11 @@ export interface RequestWatch {
 
 export interface RequestWatchNeeds {
   /**
-   * Calls `listener` with the key of each user whose requests have changed, or with '' if changes for any user may have been
-   * missed. Returns a function that removes `listener`.
+   * Calls `listener` with the key of each user whose requests have changed. If changes may have been missed, calls it
+   * with '', which stands for all users. Returns a function that removes `listener`.
    */
   onChange(listener: (userKey: string) => void): () => void
-  /** Like `onChange`, but reports a user when one of the user's sessions has ended. */
+  /** Like `onChange`, but calls `listener` when a session of a user has ended. */
   onSessionsEnded(listener: (userKey: string) => void): () => void
   waiting: DeviceApi['waiting']
   log: Log
@@ -61,7 +65,7 @@ interface WatchedUser {
 
 export function createRequestWatch({ onChange, onSessionsEnded, waiting, log }: RequestWatchNeeds): RequestWatch {
   const users = new Map<string, WatchedUser>()
-  /** Users whose requests must be read, in this order. */
+  /** Users whose requests must be read, in the order in which the reads begin. */
   const due = new Set<WatchedUser>()
   let underWay = 0
 
@@ -97,7 +101,8 @@ export function createRequestWatch({ onChange, onSessionsEnded, waiting, log }: 
       await look(user, waiting)
     } catch (error) {
       log.warn({ event: 'consent_app.events_failed', error })
-      // The pages reconnect by themselves, which causes another read.
+      // If the read fails, all pages of the user are disconnected. They reconnect by themselves, which causes another
+      // read.
       for (const page of user.pages) page.end()
     }
     user.isLookedAt = false
@@ -136,8 +141,8 @@ function newUser(): WatchedUser {
 }
 
 /**
- * Reads the pending requests with each unchecked token. If none of these is valid, the other tokens are tried until one
- * is valid. Pages whose token is not valid are closed before the other pages are notified.
+ * Reads the pending requests with each unchecked token. If none of these tokens is valid, the other tokens of the user
+ * are tried until one is valid. Pages whose token is not valid are disconnected before the other pages are notified.
  */
 async function look(user: WatchedUser, waiting: DeviceApi['waiting']): Promise<void> {
   const { unchecked } = user

@@ -1,4 +1,4 @@
-/** Signing in and out, at this provider or at another one. */
+/** Routes to sign in and out, at this provider or at another provider. */
 import type { FastifyInstance, FastifyRequest } from 'fastify'
 import type { Audit } from '../platform/audit.ts'
 import type { Clock } from '../platform/clock.ts'
@@ -16,23 +16,23 @@ export interface SessionNeeds {
   api: DeviceApi
   signIn: SignIn
   /**
-   * Limits how many calls start or finish a sign-in at the same time. If users sign in at another provider, these calls
-   * wait for that provider. If users sign in here, the calls cause look-ups in the database.
+   * Limits how many calls start or finish a sign-in at the same time. Such calls take time: they wait for another
+   * provider or, if users sign in at this provider, for the database.
    */
   whileSigningIn: BoundedWait
   whileUnproven: LoadShedding['whileUnproven']
   /** Returns the user who has signed in before with the browser that sent this `Cookie` header, or undefined. */
   returningUser(cookies: string | undefined): string | undefined
   cookies: Cookies
-  /** Ends a session, including the provider's session, which the device API cannot end. */
+  /** Ends a session of the app, and the provider's session, which cannot be ended through the device API. */
   endSession(session: EndedSession): Promise<void>
-  /** The name of the provider's session cookie, if users sign in at this provider. */
+  /** The name of the provider's session cookie. Undefined if users sign in at another provider. */
   providerCookie: string | undefined
   clock: Clock
   audit: Audit
 }
 
-/** The parts of a session that is to be ended; a part is undefined if it is not known. */
+/** What identifies a session that is to be ended. A value is undefined if it is not known. */
 export interface EndedSession {
   accessToken: string | undefined
   /** The value of the provider's session cookie. */
@@ -76,7 +76,8 @@ export function sessionEndpoint(app: FastifyInstance, shell: Shell, needs: Sessi
       reply.clearCookie(cookies.signedOutName, cookies.options)
       return reply.redirect(underWay.to, 303)
     } catch (error) {
-      // The cookie of the sign-in is kept, so that the user can load the page again.
+      // If a provider or the database is unavailable, the cookie of the sign-in is kept, so that the user can load the
+      // page again.
       if (isUnavailable(error)) throw error
       reply.clearCookie(cookies.signInName, cookies.options)
       audit({ event: 'sign_in.failed', address: request.ip, by: 'consent app', outcome: nameOfError(error) })
@@ -107,7 +108,10 @@ export function sessionEndpoint(app: FastifyInstance, shell: Shell, needs: Sessi
     return reply.redirect('/session/start', 303)
   })
 
-  /** Removes the push subscription of this browser if it belongs to another user, who did not sign out. */
+  /**
+   * Removes the push subscription of this browser if it belongs to another user. This can happen if the other user did
+   * not sign out.
+   */
   async function endSubscriptionOfAnother(request: FastifyRequest, { accessToken }: { accessToken: string }) {
     const endpoint_hash = cookies.openBrowser(request.cookies[cookies.browserName])
     if (endpoint_hash !== undefined) await api.claimSubscription(accessToken, { endpoint_hash })

@@ -14,7 +14,10 @@ export interface Session {
   expiresAt: number
 }
 
-/** A sign-in in progress: the values to check the response against, and the page to open afterwards. */
+/**
+ * A sign-in in progress: the values that the authorization response is checked against, and the page to open
+ * afterwards.
+ */
 export interface SignInUnderWay {
   state: string
   nonce: string
@@ -27,13 +30,13 @@ export interface Cookies {
   sessionName: string
   signInName: string
   /**
-   * The name of a cookie that is set after signing out: the next user must sign in, even if the provider still has a
-   * session.
+   * The name of a cookie that is set when a user signs out. While it is set, the next user of the browser must sign in,
+   * even if the provider still has a session.
    */
   signedOutName: string
   /**
-   * The name of a cookie with the SHA-256 of the endpoint of this browser's push subscription. The cookie stays if
-   * another user signs in.
+   * The name of a cookie with the SHA-256 of the endpoint of this browser's push subscription. The cookie is kept when
+   * another user signs in, so that the subscription of the previous user can be removed.
    */
   browserName: string
   /** The attributes in `Set-Cookie` that all cookies of the app have. */
@@ -41,8 +44,8 @@ export interface Cookies {
   sealSession(session: Omit<Session, 'formToken'>): string
   openSession(value: string | undefined): Session | undefined
   /**
-   * Returns the user of the session in a `Cookie` header, even if the session has expired; undefined if there is no
-   * session.
+   * Returns the id of the user whose session is in the `Cookie` header, even if the session has expired. Undefined if
+   * there is no session.
    */
   userIn(header: string | undefined): string | undefined
   sealSignIn(signIn: Omit<SignInUnderWay, 'expiresAt'>): string
@@ -56,7 +59,8 @@ export interface Cookies {
 
 /**
  * The `maxAge` of the cookies `signedOutName` and `browserName`, in seconds. Browsers keep no cookie longer than 400
- * days. A session of the provider ends earlier: after a year at the latest (`sessions.absoluteTtl`).
+ * days. That is long enough, because a session of the provider ends after a year at the latest
+ * (`sessions.absoluteTtl`).
  */
 export const rememberedForSeconds = 400 * 24 * 3600
 
@@ -100,8 +104,8 @@ export function createCookies({ secure, vault, clock }: { secure: boolean; vault
     signedOutName: `${prefix}doorbell_app_signed_out`,
     browserName,
     options: { path: '/', httpOnly: true, sameSite: 'lax', secure },
-    // Each session gets a new form token. A form token that an attacker put into the browser before the sign-in is
-    // therefore not valid after the sign-in.
+    // Each session gets a new form token. So a form token that an attacker put into the browser before the sign-in is
+    // not valid after it.
     sealSession: (session) =>
       vault.seal(JSON.stringify({ ...session, formToken: newSecret(16) }), 'consent-app/session'),
     openSession: (value) => open<Session>(value, 'consent-app/session'),
@@ -119,14 +123,14 @@ export function createCookies({ secure, vault, clock }: { secure: boolean; vault
   }
 }
 
-/** Whether a form has the form token of this session. */
+/** Whether a form contains the form token of this session. */
 export function isOurs(form: ReadonlyMap<string, string>, session: Session): boolean {
   return sameSecret(form.get('form_token') ?? '', session.formToken)
 }
 
 /**
- * Returns `to` if it is a page of this app, otherwise `/`. A link can therefore not redirect to another site after the
- * sign-in.
+ * Returns `to` if it is a page of this app, and `/` if it is not. So a link cannot redirect the user to another site
+ * after the sign-in.
  */
 export function safeReturn(to: string | undefined): string {
   return to !== undefined && /^\/(approve\/[A-Za-z0-9-]{1,64}|activity|passkeys|sessions|user-code)?$/.test(to)

@@ -1,4 +1,4 @@
-/** Shared by all pages of the app: session and language, checks of forms, error pages. */
+/** What all pages of the app share: session and language, checks of forms, error pages. */
 import type { FastifyInstance, FastifyReply, FastifyRequest } from 'fastify'
 import { rawBody } from '../platform/http/answer.ts'
 import { type Form, readForm } from '../platform/http/form.ts'
@@ -9,7 +9,7 @@ import { Refused, type ShownRequest } from './device-api.ts'
 import { type AppPage, appHeaders, renderPage } from './pages.ts'
 import { type Cookies, isOurs, type Session, safeReturn } from './session.ts'
 
-/** The values that every page gets. */
+/** The session of a caller, and the language in which pages are shown to the caller. */
 export interface Reader {
   session: Session | undefined
   language: Language
@@ -21,7 +21,7 @@ export interface ShellNeeds {
   cookies: Pick<Cookies, 'openSession' | 'sessionName'>
   texts: Texts
   framing: Framing
-  /** Which optional pages there are. */
+  /** Which of the optional pages exist. */
   has: { userCodes: boolean; sessions: boolean }
 }
 
@@ -38,8 +38,8 @@ export function createShell(app: FastifyInstance, { issuer, cookies, texts, fram
   }
 
   /**
-   * Whether a form was sent by a page of this app: it contains the form token of the session, and no header `Origin` or
-   * `Sec-Fetch-Site` says that another site has sent it.
+   * Whether a form was sent by a page of this app: the form contains the form token of the session, and neither
+   * `Origin` nor `Sec-Fetch-Site` says that another site has sent the form.
    */
   function isTrustworthy(request: FastifyRequest, form: Form, session: Session): boolean {
     return !isFromElsewhere(request) && isOurs(form, session)
@@ -64,8 +64,8 @@ export function createShell(app: FastifyInstance, { issuer, cookies, texts, fram
   }
 
   /**
-   * Adds a route for a form. `work` makes the change and resolves to the path to redirect to. `work` is called only if
-   * there is a session and the form token is valid.
+   * Adds a route that receives a form. `work` makes the change that the form requests, and resolves to the path to
+   * redirect to. `work` is called only if there is a session and the form was sent by a page of this app.
    */
   function act(
     path: string,
@@ -121,8 +121,8 @@ function problemPages(page: ShowPage) {
   }
 
   /**
-   * The page for a call that the device API has refused. Its link leads back to the page that made the call, after a
-   * sign-in if needed.
+   * Shows the error page for a call that the device API has refused. The link on it leads back to the page that made
+   * the call, after a sign-in if needed.
    */
   function refused(reply: FastifyReply, reader: Reader, error: Refused, { method, url }: FastifyRequest) {
     const path = url.split('?')[0]!
@@ -141,12 +141,15 @@ export function formOf(request: FastifyRequest): Form {
   return readForm(request.headers['content-type'], rawBody(request))
 }
 
-/** Returns the error for a call from a script with an invalid form token. For forms, an error page is shown instead. */
+/**
+ * Returns the error for a call from a script with an invalid form token. If a form is sent without a script, an error
+ * page is shown instead.
+ */
 export function staleForm(): OAuthError {
   return new OAuthError('access_denied', 'the form has expired or was sent from another site')
 }
 
-/** Returns the name of a client, or its id if it has none. */
+/** Returns the name of a client, or its id if it has no name. */
 export function nameOf({ client }: Pick<ShownRequest, 'client'>): string {
   return client.client_name ?? client.client_id
 }

@@ -1,4 +1,6 @@
-/** Signing users in to the app with OpenID Connect (code and PKCE), at this provider or at another one. */
+/**
+ * Signs users in to the app with OpenID Connect (authorization code and PKCE), at this provider or at another provider.
+ */
 import * as openid from 'openid-client'
 import { toResponse } from '../platform/http/fetch.ts'
 import { Unavailable } from '../platform/http/unavailable.ts'
@@ -14,8 +16,8 @@ export interface SignInNeeds {
   /** Sends requests to the provider. */
   fetch: openid.CustomFetch
   /**
-   * Resolves to the user of this server and a token for the device API, or to undefined if the person who signed in is
-   * not a user of this server.
+   * Finds the user of this server who signed in at the provider. Resolves to this user and an access token for the
+   * device API, or to undefined if the person who signed in is not a user of this server.
    */
   admit(signedIn: SignedIn): Promise<Admitted | undefined>
 }
@@ -38,11 +40,11 @@ export type Admitted = Pick<Session, 'userId' | 'name' | 'locale' | 'accessToken
 
 export interface SignInWishes {
   /**
-   * Whether the user must sign in even if the provider has a session. Needed to sign in as another user, or if a recent
-   * sign-in is required.
+   * Whether the user must sign in even if the provider has a session of the user. This is needed to sign in as another
+   * user, or if a recent sign-in is required.
    */
   asked?: boolean
-  /** Whether the ID token must contain the time of the sign-in (`auth_time`). */
+  /** Whether a recent sign-in is required. If so, the ID token must contain the time of the sign-in (`auth_time`). */
   isRecent?: boolean
   /** The requested strength of authentication (`acr_values`). */
   acrValues?: string | undefined
@@ -94,8 +96,9 @@ export function createSignIn(needs: SignInNeeds) {
     },
 
     /**
-     * Resolves to the new session, or to undefined if the person who signed in is not a user of this server.
-     * @throws if the response does not belong to this sign-in, or is an error
+     * Finishes a sign-in. Resolves to the new session, or to undefined if the person who signed in is not a user of
+     * this server.
+     * @throws if the authorization response does not belong to this sign-in, or is an error
      */
     async finish(answer: URL, underWay: SignInUnderWay, now: number): Promise<Omit<Session, 'formToken'> | undefined> {
       const tokens = await openid.authorizationCodeGrant(await provider(), answer, {
@@ -124,8 +127,9 @@ export function createSignIn(needs: SignInNeeds) {
 const DECIDE_SCOPE = 'ciba:decide'
 
 /**
- * Admits every user who signed in at this provider: the access token of the sign-in is valid at the device API.
- * @throws if the token lacks the scope for the device API: the user has changed the scope in the authorization request
+ * Accepts every user who signed in at this provider. The access token of the sign-in is used for the device API.
+ * @throws if the token lacks the scope for the device API, because the user has changed the scope in the authorization
+ *   request
  */
 export async function admitOwn({ claims, userInfo, accessToken, scope, expiresIn }: SignedIn): Promise<Admitted> {
   if (scope?.split(' ').includes(DECIDE_SCOPE) !== true) throw new Error(`the access token lacks ${DECIDE_SCOPE}`)
@@ -148,7 +152,7 @@ async function discover(needs: SignInNeeds): Promise<openid.Configuration> {
 }
 
 /**
- * Returns a `fetch` that sends requests to the provider with `send`, the function that also sends the requests to the
+ * Returns a `fetch` that sends requests to this provider with `send`. The same function also sends the requests to the
  * device API.
  */
 export function fetchFrom(send: SendToServer): openid.CustomFetch {

@@ -1,4 +1,4 @@
-/** The page of the user code (CIBA Core §7.1.2): setting, changing, removing it. */
+/** The page on which users set, change or remove their user code (CIBA Core §7.1.2). */
 import type { FastifyInstance } from 'fastify'
 import { type Answered, type DeviceApi, Refused, succeeded } from './device-api.ts'
 import type { Shell } from './shell.ts'
@@ -38,8 +38,8 @@ export function userCodeEndpoint(app: FastifyInstance, shell: Shell, api: Device
 const codeProblems = ['differs', 'wrong', 'locked', 'too_often', 'proof_needed', 'is_password', 'not_a_code']
 
 /**
- * Returns why a user code was not changed, as the parameter `problem` of the page. @throws {Refused} for any other
- * reason
+ * Returns the reason why a user code was not changed, as a value for the query parameter `problem` of the page.
+ * @throws {Refused} if the page has no text for the reason
  */
 function codeProblemOf(answer: Answered<object>): string {
   const { body } = answer

@@ -1,7 +1,7 @@
 /**
- * /demo: one page that shows CIBA to newcomers. A till (a cash register) rings, that is, it sends an authentication
- * request. The user decides on a phone. The page shows the till, the phone, and every message between them. Nothing is
- * simulated: the till is a client, and the phone is the consent app.
+ * /demo: one page that shows CIBA to newcomers. A till (a cash register) sends an authentication request, and the user
+ * decides on a phone. The page shows the till, the phone, and every message that they exchange with Doorbell. Nothing
+ * is simulated: the till is a real client, and the phone is the consent app.
  */
 import type { FastifyInstance, FastifyReply, FastifyRequest } from 'fastify'
 import type { Clock } from '../platform/clock.ts'
@@ -23,7 +23,7 @@ const demoHeaders = {
 }
 
 export interface DemoNeeds {
-  /** The paths of the device API that phones call. */
+  /** The paths of the device API that the phone calls. */
   paths: { authinfo: string; complete: string }
   till: Till
   wire: Wire
@@ -60,8 +60,8 @@ export function demoEndpoint(app: FastifyInstance, { paths, till, wire, mostStre
   }
 
   /**
-   * Opens a stream that sends all messages so far, then each new message. When the response to a message arrives, the
-   * message is sent again with the response, under the same id.
+   * Opens an event stream that sends all messages so far, then each new message. When the response to a message
+   * arrives, the stream sends the message again, with the response and the same id.
    */
   function openStream(reply: FastifyReply): void {
     if (streams.size >= mostStreams) throw tooManyStreams()
@@ -95,7 +95,7 @@ function readOrder(form: Form): Order {
   return { mode, item, amount }
 }
 
-/** Shows every call of the device API as a message of the phone, even if the call comes from another device. */
+/** Shows every call of the device API as a message from the phone, even if another device has made the call. */
 function watchPhone(app: FastifyInstance, paths: DemoNeeds['paths'], wire: Wire): void {
   const underWay = new WeakMap<FastifyRequest, (answer: Answered) => void>()
 

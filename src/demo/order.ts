@@ -15,7 +15,7 @@ export interface Order {
 
 /** The till's display. */
 export interface Display extends Order {
-  /** The number of the purchase, counted from 1 at the start of the server. */
+  /** The number of the purchase. The first purchase after the start of the server has the number 1. */
   number: number
   status: 'ringing' | 'waiting' | 'paid' | 'refused' | 'expired' | 'failed'
   /** The reason for the status; empty if the status needs no explanation. */

@@ -32,7 +32,7 @@ export interface Purchase {
   cancel(): void
 }
 
-/** Seconds until the request expires: long enough to sign in, and short enough to see a request expire. */
+/** Seconds until the request expires. It is long enough for a sign-in, and short enough to wait for the expiry. */
 const expirySeconds = 180
 /** Milliseconds that the till waits for a ping or push after the request has expired. */
 const graceMs = 15_000
@@ -68,7 +68,7 @@ function createProgress(order: Order, number: number, { show, clock }: Pick<Purc
       cancelTimer()
       change({ status, ...more })
     },
-    /** Calls `then` after this time. Only one timer may run at a time. */
+    /** Calls `then` after this many milliseconds. Only one timer may run at a time. */
     after(milliseconds: number, then: () => void): void {
       cancelTimer = clock.after(milliseconds, then)
     },
@@ -105,7 +105,7 @@ export function createPurchase(order: Order, number: number, needs: PurchaseNeed
     if (status !== 200) return finish('failed', { detail: reasonIn(body) })
     authReqId = String(body.auth_req_id)
     const lifeMs = Number(body.expires_in) * 1000
-    // If the user decided before this response arrived, the status stays.
+    // If the result was received before this response, the status is kept.
     const stands = progress.status() === 'ringing' ? 'waiting' : progress.status()
     progress.change({ status: stands, expiresAt: steadyTime(clock) + lifeMs })
     if (mode === 'poll') {
@@ -143,8 +143,8 @@ export function createPurchase(order: Order, number: number, needs: PurchaseNeed
     if (call.name !== client || progress.status() === 'paid') return
     if (!hasBearer(call.authorization, notificationToken)) return
     const body = parse(call.body)
-    // The notification may arrive before the acknowledgement. Only Doorbell has the bearer token, so the auth_req_id in
-    // the notification is trusted.
+    // A ping or push may arrive before the acknowledgement with the `auth_req_id`. Only Doorbell knows the bearer
+    // token, so the `auth_req_id` in the ping or push is trusted.
     authReqId ??= String(body.auth_req_id)
     if (authReqId !== body.auth_req_id) return
     till.showNotification(call, mode === 'ping')

@@ -1,4 +1,4 @@
-/** The HTTP calls of the demo's till. Each is shown on the page with an explanation. */
+/** The HTTP calls of the demo's till. Each call is shown on the page with an explanation. */
 import type { ReceivedCallBack } from './order.ts'
 import type { Wire } from './wire.ts'
 
@@ -17,7 +17,10 @@ export interface TillClientNeeds {
   wire: Wire
 }
 
-/** A call, with its explanation for newcomers: before the response (`meaning`) and after it (`meaningOf`). */
+/**
+ * A call, with the explanation that is shown to newcomers: before the response arrives (`meaning`) and after that
+ * (`meaningOf`).
+ */
 interface Call {
   client: string
   path: string
@@ -65,7 +68,10 @@ export function createTillClient({ paths, secretOf, send, wire }: TillClientNeed
       return post({ client, path: paths.backchannel, fields, meaning, meaningOf })
     },
 
-    /** Sends the token request (CIBA Core §10.1): repeatedly for poll, once for ping. */
+    /**
+     * Sends a token request (CIBA Core §10.1). With poll, this is repeated until there is a result. With ping, one
+     * request is enough.
+     */
     requestTokens(client: string, authReqId: string, isPolling: boolean): Promise<TillAnswer> {
       const meaning = isPolling ? 'The till polls: has Alice decided?' : 'The till fetches the result.'
       const meaningOf = ({ status, body }: TillAnswer) => {

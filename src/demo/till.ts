@@ -1,7 +1,7 @@
 /**
  * The demo's till (a cash register) is an ordinary client. It sends an authentication request, waits as its delivery
  * mode requires, gets tokens and verifies them. It uses only responses and notifications of the server, and no internal
- * data.
+ * data of the server.
  */
 import type { Clock } from '../platform/clock.ts'
 import type { Log } from '../platform/log.ts'

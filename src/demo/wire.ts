@@ -2,7 +2,7 @@
 
 export type Party = 'till' | 'doorbell' | 'phone'
 
-/** A message as shown. It contains no usable secret. */
+/** A message as the page shows it. It contains no usable secret. */
 export interface WireMessage {
   id: number
   /** The number of the purchase that the message belongs to; 0 before the first purchase. */
@@ -50,7 +50,7 @@ export interface Wire {
   begin(number: number): void
   /** Adds a message. Returns a function that adds its response. */
   send(message: Sent): (answer: Answered) => void
-  /** Adds a message that shows a mail to the phone. */
+  /** Adds a message that represents a mail to the user of the phone. */
   showMail(mail: { to: string; subject: string; text: string; link: string }): void
   messages(): readonly WireMessage[]
   /**
@@ -60,7 +60,7 @@ export interface Wire {
   listen(listener: (message: WireMessage) => void): () => void
 }
 
-/** Maximum number of messages that are kept, for pages that are opened later. */
+/** Maximum number of messages that are kept, so that pages that are opened later can show them. */
 const kept = 200
 /** Maximum number of characters of a body that are shown. */
 const longestBody = 4_000
@@ -136,14 +136,15 @@ const secretNames = new Set([
   'passkey',
 ])
 
-/** Returns the first six characters: enough to compare two secrets. */
+/** Returns the first six characters of a secret, so that viewers of the page can tell two secrets apart. */
 export function shorten(secret: string): string {
   return `${secret.slice(0, 6)}…`
 }
 
 /**
- * Shortens every word of 40 or more characters, such as a secret of this server, and every JWT. Such words are
- * shortened in any parameter, because a secret may be in a parameter that `secretNames` does not contain.
+ * Shortens every word of 40 or more characters, which may be a secret, together with the parts that follow it after
+ * dots, as in a JWT. This is done in all parameters, because a secret may be in a parameter that `secretNames` does not
+ * contain.
  */
 function shortenWords(text: string): string {
   return text.replaceAll(/[\w-]{40,}(\.[\w-]+)*/g, shorten)

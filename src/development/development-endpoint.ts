@@ -1,5 +1,6 @@
 /**
- * Routes that exist in development only: they decide a request without a device, receive notifications, and show mails.
+ * Routes that exist in development only. They decide an authentication request without a device, receive pings and
+ * pushes, and show mails.
  */
 import type { FastifyInstance, FastifyRequest } from 'fastify'
 import type { RequestStore } from '../ciba/authentication-request/authentication-request-store.ts'
@@ -15,7 +16,7 @@ export interface DevelopmentNeeds {
   requests: RequestStore
   decide: Decide
   mailbox: Mailbox
-  /** Called for every call to /dev/callback, with the unparsed body and the status of the response. */
+  /** Called for every call of /dev/callback/:name, with the unparsed body and the status of the response. */
   onCall?: ((call: RecordedCall) => void) | undefined
   /** Whether the demo is running. If not, `/demo` shows how to start it. */
   hasDemo: boolean
@@ -88,8 +89,9 @@ export function developmentEndpoint(app: FastifyInstance, needs: DevelopmentNeed
 }
 
 /**
- * Reads the decision from the body, or from the query: the conformance suite of the OpenID Foundation can only send a
- * query. Other callers should use the body, because proxies log queries.
+ * Reads the decision from the query if it contains `auth_req_id`, and from the body if not. The query is accepted
+ * because the conformance suite of the OpenID Foundation cannot send a body. Other callers should use the body, because
+ * proxies log queries.
  */
 function readDecision(request: FastifyRequest): Form {
   const query = readQuery(request.url)

@@ -9,9 +9,9 @@ import type { Texts } from '../platform/i18n/texts.ts'
 import type { User } from '../user/user.ts'
 
 export interface KeptMail extends Mail {
-  /** The id of the notification. Each retry of a notification has the same id. */
+  /** The id of the notification. If a notification is sent again, the id stays the same. */
   id: string
-  /** Undefined for mails about an account. */
+  /** The id of the authentication request that the mail is about. Undefined for mails about an account. */
   requestId?: string
   to: string
   link: string

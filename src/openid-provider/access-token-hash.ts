@@ -1,5 +1,6 @@
 /**
- * Adds `at_hash` to the ID tokens of oidc-provider's own grants, also after a refresh (OpenID Connect Core §3.1.3.6).
+ * Adds `at_hash` to the ID tokens that oidc-provider issues for its own grant types, also for refresh tokens (OpenID
+ * Connect Core §3.1.3.6).
  */
 import type { KoaContextWithOIDC, Provider } from 'oidc-provider'
 
@@ -14,8 +15,8 @@ interface IdToken {
 }
 
 /**
- * Makes ID tokens contain the hash of the access token of the same response. oidc-provider computes the hash, but
- * leaves it out of the responses of its token endpoint. A client then cannot check that the two tokens belong together.
+ * Makes ID tokens contain the hash of the access token of the same response. oidc-provider itself leaves the hash out
+ * of the ID tokens of its token endpoint. Without the hash, a client cannot check that the two tokens belong together.
  */
 export function hashAccessTokens(provider: Provider): void {
   const values = new WeakMap<object, string>()

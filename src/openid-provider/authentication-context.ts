@@ -11,7 +11,7 @@ export interface AuthenticationContext {
 
 const contexts = new WeakMap<object, AuthenticationContext>()
 
-/** Stores the authentication context of a token in memory, until the token is saved. */
+/** Keeps the authentication context of a token in memory, so that it is stored when the token is saved. */
 export function setAuthenticationContext(token: object, authentication: AuthenticationContext): void {
   contexts.set(token, authentication)
 }

@@ -51,8 +51,8 @@ const longestOf: Readonly<Record<string, number>> = {
 const underWay = new AsyncLocalStorage<SignInPlace>()
 
 /**
- * Returns the place (`sign-in-places.ts`) of the sign-in that the current call begins or continues; undefined if the
- * call belongs to no sign-in.
+ * Returns the place of the sign-in that the current call begins or continues. `sign-in-places.ts` limits the number of
+ * places. Returns undefined if the call belongs to no sign-in.
  */
 export function placeOfThisCall(): SignInPlace | undefined {
   return underWay.getStore()
@@ -89,8 +89,8 @@ export function authorizeEndpoint(app: FastifyInstance, path: string, needs: Aut
       return places.begin(request.ip)
     } catch (error) {
       if (!(error instanceof NoPlace)) throw error
-      // A user who is still signed in needs no place. So anonymous callers who take all places cannot keep these users
-      // from renewing their tokens.
+      // The call of a user who is still signed in is accepted even if anonymous callers have taken all places. So such
+      // callers cannot keep signed-in users from renewing their tokens.
       const isReturning = needs.returningUsers.byCookies(request.headers.cookie) !== undefined
       return isReturning ? withoutPlace(error) : error
     }
@@ -142,8 +142,8 @@ interface Refused {
 }
 
 /**
- * Returns an error message if a parameter, or all parameters together, are too long; undefined if not. The message is
- * in English, because it is for the developer of the client.
+ * Returns an error message if one parameter or the sum of all parameters is too long, and undefined if none is. The
+ * message is in English, because it is for the developer of the client.
  */
 function tooLongIn(request: FastifyRequest): string | undefined {
   let inAll = 0

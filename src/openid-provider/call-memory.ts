@@ -3,9 +3,9 @@
  * looks them up first, to count the call and to decide about its DPoP proof. Without this memory, oidc-provider would
  * read them from the database again.
  *
- * The call does not see what happens to a token after the look-up. That is safe: a code or refresh token is marked as
- * used by one conditional statement, and a token that is issued under a removed grant, or to a user who has been signed
- * out, is not valid.
+ * The call does not see what happens to a token after the look-up. That is safe for two reasons. A code or refresh
+ * token is marked as used by one conditional SQL statement. A new token is not valid if its grant was removed, or its
+ * user was signed out, before the new token was stored.
  */
 import { AsyncLocalStorage } from 'node:async_hooks'
 import type { FoundModel } from './oidc-model-store.ts'
@@ -13,7 +13,8 @@ import type { FoundModel } from './oidc-model-store.ts'
 type Found = Promise<FoundModel | undefined>
 
 /**
- * The models that are remembered. Sessions and grants are not, because a call may end a session and then read it again.
+ * The models that are remembered. Sessions and grants are not remembered, because a call may end a session and then
+ * read it again.
  */
 const rememberedModels = new Set(['AccessToken', 'RefreshToken', 'AuthorizationCode', 'DeviceCode'])
 
@@ -35,7 +36,8 @@ export async function rememberingFound<T>(work: () => Promise<T>): Promise<T> {
   try {
     return await memories.run(memory, work)
   } finally {
-    // Work that continues after the call still has this memory, and must not use it any more.
+    // `AsyncLocalStorage` still returns this memory to work that continues after the call. Such work must read the
+    // database instead.
     memory.isOver = true
   }
 }
@@ -55,7 +57,10 @@ export function foundInCall(model: string, idHash: string, find: () => Found): F
   return result
 }
 
-/** Forgets all tokens and codes that this call has found. Called when the call stores, changes or removes a model. */
+/**
+ * Forgets all tokens and codes that this call has found. Called when the call stores, changes or removes a token or
+ * another model of oidc-provider.
+ */
 export function forgetFound(): void {
   current()?.found.clear()
 }

@@ -15,8 +15,8 @@ const claims = {
 /**
  * Claims by which the server makes statements about the token, the authentication or the session (RFC 7519 §4.1, OpenID
  * Connect Core §2 and §3.3.2.11, CIBA Core §10.3.1, RFC 7800, RFC 8485, RFC 8693, RFC 9068, RFC 9396, the logout
- * specifications). The user directory must not supply them: its `amr` would state a factor that this server has not
- * checked.
+ * specifications). The user directory must not supply these claims. For example, an `amr` from the directory would
+ * state a factor that this server has not checked.
  */
 const protocolClaims = new Set([
   ...['iss', 'sub', 'aud', 'exp', 'nbf', 'iat', 'jti', 'typ'],
@@ -31,10 +31,10 @@ export function claimsByScope(scopes: readonly string[]): Record<string, string[
 }
 
 /**
- * Returns the claims that the server can supply, each with the scopes that contain it.
+ * Returns the claims that the server can supply, and for each claim the scopes that contain the claim.
  *
- * @param configured oidc-provider's setting `claims` as the operator has set it; by default, our own. It contains
- *   claims by scope, and claims without a scope, whose value is null
+ * @param configured the operator's setting `claims` for oidc-provider, or our own if the operator has set none. It maps
+ *   a scope to its claims, and a claim without a scope to null
  */
 export function scopesOfClaims(
   scopes: readonly string[],
@@ -49,7 +49,10 @@ export function scopesOfClaims(
   return found
 }
 
-/** The claims that the server makes itself, whatever claims the operator has configured. */
+/**
+ * The claims whose values this server determines itself. It always supplies them, whatever claims the operator has
+ * configured.
+ */
 const statementsOfTheServer = ['sub', 'acr', 'amr', 'auth_time']
 
 function namesIn(members: unknown): string[] {
@@ -69,8 +72,8 @@ export function claimsOf(user: User): Record<string, unknown> {
 }
 
 /**
- * Returns the claims without protocol claims. Aggregated and distributed claims (OpenID Connect Core §5.6.2) are also
- * returned without protocol claims.
+ * Returns the claims without protocol claims. These are also left out of aggregated and distributed claims (OpenID
+ * Connect Core §5.6.2).
  */
 function claimsAboutUser(given: Record<string, unknown>): Record<string, unknown> {
   const { _claim_names: elsewhere, ...own } = withoutProtocolClaims(given)
@@ -90,7 +93,7 @@ interface NamedClaims {
 
 /**
  * Returns the claims that the client may request, or undefined if there are none. Other claims are left out without an
- * error, as OpenID Connect Core §5.5.1 requires. Users are not asked to consent to them.
+ * error, as OpenID Connect Core §5.5.1 requires, and users are not asked to consent to the claims that are left out.
  */
 export function permittedClaims<Claims extends NamedClaims>(
   claims: Claims,

@@ -41,9 +41,10 @@ export function asOidcProviderSeesIt(
   } = metadata
   return {
     id_token_signed_response_alg: idTokenAlg,
-    // This default does not contain `ciba:decide`: a client gets that scope only if its own registration names it.
+    // This default does not contain `ciba:decide`: a client gets that scope only if its own registration contains it.
     scope: scopes.join(' '),
-    // oidc-provider adds members to each key. It gets a copy, because cached metadata is shared.
+    // oidc-provider adds members to each key of the client. So it gets a copy: the cached metadata is used by other
+    // calls, too.
     ...structuredClone(rest),
     ...(boundTokens &&
       isBoundToCertificate({ metadata }, true) && { tls_client_certificate_bound_access_tokens: true }),

@@ -39,7 +39,7 @@ export interface AuthorizationServerNeeds {
   development: boolean
   /** Whether DPoP proofs must contain a nonce (RFC 9449 §8), and the key that nonces are derived from: 32 bytes. */
   dpop: { requireNonce: boolean; nonceKey: Buffer }
-  /** Whether clients can present certificates: over our own TLS, or through a proxy. */
+  /** Whether this server can see client certificates: in its own TLS handshake, or in a header of a proxy. */
   seesCertificates: boolean
   /** The security profile. It restricts client authentication methods and signature algorithms. */
   profile: Profile
@@ -63,7 +63,7 @@ export interface AuthorizationServerNeeds {
   /** Limits the number of unfinished sign-ins. */
   places: SignInPlaces
   knownTokens: KnownTokens
-  /** Selects the sessions that end if a user has too many when another session is stored. */
+  /** Selects the sessions of a user that must end when a new session is stored and the user then has too many. */
   makeRoomForSession: MakeRoomForSession
   /** The client id of the consent app. */
   ownClient: string
@@ -122,8 +122,9 @@ export function configurationOf(needs: AuthorizationServerNeeds): Configuration 
       acrValues: [PASSKEY_ACR],
       scopes: [...tokens.scopes, DECIDE_SCOPE],
       responseTypes: ['code'] as ResponseType[],
-      // All methods, including those that the profile forbids. oidc-provider accepts only clients whose method is in
-      // this list. The consent app, a part of this server, may use a method that the profile forbids to other clients.
+      // This list contains all client authentication methods, including those that the profile forbids. oidc-provider
+      // accepts only clients whose method is in the list, and the consent app, a part of this server, may use a method
+      // that the profile forbids to other clients.
       clientAuthMethods: implementedMethods(needs) as never,
       enabledJWA: {
         idTokenSigningAlgValues: [...needs.profile.idTokenSigning],
@@ -141,8 +142,8 @@ export function configurationOf(needs: AuthorizationServerNeeds): Configuration 
       // Refresh tokens of confidential clients are not rotated: such a client authenticates at each refresh, and would
       // lose the new token if the response were lost.
       rotateRefreshToken: (ctx) => ctx.oidc.client?.clientAuthMethod === 'none',
-      // The authentication context is stored with the access token. A decision that is made with this token then
-      // records how the user was authenticated.
+      // The authentication context is stored with the access token, so that a decision that is made with this token can
+      // record how the user was authenticated.
       extraTokenClaims: (ctx, token) => {
         const { AuthorizationCode, RefreshToken } = ctx?.oidc?.entities ?? {}
         const source = authenticationContextOf(token) ?? AuthorizationCode ?? RefreshToken
@@ -198,11 +199,12 @@ function featuresOf(needs: AuthorizationServerNeeds): Configuration['features'] 
       nonceSecret: needs.dpop.nonceKey,
       requireNonce: () => false,
     },
-    // oidc-provider enables this feature by default. It is not supported yet, so the metadata document must not contain
-    // it.
+    // oidc-provider enables pushed authorization requests by default. This server does not support them yet, so the
+    // metadata document must not contain their endpoint.
     pushedAuthorizationRequests: { enabled: false },
-    // Certificates are read in the same way as at our own endpoints. oidc-provider only binds tokens to them: a client
-    // that authenticates by certificate is authenticated before its call is forwarded.
+    // Certificates are read in the same way as at our own endpoints. oidc-provider uses a certificate only to bind
+    // tokens to it: a client that authenticates by certificate is authenticated before its call is forwarded to
+    // oidc-provider.
     mTLS: {
       enabled: needs.seesCertificates,
       certificateBoundAccessTokens: true,
@@ -216,15 +218,15 @@ function featuresOf(needs: AuthorizationServerNeeds): Configuration['features'] 
     introspection: {
       enabled: true,
       // A client may introspect its own tokens. A service (a client whose id is the audience of a token) may introspect
-      // that token. For all other tokens, and if the user of the token was removed or disabled, the response is that
-      // the token is not active.
+      // that token. In all other cases, the response is `active: false`, also if the user of the token was removed or
+      // disabled.
       allowedPolicy: async (_ctx, client, token) =>
         [token.clientId, ...audienceOf(token)].includes(client.clientId) && (await isUserThere(token, needs)),
     },
     revocation: {
       enabled: true,
-      // For another client's token, the response is the same as for an unknown token (RFC 7009 §2.2). The token stays
-      // valid.
+      // If a client sends a token of another client, the token stays valid, and the response is the same as for an
+      // unknown token (RFC 7009 §2.2).
       allowedPolicy: (_ctx, client, token) => token.clientId === client.clientId,
     },
     rpInitiatedLogout: signOutPages(needs),
@@ -248,9 +250,8 @@ function lifetimesOf(needs: AuthorizationServerNeeds): Configuration['ttl'] {
 }
 
 /**
- * Returns for how many seconds a session stays valid after it is used: `idleTtl`, but never longer than until
- * `absoluteTtl` has passed since the user was authenticated. If the user is authenticated again, `absoluteTtl` starts
- * again.
+ * Returns for how many seconds a session stays valid after it is used: `idleTtl`, or less if `absoluteTtl` ends
+ * earlier. `absoluteTtl` starts when the user is authenticated, and starts again when the user is authenticated again.
  */
 function sessionTtl(session: { loginTs?: number | undefined }, { sessions, clock }: AuthorizationServerNeeds): number {
   const now = Math.floor(clock.now() / 1000)

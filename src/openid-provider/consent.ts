@@ -1,7 +1,7 @@
 /**
  * Stores what a user has consented to. A consent is first kept in the result of oidc-provider's interaction. It is
  * added to the grant when the browser returns from the sign-in pages and no further page has to be shown. Until then
- * the user can cancel, and the grant stays as it was.
+ * the user can cancel the sign-in, which leaves the grant unchanged.
  */
 import { interactionPolicy, type KoaContextWithOIDC, type Provider } from 'oidc-provider'
 
@@ -62,14 +62,15 @@ async function storeConsent(ctx: KoaContextWithOIDC): Promise<void> {
   const grant = ctx.oidc.entities.Grant
   if (consentOf(ctx) === undefined || grant === undefined || session === undefined) return
   const grantId = await grant.save()
-  // oidc-provider has already set the session's grant id. But if the grant was not stored then, it had no id yet.
+  // oidc-provider has already set the id of the grant in the session. For a new grant, this id was still missing,
+  // because a grant gets its id when it is saved. So the id is set again here.
   session.ensureClientContainer(client!.clientId)
   session.grantIdFor(client!.clientId, grantId)
 }
 
 /**
- * Returns what the user has consented to in the current sign-in. Undefined for pages of the operator: they store the
- * grant themselves.
+ * Returns what the user has consented to in the current sign-in, or undefined if the user has consented to nothing.
+ * Also undefined if the consent page is the operator's own, because such pages store the grant themselves.
  */
 function consentOf({ oidc }: KoaContextWithOIDC): Consent | undefined {
   const consent = oidc.result?.consent
@@ -77,8 +78,8 @@ function consentOf({ oidc }: KoaContextWithOIDC): Consent | undefined {
 }
 
 /**
- * Removes the consent of another user. After a consent, the sign-in page may be shown again, and another user may sign
- * in there. That user is then asked for consent.
+ * Removes the consent from the result of the sign-in if another user has given it. This happens if the sign-in page is
+ * shown again after a consent, and another user signs in there. That user is then asked for consent.
  */
 function forgetConsentOfOthers(ctx: KoaContextWithOIDC): void {
   const { oidc } = ctx

@@ -33,7 +33,8 @@ export function announcedMembers(document: object, needs: AuthorizationServerNee
     claims_supported: claims.filter((claim) => claim !== 'sid' || 'backchannel_logout_supported' in document),
     token_endpoint_auth_methods_supported: methods,
     token_endpoint_auth_signing_alg_values_supported: algorithms,
-    // If these members were missing, clients would have to assume `client_secret_basic` alone (RFC 8414 §2).
+    // If a metadata document does not list the authentication methods of these two endpoints, clients assume that
+    // `client_secret_basic` is the only method (RFC 8414 §2).
     ...('introspection_endpoint' in document && {
       introspection_endpoint_auth_methods_supported: methods.filter((method) => method !== 'none'),
       introspection_endpoint_auth_signing_alg_values_supported: algorithms,

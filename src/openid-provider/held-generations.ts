@@ -1,22 +1,23 @@
 /**
  * Remembers, during one call, the generation that each user had when the call first read the user, and the registration
- * of each client. The generation of a user is a number that grows when the user is signed out, locked or removed. A
- * token is stored with the remembered values. If its user was signed out, locked or removed, or its client was removed,
- * before the token was stored, the token is not valid.
+ * id of each client. The generation of a user is a number that grows when the user is signed out, locked or removed.
+ * The registration id changes if a client is removed and registered again. A token is stored with the remembered
+ * values. So the token is not valid if, before it was stored, its user was signed out, locked or removed, or its client
+ * was removed.
  */
 import { AsyncLocalStorage } from 'node:async_hooks'
 import type { UserGenerationStore } from '../user/user-generation-store.ts'
 
 interface Held {
-  /** By user id. */
+  /** The generations, by user id. */
   generations: Map<string, number>
-  /** By client id. */
+  /** The registration ids, by client id. */
   registrations: Map<string, string>
 }
 
 const held = new AsyncLocalStorage<Held>()
 
-/** Runs `work`, which handles one call. Generations and registrations are remembered until `work` has finished. */
+/** Runs `work`, which handles one call. Generations and registration ids are remembered until `work` has finished. */
 export function holdingGenerations<T>(work: () => T): T {
   return held.run({ generations: new Map(), registrations: new Map() }, work)
 }
@@ -27,7 +28,7 @@ export function holdGeneration(userId: string, generation: number): void {
   if (generations?.has(userId) === false) generations.set(userId, generation)
 }
 
-/** Remembers the registration of a client if none is remembered for this client yet. */
+/** Remembers the registration id of a client if none is remembered for this client yet. */
 export function holdRegistration(clientId: string, registration: string): void {
   const registrations = held.getStore()?.registrations
   if (registrations?.has(clientId) === false) registrations.set(clientId, registration)
@@ -38,7 +39,7 @@ export function heldGeneration(userId: string): number | undefined {
   return held.getStore()?.generations.get(userId)
 }
 
-/** Returns the remembered registration of a client, or undefined if this call has not read the client. */
+/** Returns the remembered registration id of a client, or undefined if this call has not read the client. */
 export function heldRegistration(clientId: string): string | undefined {
   return held.getStore()?.registrations.get(clientId)
 }

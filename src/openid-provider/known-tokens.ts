@@ -1,17 +1,20 @@
 /**
  * Remembers the user of each token and code that this process has issued or found. A call with such a token counts for
  * the limits of this user from the start. If it counted as anonymous until the token is looked up, it would be refused
- * whenever all slots for anonymous calls are taken. Being remembered gives no access: each token is still looked up,
- * because it may be revoked or expired.
+ * whenever all slots for anonymous calls are taken. That a token is remembered here gives no access: each token is
+ * still looked up in the database, because it may be revoked or expired.
  */
 
-/** Upper limit for the tokens of all users. Beyond this limit, the token that was used longest ago is forgotten. */
+/**
+ * Maximum number of remembered tokens of all users. Beyond this number, the token that was used longest ago is
+ * forgotten.
+ */
 const mostTokens = 20_000
-/** Upper limit for the tokens of one user, so that one user cannot displace the tokens of all others. */
+/** Maximum number of remembered tokens of one user, so that one user cannot displace the tokens of all others. */
 const mostOfUser = 20
 
 export interface KnownTokens {
-  /** Returns the user of a token, by the hash of the token, or undefined if the token is not known here. */
+  /** Returns the user of the token with this hash, or undefined if the token is not remembered here. */
   userOf(tokenHash: string): string | undefined
   add(tokenHash: string, userId: string): void
 }

@@ -9,15 +9,18 @@ import type { AdapterPayload } from 'oidc-provider'
 const members = ['openid', 'resources', 'rejected', 'rar'] as const
 
 /**
- * Returns what a call has saved, with what other calls have added to the stored grant since the call read it.
- * oidc-provider removes nothing from a grant: a scope that the user rejects is added to `rejected`.
+ * Returns the grant as this call saves it, together with everything that other calls have added to the stored grant
+ * since this call read it. A union is enough, because oidc-provider removes nothing from a grant: even a scope that the
+ * user rejects is added, to `rejected`.
  */
 export function mergedGrant(stored: AdapterPayload | undefined, saved: AdapterPayload): AdapterPayload {
   const both = members.map((name) => [name, union(stored?.[name], saved[name])] as const)
   return { ...saved, ...Object.fromEntries(both.filter(([, value]) => value !== undefined)) }
 }
 
-/** Returns the words of two texts, the items of two lists, or the members of two objects, each of them once. */
+/**
+ * Returns the union of two values: of the words of two texts, the items of two lists, or the members of two objects.
+ */
 function union(one: unknown, other: unknown): unknown {
   if (one === undefined || other === undefined) return one ?? other
   if (typeof one === 'string') return [...new Set([...one.split(' '), ...String(other).split(' ')])].join(' ')

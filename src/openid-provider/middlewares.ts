@@ -30,12 +30,12 @@ export function readOnlyWhatWasAsked(provider: Provider): void {
 }
 
 /**
- * If a browser requests the address to which the sign-in pages return (`resumePathsOf`) before its sign-in has a
- * result, redirects it to its sign-in page. Without this, oidc-provider would remove the stored sign-in and store a new
- * one at each such call.
+ * A browser may request the address to which the sign-in pages return (`resumePathsOf`) before its sign-in has a
+ * result. This function then redirects the browser to its sign-in page. Without the redirect, oidc-provider would
+ * remove the stored sign-in and store a new one at each such call.
  *
- * @param signed whether the cookie has a signature; undefined means that it has one if oidc-provider has keys for
- *   cookies
+ * @param signed whether the cookie that identifies the sign-in has a signature. Undefined: it has one if oidc-provider
+ *   has keys for cookies
  */
 export function returnToSignInPage(
   provider: Provider,
@@ -83,8 +83,8 @@ export function narrowKeySet(
 }
 
 /**
- * Makes DPoP responses the same as at our own endpoints: a nonce only if nonces are required, and the error
- * `invalid_dpop_proof` if the proof is missing.
+ * Makes the responses to calls with DPoP the same as at our own endpoints: they contain a nonce only if nonces are
+ * required, and the error is `invalid_dpop_proof` if the proof is missing.
  */
 export function configureDpop(provider: Provider, { requireNonce }: { requireNonce: boolean }): void {
   provider.use(async (ctx, next) => {

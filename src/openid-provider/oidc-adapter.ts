@@ -33,11 +33,13 @@ export interface AdapterNeeds {
   models: OidcModelStore
   /** Resolves to a client in the form that oidc-provider uses, or undefined if there is none. */
   findClient(id: string): Promise<AdapterPayload | undefined>
-  /** Reduces each token that is found to the scopes, resources and details that its client may have now. */
+  /**
+   * Removes from each token that is found the scopes, resources, claims and details that its client may not have now.
+   */
   narrow: NarrowModel
   vault: Vault
   clock: Clock
-  /** The places of unfinished sign-ins. */
+  /** Limits the number of unfinished sign-ins. A place becomes free when the sign-in ends. */
   places: Pick<SignInPlaces, 'ended'>
   knownTokens: Pick<KnownTokens, 'add'>
   makeRoomForSession: MakeRoomForSession
@@ -51,7 +53,10 @@ interface Collected {
   statements: ListStatement[]
   /** The id of the authentication request whose tokens are issued; undefined for oidc-provider's own grant types. */
   requestId?: string
-  /** Set during a token request with one of oidc-provider's own grant types. */
+  /**
+   * The other writes of the current token request; undefined if this is not a request with one of oidc-provider's own
+   * grant types.
+   */
   call?: Omit<CallWrites, 'issued'>
 }
 
@@ -70,9 +75,10 @@ export async function collectWrites<T>(requestId: string, work: () => Promise<T>
 }
 
 /**
- * Runs `work`, which handles a token request with one of oidc-provider's own grant types. Collects the models that it
- * saves and the one that it marks as used. Removals are not collected but executed at once: if a used token is sent
- * again, oidc-provider removes its grant and throws, and the collected writes are discarded.
+ * Runs `work`, which handles a token request with one of oidc-provider's own grant types. Collects the models that
+ * `work` saves, and the code or token that it marks as used. Removals are executed at once: if a used token is sent
+ * again, oidc-provider removes the grant of the token and throws. The collected writes are then discarded, but the
+ * removal must take effect.
  */
 export async function collectCall(work: () => Promise<void>): Promise<CallWrites> {
   const call: Collected['call'] = { used: undefined, also: [] }
@@ -82,19 +88,23 @@ export async function collectCall(work: () => Promise<void>): Promise<CallWrites
 }
 
 /**
- * Models that are revoked together with their grant. An interaction also refers to a grant, but continues without it.
+ * Models that are revoked together with their grant. An interaction also refers to a grant, but is not revoked with it,
+ * because the sign-in can continue without the grant.
  */
 const goesWithGrant = new Set(['AccessToken', 'RefreshToken', 'AuthorizationCode'])
 
 /**
- * Whether a model is a token or code that an app or browser of the user sends. CIBA tokens are sent by the client
- * itself.
+ * Whether a model is a token or code that is sent from a device of the user, by an app or a browser. CIBA tokens are
+ * not: the client itself sends them.
  */
 function isOfUser(model: string, payload: AdapterPayload): payload is AdapterPayload & { accountId: string } {
   return goesWithGrant.has(model) && payload.accountId !== undefined && !String(payload.gty).startsWith('ciba')
 }
 
-/** Keeps the place of the current sign-in. Returns the id hashes of sign-ins that must be removed to make room. */
+/**
+ * Records that a row is stored for the current sign-in, so that the sign-in keeps its place after the call. Returns the
+ * id hashes of other sign-ins that must be removed to make room.
+ */
 function keepPlace(idHash: string, expiresAt: number): string[] | undefined {
   try {
     return placeOfThisCall()?.keep(idHash, expiresAt)
@@ -119,8 +129,8 @@ function modelAdapter(model: string, needs: AdapterNeeds): Adapter {
     if (found.user_id !== null) holdGeneration(found.user_id, found.user_generation)
     if (found.client_id !== null) holdRegistration(found.client_id, found.client_registration_id)
     const payload = vault.openJson<AdapterPayload>(found.sealed, aadOf(found.id_hash))
-    // The content cannot be decrypted. oidc-provider treats the model as unknown: the token is not valid, or the user
-    // has to sign in again.
+    // If the content cannot be decrypted, oidc-provider treats the model as unknown. A token is then not valid, and the
+    // user of a session has to sign in again.
     if (payload === undefined) return undefined
     if (found.consumed_at !== null) payload.consumed = Math.floor(found.consumed_at / 1000)
     return payload
@@ -160,7 +170,7 @@ function modelAdapter(model: string, needs: AdapterNeeds): Adapter {
       const payload = open(row)
       if (payload === undefined && model === 'RefreshToken') await endGrantOfUsed(id)
       if (payload !== undefined && isOfUser(model, payload)) knownTokens.add(idHash, payload.accountId)
-      // The client uses a token, so it has received the token response. From now on, the response is not sent again.
+      // The token is used, so the client has received the token response. From now on, this response is not sent again.
       if (payload && row?.has_held_response === 1) await models.forgetHeldResponse(fingerprint(payload.grantId!))
       return payload && narrow(model, payload)
     },
@@ -176,7 +186,7 @@ function modelAdapter(model: string, needs: AdapterNeeds): Adapter {
       if (model === 'Interaction') places.ended(idHash)
       const removed = await models.remove(model, idHash)
       // oidc-provider reads the interaction first and removes it later. Without this error, each of several
-      // simultaneous calls would sign in and store a session.
+      // simultaneous calls for one interaction would store a session.
       if (model === 'Interaction' && !removed) throw new errors.SessionNotFound('interaction session not found')
     },
     revokeByGrantId(grantId) {
@@ -188,8 +198,8 @@ function modelAdapter(model: string, needs: AdapterNeeds): Adapter {
 }
 
 /**
- * Marks a code or a token as used, or collects this write. oidc-provider reads the model first and marks it as used
- * later. If two simultaneous calls have read it, only the call that marks it first may continue.
+ * Marks a code or a token as used, or collects this write. oidc-provider reads the code or token first and marks it as
+ * used later. If two simultaneous calls have read it, only the call that marks it first may continue.
  */
 async function useOnce(use: FirstUse, models: OidcModelStore): Promise<void> {
   const call = collecting.getStore()?.call
@@ -213,8 +223,8 @@ async function store(kept: KeptModel, payload: AdapterPayload, needs: AdapterNee
     const used = useOf(payload, clock.now())
     await models.runSession(statement, used, await makeRoomForSession(kept.userId, used.uidHash))
   } else if (kept.model === 'Interaction' && payload.result !== undefined) {
-    // After this call read the sign-in, another submission of the form may have finished it. Then the client has the
-    // result of that submission, and must not get a different one.
+    // Since this call read the sign-in, another submission of the form may have finished the sign-in. The client then
+    // has the result of that submission, and must not get a different result.
     if (!(await models.replaceSignIn(kept))) throw new errors.SessionNotFound('interaction session not found')
   } else if (kept.model === 'Interaction') {
     await models.run(statement, keepPlace(kept.idHash, kept.expiresAt ?? 0))
@@ -225,10 +235,10 @@ async function store(kept: KeptModel, payload: AdapterPayload, needs: AdapterNee
 
 /**
  * Returns the hash of the `uid` of the session that a model belongs to. For a session or an interaction, this is its
- * own `uid`. A token belongs to a session only if it ends with the session. Tokens with the scope `offline_access` do
- * not, with one exception: if a user ends the session, its tokens that can decide requests end too, because the user
- * expects that the app can no longer approve anything. If the session expires by itself, all tokens with
- * `offline_access` stay valid.
+ * own `uid`. A token belongs to a session only if the token ends with the session. Tokens with the scope
+ * `offline_access` do not, with one exception. If a user ends the session, tokens that can decide authentication
+ * requests end too, because the user expects that the app can no longer approve anything. If the session expires by
+ * itself, all tokens with `offline_access` stay valid.
  */
 function sessionOf({ uid, sessionUid, expiresWithSession, scope }: AdapterPayload): string | undefined {
   const decides = String(scope ?? '')
@@ -248,8 +258,8 @@ function userOf({ accountId, result, session }: AdapterPayload): string | undefi
 }
 
 /**
- * Returns the record for the user's list of sessions: this browser uses the session now. The name of the browser comes
- * from the `User-Agent` header of the current call.
+ * Returns the entry for the user's list of sessions, which says that a browser uses the session now. The name of the
+ * browser comes from the `User-Agent` header of the current call.
  */
 function useOf({ uid, loginTs }: AdapterPayload, now: number): UsedSession {
   return {

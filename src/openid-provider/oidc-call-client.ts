@@ -1,8 +1,8 @@
 /**
  * Authenticates the client of a call before the call is forwarded to oidc-provider, by the same code as at our own
- * endpoints. oidc-provider then gets the call without the client's credentials: to oidc-provider, every confidential
- * client is registered for `client_secret_basic`, and its secret is right if and only if the call was authenticated
- * here.
+ * endpoints. oidc-provider then gets the call without the client's own credentials. To oidc-provider, every
+ * confidential client uses `client_secret_basic`, and its secret is right if and only if this code has authenticated
+ * the call.
  */
 import { type AdapterPayload, Provider } from 'oidc-provider'
 import { subjectMetadata } from '../client/certificate/subject-name.ts'
@@ -32,7 +32,7 @@ export type AuthenticateForwarded = (
   credentials: Omit<ClientCredentials, 'mayBePublic'>,
 ) => Promise<ForwardedClient>
 
-/** Returns the name of the endpoint at a path, or undefined if clients do not authenticate there. */
+/** Returns the name of the endpoint at a path, or undefined if clients do not authenticate at this path. */
 export function authenticatingRouteAt(path: string, provider: CurrentProvider): string | undefined {
   return routes.find((route) => providerPath(provider(), route) === path)
 }
@@ -50,8 +50,8 @@ export function createAuthenticateForwarded(authenticateClient: AuthenticateClie
 const credentialMembers = ['client_secret', 'client_assertion', 'client_assertion_type']
 
 /**
- * The value that oidc-provider gets as the secret of every confidential client. It may be public: oidc-provider does
- * not compare it (`trustOurAuthentication`).
+ * The value that oidc-provider gets as the secret of every confidential client. This value may be public, because it is
+ * never compared (`trustOurAuthentication`).
  */
 const placeholder = 'authenticated-by-doorbell'
 

@@ -60,8 +60,9 @@ function routeOf(path: string, provider: Provider): (typeof routes)[number] | un
 }
 
 /**
- * For a protected resource: looks up the access token before the call is forwarded, because oidc-provider would verify
- * the signature of the proof before it looks up the token. The proof is withheld if the call has no access token.
+ * For the userinfo endpoint: resolves to the proof if the access token of the call exists and is bound to the key of
+ * the proof. If the call has no access token, the proof is withheld. The token is looked up here, because oidc-provider
+ * would verify the signature of the proof before it looks up the token.
  */
 async function proofOfResource(call: ForwardedCall, provider: Provider, proofs: Proofs): Promise<ForwardedProof> {
   const sent = accessTokenOf(call.authorization)
@@ -79,15 +80,17 @@ async function proofOfResource(call: ForwardedCall, provider: Provider, proofs: 
 /**
  * For the token endpoint. oidc-provider checks the credentials of a confidential client before it verifies the
  * signature of the proof. A public client sends no credentials, only its code or token, so this function looks up the
- * code or token first. If the code or token is not valid, the proof is withheld from oidc-provider. oidc-provider then
- * verifies no signature for an anonymous caller, and responds in the same way as to a call without a proof.
+ * code or token. If there is no valid code or token, the proof is withheld. oidc-provider then verifies no signature,
+ * and responds in the same way as to a call without a proof.
  */
 async function proofOfGrant(call: ForwardedCall, provider: Provider, proofs: Proofs): Promise<ForwardedProof> {
   const proof = await proofs.read(call.proof)
   return showsCredentials(call) || (await hasValidCodeOrToken(call.form, proof, provider)) ? proof : 'withheld'
 }
 
-/** Whether the call contains credentials of a client. A client certificate does not count: any caller can make one. */
+/**
+ * Whether the call contains client credentials. A client certificate does not count, because any caller can make one.
+ */
 export function showsCredentials({ authorization, form }: Pick<ForwardedCall, 'authorization' | 'form'>): boolean {
   return authorization !== undefined || form?.has('client_secret') === true || form?.has('client_assertion') === true
 }

@@ -1,7 +1,7 @@
 /**
- * Counts the calls that are forwarded to oidc-provider, for load shedding. Each call counts in the share of its client
- * or, until its client or access token is verified, as a call of an unproven caller. So neither one client nor unproven
- * callers can take the slots that other clients need.
+ * Counts the calls that are forwarded to oidc-provider, for load shedding. A call counts as that of an unproven caller
+ * until its client or access token is verified. Then it counts in the share of its client. So neither one client nor
+ * unproven callers can take the slots that other clients need.
  */
 import type { ClientCertificate } from '../client/certificate/client-certificate.ts'
 import { accessTokenOf } from '../platform/http/authorization.ts'
@@ -14,13 +14,16 @@ import type { CurrentProvider } from './openid-provider.ts'
 
 export type CallCounting = Pick<LoadShedding, 'withFairShare' | 'whileUnproven'>
 
-/** The properties of a forwarded call by which it is counted. */
+/** The properties of a forwarded call that determine whose call it counts as. */
 export interface CountedCall {
   authorization: string | undefined
   form: Form | undefined
   certificate: ClientCertificate | undefined
   slot: Slot | undefined
-  /** The id of a user who has signed in before, found by a cookie, token or code of the call. */
+  /**
+   * The id of a user who has signed in before, found by a cookie, token or code of the call; undefined if none is
+   * found.
+   */
   returning: string | undefined
 }
 

@@ -1,4 +1,6 @@
-/** A call that oidc-provider answers: it is forwarded to oidc-provider, with the body that this server has already read. */
+/**
+ * Forwards calls to oidc-provider, which answers them. The body of such a call has already been read by this server.
+ */
 import type { IncomingMessage } from 'node:http'
 import { Readable } from 'node:stream'
 import type { FastifyReply, FastifyRequest } from 'fastify'
@@ -98,8 +100,8 @@ export function createForwardToOidcProvider(
         readProof: prepare,
         authenticate: () => authenticateForwarded(route, { ...call, form: form! }),
         answer: async (forwardedProof, { id, isPublic }) => {
-          // The call may have waited for keys of the client. If the caller has closed the connection, its code and its
-          // proof must stay unused.
+          // The call may have waited while this server fetched the keys of the client. If the caller has closed the
+          // connection since, its code and its proof must stay unused.
           await callerOf(reply).throwIfClosed()
           return forward(request, reply, call, { forwardedProof, clientId: isPublic ? undefined : id })
         },
@@ -108,8 +110,8 @@ export function createForwardToOidcProvider(
     const answer = (forwardedProof: ForwardedProof) => forward(request, reply, call, { forwardedProof })
     const answerUnknown = async () => answer(await prepare())
     if (readsNothing(request.method, call.proof.path, provider)) return answerUnknown()
-    // All other endpoints are called by browsers, which send at most a session cookie. So these calls count as
-    // unproven.
+    // Apart from userinfo, the remaining endpoints are called by browsers, which send at most a session cookie. So
+    // their calls count as unproven.
     return isUserinfo(call.proof.path, provider)
       ? workForToken(call, provider, counting, { readProof: prepare, answer })
       : counting.whileUnproven('', call.slot, answerUnknown, call.returning)
@@ -165,14 +167,15 @@ function replay(
     ...raw.headers,
     ...changed,
     ...(withoutProof && { dpop: undefined }),
-    // The body may differ from the one received: resources in another spelling, or no credentials.
+    // The length of the body may have changed: a `resource` may have another spelling, and client credentials are
+    // removed.
     ...(raw.headers['content-length'] !== undefined && { 'content-length': String(body.length) }),
     host: address.host,
     'x-forwarded-proto': address.protocol.slice(0, -1),
     'x-forwarded-host': address.host,
   }
-  // Only the path and the query. If the request target is a whole URL (RFC 9112 §3.2.2), its scheme and host are
-  // ignored.
+  // Only the path and the query are forwarded. If the request target is a whole URL (RFC 9112 §3.2.2), its scheme and
+  // host are ignored.
   const { path, search } = targetOf(raw.url ?? '')
   const stream = Readable.from(body.length > 0 ? [body] : [])
   return Object.assign(stream, {

@@ -24,9 +24,9 @@ export interface KeptModel {
   /** The id of the authentication request that the model was issued for. */
   requestId: string | undefined
   expiresAt: number | undefined
-  /** Milliseconds since 1970. If a grant has too many models, those that were issued last are kept. */
+  /** Milliseconds since 1970. If too many models are stored for a grant, those that were issued last are kept. */
   issuedAt?: number | undefined
-  /** The user's generation and the client's registration at the time of issue; by default, the current ones. */
+  /** The user's generation and the client's registration id at the time of issue; by default, the current values. */
   userGeneration?: number | undefined
   clientRegistration?: string | undefined
 }
@@ -61,7 +61,10 @@ export interface CallWrites {
   also: Statement[]
 }
 
-/** Executed in the transaction that stores a session, if its user has too many: ends the least recently used ones. */
+/**
+ * Added to the transaction that stores a session if the user then has too many sessions. It ends the least recently
+ * used sessions.
+ */
 export interface RoomForSession {
   also: Statement[]
   announce: Change[]
@@ -70,7 +73,7 @@ export interface RoomForSession {
   report(): void
 }
 
-/** Resolves to undefined if the user does not have too many sessions, together with the new session `uidHash`. */
+/** Resolves to undefined if the user, including the new session `uidHash`, does not have too many sessions. */
 export type MakeRoomForSession = (userId: string, uidHash: string) => Promise<RoomForSession | undefined>
 
 /** A row of a valid model. */
@@ -115,8 +118,8 @@ export type OidcModelStore = ReturnType<typeof createOidcModelStore>
 /**
  * Stores oidc-provider's tokens, grants, sessions and interactions.
  *
- * @param repeatsTokens whether token responses are stored, so that they can be sent again. If not, a look-up of a token
- *   does not search for its response
+ * @param repeatsTokens whether token responses are stored, so that they can be sent again. If false, a look-up of a
+ *   token does not search for the token response
  */
 export function createOidcModelStore(database: Database, { repeatsTokens = true } = {}) {
   return {
@@ -129,7 +132,7 @@ export function createOidcModelStore(database: Database, { repeatsTokens = true 
      * list of sessions. The list contains all sessions, whether the user signed in to the consent app or to another
      * client.
      *
-     * @param room which other sessions of the user end in the same transaction
+     * @param room ends other sessions of the user in the same transaction
      */
     async runSession(statement: ListStatement, used: UsedSession, room?: RoomForSession): Promise<void> {
       const rowKeys = [...keysOf(statement), sessionKey(used.uidHash)]
@@ -154,7 +157,8 @@ export function createOidcModelStore(database: Database, { repeatsTokens = true 
     },
 
     /**
-     * Adds a model, or changes the stored one, which other calls may change at the same time.
+     * Adds a model or, if it is stored already, merges the changes of this call into it. Other calls may change the
+     * model at the same time.
      *
      * @param merged returns the new encrypted content. Its argument is the encrypted content that is stored when the
      *   row is locked
@@ -168,7 +172,7 @@ export function createOidcModelStore(database: Database, { repeatsTokens = true 
       })
     },
 
-    /** Replaces an unfinished sign-in. Resolves to false, and stores nothing, if it is not stored any more. */
+    /** Replaces an unfinished sign-in. If the sign-in is not stored any more, resolves to false and stores nothing. */
     async replaceSignIn(kept: KeptModel): Promise<boolean> {
       const first = {
         sql: `update oidc_models set sealed = $3, uid_hash = $4, user_id = $5, expires_at = $6, user_generation = coalesce(
@@ -220,7 +224,10 @@ function removalsIn(database: Database) {
       return (await database.step(first, { rowKeys: [modelKey(model, idHash)] })).length > 0
     },
 
-    /** Removes the stored token response of a grant when one of its tokens is used: it is not sent again. */
+    /**
+     * Removes the stored token response of a grant, so that it is not sent again. Called when one of its tokens is
+     * used.
+     */
     async forgetHeldResponse(grantHash: string): Promise<void> {
       await database.step({
         sql: `delete from oidc_models where grant_hash = $1 and model = '${HELD_RESPONSE}' returning id_hash`,
@@ -234,9 +241,9 @@ function removalsIn(database: Database) {
     },
 
     /**
-     * Removes a grant of a client, and everything that was issued under it. Called if a client sends a refresh token of
-     * the grant that is no longer stored. If `most` or more unused refresh tokens of the grant are stored, the grant
-     * stays: the token may have been removed because of this limit, without having been used.
+     * Removes a grant of a client, and everything that was issued under it. Called if the client sends a refresh token
+     * that was issued under this grant and is no longer stored. Exception: if `most` or more unused refresh tokens of
+     * the grant are stored, the grant stays, because the token may have been removed unused to keep this limit.
      */
     async endGrantOfUsedToken(grantHash: string, clientId: string, most: number): Promise<void> {
       const first = {
@@ -251,8 +258,8 @@ function removalsIn(database: Database) {
     },
 
     /**
-     * Returns the statement that removes all tokens of an authentication request. Refreshed tokens are also removed,
-     * because they belong to the grant of the request, which exists longer than the first tokens.
+     * Returns the statement that removes all tokens of an authentication request. Tokens that were issued by a refresh
+     * are also removed. They are found through the grant of the request, which exists longer than the first tokens.
      */
     removeByRequest: (requestId: string): Statement => ({
       // Each part of the union uses an index; with "or" Postgres would scan all tokens.
@@ -268,7 +275,8 @@ function removalsIn(database: Database) {
     }),
 
     /**
-     * Removes up to `atMost` models that expired before `before` (milliseconds since 1970). Resolves to their number.
+     * Removes up to `atMost` models that expired before `before` (milliseconds since 1970). Resolves to the number of
+     * removed models.
      */
     async forgetExpired(before: number, atMost: number): Promise<number> {
       const rows = await database.step({
@@ -303,9 +311,9 @@ function foundIn(database: Database, repeatsTokens: boolean) {
     },
 
     /**
-     * Resolves to whether tokens of an authentication request can still be used. Their grant must exist and not be
-     * expired. Since it was issued, the client must not have been removed, and the user not signed out, locked or
-     * removed.
+     * Resolves to whether tokens of an authentication request can still be used. Their grant must exist and must not
+     * have expired. Since the grant was issued, its client must not have been removed, and its user must not have been
+     * signed out, locked or removed.
      */
     async hasValidGrant(requestId: string, now: number): Promise<boolean> {
       const rows = await database.read<FoundModel>(findingByRequest, ['Grant', requestId, now])
@@ -339,8 +347,8 @@ const putting = (kept: KeptModel): ListStatement => ({
 })
 
 /**
- * SQL: locks a model and reads its content. Returns one row even if there is no model yet, because `database.step`
- * executes further statements only if the first one returns a row.
+ * SQL: locks a model and reads its content. Returns one row even if the model is not stored yet, because
+ * `database.step` executes the other statements only if the first statement returns a row.
  */
 const lockingContent = `with stored as materialized (
     select sealed from oidc_models where model = $1 and id_hash = $2 /* for update */
@@ -376,9 +384,9 @@ function rowOf(kept: KeptModel) {
 }
 
 /**
- * Returns the statement that records the use of a session in the user's list of sessions. A session that has ended is
- * not recorded. Two calls of one browser may have stored two rows for one session. Then the row that expires later is
- * used.
+ * Returns the statement that records the use of a session in the user's list of sessions. Records nothing if the
+ * session has ended. If two calls of one browser have stored two rows for the session, the user and the expiry of the
+ * row that expires later are recorded.
  */
 export const noteSession = ({ id, uidHash, browser, signedInAt, now }: UsedSession): Statement => ({
   sql: `insert into user_sessions (id, user_id, uid_hash, browser, signed_in_at, seen_at, expires_at)

@@ -6,16 +6,17 @@ import { byAge } from '../platform/storage/stored-period.ts'
 import type { KeptModel } from './oidc-model-store.ts'
 
 /**
- * Maximum number of access tokens of one grant; refresh tokens and codes have the same maximum each. Without it, a user
- * could cause any number of tokens in one session: the tokens of the consent app, for instance, are renewed by a
- * redirect, and the refresh token of a public client is replaced at each use. Clients use the newest token of a grant,
- * or a few tokens if they request one for each resource.
+ * Maximum number of access tokens of one grant; refresh tokens and codes have the same maximum each. Without this
+ * maximum, a user could cause any number of tokens in one session: the access token of the consent app, for instance,
+ * is renewed by a redirect, and the refresh token of a public client is replaced at each use. The maximum does not
+ * disturb clients, because they use only the newest token of a grant, or a few tokens if they request one for each
+ * resource.
  */
 export const mostOfGrant = 50
 /**
- * Maximum number of grants of one user to one client without a stored token or code. Such a grant may still be in use:
- * a session refers to its grant even after the tokens have expired. But it may also be left over, because the client
- * never redeemed the code or the session has ended.
+ * Maximum number of grants of one user to one client for which no token or code is stored. Such a grant may still be in
+ * use, because a session refers to its grant even after the tokens have expired. It may also be useless, because the
+ * client never redeemed the code or the session has ended.
  */
 export const mostUnusedGrants = 50
 /**
@@ -24,21 +25,18 @@ export const mostUnusedGrants = 50
  * by signing in again and again. The maximum is twice the number of sessions that a user may have.
  */
 export const mostGrants = 200
-/** Upper limit for the grants that one transaction removes: each with up to 150 tokens and codes. */
+/** Upper limit for the grants that one transaction removes. With each grant, up to 150 tokens and codes are removed. */
 const mostRemovedGrants = 5
 /**
- * Upper limit for the rows that one transaction removes. There are more rows to remove only after an update from a
- * former version.
+ * Upper limit for the rows that one transaction removes. More rows have to be removed only after an update from a
+ * version that did not limit the number of tokens and grants. Later transactions remove the rest.
  */
 const mostRemoved = 100
 
-/** Models of which a user or a client can cause any number under one grant. */
+/** The models whose number under one grant is limited, because a user or a client can cause any number of them. */
 const isBounded = new Set(['AccessToken', 'AuthorizationCode', 'RefreshToken'])
 
-/**
- * SQL: the value by which grants are ordered. The grant that expires last counts as the latest, and has the greatest
- * value.
- */
+/** SQL: the value by which grants are sorted. The grant that expires last has the greatest value. */
 const latestGrant = byAge({ storedAt: 'issued_at', value: 'expires_at' }, '$4')
 
 /** SQL: the other grants of the same user to the same client, except for those of CIBA requests. */
@@ -51,13 +49,14 @@ export function withoutTooMany(kept: KeptModel): Statement[] {
 }
 
 /**
- * Returns the statement that enforces `mostOfGrant`. Of the models of the same kind and grant, it keeps the new one and
- * those that were issued last, whatever their lifetimes are. Used models are removed first. They are stored only so
- * that a second use is noticed; for refresh tokens, `used-refresh-tokens.ts` notices it without them. Models without a
- * grant, such as access tokens after a sign-in at another provider, are counted for each user and client instead.
+ * Returns the statement that enforces `mostOfGrant`. Of the models of the same type and grant, it keeps the new one and
+ * those that were issued last, whatever their lifetimes are. Used models are removed first. Their only purpose is to
+ * detect a second use, and for refresh tokens, `used-refresh-tokens.ts` detects a second use even without the row.
+ * Models without a grant, such as access tokens after a sign-in at another provider, are counted for each user and
+ * client instead.
  */
 function withoutOldTokens({ model, idHash, grantHash, userId, clientId, issuedAt = 0 }: KeptModel): Statement {
-  // `client_id || ''` cannot use an index on the client, so that each database engine uses the index on the user.
+  // `client_id || ''` prevents the use of an index on the client. So each database engine uses the index on the user.
   const theirs =
     grantHash === undefined
       ? "user_id = $1 and model = $2 and client_id || '' = $5 and grant_hash is null"

@@ -50,7 +50,8 @@ export function createCurrentProvider(
 function createProvider(needs: AuthorizationServerNeeds): Provider {
   const configuration = configurationOf(needs)
   const provider = new (withAtomicGrants(needs.models))(needs.issuer, configuration)
-  // oidc-provider builds URLs from the headers that forward-request.ts sets, not from the `Host` header of the caller.
+  // oidc-provider builds URLs from the `x-forwarded-*` headers that `oidc-call.ts` sets, and not from the `Host` header
+  // of the caller.
   provider.proxy = true
   // The CIBA grant is registered only so that the metadata document lists it. Requests with this grant type never reach
   // oidc-provider.
@@ -61,8 +62,8 @@ function createProvider(needs: AuthorizationServerNeeds): Provider {
   endWithoutSession(provider)
   endWholeSession(provider, needs.endSession)
   readOnlyWhatWasAsked(provider)
-  // If the operator has configured `interactions`, the sign-in pages may have other addresses, and a browser may return
-  // from them although no page has stored a result.
+  // Not done if the operator has configured `interactions`: the sign-in pages may then have other addresses, and a
+  // browser may return from them although no page has stored a result.
   if (needs.extra.interactions === undefined) {
     returnToSignInPage(provider, { pageOf: signInPageOf, signed: configuration.cookies?.short?.signed })
   }

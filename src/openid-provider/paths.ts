@@ -14,8 +14,8 @@ export const paths = {
 
 /**
  * Returns the names of the cookies. With https, the prefix `__Host-` prevents other hosts and http pages from setting
- * the session cookie. The other two cookies are restricted to the path of one sign-in, so only the weaker prefix
- * `__Secure-` is possible for them.
+ * the session cookie. The other two cookies have the path of one sign-in, but `__Host-` requires the path `/`. So they
+ * have the weaker prefix `__Secure-`.
  */
 export function cookieNames(issuer: string) {
   const [host, secure] = issuer.startsWith('https:') ? ['__Host-', '__Secure-'] : ['', '']

@@ -28,15 +28,15 @@ export function resourceServer(
 }
 
 /**
- * Stands for "no resource". oidc-provider requires a resource with `authorization_details`, although RFC 9396 does not.
- * It accepts a list with an empty string instead, and later calls `defaultResource` to select a resource from that
- * list.
+ * Means "no resource". If a request contains `authorization_details`, oidc-provider requires a resource, although RFC
+ * 9396 does not. It accepts a list with an empty string instead, and later calls `defaultResource` to select a resource
+ * from that list.
  */
 const noResourceNamed = ['']
 
 /**
  * Returns the configuration of resource indicators. A refreshed token is for one resource: the one in the client's
- * `resource` parameter, or else the first approved resource. If no resource was approved, it is for none.
+ * `resource` parameter, or else the first approved resource. If no resource was approved, the token is for no resource.
  */
 export function resourceIndicators({ resources, tokens }: ResourceServerNeeds): Features['resourceIndicators'] {
   return {
@@ -52,8 +52,8 @@ export function resourceIndicators({ resources, tokens }: ResourceServerNeeds): 
       return named ? oneOf : oneOf[0]!
     },
     getResourceServerInfo: (ctx, address) => {
-      // A resource is accepted only at the token endpoint. Clients request new resources at the backchannel
-      // authentication endpoint, not at the authorization endpoint.
+      // Here, a resource is accepted only at the token endpoint, not at the authorization endpoint. Clients request new
+      // resources at the backchannel authentication endpoint.
       const resource = resourceAt(resources, address)
       if (!atTokenEndpoint(ctx) || resource === undefined) throw new errors.InvalidTarget()
       return resourceServer(resource, tokens)
@@ -62,8 +62,8 @@ export function resourceIndicators({ resources, tokens }: ResourceServerNeeds): 
 }
 
 /**
- * Returns the configuration of authorization details. A refreshed token has all granted details, or those of them that
- * the client requests (RFC 9396 §6).
+ * Returns the configuration of authorization details. A refreshed token has the details that the client requests from
+ * the granted ones (RFC 9396 §6), or all granted details if the client requests none.
  */
 export function richAuthorizationRequests({
   details,

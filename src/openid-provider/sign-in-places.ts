@@ -17,22 +17,26 @@ export interface SignInLimits {
 }
 
 /**
- * A place for one unfinished sign-in. After the call, the place stays taken only if a row was stored for the sign-in.
+ * The place of one unfinished sign-in, as one call of the browser uses it. After this call, the place stays taken only
+ * if a row was stored for the sign-in.
  */
 export interface SignInPlace {
   /**
-   * Records the row of the sign-in: the hash of its id, and its expiry in milliseconds since 1970. Returns the id
-   * hashes of other rows, which must be removed to make room.
+   * Remembers that a row is stored for the sign-in. `idHash` is the hash of its id, and `expiresAt` is in milliseconds
+   * since 1970. Returns the id hashes of other sign-ins, whose rows must be removed to make room.
    */
   keep(idHash: string, expiresAt: number): string[]
-  /** Must be called when the call has finished. Returns the id hashes of rows that must still be removed. */
+  /**
+   * Must be called when the call of the browser has finished. Returns the id hashes of sign-ins whose rows must still
+   * be removed.
+   */
   end(): string[]
 }
 
 export type SignInPlaces = ReturnType<typeof createSignInPlaces>
 
 /**
- * Milliseconds during which a sign-in keeps its place, even if a new sign-in needs a place. `oneOfAll` describes the
+ * Milliseconds during which a sign-in keeps its place even if a new sign-in needs one. `oneOfAll` describes an
  * exception.
  */
 const undisturbedMs = 60_000
@@ -52,8 +56,8 @@ interface Taken {
 }
 
 /**
- * Returns a place for a call whose user may still be signed in. If the user is signed in, no row is stored for the
- * call, so it needs no real place. If the user is not, `keep` throws.
+ * Returns a substitute for a place, for a call whose user may still be signed in. If the user is signed in, no row is
+ * stored for the call, so it needs no place. If the user is not signed in, `keep` throws.
  *
  * @param error says why there is no place; `keep` throws it
  */
@@ -90,9 +94,9 @@ export function createSignInPlaces({ perNetwork, inAll }: SignInLimits, clock: C
 
   /**
    * Selects the sign-in that loses its place when the limit for all networks together is reached. Usually this is the
-   * oldest sign-in of all networks. Exception: if the network with the most sign-ins has more than the network of the
-   * new sign-in will have, the oldest sign-in of the network with the most is selected, even if it is younger than
-   * `undisturbedMs`.
+   * oldest sign-in of all networks. Exception: the network with the most sign-ins may have more sign-ins than the
+   * network of the new sign-in will have. Then the oldest sign-in of the network with the most is selected, even if it
+   * is younger than `undisturbedMs`.
    * @throws {NoPlace} if the oldest sign-in of all networks is selected, but it is younger than `undisturbedMs` or its
    *   row is not stored yet
    */
@@ -128,7 +132,7 @@ export function createSignInPlaces({ perNetwork, inAll }: SignInLimits, clock: C
     },
     /**
      * Returns the place for a call that continues a sign-in. The sign-in may have begun on another node. When its next
-     * row is stored, it takes a place in this process, even if no place is free.
+     * row is stored, the sign-in takes a place in this process, even if the limit is then exceeded.
      */
     goOn: (address: string): SignInPlace => placeOf(places, networksOf(address), undefined, []),
     /** Frees the place of a sign-in whose row was removed. */
@@ -147,13 +151,13 @@ function createTakenPlaces(clock: Clock) {
   const byId = new Map<string, Taken>()
   /**
    * The sets of `ofNetwork`, by size. When all places are taken, each call needs the network with the most sign-ins.
-   * With this list, the call need not look at all networks: there may be thousands.
+   * With this list, the call finds this network without a search through all networks, of which there may be thousands.
    */
   const bySize: Set<Set<Taken>>[] = []
   let largest = 0
   /**
-   * The server does not look for expired places before this time (milliseconds since 1970). Without it, each call would
-   * look at all places when all of them are taken.
+   * The server does not look for expired places before this time (milliseconds since 1970). Without this variable, each
+   * call would look at all places while no place is free.
    */
   let nextExpiry = Number.POSITIVE_INFINITY
 
@@ -189,7 +193,8 @@ function createTakenPlaces(clock: Clock) {
         if (taken.expiresAt <= now) giveUp(taken)
         else nextExpiry = Math.min(nextExpiry, taken.expiresAt)
       }
-      // So all places are looked at no more than once a second, even if they expire one after the other.
+      // With this minimum, the server looks at all places no more than once a second, even if they expire one after the
+      // other.
       nextExpiry = Math.max(nextExpiry, now + 1_000)
     },
     /** Returns the sign-ins of the network that has the most sign-ins. */
@@ -217,7 +222,7 @@ function createTakenPlaces(clock: Clock) {
 }
 
 /**
- * Returns the oldest sign-in of `its`.
+ * Returns the oldest sign-in of the set `its`.
  * @throws {NoPlace} if this sign-in is younger than `undisturbedMs`, or its row is not stored yet
  */
 function oldestOf(its: ReadonlySet<Taken>, now: number): Taken {
@@ -230,7 +235,7 @@ function oldestOf(its: ReadonlySet<Taken>, now: number): Taken {
 /**
  * Returns the place for a call.
  *
- * @param held the place that is already taken; undefined if `keep` takes a place when the first row is stored
+ * @param held the place, if it is already taken. If undefined, `keep` takes a place when the first row is stored
  * @param removed id hashes of rows that must be removed. The first call of `keep` or `end` returns them
  */
 function placeOf(

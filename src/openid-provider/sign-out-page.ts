@@ -65,7 +65,7 @@ export function endWithoutSession(provider: Provider): void {
     }
     const target = new URL(postLogoutRedirectUri ?? provider.urlFor('end_session_success'))
     if (postLogoutRedirectUri !== undefined && state !== undefined) target.searchParams.set('state', state)
-    // The cookie belongs to a new session, which was not stored.
+    // oidc-provider has set the cookie of a new session. This session was not stored, so the cookie is removed.
     ctx.remove('Set-Cookie')
     ctx.status = 303
     ctx.redirect(target.href)

@@ -1,16 +1,17 @@
 /**
  * Makes each token request with one of oidc-provider's own grant types one transaction: the code or refresh token is
  * marked as used, and the new tokens are stored. oidc-provider itself makes these writes one after the other. If the
- * server or the database failed in between, the client would repeat the request, and the repeated use of the code or
- * token would end the whole grant.
+ * server or the database failed between two of these writes, the client would repeat the request, and the repeated use
+ * of the code or token would end the whole grant.
  */
 import { errors, Provider } from 'oidc-provider'
 import { collectCall } from './oidc-adapter.ts'
 import type { OidcModelStore } from './oidc-model-store.ts'
 
 /**
- * Returns the class of oidc-provider with grants that write in one transaction. The constructor of oidc-provider
- * registers each grant by the public method `registerGrantType`, so the override gets the handlers of all grants.
+ * Returns a subclass of oidc-provider's `Provider` whose grant types write in one transaction. The constructor of
+ * `Provider` registers each grant type with the public method `registerGrantType`, so the override of this method gets
+ * the handlers of all grant types.
  */
 export function withAtomicGrants(models: Pick<OidcModelStore, 'runCall'>): typeof Provider {
   return class extends Provider {
@@ -23,8 +24,8 @@ export function withAtomicGrants(models: Pick<OidcModelStore, 'runCall'>): typeo
 }
 
 /**
- * If `work` throws, its writes are discarded: the client can send the same code or token again, because no token was
- * issued for it.
+ * If `work` throws, its writes are discarded. No token was issued for the code or refresh token, so the client can send
+ * it again.
  */
 async function inOneTransaction(models: Pick<OidcModelStore, 'runCall'>, work: () => Promise<void>): Promise<void> {
   const call = await collectCall(work)

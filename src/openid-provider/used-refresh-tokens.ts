@@ -1,9 +1,10 @@
 /**
- * Ends the grant if a public client sends a refresh token that was used and whose row has been removed since (RFC 9700
- * §4.14.2). For this, each refresh token of a public client contains the hash of its grant and its expiry, encrypted.
- * Without this, a thief could use a stolen token, and then refresh many times until the row of the stolen token is
- * removed. When the client later sends the same token, the server would not recognise it, and the grant would not end.
- * A token that is bound to a key contains neither hash nor expiry, because a thief cannot use it.
+ * Ends the grant if a public client sends a refresh token that was used before, even if the row of the token has been
+ * removed since (RFC 9700 §4.14.2). For this purpose, each refresh token of a public client contains the hash of its
+ * grant and its expiry, encrypted. Without them, a thief could use a stolen token, and then refresh many times until
+ * the row of the stolen token is removed. When the client later sends the same token, the server would not recognise
+ * it, and the grant would not end. A token that is bound to a key contains neither hash nor expiry, because a thief
+ * cannot use it.
  */
 import { Provider } from 'oidc-provider'
 import type { Clock } from '../platform/clock.ts'
@@ -46,8 +47,8 @@ export function nameGrants(
 }
 
 /**
- * Returns the function that is called if a refresh token is not stored. If a client sends the token in a token request,
- * and the token has not expired, the function ends its grant, provided that it is a grant of this client.
+ * Returns the function that is called if a refresh token is not stored. In a token request, the function ends the grant
+ * of the token if the token has not expired and the grant belongs to the client that sends the token.
  */
 export function createEndGrantOfUsed({ models, vault, clock }: UsedRefreshTokensNeeds) {
   return async (token: string): Promise<void> => {
@@ -62,7 +63,7 @@ export function createEndGrantOfUsed({ models, vault, clock }: UsedRefreshTokens
 
 /**
  * Returns the hash of the grant and the expiry that a token contains. `grantHash` is undefined if the token contains
- * none or was not issued by this server.
+ * neither, or was not issued by this server.
  */
 function namedIn(token: string, vault: Vault): { grantHash?: string | undefined; expiresAt: number } {
   const dot = token.indexOf('.')

@@ -1,4 +1,7 @@
-/** The userinfo endpoint of oidc-provider, with the header `x-fapi-interaction-id` that FAPI requires of resources. */
+/**
+ * The userinfo endpoint of oidc-provider, with the response header `x-fapi-interaction-id`, which FAPI requires of
+ * resource servers.
+ */
 import { randomUUID } from 'node:crypto'
 import type { FastifyInstance, FastifyRequest } from 'fastify'
 import { onlyMethods } from '../platform/http/answer.ts'

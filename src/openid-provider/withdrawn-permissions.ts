@@ -1,6 +1,6 @@
 /**
- * Reduces tokens to what their client may have now (`client/permissions.ts`). Every look-up of a token goes through
- * this module: at the device API, userinfo, introspection and refresh.
+ * Removes from a token what its client may not have any more (`client/permissions.ts`). Every look-up of a token goes
+ * through this module: at the device API, userinfo, introspection and refresh.
  */
 import { type AdapterPayload, Provider } from 'oidc-provider'
 import type { AuthorizationDetail } from '../authorization-details/detail-types.ts'
@@ -9,24 +9,24 @@ import type { Permissions, PermissionsOf } from '../client/permissions.ts'
 import { permittedClaims } from './claims.ts'
 
 /**
- * Resolves to the content of a model without what its client may not have now, or to undefined if the client may not
- * use the model at all.
+ * Resolves to the content of a token or another model, without the scopes, resources, claims and details that its
+ * client may not have now. Resolves to undefined if the client may not use the token at all.
  */
 export type NarrowModel = (model: string, payload: AdapterPayload) => Promise<AdapterPayload | undefined>
 
 const tokens = new Set(['AccessToken', 'RefreshToken', 'AuthorizationCode', 'DeviceCode', 'ClientCredentials'])
 
 /**
- * Returns the function that removes withdrawn permissions from a token that was found. Objects of other models are
- * returned unchanged.
+ * Returns the function that removes withdrawn permissions from a token that was found. Models that are not tokens or
+ * codes are returned unchanged.
  */
 export function createNarrowModel(permissionsOf: PermissionsOf): NarrowModel {
   return async (model, payload) => {
     if (!tokens.has(model) || payload.clientId === undefined) return payload
     const permissions = await permissionsOf(payload.clientId)
     if (permissions === undefined) return payload
-    // The revocation endpoint finds a token even if its client may not use it now: it would be valid again if the
-    // operator changed the client back.
+    // The revocation endpoint finds a token even if its client may not use the token now. If the operator gave the
+    // client the permission again, a token that was not revoked would be valid again.
     if (isUnusable(model, payload, permissions)) return isAtRevocation() ? payload : undefined
     return narrowed(payload, permissions)
   }
@@ -38,8 +38,8 @@ function isUnusable(model: string, { scope, aud, resource }: AdapterPayload, per
   if (model === 'RefreshToken' && (!mayRefresh || (scopes.includes(OFFLINE) && !mayHaveScope(OFFLINE)))) return true
   if (scopes.length > 0 && !scopes.some(mayHaveScope)) return true
   if (typeof aud === 'string' && !isAudience(aud)) return true
-  // If none of its approved resources exists any more, a code or refresh token is unusable: tokens without an audience
-  // would be valid for more than was approved.
+  // A code or refresh token is unusable if none of its approved resources exists any more. Access tokens that are
+  // issued for it would have no audience, and would be valid for more than the user approved.
   const resources = [resource ?? []].flat()
   return resources.length > 0 && !resources.some(isResource)
 }
@@ -53,7 +53,8 @@ function narrowed(payload: AdapterPayload, permissions: Permissions): AdapterPay
     ...(scope !== undefined && { scope: scopesIn(scope).filter(mayHave).join(' ') }),
     ...(Array.isArray(resource) && { resource: resource.filter(isResource) }),
     ...(rar !== undefined && { rar: noneIfEmpty(rar.filter(mayHaveDetail)) }),
-    // Only in CIBA requests, the scopes that a client may have limit the claims that it may request by name.
+    // A client may get a claim that it requests by name only if it may have a scope that contains the claim. This rule
+    // applies only to CIBA requests.
     ...(claims !== undefined && String(gty).startsWith('ciba') && { claims: permittedClaims(claims, mayHaveClaim) }),
   } as AdapterPayload
 }

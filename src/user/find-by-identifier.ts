@@ -1,19 +1,24 @@
-/** Finds the user of the built-in directory whom a subject identifier names (RFC 9493). */
+/** Finds the user of the built-in directory whom a subject identifier (RFC 9493) identifies. */
 import { accountIn } from './subject-identifier.ts'
 import type { HintSubject, SubjectIdentifier, User } from './user.ts'
 
-/** The ways in which the directory finds a user. */
+/** The functions with which the built-in directory finds a user. */
 export interface DirectoryLookups {
   find(id: string): Promise<User | null>
   /** Finds a user by id, username, e-mail address or phone number. */
   findByName(name: string): Promise<User | null>
-  /** Finds a user by the kind of identifier that the claim determines. */
+  /**
+   * Finds a user by the value of a claim. The claim determines which property of the user is compared with the value.
+   */
   findBySubject(subject: HintSubject): Promise<User | null>
-  /** The issuer whose subjects (`sub`) are the ids of these users. */
+  /** The issuer whose subjects (`sub`) are the ids of the users in the built-in directory. */
   issuer: string
 }
 
-/** Returns the function that finds the user. It resolves to null if there is no user, or if the format is not known. */
+/**
+ * Returns a function that finds the user. The function resolves to null if there is no user, or if the format of the
+ * identifier is not known.
+ */
 export function createFindByIdentifier({ find, findByName, findBySubject, issuer }: DirectoryLookups) {
   async function findByIdentifier(identifier: SubjectIdentifier): Promise<User | null> {
     switch (identifier.format) {
@@ -44,9 +49,9 @@ export function createFindByIdentifier({ find, findByName, findBySubject, issuer
   }
 
   /**
-   * Resolves to the user that the identifiers name. Identifiers without a user are ignored. If the identifiers name
-   * different users, resolves to null. The identifiers are looked up one after the other, so that one call does not
-   * take all connections of the database.
+   * Resolves to the user whom the identifiers identify. Identifiers without a user are ignored. If the identifiers
+   * belong to different users, or none has a user, resolves to null. The identifiers are looked up one after the other,
+   * so that one call does not take all connections of the database.
    */
   async function findByAliases(identifiers: readonly SubjectIdentifier[]): Promise<User | null> {
     const found: User[] = []

@@ -23,8 +23,8 @@ export function storedNumber(text: string): string {
 
 /**
  * Returns a phone number without its visual separators and without `tel:`, or undefined if the text is no phone number.
- * A `tel:` address with parameters is no phone number: an extension is another telephone, and a local number means
- * nothing without its context.
+ * A `tel:` address with parameters does not count as a phone number: an extension belongs to another telephone, and a
+ * local number means nothing without its context.
  *
  * @example
  * plainNumber('tel:+49-151-123') // '+49151123'
@@ -43,7 +43,7 @@ export function isSameNumber(one: string | undefined, other: string): boolean {
 }
 
 /**
- * SQL: the value of a column without `tel:` and without visual separators. An index contains the same expression
+ * SQL: the value of a column without `tel:` and without visual separators. An index is defined on the same expression
  * (migration 0039).
  */
 export function plainNumberIn(column: string): string {

@@ -16,7 +16,7 @@ const membersOf: Readonly<Record<string, readonly string[]>> = {
 
 /** Maximum number of identifiers in the format `aliases`. For each of them, a user is looked up. */
 const mostAliases = 5
-/** Maximum number of characters. A longer hint is not parsed. */
+/** Maximum length of a hint in characters. A longer hint is not parsed. */
 const longest = 4096
 
 /**
@@ -37,8 +37,8 @@ export function readSubjectIdentifier(hint: string): SubjectIdentifier | undefin
 }
 
 /**
- * Returns the plain text that a subject identifier contains, so that a hint in JSON and the same hint in plain text
- * give the same text: `{"format":"opaque","id":"u1"}` gives `u1`.
+ * Returns the plain text that a subject identifier contains: `u1` for `{"format":"opaque","id":"u1"}`. So a hint as
+ * JSON is treated like the same hint as plain text.
  */
 export function textOf(identifier: SubjectIdentifier): string {
   if (identifier.format === 'aliases') return (identifier.identifiers as SubjectIdentifier[]).map(textOf).sort()[0]!
@@ -82,7 +82,7 @@ function refuseUnlessComplete(identifier: SubjectIdentifier): void {
   }
 }
 
-/** RFC 9493 §3.2.8: a list of identifiers of one subject, none of which is itself a list. */
+/** RFC 9493 §3.2.8: `aliases` is a list of identifiers of one subject. None of them may itself be `aliases`. */
 function refuseUnlessAliases({ identifiers }: SubjectIdentifier): void {
   if (!Array.isArray(identifiers) || identifiers.length === 0 || identifiers.length > mostAliases) {
     throw refused(`identifiers must be a list of 1 to ${mostAliases} subject identifiers`)

@@ -1,6 +1,6 @@
 /**
- * Implements `UserHooks` for the built-in users, as an application does for its own users. The passwords of built-in
- * users are checked in `password-check.ts`.
+ * Implements `UserHooks` for the users of the built-in directory. An application implements the same hooks for its own
+ * users. The passwords of built-in users are checked in `password-check.ts`.
  */
 
 import { createFindByIdentifier } from './find-by-identifier.ts'
@@ -13,8 +13,9 @@ import type { UserStore } from './user-store.ts'
  * added by command.
  *
  * A `login_hint` is an id, a username, an e-mail address (in any letter case) or a phone number (with any visual
- * separators, or as a `tel:` address), or a subject identifier (RFC 9493). An `id_token_hint` names the user by its
- * `sub`. A verified `login_hint_token` names the user by the configured claim; an unverified one matches no user.
+ * separators, or as a `tel:` address), or a subject identifier (RFC 9493). An `id_token_hint` identifies the user by
+ * its `sub`. A verified `login_hint_token` identifies the user by the configured claim. An unverified
+ * `login_hint_token` matches no user.
  *
  * @param issuer the issuer whose subjects (`sub`) are the ids of these users
  */
@@ -38,12 +39,16 @@ export function createUserDirectory(
       byIdentifier.get(name) ??
       byIdentifier.get(name.toLowerCase()) ??
       (number === undefined ? undefined : byNumber.get(number))
-    // Added users are searched even if the configuration has the name: the time must not reveal which names exist.
+    // The users that were added by command are searched even if the configuration contains the name, so that the time
+    // does not reveal which names exist.
     const added = await users.findByIdentifier(name)
     return configured ? withoutSecrets(configured) : (added ?? null)
   }
 
-  /** The claim determines which identifier is compared: an e-mail address does not match a username. */
+  /**
+   * Finds a user by the value of a claim. The claim determines which property of the user is compared: an e-mail
+   * address does not match a username.
+   */
   async function findBySubject({ claim, value }: HintSubject): Promise<User | null> {
     if (typeof value !== 'string' || value === '') return null
     if (!Object.hasOwn(namesByClaim, claim)) return find(value)

@@ -4,19 +4,19 @@ import { isNotOver } from '../platform/storage/stored-period.ts'
 export interface UserGeneration {
   generation: number
   /**
-   * Whether the user is locked or removed. Such a user cannot sign in and gets no requests. `isClosed` stays false if
-   * an application removes one of its own users.
+   * Whether the user is locked or removed. Such a user cannot sign in and gets no requests. If an application supplies
+   * the users and removes one, `isClosed` stays false.
    */
   isClosed: boolean
 }
 
-/** No call lasts longer than this many milliseconds. */
+/** Maximum duration of a call to this server, in milliseconds. */
 export const longestCallMs = 10 * 60_000
 
 /**
- * Returns the SQL condition that a call received at `receivedAt` may have begun before the change at `changedAt`. The
- * condition is false if `changedAt` is later than `receivedAt` by more than a call can last. Then the wall clock was
- * set back after the change, and the call began after the change.
+ * Returns the SQL condition that a call received at `receivedAt` may have begun before the change at `changedAt`. If
+ * `changedAt` is later than `receivedAt` by more than a call can last, the wall clock was set back after the change,
+ * and the call began after the change. The condition is then false.
  */
 export const begunBefore = (changedAt: string, receivedAt: string) =>
   isNotOver({ begin: `${changedAt} - ${longestCallMs}`, length: longestCallMs }, receivedAt)
@@ -29,10 +29,10 @@ const keptOfRemoved = {
 }
 
 /**
- * Returns the SQL condition that a row is about the person who has the user id now, and not about a former person: an
- * earlier user with the same id, who was removed. The rows of a former person are marked (`is_former`) when another
- * person gets the id. An earlier version of the server did not mark the rows. It stored the time until which the id
- * belonged to the former person (`former_until`).
+ * Returns the SQL condition that a row belongs to the person who has the user id now, and not to a former person. A
+ * former person is an earlier user with the same id, who was removed. When another person gets the id, the rows of the
+ * former person are marked (`is_former`). An earlier version of this server did not mark rows, but stored the time
+ * until which the id belonged to the former person (`former_until`).
  *
  * @param row the table, or its alias
  * @param time the column with the time at which the row was written
@@ -43,9 +43,9 @@ export const ofPresentPerson = (row: string, time: string, userId = '$1'): strin
      (select former_until from user_generations where user_generations.user_id = ${userId}), -1))`
 
 /**
- * Returns the statements that mark the rows of removed users as rows of former persons, because other persons get the
- * ids of these users. Must be executed in the transaction that makes the ids usable again, before `removed_at` is set
- * to null.
+ * Returns the statements that mark the rows of removed users as rows of former persons. They are needed when other
+ * persons get the ids of these users. They must be executed in the transaction that makes the ids usable again, before
+ * it sets `removed_at` to null.
  *
  * @param userIds the ids as a JSON array
  */
@@ -83,7 +83,7 @@ export function createUserGenerationStore(database: Pick<Database, 'read'>) {
     },
 
     /**
-     * Returns the statement that begins the next generation.
+     * Returns the statement that begins the next generation of a user.
      *
      * @param ending.closes whether the user is marked as locked or removed
      * @param ending.refusesUntil milliseconds since 1970: authentication requests that were received up to this time

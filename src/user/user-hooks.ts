@@ -2,8 +2,9 @@
 import type { User, UserHooks } from './user.ts'
 
 /**
- * Returns hooks that call the application's hooks. If there is no user, `find` and `findByHint` always resolve to null:
- * a hook in plain JavaScript may also return undefined, or a value instead of a promise.
+ * Returns hooks that call the application's hooks and correct their results. A hook in plain JavaScript may return
+ * undefined instead of null, or a value instead of a promise. The returned `find` and `findByHint` always return a
+ * promise, which resolves to null if there is no user.
  */
 export function createUserHooks(given: UserHooks): UserHooks {
   const { verifyPassword, verifyUserCode, notify, notifyAccount } = given

@@ -12,14 +12,14 @@ export interface KnownUser extends User {
 
 type UserRow = RowOf<Omit<KnownUser, 'has_user_code'>>
 
-/** How the id of a new user relates to former users. */
+/** Whether and by whom the id of a new user was used before. */
 export interface Addition {
   /**
-   * The values under which a former user with this id may be stored: the id itself, and the keyed hash that replaces
+   * The values under which a removed user with this id may be stored: the id itself, and the keyed hash that replaces
    * the id of an erased user.
    */
   usedIds?: readonly string[]
-  /** Whether the id belonged to the same person before. Then the user is added although the id was used. */
+  /** Whether the id belonged to the same person before. If so, the user is added although the id was used. */
   isSamePerson?: boolean
 }
 
@@ -37,8 +37,8 @@ export function createUserStore(database: Database, onUnreadable = throwUnreadab
 
     /**
      * Finds a user by an identifier that a client may send: id, username, e-mail address or phone number. A phone
-     * number may have other visual separators than the stored one. If two users have the same number, only the exact
-     * spelling finds a user.
+     * number may have other visual separators than the stored number. If two users have the same number with different
+     * separators, only the exact spelling of a stored number finds a user.
      */
     async findByIdentifier(identifier: string): Promise<KnownUser | undefined> {
       const [row, next] = await database.read<UserRow & { is_exact: number }>(
@@ -101,8 +101,8 @@ export function createUserStore(database: Database, onUnreadable = throwUnreadab
             plainNumber(user.phone_number ?? '') ?? null,
           ],
         },
-        // Without this lock, this transaction could wait for a transaction that removes the user with this id, and then
-        // use outdated values.
+        // Without this lock, this transaction could wait for a row that another transaction changes when it removes the
+        // user with this id, and then use outdated values of this row.
         { also: [reopening(user.id, usedIds, now)], lockKeys: signOutLock(user.id) },
       )
       return rows.length > 0
@@ -120,7 +120,10 @@ export function createUserStore(database: Database, onUnreadable = throwUnreadab
       return rows.length > 0
     },
 
-    /** Returns the statement that sets a password, for the transaction that revokes all sessions and tokens. */
+    /**
+     * Returns the statement that sets a password. It is executed in the transaction that revokes all sessions and
+     * tokens of the user.
+     */
     settingPassword: (id: string, passwordHash: string): Statement => ({
       sql: 'update users set password_hash = $2 where id = $1',
       values: [id, passwordHash],
@@ -129,8 +132,8 @@ export function createUserStore(database: Database, onUnreadable = throwUnreadab
 }
 
 /**
- * Returns the statement that ends the lock of a user, or makes the id of a removed user usable again. The generation
- * stays the same, because the lock or removal has already begun a new generation.
+ * Returns the statement that unlocks a user, or makes the id of a removed user usable again. The generation stays the
+ * same, because the lock or the removal has already begun a new generation.
  *
  * @param usedIds as in `Addition`
  */
@@ -139,7 +142,8 @@ function reopening(id: string, usedIds: readonly string[], now: number): Stateme
     sql: `update user_generations set user_id = $1, is_closed = 0, changed_at = $3, erased_at = null, removed_at = null
           where user_id in (select value from each($2))
             and (user_id = $1 or not exists (select 1 from user_generations known where known.user_id = $1))`,
-    // The list includes the id. With `user_id = $1 or user_id in (…)`, Postgres would read the whole table.
+    // The list of used ids includes the id itself, because Postgres would read the whole table for `user_id = $1 or
+    // user_id in (…)`.
     values: [id, JSON.stringify([...new Set([id, ...usedIds])]), now],
   }
 }

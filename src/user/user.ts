@@ -1,8 +1,8 @@
-/** Users, in the form that the built-in directory and applications with their own users share. */
+/** The types for users, which the built-in directory and applications with their own users have in common. */
 import type { ClientMetadata } from '../client/metadata/client-metadata.ts'
 
 export interface User {
-  /** Becomes `sub`: 1 to 255 printable ASCII characters, never given to another person later. */
+  /** Becomes `sub`: 1 to 255 printable ASCII characters. Must never be given to another person later. */
   id: string
   email?: string | undefined
   phone_number?: string | undefined
@@ -12,13 +12,13 @@ export interface User {
   locale?: string | undefined
   /** A disabled user gets no requests and cannot decide. */
   disabled?: boolean | undefined
-  /** With a `verifyUserCode` hook: `false` if this user has no code and needs none. */
+  /** Only for applications with the hook `verifyUserCode`: `false` if this user has no code and needs no code. */
   has_user_code?: boolean | undefined
   /** Additional claims for the ID token and userinfo. Claims of the protocol, such as `acr` and `sub`, are ignored. */
   claims?: Record<string, unknown> | undefined
 }
 
-/** The claim of a `login_hint_token` that names the user, and its value. */
+/** The claim of a `login_hint_token` that identifies the user, and the value of this claim. */
 export interface HintSubject {
   claim: string
   value: unknown
@@ -31,7 +31,7 @@ export interface SubjectIdentifier {
   [member: string]: unknown
 }
 
-/** The hint by which a client names the user of a request. */
+/** The hint by which a client identifies the user of an authentication request. */
 export interface UserHint {
   kind: 'login_hint' | 'id_token_hint' | 'login_hint_token'
   /** As the client sent it. */
@@ -43,13 +43,16 @@ export interface UserHint {
   /** The subject of a verified `login_hint_token`. */
   subject?: HintSubject | undefined
   /**
-   * The subject identifier, if a `login_hint` is the JSON of one. If its `iss` is this server, `sub` is the id of the
-   * user, also for a client with pairwise subjects.
+   * The subject identifier, if the `login_hint` contains one as JSON. In the format `iss_sub`, if `iss` is this server,
+   * `sub` is the id of the user, even if the client has pairwise subjects.
    */
   identifier?: SubjectIdentifier | undefined
 }
 
-/** A pending request as users and applications may see it: it contains nothing that helps to get the tokens. */
+/**
+ * A pending authentication request in the form that users and applications may see. It contains nothing that helps to
+ * get the tokens.
+ */
 export interface PendingRequest {
   request_id: string
   user_id: string
@@ -64,8 +67,8 @@ export interface PendingRequest {
   }
   scope: string
   /**
-   * The claims that the client requests with the parameter `claims` (OpenID Connect Core §5.5), without claims that it
-   * may not get.
+   * The claims that the client requests with the parameter `claims` (OpenID Connect Core §5.5). Claims that the client
+   * may not get are left out.
    */
   claims?: object | undefined
   /** The user compares this message with the message that the client shows (CIBA Core §7.1). */
@@ -82,8 +85,8 @@ export interface PendingRequest {
 }
 
 /**
- * A report of a change to a user's account, such as a new passkey. Such a change could give another person access. The
- * report contains no secret.
+ * A report of a change to a user's account, such as a new passkey. The user is notified, because such a change could
+ * give another person access. The report contains no secret.
  */
 export interface AccountChange {
   /** The id of the change. It is the same in each delivery, so that repeated deliveries can be recognised. */
@@ -120,21 +123,21 @@ export interface UserHooks {
    */
   notify?(request: PendingRequest, user: User): Promise<void>
   /**
-   * Notifies a user of a change to the account. If the hook throws, it is called again, like `notify`. Without this
-   * hook, the application does not learn of such changes.
+   * Notifies a user of a change to the account. If the hook throws, it is called again, so it may be called more than
+   * once for one change. Without this hook, the application does not learn of such changes.
    */
   notifyAccount?(change: AccountChange, user: User): Promise<void>
 }
 
 /** A user that the configuration lists. */
 export interface ConfiguredUser extends Omit<User, 'has_user_code'> {
-  /** In clear text, as in the file; hashed before it is stored. */
+  /** In clear text, as in the configuration file. Only a hash of the password is stored in the database. */
   password?: string | undefined
   /**
-   * If the id belonged to a removed user: whether this user is the same person, and so sees the decisions made before
-   * the removal. It has an effect only at the first start after the user is listed again.
+   * If the id belonged to a removed user: whether this user is the same person. If so, the user sees the decisions that
+   * were made before the removal. The setting has an effect only at the first start after the user is listed again.
    */
   same_person?: boolean | undefined
-  /** In clear text, as in the file. Valid until the user sets or removes a code. */
+  /** In clear text, as in the configuration file. Valid until the user sets or removes a code. */
   user_code?: string | undefined
 }

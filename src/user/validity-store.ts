@@ -1,17 +1,18 @@
 /**
- * SQL conditions that check whether a session, a grant or a token of a user is still valid. The conditions are parts of
- * the statements that read or write. So no further query is needed, and no cached value can be out of date.
+ * SQL conditions that check whether a session, a grant or a token of a user is still valid. Each condition is a part of
+ * the statement that reads or writes. So no further query is needed, and no outdated value from a cache is used.
  */
 
 /**
- * The condition that the row `found` of `oidc_models` is valid. The user's generation and the client's registration
- * must be those at the time of issue, the grant of the model must exist, and the session must not have ended. An ended
- * session stays invalid even if a call that began before the sign-out has written the row of the session again.
+ * The condition that the row `found` of `oidc_models` is valid. The user's generation and the client's registration id
+ * must be the same as when the model was issued. The grant of the model must exist, and its session must not have
+ * ended. An ended session stays invalid even if a call that began before the sign-out has written the row of the
+ * session again.
  *
- * For a token of an approval, only the generation of its grant is compared, not that of the token. The reason: "Sign
- * out everywhere" keeps approvals, and moves their grants to the new generation. But it cannot move a token that is
- * being written at that moment, by a refresh for example, because its row is not visible yet. Such a token must stay
- * valid too.
+ * A token of an approval is valid if its grant belongs to the current generation, even if the token itself belongs to
+ * an earlier one. The reason: "Sign out everywhere" keeps approvals, and updates the generation of their grants. It
+ * cannot update a token that a refresh is writing at that moment, because the row of this token is not visible yet.
+ * Such a token must stay valid too.
  */
 export const isValid = `
   not exists (select 1 from user_generations ended
@@ -28,8 +29,8 @@ export const isValid = `
 
 /**
  * Returns the condition that an access token is valid, for statements that write on behalf of its user. If the user
- * signs out after the call was authenticated, the condition is false. If there is no token, the condition is true: a
- * device service and a command authenticate in other ways.
+ * signs out after the call was authenticated, the condition is false. If there is no token, the condition is true,
+ * because device services and commands use no access token.
  *
  * @param hash SQL: the hash of the token, or null
  */
@@ -37,9 +38,10 @@ export const isSignedIn = (hash: string) => `(cast(${hash} as text) is null or e
   where found.model = 'AccessToken' and found.id_hash = cast(${hash} as text) and ${isValid}))`
 
 /**
- * Returns the lock keys of a transaction that uses `isSignedIn`. A transaction that signs the user out, locks or
- * removes the user, or ends one session, uses the same key. If the other transaction is committed first, this
- * transaction writes nothing. If it is committed later, it also ends what this transaction has written.
+ * Returns the lock keys of a writing transaction, one that uses `isSignedIn`. An ending transaction, one that signs the
+ * user out, locks or removes the user, or ends one session, uses the same key. If the ending transaction is committed
+ * first, the writing transaction writes nothing. If it is committed later, it also revokes what the writing transaction
+ * has written.
  *
  * @param tokenHash if undefined, nothing is locked
  */

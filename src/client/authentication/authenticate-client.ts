@@ -1,6 +1,6 @@
 /**
- * Authenticates clients, in the same way at our own endpoints and at those that oidc-provider answers. A client must
- * use the one authentication method that it registered.
+ * Authenticates clients, in the same way at our own endpoints and at the endpoints of oidc-provider. A client must use
+ * the one authentication method that it registered.
  */
 import type { Audit } from '../../platform/audit.ts'
 import type { LoadShedding } from '../../platform/http/load-shedding.ts'
@@ -36,8 +36,8 @@ export function createClientAuthentication(needs: AuthenticationNeeds): Authenti
         if (wrong === undefined) return client
         throw failure(client, wrong)
       }
-      // `whileProving` remembers the caller's address as an address of this client. A call that contains only a
-      // `client_id` proves nothing, so its address must not be remembered.
+      // If the work succeeds, `whileProving` remembers the caller's address as an address of this client. A call that
+      // contains only a `client_id` proves nothing, so its address must not be remembered.
       return claim.proof === undefined
         ? await prove()
         : await needs.whileProving(claim.clientId, credentials.slot, prove)
@@ -108,9 +108,9 @@ function readClaim(credentials: ClientCredentials): Claim {
 }
 
 /**
- * Returns the error for a failure. By default the response is the same for every failure, so that a caller does not
- * learn the reason. `detail` is the reason: it is logged, and in development it is also in the response. A caller that
- * has signed with the client's key may learn the reason (`hint`).
+ * Returns the error for a failure. `detail` is the reason: it is logged, and in development it is also in the response.
+ * `hint` is the `error_description` of the response. By default it is the same for every failure, so that a caller does
+ * not learn the reason. Only a caller that has signed with the client's key may learn it.
  */
 export function clientRefused(detail: string, hint: string = authenticationFailed): OAuthError {
   return new OAuthError('invalid_client', hint, { detail })

@@ -17,7 +17,7 @@ export interface AuthenticationFailure {
   reason: string
   /**
    * Whether the failed assertion has a valid signature of the client. If so, the response contains the reason. In
-   * development, every response contains it.
+   * development, every response contains the reason.
    */
   isSigned: boolean
 }

@@ -32,8 +32,8 @@ export const ASSERTION_TYPE = 'urn:ietf:params:oauth:client-assertion-type:jwt-b
 const skewSeconds = 10
 /**
  * Maximum time until an assertion expires, in seconds: an hour, because client libraries make assertions with this
- * lifetime (Authlib by default). A used assertion is stored until an hour after it expires, so this also limits how long
- * it is stored.
+ * lifetime (Authlib by default). A used assertion is stored until an hour after it expires, so this maximum also limits
+ * how long used assertions are stored.
  */
 const longestLifeSeconds = 3600
 /** Maximum length of an assertion, in characters. A longer assertion is not decoded. */
@@ -42,8 +42,8 @@ const longestAssertion = 16_384
 export interface AssertionNeeds {
   profile: Profile
   /**
-   * The valid values of `aud`: the issuer, and every address at which clients authenticate. An assertion must contain
-   * at least one of them.
+   * The valid values of `aud`: the issuer, and every address at which clients authenticate. The `aud` of an assertion
+   * must contain at least one of them.
    */
   audiences: string[]
   vault: Vault
@@ -96,11 +96,12 @@ export function createAssertionVerification(needs: AssertionNeeds): VerifyAssert
     try {
       verified = await verify(assertion, client, slot, needs)
     } catch (error) {
-      // The client's keys cannot be fetched now, or too many calls wait for them. The assertion itself may be valid.
+      // This error means that the client's keys cannot be fetched now, or that too many calls wait for them. It is not
+      // reported as a failed authentication, because the assertion may be valid.
       if (error instanceof Unavailable) throw error
       return failureOf(error)
     }
-    // Outside of the `try`: an error of the database must not be reported as an invalid assertion.
+    // This call is outside of the `try`, because an error of the database must not be reported as an invalid assertion.
     const reason = await needs.accept(verified, client.id)
     return reason === undefined ? undefined : { reason, isSigned: true }
   }
@@ -150,8 +151,8 @@ async function verify(
 
 /**
  * Returns a function that checks `typ`, `aud`, the times and the `jti` of a verified assertion. An assertion is
- * accepted only once: one SQL statement stores it as used, for all endpoints, for longer than it is valid. So only one of
- * two simultaneous uses is accepted (RFC 7523 §3).
+ * accepted only once at all endpoints (RFC 7523 §3). One SQL statement stores it as used, so only one of two
+ * simultaneous uses is accepted. It stays stored for longer than it is valid.
  */
 export function createAcceptAssertion(needs: AcceptanceNeeds): AcceptAssertion {
   const { used } = needs
@@ -182,8 +183,8 @@ function problemWithType(header: VerifiedJwt['header']): string | undefined {
 }
 
 /**
- * Every value of `aud` must name this server. If `aud` also named another server, that server could send the assertion
- * here and act as the client.
+ * Every value of `aud` must identify this server. If `aud` also identified another server, that server could send the
+ * assertion to this server and act as the client.
  */
 function problemWithAudience({ aud }: JWTPayload, needs: AcceptanceNeeds): string | undefined {
   if (needs.strictAudience) return aud === needs.issuer ? undefined : 'aud must be the issuer and nothing else'
@@ -216,7 +217,8 @@ function keyFor(client: Client, slot: Slot | undefined, { vault, keys }: Asserti
     const stored = vault.openStored(client.secretSealed, secretAad(client.id))
     if (stored === undefined) throw new Error('the stored secret of this client cannot be decrypted')
     const secret = new TextEncoder().encode(stored)
-    // If the client has registered no algorithm, registration could only check the length for HS256.
+    // If the client has registered no algorithm, registration has checked the length for HS256 only. So the length is
+    // checked here for the algorithm in use.
     if (secret.length < leastSecretLength(alg)) throw new Error(`the client secret is too short for ${alg}`)
     return secret
   }
@@ -231,7 +233,7 @@ function subjectOf(assertion: string): string {
     const { sub } = assertion.length > longestAssertion ? {} : decodeJwt(assertion)
     if (typeof sub === 'string' && sub !== '') return sub
   } catch {
-    // Not a JWT: the error is the same as for a JWT without `sub`.
+    // If the assertion is not a JWT, the error is the same as for a JWT without `sub`.
   }
   throw new OAuthError('invalid_client', authenticationFailed, {
     detail: 'client_assertion is not a readable JWT',

@@ -25,7 +25,8 @@ export function createClientKeys(keySets: KeySets): ClientKeys {
   const readKeys = new WeakMap<object, JWTVerifyGetKey>()
 
   /**
-   * Returns the imported keys. They are cached as long as the client is cached, so that each key is imported only once.
+   * Returns the keys of a registered `jwks`, imported by jose. They are cached as long as the client is cached, so that
+   * each key is imported only once.
    */
   function importedKeys(jwks: object): JWTVerifyGetKey {
     const known = readKeys.get(jwks)

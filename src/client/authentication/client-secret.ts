@@ -11,8 +11,8 @@ export type VerifySecret = (secret: string, client: Client) => string | undefine
 
 /**
  * Returns the function that verifies client secrets. A client sends the same secret with each call. After the first
- * verification, the function only compares a faster hash of the secret. This hash is useless outside of this process,
- * because its salt is random and kept in memory only. The hash is removed together with the cached client.
+ * verification, the function only compares a hash that is faster to compute. This hash is useless outside of this
+ * process, because its salt is random and kept in memory only. The hash is removed together with the cached client.
  */
 export function createSecretVerification(vault: Vault): VerifySecret {
   const proven = new WeakMap<Client, Buffer>()
@@ -59,7 +59,7 @@ export function readPost({ form }: ClientCredentials): Claim | undefined {
  * §2.3.1).
  */
 function formDecode(text: string): string {
-  // Nearly all secrets are made of characters that need no encoding.
+  // Most client ids and secrets contain no encoded characters, so they need no decoding.
   if (!/[%+]/.test(text)) return text
   try {
     return decodeURIComponent(text.replaceAll('+', ' '))

@@ -3,17 +3,17 @@ import type { X509Certificate } from 'node:crypto'
 import { constraintsOf } from './extensions.ts'
 
 /**
- * Maximum number of authority certificates that are read with a client certificate. Each may cause signature
+ * A client may send any number of authority certificates. At most this many are used, because each may cause signature
  * verifications.
  */
 export const longestChain = 6
 
-/** The certificates that a client has presented: its own, and those of authorities. */
+/** The certificates that a client has sent: its own, and those of authorities. */
 export interface PresentedCertificates {
   certificate: X509Certificate
   /**
-   * In any order. An attacker may have made them, so a certificate is trusted only if a trusted authority has signed
-   * it.
+   * The certificates of authorities, in any order. An attacker may have made them, so such a certificate is trusted
+   * only if a trusted authority has signed it.
    */
   others: readonly X509Certificate[]
 }
@@ -60,7 +60,7 @@ export function trustedChain(
   try {
     return isUsable(certificate) ? chainFrom(certificate, []) : undefined
   } catch {
-    // A key has an unknown type, or an extension does not have the form of RFC 5280.
+    // The error means that a key has an unknown type, or that an extension does not have the form of RFC 5280.
     return undefined
   }
 }

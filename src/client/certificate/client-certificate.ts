@@ -1,4 +1,4 @@
-/** The certificate that a client presents (RFC 8705): on the connection, or in the header of a trusted proxy. */
+/** Reads the certificate of a client (RFC 8705) from the TLS connection, or from the header of a trusted proxy. */
 import { createHash, X509Certificate } from 'node:crypto'
 import { TLSSocket } from 'node:tls'
 import type { Clock } from '../../platform/clock.ts'
@@ -13,8 +13,8 @@ import { createFindChain, createHeaderMemory } from './remembered-chains.ts'
 export interface ClientCertificate {
   certificate: X509Certificate
   /**
-   * SHA-256 of the certificate, base64url (`x5t#S256`). Tokens are bound to it, and self-signed certificates are
-   * compared by it.
+   * SHA-256 of the certificate, base64url (`x5t#S256`). Tokens are bound to this thumbprint, and self-signed
+   * certificates are compared by it.
    */
   thumbprint: string
   /**
@@ -52,8 +52,8 @@ export interface CertificateNeeds {
 }
 
 /**
- * Returns a function that reads the certificate from the connection or from the header of a trusted proxy. If the
- * header comes from any other address, it is ignored and logged as an attempt to spoof a certificate.
+ * Returns a function that reads the certificate from the connection or from the header of a trusted proxy. A header
+ * from any other address is ignored, and logged as an attempt to spoof a certificate.
  */
 export function createReadCertificate(needs: CertificateNeeds): ReadCertificate {
   const authorities = readBundle(needs.authorities)
@@ -67,8 +67,9 @@ export function createReadCertificate(needs: CertificateNeeds): ReadCertificate 
   const ofConnection = new WeakMap<TLSSocket, ClientCertificate | undefined>()
 
   /**
-   * Returns the certificate. `isTrusted` is a getter, so the chain is checked only for `tls_client_auth`: all other
-   * uses accept any issuer. Whether the certificate itself is valid now is checked at each call.
+   * Returns the certificate. Only `tls_client_auth` reads `isTrusted`, because all other uses of a certificate accept
+   * any issuer. `isTrusted` is a getter, so the chain is not checked for these uses. Each read of `isTrusted` checks
+   * whether the certificate itself is valid at that time.
    */
   const seen = (
     presented: PresentedCertificates,
@@ -85,7 +86,8 @@ export function createReadCertificate(needs: CertificateNeeds): ReadCertificate 
     if (ofConnection.has(socket)) return ofConnection.get(socket)
     const presented = readHandshake(socket)
     // If this server runs in an application with a TLS server of its own, that TLS server may have verified the chain.
-    // The TLS server of Doorbell trusts no authority (`platform/http/tls.ts`), so `authorized` is false there.
+    // In Doorbell's own TLS server, `authorized` is always false, because this server trusts no authority
+    // (`platform/http/tls.ts`).
     const isVerified = () => socket.authorized && authorities.length > 0
     const certificate = presented && seen(presented, () => isVerified() || findChain(presented) !== undefined)
     ofConnection.set(socket, certificate)
@@ -140,13 +142,13 @@ const none = ['', '::', '(null)']
 function linesOf(call: CertificateCall, header: string | undefined): string[] {
   const joined = header === undefined ? undefined : call.headers[header]
   if (header === undefined || joined === undefined) return []
-  // Node parses all headers again for `headersDistinct`, so it is read only if the call has this header.
+  // `headersDistinct` is read only if the call has this header, because Node parses all headers again for it.
   const lines = call.headersDistinct?.[header] ?? [joined].flat()
   return lines.filter((line) => !none.includes(line))
 }
 
 function readLines([line = '', ...others]: string[], chain: string[]): PresentedCertificates {
-  // The proxy must replace the header of the caller, not add a second one.
+  // A proxy must replace a header that the caller has sent, and not add a second one.
   if (others.length > 0) throw new UnreadableHeader('there are several of this header')
   return readForwarded(line, chain.join(','))
 }

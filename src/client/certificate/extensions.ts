@@ -12,7 +12,8 @@ export interface Constraints {
   /** Whether the authority may issue certificates for certain names only (RFC 5280 §4.2.1.10). */
   hasNameConstraints: boolean
   /**
-   * Whether the certificate has a critical extension that is not in `known`. If so, it must be refused (RFC 5280 §4.2).
+   * Whether the certificate has a critical extension that is not in `known`. Such a certificate must be refused (RFC
+   * 5280 §4.2).
    */
   hasUnknownCritical: boolean
   /** Whether the certificate is signed with one of `weakSignatures`. */
@@ -27,8 +28,8 @@ const alternativeNames = '551d11'
 const policies = '551d20'
 
 /**
- * Extensions that may be critical: this server or Node checks them (Node's `ca` includes the key usage), or they
- * contain only names and texts.
+ * Extensions that may be critical. Some of them are checked by this server or by Node (Node's `ca` includes the key
+ * usage). The others contain only names and texts, so they need no check.
  */
 const known = [basicConstraints, keyUsage, purposes, nameConstraints, alternativeNames, policies]
 

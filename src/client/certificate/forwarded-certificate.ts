@@ -27,7 +27,10 @@ export function readForwarded(header: string, chainHeader = ''): PresentedCertif
   return { certificate, others: [...others, ...readChain(chainHeader)] }
 }
 
-/** Returns the certificates of a chain, or none if they cannot be read: the client's certificate may need no chain. */
+/**
+ * Returns the certificates of a chain. If they cannot be read, returns an empty list instead of an error, because the
+ * client's certificate may need no chain.
+ */
 function readChain(header: string): X509Certificate[] {
   try {
     return itemsOf(header).flatMap(certificatesIn)
@@ -45,8 +48,8 @@ function isOfEnvoy(header: string): boolean {
 }
 
 /**
- * Reads Envoy's `x-forwarded-client-cert`: the client's certificate in `Cert`, or as the first one in `Chain`. If the
- * header has several elements, it is refused: it is not clear which proxy received the client's connection, and an
+ * Reads Envoy's `x-forwarded-client-cert`: the client's certificate in `Cert`, or as the first one in `Chain`. A header
+ * with several elements is refused, because it is not clear which proxy received the client's connection, and an
  * attacker may have sent the first elements.
  */
 function readEnvoy(header: string): X509Certificate[] {
@@ -99,7 +102,7 @@ function readList(text: string): X509Certificate[] {
 
 /**
  * Returns the certificates of a header as base64, in order. It accepts PEM, base64, and base64 between colons (RFC
- * 9440), each percent-encoded or not. Commas separate the certificates; between PEM certificates they may be missing.
+ * 9440), each percent-encoded or not. Commas separate the certificates. PEM certificates need no comma.
  */
 function itemsOf(header: string): string[] {
   if (header.length > longestHeader) throw new UnreadableHeader('it is too long')

@@ -1,8 +1,8 @@
 /**
  * Reads the certificates of a TLS handshake: the client's own certificate, and the authority certificates that the
- * client has sent with it. Node returns authority certificates only once, and only after a full handshake; a resumed
- * TLS session has only the client's own. So the authority certificates are read at the first call of a connection. If
- * they lead to a trusted authority, they are kept for resumed sessions.
+ * client has sent with it. Node returns authority certificates only once, and only after a full handshake. So they are
+ * read at the first call of a connection. A resumed TLS session has only the client's own certificate. So authority
+ * certificates that lead to a trusted authority are kept in memory for resumed sessions.
  */
 import type { X509Certificate } from 'node:crypto'
 import type { TLSSocket } from 'node:tls'
@@ -10,19 +10,19 @@ import { longestChain, type PresentedCertificates } from './chain.ts'
 import type { FindChain } from './remembered-chains.ts'
 
 /**
- * Maximum number of clients whose chain is kept. Only trusted authorities can issue such certificates, so an anonymous
- * caller cannot fill this memory.
+ * Maximum number of client certificates whose chain is kept. Only chains that lead to a trusted authority are kept, so
+ * an anonymous caller cannot fill this memory.
  */
 const mostClients = 20_000
 /**
- * Maximum number of authority certificates that are kept as shared objects: the chains of all clients of one authority
- * refer to the same object.
+ * Maximum number of authority certificates in memory. The chains of all clients of one authority refer to the same
+ * certificate object.
  */
 const mostAuthorities = 1_000
 
 /** Returns a function that reads the certificates of a connection, or returns undefined if the client has sent none. */
 export function createHandshakeCertificates(findChain: FindChain) {
-  /** The chains by the fingerprint of the client's certificate, the most recently used at the end. */
+  /** The chains, by the fingerprint of the client's certificate. The chain that was used last is at the end. */
   const chains = new Map<string, X509Certificate[]>()
   const shared = new Map<string, X509Certificate>()
 

@@ -1,4 +1,7 @@
-/** Texts in which a separator has no meaning if it is escaped or within quotes: subject names, and Envoy's header. */
+/**
+ * Splits texts in which a separator has no meaning if it is escaped or within quotes: subject names, and Envoy's
+ * header.
+ */
 
 /** Splits at separators that are neither escaped nor within quotes. */
 export function split(text: string, separator: string): string[] {

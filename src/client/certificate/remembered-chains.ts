@@ -11,15 +11,15 @@ export type FindChain = (presented: PresentedCertificates) => X509Certificate[] 
 
 interface Remembered {
   chain: X509Certificate[] | undefined
-  /** `chain` is the result from `since` (inclusive) to `until` (exclusive), in milliseconds since 1970. */
+  /** `chain` stays the right result from `since` (inclusive) to `until` (exclusive), in milliseconds since 1970. */
   since: number
   until: number
 }
 
 /**
  * Returns the function that finds chains. It remembers the result for the object `presented` as long as this object
- * exists, even if the result is that there is no chain. When the certificate of an authority becomes valid or expires,
- * it looks for a chain again.
+ * exists, even if the result is that there is no chain. After the certificate of an authority has become valid or
+ * expired, the function looks for a chain again.
  */
 export function createFindChain(authorities: readonly X509Certificate[], now: () => number): FindChain {
   const remembered = new WeakMap<PresentedCertificates, Remembered>()
@@ -51,7 +51,7 @@ function changesOf({ validFromDate, validToDate }: X509Certificate): number[] {
  */
 const mostHeaders = 2_000
 
-/** Remembers the certificates of headers, the most recently used at the end. */
+/** Remembers the certificates of headers. The header that was used last is at the end. */
 export function createHeaderMemory(most = mostHeaders) {
   const headers = new Map<string, PresentedCertificates>()
 

@@ -36,8 +36,8 @@ export interface ClientMetadata {
   /** 1 to 255 printable ASCII characters, no spaces. */
   client_id: string
   /**
-   * In clear text, as registered. The secret is hashed before it is stored. For `client_secret_jwt`, it is also
-   * encrypted and stored.
+   * The secret in clear text, as registered. Only a hash of the secret is stored and, for `client_secret_jwt`, also the
+   * encrypted secret.
    */
   client_secret?: string
   /** The name that users see in requests. */
@@ -84,8 +84,8 @@ export interface ClientMetadata {
   /** `pairwise`: each sector gets its own subjects for users (OpenID Connect Core §8.1). */
   subject_type?: 'public' | 'pairwise'
   /**
-   * The address of a JSON list. The list contains addresses of clients that belong to one party. All clients of that
-   * party get the same subject for a user.
+   * The address of a JSON list with addresses of clients that belong to one party. All clients of that party get the
+   * same subject for a user.
    */
   sector_identifier_uri?: string
   /** How the client gets its tokens. A client without a delivery mode cannot send authentication requests. */
@@ -129,6 +129,6 @@ export type ClientMetadataInput = { [Name in keyof ClientMetadata]?: ClientMetad
 /** Whether the authentication method needs a client secret. */
 export const needsSecret = (authentication: unknown): boolean => secretMethods.includes(authentication)
 
-// `unknown[]`, so that `includes` accepts any metadata value as it is. Converting the value to a string first could
-// throw, for example for `{"toString": 1}`.
+// The type is `unknown[]`, so that `includes` accepts any metadata value as it is. A conversion of the value to a
+// string could throw, for example for `{"toString": 1}`.
 const secretMethods: unknown[] = ['client_secret_basic', 'client_secret_post', 'client_secret_jwt']

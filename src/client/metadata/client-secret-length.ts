@@ -24,5 +24,8 @@ export function newClientSecret(authenticationMethod: unknown): string {
   return authenticationMethod === 'client_secret_jwt' ? newSecret(48) : newSecret()
 }
 
-/** A placeholder for a secret that is not available, for checks of its presence and its length. */
+/**
+ * Used instead of a secret that is not available in clear text, in rules that check whether a secret exists and is long
+ * enough.
+ */
 export const unavailableSecret = 'x'.repeat(64)

@@ -210,8 +210,8 @@ function hasKeys({ jwks, jwks_uri }: ClientMetadata): boolean {
 }
 
 /**
- * Returns the error for missing keys. `jwks` may be set without keys: the schema removes keys that the server cannot
- * use.
+ * Returns the error for missing keys. `jwks` may contain no keys, because the schema removes keys that the server
+ * cannot use.
  */
 function missingKeys({ jwks }: ClientMetadata, need: string): string {
   return jwks === undefined
@@ -220,8 +220,8 @@ function missingKeys({ jwks }: ClientMetadata, need: string): string {
 }
 
 /**
- * Whether every redirect URI has the host of the client's sector. True if the client has no sector: another rule
- * reports this.
+ * Whether every redirect URI has the host of the client's sector. True if the client has no sector, because another
+ * rule reports a missing sector.
  */
 function redirectsToItsSector(client: ClientMetadata): boolean {
   const sector = sectorOf(client)

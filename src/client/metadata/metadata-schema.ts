@@ -26,7 +26,9 @@ const methods = [
 /** The client authentication methods that use a client certificate. */
 export const tlsMethods: string[] = ['tls_client_auth', 'self_signed_tls_client_auth']
 
-/** The algorithms of client assertions. The rules and the profile may allow fewer. */
+/**
+ * The algorithms of client assertions. The authentication method of a client and the security profile may allow fewer.
+ */
 const assertionAlgs = assertionAlgorithms(profiles.core)
 
 export type MetadataSchema = ReturnType<typeof makeSchema>
@@ -37,8 +39,8 @@ export type MetadataSchema = ReturnType<typeof makeSchema>
 export type MetadataDraft = z.output<MetadataSchema>
 
 /**
- * The schemas that were made. They are cached, because making a schema takes longer than validating a client, and a
- * configuration may contain a thousand clients.
+ * The cached schemas. They are cached, because the creation of a schema takes longer than the validation of a client,
+ * and a configuration may contain a thousand clients.
  */
 const made: { development: boolean; profile: Profile; schema: MetadataSchema }[] = []
 
@@ -177,8 +179,8 @@ function cibaMembers(httpsAddress: HttpsAddress, profile: Profile) {
 }
 
 /**
- * Members that request encrypted responses. They are refused: if they were ignored, claims about users would be sent
- * without the protection that the client relies on.
+ * Members that request encrypted responses. They are refused, because if they were ignored, claims about users would be
+ * sent without the encryption that the client relies on.
  */
 function encryptionMembers() {
   const refused = (what: string) =>
@@ -200,7 +202,8 @@ function text(what: string, holds: (value: string) => boolean) {
 }
 
 /**
- * Returns the schema of a string that no error message repeats: a secret, or an address, which may contain a secret.
+ * Returns the schema of a string that must not appear in an error message: a secret, or an address, which may contain a
+ * secret.
  */
 function secretText(what: string, holds: (value: string) => boolean) {
   return z.string(secretExpectation(what)).refine(holds, secretExpectation(what))
@@ -220,7 +223,10 @@ function yesOrNo() {
   return z.boolean(expectation('true or false'))
 }
 
-/** Users decide by the name of the client, so the name must not contain characters that reorder or hide letters. */
+/**
+ * Whether a client may have this name. Users see the name when they decide requests, so it must not contain characters
+ * that reorder or hide letters.
+ */
 function isShowable(name: string): boolean {
   return /^[^\p{Cc}\p{Cf}\p{Cs}\p{Co}\p{Cn}\p{Zl}\p{Zp}]{1,255}$/u.test(name) && name.trim() !== ''
 }

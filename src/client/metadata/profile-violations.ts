@@ -40,7 +40,7 @@ function oneOf(
     settings: [name],
     requires: (client, profile) => {
       const value = String(client[name])
-      // The schema reports values that the profile `core` does not allow either.
+      // Values that even the profile `core` does not allow are reported by the schema, and not by this rule.
       return allowedBy(profile).includes(value) || !allowedBy(profiles.core).includes(value)
     },
     message: (_client, profile) =>
@@ -57,7 +57,7 @@ export function profileViolations(client: ClientMetadata, profile: Profile): Vio
   return violationsOf(rules, client, profile)
 }
 
-/** Returns whether a client that meets all other rules can violate the profile. False for the profile `core`. */
+/** Returns whether a profile has rules in addition to those for all clients. Only the profile `core` has none. */
 export const restrictsClients = (profile: Profile): boolean => profile !== profiles.core
 
 /** Returns the words as a text like `a, b or c`. */

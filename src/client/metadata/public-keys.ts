@@ -1,4 +1,7 @@
-/** Validates a JWK Set: public keys only, long enough. Keys that cannot be used are ignored. */
+/**
+ * Validates a JWK Set. It must contain public keys only, and these must be long enough. Keys that cannot be used are
+ * ignored.
+ */
 import type { z } from 'zod'
 import {
   isComplete,
@@ -9,7 +12,7 @@ import {
 } from '../../platform/jose/key-members.ts'
 import { isPlain } from '../../platform/validation.ts'
 
-/** The error text, without its subject, for a key set in which no key can be used. */
+/** The end of the error message for a key set in which no key can be used. The name of the member comes before it. */
 export const noUsableKey =
   'must contain a key of type EC, RSA or OKP that has all members of its type and can verify signatures'
 

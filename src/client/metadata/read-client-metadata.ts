@@ -32,8 +32,8 @@ const lists = [
 ] as const satisfies (keyof ClientMetadata)[]
 
 /**
- * Maximum number of entries in a list. The number is limited, because describing a problem of an entry takes a hundred
- * times as long as reading the entry.
+ * Maximum number of entries in a list. The number is limited, because the error message for an invalid entry takes a
+ * hundred times as long as reading the entry.
  */
 const mostEntries = 500
 
@@ -65,8 +65,9 @@ function complete(draft: MetadataDraft): ClientMetadata {
   const isDeviceService = draft.backchannel_device_service === true
   const grants = draft.grant_types ?? defaultGrants(mode, isDeviceService)
   const signsIn = grants.includes('authorization_code')
-  // Client libraries add `response_types: ["code"]` to every registration. A client that signs in no users does not
-  // need it, so it is left out. The response to the registration shows this (RFC 7591 §2).
+  // Client libraries add `response_types: ["code"]` to every registration. A CIBA client or device service that signs
+  // in no users needs no response types, so an empty list is registered. The response to the registration shows the
+  // empty list (RFC 7591 §2).
   const ignoresResponses = !signsIn && (mode !== undefined || isDeviceService || grants.includes(CIBA_GRANT))
   return {
     ...draft,

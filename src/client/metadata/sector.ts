@@ -10,14 +10,16 @@ export function sectorOf(client: ClientMetadata): string | undefined {
   const address = client.sector_identifier_uri ?? standsFor(client)
   if (address === undefined) return undefined
   const { protocol, host } = new URL(address)
-  // A private-use scheme or a loopback address belongs to no party: any client could register the same address.
+  // A private-use scheme or a loopback address belongs to no party, because any client could register the same address.
+  // So it identifies no sector.
   const hasOwner = protocol === 'https:' || (protocol === 'http:' && client.application_type !== 'native')
   return hasOwner ? host : undefined
 }
 
 /**
  * Whether a client stays in its sector when only its delivery settings change. Unlike a registration, this check does
- * not fetch the list at `sector_identifier_uri`. So the address that the list must contain must stay the same.
+ * not fetch the list at `sector_identifier_uri`. So the address of the client that this list must contain has to stay
+ * the same.
  */
 export function staysInSector(before: ClientMetadata, after: ClientMetadata): boolean {
   if (after.subject_type !== 'pairwise') return true
@@ -43,9 +45,9 @@ export function standsFor(client: ClientMetadata): string | undefined {
 }
 
 /**
- * Whether a change would move a client to another sector. Such a change is not allowed: the client's open requests were
- * accepted with the keys and addresses of the old sector. Through them, the client could learn the subjects of a sector
- * that belongs to another party.
+ * Whether a change would move a client to another sector. Such a change is not allowed. The client's open requests were
+ * accepted with the keys and addresses of the old sector. After the change, the client could get subjects of the new
+ * sector through these requests, although the new sector may belong to another party.
  */
 export function leavesSector(before: ClientMetadata, after: ClientMetadata): boolean {
   return after.subject_type === 'pairwise' && sectorOf(before) !== sectorOf(after)

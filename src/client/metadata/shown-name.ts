@@ -1,6 +1,6 @@
 /**
- * Checks the names of clients that register themselves. Users decide by these names. So a name must be readable, and
- * must not look like the name of a client that the operator registered.
+ * Checks the names of clients that register themselves. Users see these names when they decide requests. So a name must
+ * be readable, and must not look like the name of a client that the operator registered.
  */
 import { looksLikeALink } from './link-like.ts'
 import { type KnownNames, mostSigns, signsIn, skeletonOf } from './similar-names.ts'
@@ -14,7 +14,7 @@ export interface NameNeeds {
 
 /**
  * Maximum length of a name, in UTF-16 code units. Longer names are refused without further checks, because anonymous
- * callers choose them.
+ * callers choose the names, and each check takes time.
  */
 export const longestName = 100
 
@@ -24,7 +24,7 @@ export async function nameProblem(name: string, { known, mailed }: NameNeeds): P
   const skeleton = skeletonOf(name)
   if (/[\p{Default_Ignorable_Code_Point}\u2800]/u.test(name)) return 'client_name must not contain invisible characters'
   if (!/[\p{L}\p{N}]/u.test(name.normalize('NFKC'))) return 'client_name must contain a letter or a number'
-  // Some symbols are letters in a frame, and others look like a letter, for instance ◯ and €. A plus sign is common in
+  // Some symbols are letters in a frame, and others, for instance ◯ and €, look like a letter. A plus sign is common in
   // names, so it is allowed; in comparisons it may stand for any letter.
   if (/\p{S}/u.test(name.replaceAll('+', ''))) return 'client_name must not contain symbols'
   if (scriptsOf(name).has('another')) return 'client_name must be written in a script that is in everyday use'

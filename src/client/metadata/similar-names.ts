@@ -2,7 +2,8 @@
 import { setImmediate as nextTurn } from 'node:timers/promises'
 
 /**
- * In a skeleton (`skeletonOf`), this character replaces each sign, and each letter that may look like any other letter.
+ * In a skeleton (`skeletonOf`), this character replaces each sign. In a name with Latin letters, it also replaces each
+ * letter that is neither one of `a` to `z` nor similar to one of them.
  */
 const anyLetter = '*'
 
@@ -15,8 +16,8 @@ const anyLetter = '*'
  * mixed in a name.
  */
 export function skeletonOf(name: string): string {
-  // NFKC turns letters in a circle, in brackets or of another width into plain letters. The signs ™ and ℠ are removed
-  // before NFKC, because it turns them into letters, which users do not read as a part of the name.
+  // NFKC turns letters in a circle, in brackets or of another width into plain letters. It would also turn the signs ™
+  // and ℠ into letters, which users do not read as a part of the name. So these signs are removed first.
   const plain = name
     .replace(/[\u2120\u2122]/g, '')
     .normalize('NFKC')
@@ -32,8 +33,8 @@ export function skeletonOf(name: string): string {
 }
 
 /**
- * Replaces letters that are not among `a` to `z` by `anyLetter`. Longer sequences of Chinese, Japanese and Korean
- * letters are kept: they are words, and not letters that resemble Latin ones.
+ * Replaces letters that are not among `a` to `z` by `anyLetter`. Sequences of more than two Chinese, Japanese or Korean
+ * letters are kept, because they are words, and not letters that resemble Latin letters.
  */
 function withoutForeignLetters(letters: string): string {
   return letters
@@ -57,8 +58,8 @@ export const mostSigns = 16
 export const signsIn = (skeleton: string): number => skeleton.split(anyLetter).length - 1
 
 /**
- * Returns the form of a name that is stored in an indexed column, to find equal names. It has no signs. Undefined for a
- * name that has only signs.
+ * Returns the form of a name that is stored in an indexed column, so that equal names can be found. This form contains
+ * no signs. Undefined if the name consists of signs only.
  */
 export const comparedName = (name: string): string | undefined =>
   skeletonOf(name).replaceAll(anyLetter, '') || undefined
@@ -73,14 +74,14 @@ export const comparisonsAtOnce = 500
 export class KnownNames {
   readonly #skeletons = new Map<string, ArrayLike<string>[]>()
 
-  /** Sets the names of a client. Without names, the client is removed. */
+  /** Sets the names of a client. An empty list removes the client. */
   set(id: string, names: readonly string[]): void {
     const skeletons = names.flatMap((name) => comparedName(name) ?? [])
     if (skeletons.length === 0) this.#skeletons.delete(id)
     else this.#skeletons.set(id, [...new Set(skeletons)].map(lettersOf))
   }
 
-  /** Resolves to whether a name with this skeleton looks like one of these names. See `idsLike`. */
+  /** Resolves to whether a name with this skeleton looks like one of the known names (`idsLike`). */
   async haveOneLike(skeleton: string): Promise<boolean> {
     return !(await this.idsLike(skeleton).next()).done
   }
@@ -96,7 +97,7 @@ export class KnownNames {
     for (const [id, known] of this.#all()) {
       compared += 1
       if (compared % comparisonsAtOnce === 0) await nextTurn()
-      // Each sign stands for one letter or for none.
+      // Each sign in the skeleton stands for one letter or for no letter.
       const canBeEqual = known.length <= name.length && known.length >= shortest
       if (canBeEqual && looksLike(name, known)) yield id
     }
@@ -115,8 +116,8 @@ const lettersOf = (skeleton: string): ArrayLike<string> => (/[\ud800-\udfff]/.te
 
 /**
  * Returns whether a skeleton is equal to that of a known name if each `anyLetter` stands for one letter or for none. A
- * letter that follows n signs is compared with at most n + 1 letters of the known name. A regular expression could take
- * exponential time.
+ * letter that follows n signs is compared with at most n + 1 letters of the known name. A regular expression is not
+ * used, because it could take exponential time.
  */
 export function looksLike(name: readonly string[], known: ArrayLike<string>): boolean {
   // All n, in ascending order, for which the part of `name` read so far matches the first n letters of `known`.

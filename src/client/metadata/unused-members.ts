@@ -5,14 +5,16 @@ import { schemaFor } from './metadata-schema.ts'
 
 export interface UnusedMember {
   name: string
-  /** A text that follows the name: that the member is not used, and which member was probably meant. */
+  /**
+   * The text of the message after the name. It says that the member is not used, and which member was probably meant.
+   */
   problem: string
 }
 
 /**
  * Returns the members of client metadata that the server does not use: those that it does not know, and keys that it
- * cannot use. Use it only for metadata from the operator: for a long list of unknown names, it takes long to find which
- * names were meant.
+ * cannot use. Use this function only for metadata from the operator, and not from anonymous callers: for a long list of
+ * unknown names, it takes long to find which names were meant.
  *
  * @example
  * unusedMembers({ backchannel_requires_passkey: true })
@@ -27,8 +29,8 @@ export function unusedMembers(metadata: Record<string, unknown>): UnusedMember[]
 }
 
 /**
- * Returns how many letters may be wrong in a misspelt name. It is at most three, because many names of the standards
- * are similar, but mean other things.
+ * Returns how many letters may be wrong in a misspelt name. The number is at most three, because many names in the
+ * standards are similar and have different meanings.
  */
 function mostSlipsIn(name: string): number {
   return Math.min(3, Math.max(1, Math.floor(name.length / 4)))

@@ -8,8 +8,9 @@ import type { PairwiseSubjectStore } from './pairwise-subject-store.ts'
 
 export interface PairwiseSubjects {
   /**
-   * Resolves to the `sub` of the user for this client. It never changes, and is the same on all nodes. The user id
-   * cannot be derived from it without the key. For a client without pairwise subjects, it is the user id.
+   * Resolves to the `sub` of the user for this client. For a client without pairwise subjects, this is the user id. A
+   * pairwise subject never changes, and is the same on all nodes. Without the key, the user id cannot be derived from
+   * it.
    */
   subjectFor(client: ClientMetadata, userId: string): Promise<string>
   /**

@@ -42,7 +42,7 @@ export async function sectorProblem(
   const listed = await listAt(uri, lists, slot)
   if (listed === undefined) return 'sector_identifier_uri must answer with a JSON list of addresses'
   const needed = [standsFor(client), ...client.redirect_uris].filter((address) => address !== undefined)
-  // A client with none of these addresses cannot show that it belongs to the sector.
+  // A client without `jwks_uri`, notification endpoint and redirect URI cannot show that it belongs to the sector.
   return needed.length > 0 && needed.every((address) => listed.includes(address))
     ? undefined
     : 'sector_identifier_uri must list the jwks_uri or notification endpoint, and every redirect_uri'

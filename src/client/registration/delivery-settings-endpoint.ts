@@ -1,6 +1,6 @@
 /**
  * The endpoint `clientconfig`, at which a client changes its delivery mode and notification endpoint. Each parameter
- * has two names: the name in the standard, and a former name such as `ciba_notify_type`.
+ * has two names: the name in the standard, and an older name such as `ciba_notify_type`.
  */
 import type { FastifyInstance } from 'fastify'
 import type { Audit } from '../../platform/audit.ts'

@@ -16,8 +16,9 @@ export function createInitialAccessStore(database: Database) {
     },
 
     /**
-     * Returns the statement that uses the token once, if the token has a use left. This statement is the first in the
-     * transaction that adds the client. So only one of two simultaneous registrations gets the last use.
+     * Returns the statement that counts one use of the token, if the token has not expired and has a use left. It is
+     * the first statement of the transaction that adds the client. So only one of two simultaneous registrations gets
+     * the last use.
      */
     use: (token: string, now: number): SingleStatement => ({
       sql: `update initial_access_tokens set uses_left = uses_left - 1

@@ -29,9 +29,9 @@ import type { RegistrationStore } from './registration-store.ts'
 
 export interface RegistrationNeeds extends ValuesContext, Pick<LoadShedding, 'whileUnproven' | 'withFairShare'> {
   /**
-   * `token`: an initial access token is required. `open`: no token is required. Then at most `perHour` clients may be
-   * registered within an hour from one IPv4 address or one IPv6 /64. At most ten times `perHour` attempts may be made
-   * within an hour from one network: a /24 (IPv4), a /64 or a /48 (IPv6).
+   * `token`: an initial access token is required. `open`: no token is required. In this mode, at most `perHour` clients
+   * may be registered within an hour from one IPv4 address or one IPv6 /64. At most ten times as many attempts may be
+   * made within an hour from one network: a /24 (IPv4), a /64 or a /48 (IPv6).
    */
   policy: { mode: 'token' | 'open'; perHour: number }
   clients: ClientStore
@@ -44,7 +44,7 @@ export interface RegistrationNeeds extends ValuesContext, Pick<LoadShedding, 'wh
   initialAccess: InitialAccessStore
   /**
    * The scopes that clients can register. A client that registers no scopes gets all of them. The list never includes
-   * `ciba:decide`, the scope with which users decide.
+   * `ciba:decide`, the scope with which a user's device decides authentication requests.
    */
   scopes: readonly string[]
   /**
@@ -86,8 +86,8 @@ export interface Registration {
 const operatorsOnly = ['backchannel_device_service', 'backchannel_unknown_users', 'limits']
 
 /**
- * Number of attempts for each client that may be registered. It is more than one, so that a developer can correct
- * mistakes.
+ * How many attempts are allowed for each client that may be registered. The number is more than one, so that a
+ * developer can correct mistakes.
  */
 const attemptsEach = 10
 
@@ -96,7 +96,10 @@ const attemptsEach = 10
  */
 const replacementsPerHour = 60
 
-/** The caller's address, for limits and the audit, and the load-shedding slot of the call. */
+/**
+ * What is known about the call: the caller's address, for limits and the audit, the load-shedding slot, and the
+ * connection.
+ */
 export interface RegistrationCall {
   from: string
   slot: Slot | undefined
@@ -109,7 +112,7 @@ export interface RegistrationCall {
 
 /**
  * Registers a client (RFC 7591 §3). Until the initial access token is found, the call counts as that of an unproven
- * caller. If no token is required, the whole call counts as such.
+ * caller. If no token is required, it counts as that of an unproven caller until it ends.
  *
  * @param permission the initial access token, if one was sent
  * @throws {OAuthError} `invalid_token`, `invalid_client_metadata`, `invalid_redirect_uri`, `access_denied` (429)
@@ -124,7 +127,8 @@ export async function register(
   const { initialAccess, policy, clock, whileUnproven } = needs
   const add = () => addClient(said, permission, call, needs)
   if (policy.mode === 'open') return whileUnproven('', call.slot, add)
-  // Checked before the metadata is read, so that a caller without a valid token learns nothing and causes no fetch.
+  // The token is checked before the metadata is read, so that a caller without a valid token learns nothing and causes
+  // no fetch.
   const isAllowed =
     permission !== undefined &&
     (await whileUnproven('', call.slot, () => initialAccess.isGood(permission, clock.now())))
@@ -156,8 +160,8 @@ async function addClient(
 
 /**
  * Counts an attempt to register a client. Resolves to whether the attempt is allowed. An attempt is counted before its
- * metadata is read, because even a refused attempt may cause a fetch. Attempts are counted one at a time: if not,
- * hundreds of simultaneous attempts from one network would wait for the same row, each with its own database
+ * metadata is read, because even a refused attempt may cause a fetch. Attempts are counted one at a time, so that
+ * hundreds of simultaneous attempts from one network do not wait for the same row, each with its own database
  * connection.
  */
 function mayTry(
@@ -176,8 +180,8 @@ function mayTry(
 }
 
 /**
- * Resolves to the client that the registration access token belongs to. A wrong token and an unknown client cause the
- * same error. Until the token is found, the call counts as that of an unproven caller.
+ * Resolves to the client that the registration access token belongs to. The error is the same for a wrong token and for
+ * an unknown client. Until the token is found, the call counts as that of an unproven caller.
  *
  * @throws {OAuthError} `invalid_token`
  * @throws {Overloaded} if there are too many calls of unproven callers
@@ -287,12 +291,12 @@ async function read(
       scope: needs.scopes.join(' '),
       id_token_signed_response_alg: registeredIdTokenAlg(needs),
       ...own,
-      // Overrides the value that the client sent: a client must not exempt itself from user codes. The response shows
-      // the registered value (RFC 7591 §3.2.1).
+      // Overrides the value that the client sent, because a client must not exempt itself from user codes. The response
+      // shows the registered value (RFC 7591 §3.2.1).
       ...(needs.userCodes && sendsRequests(own) && { backchannel_user_code_parameter: true }),
       client_id: id,
-      // A placeholder if the client keeps its secret: `keepsSecret` has checked the length of the secret if it is an
-      // HMAC key.
+      // If the client keeps its secret, the secret is not available in clear text here, so a placeholder is used.
+      // `keepsSecret` has checked the length of a secret that is an HMAC key.
       ...(needsSecret(method) && { client_secret: secret ?? unavailableSecret }),
     },
     needs.validationContext,
@@ -320,8 +324,8 @@ async function read(
 }
 
 /**
- * Whether a client keeps its secret: its authentication method stays the same, and the key of an HMAC can be decrypted
- * and is long enough for the algorithm.
+ * Whether a client keeps its secret: the authentication method must stay the same. A secret for `client_secret_jwt`
+ * must also be decryptable and long enough for the algorithm.
  */
 function keepsSecret(
   { id, metadata, secretHash, secretSealed }: Client,

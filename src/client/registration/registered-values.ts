@@ -1,4 +1,7 @@
-/** The values of client metadata that apply to a client that registers itself, including those that it did not send. */
+/**
+ * The metadata that applies to a client that registers itself, including the values of members that the client did not
+ * send.
+ */
 import { profiles } from '../../platform/security-profile.ts'
 import { CIBA_GRANT, type ClientMetadata, hintKinds } from '../metadata/client-metadata.ts'
 import type { ValidationContext } from '../metadata/read-client-metadata.ts'
@@ -14,9 +17,9 @@ export interface ValuesContext {
 }
 
 /**
- * Returns the algorithm for ID tokens that is registered for a client whose metadata contains none: RS256, the default
- * of the standard (OpenID Connect Registration §2). If the profile forbids RS256, it is the algorithm of the
- * deployment.
+ * Returns the algorithm for ID tokens that is registered for a client whose metadata contains none. This is RS256, the
+ * default of the standard (OpenID Connect Registration §2), or the algorithm of the deployment if the profile forbids
+ * RS256.
  */
 export function registeredIdTokenAlg({ validationContext, idTokenAlg }: ValuesContext): IdTokenAlg {
   const { profile = profiles.core } = validationContext
@@ -24,8 +27,9 @@ export function registeredIdTokenAlg({ validationContext, idTokenAlg }: ValuesCo
 }
 
 /**
- * Returns all metadata in force, for the response to the client (RFC 7591 §3.2.1). If an earlier version registered the
- * client, the client may have no algorithm for ID tokens. Then the algorithm of the deployment is in force.
+ * Returns all metadata in force, for the response to the client (RFC 7591 §3.2.1). A client that an earlier version of
+ * this server registered may have no algorithm for ID tokens. For such a client, the algorithm of the deployment is in
+ * force.
  */
 export function valuesInForce(metadata: ClientMetadata, context: ValuesContext): Omit<ClientMetadata, 'client_secret'> {
   const { profile = profiles.core, detailTypes = [] } = context.validationContext

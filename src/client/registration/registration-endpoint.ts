@@ -62,7 +62,7 @@ function readBody(request: FastifyRequest): unknown {
 
 function bearer(request: FastifyRequest): string | undefined {
   const token = bearerOf(request.headers.authorization)
-  // No valid token is longer than this, so a longer token is not hashed.
+  // No valid token is longer than 255 characters, so a longer token is not hashed.
   return token !== undefined && token.length <= 255 ? token : undefined
 }
 

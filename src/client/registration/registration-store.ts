@@ -22,7 +22,8 @@ export function createRegistrationStore(database: Database) {
 
   return {
     /**
-     * Adds a client that presented an initial access token. `permission` uses the token once, in the same transaction.
+     * Adds a client that sent an initial access token. `permission` is the statement that counts one use of the token
+     * in the same transaction.
      *
      * @returns whether the client was added. It is not added if the token has expired or has no use left
      */
@@ -34,8 +35,8 @@ export function createRegistrationStore(database: Database) {
     },
 
     /**
-     * Adds a client that presented no initial access token. Resolves to whether the client was added. It is not added
-     * if `perHour` clients were registered from the same address within the last hour.
+     * Adds a client that sent no initial access token. Resolves to whether the client was added. It is not added if
+     * `perHour` clients were registered from the same address within the last hour.
      *
      * @param from keyed hash of the IPv4 address or the IPv6 /64
      */
@@ -53,14 +54,14 @@ export function createRegistrationStore(database: Database) {
 
     /**
      * Whether another client may be registered from this address now. Called before the metadata is read, so that a
-     * call can be refused before any work is done for it.
+     * call beyond the limit is refused before any work is done for it.
      */
     async hasCapacity(from: string, perHour: number, now: number): Promise<boolean> {
       const { sql, values } = roomFor(from, perHour, now)
       return (await database.read(sql, values)).length > 0
     },
 
-    /** Whether this is the client's registration access token. */
+    /** Whether `registrationToken` is the registration access token of the client. */
     async isLookedAfterBy(id: string, registrationToken: string): Promise<boolean> {
       const rows = await database.read('select id from clients where id = $1 and registration_token_hash = $2', [
         id,

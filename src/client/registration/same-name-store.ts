@@ -1,13 +1,13 @@
 /**
- * Finds clients that registered themselves under the name of one of the operator's clients, or a name that looks like
- * it. Registration refuses such a name, but the operator may add the client with that name later.
+ * Finds clients that registered themselves under the name of one of the operator's clients, or under a similar name.
+ * Registration refuses such a name. But the operator's client may have been added after that registration.
  */
 import { setImmediate as nextTurn } from 'node:timers/promises'
 import { atMostRows, type Database } from '../../platform/storage/database.ts'
 import { clientPageSize } from '../client-store.ts'
 import { comparedName, KnownNames } from '../metadata/similar-names.ts'
 
-/** The id and name of a client of the operator. Users may recognise the client by both. */
+/** The id and the name of a client of the operator. Users may recognise the client by either of them. */
 export interface NamedClient {
   client_id: string
   client_name?: string | undefined
@@ -22,8 +22,8 @@ export interface SameName {
 export type SameNameStore = ReturnType<typeof createSameNameStore>
 
 /**
- * Upper limits for the names with signs that are compared, and for comparisons, so that the server starts without a
- * long delay.
+ * Upper limits for the number of names with signs that are compared, and for the number of comparisons. Because of
+ * these limits, the server starts without a long delay.
  */
 export const mostWithSigns = 10_000
 export const mostComparisons = 500_000
@@ -67,7 +67,8 @@ export function createSameNameStore(database: Pick<Database, 'read'>) {
 
   return {
     /**
-     * Resolves to those of the given clients whose name or id looks like the name of a client that registered itself.
+     * Finds which of the given clients have a name or id that looks like the name of a client that registered itself.
+     * Resolves to one pair for each client that was found.
      */
     async find(clients: readonly NamedClient[]): Promise<SameName[]> {
       const known = new KnownNames()

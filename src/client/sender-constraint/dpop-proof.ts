@@ -1,4 +1,4 @@
-/** DPoP (RFC 9449): with each call a client proves that it holds the key that its tokens are bound to. */
+/** DPoP (RFC 9449): with each call, a client proves possession of the key that its tokens are bound to. */
 import { calculateJwkThumbprint, EmbeddedJWK, type JWK, type JWTPayload, jwtVerify } from 'jose'
 import type { Clock } from '../../platform/clock.ts'
 import { fingerprint } from '../../platform/crypto.ts'
@@ -19,9 +19,9 @@ export interface SentProof {
 
 export interface Proofs {
   /**
-   * Reads a proof and makes all checks that are cheap. Any caller can make a proof that passes them. So this function
-   * verifies no signature and writes nothing. `accept` does both, for a caller that has also presented credentials or a
-   * token.
+   * Reads a proof and makes all checks that are cheap. Any caller can make a proof that passes these checks. So this
+   * function verifies no signature and writes nothing. `accept` does both, for a caller that has also sent credentials
+   * or a token.
    *
    * @param accessToken the access token that came with the call. The proof must then contain the hash of this token,
    *   and errors are those of a protected resource (RFC 9449 §7.1)
@@ -38,13 +38,13 @@ export interface Proofs {
 
 /** A proof that passed the cheap checks. Its signature is not verified yet, and the proof is not marked as used yet. */
 export interface ReadProof {
-  /** The thumbprint (`jkt`) of its key. */
+  /** The thumbprint (`jkt`) of the key that made the proof. */
   key: string
   jti: string
   /**
    * Verifies the signature and marks the proof as used. One statement marks it for all nodes, so only one of two
-   * simultaneous uses is accepted. Call this only for a caller that has also presented credentials, or a token that is
-   * bound to `key`.
+   * simultaneous uses is accepted. Call this function only for a caller that has also sent credentials, or a token that
+   * is bound to `key`.
    *
    * @throws {OAuthError} `invalid_dpop_proof`
    */
@@ -94,9 +94,10 @@ const longestProof = 8192
 const longestJti = 256
 
 /**
- * Returns the functions that read and accept the DPoP proofs of calls. They refuse what oidc-provider refuses, because
- * a client must not get tokens that it cannot use at the endpoints of oidc-provider. Examples are members of `jwk` that
- * are null, a `use` that is not `sig`, and `key_ops` that also allow to sign.
+ * Returns the functions that read and accept the DPoP proofs of calls. They refuse every proof that oidc-provider
+ * refuses. If not, a client could get tokens that it cannot use at the endpoints of oidc-provider. Examples of refused
+ * proofs are those whose `jwk` has a member that is null, a `use` that is not `sig`, or `key_ops` that also allow to
+ * sign.
  */
 export function createProofs(needs: ProofNeeds): Proofs {
   const challenge = (error: string) => `DPoP realm="doorbell", error="${error}", algs="${needs.algorithms.join(' ')}"`
@@ -131,7 +132,7 @@ export function createProofs(needs: ProofNeeds): Proofs {
       useOnce,
       async accept() {
         if (!(await isSignedByItsKey(proof, needs.clock))) throw refused(notVerified)
-        // Done last, so that only the holder of the key can mark the proof as used.
+        // The proof is marked as used after the signature is verified, so that only the holder of the key can do this.
         if (!(await useOnce())) throw refused(usedBefore)
       },
     }
@@ -162,7 +163,7 @@ interface ProofContext {
   needs: ProofNeeds
 }
 
-/** A check of a proof. `settings` lists the members of the header and the claims that the check reads. */
+/** A check of a proof. `settings` lists the header members and the claims of the proof that the check reads. */
 interface ProofRule extends Rule<Proof, ProofContext> {
   /** The code of the error; by default `invalid_dpop_proof`. */
   error?: ProofRefusal
@@ -170,8 +171,9 @@ interface ProofRule extends Rule<Proof, ProofContext> {
 }
 
 /**
- * The checks of RFC 9449 §4.3, except for four. `read` first checks that there is one header and that it contains a
- * JWT. `accept` later checks the signature and the single use. No error message repeats anything from the proof.
+ * The checks of RFC 9449 §4.3, without four that are made elsewhere. `read` first checks that there is exactly one
+ * header, and that it contains a JWT. `accept` later checks the signature and the single use. No error message repeats
+ * anything from the proof.
  */
 const rules: readonly ProofRule[] = [
   {
@@ -290,8 +292,8 @@ function isAddress(htu: unknown, path: string, addresses: readonly string[]): bo
   const called = new URL(htu)
   called.search = ''
   called.hash = ''
-  // Not every request target is a path or an http URL (RFC 9112 §3.2). If it is not, `address + path` is not an address
-  // of this server.
+  // A request target may be neither a path nor an http URL (RFC 9112 §3.2). In that case, `address + path` is not an
+  // address of this server, and nothing matches.
   return addresses.some((address) => URL.parse(address + path)?.href === called.href)
 }
 

@@ -3,8 +3,9 @@ import type { ClientCertificate } from '../certificate/client-certificate.ts'
 import type { Client } from '../client.ts'
 
 /**
- * Whether a client's tokens are bound to its certificate. They are bound if the registration says so. They are also
- * bound if the deployment issues no bearer tokens and the client is not registered for DPoP.
+ * Whether a client's tokens are bound to its certificate. They are bound if the client is registered for
+ * certificate-bound tokens. They are also bound if the deployment issues no bearer tokens and the client is not
+ * registered for DPoP.
  */
 export function isBoundToCertificate({ metadata }: Pick<Client, 'metadata'>, boundTokensOnly: boolean): boolean {
   if (metadata.tls_client_certificate_bound_access_tokens === true) return true

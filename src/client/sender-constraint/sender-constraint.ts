@@ -1,6 +1,7 @@
 /**
- * Decides which key the tokens of a call are bound to. This is decided before a poll is counted or an authentication
- * request is accepted, so that a failure has no other effect.
+ * Decides which key the tokens that a call requests are bound to. This is decided before a poll is counted or an
+ * authentication request is accepted, so that a call without the required key is refused before it has any other
+ * effect.
  */
 
 import { OAuthError } from '../../platform/oauth-error.ts'
@@ -12,11 +13,11 @@ import { certificateBinding, isBoundToCertificate } from './mtls-constraint.ts'
 
 export interface BindingNeeds {
   proofs: Proofs
-  /** Whether the deployment issues only tokens that are bound to a key, no bearer tokens. */
+  /** Whether the deployment issues only tokens that are bound to a key, and no bearer tokens. */
   boundTokensOnly: boolean
 }
 
-/** The keys that a client presents. */
+/** The keys that a call contains: in a client certificate, in a DPoP proof, or in both. */
 export interface ShownKeys {
   certificate?: ClientCertificate | undefined
   proof: SentProof

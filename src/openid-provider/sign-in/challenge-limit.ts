@@ -16,7 +16,7 @@ const mostCounted = 10_000
 export type ChallengeLimit = ReturnType<typeof createChallengeLimit>
 
 /**
- * Creates the counts of this process, which are kept in memory.
+ * Creates the counters of challenges. Each process has its own counters, in memory.
  *
  * @param most maximum number of sign-ins that are counted at the same time
  */

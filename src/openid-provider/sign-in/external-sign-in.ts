@@ -11,9 +11,12 @@ import { type BeginFor, holdingGenerations } from '../held-generations.ts'
 
 export interface AdmissionNeeds {
   users: UserHooks
-  /** Whether an application supplies the users. If so, its hook finds the user. */
+  /**
+   * Whether an application that embeds this server supplies the users. If so, the hook of the application finds the
+   * user.
+   */
   usersAreHooks: boolean
-  /** The consent app. It is passed as the client when a user is looked up. */
+  /** The metadata of the consent app, which is passed as the client when a user is looked up. */
   app: ClientMetadata
   audit: Audit
   deviceToken: ReturnType<typeof createDeviceToken>
@@ -30,9 +33,9 @@ interface Arrived {
 /**
  * Returns a function that finds the user and issues an access token for the device API. If an application supplies the
  * users, its hook finds the user by the ID token and its claims. The built-in directory finds the user by an e-mail
- * address that the other provider has verified: the `sub` of that provider is not a user id of this server. The access
- * token gets the authentication context that the other provider states. The function resolves to undefined if the user
- * does not exist or is disabled.
+ * address that the other provider has verified, because the `sub` of that provider is not a user id of this server. The
+ * access token gets the authentication context that the other provider states. The function resolves to undefined if
+ * the user does not exist or is disabled.
  */
 export function createAdmission({ users, usersAreHooks, app, audit, deviceToken, beginFor }: AdmissionNeeds) {
   return (arrived: Arrived) => holdingGenerations(() => admit(arrived))

@@ -1,7 +1,7 @@
 /**
  * Browsers in which a user has signed in before, recognised by a cookie (OWASP's "device cookie"). Sign-in attempts in
- * such a browser are counted separately. So wrong passwords from other places do not lock the user out in this browser.
- * The cookie gives no access: it only names the users for whom attempts are counted separately.
+ * such a browser are counted separately. So wrong passwords that are sent from elsewhere do not lock the user out in
+ * this browser. The cookie gives no access: it only contains the users for whom attempts are counted separately.
  */
 import type { Clock } from '../../platform/clock.ts'
 import { newSecret, type Vault } from '../../platform/crypto.ts'
@@ -29,7 +29,7 @@ export interface KnownBrowserNeeds {
 }
 
 export interface KnownBrowsers {
-  /** Returns the sign-ins in the cookie. It does not check their generations. */
+  /** Returns the sign-ins in the cookie, without a check of their generations. */
   signInsOf(cookies: string | undefined): readonly KnownSignIn[]
   /**
    * Resolves to the key by which attempts in the browser are counted, or undefined if the browser is not known for this
@@ -86,8 +86,8 @@ export function createKnownBrowsers(needs: KnownBrowserNeeds): KnownBrowsers {
     },
 
     async remember(userId, cookies) {
-      // Each sign-in gives the browser a new id. From now on, attempts with a copy of the former cookie are counted
-      // separately.
+      // Each sign-in gives the browser a new id. So attempts of a thief who has a copy of the previous cookie no longer
+      // count as attempts of this browser.
       const generation = await generationOf(userId)
       const signIn: KnownSignIn = { userId, browserId: newSecret(16), generation, at: clock.now() }
       const others = signInsOf(cookies).filter((each) => each.userId !== userId)

@@ -1,4 +1,7 @@
-/** One attempt to sign in with a name and a password: its limits, the check, and how it is counted. */
+/**
+ * One attempt to sign in with a name and a password: its limits, the check of the password, and how the attempt is
+ * counted.
+ */
 import type { ClientStore } from '../../client/client-store.ts'
 import type { Clock } from '../../platform/clock.ts'
 import { createFairQueue, type FairQueue, type QueuedCaller } from '../../platform/http/fair-queue.ts'
@@ -17,7 +20,7 @@ import type { KnownBrowsers } from './known-browsers.ts'
 
 export interface PasswordSignInNeeds {
   users: UserHooks
-  /** Undefined if this server checks no passwords. Then every password is wrong. */
+  /** Undefined if this server checks no passwords. Every password is then treated as wrong. */
   checkPassword: CheckPassword | undefined
   clients: Pick<ClientStore, 'find'>
   /**
@@ -49,8 +52,8 @@ export interface PasswordTry extends TryOrigin {
 export type PasswordTryOutcome =
   | { kind: 'right'; user: User }
   /**
-   * `isHeldBack`: too many attempts for this user have failed, so even the right password is rejected. This is audited,
-   * but the caller does not see it.
+   * `isHeldBack`: too many attempts for this user have failed, so even the right password is rejected. `isHeldBack` is
+   * recorded in the audit, but the caller does not see it.
    */
   | { kind: 'wrong'; isHeldBack: boolean }
   | Paused
@@ -72,17 +75,17 @@ export type CheckTry = (password: string) => Promise<PasswordTryOutcome>
 export interface PasswordSignIn {
   /**
    * Executes `reads`, which are needed before a password is checked. Only a limited number of callers read at the same
-   * time. If the queue for passwords has no place for the caller, nothing is read. This does not apply to a caller with
-   * the cookie of a known browser.
+   * time. If the queue for passwords has no place for the caller, nothing is read. Exception: for a caller with the
+   * cookie of a known browser, the place is not checked.
    *
    * @throws {Overloaded} if the queue has no place
-   * @throws {CallerLeft} if the caller closes the connection while it waits
+   * @throws {CallerLeft} if the caller closes the connection while the call waits
    */
   lookUp<Result>(from: TryOrigin, reads: () => Promise<Result>): Promise<Result>
   /**
-   * Finds out whether the browser is known and whether there is a pause. Counts nothing. Resolves to the pause, or to
-   * the function that checks the password. That function may throw the same errors as `lookUp`; in that case, the
-   * attempt does not count.
+   * Finds out whether the browser is known, and whether there is a pause after failed attempts. Counts no attempt.
+   * Resolves to the pause, or to the function that checks the password. That function may throw the same errors as
+   * `lookUp`; if it does, the attempt does not count.
    */
   begin(given: PasswordTry): Promise<Paused | CheckTry>
 }
@@ -114,7 +117,7 @@ export function createPasswordSignIn(needs: PasswordSignInNeeds): PasswordSignIn
 
   /**
    * Resolves to the known browser of an attempt, or to undefined. Looks up the user only if the cookie contains a
-   * sign-in: all other attempts are limited by address before a user is looked up.
+   * sign-in. For all other attempts, the limit of the address is checked before the user is looked up.
    */
   async function findKnownBrowser(given: PasswordTry): Promise<KnownBrowser | undefined> {
     const signIns = knownBrowsers.signInsOf(given.cookies)
@@ -130,7 +133,7 @@ export function createPasswordSignIn(needs: PasswordSignInNeeds): PasswordSignIn
 
   async function admitStranger(given: PasswordTry): Promise<Admitted | { pausedUntil: number }> {
     // The attempt is counted for the address first. While the address is paused, no attempt is counted for the user
-    // name: a caller must not lock a user out with attempts that are refused anyway.
+    // name, because a caller must not lock a user out with attempts that are refused anyway.
     const from = await throttle.from(given.address)
     if (from.pausedUntil !== undefined) return from
     const user = await findUser(given)

@@ -51,7 +51,7 @@ export function signInEndpoint(app: FastifyInstance, needs: SignInNeeds): void {
   async function goOn(request: FastifyRequest, reply: FastifyReply, form: ReadonlyMap<string, string>) {
     const interaction = await find(request, reply)
     if (interaction === undefined) return over(request, reply)
-    // The form was submitted before, and the browser has not followed the redirect yet. The same answer is not stored
+    // If the form was submitted before and the browser has not followed the redirect yet, the same answer is not stored
     // again.
     if (isAnswered(interaction, form)) return reply.redirect(interaction.returnTo, 303)
     if (form.has('cancel'))
@@ -64,7 +64,8 @@ export function signInEndpoint(app: FastifyInstance, needs: SignInNeeds): void {
     unproven(request, async () => {
       const interaction = await find(request, reply)
       if (interaction === undefined) return over(request, reply)
-      // `find` has checked that the browser has the cookie of a stored sign-in. So no made-up id is counted.
+      // `find` has checked that the browser has the cookie of a stored sign-in. So challenges are counted only for ids
+      // of stored sign-ins.
       if (!challengeLimit.mayIssue(interaction.uid)) throw tooManyChallenges()
       return reply.header('cache-control', 'no-store').send(await passkeys.signInOptions(interaction.uid))
     }),
@@ -102,7 +103,8 @@ export function signInEndpoint(app: FastifyInstance, needs: SignInNeeds): void {
 }
 
 /**
- * Seconds after which a sign-in that reached the limit of challenges is over, so that the user has to begin a new one.
+ * Value of the `Retry-After` header, in seconds, if a sign-in has reached the limit of challenges: the lifetime of a
+ * sign-in in which no user has signed in.
  */
 const retryAfterSeconds = 600
 
@@ -147,8 +149,8 @@ function signingInByPasskey({ show, sayTo, welcome }: SignInPages, needs: SignIn
 
 /**
  * Returns the result of a consent: the scopes and claims of this page and of earlier pages of the same sign-in. The
- * grant is not changed yet, because the user can still cancel until the browser follows the redirect. Then `consent.ts`
- * changes the grant.
+ * grant is not changed yet, because the user can cancel until the browser follows the redirect. When it follows the
+ * redirect, `consent.ts` changes the grant.
  */
 function consentTo({ prompt, session, lastSubmission }: Interaction): InteractionResults {
   const { missingOIDCScope = [], missingOIDCClaims = [] } = prompt.details as Record<string, string[]>

@@ -43,8 +43,8 @@ export function createSignInPages(needs: SignInPageNeeds) {
   const busyPageIn = renderingBusyPage(texts)
 
   /**
-   * Resolves to the interaction that belongs to the cookie of the browser. Resolves to undefined if the URL contains
-   * the id of another interaction: a URL alone gives no access.
+   * Resolves to the interaction that belongs to the cookie of the browser. Resolves to undefined if there is none, or
+   * if the URL contains the id of another interaction, because a URL alone must give no access.
    */
   async function find(request: FastifyRequest, reply: FastifyReply): Promise<Interaction | undefined> {
     try {
@@ -72,7 +72,7 @@ export function createSignInPages(needs: SignInPageNeeds) {
       const next = await provider().interactionResult(request.raw, reply.raw, result, { mergeWithLastSubmission })
       return reply.redirect(next, 303)
     } catch (error) {
-      // Since `find`, another call has finished the sign-in, or the sign-in has expired.
+      // Another call has finished the sign-in since `find` was called, or the sign-in has expired.
       if (error instanceof errors.SessionNotFound) return over(request, reply)
       throw error
     }

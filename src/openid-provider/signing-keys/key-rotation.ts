@@ -17,7 +17,7 @@ import {
 export interface KeyTimes {
   /**
    * How long a key is published before it signs. In this time, the key sets that clients have cached expire, and
-   * clients fetch the key.
+   * clients fetch the key set with the new key.
    */
   publishAhead: number
   /** How long a token that is signed now is valid. */
@@ -98,7 +98,7 @@ export async function rotateKey(
       ? await succeed({ algorithm, signsFrom: atOnce ? now : now + times.publishAhead }, kept, needs)
       : atOnce && (await keys.hasten(waiting, now, retirement(now, times)))
   const after = await keys.list()
-  // Another process was faster and published a key that does not sign yet. Make that key sign now.
+  // Another process was faster and published a key that does not sign yet. The next call makes that key sign now.
   if (!changed && atOnce && waitingOf(after, algorithm, now) !== undefined) {
     return rotateKey(algorithm, { atOnce }, needs)
   }
@@ -107,8 +107,8 @@ export async function rotateKey(
 
 /**
  * Revokes a compromised key: the key is no longer valid, and a new key signs at once. A key that does not sign yet is
- * also revoked, because it was stored beside the compromised key. Resolves to undefined if the key does not exist or
- * was revoked before.
+ * also revoked, because it was stored in the same table as the compromised key. Resolves to undefined if the key does
+ * not exist or was revoked before.
  */
 export async function revokeKey(kid: string, needs: RotationNeeds): Promise<Rotation | undefined> {
   for (;;) {
@@ -118,7 +118,8 @@ export async function revokeKey(kid: string, needs: RotationNeeds): Promise<Rota
     const algorithm = lost.algorithm as KeyAlgorithm
     const now = needs.clock.now()
     const changed = await succeed({ algorithm, signsFrom: now, revoke: { kid, now } }, kept, needs)
-    // If nothing changed, another process rotated at the same time. The key is not revoked yet, so this is tried again.
+    // If nothing changed, another process rotated at the same time. The key is not revoked yet, so the loop tries
+    // again.
     if (changed) return report(algorithm, true, kept, await needs.keys.list())
   }
 }
@@ -140,7 +141,8 @@ export async function rotateWhatIsDue(kept: KeptKey[], needs: RotationNeeds): Pr
 }
 
 /**
- * Whether a key has signed for longer than `rotateEvery`. If so, no process that rotates keys automatically is running.
+ * Whether a key has signed for longer than `rotateEvery` allows. If so, no process that rotates keys automatically is
+ * running.
  */
 export function isOverdue(key: KeptKey, now: number, { rotateEvery }: KeyTimes): boolean {
   return rotateEvery !== undefined && stateOf(key, now) === 'signing' && now > key.signsFrom + rotateEvery + slack

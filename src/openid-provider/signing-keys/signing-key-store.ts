@@ -19,14 +19,15 @@ export interface KeptKey {
 }
 
 /**
- * The times after which a key no longer signs, is no longer published, and no longer verifies, in milliseconds since
- * 1970.
+ * The times, in milliseconds since 1970, from which a key no longer signs, is no longer published, and no longer
+ * verifies.
  */
 export interface Retirement {
-  /** From this time, the next key signs instead. */
+  /** From this time, the next key signs instead of this key. */
   at: number
   /**
-   * The time at which everything that the key signed has expired. Then the key is removed from the published key set.
+   * The time at which everything that the key signed has expired. At this time, the key is removed from the published
+   * key set.
    */
   publishedUntil: number
   /** The time until which an ID token that the key signed is accepted as `id_token_hint`. */
@@ -68,8 +69,8 @@ export function createSigningKeyStore(database: Database) {
     /**
      * Adds the next key, and sets the retirement of all earlier keys. Resolves to false, and changes nothing, if a key
      * of this generation exists: another process was faster.
-     * @param revoke a key to revoke. Keys that do not sign yet are also revoked, because they were stored beside this
-     *   key
+     * @param revoke a key to revoke. Keys that do not sign yet are also revoked, because they were stored in the same
+     *   table
      */
     async succeed(next: NewKey, retirement: Retirement, revoke?: { kid: string; now: number }): Promise<boolean> {
       const rows = await database.step(insert(next), {
@@ -114,7 +115,7 @@ export function createSigningKeyStore(database: Database) {
       )
     },
 
-    /** Removes keys that no longer verify anything. Revoked keys stay in the list as a record. */
+    /** Removes keys that no longer verify anything. Revoked keys stay stored, so that the list of keys shows them. */
     async forgetRemoved(now: number): Promise<void> {
       await database.step({
         sql: 'delete from signing_keys where verifies_until <= $1 and revoked_at is null returning kid',

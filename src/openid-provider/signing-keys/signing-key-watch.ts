@@ -1,7 +1,7 @@
 /**
  * Keeps the current signing keys in memory. All nodes are notified when a key is added or changed, and a timer runs
- * until the next change of a key's state. The keys are also read periodically: on SQLite, a command is another process,
- * and the server is not notified of its changes.
+ * until the next change of a key's state. The keys are also read periodically, because on SQLite the server is not
+ * notified when a command, which is another process, changes the keys.
  */
 import type { Audit } from '../../platform/audit.ts'
 import type { Log } from '../../platform/log.ts'
@@ -61,8 +61,8 @@ export async function createSigningKeyWatch(needs: WatchNeeds): Promise<SigningK
   let stopListening = () => {}
 
   /**
-   * Determines the states of the known keys by the clock. If a state has changed, passes the keys to all functions that
-   * `use` was given.
+   * Determines the states of the keys in memory by the clock. If a state has changed, passes the keys to all functions
+   * that were registered with `use`.
    */
   function turn(): void {
     const now = clock.now()

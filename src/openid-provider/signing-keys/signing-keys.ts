@@ -38,8 +38,8 @@ export interface KeyNeeds {
 }
 
 /**
- * Resolves to the keys. Generates a key for each algorithm that has no current or next key. Several nodes may call this
- * at once.
+ * Resolves to the keys. Generates a key for each algorithm for which no key signs now or later. Several nodes may call
+ * this function at the same time.
  */
 export async function loadSigningKeys(needs: KeyNeeds): Promise<SigningKeys> {
   return signingKeysAt(await listKeys(needs), needs.clock.now(), needs.vault)
@@ -51,8 +51,8 @@ export async function listKeys({ keys, vault, clock }: KeyNeeds): Promise<KeptKe
   const missing = keyAlgorithms.filter((algorithm) => !kept.some((key) => willSign(key, algorithm, clock.now())))
   if (missing.length === 0) return kept
   for (const algorithm of missing) {
-    // No other key of this algorithm signs. So the new key signs at once, without waiting until clients have fetched
-    // it.
+    // No key of this algorithm exists that signs now or later. So the new key signs at once, without waiting until
+    // clients have fetched it.
     const now = clock.now()
     await keys.add(
       await makeKey({ algorithm, generation: nextGeneration(kept, algorithm), now, signsFrom: now }, vault),
@@ -74,8 +74,8 @@ export function signingKeysAt(kept: KeptKey[], now: number, vault: Vault): Signi
 
 /**
  * The states of keys in use, in the order in which oidc-provider gets the keys. oidc-provider signs with the first key
- * of an algorithm. If no key has the state `signing`, because our clock is behind the clock of another node, the first
- * key is the `published` key that will sign next.
+ * of an algorithm. If the clock of this node is behind that of another node, it can happen that no key has the state
+ * `signing`. The first key is then the `published` key that will sign next.
  */
 export const useful: readonly KeyState[] = ['signing', 'published', 'retired', 'unpublished']
 
@@ -89,8 +89,8 @@ export function stateOf({ signsFrom, retirement, revokedAt }: KeptKey, now: numb
 }
 
 /**
- * Returns the time at which the state of a key changes next, in milliseconds since 1970, or undefined if no state
- * changes any more.
+ * Returns the earliest future time at which the state of one of the keys changes, in milliseconds since 1970. Undefined
+ * if no state will change.
  */
 export function nextRotationAt(kept: KeptKey[], now: number): number | undefined {
   const turns = kept.flatMap(({ signsFrom, retirement }) => [signsFrom, ...Object.values(retirement ?? {})])
@@ -117,7 +117,7 @@ export async function makeKey(
   const { algorithm, generation, now, signsFrom } = wanted
   const pair = await generateKeyPair(algorithm, { extractable: true, modulusLength: 2048 })
   const kid = await calculateJwkThumbprint(await exportJWK(pair.publicKey))
-  // The RSA key has no `alg`, so that a client may choose RS256 or PS256.
+  // The JWK of the RSA key has no `alg`, so that a client may choose RS256 or PS256.
   const marks = { kid, use: 'sig', ...(algorithm === 'ES256' && { alg: algorithm }) }
   return {
     kid,

@@ -10,13 +10,13 @@ export interface GrowingPause {
 
 /** One counter of attempts. */
 export interface AttemptCounter {
-  /** A keyed hash of what the counted attempts have in common, such as the address. */
+  /** A keyed hash of the property that the counted attempts share, such as the address. */
   subjectHash: string
   /** The number of attempts after which the first pause begins. */
   free: number
   /**
-   * If set, one attempt is forgotten for each full interval of this many milliseconds. By default, all attempts are
-   * forgotten together, a day after the last attempt.
+   * If set, the counter is reduced by one for each full interval of this many milliseconds. By default, the counter
+   * starts again a day after the last attempt.
    */
   fadesEveryMs?: number | undefined
 }
@@ -24,8 +24,8 @@ export interface AttemptCounter {
 export type SignInAttemptStore = ReturnType<typeof createSignInAttemptStore>
 
 /**
- * Counts attempts to sign in. `subjectHash` is a keyed hash of what the attempts of one counter have in common, for
- * example the name or the network. All times are times of the clock of the database.
+ * Counts attempts to sign in. Each counter counts the attempts that share a property, for example the name or the
+ * network. `subjectHash` is a keyed hash of this property. All times are times of the clock of the database.
  */
 export function createSignInAttemptStore(database: Database, pause: GrowingPause) {
   return {
@@ -66,8 +66,8 @@ export function createSignInAttemptStore(database: Database, pause: GrowingPause
     },
 
     /**
-     * Resolves to the time at which none of these counters is paused any more, or to undefined if none of them is
-     * paused now.
+     * Resolves to the time at which the longest current pause of these counters ends, or to undefined if none of the
+     * counters is paused now.
      */
     async longestPauseOf(subjectHashes: readonly string[], now: number): Promise<number | undefined> {
       const [row] = await database.read<{ paused_until: number | null }>(
@@ -88,8 +88,9 @@ export function createSignInAttemptStore(database: Database, pause: GrowingPause
     },
 
     /**
-     * Removes one attempt from a counter. Also removes the pause that followed this attempt, which ends at `itsPause`,
-     * unless the pause of a later attempt has replaced it. Other attempts stay counted.
+     * Removes one attempt from a counter. Also removes the pause that followed this attempt, if the current pause ends
+     * at `itsPause`. If it ends at another time, it is the pause of a later attempt, and stays. Other attempts stay
+     * counted.
      */
     async uncount(subjectHash: string, itsPause: number): Promise<void> {
       const first = {
@@ -103,7 +104,7 @@ export function createSignInAttemptStore(database: Database, pause: GrowingPause
 
     /**
      * Removes at most `atMost` counters whose `last_at` is more than a day ago and that are not paused now. Resolves to
-     * their number.
+     * the number of removed counters.
      */
     async forgetOld(now: number, atMost: number): Promise<number> {
       const over = { where: 'last_at < $1 and paused_until <= $2', by: 'last_at', values: [now - countedForMs, now] }
@@ -113,10 +114,10 @@ export function createSignInAttemptStore(database: Database, pause: GrowingPause
   }
 }
 
-/** A counter starts again at 1 if this many milliseconds have passed since its `last_at`. */
+/** If this many milliseconds have passed since the `last_at` of a counter, the next attempt counts as its first. */
 const countedForMs = 24 * 3600_000
 
-/** SQL: whether there is a pause at $2. */
+/** SQL: whether the counter is paused at the time $2. */
 const isPaused = isNotOver(
   { begin: 'sign_in_attempts.paused_until - sign_in_attempts.pause', length: 'sign_in_attempts.pause' },
   '$2',
@@ -137,16 +138,16 @@ const counted = `case
   else sign_in_attempts.attempts - ${faded} + 1 end`
 
 /**
- * SQL: the new value of `last_at`. It is the time of the attempt in three cases: without `fadesEveryMs`; if the former
- * value is more than a day old; and if the former value is so far in the future that the wall clock must have been set
- * back. In the last case, if the former value stayed, no attempt would be forgotten until the clock reaches this value
- * again.
+ * SQL: the new value of `last_at`. Without `fadesEveryMs`, it is the time of the attempt. With `fadesEveryMs`, it is
+ * the time of the attempt in two cases. First, if the old value is more than a day old. Second, if the old value is so
+ * far in the future that the wall clock must have been set back: if this value stayed, no attempt would be forgotten
+ * until the clock reaches it again.
  *
- * With `fadesEveryMs`, one attempt is forgotten for each full interval since `last_at`, and `last_at` moves forward by
- * these full intervals only. The remaining time is kept: it counts towards the next interval. For example, with an
- * interval of one minute, an attempt 90 seconds after `last_at` causes one attempt to be forgotten, and `last_at` moves
- * forward by 60 seconds. If `last_at` were the time of each attempt, and a network made an attempt every half a minute,
- * no attempt would ever be forgotten.
+ * In all other cases, one attempt is forgotten for each full interval since `last_at`, and `last_at` moves forward by
+ * these full intervals only. So the remaining time counts towards the next interval. For example, with an interval of
+ * one minute, an attempt 90 seconds after `last_at` causes one attempt to be forgotten, and `last_at` moves forward by
+ * 60 seconds. If `last_at` were the time of each attempt, and a network made an attempt every half a minute, no attempt
+ * would ever be forgotten.
  */
 const fadedUpTo = `case
   when sign_in_attempts.last_at < cast($6 as bigint) or cast($7 as bigint) >= cast($2 as bigint) - cast($6 as bigint)
@@ -167,8 +168,8 @@ function pauseAfter(attempts: string): string {
 }
 
 /**
- * SQL: the end of the pause after an attempt, which begins at $2. Without a pause, the value is 0, and not $2: a node
- * whose clock is slightly behind would take $2 for the end of a pause.
+ * SQL: the end of the pause that follows an attempt. The pause begins at $2. If there is no pause, the value is 0 and
+ * not $2, because a node whose clock is slightly behind would take $2 for the end of a pause.
  */
 const pausedAfter = (attempts: string) =>
   `case when (${attempts}) < cast($3 as bigint) then 0 else cast($2 as bigint) + ${pauseAfter(attempts)} end`

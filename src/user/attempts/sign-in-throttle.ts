@@ -90,7 +90,7 @@ export function createSignInThrottle({ attempts, limits, vault, databaseClock }:
   // The subject of a counter is hashed, so that a row reveals neither user nor address.
   const hashOf = ({ subject }: Pick<Counter, 'subject'>) => vault.keyedHash(subject)
 
-  /** Resolves to the attempt, or undefined if there is a pause. */
+  /** Counts an attempt. Resolves to the attempt, or to undefined if the counter is paused. */
   async function take(counter: Counter): Promise<CountedAttempt | undefined> {
     const { free, fadesEveryMs, afterSuccess } = counter
     const subjectHash = hashOf(counter)
@@ -160,8 +160,8 @@ export function createSignInThrottle({ attempts, limits, vault, databaseClock }:
       const atName = await count(counterAs(name))
       if (atName.pausedUntil !== undefined) return atName
       const subject = userId === undefined ? `sign-in as nobody, called ${typed(name)}` : `sign-in as user ${userId}`
-      // The end of a pause of the user is not read: one more SQL statement would take longer, and so reveal to the
-      // caller that the user is paused.
+      // If the user is paused, the end of the pause is not read. The longer response time of one more SQL statement
+      // would reveal to the caller that the user is paused.
       const atUser = await take({ ...counterAs(name), subject })
       return atUser === undefined ? { ...atName, isHeldBack: true } : combined([atName, atUser])
     },
@@ -173,17 +173,18 @@ export function createSignInThrottle({ attempts, limits, vault, databaseClock }:
 }
 
 /**
- * For an address, one failed attempt is forgotten every ten minutes, so that the mistakes of many users who share the
- * address of an office do not add up.
+ * The counter of an address is reduced by one failed attempt every ten minutes, so that the mistakes of many users who
+ * share the address of an office do not add up.
  */
 const addressFadesEveryMs = 10 * 60_000
 
 /**
- * For a network, one failed attempt is forgotten every minute: thousands of users may share the network of a carrier.
+ * The counter of a network is reduced by one failed attempt every minute, because thousands of users may share the
+ * network of a carrier.
  */
 const networkFadesEveryMs = 60_000
 
-/** Combines several attempts into one. If the combined attempt succeeds, all of them succeed. */
+/** Combines several counted attempts into one. `succeeded` of the result calls `succeeded` of each attempt. */
 export function combined(attempts: readonly CountedAttempt[]): CountedAttempt {
   return {
     async succeeded() {

@@ -1,11 +1,14 @@
 /**
- * Reads the response of an authenticator. The response is untrusted JSON text; only what this server itself needs is
- * parsed.
+ * Reads the response of an authenticator. The response is untrusted JSON text. Only the parts that this server itself
+ * needs are read here.
  */
 
 export interface AuthenticatorAnswer {
   credentialId: string
-  /** The challenge that the response claims to answer. Only the signature proves this claim. */
+  /**
+   * The challenge that the response contains. The signature of the response is not verified yet, so nothing proves that
+   * the authenticator has answered this challenge.
+   */
   challenge: string
   /** The user handle that the authenticator returned, base64url; undefined if it returned none. */
   userHandle: string | undefined
@@ -24,7 +27,7 @@ export function readAnswer(text: string): AuthenticatorAnswer | undefined {
   const credentialId = textOf(whole?.id)
   const challenge = textOf(clientData?.challenge)
   if (credentialId === undefined || challenge === undefined) return undefined
-  // Only base64url is accepted: PostgreSQL can neither store nor compare a text that contains NUL.
+  // Only base64url is accepted, because PostgreSQL can neither store nor compare a text that contains NUL.
   if (!/^[\w-]{1,1400}$/.test(credentialId)) return undefined
   return {
     credentialId,

@@ -4,7 +4,7 @@ import type { Database } from '../../platform/storage/database.ts'
 
 export type PasskeyChallengeStore = ReturnType<typeof createPasskeyChallengeStore>
 
-/** Stores the challenges that were issued, until they are answered. */
+/** Stores the passkey challenges that were issued, until they are answered or expire. */
 export function createPasskeyChallengeStore(database: Database) {
   return {
     /**
@@ -28,8 +28,8 @@ export function createPasskeyChallengeStore(database: Database) {
     },
 
     /**
-     * Removes a challenge. Resolves to whether it existed for this purpose and had not expired. Only one of two
-     * simultaneous calls resolves to true.
+     * Removes a challenge. Resolves to whether the challenge existed for this purpose and had not expired. Only one of
+     * two simultaneous calls resolves to true.
      */
     async take(challenge: string, purpose: string, now: number): Promise<boolean> {
       const first = {

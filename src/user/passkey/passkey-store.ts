@@ -24,7 +24,7 @@ export interface Passkey {
   usedAt: number | undefined
 }
 
-/** Messages that are sent because a passkey is added, and the access token that must still be valid. */
+/** Messages that are sent if a passkey is added, and the hash of the access token that must still be valid. */
 export interface AddedWith {
   notices?: readonly OutboxMessage[]
   tokenHash?: string | undefined
@@ -68,8 +68,9 @@ export function createPasskeyStore(
       {
         also: adding,
         announce: topics.map((topic) => ({ topic, key: passkey.id })),
-        // Without this lock, two simultaneous additions would not count each other's passkey. A sign-out takes the same
-        // lock.
+        // Without this lock, two simultaneous additions would not count each other's passkey, and the limit could be
+        // exceeded. A sign-out takes the same lock, so that `isSignedIn` cannot become false before this transaction
+        // ends.
         lockKeys: signOutLock(passkey.userId),
       },
     )
@@ -78,9 +79,9 @@ export function createPasskeyStore(
 
   return {
     /**
-     * Adds a passkey. Resolves to whether it was added. It is not added if a user already has this passkey, or if the
-     * user already has `mostPasskeys`. It is also not added if the user was locked or removed, or the access token
-     * became invalid, after the call began.
+     * Adds a passkey. Resolves to whether the passkey was added. It is not added in these cases: a user already has
+     * this passkey; the user already has `mostPasskeys`; the user was locked or removed after the call began; or the
+     * access token became invalid after the call began.
      *
      * @param with.notices messages about the passkey, sent only if it was added
      * @param with.tokenHash the hash of the user's access token
@@ -112,9 +113,9 @@ export function createPasskeyStore(
     },
 
     /**
-     * Records a use of a passkey. Resolves to whether the use is valid: the counter must have increased, or must always
-     * have been 0. If a counter stays the same or decreases, a copy of the passkey is in use. If two simultaneous uses
-     * have the same counter, one of them is refused.
+     * Records a use of a passkey. Resolves to whether the use is valid: its counter must be greater than the stored
+     * counter, or both must be 0. If a counter stays the same or decreases, a copy of the passkey is in use. If two
+     * simultaneous uses have the same counter, one of them is refused.
      */
     async markUsed(id: string, counter: number, now: number): Promise<boolean> {
       const first = {
@@ -127,8 +128,8 @@ export function createPasskeyStore(
     },
 
     /**
-     * Removes a passkey. Resolves to whether it was removed. It is not removed if it is unknown or belongs to another
-     * user, or if the access token is no longer valid.
+     * Removes a passkey. Resolves to whether the passkey was removed. It is not removed if the user has no such
+     * passkey, or if the access token is no longer valid.
      */
     async remove(id: string, userId: string, tokenHash?: string): Promise<boolean> {
       const first = {
@@ -143,8 +144,8 @@ export function createPasskeyStore(
 const passkeyKey = (id: string) => `passkey ${id}`
 
 /**
- * Returns the transports of a passkey; empty if they cannot be read. They are only hints: without them, the browser
- * offers every way to reach the passkey.
+ * Returns the transports of a passkey; empty if they cannot be read. Transports are only hints: without them, the
+ * browser offers every way to reach the passkey.
  */
 function transportsIn({ id, transports }: PasskeyRow, onUnreadable: OnUnreadable): string[] {
   return transports === null ? [] : (parseStored<string[]>(transports, `passkeys/${id}`, onUnreadable) ?? [])

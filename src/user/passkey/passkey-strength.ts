@@ -1,4 +1,4 @@
-/** The authentication context of a passkey, and which requests ask for it. */
+/** The authentication context of a user who has used a passkey, and whether a request asks for it. */
 
 /** Phishing-resistant (OpenID Connect EAP ACR Values). */
 export const PASSKEY_ACR = 'phr'

@@ -1,5 +1,5 @@
 /**
- * Passkeys (WebAuthn): registering one, signing in with one, confirming a decision with one. Every response of an
+ * Passkeys (WebAuthn): users register a passkey, sign in with it, and confirm decisions with it. Every response of an
  * authenticator must answer a challenge of this server. A challenge is issued for one purpose, and is accepted once,
  * within five minutes.
  */
@@ -20,7 +20,7 @@ import type { Passkey, PasskeyStore } from './passkey-store.ts'
 export interface PasskeyNeeds {
   store: PasskeyStore
   challenges: PasskeyChallengeStore
-  /** The host of the issuer is the relying party id. The origin of the issuer is the only origin that is accepted. */
+  /** Its host is the relying party id of WebAuthn. Its origin is the only origin that is accepted. */
   issuer: string
   clock: Clock
 }
@@ -35,13 +35,16 @@ export interface Registering {
 
 /** Responses of authenticators are JSON text from the browser. They are untrusted, and verified here. */
 export interface Passkeys {
-  /** @param known the passkeys that the user already has: the browser does not offer their authenticators again */
+  /**
+   * @param known the passkeys that the user already has. The browser does not register a second passkey on an
+   *   authenticator that has one of them
+   */
   registrationOptions(user: User, known: readonly Passkey[]): Promise<PublicKeyCredentialCreationOptionsJSON>
   /** Registers a passkey. Resolves to undefined if the response is invalid, or a user has this passkey already. */
   register(user: User, response: string, how: Registering): Promise<Passkey | undefined>
   /**
-   * Resolves to the options for a sign-in. They name no user and no passkey, so they do not reveal which users have a
-   * passkey.
+   * Resolves to the options for a sign-in. The options contain no user and no passkey, so they do not reveal which
+   * users have a passkey.
    *
    * @param signIn the id of the sign-in
    */
@@ -60,8 +63,8 @@ export interface Passkeys {
 }
 
 /**
- * The algorithms ES256, EdDSA and RS256 (COSE), which every browser supports. They are listed here because the library
- * itself would add others if the runtime supports them.
+ * The algorithms ES256, EdDSA and RS256 (COSE), which every browser supports. They are listed here because the default
+ * list of the library depends on what the runtime supports.
  */
 const algorithms = [-7, -8, -257]
 
@@ -92,11 +95,11 @@ export function createPasskeys(needs: PasskeyNeeds): Passkeys {
 }
 
 interface Around extends PasskeyNeeds {
-  /** Members that all options contain. */
+  /** The members that the options of every challenge contain. */
   always: { rpID: string; timeout: number }
-  /** What is expected of all responses. */
+  /** The values that every response of an authenticator must have. */
   expected: { expectedOrigin: string; expectedRPID: string; requireUserVerification: boolean }
-  /** Stores the challenge of the options. */
+  /** Stores the challenge of the options for a purpose. Resolves to the options. */
   kept<Options extends { challenge: string }>(options: Options, purpose: string): Promise<Options>
 }
 

@@ -8,7 +8,7 @@ import { type PasswordHashing, passwordOf } from './password-hashing.ts'
 /**
  * Resolves to whether the password is right.
  *
- * @param user undefined if the name is unknown. Then the same work is done, and the result is false
+ * @param user undefined if the name is unknown. In that case the same work is done, and the result is false
  */
 export type CheckPassword = (user: User | undefined, password: string) => Promise<boolean>
 
@@ -27,7 +27,7 @@ export function createPasswordCheck(
     const kept = await users.find(id)
     const plain = fromConfiguration.get(id)
     const hash = plain === undefined ? kept?.passwordHash : undefined
-    // Done even if the user is unknown: the time must not reveal which names exist.
+    // The hash is computed even if the user is unknown, so that the response time does not reveal which names exist.
     const { matches, stronger } = await hashing.verify(password, hash, passwordOf(id))
     if (plain !== undefined) return sameSecret(plain.normalize('NFKC'), password.normalize('NFKC'))
     if (stronger !== undefined) await users.replacePasswordHash(id, hash!, stronger)

@@ -4,14 +4,14 @@
  *
  *     $scrypt$ln=17,r=8,p=1,keyid=<id>$<salt>$<hash>
  *
- * Older hashes have the format `scrypt.<salt>.<hash>`. They were computed from the password itself,
- * with N = 2^15 and without a key. They can still be read.
+ * Older hashes have the format `scrypt.<salt>.<hash>`. They were computed by scrypt from the password itself,
+ * with N = 2^15 and without an HMAC. They can still be read.
  */
 import type { ScryptCost } from './scrypt.ts'
 
 export interface PasswordHash {
   cost: ScryptCost
-  /** The id of the key of the HMAC before scrypt, or undefined if there was no HMAC. */
+  /** The id of the HMAC key. Undefined if no HMAC was computed before scrypt. */
   keyId: string | undefined
   salt: Uint8Array
   hash: Uint8Array
@@ -44,14 +44,14 @@ function readFormer(text: string): PasswordHash | undefined {
 }
 
 /**
- * Whether the cost is acceptable: a manipulated row must not exhaust the memory. The limit of 256 MiB is twice the
- * usual cost.
+ * Whether the cost is acceptable. A manipulated row must not exhaust the memory, so a hash may need at most 256 MiB:
+ * twice the memory of a new hash.
  */
 function isPayable({ N, r, p }: ScryptCost): boolean {
   return N >= 2 && r >= 1 && p >= 1 && p <= 16 && 128 * N * r <= 2 ** 28
 }
 
-/** Node decodes both alphabets of base64. */
+/** Decodes base64 and base64url: Node accepts both alphabets. */
 const bytes = (text: string) => Uint8Array.from(Buffer.from(text, 'base64'))
 
 /** Returns base64 without padding, as PHC strings use it. */

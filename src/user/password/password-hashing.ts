@@ -1,9 +1,9 @@
 /**
  * Hashing of passwords and user codes.
  *
- * First an HMAC is computed with a key that is derived from the configured secret, then scrypt. An attacker who can
- * read the database but does not have the secret cannot test any guess, not even at a code of four digits. With the
- * secret, each guess takes one scrypt computation.
+ * First an HMAC of the value is computed, with a key that is derived from the setting `secret`. Then scrypt is computed
+ * from this HMAC. An attacker who can read the database but does not have `secret` cannot test any guess, not even at a
+ * code of four digits. If the attacker also has `secret`, each guess takes one scrypt computation.
  */
 import { createHmac, randomBytes, timingSafeEqual } from 'node:crypto'
 import type { Vault } from '../../platform/crypto.ts'
@@ -12,11 +12,11 @@ import { HASH_BYTES, type Scrypt, type ScryptCost, STANDARD_COST, workOf } from 
 
 export interface PasswordHashing {
   /**
-   * @param of the owner and the kind of the value, from `passwordOf` or `userCodeOf`. The hash depends on it, so a hash
-   *   that is moved to another row matches nothing
+   * @param of the owner and the kind of the value, from `passwordOf` or `userCodeOf`. The hash depends on this value,
+   *   so a hash that an attacker copies to another row matches nothing
    */
   hash(password: string, of: string): Promise<string>
-  /** Checks a password against a hash. If there is no hash, does the same work and finds no match. */
+  /** Compares a password with a hash. If there is no hash, does the same work, and the result is no match. */
   verify(password: string, hash: string | undefined, of: string): Promise<Verified>
 }
 
@@ -46,8 +46,8 @@ export function createPasswordHashing({ vault, scrypt, cost = STANDARD_COST }: H
   const keyId = base64(createHmac('sha256', key).update('key id').digest().subarray(0, 6))
 
   /**
-   * Returns the input of scrypt. It is computed from Unicode NFKC, so that the same characters from any keyboard are
-   * equal.
+   * Returns the input of scrypt. It is computed from the password in Unicode NFKC, so that the same characters from
+   * different keyboards are equal.
    */
   function secretOf(password: string, of: string, keyUsed: string | undefined): Uint8Array {
     const text = Buffer.from(password.normalize('NFKC'))
@@ -58,7 +58,7 @@ export function createPasswordHashing({ vault, scrypt, cost = STANDARD_COST }: H
 
   /**
    * Does additional work after a hash with a lower cost was checked, so that every verification takes as long as with
-   * the current cost. Without this, the time would reveal which users have an old hash.
+   * the current cost. Without this work, the response time would reveal which users have an old hash.
    */
   async function makeUpFor(cheaper: ScryptCost, secret: Uint8Array): Promise<void> {
     const p = Math.floor((workOf(cost) - workOf(cheaper)) / (cheaper.N * cheaper.r))
@@ -88,8 +88,8 @@ export function createPasswordHashing({ vault, scrypt, cost = STANDARD_COST }: H
 const noSalt = new Uint8Array(16)
 
 /**
- * Returns a hash of 256 random bits, which no password matches. It is checked if there is no hash, so that the work is
- * the same.
+ * Returns random bytes in the form of a hash, which no password matches. It is used for users without a hash, so that
+ * the work is the same for all users.
  */
 function noHash(cost: ScryptCost, keyId: string): PasswordHash {
   return { cost, keyId, salt: noSalt, hash: Uint8Array.from(randomBytes(HASH_BYTES)) }

@@ -6,7 +6,7 @@ import { networksOf } from '../../platform/http/address.ts'
 import { groupsByNetwork, type PlaceGroup } from '../../platform/http/fair-queue.ts'
 
 /**
- * Maximum number of places for anonymous callers. Known users have the same number of places. With so many places, a
+ * Maximum number of places for anonymous callers. Known users have the same number of places. With this number, a
  * caller waits for three seconds at most, or for six seconds if only one hash is computed at a time.
  */
 const MOST_PEOPLE = 16
@@ -17,9 +17,9 @@ export function strangerAt(address: string | undefined): PlaceGroup[] {
 }
 
 /**
- * Returns the groups of a caller whose sign-in is looked up before its password is checked. A look-up takes only a few
- * reads, so it has many places. A caller that needs no hash, because of a pause or because the sign-in belongs to
- * another browser, takes no place for hashing.
+ * Returns the groups of a caller whose sign-in is looked up before its password is checked. Look-ups have more places
+ * than hashes, because a look-up takes only a few reads. Some callers need no hash, because of a pause or because the
+ * sign-in belongs to another browser. They take no place for hashing.
  *
  * @param mayBeKnown whether a user has signed in with this browser before, according to its cookie
  */
@@ -28,7 +28,7 @@ export function lookingUpFrom(address: string | undefined, mayBeKnown: boolean):
   return groupsByNetwork(kind, address, { inAll: 256, wide: 32, narrow: 16 })
 }
 
-/** Returns the groups of a user who has signed in, or whose browser has been used to sign in before. */
+/** Returns the groups of a user who has signed in, or who has signed in with this browser before. */
 export function knownUser(userId: string): PlaceGroup[] {
   return [
     { name: 'users', most: MOST_PEOPLE },
@@ -37,8 +37,8 @@ export function knownUser(userId: string): PlaceGroup[] {
 }
 
 /**
- * Returns the groups of an authenticated client. The network also has a limit, because one network may have many
- * clients if clients can register themselves.
+ * Returns the groups of an authenticated client. The network of the client also has a limit, because an attacker in one
+ * network may have registered many clients.
  */
 export function authenticatedClient(clientId: string, address: string | undefined): PlaceGroup[] {
   return [

@@ -6,7 +6,10 @@ import { HASH_BYTES, type ScryptJob, scryptOptions } from './scrypt.ts'
 
 export type ScryptAnswer = { hash: Uint8Array } | { problem: string }
 
-/** The lower priority of the thread: on a busy processor, tokens are more urgent than passwords. */
+/**
+ * The `nice` value of the thread, which gives it a low priority: on a busy processor, tokens are more urgent than
+ * passwords.
+ */
 const niceness = 10
 
 // On Linux each thread has a priority. On other systems the priority would apply to the whole server.
@@ -14,7 +17,7 @@ if (process.platform === 'linux') {
   try {
     setPriority(0, niceness)
   } catch {
-    // A sandbox may forbid the change. The thread then keeps the priority of the server.
+    // A sandbox may forbid the change of the priority. The thread then keeps the priority of the server.
   }
 }
 

@@ -1,6 +1,6 @@
 /**
- * Threads that compute scrypt. Node's own asynchronous scrypt runs in libuv's four threads, where signatures, files and
- * name lookups would wait behind it.
+ * Threads that compute scrypt. Node's own asynchronous scrypt runs in libuv's four threads, where signatures, file
+ * access and DNS look-ups would wait until it has finished.
  */
 import { availableParallelism } from 'node:os'
 import { extname } from 'node:path'
@@ -9,11 +9,11 @@ import type { Scrypt, ScryptJob } from './scrypt.ts'
 import type { ScryptAnswer } from './scrypt-thread.ts'
 
 export interface ScryptThreads {
-  /** Computes in an idle or a new thread; if all allowed threads are busy, waits for one. */
+  /** Computes in an idle or a new thread. If all allowed threads are busy, waits until one is idle. */
   scrypt: Scrypt
   /** Returns the number of threads. */
   count(): number
-  /** Stops all threads; the jobs that they compute are rejected. */
+  /** Stops all threads. The promises of jobs in progress are rejected. */
   close(): Promise<void>
 }
 
@@ -52,8 +52,8 @@ export function createScryptThreads(atOnce = HASHES_AT_ONCE): ScryptThreads {
   function start(): Worker {
     const thread = new Worker(program, { name: 'scrypt' })
     threads.add(thread)
-    // If the thread has a job, `compute` rejects the job. If it has no job, nothing is lost, and `start` replaces the
-    // thread later.
+    // Without a listener, an error of the thread would end the process. If the thread has a job, `compute` rejects the
+    // job. If it has no job, nothing is lost, and a new thread is started for a later job.
     thread.on('error', () => {})
     thread.once('exit', () => {
       threads.delete(thread)

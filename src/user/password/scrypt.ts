@@ -1,4 +1,4 @@
-/** scrypt (RFC 7914): the input and the cost of a computation. Plain data, which can be sent to a thread. */
+/** scrypt (RFC 7914): the input and the cost of a computation. Both are plain data, which can be sent to a thread. */
 import { scrypt as scryptOfNode } from 'node:crypto'
 import { promisify } from 'node:util'
 
@@ -34,10 +34,7 @@ export function scryptOptions(cost: ScryptCost) {
   return { ...cost, maxmem: 128 * r * (N + p + 2) }
 }
 
-/**
- * Computes in the main thread: only for commands, which do nothing else at that time. A server uses
- * `scrypt-threads.ts`.
- */
+/** Computes without the threads of `scrypt-threads.ts`. Only for commands, which do nothing else at that time. */
 export const scryptHere: Scrypt = ({ secret, salt, cost }) => compute(secret, salt, HASH_BYTES, scryptOptions(cost))
 
 const compute = promisify<Uint8Array, Uint8Array, number, ReturnType<typeof scryptOptions>, Buffer>(scryptOfNode)

@@ -43,7 +43,7 @@ interface CodeRow {
   set_at: number
 }
 
-/** Messages that are sent because the code is changed, and the access token that must still be valid. */
+/** Messages that are sent if the code is changed, and the hash of the access token that must still be valid. */
 export interface CodeChange {
   notices?: readonly OutboxMessage[]
   /** The hash of the user's access token. If given, the code is only changed while the token is valid. */
@@ -87,11 +87,11 @@ function codesIn(database: Database, enqueue: Enqueue) {
     },
 
     /**
-     * Sets or removes the code of a user, whether or not the user has a code, and resets the tries. Resolves to whether
-     * this was done. It is not done if the user was removed while the code was hashed, or if the access token is no
-     * longer valid.
+     * Sets or removes the code of a user, even if the user has no code yet, and resets the counters of tries. Resolves
+     * to whether the change was made. It is not made if the user was removed while the code was hashed, or if the
+     * access token is no longer valid.
      *
-     * @param change.notices messages about the change, sent only if it was made
+     * @param change.notices messages about the change, sent only if the change was made
      */
     put: (userId: string, hash: string | undefined, now: number, change: CodeChange = {}): Promise<boolean> =>
       set(
@@ -106,8 +106,8 @@ function codesIn(database: Database, enqueue: Enqueue) {
       ),
 
     /**
-     * Does the same as `put`, but only if `present` is still the stored hash. `present` is undefined if nothing is
-     * stored, because the code comes from the configuration. Resolves to whether the code was changed.
+     * Does the same as `put`, but only if `present` is still the stored hash. If the code comes from the configuration,
+     * no hash is stored, and `present` is undefined. Resolves to whether the code was changed.
      */
     replace: (
       userId: string,
@@ -145,8 +145,8 @@ function triesIn(database: Database) {
   return {
     /**
      * Counts a client's try at a user's code before the code is checked, so that simultaneous tries cannot exceed the
-     * limit. Resolves to whether the code may be checked: false while this pair of client and user is locked, while the
-     * client is locked, or while the user is locked and `maxTriesPerUser` is set.
+     * limit. Resolves to whether the code may be checked. It must not be checked while the counter of this client and
+     * user, the counter of the client, or (if `maxTriesPerUser` is set) the counter of the user has reached its limit.
      */
     async begin(trying: Trying, limits: TryLimits): Promise<boolean> {
       const { userId, at } = trying
@@ -171,7 +171,8 @@ function triesIn(database: Database) {
       const counted = sharedCounters(trying, limits)
       const counts = countsAt('$2', '$3')
       const first = {
-        // Every transaction locks the counter of the client first, so that two transactions cannot deadlock.
+        // Every transaction locks the counter of the client before that of the user, so that two transactions cannot
+        // deadlock.
         sql: `insert into user_code_tries (counter, user_id, tries, tried_at)
               select counter, user_id, 1, cast($2 as bigint)
               from rows($1) as wrong (counter text, user_id text) where true order by counter
@@ -202,8 +203,8 @@ function triesIn(database: Database) {
     },
 
     /**
-     * Removes at most `atMost` tries that were made up to `before` (by the clock of the database). `before` must be so early
-     * that these tries lock nothing any more. Resolves to their number.
+     * Removes at most `atMost` counters of tries that were last changed up to `before`, by the clock of the database.
+     * `before` must be so early that these counters lock nothing any more. Resolves to the number of removed counters.
      */
     async forgetTries(before: number, atMost: number): Promise<number> {
       const over = { where: 'tried_at <= $1', by: 'tried_at', values: [before] }
@@ -216,8 +217,9 @@ function triesIn(database: Database) {
 const triesKey = (counter: string) => `tries ${counter}`
 
 /**
- * Returns the counters that this try shares with tries of other pairs of client and user: the counter of the client
- * and, if `maxTriesPerUser` is set, the counter of the user. `most` is the number of wrong tries that locks a counter.
+ * Returns the counters that this try shares with tries of other clients or at other users' codes: the counter of the
+ * client and, if `maxTriesPerUser` is set, the counter of the user. `most` is the number of wrong tries that locks a
+ * counter.
  */
 function sharedCounters(trying: Trying, { maxTriesPerClient, maxTriesPerUser }: TryLimits) {
   const ofThisClient = { counter: ofClient(trying), userId: null, most: maxTriesPerClient }
@@ -226,7 +228,8 @@ function sharedCounters(trying: Trying, { maxTriesPerClient, maxTriesPerUser }: 
 }
 
 /**
- * Returns the SQL condition that none of the shared counters is locked. `first` is the number of its first parameter.
+ * Returns the SQL condition that none of the shared counters is locked. The parameters of the condition are numbered
+ * from `first`.
  */
 function noneLocked(trying: Trying, limits: TryLimits, first: number): SingleStatement {
   const counters = sharedCounters(trying, limits)
@@ -241,14 +244,17 @@ function noneLocked(trying: Trying, limits: TryLimits, first: number): SingleSta
   }
 }
 
-/** Returns the SQL condition that the tries of a counter still count. */
+/**
+ * Returns the SQL condition that the tries of a counter have not expired: less than `lockFor` has passed since the last
+ * try.
+ */
 const countsAt = (now: string, lockFor: string) =>
   isNotOver({ begin: 'user_code_tries.tried_at', length: `cast(${lockFor} as bigint)` }, now)
 
 /**
  * Returns the SQL that counts one more try.
  *
- * @param counts SQL: whether the former tries still count
+ * @param counts SQL: whether the earlier tries have not expired
  */
 const oneMore = (counts: string) => `
   tries = case when ${counts} then user_code_tries.tries + 1 else 1 end,
@@ -260,7 +266,7 @@ const forget = (trying: Trying): Statement => ({
   values: [ofPair(trying)],
 })
 
-/** Returns an announcement that does not name the user. */
+/** Returns a notification of the other nodes that does not contain the id of the user. */
 const ofCodes = (topic: string): Change => ({ topic, key: 'user_codes' })
 
 const forgetTriesAt = (userId: string): Statement => ({

@@ -1,6 +1,6 @@
 /**
- * The user code (CIBA Core §7.1.2): a secret of the user. A client that knows only the user's name cannot send requests
- * to the user without this code.
+ * The user code (CIBA Core §7.1.2) is a secret of the user. A client that knows the user's name, but not this code,
+ * cannot send authentication requests to the user.
  */
 import type { Client } from '../../client/client.ts'
 import type { OutboxMessage } from '../../outbox/notification.ts'
@@ -18,7 +18,7 @@ import type { TryLimits, UserCodeStore } from './user-code-store.ts'
 export interface KnownCode {
   /** Checks a code. The check takes the same time whether the code is right or wrong. */
   verify(code: string): Promise<Verified>
-  /** Replaces the stored hash by a stronger hash of the same code. Present only if the code is stored as a hash. */
+  /** Replaces the stored hash by a stronger hash of the same code. Undefined if the code is not stored as a hash. */
   replaceHash?(stronger: string): Promise<void>
 }
 
@@ -30,7 +30,7 @@ function noCode(hashing: Pick<PasswordHashing, 'verify'>): KnownCode {
   return { verify: (code) => hashing.verify(code, undefined, userCodeOf('')) }
 }
 
-/** A decoy user stands for a user who does not exist. Some decoy users appear to have a code. */
+/** A decoy user is used in place of a user who does not exist. Some decoy users appear to have a code. */
 export interface DecoyUser {
   hasCode: boolean
 }
@@ -50,7 +50,7 @@ export interface DemandNeeds extends CodeNeeds {
   hasApproved(userId: string, clientId: string): Promise<boolean>
 }
 
-/** Resolves if the client may send the request to the user; throws as `createDemandUserCode` describes. */
+/** Resolves if the client may send the request to the user. Throws the errors of `createDemandUserCode` if not. */
 export type DemandUserCode = (
   code: string | undefined,
   user: User,
@@ -75,7 +75,8 @@ export interface CodeSender {
 export function createDemandUserCode(needs: DemandNeeds): DemandUserCode {
   const { codeOf, tries, limits, hasApproved, hashing, queue, databaseClock } = needs
   return async (code, user, client, decoy, from) => {
-    // A client that is not registered for user codes needs none. Its `user_code` is ignored like an unknown parameter.
+    // A client that is not registered for user codes needs no code. If it sends `user_code`, the parameter is ignored
+    // like an unknown parameter.
     if (client.metadata.backchannel_user_code_parameter !== true) return
     const kept = await codeOf(user)
     const known = decoy === undefined ? kept : decoy.hasCode ? noCode(hashing) : undefined
@@ -89,7 +90,8 @@ export function createDemandUserCode(needs: DemandNeeds): DemandUserCode {
 
   async function tryCode(code: string, known: KnownCode | undefined, user: User, client: Client): Promise<void> {
     const trying = { userId: user.id, clientId: client.id, at: databaseClock.now() }
-    // If the user has approved a request of this client before, tries of other clients do not lock this client out.
+    // If the user has approved a request of this client before, the limit for all clients together does not apply. So
+    // wrong codes that other clients send do not lock this client out.
     const isKnown = await hasApproved(user.id, client.id)
     const counted = isKnown ? { ...limits, maxTriesPerUser: undefined } : limits
     if (!(await tries.begin(trying, counted))) throw locked(user, client)
@@ -136,14 +138,15 @@ export function createCodeDirectory(
 function configuredCode(plain: string, hashing: Pick<PasswordHashing, 'verify'>): KnownCode {
   return {
     async verify(code) {
-      // A hash is computed although it is not needed: the time must not reveal where a code is stored.
+      // A hash is computed although it is not needed, so that the time does not reveal whether a code is in the
+      // configuration or in the database.
       await noCode(hashing).verify(code)
       return { matches: sameSecret(plain.normalize('NFKC'), code.normalize('NFKC')) }
     },
   }
 }
 
-/** User codes of an application's own users, which the application checks. */
+/** Returns the user codes of an application's own users. The application checks these codes. */
 export function createCodesOfHooks(users: UserHooks & Required<Pick<UserHooks, 'verifyUserCode'>>): CodeOf {
   return async (user) =>
     user.has_user_code === false
@@ -171,8 +174,8 @@ export interface Proof {
   /** Messages that notify the user, stored in the transaction that changes the code. */
   notices: readonly OutboxMessage[]
   /**
-   * Throws if the new code is not allowed. Called only after the proof was verified, so that no other caller learns the
-   * result.
+   * Throws if the new code is not allowed. Called only after the proof was verified, so that a caller without a valid
+   * proof does not learn the result.
    */
   mayBe(code: string): Promise<void>
 }
@@ -184,7 +187,7 @@ export interface OwnCodeNeeds extends CodeNeeds {
   clock: Clock
 }
 
-/** Users of the built-in directory read and change their own codes. */
+/** Returns the functions with which users of the built-in directory see whether they have a code, and change it. */
 export function createOwnCode(needs: OwnCodeNeeds) {
   const { codeOf, store, tries, limits, hashing, queue, clock, databaseClock } = needs
   return {
@@ -221,14 +224,16 @@ export function createOwnCode(needs: OwnCodeNeeds) {
     const present = await store.find(user.id)
     const known = await codeOf(user)
     const trying = { userId: user.id, clientId: proof.clientId, at: databaseClock.now() }
-    // The call contains an access token of the user, so tries of other clients must not prevent it.
+    // `maxTriesPerUser` does not apply, because the call contains an access token of the user: tries of other clients
+    // must not prevent users from changing their codes.
     if (!(await tries.begin(trying, { ...limits, maxTriesPerUser: undefined }))) return 'locked'
     const { matches } = await (known ?? noCode(hashing)).verify(presentCode)
     if (!matches) return known === undefined ? 'proof needed' : 'wrong'
     // `mayBe` is called only after the current code was verified. It compares the new code with the password, and a
     // stolen token must not be enough to test passwords.
     if (code !== undefined) await proof.mayBe(code)
-    // If two changes are simultaneous, the later change fails: the code that was entered is no longer the current code.
+    // If two changes are simultaneous, the second fails, because the code that was entered for it is no longer the
+    // current code.
     const hash = await hashOf(code)
     const isChanged = await store.replace(user.id, present?.hash, hash, clock.now(), proof)
     return isChanged ? 'changed' : 'meanwhile changed'
@@ -237,7 +242,10 @@ export function createOwnCode(needs: OwnCodeNeeds) {
 
 export type OwnCode = ReturnType<typeof createOwnCode>
 
-/** Whether the text can be a code: 4 to 64 characters, no invisible characters, no spaces at the ends. */
+/**
+ * Whether the text is allowed as a code: 4 to 64 characters, no invisible characters, no spaces at the beginning or
+ * end.
+ */
 export function isUserCode(code: string): boolean {
   return /^[^\p{Cc}\p{Cf}\p{Cs}\p{Zl}\p{Zp}]{4,64}$/u.test(code) && code.trim() === code
 }
