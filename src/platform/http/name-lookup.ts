@@ -78,8 +78,7 @@ export function createNameLookup({ timeoutMs, clock, servers, files }: NameLooku
    * each lookup uses the current name servers of the system.
    */
   async function ask(name: string, signal: AbortSignal): Promise<Address[]> {
-    // `Resolver` waits twice as long at its second attempt. If several name servers do not answer, the deadline ends
-    // the lookup.
+    // `Resolver` waits twice as long at its second attempt. The deadline ends the lookup at several silent servers.
     const resolver = new Resolver({ timeout: Math.ceil(timeoutMs / 4), tries: 2 })
     if (servers !== undefined) resolver.setServers(servers)
     signal.addEventListener('abort', () => resolver.cancel(), { once: true })
@@ -92,8 +91,7 @@ export function createNameLookup({ timeoutMs, clock, servers, files }: NameLooku
       try {
         return await ask(candidate, signal)
       } catch (error) {
-        // If a name server does not answer for one candidate, it will probably not answer for the next one. So the
-        // others are not tried.
+        // A name server that does not answer for one candidate will probably not answer for the next one.
         if (signal.aborted) throw signal.reason
         if (codeOf(error) === 'ETIMEOUT') throw error
         failure ??= error

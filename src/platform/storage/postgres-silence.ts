@@ -74,9 +74,7 @@ export function createSilenceWatch({ log, clock }: { log: Log; clock: Clock }): 
   const connections = new Map<ClientBase, Connection>()
   let cancel = () => {}
 
-  /**
-   * Returns the connections on which an answer is awaited, and no byte of it has arrived for `afterMs` milliseconds.
-   */
+  /** Returns the connections on which an answer is awaited, and no byte of it has arrived for `afterMs` milliseconds. */
   function listLate(afterMs = lateAfterMs): [ClientBase, Connection][] {
     const now = steadyTime(clock)
     return [...connections].filter(([, connection]) => {
@@ -108,8 +106,7 @@ export function createSilenceWatch({ log, clock }: { log: Log; clock: Clock }): 
 
   function endLateUntilReached(afterMs: number): void {
     cancel()
-    // `setImmediate` lets this process first read answers that have arrived, for instance while the process was
-    // suspended.
+    // `setImmediate` lets this process first read answers that have arrived, for instance while it was suspended.
     const search = setImmediate(() => endAll(listLate(afterMs)))
     const cancelNext = clock.after(searchIntervalMs, () => endLateUntilReached(afterMs))
     cancel = () => {
@@ -120,8 +117,7 @@ export function createSilenceWatch({ log, clock }: { log: Log; clock: Clock }): 
 
   return {
     add(client) {
-      // This is the TCP or unix socket. With TLS, `client.connection.stream` is replaced later by a TLS socket that
-      // uses this one.
+      // With TLS, `client.connection.stream` is replaced later by a TLS socket that uses this one.
       const socket = client.connection.stream as Socket
       const connection: Connection = { socket, isSuspect: false, awaiting: undefined }
       connections.set(client, connection)
@@ -154,8 +150,7 @@ export function createSilenceWatch({ log, clock }: { log: Log; clock: Clock }): 
       endLateUntilReached(lateAfterMs)
     },
     tried(failure) {
-      // If Postgres has refused the connection with an error of its own, it is reachable, and may still be executing
-      // statements.
+      // If Postgres itself has refused the connection, it is reachable, and may still be executing statements.
       if (failure === undefined) cancel()
       else endLateUntilReached(isRefusal(failure) ? lateWithoutReplyAfterMs : lateAfterMs)
     },
