@@ -13,8 +13,8 @@ import type { RequestedClaims } from '../authentication-request/requested-claims
 
 /**
  * SQL condition, with `$1` as the user id: the row `history` is about a request of the person who has this id now. When
- * a user is removed, the rows of this person are marked as those of a former person (`is_former`). A decision on a
- * request of this person may be stored after that. So the mark of the request is checked, too.
+ * another person gets the id of a removed user, the rows of the former person are marked (`is_former`). A decision on a
+ * request of the former person may be stored after that, without a mark. So the mark of the request is checked, too.
  */
 export const ofPresentUser = `history.user_id = $1 and ${ofPresentPerson('history', 'decided_at')} and not exists (
   select 1 from backchannel_auth_requests theirs where theirs.id = history.request_id and theirs.is_former = 1)`
