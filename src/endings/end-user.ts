@@ -27,8 +27,8 @@ export type { UserEnding }
 
 /**
  * An authentication request for the user is refused if its time of receipt is up to this many milliseconds after the
- * ending. The reason: if the clock of a node is ahead, a request that it received before the ending has a time after
- * the ending.
+ * ending. The reason: if the clock of a node is ahead, a request that the node received before the ending may have a
+ * time after it.
  */
 const clockDifferenceMs = 5_000
 

@@ -1,6 +1,6 @@
 /**
  * The statements that each ending executes in each table. An ending is the sign-out, lock, removal or erasure of a
- * user, or the removal of a client. A test checks that every table of the schema is listed here.
+ * user, or the removal of a client. A test checks that all tables with data about users or clients are listed here.
  */
 import { decoyUserId } from '../ciba/authentication-request/authentication-request.ts'
 import { markPushesOfUser } from '../ciba/client-notification/revoked-push-store.ts'

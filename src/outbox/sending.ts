@@ -1,6 +1,6 @@
 /**
- * Sends messages within the concurrency limits. A new message is not sent before older messages of its receiver that
- * wait.
+ * Sends messages within the concurrency limits. If older messages to a receiver wait, a new message to this receiver
+ * waits behind them.
  */
 import type { Clock } from '../platform/clock.ts'
 import { createBacklog } from './backlog.ts'

@@ -185,8 +185,8 @@ async function complete(form: Form, address: string, caller: DeviceCaller, needs
     throw new OAuthError('invalid_request', 'request_id is missing')
   const request = await named(form, caller, needs.requests)
   if (request === undefined) throw notFound()
-  // `identifyCaller` has refused CIBA clients. This check is for a client whose registration changed after it sent the
-  // request.
+  // `identifyCaller` refuses every client that may send authentication requests. This check finds a client that was
+  // allowed to send this request, and whose registration was changed since then.
   if (request.clientId === caller.clientId)
     throw new OAuthError('access_denied', 'a client cannot decide its own request')
 
@@ -242,7 +242,7 @@ async function picksWrong(request: AuthenticationRequest, caller: DeviceCaller, 
   return picked !== request.bindingMessage
 }
 
-/** Values of `status`, which CIBA does not define. `A` and `D` are the values of doorkeeper-ciba. */
+/** Values of `status`, which CIBA does not define. `A` and `D` are the values that doorkeeper-ciba uses. */
 const outcomes = new Map([
   ['approved', 'approved'],
   ['denied', 'denied'],

@@ -97,8 +97,8 @@ function createSend(channel: Channel, { users, timeout, link, vault }: AccountNo
     const user = await untilAborted(untilTimeout(users.find(message.subject), timeout), signal)
     // A locked user is notified too, because this user's account was changed.
     if (user === null) return { kind: 'refused', words: 'the user no longer exists' }
-    // For a channel to a program it is unknown which users the program reaches, so every message is sent to the
-    // program.
+    // If a channel sends messages to a program, it is unknown which users the program reaches. So every message is
+    // sent.
     if (channel.sendAccount === undefined || !(channel.toProgram || (await channel.reaches(user)))) {
       return { kind: 'delivered', words: 'not needed: this channel does not reach the user' }
     }

@@ -99,8 +99,8 @@ function createSend(channel: Channel, channels: readonly Channel[], needs: Notic
   return async (message, signal, onCall) => {
     const request = await needs.findRequest(message.subject)
     if (request?.status !== 'pending') return { kind: 'delivered', words: 'no longer needed' }
-    // A decoy user gets no message. The outbox has a row for it so that storing the request takes as long as for a real
-    // user.
+    // A decoy user gets no message. The outbox contains a message for the decoy user only so that storing the request
+    // takes as long as for a real user.
     if (isDecoy(request)) return { kind: 'delivered', words: 'decoy user: nothing to send' }
     const user = await untilAborted(untilTimeout(needs.users.find(request.userId), needs.timeout), signal)
     if (user === null || user.disabled) return { kind: 'refused', words: 'the user no longer exists or is disabled' }

@@ -102,7 +102,7 @@ interface SmtpError {
 }
 
 /**
- * Returns the outcome of a failed delivery. A response 5xx and an invalid address are permanent errors. After all other
+ * Returns the outcome of a failed delivery. A 5xx response and an invalid address are permanent errors. After all other
  * failures, the delivery is retried. The response text of the mail server is not stored, because it may contain the
  * user's address.
  */

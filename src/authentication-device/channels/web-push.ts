@@ -75,7 +75,7 @@ async function sendTo(
       ? { kind: 'refused', words: 'the subscription has an invalid key' }
       : await post({ ...message, receiver: push.userId }, needs.caller, signal)
   if (outcome.kind === 'delivered') await needs.subscriptions.used(subscription.id)
-  // The subscription no longer exists (RFC 8030 §7.3).
+  // 404 and 410 mean that the subscription no longer exists (RFC 8030 §7.3).
   else if (outcome.status === 404 || outcome.status === 410) {
     await needs.subscriptions.remove(push.userId, subscription.endpoint)
   }

@@ -60,7 +60,7 @@ export function modesIn(database: Database) {
   }
 }
 
-/** Returns the key of the lock that the transactions which revoke the tokens of a push take. */
+/** Returns the lock key of the transactions that revoke the tokens of a push. */
 export const pushLock = (requestId: string): string => `push of ${requestId}`
 
 const takingBack = `

@@ -21,7 +21,10 @@ export interface PushNeeds {
   outbox: OutboxStore
   issueTokens: IssueTokens
   hasValidGrant: OidcModelStore['hasValidGrant']
-  /** Returns the current signing keys; undefined if the operator's own keys sign, which Doorbell does not rotate. */
+  /**
+   * Returns the current signing keys; undefined if the operator configured the keys, because Doorbell does not rotate
+   * these.
+   */
   signingKeys: (() => SigningKeys) | undefined
   /** Milliseconds that the look-up of the user may take. */
   timeout: number

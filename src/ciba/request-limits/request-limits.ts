@@ -48,8 +48,8 @@ function computeLimits(client: Client, defaults: LimitSettings): RequestLimits {
 
 /**
  * Returns the limits that the settings place on the requests of one client. A client that registered itself has
- * additional limits. The limits for each user do not restrict such a client, because it can ask about any number of
- * users.
+ * additional limits. The limits for each user do not restrict such a client, because it can send requests about any
+ * number of users.
  */
 function perClientLimits({ registeredItself }: Client, defaults: LimitSettings): { open: number; perMinute: number } {
   const { perClient, perSelfRegisteredClient: own } = defaults

@@ -21,7 +21,10 @@ export interface HeldResponsesNeeds {
   /** For how many seconds a response can be sent again. With 0, no response is stored or looked up. */
   repeatSeconds: number
   findUser: UserHooks['find']
-  /** Returns the current signing keys; undefined if the operator's own keys sign, which Doorbell does not rotate. */
+  /**
+   * Returns the current signing keys; undefined if the operator configured the keys, because Doorbell does not rotate
+   * these.
+   */
   signingKeys: (() => SigningKeys) | undefined
   database: Pick<Database, 'clockOffset'>
   vault: Vault

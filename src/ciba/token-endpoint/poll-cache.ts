@@ -1,7 +1,7 @@
 /**
- * A cache of pending requests and the times of their polls. Most polls are answered with `authorization_pending`. This
- * node gives this answer from memory as long as it receives the announcements of changes of requests. Every other
- * answer is given after the table was read.
+ * A cache of pending requests and the times of their polls. A node answers the polls of pending requests from memory,
+ * as long as it receives the announcements of changes of requests. Most polls are of this kind. If the status is not
+ * known to be `pending`, the request is read from the table.
  */
 import { fingerprint } from '../../platform/crypto.ts'
 import { createChangeTracker, type Snapshot } from '../../platform/storage/change-tracker.ts'

@@ -1,6 +1,6 @@
 /**
  * Counts polls in memory and writes them to the table later. A changed interval is written within a second. The time of
- * the last poll of each request is written only when the process shuts down.
+ * the last poll of each request is written when the process shuts down, at the latest.
  */
 import type { Clock } from '../../platform/clock.ts'
 import type { Log } from '../../platform/log.ts'

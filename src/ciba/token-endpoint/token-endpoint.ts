@@ -30,7 +30,7 @@ export function tokenEndpoint(app: FastifyInstance, path: string, needs: TokenEn
     const caller = callerOf(reply)
     if (form.get('grant_type') !== CIBA_GRANT) {
       // A client that has disconnected would not get the response, and would repeat a refresh. If a refresh token is
-      // used twice, its whole grant is revoked. So the refresh is not executed for such a client.
+      // used twice, its whole grant is revoked. So a call of such a client is not forwarded.
       await caller.throwIfClosed()
       return needs.forwardToOidcProvider(request, reply)
     }

@@ -38,7 +38,7 @@ export interface Issued {
   response: TokenResponse
   /** The id of the grant under which the tokens are issued. The tokens are valid only while this grant exists. */
   grantId: string
-  /** The number of seconds after which none of the tokens is valid any more. */
+  /** The number of seconds after which neither the access token nor the refresh token is valid any more. */
   lifetimeSeconds: number
   /** The statements that save the tokens. The tokens are not valid until these statements are executed. */
   statements: Statement[]

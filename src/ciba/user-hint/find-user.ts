@@ -112,9 +112,9 @@ async function read(sent: SentHint, client: Client, slot: Slot | undefined, need
 }
 
 /**
- * If the identifier contains a subject of this server, replaces the subject by the user id. The issuer in the
- * identifier may end with a slash that this server's issuer lacks, because some clients add one. The identifiers in
- * `aliases` are handled one after the other, so that one call does not use all connections to the database.
+ * If the identifier contains a subject of this server, replaces the subject by the user id. Some clients add a slash at
+ * the end of the issuer; this makes no difference. The identifiers in `aliases` are handled one after the other, so
+ * that one call does not use all connections to the database.
  */
 async function withUserId(identifier: SubjectIdentifier, client: Client, needs: HintNeeds): Promise<SubjectIdentifier> {
   if (identifier.format === 'aliases') {
