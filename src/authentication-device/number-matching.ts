@@ -1,5 +1,5 @@
 /**
- * Number matching: instead of comparing the numbers on both devices, the user picks the number that the client's device
+ * Number matching: the user does not compare the numbers on both devices, but picks the number that the client's device
  * shows. A user who approves without looking is likely to pick a wrong number, which denies the request.
  */
 import { createHmac } from 'node:crypto'
@@ -7,7 +7,7 @@ import { type AuthenticationRequest, isNumberToMatch } from '../ciba/authenticat
 
 /** Selects the numbers that a user can pick from. */
 export interface NumberMatching {
-  /** Returns the numbers to choose from, or undefined if this request uses no number matching. */
+  /** Returns the numbers to pick from, or undefined if this request uses no number matching. */
   choicesFor(request: Pick<AuthenticationRequest, 'id' | 'bindingMessage'>): string[] | undefined
 }
 
@@ -15,10 +15,10 @@ export interface NumberMatching {
 const fakes = 2
 
 /**
- * Returns number matching that shows the right number among wrong ones.
+ * Returns number matching that shows the right number among wrong numbers.
  *
- * @param key the key from which the wrong numbers are derived. The wrong numbers are the same whenever the page is
- *   loaded: if they changed, the user could recognise the right number
+ * @param key the key from which the wrong numbers are derived. They are the same each time the page is loaded. If they
+ *   changed, the user could recognise the right number as the one that stays
  */
 export function createNumberMatching(key: Buffer): NumberMatching {
   return {

@@ -5,8 +5,8 @@ import { usesItsKeys } from '../client/metadata/sector.ts'
 export type ClientsById = ReadonlyMap<string, Client | undefined>
 
 /**
- * Resolves to the clients of requests. Looks up each client once, one client after the other, so that a long list does
- * not take all connections to the database.
+ * Resolves to the clients of requests. Looks up each client once, and one client after the other, so that a long list
+ * of requests does not use all connections to the database.
  */
 export async function findClients(
   requests: readonly { clientId: string }[],
@@ -20,7 +20,8 @@ export async function findClients(
 }
 
 /**
- * Returns the members of a client that users see: an explicit list, so that new members are not shown unintentionally.
+ * Returns the members of a client that users see. The members are listed one by one, so that a member that is added to
+ * the metadata later is not shown unintentionally.
  */
 export function showClient(clientId: string, client: Client | undefined) {
   return {
@@ -38,8 +39,8 @@ const mostHosts = 3
 
 /**
  * If the client registered itself, returns `self_registered` and the hosts of the URLs that the client uses. URLs that
- * it does not use are left out, such as the redirect URIs of a CIBA client, or a `jwks_uri` whose keys it does not use.
- * A client could register such URLs with hosts that are not its own.
+ * the client does not use are left out, because they may have hosts that are not the client's. Examples are the
+ * redirect URIs of a CIBA client, and a `jwks_uri` whose keys are not used.
  */
 export function selfRegistration(client: Client | undefined): { self_registered?: true; hosts?: string[] } {
   if (!client?.registeredItself) return {}

@@ -1,10 +1,13 @@
-/** Descriptions of details for JSON configurations: texts by language, with placeholders for fields of the detail. */
+/**
+ * Descriptions of authorization details in JSON configurations: texts by language, with placeholders for the fields of
+ * the detail.
+ */
 import { type Language, languages } from '../platform/i18n/texts.ts'
 import { type AuthorizationDetail, type DescribeDetail, inWords } from './detail-types.ts'
 
 /**
- * Texts by language. For a language without a text, the first text is used. A list contains several lines. A line with
- * placeholders is left out if the detail has none of their fields.
+ * Texts by language. A language without a text uses the first text. A list contains several lines. A line with
+ * placeholders is left out if the detail has none of the fields in these placeholders.
  */
 export type DetailTexts = { readonly [Locale in Language]?: string | readonly string[] }
 

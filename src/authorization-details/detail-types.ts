@@ -44,14 +44,14 @@ export interface DetailType {
 /** A detail as text for the user. */
 export interface DescribedDetail {
   lines: string[]
-  /** The lists from which the user may leave out members, each member as text. */
+  /** The lists from which the user may leave out members. Each member is given as text. */
   choices?: { field: string; members: string[] }[]
 }
 
 /** The declared types of a server. */
 export interface DetailTypes {
   names: readonly string[]
-  /** Whether a detail is of a known type and matches its schema. */
+  /** Whether the type of a detail is declared, and the detail matches the schema of this type. */
   fits(detail: AuthorizationDetail): boolean
   describe(details: readonly AuthorizationDetail[], locale: Language): DescribedDetail[]
   /**
@@ -60,8 +60,8 @@ export interface DetailTypes {
    */
   allows(asked: readonly AuthorizationDetail[], approved: readonly AuthorizationDetail[]): boolean
   /**
-   * Whether each wanted detail equals a granted detail, or grants less in a way that its type permits (RFC 9396 §6). A
-   * granted detail covers only one wanted detail.
+   * Whether each wanted detail is covered by a granted detail of its own: it equals the granted detail, or grants less
+   * in a way that its type permits (RFC 9396 §6).
    */
   covers(granted: readonly AuthorizationDetail[], wanted: readonly AuthorizationDetail[]): boolean
 }
@@ -112,7 +112,7 @@ export function createDetailTypes(
       return wanted.every((detail) => {
         const same = left.findIndex((each) => isDeepStrictEqual(each, detail))
         const found = same >= 0 ? same : left.findIndex((each) => isNoMore(each, detail))
-        // Each granted detail is used once: one granted payment does not cover two payments.
+        // Each granted detail covers only one wanted detail: one granted payment does not cover two payments.
         if (found >= 0) left.splice(found, 1)
         return found >= 0
       })
@@ -139,8 +139,8 @@ function dropsAny(given: unknown, kept: unknown): boolean {
 }
 
 /**
- * Whether both details are equal, except that `approved` may have shorter lists in the fields `lists`. An empty list
- * does not count as shorter, because a service may understand it as "all".
+ * Whether both details are equal, except that `approved` may lack some members of the lists in the fields `lists`. A
+ * list may not become empty, because a resource server may understand an empty list as "all".
  */
 function hasShorterLists(asked: AuthorizationDetail, approved: AuthorizationDetail, lists: readonly string[]): boolean {
   if (!isDeepStrictEqual(Object.keys(asked).sort(), Object.keys(approved).sort())) return false

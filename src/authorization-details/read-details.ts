@@ -1,13 +1,15 @@
 /**
- * Reads authorization details from a request. Checks the size, depth and form of the details; `detail-types.ts` checks
- * their types later.
+ * Reads authorization details from a request, and checks their size, depth and form. `detail-types.ts` checks their
+ * types later.
  */
 
 import { isStorable } from '../platform/http/outside-text.ts'
 import { isPlain } from '../platform/validation.ts'
 import type { AuthorizationDetail } from './detail-types.ts'
 
-/** Maximum size of the JSON in bytes. A user cannot judge longer details, and every token contains the details. */
+/**
+ * Maximum size of the JSON in bytes. A user cannot judge longer details. In addition, every token contains the details.
+ */
 const mostBytes = 16 * 1024
 const mostDetails = 20
 /** Levels of nested lists and objects, including the outermost list. */
@@ -23,7 +25,10 @@ export function parseDetails(text: string): unknown {
   }
 }
 
-/** Whether a value is a list of details that each have a type. Whether the type is known is not checked. */
+/**
+ * Whether a value is a list of authorization details of permitted size, depth and form. Not checked: whether their
+ * types are declared.
+ */
 export function areDetails(value: unknown): value is AuthorizationDetail[] {
   return (
     Array.isArray(value) &&
@@ -52,8 +57,8 @@ function isWord(value: unknown): boolean {
 }
 
 /**
- * Whether a value does not change when it is stored and read again, so that the user approves exactly what is stored.
- * Also checks that the value is nested at most `levels` deep.
+ * Whether a value stays the same when it is stored and read again, so that the user approves exactly what is stored.
+ * Also checks that lists and objects are nested at most `levels` deep.
  */
 function isSound(value: unknown, levels: number): boolean {
   if (typeof value === 'string') return isStorable(value)

@@ -6,8 +6,8 @@ export interface Resource {
   /** The `aud` of tokens for this resource. Default: the address of the resource. */
   audience?: string
   /**
-   * The format of access tokens. `opaque` (default): checked by introspection, and invalid once revoked. `jwt`: valid
-   * until it expires.
+   * The format of access tokens. `opaque` (default): the resource server checks the token by introspection, so a
+   * revoked token is invalid at once. `jwt`: the token is valid until it expires, even if it is revoked.
    */
   accessTokenFormat?: 'opaque' | 'jwt'
   /** Lifetime of access tokens for this resource, in seconds. Default: `tokens.accessTtl`. */
@@ -21,8 +21,8 @@ export type Resources = Readonly<Record<string, Resource>>
 const byNormalForm = new WeakMap<Resources, Map<string, string>>()
 
 /**
- * Returns the address of a resource as it is configured, or undefined if the resource is not configured. Clients may
- * spell the address in another way that means the same: libraries add a slash to an address without a path.
+ * Returns the address of a resource as spelled in the configuration, or undefined if the resource is not configured.
+ * Clients may use another spelling that means the same: some libraries add a slash to an address without a path.
  */
 export function configuredAddress(resources: Resources, address: string): string | undefined {
   if (Object.hasOwn(resources, address)) return address

@@ -3,14 +3,14 @@ import type { ConfiguredUser } from '../user/user.ts'
 import { markingFormerPersons } from '../user/user-generation-store.ts'
 
 /**
- * Stores the users of the configuration, with a keyed hash of their password, so that the server notices at its next
- * start which users were removed from the configuration, and whose password was changed.
+ * Stores the users of the configuration, with a keyed hash of their passwords. So at its next start, the server notices
+ * which users were removed from the configuration, and which passwords were changed.
  */
 export function createConfiguredUserStore(database: Database) {
   return {
     /**
-     * Resolves to the hashes of the users' passwords, by user id. A hash is undefined if an earlier version stored the
-     * user.
+     * Resolves to the hashes of the users' passwords, by user id. The hash of a user whom an earlier version stored is
+     * undefined.
      */
     async list(): Promise<Map<string, string | undefined>> {
       const rows = await database.read<{ user_id: string; password_hash: string | null }>(
@@ -19,7 +19,7 @@ export function createConfiguredUserStore(database: Database) {
       return new Map(rows.map((row) => [row.user_id, row.password_hash ?? undefined]))
     },
 
-    /** Adds users. For a user that an earlier version has stored, adds the hash of the password. */
+    /** Adds users. If an earlier version has stored a user without a hash, adds the hash of the password. */
     async add(users: readonly { id: string; passwordHash: string }[], now: number): Promise<void> {
       await database.step({
         sql: `insert into configured_users (user_id, since, password_hash)
@@ -38,9 +38,9 @@ export function createConfiguredUserStore(database: Database) {
     }),
 
     /**
-     * Unlocks users that the configuration lists or enables again. Their former sessions, tokens and requests are not
-     * restored. If a user was removed, the decisions made before the removal are shown again only if `same_person` is
-     * set.
+     * Unlocks users whom the configuration lists or enables again. The sessions, tokens and requests that they had
+     * before are not restored. If a user was removed, the decisions made before the removal are shown again only if
+     * `same_person` is set.
      */
     async reopen(users: readonly Pick<ConfiguredUser, 'id' | 'same_person'>[], now: number): Promise<void> {
       const reopening = {

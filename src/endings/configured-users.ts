@@ -1,6 +1,7 @@
 /**
- * Removes users that the configuration no longer lists, locks users that it disables, and signs out and notifies users
- * whose password it changes. The commands that remove and lock users, and that set a password, have the same effect.
+ * Applies changes of users in the configuration. A user who is no longer listed is removed. A user who is `disabled` is
+ * locked. A user whose password was changed is signed out and notified. The commands that remove users, lock users and
+ * set passwords have the same effects.
  */
 
 import type { NoticesOfChange } from '../authentication-device/channels/account-notice.ts'
@@ -23,7 +24,7 @@ export interface ConfiguredUserNeeds {
 /**
  * Removes, locks, unlocks and signs out users as the configuration requires. Runs at the start of each node, before the
  * node serves requests. If several nodes start at the same time, each change is made once: the transaction of a change
- * checks that no other node has changed the user since this node read it.
+ * checks that no other node has changed the user since this node read the row of the user.
  */
 export async function endUnnamedUsers(
   users: readonly ConfiguredUser[],
@@ -42,7 +43,7 @@ export async function endUnnamedUsers(
     const before = known.get(id)
     if (before === undefined || before === passwordHash) continue
     const also = [store.settingPassword(id, passwordHash)]
-    // If the password was only removed, the user is not notified, because there is no new password.
+    // If the password was only removed, the user is not notified, because no sign-in with a new password is possible.
     const notices = password === undefined ? [] : noticesOfChange({ type: 'password.set', userId: id })
     await endUser(id, 'signed_out', { mustBe: { withPassword: before }, by, also, notices })
   }
@@ -55,8 +56,8 @@ export async function endUnnamedUsers(
 }
 
 /**
- * Returns the hash of a user's password. The hash is keyed, because a reader of the table must not be able to test
- * guesses at the password. A user without a password also gets a hash. It differs from the hash of every password.
+ * Returns the hash of a user's password. The hash is keyed, so that a reader of the table cannot test guesses at the
+ * password. A user without a password also gets a hash, which differs from the hash of every password.
  */
 function hashOf({ id, password }: ConfiguredUser, vault: Vault): string {
   const kept = password === undefined ? 'none' : `is ${password.normalize('NFKC')}`

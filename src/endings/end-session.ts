@@ -1,7 +1,7 @@
 /**
  * Sign-out: ends the current session of a user. One transaction removes the session at this provider, its grants and
- * tokens, and the push subscription of the browser. If users sign in at another provider, their session at that
- * provider does not end. Then only the access token of the consent app and the push subscription are removed.
+ * tokens, and the push subscription of the browser. If users sign in at another provider, only the access token of the
+ * consent app and the push subscription are removed: the session at the other provider does not end.
  */
 
 import { sessionsEnded, type UserKey } from '../ciba/authentication-request/user-announcement.ts'
@@ -12,13 +12,13 @@ import { fingerprint } from '../platform/crypto.ts'
 import type { SessionEndingStore } from './session-ending-store.ts'
 
 /**
- * What the caller knows about a session. `accessToken` or `providerSession` is enough to find the session, its grants
- * and its tokens.
+ * What the caller knows about a session. `accessToken` alone, or `providerSession` alone, is enough to find the
+ * session, its grants and its tokens.
  */
 export interface SessionToEnd {
   /** The access token of the consent app. */
   accessToken: string | undefined
-  /** The id of the provider's session, from its cookie. */
+  /** The id of the session at this provider, from its cookie. */
   providerSession: string | undefined
   /** SHA-256 of the endpoint of this browser's push subscription. */
   pushEndpointHash: string | undefined
@@ -35,8 +35,7 @@ export interface EndSessionNeeds {
 }
 
 /**
- * Ends the session, and resolves when the transaction is committed. Parts that are unknown or have already ended are
- * skipped.
+ * Ends the session, and resolves when the transaction is committed. What is unknown or has already ended is skipped.
  */
 export type EndSession = (session: SessionToEnd) => Promise<void>
 
@@ -50,8 +49,8 @@ interface ProviderSession {
   uid: string
   accountId?: string
   /**
-   * The grants that belong to the session, by client id. A grant with `persistsLogout` is not removed: the user has
-   * allowed refresh tokens that stay valid after the session.
+   * The grants that belong to the session, by client id. A grant with `persistsLogout` is not removed, because the user
+   * has allowed refresh tokens that stay valid after the session.
    */
   authorizations?: Record<string, { grantId?: string; persistsLogout?: boolean }>
 }
@@ -59,7 +58,7 @@ interface ProviderSession {
 /** Finds a token even if its session has ended. The types of oidc-provider lack this option. */
 const evenIfSessionIsOver = { ignoreSessionBinding: true } as object
 
-/** Returns the function that ends a session and audits it. */
+/** Returns the function that ends a session and writes the audit event. */
 export function createEndSession({ provider, store, userKey, clock, audit }: EndSessionNeeds): EndSession {
   return async ({ accessToken, providerSession, pushEndpointHash, address }) => {
     const { AccessToken, Session } = provider()
@@ -80,7 +79,7 @@ export function createEndSession({ provider, store, userKey, clock, audit }: End
         users,
       },
       clock.now(),
-      // Open pages check their session when they receive this announcement, and find that the session has ended.
+      // When open pages receive this announcement, they check their session and find that it has ended.
       users.flatMap((userId) => sessionsEnded(userKey(userId))),
     )
     for (const user of users) audit({ event: 'session.ended', user, address, by: 'user' })

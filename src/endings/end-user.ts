@@ -1,6 +1,6 @@
 /**
- * Signs out, locks, removes or erases a user, in one transaction. Each of these actions is called an ending: it ends
- * sessions, grants, tokens and open requests. A removal also deletes what else belongs to the user (`UserEnding`).
+ * Signs out, locks, removes or erases a user, in one transaction. Each of these actions is called an ending, because it
+ * ends sessions, grants, tokens and open requests. A removal also deletes other data of the user (see `UserEnding`).
  */
 
 import type { AuthenticationRequest } from '../ciba/authentication-request/authentication-request.ts'
@@ -26,9 +26,9 @@ import { statementsFor, type UserEnding } from './ending-store.ts'
 export type { UserEnding }
 
 /**
- * An authentication request for the user is refused if it was received up to this many milliseconds after the ending.
- * This allows for nodes whose clock is ahead: such a node may record a request from before the ending with a time after
- * it.
+ * An authentication request for the user is refused if its time of receipt is up to this many milliseconds after the
+ * ending. The reason: if the clock of a node is ahead, a request that the node received before the ending may have a
+ * time after it.
  */
 const clockDifferenceMs = 5_000
 
@@ -42,23 +42,23 @@ export interface EndUserNeeds {
 
 /** Options of one ending. */
 export interface EndingOptions {
-  /** The kind of user that this ending is allowed for. By default, any kind. */
+  /** The kind of user for whom this ending is permitted. Default: any kind. */
   mustBe?: MustBe
   /** What caused the ending, for the audit. */
   by: 'command' | 'configuration' | 'application'
   /**
-   * Whether requests for the user are refused until the user is enabled again. By default, true except for
-   * `signed_out`.
+   * Whether requests for the user are refused until the user is enabled again. Default: false for `signed_out`, true
+   * for all other endings.
    */
   closes?: boolean
-  /** Further statements of the same transaction; `alsoEvent` is their audit event. */
+  /** Further statements of the same transaction. `alsoEvent` is the audit event for them. */
   also?: Statement[]
-  /** Notices to the user, added in the same transaction. */
+  /** Notifications to the user, stored in the same transaction. */
   notices?: readonly OutboxMessage[]
   alsoEvent?: AuditEventName
 }
 
-/** Resolves to whether the ending happened. If the user is not of the kind `mustBe`, nothing is changed. */
+/** Resolves to whether the ending happened. If `mustBe` does not permit it for this user, nothing is changed. */
 export type EndUser = (userId: string, ending: UserEnding, options: EndingOptions) => Promise<boolean>
 
 /** @example await endUser('u1', 'locked', { mustBe: 'added', by: 'command' }) */
@@ -74,8 +74,8 @@ export function createEndUser({ database, vault, clock, log, audit }: EndUserNee
     const closes = options.closes ?? ending !== 'signed_out'
     const endedBy: EndedBy = { decidedBy: 'application', auditedAs: by, deviceClientId: undefined, reason }
 
-    // A sign-out does not change pending requests: the user can still decide them. A sign-out denies approved requests,
-    // because a stolen session may have approved them.
+    // A sign-out does not change pending requests, because the user can still decide them. It denies approved requests,
+    // because somebody with a stolen session may have approved them.
     const isOver = ({ status }: AuthenticationRequest) => ending !== 'signed_out' || status === 'approved'
 
     function follow(open: AuthenticationRequest[]): Followed {
@@ -91,7 +91,7 @@ export function createEndUser({ database, vault, clock, log, audit }: EndUserNee
           ...also,
           ...notices.map(needs.outbox.add),
         ],
-        // Open pages check their session when they receive this announcement, and find that the user is signed out.
+        // When open pages receive this announcement, they check their session and find that the user is signed out.
         changes: [
           ...requests.changes,
           ...sessionsEnded(userKey(userId)),
@@ -110,14 +110,14 @@ export function createEndUser({ database, vault, clock, log, audit }: EndUserNee
 }
 
 /**
- * Returns the value that is stored instead of the id of an erased user. This value does not reveal the id. It is stored
- * so that the id is not assigned again.
+ * Returns the value that is stored instead of the id of an erased user. It does not reveal the id. It is stored so that
+ * the id is not assigned to another user.
  */
 export function erasedAs(userId: string, vault: Vault): string {
   return `erased ${vault.keyedHash(`user ${userId}`)}`
 }
 
-/** The reason that is recorded for the user's open requests, for each ending. */
+/** For each ending, the reason that the history records for the user's open requests. */
 const reasons: Record<UserEnding, EndingReason> = {
   signed_out: 'user_signed_out',
   locked: 'user_locked',

@@ -1,6 +1,6 @@
 /**
- * Lists what each ending does to each table. An ending is the sign-out, lock, removal or erasure of a user, or the
- * removal of a client. A test compares the lists with the schema.
+ * The statements that each ending executes in each table. An ending is the sign-out, lock, removal or erasure of a
+ * user, or the removal of a client. A test checks that all tables with data about users or clients are listed here.
  */
 import { decoyUserId } from '../ciba/authentication-request/authentication-request.ts'
 import { markPushesOfUser } from '../ciba/client-notification/revoked-push-store.ts'
@@ -8,17 +8,22 @@ import { openRequestsOfClient } from '../client/client-store.ts'
 import type { Statement } from '../platform/storage/database.ts'
 
 /**
- * `signed_out`: all sessions, grants and tokens of the user are removed, and browsers are no longer notified. `locked`:
- * in addition, requests for the user are not accepted or decided, and no tokens are issued, until the user is unlocked.
- * `removed`: everything that belongs to the user is deleted, except requests, signed requests, notifications and
- * decisions, which stay as evidence until they are removed by age. `erased`: these are deleted or made anonymous too.
+ * The endings of a user:
+ * - `signed_out`: all sessions, grants and tokens of the user are removed, and browsers are no longer notified.
+ * - `locked`: in addition, requests for the user are not accepted or decided, and no tokens are issued, until the user
+ *   is unlocked.
+ * - `removed`: everything that belongs to the user is deleted, except requests, signed requests, notifications and
+ *   decisions. These stay as evidence until they are removed by age.
+ * - `erased`: in addition, requests, signed requests, notifications and decisions are deleted or made anonymous.
  */
 export type UserEnding = 'signed_out' | 'locked' | 'removed' | 'erased'
 
 /** The values that the statements of an ending need. */
 export interface Ended {
   userId: string
-  /** A keyed hash that replaces the id of an erased user, so that the id is not assigned again. */
+  /**
+   * A keyed hash that is stored instead of the id of an erased user, so that the id is not assigned to another user.
+   */
   erasedAs: string
   /** The time of the ending, in milliseconds since 1970. */
   now: number
@@ -26,12 +31,12 @@ export interface Ended {
 
 interface TableOfUser {
   table: string
-  /** The endings in which the statements are executed. */
+  /** The endings that execute these statements. */
   in: readonly UserEnding[]
   statements(ended: Ended): Statement[]
-  /** Which rows stay, and why. */
+  /** Which rows are not deleted, and why. */
   keeps?: string
-  /** Whether the statements only change rows. */
+  /** Set if the statements delete no rows, but only change rows. */
   deletesNothing?: true
 }
 
@@ -39,8 +44,8 @@ const all: readonly UserEnding[] = ['signed_out', 'locked', 'removed', 'erased']
 const gone: readonly UserEnding[] = ['removed', 'erased']
 
 /**
- * The tables with data about users, in the order in which the statements are executed. If rows are found through the
- * rows of another table, they are deleted before the rows of that table.
+ * The tables with data about users, in the order in which the statements are executed. If the rows of a table are found
+ * through the rows of another table, the rows of the other table are deleted later.
  */
 export const tablesOfUser: readonly TableOfUser[] = [
   {
@@ -54,8 +59,8 @@ export const tablesOfUser: readonly TableOfUser[] = [
   {
     table: 'user_generations',
     in: ['removed'],
-    // Requests for the user are refused if they were received up to `changed_at`. `removed_at` is not set for users of
-    // an application (`is_closed` is 0), because the application itself decides who gets an id again.
+    // Requests for the user are refused if they were received up to `changed_at`. For the users of an application,
+    // `is_closed` is 0 and `removed_at` is not set, because the application itself decides who gets an id again.
     statements: ({ userId }) => [
       {
         sql: 'update user_generations set removed_at = changed_at where user_id = $1 and is_closed = 1',
@@ -99,7 +104,8 @@ export const tablesOfUser: readonly TableOfUser[] = [
     ],
     keeps: 'models without a grant, and models issued at the same time: not valid any more, and removed when expired',
   },
-  // After an erasure the id has no generation. Tokens that stayed would be valid for the next user with the same id.
+  // An erasure deletes all tokens of the user. Once the id has no generation any more, tokens that were not deleted
+  // would be valid for the next user with the same id.
   { table: 'oidc_models', in: ['erased'], statements: deleting('oidc_models') },
   { table: 'user_sessions', in: all, statements: deleting('user_sessions') },
   {
@@ -108,7 +114,7 @@ export const tablesOfUser: readonly TableOfUser[] = [
     statements: deleting('passkeys'),
     keeps: 'a locked user can use them again when unlocked',
   },
-  // Push subscriptions are removed together with sessions, so that a browser on a lost device is no longer notified.
+  // Push subscriptions are removed when sessions are removed, so that a browser on a lost device is no longer notified.
   { table: 'push_subscriptions', in: all, statements: deleting('push_subscriptions') },
   { table: 'user_codes', in: gone, statements: deleting('user_codes') },
   { table: 'user_code_tries', in: gone, statements: deleting('user_code_tries') },
@@ -167,8 +173,8 @@ interface TableOfClient {
 }
 
 /**
- * The statements for each table when a client is removed. Authentication requests come first. So a redemption at the
- * same time is either complete before the removal, or fails.
+ * The statements for each table when a client is removed. Authentication requests come first. So if a request is
+ * redeemed at the same time, the redemption is either complete before the removal, or fails.
  */
 export const tablesOfClient: readonly TableOfClient[] = [
   {
@@ -224,23 +230,24 @@ const requestsOf = `select id from backchannel_auth_requests where user_id = $1
   union select request_id from backchannel_auth_consent_history where user_id = $1`
 const deletingSigned = `delete from signed_requests where request_id in (${requestsOf})`
 
-// Three statements, because each uses another index. A statement with `or` would read the whole table.
+// These are three statements, because each uses another index. One statement with `or` would read the whole table.
 const deletingNoticesOfRequests = `delete from notifications where subject in (${requestsOf})
   and (kind not in ('ping', 'push') or state in ('delivered', 'parked'))`
 const deletingNoticesOfUser = 'delete from notifications where subject = $1'
 const deletingNoticesToBrowsers = `delete from notifications where kind = 'web_push' and lane = $1`
 
 /**
- * Denied requests that a client may still poll stay until they are pruned, with a decoy user id and without the
- * details.
+ * Denied requests whose deadline has not passed are not deleted yet, because the client may still poll for them. They
+ * get a decoy user id, and lose the details.
  */
 const anonymizing = `update backchannel_auth_requests set user_id = $2, binding_message = null, acr_values = null,
     authorization_details = null, approved_details = null, acr = null, amr = null, auth_time = null
   where user_id = $1 and status = 'denied' and expires_at > $3`
 
 /**
- * The row in the history gets the id of the request. This statement comes first: it finds open requests by their index,
- * and locks them, so that they are still open when the next statement changes them.
+ * Writes a row in the history for each open request; the row gets the id of the request. This statement comes first
+ * because it finds open requests by their index and locks them. So they are still open when the next statement changes
+ * them.
  */
 const recordingEnded = `with open as materialized (
     select * from backchannel_auth_requests
@@ -254,8 +261,8 @@ const recordingEnded = `with open as materialized (
   from open where true
   on conflict (id) do nothing`
 /**
- * Sets the status of the requests to expired. If only their deadline were set to now, the result would depend on the
- * clocks of other nodes.
+ * Sets the status of the requests to expired. It would not be enough to set their deadline to the present: whether they
+ * count as expired would then depend on the clocks of other nodes.
  */
 const endingRequests = `update backchannel_auth_requests
   set status = 'expired', settled_by = id, settled_at = $2, call_back_sealed = null

@@ -1,7 +1,4 @@
-/**
- * Exports the data that is stored about a user, so that the user can get it. The export is readable and contains no
- * secrets.
- */
+/** Exports the data that is stored about a user, for the user. The export is readable and contains no secrets. */
 import { isoOf } from '../platform/clock.ts'
 import type { Database, Value } from '../platform/storage/database.ts'
 import type { ConfiguredUser } from '../user/user.ts'
@@ -25,8 +22,8 @@ export async function exportUser(
 }
 
 /**
- * Returns a row in readable form: times as ISO 8601, flags as booleans, and JSON as objects. Times are stored in
- * milliseconds, except `auth_time`, which stays a number of seconds (OpenID Connect Core §2).
+ * Returns a row in readable form: times as ISO 8601, flags as booleans, and JSON as objects. `auth_time` stays a number
+ * of seconds (OpenID Connect Core §2). All other times are stored in milliseconds.
  */
 function readable(row: KeptRow): Record<string, unknown> {
   const entries = Object.entries(row).filter(([, value]) => value !== null)

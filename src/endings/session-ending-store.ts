@@ -2,14 +2,14 @@ import { deleteOldest } from '../platform/storage/bounded-deletion.ts'
 import type { Change, Database, Statement } from '../platform/storage/database.ts'
 import { signOutLock } from '../user/validity-store.ts'
 
-/** The rows that are removed with a session. All values are SHA-256 hashes, except `users`. */
+/** The rows to remove when sessions end. All values are SHA-256 hashes, except `users`. */
 export interface SessionRows {
-  /** The provider's sessions, by their `uid`. */
+  /** Hashes of the `uid`s of sessions at this provider. */
   sessions: string[]
-  /** The grants of the session. Everything that was issued under a grant is also removed. */
+  /** Hashes of the ids of grants. Everything that was issued under such a grant is also removed. */
   grants: string[]
   tokens: string[]
-  /** Endpoints of push subscriptions. */
+  /** Hashes of the endpoints of push subscriptions. */
   endpoints: string[]
   /** The ids of the users of these sessions. */
   users: string[]
@@ -19,7 +19,10 @@ export type SessionEndingStore = ReturnType<typeof createSessionEndingStore>
 
 /** Removes what belongs to a session that ends. */
 export function createSessionEndingStore(database: Database) {
-  /** Removes push subscriptions of a caller without a session. Writes nothing if there is no such subscription. */
+  /**
+   * Removes push subscriptions by their endpoints, if no session was found. Writes nothing if there are no such
+   * subscriptions.
+   */
   async function unsubscribe(endpoints: string[]): Promise<void> {
     if (endpoints.length === 0) return
     await database.step({
@@ -30,8 +33,8 @@ export function createSessionEndingStore(database: Database) {
 
   return {
     /**
-     * Records that the sessions have ended, and removes the rows that `rows` names, in one transaction. Rows that do
-     * not exist are skipped.
+     * Records that the sessions have ended, and removes the rows that `rows` identifies, in one transaction. Rows that
+     * do not exist are skipped.
      */
     async end(rows: SessionRows, now: number, announce: Change[]): Promise<void> {
       const { sessions, grants, tokens, endpoints, users } = rows
@@ -55,14 +58,14 @@ export function createSessionEndingStore(database: Database) {
           values: [endpointList],
         },
       ]
-      // The first statement has no condition: if another call has ended the session at the same time, the result is the
-      // same.
+      // The first statement has no condition, because the result is the same if another call has already ended the
+      // session.
       await database.step({ sql: 'select 1 as one', values: [] }, { also, announce, lockKeys: users.map(signOutLock) })
     },
 
     /**
      * Removes at most `atMost` records of sessions that ended before `before` (milliseconds since 1970). Resolves to
-     * their number.
+     * the number of removed records.
      */
     async forget(before: number, atMost: number): Promise<number> {
       const over = { where: 'ended_at < $1', by: 'ended_at', values: [before] }
@@ -73,8 +76,8 @@ export function createSessionEndingStore(database: Database) {
 }
 
 /**
- * Returns the statements that record the end of sessions, and remove the sessions with their tokens, the grants of
- * these tokens, and the push subscriptions of their browsers.
+ * Returns the statements that record the end of sessions and remove the sessions. They also remove the tokens of the
+ * sessions, the grants of these tokens, and the push subscriptions of the browsers.
  *
  * @param sessions the hashes of the `uid`s of the sessions
  */
@@ -97,8 +100,9 @@ export function endingSessions(sessions: string[], now: number): Statement[] {
 }
 
 /**
- * Returns the statements that remove the grants of the tokens of sessions, with everything that was issued under them.
- * A refresh that is in progress stores its tokens later: they are invalid, because their grant does not exist any more.
+ * Returns the statements that remove the grants under which the tokens of these sessions were issued, and everything
+ * else that was issued under these grants. A refresh that is in progress stores its tokens later. They are invalid,
+ * because their grant does not exist any more.
  *
  * @param sessions the hashes of the `uid`s of the sessions
  */

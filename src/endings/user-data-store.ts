@@ -9,9 +9,9 @@ const requestsOfPresentPerson = `select id from backchannel_auth_requests
   union select request_id from backchannel_auth_consent_history history where ${ofPresentUser}`
 
 /**
- * The query for each table with data about a user. The queries read no secrets, and no data that helps to find a
- * secret. `$1` is the user id. What is stored about a former person with this id is left out. Each table of
- * `tablesOfUser` is here: a test compares the two lists.
+ * For each table, the query for the data about a user. `$1` is the user id. The queries leave out secrets, data that
+ * helps to find a secret, and what is stored about a former person with this id. Each table of `tablesOfUser` is
+ * included: a test compares the two lists.
  */
 export const keptByTable: Record<string, string> = {
   users: `select id, username, email, phone_number, name, locale, disabled, claims, created_at,
@@ -48,7 +48,7 @@ export const keptByTable: Record<string, string> = {
 /** Reads the data that is stored about a user. */
 export function createUserDataStore(database: Database) {
   return {
-    /** Resolves to the rows of the user by table; tables without rows are left out. */
+    /** Resolves to the rows about the user, by table. Tables without such rows are left out. */
     async find(userId: string): Promise<Record<string, KeptRow[]>> {
       const found: Record<string, KeptRow[]> = {}
       for (const [table, sql] of Object.entries(keptByTable)) {

@@ -11,7 +11,7 @@ import { endingGrants } from './session-ending-store.ts'
 export interface UserSession {
   id: string
   userId: string
-  /** SHA-256 of the `uid` of the provider's session. */
+  /** SHA-256 of the `uid` of the session at this provider. */
   uidHash: string
   /** The names of the browser and its operating system. */
   browser: string
@@ -21,8 +21,8 @@ export interface UserSession {
 }
 
 /**
- * Maximum number of sessions of one user. A further sign-in ends the session that was not used for the longest time.
- * Two sign-ins at the same time may end the same session: then the next sign-in ends two.
+ * Maximum number of sessions of one user. A further sign-in ends the session that was not used for the longest time. If
+ * two sign-ins at the same time end the same session, there is one session too many. The next sign-in then ends two.
  */
 export const mostSessions = 100
 /** Upper limit for the sessions that one sign-in ends. It is reached only after an update from an earlier version. */
@@ -34,15 +34,15 @@ export type UserSessionStore = ReturnType<typeof createUserSessionStore>
 export function createUserSessionStore(database: Database) {
   const generations = createUserGenerationStore(database)
   return {
-    /** Records that a session is used. Resolves to whether the session exists. */
+    /** Records that a session was used. Resolves to whether the session exists. */
     async note(used: UsedSession): Promise<boolean> {
       return (await database.step(noteSession(used), { rowKeys: [sessionKey(used.uidHash)] })).length > 0
     },
 
     /**
-     * Resolves to the valid sessions of a user, the most recently used first. The list contains all sessions, whether
-     * the user signed in to the consent app or to another client. It is longer than `mostSessions` only after sign-ins
-     * at the same time.
+     * Resolves to the valid sessions of a user, the most recently used first. The list contains the sessions from
+     * sign-ins to all clients, not only to the consent app. It is longer than `mostSessions` only after sign-ins at the
+     * same time.
      */
     async list(userId: string, now: number): Promise<UserSession[]> {
       const rows = await database.read<RowOf<UserSession>>(
@@ -65,7 +65,7 @@ export function createUserSessionStore(database: Database) {
 
     /**
      * Resolves to the sessions that must end when the session `uidHash` is stored, so that the user has at most
-     * `mostSessions`: those that were not used for the longest time.
+     * `mostSessions`. These are the sessions that were not used for the longest time.
      */
     async surplus(userId: string, uidHash: string, now: number): Promise<Pick<UserSession, 'id' | 'uidHash'>[]> {
       const rows = await database.read<Pick<RowOf<UserSession>, 'id' | 'uid_hash'>>(
@@ -78,8 +78,8 @@ export function createUserSessionStore(database: Database) {
     },
 
     /**
-     * Ends one session of a user. Its tokens become invalid, and the push subscriptions of its browser are removed.
-     * Resolves to whether the user had such a session.
+     * Ends one session of a user: its tokens become invalid, and the push subscriptions of its browser are removed.
+     * Resolves to whether the user had this session.
      */
     async end(userId: string, id: string, now: number, announce: Change[]): Promise<boolean> {
       const rows = await database.step<{ uid_hash: string }>(
@@ -97,10 +97,10 @@ export function createUserSessionStore(database: Database) {
     },
 
     /**
-     * Ends all sessions of a user, whether the user signed in to the consent app or to another client. Also removes the
-     * grants and tokens of these sessions, and the user's push subscriptions. Approvals of authentication requests stay
-     * valid: the user can revoke them in the list of approvals. A new generation begins, so that sign-ins in progress
-     * and known browsers are no longer valid; the grants of approvals are moved to the new generation.
+     * Ends all sessions of a user, from sign-ins to all clients. Also removes the grants and tokens of these sessions,
+     * and the user's push subscriptions. Approvals of authentication requests stay valid: users can revoke them in the
+     * list of approvals. A new generation of the user begins. So sign-ins in progress and known browsers are no longer
+     * valid. The grants of approvals are moved to the new generation.
      */
     async endAll(userId: string, now: number, announce: Change[]): Promise<void> {
       const also: Statement[] = [
@@ -122,7 +122,8 @@ export function createUserSessionStore(database: Database) {
           values: [userId],
         },
         {
-          // The tokens of these grants are moved only for nodes of earlier versions, see `isValid`.
+          // Moves the tokens of approvals. This is needed only for nodes of earlier versions, which check the
+          // generation of each token. This version checks the generation of the grant instead (see `isValid`).
           sql: `update oidc_models ${toNewGeneration} and grant_hash in (
                   select id_hash from oidc_models where user_id = $1 and model = 'Grant')`,
           values: [userId],
@@ -141,8 +142,8 @@ export function createUserSessionStore(database: Database) {
     },
 
     /**
-     * Removes at most `atMost` sessions that expired before `before` (milliseconds since 1970). Resolves to their
-     * number.
+     * Removes at most `atMost` sessions that expired before `before` (milliseconds since 1970). Resolves to the number
+     * of removed sessions.
      */
     async forget(before: number, atMost: number): Promise<number> {
       const expired = { where: 'expires_at < $1', by: 'expires_at', values: [before] }
@@ -161,7 +162,8 @@ function ending(userId: string, uidHash: string, now: number): Statement[] {
     { sql: `delete from oidc_models where model = 'Session' and uid_hash = $1`, values: [uidHash] },
     ...endingGrants([uidHash]),
     {
-      // Subscriptions that an earlier version stored have no `uid_hash`: any of them may belong to this session.
+      // A subscription that an earlier version stored has no `uid_hash`. It is removed too, because it may belong to
+      // this session.
       sql: 'delete from push_subscriptions where user_id = $1 and (uid_hash = $2 or uid_hash is null)',
       values: [userId, uidHash],
     },
@@ -169,10 +171,10 @@ function ending(userId: string, uidHash: string, now: number): Statement[] {
 }
 
 /**
- * Locks the open requests of a user (`$1`). A redemption changes its request before it stores the grant. So this
- * statement waits for a redemption that is in progress, and the later statements find its grant. A redemption that
- * begins later waits for the commit, and stores its grant with the new generation. The statement returns one row, as
- * the first statement of a step must.
+ * Locks the open requests of a user (`$1`). A redemption first changes its request, then stores the grant. So this
+ * statement waits for a redemption that is in progress, and the later statements find the grant. A redemption that
+ * begins later waits for the commit, and stores its grant with the new generation. The statement returns one row,
+ * because the first statement of a step must return a row.
  */
 const lockingOpenRequests = `
   with open as materialized (
@@ -182,8 +184,8 @@ const lockingOpenRequests = `
   select count(*) as locked from open`
 
 /**
- * SQL: moves rows to the generation that has just begun (`$1` is the id of the user), if they belong to the generation
- * before it. Rows of earlier generations were not valid, and must not become valid again.
+ * SQL: moves rows of the user `$1` to the generation that has just begun. Only rows of the generation directly before
+ * it are moved: rows of earlier generations were not valid, and must not become valid again.
  */
 const toNewGeneration = `set user_generation = user_generations.generation
   from user_generations

@@ -26,9 +26,11 @@ export function createUserSessions({ provider, store, userKey, clock, audit }: U
 
   return {
     /**
-     * Records that a session is used, if there is one at this provider. Resolves to false if the session has ended.
+     * Records that a session was used. Resolves to false if the session has ended. If the token belongs to no session
+     * at this provider, records nothing and resolves to true.
      * @param sessionUid the `uid` of the session to which the access token of this call belongs
-     * @param browser the name of the browser: an application may have a more exact name than the `User-Agent` header
+     * @param browser the name of the browser. It is a parameter because an application may know a more exact name than
+     *   the `User-Agent` header contains
      */
     async note(sessionUid: string | undefined, browser: string): Promise<boolean> {
       const found = sessionUid === undefined ? undefined : await provider().Session.findByUid(sessionUid)
@@ -41,8 +43,8 @@ export function createUserSessions({ provider, store, userKey, clock, audit }: U
 
     /**
      * Resolves to the user's sessions.
-     * @param sessionUid the `uid` of the session to which the access token of this call belongs. In the list, this
-     * session has `isCurrent`
+     * @param sessionUid the `uid` of the session to which the access token of this call belongs. In the list, only this
+     *   session has `isCurrent: true`
      */
     async list(userId: string, sessionUid: string | undefined) {
       const sessions = await store.list(userId, clock.now())
@@ -50,7 +52,7 @@ export function createUserSessions({ provider, store, userKey, clock, audit }: U
       return sessions.map((session) => ({ ...session, isCurrent: session.uidHash === ownHash }))
     },
 
-    /** Ends one session. Resolves to whether this user had such a session. */
+    /** Ends one session. Resolves to whether this user had this session. */
     async end(userId: string, id: string, address: string): Promise<boolean> {
       const ended = await store.end(userId, id, clock.now(), announced(userId))
       if (ended) audit({ event: 'session.ended', user: userId, address, by: 'user', about: id })
@@ -65,7 +67,7 @@ export function createUserSessions({ provider, store, userKey, clock, audit }: U
   }
 }
 
-/** Returns the function that finds out which sessions of a user end because a further one is stored. */
+/** Returns the function that finds out which sessions of a user must end because a further session is stored. */
 export function createMakeRoomForSession({
   store,
   userKey,

@@ -1,6 +1,7 @@
 /**
- * Records which places (receivers, receivers of one standing, or kinds) have a backlog: messages wait for capacity of
- * the place, and newer messages wait behind the older ones.
+ * Records where messages have to wait for capacity, so that newer messages wait behind them. Capacity is limited for
+ * each receiver, for all receivers with the same standing (`Standing`), and for each kind of message. Each of these is
+ * called a place. A place has a backlog if messages wait for its capacity.
  */
 import {
   type Capacity,
@@ -17,8 +18,8 @@ export type Backlog = ReturnType<typeof createBacklog>
 export function createBacklog() {
   /**
    * The places with a backlog, by key. The worker's queries for due messages are numbered. `sinceLook` is the number of
-   * the latest query at the time when a waiting message was last noted. Only a query that begins after that time can
-   * show that no message waits any more.
+   * the latest query when a message was last recorded as waiting for this place. Only a query that begins later can
+   * show that no message waits for it any more.
    */
   const places = new Map<string, { place: Place; sinceLook: number }>()
   /** The number of the latest query that has begun. */
@@ -26,7 +27,7 @@ export function createBacklog() {
 
   return {
     /**
-     * Returns whether older messages wait for capacity of this receiver, of receivers with this standing, or of the
+     * Returns whether older messages wait for capacity of this receiver, of all receivers with this standing, or of the
      * kind.
      */
     isBefore: ({ kind, receiver }: Receiver, standing: Standing): boolean =>
@@ -38,8 +39,8 @@ export function createBacklog() {
     /**
      * Records that the worker begins a query for due messages.
      *
-     * @returns a function that must be called with the messages that the worker claimed. It removes the backlog of each
-     *   place whose capacity was not used up, because no message waits for that place any more
+     * @returns a function that must be called with the messages that the worker has claimed. It removes the backlog of
+     *   each place whose capacity was not used up, because no message waits for that place any more
      */
     look(room: Capacity): (taken: readonly Receiver[]) => void {
       looks += 1
@@ -48,7 +49,7 @@ export function createBacklog() {
         if (places.size === 0) return
         const isFilled = filling(taken, room)
         for (const [key, { place, sinceLook }] of places) {
-          // The query may have missed messages that were noted after it began, so the backlog of these messages is
+          // A message that was noted after the query began may be missing in its result. So the backlog of its place is
           // kept.
           if (sinceLook < number && !isFilled(place)) places.delete(key)
         }
@@ -74,7 +75,7 @@ function filling(taken: readonly Receiver[], room: Capacity): (place: Place) => 
     if (standing === 'new' && ofKind && isTaken({ kind, standing }, ofKind.roomOfNew)) return true
     if (standing === 'slow' && ofKind && isTaken({ kind, standing }, ofKind.roomOfSlow)) return true
     if (receiver === undefined) return false
-    // The query may have considered only the first `initialCapacityOfReceiver` messages of a receiver, even if the
+    // Of each receiver, the query may have considered only the first `initialCapacityOfReceiver` messages, even if the
     // receiver has more capacity.
     const ofReceiver = known.get(keyOf({ kind, receiver }))?.room ?? room.ofOtherReceiver
     return isTaken({ kind, receiver }, Math.min(ofReceiver, initialCapacityOfReceiver))

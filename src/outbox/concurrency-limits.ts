@@ -1,10 +1,10 @@
 /**
  * Limits how many messages are being sent at the same time. Each kind has its own limit, a number of slots, so that a
  * channel that hangs does not delay other channels. Within a kind, each receiver has a small limit, which is higher
- * while the receiver responds quickly. The receivers that responded slowly can together use only a part of the kind's
- * slots, and so can the receivers that have not responded yet. An attempt that does not end quickly gives its slot back
- * and counts as hanging. An attempt to a receiver that was slow before keeps its slot. So, however many receivers hang,
- * slots are left for receivers that respond quickly.
+ * while the receiver responds quickly. All slow receivers together can use only a part of the kind's slots. The same is
+ * true of all receivers that have not responded yet. An attempt that does not end quickly gives its slot back and
+ * counts as hanging. Only an attempt to a receiver that was already slow keeps its slot. So, however many receivers
+ * hang, slots are left for receivers that respond quickly.
  */
 
 /** A receiver of messages of one kind. */
@@ -13,41 +13,43 @@ export interface Receiver {
   receiver: string
 }
 
-/** How a receiver has responded lately: quickly, or slowly. A receiver is `new` if this is not known. */
+/** How a receiver has responded lately. If this is not known, the receiver is `new`. */
 export type Standing = 'quick' | 'new' | 'slow'
 
-/** A receiver, all receivers of a kind with the same standing, or a whole kind. */
+/** That for which capacity is limited: a receiver, all receivers of a kind with the same standing, or a whole kind. */
 export type Place = Pick<Receiver, 'kind'> & { receiver?: string; standing?: Standing }
 
 /**
- * Maximum number of messages of one kind that are being sent to receivers with the same standing. The limit `quick`
- * applies to the messages to all receivers together.
+ * Maximum number of messages of one kind that are being sent at the same time: to `new` receivers together, to `slow`
+ * receivers together, and (`quick`) to all receivers together.
  */
 const slotsOfKind = { quick: 64, new: 32, slow: 16 }
-/** Upper limit for the messages to one receiver, until the receiver has responded quickly. */
+/** Upper limit for the messages that are being sent to one receiver, until the receiver has responded quickly. */
 export const initialCapacityOfReceiver = 4
 /**
- * Maximum number of hanging attempts of one kind that have given their slots back. Further hanging attempts keep
- * theirs.
+ * Maximum number of attempts of one kind that hang and have given their slots back. Further attempts that hang keep
+ * their slots.
  */
 const mostHanging = 256
 /**
- * Upper limit for the messages to a receiver that responds quickly. It equals the limit for connections to one origin.
+ * Upper limit for the messages that are being sent to a receiver that responds quickly. It equals the limit for
+ * connections to one origin.
  */
 const mostCapacityOfReceiver = 16
-/** Upper limit for the idle receivers of a kind that are remembered. */
+/** Upper limit for the receivers of a kind that are remembered although no message is being sent to them. */
 const maxIdleReceivers = 1_000
-/** Number of quick responses until a new receiver counts as quick. */
+/** Number of quick responses after which a new receiver counts as quick. */
 const owedByNew = 1
 /**
- * Number of quick responses that make up for one slow response: an attempt that hangs uses its slot for much longer.
+ * Number of quick responses that outweigh one slow response, because an attempt that hangs uses its slot for much
+ * longer.
  */
 const owedForSlow = 4
 const mostOwed = owedForSlow * mostCapacityOfReceiver
 
 /**
- * How many more messages may be claimed: for each kind in `kinds`, for each receiver in `receivers`, for each other
- * kind, and for each other receiver.
+ * How many more messages may be claimed: for each kind in `kinds` and each receiver in `receivers`, and the numbers
+ * that apply to every other kind and to every other receiver.
  */
 export interface Capacity {
   kinds: KindCapacity[]
@@ -56,7 +58,7 @@ export interface Capacity {
   ofOtherReceiver: number
 }
 
-/** The capacity of a kind: for all messages, for those to new receivers, and for those to slow receivers. */
+/** How many more messages of a kind may be claimed: to all receivers, to new receivers, and to slow receivers. */
 export interface KindCapacity {
   kind: string
   room: number
@@ -76,14 +78,14 @@ export type ReceiverPace = 'quickly' | 'badly' | 'slowly'
 type KnownReceiver = Receiver & {
   underWay: number
   share: number
-  /** The number of quick responses until the receiver counts as quick. */
+  /** The number of further quick responses after which the receiver counts as quick. */
   owed: number
 }
 
-/** An attempt to send a message that has begun and not ended. */
+/** An attempt to send a message that is in progress. */
 export interface Attempt {
   receiver: KnownReceiver
-  /** The standing of the receiver when the attempt began: the attempt has one of the slots for this standing. */
+  /** The standing of the receiver when the attempt began. The attempt uses one of the slots for this standing. */
   standing: Standing
   /** Whether the attempt has given its slot back, because it hangs. */
   hasNoSlot: boolean
@@ -91,15 +93,15 @@ export interface Attempt {
 
 export type ConcurrencyLimits = ReturnType<typeof createConcurrencyLimits>
 
-/** Returns the limits. At first, no messages are being sent. */
+/** Returns the limits. At the beginning, no messages are being sent. */
 export function createConcurrencyLimits() {
   const slots = createSlots()
   const receivers = createKnownReceivers()
 
   return {
     /**
-     * Returns the place without capacity that keeps a message from being sent, or undefined if the message may be sent.
-     * The kind is checked first, then the standing, then the receiver.
+     * Returns the place whose lack of capacity prevents a message from being sent, or undefined if the message may be
+     * sent. The kind is checked first, then the standing, then the receiver.
      *
      * @param of the standing whose slots are checked. Default: the standing of the receiver
      */
@@ -135,10 +137,16 @@ export function createConcurrencyLimits() {
       return attempt
     },
 
-    /** Frees the slot of an attempt that takes long, so that other messages can be sent. */
+    /**
+     * Frees the slot of an attempt that takes long, so that other messages can be sent. The standing of the receiver
+     * does not change.
+     */
     giveUpSlot: (attempt: Attempt): void => slots.giveUp(attempt),
 
-    /** Records that the receiver has not responded quickly. Call this at most once for an attempt, before its end. */
+    /**
+     * Records that the receiver has not responded quickly. Call this at most once for an attempt, and before the
+     * attempt ends.
+     */
     hang(attempt: Attempt): void {
       updateStanding(attempt.receiver, 'slowly')
       slots.giveUp(attempt)
@@ -147,7 +155,7 @@ export function createConcurrencyLimits() {
     /**
      * Records that an attempt to send a message has ended.
      *
-     * @param manner how the receiver responded, or undefined if that is unknown, or was recorded by `hang`
+     * @param manner how the receiver responded; undefined if that is unknown, or if `hang` was called for this attempt
      */
     end(attempt: Attempt, manner?: 'quickly' | 'badly'): void {
       const { receiver } = attempt
@@ -159,9 +167,9 @@ export function createConcurrencyLimits() {
   }
 
   /**
-   * Returns whether the query for due messages needs an entry for a receiver. The query treats receivers without an
-   * entry as new. For idle quick receivers this is sufficient while there is capacity for new receivers, and it keeps
-   * the list short.
+   * Returns whether the query for due messages needs an entry for a receiver. The query treats a receiver without an
+   * entry as new. This is enough for a quick receiver to which no message is being sent, as long as there is capacity
+   * for new receivers. It keeps the list short.
    */
   function isListed(receiver: KnownReceiver): boolean {
     const standing = standingOf(receiver)
@@ -196,8 +204,9 @@ function createKnownReceivers() {
     add: (receiver: KnownReceiver): void => void ofKind(receiver.kind).set(receiver.receiver, receiver),
 
     /**
-     * Called when no messages are being sent to a receiver any more. The receiver is remembered if its standing is
-     * known. If too many idle receivers of its kind are remembered, the one that has been idle for longest is dropped.
+     * Called when no message is being sent to a receiver any more. The receiver is remembered if its standing is known.
+     * If too many such receivers of its kind are remembered, the one to which no message was sent for the longest time
+     * is removed.
      */
     becomeIdle(receiver: KnownReceiver): void {
       const known = ofKind(receiver.kind)
@@ -219,7 +228,9 @@ function updateStanding(receiver: KnownReceiver, manner: ReceiverPace): void {
   else receiver.owed = Math.max(0, receiver.owed - 1)
 }
 
-/** Counts the attempts that have slots, by kind, and by kind and standing, and those that hang and have no slot. */
+/**
+ * Counts the attempts that have slots, by kind and by standing. Also counts the attempts that hang and have no slot.
+ */
 function createSlots() {
   const used = new Map<string, number>()
   const hanging = new Map<string, number>()
@@ -251,7 +262,8 @@ function createSlots() {
     },
 
     /**
-     * Called when an attempt hangs. Attempts to slow receivers keep their slots, which are for attempts that may hang.
+     * Called when an attempt hangs. An attempt to a slow receiver keeps its slot, because the slots for slow receivers
+     * are meant for attempts that may hang.
      */
     giveUp(attempt: Attempt): void {
       const { kind } = attempt.receiver
@@ -277,6 +289,6 @@ function standingOf({ owed }: KnownReceiver): Standing {
   return owed === owedByNew ? 'new' : 'slow'
 }
 
-/** Returns the key of a place in a map. A kind contains no space. */
+/** Returns the key of a place in a map. The key is unambiguous, because a kind contains no space. */
 export const keyOf = ({ kind, standing, receiver }: Place) =>
   receiver === undefined ? `${kind} ${standing ?? ''}` : `${kind}  ${receiver}`

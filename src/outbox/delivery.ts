@@ -9,18 +9,18 @@ import type { OutboxStore } from './outbox-store.ts'
 /**
  * Sends a notification of one kind. Delivery is at least once: the function may be called again for a notification that
  * has already arrived. The returned promise must settle soon after `signal` is aborted. The function calls `onCall`
- * directly before it calls the receiver: how long this server takes before that says nothing about the receiver.
+ * directly before it calls the receiver, so that only the time that the receiver takes is measured.
  */
 export type Send = (message: OutboxMessage, signal: AbortSignal, onCall: () => void) => Promise<Outcome>
 
 /** How one kind of notification is sent. */
 export interface Sender {
   send: Send
-  /** Whether attempts continue until `giveUpAt`, without a limit on their number. */
+  /** Whether attempts continue until `giveUpAt`, however many have failed. */
   isTriedToTheEnd?: boolean
   /**
    * Called if the receiver has refused the notification permanently. The transaction that parks the notification also
-   * executes the statements in the result.
+   * executes the statements that this function returns.
    */
   whenRefused?(message: OutboxMessage): Promise<Refusal | undefined>
 }
@@ -30,7 +30,7 @@ export interface Refusal {
   statements: Statement[]
   /** Transactions that share a key do not run at the same time, on any node. */
   lockKeys: string[]
-  /** Called after the commit. */
+  /** Called when the transaction is committed. */
   recorded(): void
 }
 
@@ -49,8 +49,8 @@ export interface DeliveryNeeds {
 }
 
 /**
- * Makes one attempt. Resolves to the kind of outcome, or undefined if the message was not sent or the outcome could not
- * be recorded.
+ * Makes one attempt. Resolves to the kind of outcome. Resolves to undefined if the message was not sent, or if its
+ * outcome could not be recorded.
  */
 export type Deliver = (
   message: OutboxMessage,
@@ -60,13 +60,16 @@ export type Deliver = (
 
 /** Called during an attempt. The time between the two calls is the time that the receiver takes. */
 export interface Progress {
-  /** The receiver is called now. Not called if there is nothing to send. */
+  /** The receiver is called now. This function is not called if there is nothing to send. */
   onCall(): void
   /** The attempt has ended, and its outcome is recorded next. */
   onAnswer(): void
 }
 
-/** Returns the function that makes one attempt and records the outcome. The promise of this function never rejects. */
+/**
+ * Returns the function that makes one attempt and records the outcome. The promise that this function returns never
+ * rejects.
+ */
 export function createDelivery(senders: Senders, { outbox, clock, log, audit, ...options }: DeliveryNeeds): Deliver {
   async function attempt(
     message: OutboxMessage,
@@ -94,8 +97,8 @@ export function createDelivery(senders: Senders, { outbox, clock, log, audit, ..
     const about = { ...subject, by: message.kind, about: message.id, attempt: message.attempts }
     const tell = (event: 'delivered' | 'failed' | 'parked', outcome: string) =>
       audit({ event: `notification.${event}`, ...about, outcome })
-    // If the lease has ended, the functions of the outbox resolve to false, and the outcome is not audited, because
-    // another worker may have claimed the message.
+    // If the lease has ended, another worker may have claimed the message. Then the functions of the outbox resolve to
+    // false, and the outcome is not audited.
     switch (next.state) {
       case 'delivered':
         if (await outbox.delivered(message, outcome.words, now)) tell('delivered', outcome.words)
@@ -120,7 +123,7 @@ export function createDelivery(senders: Senders, { outbox, clock, log, audit, ..
       else await record(message, outcome)
       return outcome === 'stopped' ? undefined : outcome.kind
     } catch (error) {
-      // The outcome was not recorded. A worker claims the message again after its lease has ended.
+      // If the outcome could not be recorded, a worker claims the message again after the lease has ended.
       log.error({ event: 'outbox.record_failed', notification: message.id, error })
       return undefined
     }

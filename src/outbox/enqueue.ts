@@ -9,24 +9,25 @@ import { OUTBOX, type OutboxStore } from './outbox-store.ts'
 import type { Sending } from './sending.ts'
 
 /**
- * Executes a step of the caller, together with `adding`, the statements that add the notifications. Announces the
+ * Executes a transaction of the caller together with `adding`, the statements that add the notifications. Announces the
  * notifications under `topics`.
  *
- * @returns whether the step was executed
+ * @returns whether the transaction was executed
  */
 export type AddingStep = (adding: Statement[], topics: string[]) => Promise<boolean>
 
 /**
- * Adds notifications in the step that causes them, and sends them as soon as the step is committed. If there is
- * capacity for a notification, the same step claims the notification for this node. The other notifications wait until
- * this node or another claims them.
+ * Adds notifications in the step (the transaction) that causes them, and sends them as soon as the step is committed.
+ * If there is capacity for a notification, the same step claims the notification for this node. The other notifications
+ * wait until this node or another node claims them.
  *
  * @returns whether the step was executed
  */
 export type Enqueue = (messages: readonly OutboxMessage[], step: AddingStep) => Promise<boolean>
 
 /**
- * Returns `enqueue` for a process that sends nothing, such as a command: the messages wait until a server claims them.
+ * Returns `enqueue` for a process that sends nothing, such as a command. The notifications wait until a server claims
+ * them.
  */
 export function enqueueForOthers(outbox: Pick<OutboxStore, 'add'>): Enqueue {
   return (messages, step) => step(messages.map(outbox.add), messages.length > 0 ? [OUTBOX] : [])
@@ -37,7 +38,7 @@ export interface EnqueueNeeds {
   sending: Pick<Sending, 'reserve' | 'send' | 'release'>
   /** Milliseconds that an attempt may take. */
   timeout: number
-  /** While this function returns false, no message is claimed: all messages wait. */
+  /** While this function returns false, no message is claimed, and new messages wait. */
   isRunning(): boolean
   onEnqueued(): void
   clock: Pick<Clock, 'now'>
@@ -49,14 +50,17 @@ export interface EnqueueNeeds {
  */
 const leaseMarginMs = 2_000
 
-/** Returns the new values of a message that is claimed at `now` for one attempt of at most `timeout` milliseconds. */
+/**
+ * Returns the new values of the columns of a message that is claimed at `now` for one attempt of at most `timeout`
+ * milliseconds.
+ */
 export function newLease(now: number, timeout: number) {
   return { state: 'sending' as const, lease: newSecret(12), dueAt: now + timeout + leaseMarginMs }
 }
 
 /**
- * Returns `enqueue`, and two functions for shutdown and tests: `underWay` returns the steps of `enqueue` that are in
- * progress, and `isIdle` returns whether there are none.
+ * Returns `enqueue`, and two functions for shutdown and tests. `underWay` returns the calls of `enqueue` that are in
+ * progress. `isIdle` returns whether there are none.
  */
 export function createEnqueue({ outbox, sending, timeout, isRunning, onEnqueued, clock }: EnqueueNeeds) {
   const underWay = new Set<Promise<boolean>>()
@@ -72,8 +76,8 @@ export function createEnqueue({ outbox, sending, timeout, isRunning, onEnqueued,
       kept = await step(queued.map(outbox.add), topics)
       return kept
     } finally {
-      // If the step took long, the rest of the lease may be too short for an attempt. Then the message is not sent now:
-      // a worker claims it again after the lease has ended.
+      // If the step took long, the rest of the lease may be too short for an attempt. Then the message is not sent now.
+      // A worker claims it again after the lease has ended.
       const isInTime = clock.now() <= lease.dueAt - timeout
       for (const message of queued.filter(({ state }) => state === 'sending')) {
         if (kept && isInTime) sending.send(message)

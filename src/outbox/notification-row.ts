@@ -2,7 +2,7 @@
 import type { RowOf } from '../platform/storage/row.ts'
 import type { Notification, OutboxMessage } from './notification.ts'
 
-/** The column of the receiver is called `lane`. */
+/** In the table, the receiver is the column `lane`. */
 export type NotificationRow = Omit<RowOf<OutboxMessage>, 'receiver'> & { lane: string }
 
 /** Converts a row; columns that are null become undefined. */

@@ -1,7 +1,7 @@
 /**
  * A notification to a client or to the device of a user. It is stored before it is sent, and retried until it is
- * delivered or parked. The outbox is independent of CIBA: for each kind of notification, a registered function sends
- * it.
+ * delivered or parked. The outbox does not depend on CIBA: for each kind of notification, a function that sends it is
+ * registered.
  */
 import { newId, type Vault } from '../platform/crypto.ts'
 
@@ -14,7 +14,7 @@ export interface Notification {
   /** The internal id of the authentication request or of the user that the notification is about. */
   subject: string
   /**
-   * The receiver, for the concurrency limits: messages of a kind are grouped by receiver, so that a receiver that hangs
+   * The receiver, for the concurrency limits. Messages of a kind are grouped by receiver, so that a receiver that hangs
    * delays only its own messages.
    */
   receiver: string
@@ -22,9 +22,12 @@ export interface Notification {
   address: string | undefined
   state: NotificationState
   createdAt: number
-  /** The time of the next attempt. During an attempt, the time from which another worker may claim the notification. */
+  /**
+   * The time of the next attempt. During an attempt: the end of the lease, when another worker may claim the
+   * notification.
+   */
   dueAt: number
-  /** No attempt is made at this time or later. */
+  /** From this time on, no attempt is made. */
   giveUpAt: number
   attempts: number
   /** The outcome of the last attempt, in a few words. */
@@ -35,17 +38,17 @@ export interface Notification {
 /** A notification with its encrypted content. The content never appears in a list or a log. */
 export interface OutboxMessage extends Notification {
   sealed: string | undefined
-  /** Identifies the worker that claimed the message: only that worker may record the outcome. */
+  /** Identifies the claim of the message by a worker. Only the worker with this claim may record the outcome. */
   lease: string | undefined
   /**
-   * The time at which a user or an operator revoked the tokens in the content. The sender decides what is sent instead.
+   * The time at which a user or an operator revoked the tokens in the content. The function that sends the message
+   * decides what is sent instead.
    */
   revokedAt: number | undefined
 }
 
 /**
- * Returns the additional authenticated data of the content. A content that is copied to another row cannot be
- * decrypted.
+ * Returns the additional authenticated data of the content. Content that is copied to another row cannot be decrypted.
  */
 export const contentAad = (notificationId: string) => `notifications/${notificationId}`
 
@@ -86,22 +89,25 @@ export function compose(notification: NewNotification, now: number, vault: Vault
 export type Outcome =
   | { kind: 'delivered'; words: string }
   /**
-   * A later attempt may succeed. `after` is the pause in milliseconds that the receiver asked for. No attempt is made
-   * at `usefulUntil` or later, because it would be useless; if undefined, only `giveUpAt` applies.
+   * A later attempt may succeed. `after` is the pause in milliseconds that the receiver asked for. From `usefulUntil`
+   * on, no attempt is made, because it would be useless. If `usefulUntil` is undefined, only `giveUpAt` applies.
    */
   | { kind: 'failed'; words: string; after?: number; usefulUntil?: number }
-  /** A retry would not help: an operator has to look at the notification. */
+  /** A retry would not help, so the notification is parked for an operator. */
   | { kind: 'refused'; words: string }
 
-/** The state after an attempt, with the time of the next attempt or the reason for parking. */
+/**
+ * The state after an attempt. If the message waits, also the time of the next attempt; if it is parked, also the
+ * reason.
+ */
 export type NextState =
   | { state: 'delivered' }
   | { state: 'waiting'; dueAt: number }
   | { state: 'parked'; reason: string }
 
 /**
- * Milliseconds between the first and the second attempt. Each further pause is twice as long as the previous one, up to
- * `longestPause`. `nextState` shortens each pause by up to half, at random.
+ * Milliseconds between the first and the second attempt. Each further pause is twice as long as the previous pause, up
+ * to `longestPause`. `nextState` then shortens the pause at random, by up to half.
  */
 const firstPause = 500
 const longestPause = 60_000
@@ -112,8 +118,8 @@ export const longestRetryAfterMs = 3_600_000
  * Returns the state after an attempt.
  *
  * @param attempts the maximum number of attempts
- * @param dice a random number from 0 to 1. It varies the pauses, so that messages that failed at the same time are not
- *   all retried at the same time
+ * @param dice a random number from 0 to 1. It varies the pauses: messages that failed at the same time are then not
+ *   retried at the same time
  */
 export function nextState(
   outcome: Outcome,

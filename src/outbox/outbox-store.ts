@@ -15,7 +15,7 @@ interface OutboxReport {
   dueAt: number
 }
 
-/** Statements of the caller that a step executes too, and the lock keys that these statements need. */
+/** Further statements that are executed in the same transaction, and the lock keys that these statements need. */
 export interface Along {
   statements: Statement[]
   lockKeys: string[]
@@ -27,8 +27,8 @@ export const OUTBOX = 'outbox'
 export type OutboxStore = ReturnType<typeof createOutboxStore>
 
 /**
- * Returns the store of the outbox. It announces messages whose lease is released and messages that are retried, under
- * the topic `outbox`. The step that adds a new message announces it.
+ * Returns the store of the outbox. When the lease of a message is released, or a parked message is retried, the store
+ * announces the message under the topic `outbox`. A new message is announced by the step that adds it.
  */
 export const createOutboxStore = (database: Database) => ({
   ...takingOn(database),
@@ -67,9 +67,9 @@ function takingOn(database: Database) {
     }),
 
     /**
-     * Claims as many due messages as their kinds and receivers have capacity for: the receivers in turn, and the oldest
-     * of each receiver first. A message whose lease has ended is due again. `now` and `leaseUntil` are in milliseconds
-     * since 1970.
+     * Claims as many due messages as their kinds and receivers have capacity for. Receivers take turns. Of each
+     * receiver, the message that was due first comes first. A message whose lease has ended is due again. `now` and
+     * `leaseUntil` are in milliseconds since 1970.
      */
     async claimDue(claim: {
       now: number
@@ -102,8 +102,8 @@ function takingOn(database: Database) {
     },
 
     /**
-     * Resolves to `next`, the first time after `now` at which a message is due or a lease ends, and to `isAnyLeft`,
-     * whether a message is due at `now`.
+     * Resolves to two values. `next` is the first time after `now` at which a message becomes due or a lease ends.
+     * `isAnyLeft` is true if a message is due at `now`.
      */
     async nextDue(now: number): Promise<{ next: number | undefined; isAnyLeft: boolean }> {
       const [row] = await database.read<{ next: number | null; is_any_left: number }>(
@@ -119,8 +119,8 @@ function takingOn(database: Database) {
 /** Records the outcomes of claimed messages. */
 function reportingOn(database: Database) {
   /**
-   * Records outcomes. An outcome is recorded only if the message still has the lease of the attempt. Resolves to
-   * whether it was recorded. The content is erased on delivery.
+   * Records outcomes. An outcome is recorded only if the message still has the lease of the attempt. The content of a
+   * delivered message is erased. Resolves to whether the outcome was recorded.
    */
   const report = writeBatch<OutboxReport, boolean>({
     conflictKeys: ({ message }) => [message.id],
@@ -135,7 +135,7 @@ function reportingOn(database: Database) {
               from rows($1) as report (id text, lease text, state text, outcome text, settled_at bigint, due_at bigint)
               where notifications.id = report.id and notifications.lease = report.lease
               returning notifications.id as id`,
-        // All workers lock rows in the same order, which prevents deadlocks.
+        // All workers lock rows in the same order, so that no two transactions deadlock.
         rows: rows.sort((one, other) => (one.id < other.id ? -1 : 1)),
       })
       const ids = new Set(changed.map(({ id }) => id))
@@ -148,13 +148,13 @@ function reportingOn(database: Database) {
     delivered: (message: OutboxMessage, outcome: string, now: number): Promise<boolean> =>
       report({ message, state: 'delivered', outcome, settledAt: now, dueAt: message.dueAt }),
 
-    /** sending → waiting. The message is sent again at `dueAt`. */
+    /** sending → waiting. The next attempt is made at `dueAt`. */
     reschedule: (message: OutboxMessage, outcome: string, dueAt: number): Promise<boolean> =>
       report({ message, state: 'waiting', outcome, settledAt: null, dueAt }),
 
     /**
      * sending → parked. The message is kept with the reason, so that an operator can look at it.
-     * @param also further statements of the same transaction, and its lock keys
+     * @param also further statements of the same transaction, and the lock keys that they need
      */
     async park(message: OutboxMessage, reason: string, now: number, also?: Along): Promise<boolean> {
       if (also === undefined) {
@@ -168,7 +168,7 @@ function reportingOn(database: Database) {
       return changed(await database.step(parking, { also: also.statements, lockKeys: also.lockKeys }))
     },
 
-    /** sending → waiting, as if the message had never been claimed: the attempt is not counted. */
+    /** sending → waiting, as if the message had not been claimed: the attempt is not counted. */
     async releaseLease(message: OutboxMessage, now: number): Promise<boolean> {
       return changed(
         await database.step(
@@ -183,8 +183,8 @@ function reportingOn(database: Database) {
     },
 
     /**
-     * Returns the statement that replaces the content of a message, for a step of the caller. The statement does not
-     * check the lease: the new content must be stored even if the lease has ended.
+     * Returns the statement that replaces the content of a message, for a transaction of the caller. The statement does
+     * not check the lease, because the new content must be stored even if the lease has ended.
      */
     replaceContent: (id: string, sealed: string): Statement => ({
       sql: `update notifications set sealed = $2 where id = $1 and state <> 'delivered'`,
@@ -193,12 +193,12 @@ function reportingOn(database: Database) {
   }
 }
 
-/** Functions for operators, and for removal by age. */
+/** Functions for operators, and for the removal of old messages. */
 function lookingAfter(database: Database) {
   return {
     /**
-     * parked → waiting. The message is due at once, and all its attempts are available again. Resolves to false if its
-     * content has been erased.
+     * parked → waiting. The message is due at once, and its attempts are counted from the beginning. Resolves to false
+     * if its content has been erased, or if it is not parked.
      */
     async retry(id: string, now: number, giveUpAt: number): Promise<boolean> {
       return changed(
@@ -214,8 +214,8 @@ function lookingAfter(database: Database) {
     },
 
     /**
-     * Erases the content of at most `atMost` messages that were parked before `parkedBefore`, so that these messages
-     * cannot be retried any more. Resolves to the number of messages.
+     * Erases the content of at most `atMost` messages that were parked before `parkedBefore`. These messages cannot be
+     * retried any more. Resolves to the number of messages whose content was erased.
      */
     async eraseParked(parkedBefore: number, atMost: number): Promise<number> {
       const rows = await database.step({
@@ -231,7 +231,7 @@ function lookingAfter(database: Database) {
 
     /**
      * Removes at most `atMost` messages that were delivered or parked before `before`. Resolves to the number of
-     * messages.
+     * removed messages.
      */
     async forgetSettled(before: number, atMost: number): Promise<number> {
       const rows = await database.step({
@@ -268,7 +268,7 @@ function lookingAt(database: Database) {
      */
     async countUndelivered(): Promise<Record<Exclude<NotificationState, 'delivered'>, number>> {
       const rows = await database.read<{ state: Exclude<NotificationState, 'delivered'>; number: number }>(
-        // The condition of each half of the statement is the condition of a partial index.
+        // Each half of the statement has the condition of a partial index, so that the index is used.
         `select state, count(*) as number from notifications where state in ('waiting', 'sending') group by state
          union all select 'parked', count(*) from notifications where state = 'parked'`,
       )
@@ -280,15 +280,15 @@ function lookingAt(database: Database) {
 }
 
 /**
- * Upper limit for the due messages that are considered in the order of their due times. Usually fewer messages are due.
- * If this many are due, some receivers have a backlog. Then the messages of the other receivers are looked up by
- * receiver (the column `lane`).
+ * Upper limit for the due messages that are considered in the order in which they became due. Usually fewer are due. If
+ * this many are due, some receivers have a backlog, and the messages of the other receivers are looked up by receiver
+ * (the column `lane`).
  */
 const manyDue = 512
 
 /**
- * Returns the SQL that selects one message of each lane: the message at the position `place`, counted from 0, in the
- * order of `due_at`.
+ * Returns the SQL that selects one message of each lane (receiver): the message at the position `place` in the order of
+ * `due_at`, counted from 0.
  */
 const nthOfLanes = (place: number) => `
     select (select id from notifications where state in ('waiting', 'sending') and kind = lanes.kind
@@ -296,10 +296,11 @@ const nthOfLanes = (place: number) => `
     from ${few('lanes', 'lanes')} where lane is not null`
 
 /**
- * Claims due messages. The statement considers the first `manyDue` messages, in the order in which they became due. If
- * more are due, it also considers the first few messages of each lane in `lane_room`. If the first `manyDue` messages
- * contain fewer messages to new receivers than a kind has capacity for, it considers the first few messages of each
- * lane of this kind, and finds these lanes one after the other through the index.
+ * Claims due messages. A lane contains the messages of one kind to one receiver. The statement considers the first
+ * `manyDue` messages, in the order in which they became due. If more are due, it also considers the first few messages
+ * of each lane in `lane_room`. The first `manyDue` messages may contain fewer messages to new receivers than a kind has
+ * capacity for. Then the statement also considers the first few messages of each lane of this kind. It finds these
+ * lanes one after the other through the index.
  *
  * From these messages, the statement selects in three stages. First, it takes from each lane as many messages as the
  * lane has capacity for. Of these, it takes for each standing as many as the kind has capacity for with this standing.

@@ -1,4 +1,4 @@
-/** Sends messages as soon as they are stored, and retries them when they are due. */
+/** Sends messages as soon as they are stored. Retries failed messages when they are due. */
 import { steadyTime } from '../platform/clock.ts'
 import { createPeriodicTask } from '../platform/periodic-task.ts'
 import { createRepeatedFailures } from '../platform/repeated-failures.ts'
@@ -10,7 +10,7 @@ import type { OutboxMessage } from './notification.ts'
 import { createSending } from './sending.ts'
 
 export interface OutboxNeeds extends DeliveryNeeds {
-  /** Milliseconds that an attempt may take; the lease is a little longer. */
+  /** Milliseconds that an attempt may take. The lease of a message is a little longer. */
   timeout: number
   /** Calls `listener` when a waiting message is announced. Returns a function that removes the listener. */
   onChange(listener: () => void): () => void
@@ -20,40 +20,41 @@ export interface OutboxWorker {
   /** Starts sending due messages. @param senders the senders by kind; a message of a kind without a sender is parked */
   start(senders: Senders): void
   enqueue: Enqueue
-  /** Looks for due messages now. */
+  /** Queries the due messages now. */
   wake(): void
   /** Resolves as soon as no message is due and no message is being sent. Used by tests and at shutdown. */
   idle(): Promise<void>
   /**
-   * Claims no more messages, and waits up to `grace` milliseconds for the messages that are being sent. Then it stops
-   * the attempts that are left and releases the leases of their messages. May be called twice.
+   * Claims no more messages, and waits up to `grace` milliseconds for the messages that are being sent. Then stops the
+   * remaining attempts and releases the leases of their messages. May be called twice.
    */
   stop(grace?: number): Promise<void>
 }
 
 /**
- * Milliseconds between two queries for due messages if no message is announced. The queries are needed because other
- * nodes may have left messages unsent.
+ * Milliseconds between two queries for due messages if no message is announced. These queries also find messages that
+ * another node has left unsent, for example after a crash.
  */
 const pollIntervalMs = 2_000
 /**
- * Milliseconds until the next query if a due message was not claimed, because there was no capacity, or because another
- * node had locked it.
+ * Milliseconds until the next query if a due message was not claimed. The reason may be a lack of capacity, or a lock
+ * of another node on the message.
  */
 const recheckMs = 200
 /** The shortest pause between two queries, in milliseconds. */
 const leastPauseMs = 10
 /** Upper limit for the messages that one statement makes due after the wall clock was set back. */
 const mostMadeDue = 500
-/** Milliseconds between two searches for messages whose times were written by a clock that was ahead. */
+/** Milliseconds between two queries for messages whose times were written by a clock that was ahead. */
 const searchIntervalMs = 60_000
 
 /**
- * Returns the function that claims due messages. First, it makes messages due whose times were written by a clock that
- * was ahead. Without this, they could wait for hours, and a push client cannot get its tokens in another way. If the
- * wall clock was set back since the last call, all waiting messages are made due. If it was set back before this
- * process began, or the clock of another node was ahead, the affected messages are those whose times are too far in the
- * future.
+ * Returns the function that claims due messages. Before it claims, it makes messages due whose times were written by a
+ * clock that was ahead. Otherwise they could wait for hours, and a push client cannot get its tokens in another way.
+ * There are two cases:
+ * - The wall clock was set back since the last call: all waiting messages are made due.
+ * - The wall clock was set back before this process began, or the clock of another node was ahead: only messages whose
+ *   times are too far in the future are made due.
  */
 function createClaim({ outbox, clock, timeout }: OutboxNeeds) {
   /** Milliseconds by which the wall clock is ahead of the steady time. */
@@ -78,7 +79,7 @@ function createClaim({ outbox, clock, timeout }: OutboxNeeds) {
   }
 }
 
-/** Returns a worker that has not been started. Messages that are enqueued before its start wait. */
+/** Returns a worker that is not started yet. Messages that are added before its start wait. */
 export function createOutboxWorker(needs: OutboxNeeds): OutboxWorker {
   const { outbox, clock, timeout } = needs
   let deliver: Deliver = createDelivery({}, needs)
@@ -112,7 +113,7 @@ export function createOutboxWorker(needs: OutboxNeeds): OutboxWorker {
     if (waitingForIdle.length > 0) looking.wake()
   }
 
-  /** Claims and sends due messages. Resolves to the pause until the next query, in milliseconds. */
+  /** Claims and sends due messages. Resolves to the number of milliseconds until the next query. */
   async function look(): Promise<number> {
     hasSeenAll = false
     const now = clock.now()

@@ -1,4 +1,7 @@
-/** Sends messages within the concurrency limits. A new message is never sent before older messages of its receiver. */
+/**
+ * Sends messages within the concurrency limits. If older messages to a receiver wait, a new message to this receiver
+ * waits behind them.
+ */
 import type { Clock } from '../platform/clock.ts'
 import { createBacklog } from './backlog.ts'
 import { type Attempt, type Capacity, createConcurrencyLimits } from './concurrency-limits.ts'
@@ -6,18 +9,18 @@ import type { Progress } from './delivery.ts'
 import type { OutboxMessage, Outcome } from './notification.ts'
 
 export interface SendingNeeds {
-  /** The kinds that can be sent. */
+  /** The kinds of messages that can be sent. */
   kinds(): string[]
   /** Sends a message and records the outcome. */
   deliver(message: OutboxMessage, progress: Progress): Promise<Outcome['kind'] | undefined>
-  /** Called when a receiver or kind that had no capacity has capacity again, or when a message may be due again. */
+  /** Called when a receiver or a kind that had no capacity has capacity again, and when a message may be due again. */
   onChance(): void
   /** Returns true while a caller is waiting for the end of all attempts. */
   isAwaited(): boolean
   clock: Pick<Clock, 'after'>
 }
 
-/** A receiver that answers within this many milliseconds counts as quick. */
+/** A receiver that responds within this many milliseconds counts as quick. */
 const quickMs = 1_000
 
 export type Sending = ReturnType<typeof createSending>
@@ -32,7 +35,7 @@ export function createSending({ kinds, deliver, onChance, isAwaited, clock }: Se
   const reserved = new Map<string, Attempt>()
 
   /**
-   * Frees the capacity that a message used. If there was no capacity before this, other messages may be waiting for it.
+   * Frees the capacity that a message used. If there was no capacity until now, other messages may be waiting for it.
    */
   function freeCapacity(attempt: Attempt, manner?: 'quickly' | 'badly'): void {
     const wasFull = limits.fullPlace(attempt.receiver, attempt.standing) !== undefined
@@ -53,8 +56,8 @@ export function createSending({ kinds, deliver, onChance, isAwaited, clock }: Se
         work()
         onChance()
       })
-    // Before the receiver is called, something else may be slow, such as the look-up of the user. Then the standing of
-    // the receiver does not change.
+    // Until the receiver is called, a delay has other causes, such as a slow look-up of the user. Such a delay frees
+    // the slot, but does not change the standing of the receiver.
     let stopTimer = whenLate(() => limits.giveUpSlot(attempt))
     const onCall = () => {
       stopTimer()
@@ -74,23 +77,24 @@ export function createSending({ kinds, deliver, onChance, isAwaited, clock }: Se
 
   return {
     /**
-     * Returns true and reserves capacity for a message, if there is capacity and no older message waits for this
-     * capacity. Returns false if not: then the message has to wait, and later messages wait behind it.
+     * Reserves capacity for a message and returns true, if there is capacity and no older message waits for it. If not,
+     * returns false. Then the message has to wait, and later messages wait behind it.
      */
     reserve(message: OutboxMessage): boolean {
       const { kind, receiver } = message
       const full = limits.fullPlace(message)
       const isNext = full === undefined && !backlog.isBefore(message, limits.standingOf(message))
       if (isNext) reserved.set(message.id, limits.begin(message))
-      // The message is also noted for its receiver, because the standing of the receiver may change while it waits.
+      // The message also counts as waiting for its receiver, because the standing of the receiver may change in the
+      // meantime.
       else for (const place of [full ?? { kind, receiver }, { kind, receiver }]) backlog.note(place)
       return isNext
     },
     /** Sends a message for which capacity was reserved. */
     send: (message: OutboxMessage) => send(message, takeReserved(message)),
-    /** Frees the reserved capacity without sending. */
+    /** Frees the capacity that was reserved for a message, without sending the message. */
     release: (message: OutboxMessage) => freeCapacity(takeReserved(message)),
-    /** Claims and sends as many due messages as there is capacity for. @returns the number of messages */
+    /** Claims and sends as many due messages as there is capacity for. @returns the number of claimed messages */
     async takeOn(claim: (room: Capacity) => Promise<OutboxMessage[]>): Promise<number> {
       const room = limits.room(kinds())
       if (room.kinds.every(({ room }) => room === 0)) return 0

@@ -12,7 +12,7 @@ export interface PauseLimits {
 /** Returns the functions that find and change messages that were not delivered. */
 export function undeliveredIn(database: Database) {
   return {
-    /** Resolves to the notifications of a subject that were not delivered and still have their content. */
+    /** Resolves to the notifications about a subject that were not delivered and still have their content. */
     async undeliveredAbout(subject: string): Promise<OutboxMessage[]> {
       const rows = await database.read<NotificationRow>(
         `select * from notifications where subject = $1 and state <> 'delivered' and sealed is not null`,
@@ -32,8 +32,8 @@ export function undeliveredIn(database: Database) {
     },
 
     /**
-     * Returns the statement that settles a message as delivered although it was not sent, because it is not needed any
-     * more. An attempt that is in progress loses its lease.
+     * Returns the statement that settles a message as delivered although it was not sent, because it is no longer
+     * needed. If an attempt is in progress, it loses its lease.
      */
     supersede: (id: string, reason: string, now: number): Statement => ({
       sql: `update notifications set state = 'delivered', lease = null, sealed = null, last_outcome = $2, settled_at = $3
@@ -49,9 +49,12 @@ export function undeliveredIn(database: Database) {
       })
     },
 
-    /** Makes at most `atMost` messages that wait for another attempt due at once. Resolves to their number. */
+    /**
+     * Makes at most `atMost` messages that wait for another attempt due at once. Resolves to the number of these
+     * messages.
+     */
     async endPauses(now: number, atMost: number): Promise<number> {
-      // The condition names both states, as the partial index on `due_at` does, so that the index is used.
+      // The condition contains both states, like that of the partial index on `due_at`, so that the index is used.
       const rows = await database.step({
         sql: `with paused as materialized (
                 select id from notifications where state in ('waiting', 'sending') and state = 'waiting' and due_at > $1
@@ -64,9 +67,9 @@ export function undeliveredIn(database: Database) {
     },
 
     /**
-     * Makes at most `atMost` messages due at once whose times were written by a clock that was ahead: their
-     * `created_at` is in the future, or their `due_at` is later than the longest pause or lease allows. Resolves to
-     * their number.
+     * Makes at most `atMost` messages due at once whose times were written by a clock that was ahead. These are
+     * messages whose `created_at` is in the future, or whose `due_at` is later than the longest pause or lease permits.
+     * Resolves to the number of these messages.
      *
      * @param longestLeaseMs the longest lease, in milliseconds
      */
@@ -98,8 +101,8 @@ export function undeliveredIn(database: Database) {
     },
 
     /**
-     * Erases the content of a message if it is still parked with this content. Executes `statements` in the same
-     * transaction. Resolves to whether the content was erased.
+     * Erases the content of a message if it is still parked and its content was not changed. Executes `statements` in
+     * the same transaction. Resolves to whether the content was erased.
      */
     async erase({ id, sealed }: OutboxMessage, statements: Statement[], lockKeys: string[]): Promise<boolean> {
       const erasing = {

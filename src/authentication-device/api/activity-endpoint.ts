@@ -1,4 +1,4 @@
-/** A user's history in the device API: past decisions, revoking an approval, blocking a client. */
+/** A user's history in the device API: lists the decisions, revokes an approval, and blocks or unblocks a client. */
 import type { FastifyInstance } from 'fastify'
 import type { DetailTypes } from '../../authorization-details/detail-types.ts'
 import type { RequestStore } from '../../ciba/authentication-request/authentication-request-store.ts'
@@ -26,7 +26,7 @@ export interface ActivityNeeds {
   blockClient: BlockClient
   clients: ClientStore
   blockedClients: BlockedClientStore
-  /** The known types of authorization details. They give the texts that are shown to users. */
+  /** The declared types of authorization details, which describe details to users. */
   details: DetailTypes
   clock: Clock
   audit: Audit

@@ -24,7 +24,7 @@ export type AuthenticateApproval = (
   passkey: string | undefined,
 ) => Promise<Authentication>
 
-/** For how long a sign-in counts as recent, in seconds. */
+/** How long a sign-in counts as recent, in seconds. */
 const freshFor = 5 * 60
 /** Milliseconds by which the clocks of this server and of another provider may differ. */
 const skew = 10_000
@@ -63,7 +63,7 @@ export function signInNeeded(
   return { max_age: freshFor, ...(strongly && { acr_values: PASSKEY_ACR }) }
 }
 
-/** Parameters of the authorization request to send (RFC 9470 §4). */
+/** Parameters of the authorization request by which the user signs in again (RFC 9470 §4). */
 export interface SignInNeeded {
   /** Seconds. */
   max_age: number
@@ -77,17 +77,18 @@ export function signedInJustNow({ authTime }: Authentication, now: number): bool
 }
 
 /**
- * Returns the function that checks how the approving user is authenticated, and resolves to the authentication that
- * counts for the approval: the confirmation with a passkey if `passkey` is given, or the sign-in if not. `passkey` is
- * the authenticator's response as JSON text.
+ * Returns the function that checks how the approving user is authenticated. It resolves to the authentication that
+ * counts for the approval. If `passkey` (the authenticator's response as JSON text) is given, this is the confirmation
+ * with the passkey. If not, it is the user's sign-in, or what a device service states.
  *
- * The function throws an `OAuthError`: `access_denied` if the passkey is not the user's, or if a passkey is required
- * and none was used; `insufficient_user_authentication` if the client requires another authentication;
- * `invalid_request` if a device service sent a passkey.
+ * The function throws an `OAuthError`:
+ * - `access_denied` if `passkey` is not accepted, or if it is missing although a passkey is required
+ * - `insufficient_user_authentication` if the client requires another authentication
+ * - `invalid_request` if a device service sent `passkey`
  */
 export function createAuthenticateApproval({ passkeys, clients, clock }: ApprovalNeeds): AuthenticateApproval {
   return async (request, approver, passkey) => {
-    // A request that is not pending cannot be approved. The caller calls `decide` next, which returns the reason.
+    // A request that is not pending cannot be approved. The caller calls `decide` next, which returns why.
     if (statusAt(request, clock.now()) !== 'pending') return approver.authentication
     const client = await clients.find(request.clientId)
     const now = clock.now()

@@ -1,4 +1,7 @@
-/** The authorization details that the user approves: all that were requested, or less if their type allows it. */
+/**
+ * The authorization details that the user approves: everything that was requested, or less if the type of a detail
+ * permits it.
+ */
 
 import type { AuthorizationDetail, DetailTypes } from '../../authorization-details/detail-types.ts'
 import { areDetails } from '../../authorization-details/read-details.ts'

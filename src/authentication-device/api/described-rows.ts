@@ -5,16 +5,16 @@ import type { Log } from '../../platform/log.ts'
 
 export interface Describers<Row, Shown, Less> {
   describe: (row: Row) => Shown
-  /** Describes a row for which `describe` threw. It must not throw for any stored value. */
+  /** Describes a row for which `describe` threw. This function must not throw, whatever the row contains. */
   describeLess: (row: Row) => Less
   idOf: (row: Row) => string
   log: Log
 }
 
 /**
- * Describes each row. If `describe` throws for a row, the error is logged and `describeLess` describes the row. So the
- * user can still see the request, and deny it. Such a row may have been stored by an earlier version, which had fewer
- * checks.
+ * Describes each row. If `describe` throws for a row, for example because an earlier version with fewer checks stored
+ * the row, the error is logged and `describeLess` describes the row. So the user sees every row, and can deny every
+ * request that is pending.
  */
 export function describeEach<Row, Shown, Less>(
   rows: readonly Row[],

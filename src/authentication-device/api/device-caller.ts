@@ -32,17 +32,20 @@ import { createUserShares } from './user-shares.ts'
 export interface DeviceCaller {
   kind: 'user' | 'device_service'
   userId: string
-  /** The client that makes the call: for a user, the client of the access token. It may not decide its own requests. */
+  /**
+   * The client that makes the call: the client of the user's access token, or the device service. It may not decide its
+   * own requests.
+   */
   clientId: string
   /**
-   * The hash of the user's access token. The call changes data only if the token is still valid: if the user signs out
-   * during the call, the call fails. Undefined for a device service.
+   * The hash of the user's access token. The call changes data only if this token is still valid when the change is
+   * made. So the call fails if the user signs out during the call. Undefined for a device service.
    */
   tokenHash: string | undefined
   /** The `uid` of the session at this provider that the token belongs to. Undefined if there is none. */
   sessionUid?: string | undefined
   /**
-   * How the user signed in, from the user's token. Empty for a device service, which states in each decision how the user
+   * How the user signed in, from the user's token. Empty for a device service: it states for each decision how the user
    * was authenticated.
    */
   authentication: Authentication
@@ -67,7 +70,7 @@ export type DeviceCall = CertificateCall & CallWithProof
  * Authenticates the caller, then runs `work` for this caller.
  *
  * @param address the caller's IP address, for the audit
- * @throws {Overloaded} if too many calls of this user, or of unproven callers, are in progress
+ * @throws {Overloaded} if too many calls of this user, or of callers that are not authenticated yet, are in progress
  */
 export type IdentifyCaller = <Result>(
   call: DeviceCall,
@@ -93,9 +96,9 @@ export function createIdentifyCaller(needs: CallerNeeds): IdentifyCaller {
     const workFor = (caller: DeviceCaller) => shares.within(`user ${caller.userId}`, () => work(caller))
     const sent = accessTokenOf(credentials.authorization)
     if (sent === undefined) return workFor(await asDeviceService(credentials, needs))
-    // To find the user, the token is looked up in the database, and a caller may send any number of invalid tokens.
-    // Therefore two limits apply during the lookup: the limit for one user, here applied to the token, and the limit
-    // for unproven callers.
+    // Anyone can send any number of invalid tokens, and each look-up of a token reads the database. Therefore two
+    // limits apply during the look-up: the limit for calls of one user, here applied to calls with the same token, and
+    // the limit for all callers that are not authenticated yet.
     const returning = needs.returningUsers.byToken(sent.token)
     const find = () => asUser({ ...sent, call }, needs)
     return shares.within(`token ${fingerprint(sent.token)}`, async () =>
@@ -183,7 +186,7 @@ function readHints(form: Form): SentHint[] {
   })
 }
 
-/** @param challenge the value of `WWW-Authenticate`. Default: the usual challenge for a bearer token */
+/** @param challenge the value of `WWW-Authenticate`. Default: the challenge for a bearer token */
 function invalidToken(detail: string, challenge?: string): OAuthError {
   return new OAuthError('invalid_token', 'the access token is not valid', {
     detail,
@@ -191,7 +194,7 @@ function invalidToken(detail: string, challenge?: string): OAuthError {
   })
 }
 
-/** Returns the error for a call whose session ended before the call changed anything. */
+/** Returns the error for a call that changed nothing, because the session of its access token has ended. */
 export const sessionEnded = () => invalidToken('the session of this access token has ended')
 
 function insufficientScope(): OAuthError {

@@ -33,7 +33,10 @@ export interface DeviceNeeds {
   /** The numbers that users pick from before they approve. */
   numbers: NumberMatching
   authenticateApproval: AuthenticateApproval
-  /** The known types of authorization details. They give the texts shown to users, and the parts that users may leave out. */
+  /**
+   * The declared types of authorization details: they describe details to users, and decide which parts users may leave
+   * out.
+   */
   details: DetailTypes
   clock: Clock
   log: Log
@@ -52,7 +55,8 @@ export function deviceEndpoint(
   onlyMethods(app, paths.authinfo, ['GET', 'POST'])
   app.get(paths.authinfo, async (request, reply) => {
     requireAccessToken(request.headers.authorization)
-    // An `auth_req_id` in the query is still accepted. Callers should send it in the body of a POST, or send `request_id`.
+    // An `auth_req_id` in the query is accepted, as in earlier versions. Callers should send it in the body of a POST,
+    // or send `request_id`.
     const form = readQuery(request.url)
     return answer(reply, await show(request.raw, form))
   })
@@ -118,8 +122,8 @@ interface Describing {
 }
 
 /**
- * Returns the members of a request that devices see: an explicit list, so that new members are not shown
- * unintentionally.
+ * Returns the members of a request that devices see. The members are listed one by one, so that a member that is added
+ * to the request later is not shown unintentionally.
  */
 function describe(request: AuthenticationRequest, { caller, language, now, clients, needs }: Describing) {
   const { numbers, details } = needs
@@ -152,7 +156,7 @@ function describe(request: AuthenticationRequest, { caller, language, now, clien
   }
 }
 
-/** Describes a request for which `describe` threw. It uses nothing that can fail for a stored value. */
+/** Describes a request for which `describe` threw. This function uses nothing that could throw for a stored value. */
 function describeLess(request: AuthenticationRequest, { now }: Describing) {
   return {
     request_id: request.id,
@@ -181,8 +185,8 @@ async function complete(form: Form, address: string, caller: DeviceCaller, needs
     throw new OAuthError('invalid_request', 'request_id is missing')
   const request = await named(form, caller, needs.requests)
   if (request === undefined) throw notFound()
-  // `identifyCaller` has refused CIBA clients. This check is for a client whose registration changed after it sent the
-  // request.
+  // `identifyCaller` refuses every client that may send authentication requests. This check finds a client that was
+  // allowed to send this request, and whose registration was changed since then.
   if (request.clientId === caller.clientId)
     throw new OAuthError('access_denied', 'a client cannot decide its own request')
 
@@ -213,8 +217,8 @@ async function complete(form: Form, address: string, caller: DeviceCaller, needs
 }
 
 /**
- * Returns the details that the user approves, or undefined for all. Called before the decision, and before the
- * challenge of a passkey is used up.
+ * Returns the details that the user approves, or undefined if the user approves all. Called before the decision, and
+ * before the challenge of a passkey is used up.
  */
 function readApproved(
   form: Form,
@@ -229,7 +233,7 @@ function readApproved(
   return narrowed(request, parseDetails(text), details)
 }
 
-/** Resolves to whether the user picked another number than the one that the client shows. */
+/** Resolves to whether the user picked a number other than the one that the client shows. */
 async function picksWrong(request: AuthenticationRequest, caller: DeviceCaller, form: Form, needs: DeviceNeeds) {
   if (caller.kind !== 'user' || needs.numbers.choicesFor(request) === undefined) return false
   const picked = form.get('number')
@@ -238,7 +242,7 @@ async function picksWrong(request: AuthenticationRequest, caller: DeviceCaller, 
   return picked !== request.bindingMessage
 }
 
-/** Values of `status`, which CIBA does not define. `A` and `D` are the values of doorkeeper-ciba. */
+/** Values of `status`, which CIBA does not define. `A` and `D` are the values that doorkeeper-ciba uses. */
 const outcomes = new Map([
   ['approved', 'approved'],
   ['denied', 'denied'],

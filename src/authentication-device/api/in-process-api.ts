@@ -50,7 +50,7 @@ export interface DeviceApiNeeds {
 export function createDeviceApi({ requests, clients, decide, details, clock }: DeviceApiNeeds) {
   const decidedBy = 'application'
 
-  /** Throws if this authentication does not meet the requirements of the client. */
+  /** Throws if this authentication does not meet the requirements of the client that sent the request. */
   async function refuseUnlessSufficient(request: AuthenticationRequest, authentication: Authentication): Promise<void> {
     const client = await clients.find(request.clientId)
     const needed = authenticationNeeded(request, client?.metadata, authentication, clock.now())
@@ -77,11 +77,11 @@ export function createDeviceApi({ requests, clients, decide, details, clock }: D
       }))
     },
     /**
-     * Approves a request. Your code must have asked the user before.
+     * Approves a request. The application must have asked the user before.
      *
      * @param less the part of the authorization details that the user approves. If it is left out, all details are
      *   approved
-     * @throws {OAuthError} `invalid_authorization_details` if this is not a permitted part of what was requested,
+     * @throws {OAuthError} `invalid_authorization_details` if `less` is not a permitted part of what was requested,
      *   `insufficient_user_authentication` if the client requires an `authTime`, a later one, or another `acr`
      */
     async approve(
@@ -93,7 +93,7 @@ export function createDeviceApi({ requests, clients, decide, details, clock }: D
       const now = clock.now()
       const request = await requests.findForUser(userId, { id: requestId })
       const answer = { requestId, request, userId, outcome: 'approved' as const, decidedBy, authentication } as const
-      // If the request cannot be approved, `decide` returns the reason.
+      // If the request is unknown or not pending, `decide` returns that as its result.
       if (request === undefined || statusAt(request, now) !== 'pending') return decide(answer)
       const { authorizationDetails } = less
       const approvedDetails = authorizationDetails && narrowed(request, authorizationDetails, details)

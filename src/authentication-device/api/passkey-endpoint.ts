@@ -23,7 +23,9 @@ export interface PasskeyEndpointNeeds {
   requests: RequestStore
   passkeys: Passkeys
   noticesOfChange: NoticesOfChange
-  /** Counts an attempt to add a passkey. Resolves to false if it is one more than `mostAttempts` within an hour. */
+  /**
+   * Counts an attempt to add a passkey. Resolves to false if the user has made more than `mostAttempts` within an hour.
+   */
   countAttempt(userId: string): Promise<boolean>
   /** Whether users sign in on this server's pages, where a passkey can be used. */
   signsInHere: boolean
@@ -32,8 +34,9 @@ export interface PasskeyEndpointNeeds {
 }
 
 /**
- * How often a user may try to add a passkey within an hour. Each added passkey causes a message to the user.
- * `mostPasskeys` does not limit these messages, because a passkey may be removed at once and another one added.
+ * How often a user may try to add a passkey within an hour. The user gets a message for each added passkey.
+ * `mostPasskeys` does not limit the number of messages, because the user can add a passkey, remove it, and add another
+ * one.
  */
 export const mostAttempts = 20
 

@@ -1,7 +1,7 @@
 /**
- * Checks whether the user who approves a request is authenticated as its client requires: at a known time
- * (`require_auth_time`), not longer ago than a maximum age (`default_max_age`), or with an essential `acr` (OpenID
- * Connect Core §5.5.1.1).
+ * Checks whether the user who approves a request is authenticated as the client of the request requires. A client can
+ * require that the time of the authentication is known (`require_auth_time`), a maximum age (`default_max_age`), and an
+ * essential `acr` (OpenID Connect Core §5.5.1.1).
  */
 import type { AuthenticationRequest } from '../../ciba/authentication-request/authentication-request.ts'
 import { acceptedValues, acrValuesIn, isEssential } from '../../ciba/authentication-request/requested-claims.ts'
@@ -27,8 +27,8 @@ const anyAge = 86_400
 
 /**
  * Returns the authentication that is needed before the user may approve the request, or undefined if the given
- * authentication suffices. If the user was authenticated after the request was received, the authentication is never
- * too old, because it was made for this request.
+ * authentication suffices. An authentication that was made after the request was received is never too old, because it
+ * was made for this request.
  *
  * @param client undefined if the client was removed
  */
@@ -57,8 +57,8 @@ export function authenticationNeeded(
 }
 
 /**
- * @param isUser whether the caller sent an access token of the user. If so, the status is 401, and a challenge contains
- *   the sign-in that is needed; if not, the status is 403
+ * @param isUser whether the caller sent an access token of the user. If so, the status is 401, and `WWW-Authenticate`
+ *   contains the sign-in that is needed. If not, the status is 403
  */
 export function insufficientAuthentication({ max_age, acr_values }: AuthenticationNeeded, isUser: boolean): OAuthError {
   const members = { ...(max_age !== undefined && { max_age }), ...(acr_values !== undefined && { acr_values }) }

@@ -21,7 +21,10 @@ export interface UserCodeEndpointNeeds {
   checkPassword: CheckPassword | undefined
   ownCode: OwnCode
   noticesOfChange: NoticesOfChange
-  /** Limits how often a new code is compared with the password: each comparison is an attempt to guess the password. */
+  /**
+   * Limits how often a new code is compared with the user's password, because each comparison is an attempt to guess
+   * it.
+   */
   throttle: PasswordTryThrottle
   clock: Clock
   audit: Audit
@@ -77,7 +80,10 @@ export function userCodeEndpoint(app: FastifyInstance, path: string, needs: User
     return user
   }
 
-  /** Returns the notifications of a new code. The removal of a code causes none, because it gives nobody access. */
+  /**
+   * Returns the notifications to the user about a new code. A removed code causes none, because nobody gains access by
+   * it.
+   */
   function noticesOf(code: string | undefined, userId: string, userAgent: string | undefined) {
     if (code === undefined) return []
     return needs.noticesOfChange({ type: 'user_code.set', userId, browser: browserName(userAgent) })

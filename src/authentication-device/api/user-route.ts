@@ -17,7 +17,7 @@ export interface UserCall {
 /** Resolves to the body of the response, sent as JSON with `no-store`. */
 export type UserHandler = (call: UserCall) => Promise<object>
 
-/** Adds a route for the methods that have a handler; other methods are refused. */
+/** Adds a route for the methods that have a handler. Other methods are refused. */
 export function userRoute(
   app: FastifyInstance,
   path: string,

@@ -4,7 +4,7 @@
  */
 import { Overloaded } from '../../platform/http/unavailable.ts'
 
-/** Maximum number of calls in progress of one user: a user has a few devices, and a page makes a few calls at once. */
+/** Maximum number of calls in progress of one user. A user has a few devices, and a page makes a few calls at once. */
 export const mostOfOneUser = 32
 
 export interface UserShares {

@@ -6,7 +6,7 @@ import type { AccountNotice } from './device-notice.ts'
 import type { Mail } from './mail.ts'
 import { formatTime, onOneLine } from './notice-text.ts'
 
-/** Returns the texts of a message about a change. `from` is undefined if the browser is unknown. */
+/** Returns the texts of a message about a change. The member `from` is undefined if the browser is unknown. */
 export function accountWords({ change, user }: AccountNotice, texts: Texts) {
   const language = chooseLanguage(user.locale)
   const say = texts.in(language)

@@ -1,6 +1,6 @@
 /**
- * Notifies users of changes of their account: one message through each channel, written in the transaction of the change.
- * These messages do not belong to an authentication request.
+ * Notifies users of changes of their account. The transaction of a change stores one message for each channel. These
+ * messages do not belong to an authentication request.
  */
 
 import type { Send, Senders } from '../../outbox/delivery.ts'
@@ -16,13 +16,13 @@ export interface NewAccountChange {
   type: AccountChange['type']
   userId: string
   /**
-   * The names of browser and operating system, if known. They come from a fixed list, so no text of the caller is
-   * mailed.
+   * The names of the browser and the operating system, if known. They come from a fixed list, so the mail contains no
+   * text that the caller chose.
    */
   browser?: string
 }
 
-/** Milliseconds after which a notification of a change is given up. */
+/** Milliseconds after a change during which its notifications are retried. */
 const life = 24 * 3600_000
 
 const kindOf = (channel: string) => `account_${channel}`
@@ -41,7 +41,7 @@ interface ChannelSettings {
   users: object
 }
 
-/** Returns the kinds of notifications of a change: one for each configured channel. */
+/** Returns the kinds of the notifications that a change causes: one for each configured channel. */
 export function accountKindsOf(config: ChannelSettings): string[] {
   const isSetUp = {
     mailbox: config.development,
@@ -54,8 +54,8 @@ export function accountKindsOf(config: ChannelSettings): string[] {
 }
 
 /**
- * Returns the notifications of a change. Store them in the transaction of the change. Whether a channel reaches the user
- * is checked when the notifications are sent.
+ * Returns the notifications that a change causes. Store them in the transaction of the change. Whether a channel
+ * reaches the user is checked later, when the notification is sent.
  */
 export type NoticesOfChange = (change: NewAccountChange) => OutboxMessage[]
 
@@ -86,7 +86,7 @@ export interface AccountNoticeNeeds {
   vault: Vault
 }
 
-/** Returns the senders of notifications of a change, by kind. */
+/** Returns the senders of notifications about changes, by kind. */
 export function createAccountNoticeSenders(channels: readonly Channel[], needs: AccountNoticeNeeds): Senders {
   const senderOf = (channel: Channel) => ({ send: createSend(channel, needs), isTriedToTheEnd: true })
   return Object.fromEntries(channels.map((channel) => [kindOf(channel.kind), senderOf(channel)]))
@@ -95,9 +95,10 @@ export function createAccountNoticeSenders(channels: readonly Channel[], needs: 
 function createSend(channel: Channel, { users, timeout, link, vault }: AccountNoticeNeeds): Send {
   return async (message, signal, onCall) => {
     const user = await untilAborted(untilTimeout(users.find(message.subject), timeout), signal)
-    // A locked user is notified too, because the account of this user was changed.
+    // A locked user is notified too, because this user's account was changed.
     if (user === null) return { kind: 'refused', words: 'the user no longer exists' }
-    // A channel to a program cannot tell which users the program reaches, so every message is sent to the program.
+    // If a channel sends messages to a program, it is unknown which users the program reaches. So every message is
+    // sent.
     if (channel.sendAccount === undefined || !(channel.toProgram || (await channel.reaches(user)))) {
       return { kind: 'delivered', words: 'not needed: this channel does not reach the user' }
     }

@@ -14,7 +14,7 @@ import { selfRegistration } from '../shown-client.ts'
 
 /** A message to the user about a request. It contains no secret: the link leads to a page that requires signing in. */
 export interface Notice {
-  /** The same at each retry, so that repeats can be recognised. */
+  /** The same id at each retry, so that receivers can recognise repeated messages. */
   id: string
   request: PendingRequest
   user: User
@@ -38,7 +38,7 @@ export interface Channel {
    * have one receiver.
    */
   receiverOf?(user: User): string
-  /** Whether the messages are shown to a developer, and do not reach the user. */
+  /** Whether the messages are only shown to a developer, so that they do not reach the user. */
   isForDevelopers?: boolean
   /** Whether the messages go to a program, which decides what to show. Number matching does not apply to programs. */
   toProgram?: boolean
@@ -46,7 +46,7 @@ export interface Channel {
   send(notice: Notice, signal: AbortSignal): Promise<Outcome>
   /** Sends a message about a change of the user's account. Undefined if the channel sends no such messages. */
   sendAccount?(notice: AccountNotice, signal: AbortSignal): Promise<Outcome>
-  /** Closes connections that are kept for further messages. Called when no more messages are sent. */
+  /** Closes the connections that are kept open for further messages. Called after the last message was sent. */
   close?(): Promise<void>
 }
 
@@ -99,8 +99,8 @@ function createSend(channel: Channel, channels: readonly Channel[], needs: Notic
   return async (message, signal, onCall) => {
     const request = await needs.findRequest(message.subject)
     if (request?.status !== 'pending') return { kind: 'delivered', words: 'no longer needed' }
-    // A decoy user gets no message. The outbox has a row for it so that storing the request takes as long as for a real
-    // user.
+    // A decoy user gets no message. The outbox contains a message for the decoy user only so that storing the request
+    // takes as long as for a real user.
     if (isDecoy(request)) return { kind: 'delivered', words: 'decoy user: nothing to send' }
     const user = await untilAborted(untilTimeout(needs.users.find(request.userId), needs.timeout), signal)
     if (user === null || user.disabled) return { kind: 'refused', words: 'the user no longer exists or is disabled' }
@@ -111,8 +111,8 @@ function createSend(channel: Channel, channels: readonly Channel[], needs: Notic
     const described = { ...describe(request, client), ...(toPick && { binding_message: undefined }) }
     onCall()
     const outcome = await channel.send({ id: message.id, request: described, user, link }, signal)
-    // After a refusal, perhaps no channel reaches the user any more: for example, the subscription of the browser was
-    // removed.
+    // If the message was refused, it is possible that no channel reaches the user any more: for example, the browser's
+    // subscription may have been removed.
     if (
       outcome.kind === 'refused' &&
       (await reaching(user, channels)).every(({ isForDevelopers }) => isForDevelopers)
@@ -124,7 +124,7 @@ function createSend(channel: Channel, channels: readonly Channel[], needs: Notic
   }
 }
 
-/** Returns the fields of the response of /backchannel/authinfo that matter for a pending request. */
+/** Returns those fields of the response of /backchannel/authinfo that matter for a pending request. */
 function describe(request: AuthenticationRequest, client: Client | undefined): PendingRequest {
   return {
     request_id: request.id,

@@ -1,6 +1,6 @@
 /**
- * Notifies the operator's device service: one signed call for each request and each change of an account. See
- * docs/guides/device-channels.md.
+ * Notifies the operator's device service by HTTP: one signed call for each authentication request, and one for each
+ * change of an account. See docs/guides/device-channels.md.
  */
 import { createHmac } from 'node:crypto'
 import { post } from '../../ciba/client-notification/notification-endpoint.ts'
@@ -27,7 +27,7 @@ export function createDeviceWebhook({ url, secret, caller, clock }: DeviceWebhoo
     sendAccount: ({ change }, signal) => call(change.id, { event: 'account.changed', ...change }, signal),
   }
 
-  /** @param id the same at each retry, so that receivers recognise repeats */
+  /** @param id the same at each retry, so that receivers can recognise repeated calls */
   function call(id: string, said: object, signal: AbortSignal): Promise<Outcome> {
     const body = JSON.stringify(said)
     const seconds = Math.floor(clock.now() / 1000)

@@ -39,7 +39,7 @@ export function createEmailChannel({ from, issuer, texts, ...server }: EmailNeed
       await transport.sendMail({
         ...mail,
         from,
-        // An object is one address; a string would be parsed as a list of addresses.
+        // An object is always one address. Nodemailer would parse a string as a list of addresses.
         to: { name: '', address: email },
         messageId: `<${id}@${hostname}>`,
         headers: { 'Auto-Submitted': 'auto-generated' },

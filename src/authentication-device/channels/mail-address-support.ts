@@ -1,6 +1,6 @@
 /**
- * Addresses that not every mail server accepts. A local part with other characters than ASCII needs SMTPUTF8 (RFC 6531) at
- * the mail server; a domain with other characters is sent in its ASCII form.
+ * Mail addresses that not every mail server accepts. An address whose local part is not ASCII needs a mail server with
+ * SMTPUTF8 (RFC 6531). A domain that is not ASCII needs nothing special: it is sent in its ASCII form.
  */
 
 /** Returns whether the local part of a mail address contains characters that are not ASCII. */
@@ -13,8 +13,9 @@ export const addressIn = (from: string) => /<([^<>]*)>\s*$/.exec(from)?.[1] ?? f
 
 /**
  * Returns options for nodemailer that abort the delivery to a non-ASCII address if the mail server does not offer
- * SMTPUTF8. Nodemailer itself would send such an address to any server. Nodemailer logs each command before it sends
- * the command. If the command `MAIL FROM` does not request SMTPUTF8, the logger aborts the delivery.
+ * SMTPUTF8. Without these options, nodemailer would send such an address to any server. Nodemailer logs each command
+ * before it sends the command. So the logger in these options sees the command `MAIL FROM`, and aborts the delivery if
+ * the command does not request SMTPUTF8.
  */
 export function requireSmtpUtf8(abort: AbortController) {
   const ignore = () => {}

@@ -15,7 +15,7 @@ export interface MailServer {
   timeout: number
 }
 
-/** Imported when the first mail is sent, because most servers send no mail. */
+/** Imported when the first mail is sent, because most Doorbell servers send no mail. */
 const nodemailer = () => import('nodemailer')
 
 /** Resolves to a transport that keeps its connections open for some seconds after a mail, for further mails. */
@@ -95,15 +95,16 @@ function greetingName(hostname: string): string {
 
 interface SmtpError {
   code?: string
-  /** The code of the error that nodemailer has replaced by its own error. */
+  /** The code of the original error, if nodemailer has replaced that error by its own. */
   originalCode?: string
   responseCode?: number
   response?: string
 }
 
 /**
- * Returns the outcome of a failed delivery. 5xx and an invalid address are permanent; other failures are retried. The
- * response text of the mail server is not stored, because it may contain the user's address.
+ * Returns the outcome of a failed delivery. A 5xx response and an invalid address are permanent errors. After all other
+ * failures, the delivery is retried. The response text of the mail server is not stored, because it may contain the
+ * user's address.
  */
 export function meaningOfRefusal(error: unknown): Outcome {
   const { code, originalCode = code, responseCode, response } = error as SmtpError

@@ -23,7 +23,8 @@ export function wordsFor({ request, user }: Notice, texts: Texts): Words {
   const say = texts.in(language)
   const { self_registered, hosts = [] } = request.client
   const name = onOneLine(request.client.client_name ?? request.client.client_id)
-  // Registration refuses a name that looks like a link, but only if mail is configured. Mail may be configured later.
+  // A client that registers itself may have a name that looks like a link. Registration refuses such a name only while
+  // mail is configured, and mail may have been configured later.
   const clientName = self_registered && looksLikeALink(name) ? unlinked(name) : name
   return {
     language,
@@ -46,7 +47,9 @@ export function onOneLine(text: string): string {
   return text.replace(/[\p{Cc}\u2028\u2029]+/gu, ' ').trim()
 }
 
-/** Formats a time in the user's locale, with the time zone: the user's own zone is seldom known, so UTC is often used. */
+/**
+ * Formats a time in the user's locale. The time zone is included, because it is often UTC: few users have a `zoneinfo`.
+ */
 export function formatTime(time: number, user: User, language: Language): string {
   const format: Intl.DateTimeFormatOptions = {
     year: 'numeric',

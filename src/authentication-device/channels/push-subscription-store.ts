@@ -16,9 +16,9 @@ export type PushSubscriptionStore = ReturnType<typeof createPushSubscriptionStor
 export function createPushSubscriptionStore(database: Database) {
   return {
     /**
-     * Adds a subscription. Each endpoint has one row, which moves to the user who subscribed last. Only the newest `most`
-     * rows of a user are kept. Resolves to whether the subscription was added. It is not added if the user is locked or
-     * was removed, or if the access token with the hash `tokenHash` is not valid any more.
+     * Adds a subscription. Each endpoint has one row, which belongs to the user who subscribed last. Only the newest
+     * `most` subscriptions of a user are kept. Resolves to whether the subscription was added. It is not added if the
+     * user is locked or was removed, or if the access token with the hash `tokenHash` is not valid any more.
      */
     async add(subscription: KeptSubscription, now: number, most: number, tokenHash?: string): Promise<boolean> {
       const { id, userId, endpointHash, sealed } = subscription
@@ -84,7 +84,7 @@ export function createPushSubscriptionStore(database: Database) {
         [endpointHash, userId, tokenHash ?? null],
       )
       if (own === undefined) return undefined
-      // If the user has signed in again since then, the subscription belongs to an earlier session.
+      // If the user has signed in again since the subscription was stored, it still belongs to the earlier session.
       if (own.is_subscribed === 1 && own.is_of_another_session === 1) {
         await database.step(
           {
@@ -121,8 +121,8 @@ export function createPushSubscriptionStore(database: Database) {
     },
 
     /**
-     * Removes a subscription. Resolves to whether this user had a subscription with this endpoint; undefined, and nothing
-     * is changed, if the access token is not valid any more.
+     * Removes a subscription. Resolves to whether this user had a subscription with this endpoint. If the access token
+     * is not valid any more, changes nothing and resolves to undefined.
      */
     async remove(userId: string, endpointHash: string, tokenHash?: string): Promise<boolean | undefined> {
       const values = [userId, endpointHash]
@@ -138,13 +138,13 @@ export function createPushSubscriptionStore(database: Database) {
 const counting = 'update push_subscriptions set refusals = refusals + 1 where id = $1 returning id'
 
 /**
- * Returns the SQL for the hash of the `uid` of the session to which an access token belongs, or for null.
+ * Returns the SQL for the hash of the `uid` of the session to which an access token belongs, or null if there is none.
  * @param hash SQL: the hash of the token
  */
 const sessionOfToken = (hash: string) => `(select uid_hash from oidc_models
   where model = 'AccessToken' and id_hash = cast(${hash} as text))`
 
-/** SQL: whether the subscription belongs to another session than the access token `$3`. */
+/** SQL: whether the subscription belongs to a session other than that of the access token `$3`. */
 const isOfAnother = `${sessionOfToken('$3')} <> coalesce(uid_hash, '')`
 
 /** SQL: counts the user's subscriptions with an endpoint. Returns no row if the access token `$3` is not valid. */

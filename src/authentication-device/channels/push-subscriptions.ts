@@ -67,8 +67,8 @@ export function createPushSubscriptions(needs: { store: PushSubscriptionStore; v
 
     /**
      * Removes another user's subscription in the browser that this user uses now. `endpointHash` is the SHA-256 of the
-     * browser's endpoint. Resolves to whether this user is subscribed in this browser, and whether another user's
-     * subscription was removed.
+     * endpoint of the browser's subscription. Resolves to whether this user is subscribed in this browser, and whether
+     * another user's subscription was removed.
      */
     claim: (userId: string, endpointHash: string, tokenHash?: string) => store.claim(userId, endpointHash, tokenHash),
 
@@ -79,8 +79,8 @@ export function createPushSubscriptions(needs: { store: PushSubscriptionStore; v
 }
 
 /**
- * Returns the additional authenticated data of a subscription. It contains the user id, so a row that is moved to another
- * user cannot be decrypted.
+ * Returns the additional authenticated data of a subscription. It contains the user id. So a row that is assigned to
+ * another user in the database cannot be decrypted.
  */
 const aadOf = (userId: string, endpointHash: string) => `push_subscriptions/${userId}/${endpointHash}`
 

@@ -18,7 +18,9 @@ export interface VapidKeys {
 const name = 'vapid'
 const aad = 'server_keys/vapid'
 
-/** Reads the keys, or generates them if there are none. Several nodes may do this at the same time. */
+/**
+ * Reads the keys, or generates them if there are none. Even if several nodes do this at once, all get the same keys.
+ */
 export async function loadVapidKeys(needs: { keys: ServerKeyStore; vault: Vault; clock: Clock }): Promise<VapidKeys> {
   const { keys, vault } = needs
   if ((await keys.find(name)) === undefined) await makeFirst(needs)

@@ -28,9 +28,9 @@ export interface PushMessage {
   title: string
   body: string
   link: string
-  /** A message replaces an earlier one with the same tag. */
+  /** In the browser, a message replaces an earlier one with the same tag. */
   tag: string
-  /** The buttons of the notification. A button only opens the page, because a user must sign in to decide. */
+  /** The buttons of the notification. Each button only opens the page, because a user must sign in to decide. */
   actions: { action: 'approve' | 'deny'; title: string }[]
 }
 
@@ -75,19 +75,19 @@ async function sendTo(
       ? { kind: 'refused', words: 'the subscription has an invalid key' }
       : await post({ ...message, receiver: push.userId }, needs.caller, signal)
   if (outcome.kind === 'delivered') await needs.subscriptions.used(subscription.id)
-  // The subscription no longer exists (RFC 8030 §7.3).
+  // 404 and 410 mean that the subscription no longer exists (RFC 8030 §7.3).
   else if (outcome.status === 404 || outcome.status === 410) {
     await needs.subscriptions.remove(push.userId, subscription.endpoint)
   }
-  // After several other permanent errors, the subscription is removed: it may have been made for another VAPID key. 413
-  // does not count: only this message is too long.
+  // After several permanent errors other than 404 and 410, the subscription is removed, because it may have been made
+  // for another VAPID key. 413 is not counted: it only means that this message is too long.
   else if (outcome.kind === 'refused' && outcome.status !== 413) await needs.subscriptions.refused(subscription.id)
   return outcome
 }
 
 /**
- * Resolves to undefined if the key of the subscription is invalid: an invalid key of one browser must not block messages
- * to the other browsers.
+ * Resolves to undefined if the key of the subscription is invalid. It does not throw, because an invalid key of one
+ * browser must not prevent messages to the user's other browsers.
  */
 async function tryToEncrypt(
   subscription: PushSubscription,
@@ -147,13 +147,13 @@ function accountPush(notice: AccountNotice, texts: Texts): Push {
 
 const secondsInADay = 24 * 3600
 
-/** Shortens a text to 240 characters: push services accept 4096 bytes in all, and screens show less. */
+/** Shortens a text to 240 characters. Push services accept 4096 bytes for the whole message, and screens show less. */
 function shorten(text: string): string {
   const letters = [...text]
   return letters.length <= 240 ? text : `${letters.slice(0, 239).join('')}…`
 }
 
-/** Combines the outcomes of all devices into one: delivered if at least one device was reached. */
+/** Combines the outcomes for all browsers into one: delivered if the message was delivered for at least one browser. */
 function sum(outcomes: Outcome[]): Outcome {
   const those = (kind: Outcome['kind']) => outcomes.filter((outcome) => outcome.kind === kind)
   const count = `${those('delivered').length} of ${outcomes.length} devices`

@@ -11,10 +11,11 @@ import { type PollStoreNeeds, pollsIn } from './request-poll-store.ts'
 export type RequestStore = ReturnType<typeof createRequestStore>
 
 /**
- * Stores the authentication requests. Each transition is one conditional statement. If two transitions of a request run
- * at the same time, only the first finds its condition true. Concurrent transitions of the same kind are written in one
- * batch. Each transition is announced to all nodes under the topic `request`. A transition that changes which requests
- * wait for a user is also announced under the topic `user_requests`, with the key of the user (`user-announcement.ts`).
+ * Stores the authentication requests. Each transition of a request is one conditional statement. If two transitions of
+ * a request run at the same time, only the first finds its condition true. Concurrent transitions of different requests
+ * that use the same SQL are written in one batch. Each transition is announced to all nodes under the topic `request`.
+ * A transition that changes which requests wait for a user is also announced under the topic `user_requests`, with the
+ * key of the user (`user-announcement.ts`).
  *
  * @param needs not needed for reading. Without `enqueue`, this process sends no notifications: they stay in the outbox
  *   until a server sends them
@@ -30,8 +31,8 @@ export function createRequestStore(database: Database, needs: Partial<MoveNeeds>
     ...modesIn(database),
     /**
      * Removes at most `atMost` denied, expired and redeemed requests that were settled before `before`. A request is
-     * kept while a token that was issued for the request exists, because the row contains the id of the user who may
-     * revoke the token. Ids grow with time, so the condition on the id excludes newer rows without reading them.
+     * kept while a token that was issued for it exists: the row contains the id of the user, who may revoke the token.
+     * Ids grow with time, so the condition on the id excludes newer rows without reading them.
      */
     forgetFinished: pruneByCursor({
       async next(after, before, atMost) {

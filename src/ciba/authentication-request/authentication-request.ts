@@ -5,7 +5,7 @@ import type { Confirmation } from '../../client/sender-constraint/confirmation.t
 import type { Authentication } from '../../user/authentication.ts'
 import type { RequestedClaims } from './requested-claims.ts'
 
-/** The stored status. `statusAt` also takes the deadline into account. */
+/** The stored status. `statusAt` returns the status with the deadline taken into account. */
 export type RequestStatus = 'pending' | 'approved' | 'denied' | 'expired' | 'redeemed'
 
 export interface AuthenticationRequest {
@@ -31,7 +31,7 @@ export interface AuthenticationRequest {
    */
   deliveryMode: DeliveryMode
   notificationEndpoint: string | undefined
-  /** The encrypted `CallBack`, kept while a ping or push may still have to be composed from it. */
+  /** The encrypted `CallBack`. It is kept while a ping or push may still have to be composed from it. */
   callBackSealed: string | undefined
   status: RequestStatus
   /** Milliseconds since 1970, like all times in this interface. */
@@ -44,17 +44,16 @@ export interface AuthenticationRequest {
   interval: number
   settledAt: number | undefined
   /**
-   * True if a stored JSON value, such as the details, resources or claims, cannot be read. Then it is not known what
-   * was requested. So the request can only be denied or expire, and no tokens are issued for it.
+   * True if a stored JSON value, such as the details, resources or claims, cannot be read. Then it is unknown what was
+   * requested. So the request cannot be approved, and no tokens are issued for it.
    */
   isDamaged?: true
   /**
-   * The client certificate or DPoP key to which the tokens of a push client are bound. The client proves with the
-   * authentication request that it has the key, because a push client never calls the token endpoint. Empty for poll
-   * and ping.
+   * The client certificate or DPoP key to which the tokens of a push client are bound. A push client never calls the
+   * token endpoint, so it proves with the authentication request that it has the key. Empty for poll and ping.
    */
   binding: Confirmation
-  /** How the user was authenticated for the decision. Empty before the decision. */
+  /** How the user was authenticated when the user decided. Empty before the decision. */
   authentication: Authentication
 }
 
@@ -95,7 +94,10 @@ export function statusAt(request: Pick<AuthenticationRequest, 'status' | 'expire
   return open && now >= request.expiresAt ? 'expired' : request.status
 }
 
-/** In milliseconds. A request with a shorter lifetime may leave the user too little time to answer. */
+/**
+ * In milliseconds. A shorter lifetime may leave the user too little time to answer. So if a request with a shorter
+ * lifetime expires unanswered, the client has to pause, as after a denial.
+ */
 export const shortLife = 60_000
 
 /**

@@ -1,8 +1,8 @@
 /**
  * Denies open requests in the same transaction as the change that causes the denial, such as the removal of a user. A
- * request is open if its row says that it is pending, or approved and not redeemed. Its deadline is not compared with
- * the time: the clock of this node or command may be ahead, and at another node the client could still redeem the
- * request. A request whose deadline has passed may be denied without harm.
+ * request is open if its stored status is `pending` or `approved`. Its deadline is not compared with the time, because
+ * the clock of this node or command may be ahead. Then the client could still redeem the request at another node.
+ * Denying a request whose deadline has passed does no harm.
  */
 import {
   atMostRows,
@@ -16,7 +16,7 @@ import { isSignedIn, signedInLock, signOutLock } from '../../user/validity-store
 import { type AuthenticationRequest, decoyUserId } from './authentication-request.ts'
 import { type RequestRow, toRequest } from './request-row.ts'
 
-/** The statements and announcements that a transaction adds for the requests that its first statement found. */
+/** The further statements and announcements of a transaction, made from the requests that its first statement found. */
 export interface Followed {
   statements: Statement[]
   changes: Change[]
@@ -44,9 +44,12 @@ export interface OneRequest {
 type Follow = (found: AuthenticationRequest[]) => Followed
 
 /**
- * Which user the transaction accepts: a user that was added to the built-in directory (`added`), a user of the
- * configuration (`configured`), a user of the configuration who is not locked (`configured_open`) or whose password
- * still has this hash (`withPassword`), or any user (`anybody`).
+ * Which users the transaction accepts:
+ * - `added`: a user that was added to the built-in directory
+ * - `configured`: a user of the configuration
+ * - `configured_open`: a user of the configuration who is not locked
+ * - `withPassword`: a user of the configuration whose password still has this hash
+ * - `anybody`: any user
  */
 export type MustBe = 'added' | 'configured' | 'configured_open' | { withPassword: string } | 'anybody'
 
@@ -74,8 +77,8 @@ export function createOpenRequestStore(database: Database, onUnreadable?: OnUnre
 
   return {
     /**
-     * Locks a user's open requests, and executes in the same transaction what `follow` returns for these requests.
-     * @returns the requests before the change; undefined, without any change, if the user is not as `mustBe` requires
+     * Locks a user's open requests. Executes in the same transaction what `follow` returns for these requests.
+     * @returns the requests as they were before; undefined, without any change, if the user is not as `mustBe` requires
      */
     endOfUser: (userId: string, mustBe: MustBe, follow: Follow) => {
       const [kind, password] = typeof mustBe === 'string' ? [mustBe, null] : ['with_password', mustBe.withPassword]
@@ -97,16 +100,18 @@ export function createOpenRequestStore(database: Database, onUnreadable?: OnUnre
     },
 
     /**
-     * Does the same as `endOfUser` for the open requests of one client about one user.
-     * @returns the requests before the change; undefined, without any change, if the access token is not valid any more
+     * Locks the open requests of one client about one user. Executes in the same transaction what `follow` returns for
+     * them.
+     * @returns the requests as they were before; undefined, without any change, if the access token is not valid any
+     *   more
      */
     endOfPair: ({ userId, clientId, tokenHash }: Pair, follow: Follow) =>
       step({ sql: ofPair, values: [userId, clientId, tokenHash ?? null] }, follow, userId),
 
     /**
-     * Does the same as `endOfUser` for one request of a user, in any state.
-     * @returns the request before the change, and whether tokens exist that were issued for it; undefined if the
-     *   request is not found, or if the access token is not valid any more
+     * Locks one request of a user, in any state. Executes in the same transaction what `follow` returns for it.
+     * @returns the request as it was before, and whether tokens exist that were issued for it; undefined if the request
+     *   is not found, or if the access token is not valid any more
      */
     async endOne({ id, userId, tokenHash }: OneRequest, follow: (found: AuthenticationRequest) => Followed) {
       const followed = once(([row]: FoundRow[]) => follow(toRequest(row as RequestRow, onUnreadable)))
@@ -138,8 +143,8 @@ export function endOpen(id: string, settledBy: string, now: number): ListStateme
 }
 
 /**
- * A row of the first statement of a transaction. `database.step` executes the other statements only if the first one
- * returns a row. So the first statement returns one row of nulls if there are no open requests.
+ * A row of the first statement of a transaction. `database.step` executes the other statements only if the first
+ * statement returns a row. So if there are no open requests, the first statement returns one row of nulls.
  */
 type FoundRow = RequestRow | { id: null }
 
@@ -170,8 +175,8 @@ const one = `
   from named`
 
 /**
- * Returns a function that calls `work` only once for the same rows. `work` generates ids, which must be the same in the
- * statements and in the announcements.
+ * Returns a function that calls `work` once and returns the same result each time it is called with the same rows.
+ * `work` generates ids, which must be the same in the statements and in the announcements.
  */
 function once<Row>(work: (rows: Row[]) => Followed): (rows: Row[]) => Followed {
   let last: { rows: Row[]; followed: Followed } | undefined

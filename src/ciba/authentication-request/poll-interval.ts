@@ -4,8 +4,8 @@
  */
 
 /**
- * The interval of a request. `keptPolls` is the number of polls in a row that were not too early since it was
- * lengthened.
+ * The interval of a request. `keptPolls` is the number of polls in a row that were not too early, counted since the
+ * interval was lengthened.
  */
 export interface PollInterval {
   /** Seconds that the client has to wait between two polls. */
@@ -18,12 +18,10 @@ export interface PollInterval {
 /** Seconds by which `slow_down` lengthens the interval (CIBA Core §11). */
 const growthSeconds = 5
 
-/**
- * A lengthened interval is set back to the first interval after this number of polls in a row that were not too early.
- */
+/** A lengthened interval is reset to the first interval after this number of polls in a row that were not too early. */
 const keptEnough = 2
 
-/** The smallest tolerance for polls that arrive early, in milliseconds. */
+/** The smallest tolerance, in milliseconds, for polls that arrive early. */
 const leastTolerance = 500
 
 /** The default of `requests.longestInterval`, in seconds. */
@@ -31,8 +29,8 @@ export const usualLongestInterval = 30
 
 /**
  * Returns the least number of milliseconds between the arrivals of two polls. This is the interval minus a tolerance: a
- * tenth of the interval, but at least half a second. The client measures the interval between sending two polls. If the
- * first poll takes longer to arrive than the second, the server sees a shorter pause.
+ * tenth of the interval, but at least half a second. The tolerance is needed because the client measures the interval
+ * between sending two polls. If the first poll takes longer to arrive than the second, the server sees a shorter pause.
  */
 export function leastPauseMs(interval: number): number {
   return interval * 1000 - Math.max(leastTolerance, interval * 100)
@@ -44,7 +42,7 @@ export const leastPauseSql = (interval: string) =>
 
 /**
  * Whether a poll that arrives `elapsedMs` after the previous poll is too early. If `elapsedMs` is negative, a clock was
- * set back and the real pause is unknown. Then the poll is not too early.
+ * set back and the real pause is unknown. Such a poll does not count as too early.
  */
 export function isTooEarly(elapsedMs: number, interval: number): boolean {
   return elapsedMs >= 0 && elapsedMs < leastPauseMs(interval)

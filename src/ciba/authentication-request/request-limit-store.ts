@@ -2,10 +2,10 @@
  * Limits on authentication requests. The statement that stores a new request also counts the stored requests, so that
  * concurrent requests cannot exceed a limit.
  *
- * The statement stops counting at the limit, and counts nothing if there is no limit. Its cost therefore depends on the
- * limits, not on the number of rows in the table. The number after `limit` in the SQL is a constant. If it were a
- * parameter, the planner of Postgres would expect to read a tenth of the rows. The constant is the limit rounded up to
- * a power of ten, so that there are only a few different SQL strings.
+ * The statement stops counting at the limit, and counts nothing if there is no limit. So its cost depends on the
+ * limits, not on the number of rows in the table. The number after `limit` in the SQL is a constant, because the
+ * planner of Postgres would expect a parameter to mean a tenth of the rows. The constant is the limit rounded up to a
+ * power of ten, so that there are only a few different SQL strings.
  */
 import { isNotOver } from '../../platform/storage/stored-period.ts'
 import { begunBefore } from '../../user/user-generation-store.ts'
@@ -49,7 +49,10 @@ export type LimitName =
 
 export interface ReachedLimit {
   limit: LimitName
-  /** The limit applies at most until this time, in milliseconds since 1970; undefined if the time is not known. */
+  /**
+   * The limit prevents requests at most until this time, in milliseconds since 1970; undefined if the time is not
+   * known.
+   */
   until: number | undefined
 }
 
@@ -101,7 +104,7 @@ interface Asked {
 /**
  * Returns the SQL that selects the rows to count. The rows of a pair of user and client must be found by the index on
  * the user, because a client has many more rows than a user. SQLite keeps no statistics and would use the index on the
- * client; `coalesce` in `ofPair` prevents this.
+ * client. The `coalesce` in `ofPair` prevents this.
  */
 function rowsOf(name: Counted, { user, client, now }: Asked): string {
   const [who, which] = name.split('_') as ['user' | 'pair' | 'client', 'open' | 'recent']
@@ -128,9 +131,9 @@ function orderOf(most: number): number {
 }
 
 /**
- * Returns the SQL conditions for the limits on open requests or on recent requests, as `which` says. The rows of a pair
- * of user and client are among the rows of the user, so one subquery counts both. The `limit` of the subquery can leave
- * out rows of the pair only if the limit of the user is reached anyway.
+ * Returns the SQL conditions for the limits on open requests or on recent requests, depending on `which`. The rows of a
+ * pair of user and client are among the rows of the user, so one subquery counts both. If the `limit` of the subquery
+ * leaves out rows of the pair, the limit of the user is reached anyway.
  */
 function within(limits: RequestLimits, which: 'open' | 'recent', asked: Asked): string[] {
   const counts = countsOf(limits).filter(({ name }) => name.endsWith(which))
@@ -165,9 +168,9 @@ function leavesRoomAt({ name }: Count, asked: Asked): string {
 }
 
 /**
- * Returns the SQL condition for requests of a pair that had a short lifetime, expired without an answer, and are not
- * settled yet. The client's pause begins when the sweep (`expiry-sweep.ts`) settles such a request. Before that, this
- * condition prevents another request of the client about this user.
+ * Returns the SQL condition for requests of a pair of user and client that had a short lifetime, expired unanswered,
+ * and are not settled yet. The client's pause begins when the sweep (`expiry-sweep.ts`) settles such a request. Until
+ * then, this condition prevents another request of the client about this user.
  */
 function unsettledShort({ user, client, now }: Asked, short: string): string {
   return `${ofPair(user, client)} and status = 'pending' and expires_at <= cast(${now} as bigint)
@@ -184,7 +187,8 @@ export const limitColumns = `user_open bigint, user_recent bigint, pair_open big
 /**
  * Returns the values for the columns of `limitColumns`.
  *
- * @param databaseNow when the request was received, by the clock of the database. Pauses are times of this clock
+ * @param databaseNow when the request was received, by the clock of the database, because pauses are stored as times of
+ *   this clock
  */
 export function limitRow(limits: RequestLimits, databaseNow: number): Record<string, number | string | undefined> {
   const { pauses, clientRegistration } = limits
@@ -235,7 +239,10 @@ export type ObstacleRow = { is_registered: number } & {
   [name in Counted]?: number
 } & { [until in `${Counted}_until`]?: number | null }
 
-/** Returns the query that finds out why a request was not accepted. The times in its row are times of the wall clock. */
+/**
+ * Returns the query that finds out why a request was not accepted. The times that it returns are times of the wall
+ * clock.
+ */
 export function lookingForObstacle(
   { userId, clientId }: Pick<AuthenticationRequest, 'userId' | 'clientId'>,
   limits: RequestLimits,
@@ -257,7 +264,7 @@ export function lookingForObstacle(
   }
 }
 
-/** Returns the most important limit that was reached, or undefined if no limit is reached any more. */
+/** Returns the most important limit that is reached, or undefined if no limit is reached any more. */
 export function mostImportantLimit(row: ObstacleRow, limits: RequestLimits): ReachedLimit | undefined {
   if (row.is_registered === 0) return { limit: 'clientRemoved', until: undefined }
   if (row.blocked > 0) return { limit: 'blocked', until: undefined }

@@ -7,7 +7,7 @@ import { ofPresentPerson } from '../../user/user-generation-store.ts'
 import type { AuthenticationRequest } from './authentication-request.ts'
 import { its, type RequestRow, toRequest } from './request-row.ts'
 
-/** A request, and its polls as stored in the table. */
+/** A request, and what its row says about its polls. */
 export interface PolledRequest {
   request: AuthenticationRequest
   /** The time of the last poll by the clock of the database, in milliseconds since 1970; 0 if never polled. */
@@ -36,7 +36,10 @@ export function requestsFoundIn(database: Database, onUnreadable?: OnUnreadable)
     })
   }
 
-  /** Like `finds`, but leaves out requests about other users, and about an earlier person who had the same user id. */
+  /**
+   * Like `finds`, but leaves out requests about other users, and requests about an earlier person who had the same user
+   * id.
+   */
   function findsForUser(column: 'id' | 'auth_req_id_hash') {
     interface Asked {
       userId: string
@@ -131,8 +134,9 @@ export function requestsListedIn(database: Database, onUnreadable?: OnUnreadable
     },
 
     /**
-     * Resolves to the requests about a user, newest first, without those about an earlier person who had the same user
-     * id. For `open` this needs no condition, because all requests about an earlier person are settled.
+     * Resolves to the requests about a user, newest first. Leaves out those about an earlier person who had the same
+     * user id. With `open`, the SQL needs no condition for this, because all requests about an earlier person are
+     * settled.
      *
      * @param only `open` leaves out settled and expired requests
      */
@@ -155,8 +159,8 @@ export function requestsListedIn(database: Database, onUnreadable?: OnUnreadable
     },
 
     /**
-     * Resolves to the newest requests of all users, for the operator. `open` leaves out all requests that are not
-     * pending. With `all`, the requests are sorted by id, because ids grow with time and have an index.
+     * Resolves to the newest requests of all users, for the operator. With `open`, only pending requests are listed.
+     * With `all`, the requests are sorted by id, because ids grow with time and have an index.
      */
     async list(only: 'open' | 'all', now: number, limit = 100): Promise<AuthenticationRequest[]> {
       const rows =
@@ -174,8 +178,8 @@ export function requestsListedIn(database: Database, onUnreadable?: OnUnreadable
     },
 
     /**
-     * Resolves to requests whose deadline has passed but whose row is not settled as expired yet, oldest deadline
-     * first.
+     * Resolves to requests whose deadline has passed, but whose row is not settled as expired yet. The request with the
+     * oldest deadline comes first.
      */
     async runOut(now: number, limit: number): Promise<AuthenticationRequest[]> {
       const rows = await database.read<RequestRow>(

@@ -1,4 +1,4 @@
-/** Changes how the result of a request is delivered, after the client has changed its delivery mode. */
+/** Changes the delivery mode of a request after its client has changed to another delivery mode. */
 import type { DeliveryMode } from '../../client/metadata/client-metadata.ts'
 import type { OutboxMessage } from '../../outbox/notification.ts'
 import type { Database, Statement } from '../../platform/storage/database.ts'
@@ -6,7 +6,9 @@ import { signOutLock } from '../../user/validity-store.ts'
 import type { AuthenticationRequest } from './authentication-request.ts'
 import { announced } from './request-move-store.ts'
 
-/** A push that contains tokens and that the client has not confirmed, and how the result is delivered instead. */
+/**
+ * A push that contains tokens and that the client has not confirmed, and how the client is to get the result instead.
+ */
 export interface UnconfirmedPush {
   /** The delivery mode and the notification endpoint that the client has now. */
   mode: Exclude<DeliveryMode, 'push'>
@@ -16,7 +18,7 @@ export interface UnconfirmedPush {
   now: number
 }
 
-/** Adds the functions that change the delivery mode of a request. */
+/** Returns the functions that change the delivery mode of a request. */
 export function modesIn(database: Database) {
   return {
     /**
@@ -32,9 +34,12 @@ export function modesIn(database: Database) {
     },
 
     /**
-     * Changes a redeemed request back to approved. This is done only before the deadline, only if the notification
-     * still contains the tokens and was not delivered, and only if the user has not revoked the tokens. The statements
-     * `facts` remove the tokens in the same transaction. Resolves to whether the request was changed.
+     * Changes a redeemed request back to approved, and its delivery mode to `mode`. The statements `facts` remove the
+     * tokens in the same transaction. Resolves to whether the request was changed. It is changed only under these
+     * conditions:
+     * - Its deadline has not passed.
+     * - The notification still contains the tokens, and was not delivered.
+     * - The tokens were not revoked.
      */
     async takeBack(
       { id, userId }: Pick<AuthenticationRequest, 'id' | 'userId'>,
@@ -46,8 +51,8 @@ export function modesIn(database: Database) {
           sql: takingBack,
           values: [id, mode, endpoint ?? null, now, notification.id, notification.sealed ?? null],
         },
-        // A revocation by the user also takes the first lock. The transactions that park the notification, or erase its
-        // content, also take the second.
+        // The first lock is also taken by a revocation by the user. The second is also taken by the transactions that
+        // park the notification, and by those that erase its content.
         { also: facts, announce: announced(id), lockKeys: [signOutLock(userId), pushLock(id)] },
       )
       return rows.length > 0
@@ -55,7 +60,7 @@ export function modesIn(database: Database) {
   }
 }
 
-/** Returns the lock key of transactions that revoke the tokens of a push. */
+/** Returns the lock key of the transactions that revoke the tokens of a push. */
 export const pushLock = (requestId: string): string => `push of ${requestId}`
 
 const takingBack = `

@@ -1,7 +1,7 @@
 /**
- * The transitions of an authentication request. Each transition is one conditional statement. If two transitions of a
- * request run at the same time, only the first finds its condition true. Concurrent transitions of the same kind are
- * written in one batch.
+ * The transitions of an authentication request from one state to another. Each transition is one conditional statement.
+ * If two transitions of a request run at the same time, only the first finds its condition true. Concurrent transitions
+ * of different requests that use the same SQL are written in one batch.
  */
 import type { AuthorizationDetail } from '../../authorization-details/detail-types.ts'
 import { clientLock } from '../../client/client-store.ts'
@@ -36,7 +36,7 @@ import { USER_REQUESTS, type UserKey } from './user-announcement.ts'
 export type SettledStatus = 'approved' | 'denied' | 'expired'
 
 export interface Settlement {
-  /** The user who decides: the row is changed only if the request is about this user. */
+  /** The user who decides. The request is settled only if it is about this user. */
   userId: string
   outcome: 'approved' | 'denied'
   /** Id of the history row of the decision. */
@@ -49,14 +49,14 @@ export interface Settlement {
   approvedDetails?: AuthorizationDetail[] | undefined
 }
 
-/** A request that was moved to another state. If the row has `user_id`, the change is also announced for this user. */
+/** A request whose state was changed. If the row has `user_id`, the change is also announced for this user. */
 interface MovedRow {
   id: string
   user_id?: string
 }
 
 /**
- * What is written in the transaction that changes the state of a request. If the state is not changed, nothing is
+ * What the transaction of a transition writes in addition. If the state of the request is not changed, nothing is
  * written.
  */
 export interface Consequences {
@@ -64,12 +64,12 @@ export interface Consequences {
   notifications?: readonly OutboxMessage[]
 }
 
-/** One request's move from one state to the next. */
+/** A transition of one request. */
 interface Move {
   id: string
   /** The input row of the conditional statement, `id` included. */
   row: Record<string, Value | undefined>
-  /** Moves that share a key do not run at the same time, on any node. */
+  /** Transitions that share a key do not run at the same time, on any node. */
   lockKeys?: string[]
   /** See `StepOptions`. */
   sharedLockKeys?: string[]
@@ -77,7 +77,7 @@ interface Move {
   yields?: boolean
 }
 
-/** A move, with the further statements and announcements of its transaction. */
+/** A transition, with the further statements and announcements of its transaction. */
 interface MoveStep extends Move {
   also: Statement[]
   announce: string[]
@@ -88,20 +88,22 @@ export interface MoveNeeds {
   userKey: UserKey
   enqueue: Enqueue
   /**
-   * Returns a time of this node's wall clock as a time of the database's clock, because pauses after denials are stored
-   * in times of that clock. By default the two clocks show the same time.
+   * Converts a time of this node's wall clock to the database's clock, because the pauses after denials are stored as
+   * times of that clock. Default: the time is not changed.
    */
   toDatabaseTime?: (wallClockTime: number) => number
 }
 
-/** Returns the announcement that the request has changed its state. */
+/** Returns the announcement that the state of the request has changed. */
 export const announced = (id: string): Change[] => [{ topic: 'request', key: id }]
 
-/** Returns the function that executes the moves of one kind. The function resolves to whether the request was moved. */
+/** Returns the function that executes transitions with this statement. It resolves to whether the state was changed. */
 type Moves = (sql: string) => (move: Move, consequences: Consequences) => Promise<boolean>
 
 function createMoves(database: Database, { userKey, enqueue }: MoveNeeds): Moves {
-  /** @param sql takes a list of rows and returns a `MovedRow` for each request that it moved */
+  /**
+   * @param sql a statement that takes a list of rows, and returns a `MovedRow` for each request whose state it changed
+   */
   function moves(sql: string): ReturnType<Moves> {
     const execute = writeBatch<MoveStep, boolean>({
       conflictKeys: ({ id, lockKeys = [] }) => [id, ...lockKeys],
@@ -126,7 +128,8 @@ function createMoves(database: Database, { userKey, enqueue }: MoveNeeds): Moves
         return all.map(({ id }) => ids.has(id))
       },
     })
-    // A move joins a batch only when its lock keys are free, so that the other moves of the batch do not wait for them.
+    // A transition joins a batch only when its lock keys are free. So the other transitions of the batch do not wait
+    // for them.
     return (move, { facts = [], notifications = [] }) =>
       enqueue(notifications, (adding, topics) =>
         database.inLockOrder(
@@ -142,7 +145,7 @@ function createMoves(database: Database, { userKey, enqueue }: MoveNeeds): Moves
     ...announce.map((topic) => ({ topic, key: id })),
   ]
 
-  /** Returns one announcement for each user, even if several requests of the user were moved. */
+  /** Returns one announcement for each user, even if several requests of the user were changed. */
   const changesByUser = (moved: MovedRow[]): Change[] =>
     [...new Set(moved.flatMap(({ user_id }) => user_id ?? []))].map((id) => ({
       topic: USER_REQUESTS,
@@ -152,16 +155,19 @@ function createMoves(database: Database, { userKey, enqueue }: MoveNeeds): Moves
   return moves
 }
 
-/** Stores new requests, within their limits. */
+/** Stores new requests if the limits permit it. */
 export function acceptingIn(database: Database, needs: MoveNeeds) {
   const moves = createMoves(database, needs)
   const { toDatabaseTime = (time: number) => time } = needs
 
   /**
-   * The functions that store requests, by `orderKey`. There are only a few, because many limits share an `orderKey`.
+   * The functions that store requests, by `orderKey`. There are only a few, because many limits have the same
+   * `orderKey`.
    */
   const keepers = new Map<string, ReturnType<typeof moves>>()
-  /** The same functions by the `RequestLimits` object, because this look-up is faster than computing the `orderKey`. */
+  /**
+   * The functions in `keepers`, by `RequestLimits` object: finding an object is faster than computing its `orderKey`.
+   */
   const byLimits = new WeakMap<RequestLimits, ReturnType<typeof moves>>()
   function keepWithin(limits: RequestLimits): ReturnType<typeof moves> {
     const known = byLimits.get(limits)
@@ -175,9 +181,14 @@ export function acceptingIn(database: Database, needs: MoveNeeds) {
 
   return {
     /**
-     * Stores a new request with its consequences. The request is not stored if a limit is reached, if the user has
-     * blocked the client, if the client has to pause after a denial, if the user was locked or removed after the
-     * request was received, or if the client was removed after it authenticated. One statement checks all of this.
+     * Stores a new request with its consequences, unless one of these conditions holds:
+     * - A limit is reached.
+     * - The user has blocked the client.
+     * - The client has to pause after a denial.
+     * - The user was locked or removed after the request was received.
+     * - The client was removed after it was authenticated.
+     *
+     * One statement checks all these conditions.
      * @returns whether the request was stored
      */
     accept: (
@@ -210,19 +221,19 @@ export function acceptingIn(database: Database, needs: MoveNeeds) {
           ...limitRow(limits, toDatabaseTime(request.createdAt)),
         },
         // Without these locks, two concurrent transactions would not count each other's request. Without the shared
-        // lock, a request that is accepted while its client is removed would stay pending.
+        // lock, a request that is accepted at the same time as its client is removed would stay pending.
         lockKeys: [signOutLock(request.userId), ...(limits.perClient ? [clientLock(request.clientId)] : [])],
         sharedLockKeys: [clientLock(request.clientId)],
-        // A client can send any number of requests, which all wait for the first lock. A decision of the user, a block or a
-        // sign-out needs the same lock, and comes before those that have not waited for long.
+        // A client can send any number of requests, which all wait for the lock of the user. A decision, a block or a
+        // sign-out of this user needs the same lock. It overtakes those requests that have not waited for long.
         yields: true,
       }
       return keepWithin(limits)(move, consequences)
     },
 
     /**
-     * Resolves to the limit that prevented a request from being accepted, or to undefined if no limit is reached any
-     * more.
+     * Resolves to the limit that prevented a request from being accepted. Resolves to undefined if no limit is reached
+     * any more.
      */
     async obstacleTo(
       about: Pick<AuthenticationRequest, 'userId' | 'clientId'>,
@@ -236,7 +247,7 @@ export function acceptingIn(database: Database, needs: MoveNeeds) {
   }
 }
 
-/** Moves requests to the states approved, denied, expired and redeemed. */
+/** Approves, denies, expires and redeems requests. */
 export function settlingIn(database: Database, needs: MoveNeeds) {
   const moves = createMoves(database, needs)
   const settle = moves(settling)
@@ -246,8 +257,8 @@ export function settlingIn(database: Database, needs: MoveNeeds) {
   return {
     /**
      * Approves or denies a pending request before its deadline. `call_back_sealed` is erased, because the notification
-     * in the outbox contains its values. An approval for a push client keeps `call_back_sealed`: if the approval
-     * expires before the tokens are delivered, another notification is composed from it.
+     * in the outbox contains the same values. Only an approval for a push client keeps it: if the approval expires
+     * before the tokens are delivered, another notification is composed from it.
      */
     settle(id: string, settlement: Settlement, consequences: Consequences = {}): Promise<boolean> {
       const { acr, amr, authTime } = settlement.authentication
@@ -268,8 +279,8 @@ export function settlingIn(database: Database, needs: MoveNeeds) {
     },
 
     /**
-     * Settles a pending or approved request as expired, after its deadline. The consequences depend on the status
-     * before the expiry, so the row is changed only if it still has the given status.
+     * Settles a pending or approved request as expired, after its deadline. `consequences` depend on the status before
+     * the expiry. So the request is settled only if it still has the given status.
      */
     expire: (
       { id, status }: Pick<AuthenticationRequest, 'id' | 'status'>,
@@ -279,7 +290,8 @@ export function settlingIn(database: Database, needs: MoveNeeds) {
     ): Promise<boolean> => expire({ id, row: { id, was: status, decision: settledBy, at: now } }, consequences),
 
     /**
-     * Redeems an approved request before its deadline. The same transaction executes `facts`, which save the tokens.
+     * Redeems an approved request before its deadline. The statements `facts`, in the same transaction, save the
+     * tokens.
      */
     redeem: (id: string, now: number, facts: Statement[]): Promise<boolean> =>
       redeem({ id, row: { id, at: now } }, { facts }),

@@ -6,7 +6,7 @@ import type { AuthenticationRequest } from './authentication-request.ts'
 import { countPollSql, leastPauseSql, usualLongestInterval } from './poll-interval.ts'
 import { its, type RequestRow, toRequest } from './request-row.ts'
 
-/** A poll that was counted: the request as it is after the poll, and whether the poll came too early. */
+/** A counted poll: the request as it is after the poll, and whether the poll was too early. */
 export interface Poll {
   request: AuthenticationRequest
   tooEarly: boolean
@@ -32,7 +32,7 @@ export interface KeptPoll extends UnwrittenPolls {
 export interface PollStoreNeeds {
   /** The interval does not grow beyond this number of seconds. */
   longestInterval?: number | undefined
-  /** Reports requests that cannot be read completely. Default: throws. */
+  /** Called with each request that cannot be read completely. Default: throws. */
   onUnreadable?: OnUnreadable | undefined
 }
 
@@ -44,9 +44,9 @@ export function pollsIn(
   return {
     /**
      * Counts a poll by the client that owns the request, and changes the interval (`poll-interval.ts`) if the request
-     * is pending. The first poll is never too early. All of this is one statement, so the second of two concurrent
-     * polls takes the first into account. Resolves to undefined, and changes nothing, if the request is unknown or
-     * belongs to another client.
+     * is pending. The first poll is never too early. All of this is one statement. So if two polls are counted at the
+     * same time, the second takes the first into account. Resolves to undefined, and changes nothing, if the request is
+     * unknown or belongs to another client.
      *
      * @param polledAt when the poll arrived, in milliseconds since 1970 by the clock of the database, because several
      *   nodes count the polls of a request
@@ -110,7 +110,9 @@ const isChanged = 'length(each.value) > 58'
 const longest = 'cast($7 as bigint)'
 const atMostLongest = (seconds: string) => `case when ${seconds} > ${longest} then ${longest} else ${seconds} end`
 
-/** SQL: the interval before the poll. An earlier version may have made it longer than is allowed now. */
+/**
+ * SQL: the interval before the poll. The stored interval may be longer than is permitted now, so it is limited here.
+ */
 const interval = atMostLongest('coalesce(cast($5 as bigint), interval_seconds)')
 const first = atMostLongest('coalesce(first_interval_seconds, interval_seconds)')
 const kept = 'coalesce(cast($6 as bigint), kept_polls, 0)'

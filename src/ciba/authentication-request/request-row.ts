@@ -78,8 +78,8 @@ export function jsonOf(value: object | undefined): string | undefined {
 }
 
 /**
- * Returns the SQL for a column, written so that no index on the column is used. Statements that find requests by id
- * need this. With the plain column, Postgres would use the index on the status and read all open requests for each id,
- * as long as its statistics say that few requests are open.
+ * Returns the SQL for a column in a form for which the database uses no index on this column. Statements that find
+ * requests by id need this. With the plain column, Postgres would use the index on the status and read all open
+ * requests for each id, as long as its statistics say that few requests are open.
  */
 export const its = (column: string) => `${column} || ''`

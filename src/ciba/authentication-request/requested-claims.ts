@@ -1,4 +1,4 @@
-/** The claims that a client requests one by one, besides those of its scopes (OpenID Connect Core §5.5). */
+/** The claims that a client requests one by one with the parameter `claims` (OpenID Connect Core §5.5). */
 import { isTooDeep } from '../../platform/http/form.ts'
 import { holdsOnlyStorable } from '../../platform/http/outside-text.ts'
 import { isPlain } from '../../platform/validation.ts'
@@ -25,7 +25,8 @@ const longestAcrs = 1024
 
 /**
  * Whether a value is an acceptable `claims` parameter: an object with `id_token` or `userinfo`, each of them an object
- * of claims; not nested too deeply, not too many claims, and all strings can be stored.
+ * of claims. It must not be nested too deeply or contain too many claims, and the database must be able to store all
+ * strings.
  */
 export function areClaims(value: unknown): value is RequestedClaims {
   if (!isPlain(value) || isTooDeep(value) || !holdsOnlyStorable(value)) return false
@@ -35,9 +36,9 @@ export function areClaims(value: unknown): value is RequestedClaims {
 }
 
 /**
- * Whether the values that the client demands for `acr` and `sub` can be used; this server ignores the values of other
- * claims. The values of `acr` are sent in a quoted parameter of a response header, separated by spaces, so they may
- * contain only characters that are allowed there.
+ * Whether the values that the client demands for `acr` and `sub` can be used. This server ignores the values of other
+ * claims. The values of `acr` are sent in a quoted parameter of a response header, separated by spaces. So they may
+ * contain only characters that are permitted there.
  */
 export function haveUsableValues(claims: RequestedClaims): boolean {
   return places.every((place) => {
@@ -53,8 +54,8 @@ export function namesOfClaims(claims: RequestedClaims | undefined): string[] {
 }
 
 /**
- * Returns the values that the client accepts for a claim of the ID token; empty if it accepts any value. A request that
- * an earlier version stored may have values that are not strings.
+ * Returns the values that the client accepts for a claim of the ID token; empty if the client accepts any value. In a
+ * request that an earlier version stored, values may not be strings.
  */
 export function acceptedValues(claims: RequestedClaims | undefined, claim: string): unknown[] {
   return valuesOf(claims?.id_token?.[claim])
@@ -80,7 +81,7 @@ function valuesOf(request: ClaimRequest | undefined): unknown[] {
   return Array.isArray(values) ? values : []
 }
 
-/** Returns `value` and all `values`, even if `values` is not a list. Null is the same as absent. */
+/** Returns `value` and all `values`. If `values` is not a list, it counts as one value. Null is the same as absent. */
 function givenValues(request: ClaimRequest | undefined): unknown[] {
   const { value = null, values = null } = request ?? {}
   const listed = Array.isArray(values) ? values : [values].filter((each) => each !== null)

@@ -1,7 +1,8 @@
 /**
- * A change of a user's requests is announced to all nodes (`NOTIFY` on Postgres) with a key of the user, so that only
+ * Changes of a user's requests are announced to all nodes (`NOTIFY` on Postgres) with a key of the user. So only the
  * listeners for this user read the requests again. The key is a hash of a secret and the user id. The user id itself is
- * not announced: it can be an e-mail address, and every database role that may connect can receive announcements.
+ * not announced, because it can be an e-mail address, and every database role that may connect can receive
+ * announcements.
  */
 import { hash } from 'node:crypto'
 import type { Clock } from '../../platform/clock.ts'
@@ -25,8 +26,9 @@ export const sessionsEnded = (key: string): Change[] => [
 
 /**
  * Calls `listener` with the key of a user when a session of the user has ended, or with '' if announcements may have
- * been missed. On SQLite, the changes of another process, such as a command, are not announced. So the listener is also
- * called with '' within `foreignChangesMs` after another process has written. Returns a function that stops listening.
+ * been missed. On SQLite, changes by other processes, such as commands, are not announced. So `listener` is also called
+ * with '' within `foreignChangesMs` after another process has written to the database. Returns a function that stops
+ * listening.
  */
 export function onSessionsEnded(
   database: Pick<Database, 'listen' | 'epoch'>,
@@ -50,7 +52,7 @@ export function onSessionsEnded(
   }
 }
 
-/** Milliseconds between two checks whether another process has written. A check is cheap. */
+/** Milliseconds between two checks whether another process has written to the database. A check is cheap. */
 const foreignChangesMs = 2_000
 
 /**
@@ -62,9 +64,9 @@ const keyLength = 22
 export type UserKey = ReturnType<typeof createUserKey>
 
 /**
- * Returns the function that makes the key of a user. Changes of the requests of this user are announced with this key.
- * All nodes make the same keys. Every request needs a key, so speed matters: a hash that begins with a secret takes 0.7
- * µs, an HMAC 2.5 µs. A length-extension attack is not possible, because it needs all 256 bits of the hash, and the key
+ * Returns the function that makes the key of a user, with which changes of the user's requests are announced. All nodes
+ * make the same keys. Every request needs a key, so speed matters: a hash that begins with a secret takes 0.7 µs, an
+ * HMAC 2.5 µs. A length-extension attack is not possible, because it needs all 256 bits of the hash, and the key
  * contains only 132.
  */
 export function createUserKey(vault: Vault) {

@@ -14,7 +14,10 @@ import { detailsOf, mayRequestClaim, type RequestPolicy } from './rules.ts'
 
 export interface Acceptance {
   request: AuthenticationRequest
-  /** The `auth_req_id`, returned to the client once. It is stored as a hash and, for ping and push, also encrypted. */
+  /**
+   * The `auth_req_id`, returned to the client once. It is stored as a hash. For ping and push, it is also stored
+   * encrypted.
+   */
   authReqId: string
 }
 
@@ -45,7 +48,8 @@ export function accept(
   const callBack = { authReqId, notificationToken: asked.notificationToken }
   const details = detailsOf(asked)
   const claims = claimsOf(asked, client, policy)
-  // A rule has checked that each resource is configured. Tokens contain the resources as spelled in the configuration.
+  // One of the rules (`rules.ts`) has checked that each resource is configured. Tokens contain the resources as spelled
+  // in the configuration.
   const resources = [
     ...new Set(asked.resources.map((address) => configuredAddress(policy.resources, String(address))!)),
   ]
@@ -78,8 +82,8 @@ export function accept(
 }
 
 /**
- * Returns the scope that the user is asked for. `offline_access` is left out if the client may not use refresh tokens,
- * because the client does not get this scope (OpenID Connect Core §11: the request for it is ignored).
+ * Returns the scope that the user is asked for. If the client may not use refresh tokens, `offline_access` is left out:
+ * the client does not get this scope, because its request for the scope is ignored (OpenID Connect Core §11).
  */
 function scopeFor({ scope }: Asked, { metadata }: Client): string {
   const asked = [...new Set(scope!.split(' '))].join(' ')
@@ -88,11 +92,14 @@ function scopeFor({ scope }: Asked, { metadata }: Client): string {
 
 function claimsOf(asked: Asked, client: Client, policy: RequestPolicy): RequestedClaims | undefined {
   if (asked.claims === undefined) return undefined
-  // A rule has checked that the value has this type.
+  // One of the rules (`rules.ts`) has checked that the value has this type.
   return permittedClaims(asked.claims as RequestedClaims, (claim) => mayRequestClaim(claim, client, policy))
 }
 
-/** Returns the lifetime in seconds: as requested, but within the operator's limits. It is returned as `expires_in`. */
+/**
+ * Returns the lifetime in seconds: the requested lifetime, but within the operator's limits. The client gets it as
+ * `expires_in`.
+ */
 function lifetimeOf({ requestedExpiry }: Asked, policy: AcceptancePolicy): number {
   const wanted = Number(requestedExpiry ?? policy.defaultExpiry)
   return Math.max(policy.minExpiry, Math.min(wanted, policy.maxExpiry))

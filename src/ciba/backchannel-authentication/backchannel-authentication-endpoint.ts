@@ -43,7 +43,7 @@ export interface BackchannelNeeds {
   signedRequests: SignedRequestStore
   seekUser: SeekUser
   unknownUsers: Pick<UnknownUserStore, 'pausedUntil' | 'tell'>
-  /** Returns a decoy user, for a client that must not learn that the user does not exist. */
+  /** Returns a decoy user, for a client that must not learn that a user does not exist. */
   decoyFor: ReturnType<typeof createDecoyUsers>
   demandUserCode: DemandUserCode
   /** Whether the user has blocked the client. */
@@ -64,7 +64,7 @@ export interface BackchannelNeeds {
 /** A call of the backchannel authentication endpoint. */
 export interface BackchannelCall extends ClientCredentials {
   proof: SentProof
-  /** The time of receipt, in milliseconds since 1970. The lifetime of the request starts then. */
+  /** The time of receipt, in milliseconds since 1970. The lifetime of the request starts at this time. */
   receivedAt: number
   caller: IncomingConnection
 }
@@ -120,8 +120,8 @@ async function authenticateUser(
   needs: BackchannelNeeds,
 ): Promise<Acknowledgement> {
   refuseUnlessMayInitiate(client)
-  // The DPoP proof is checked before the `jti` of a signed request is marked as used, so that a client that needs a new
-  // DPoP nonce can send the same signed request again.
+  // The DPoP proof is checked before the `jti` of a signed request is marked as used. So a client whose proof lacks a
+  // current DPoP nonce can send the same signed request again with a new proof.
   const binding = await bindingOf(call, client, needs)
   const asked = await readAsked(call.form, client, needs.readSignedRequest, call.slot)
   refuseUnlessAllowed(asked, client, needs.policy)
@@ -134,7 +134,7 @@ async function authenticateUser(
   const { signedRequest } = asked
   const facts = signedRequest ? [needs.signedRequests.keep(request.id, signedRequest, request.createdAt)] : []
   const limits = limitsFor(client, needs.policy)
-  // A client that has disconnected would not get the auth_req_id, so the user must not be asked.
+  // A client that has disconnected would not get the auth_req_id, so the user must not be asked for a decision.
   await call.caller.throwIfClosed()
   const leave = needs.accepting.enter(client.id, user.id)
   let kept: boolean
@@ -147,7 +147,8 @@ async function authenticateUser(
 
   const outcome = decoy === undefined ? request.deliveryMode : 'pretended'
   needs.audit({ event: 'request.accepted', request: request.id, ...about, outcome })
-  // The audit event tells the operator that the client waits for an answer, but no device of the user can be notified.
+  // This audit event tells the operator that a client waits for a decision, but that no device of the user can be
+  // notified.
   if (notices.length === 0 && decoy === undefined) {
     needs.audit({ event: 'device.unreachable', request: request.id, ...about })
   }
@@ -155,7 +156,8 @@ async function authenticateUser(
 }
 
 /**
- * Resolves to the error for the limit that was reached. If no limit is reached any more, `Retry-After` is one second.
+ * Resolves to the error for the limit that was reached. If no limit is reached any more, the error has a `Retry-After`
+ * of one second.
  */
 async function limitError(
   request: AuthenticationRequest,
@@ -173,13 +175,14 @@ async function limitError(
 
 interface UserToAsk {
   user: User
-  /** The same as `user` if that is a decoy user; undefined if it is a real user. */
+  /** The same as `user` if `user` is a decoy user; undefined if it is a real user. */
   decoy: UserOrDecoy | undefined
 }
 
 /**
  * Resolves to the user that the hint identifies. Throws if there is no such user, or if the user code is wrong. For a
- * client that must not learn which users exist, a decoy user replaces an unknown user, and the same checks are made.
+ * client that must not learn which users exist, a decoy user replaces an unknown user. The same checks are made for a
+ * decoy user.
  */
 async function findUserToAsk(
   asked: Asked,
@@ -190,7 +193,7 @@ async function findUserToAsk(
 ): Promise<UserToAsk> {
   const hidesUnknown = hidesUnknownUsers(client, needs.policy.unknownUsers)
   if (!hidesUnknown) await enforceUnknownUserLimit(client, about, needs)
-  // OpenID Connect Core §5.5.1: with a value of `sub`, the request is about this user and no other.
+  // If the client requests the claim `sub` with values, the user must have one of them (OpenID Connect Core §5.5.1).
   const subjects = acceptedValues(asked.claims as RequestedClaims | undefined, 'sub')
     .filter(isText)
     .slice(0, mostSubjects)
@@ -201,16 +204,17 @@ async function findUserToAsk(
 
   const from = { address: call.address, connection: call.caller }
   await needs.demandUserCode(asked.userCode, user, client, decoy, from)
-  // A client that must not learn which users exist must not learn either that a user has blocked it. So a decoy user
-  // replaces the user. For other clients, the statement that accepts requests checks whether the user has blocked them.
+  // A client that must not learn which users exist must also not learn which users have blocked it. So a decoy user
+  // replaces a user who has blocked this client. For other clients, the statement that accepts requests checks for a
+  // block.
   if (!hidesUnknown || !(await needs.isBlocked(user.id, client.id))) return { user, decoy }
   const substitute = needs.decoyFor(user.id)
   return { user: substitute, decoy: substitute }
 }
 
 /**
- * Throws if the client got `unknown_user_id` too often. Called before the user is looked up, so that a client at its
- * limit gets the same error whether the user exists or not.
+ * Throws if the client got `unknown_user_id` too often. Called before the user is looked up, so that a client that has
+ * reached its limit gets the same error whether the user exists or not.
  */
 async function enforceUnknownUserLimit(client: Client, about: About, needs: BackchannelNeeds): Promise<void> {
   const most = unknownLimitFor(client, needs.policy)
@@ -237,7 +241,7 @@ function unknownUserLimitReached(until: number, now: number, about: About, needs
   return refusalFor({ limit, until }, now)
 }
 
-/** Maximum number of values of `sub` that are compared with the user of the hint: each may need a query. */
+/** Maximum number of values of `sub` that are compared with the user of the hint, because each may need a query. */
 const mostSubjects = 10
 
 const isText = (value: unknown) => typeof value === 'string'

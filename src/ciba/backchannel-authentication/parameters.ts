@@ -9,7 +9,7 @@ import { OAuthError } from '../../platform/oauth-error.ts'
 import type { SentHint } from '../user-hint/find-user.ts'
 import type { ReadSignedRequest, SignedClaims } from './signed-request.ts'
 
-/** The parameters of CIBA Core §7.1, as sent. `rules.ts` validates them. */
+/** The parameters of CIBA Core §7.1, as sent. `rules.ts` checks their values later. */
 export interface Asked {
   scope: string | undefined
   hints: SentHint[]
@@ -23,7 +23,7 @@ export interface Asked {
   authorizationDetails: unknown
   /** The values of `resource` (RFC 8707), not validated. */
   resources: unknown[]
-  /** The context in which the client asks (FAPI-CIBA): JSON, parsed but not validated. */
+  /** The context of the request (`request_context` of FAPI-CIBA): JSON, parsed but not validated. */
   requestContext: unknown
   userCode: string | undefined
   /**
@@ -45,14 +45,14 @@ const texts = [
 ]
 
 /**
- * Parameters of RFC 9396, RFC 8707, FAPI-CIBA and OpenID Connect: any JSON value in a signed request, a string in a
- * form.
+ * Parameters of RFC 9396, RFC 8707, FAPI-CIBA and OpenID Connect. In a signed request they can be any JSON value, in a
+ * form they are strings.
  */
 const structures = ['authorization_details', 'resource', 'request_context', 'claims']
 
 /**
- * Reads the signed request if there is one, otherwise the form. Beside a signed request the form may contain client
- * authentication, but no parameter of the authentication request (CIBA §7.1.1).
+ * Reads the signed request if there is one. If not, reads the form. If there is a signed request, the form may also
+ * contain client authentication, but no other parameter of the authentication request (CIBA §7.1.1).
  *
  * @throws {OAuthError} `invalid_request`
  */
@@ -70,7 +70,7 @@ export async function readAsked(
   return { ...readParameters(readClaims(claims)), ...readStructures(claims), signedRequest }
 }
 
-/** Reads the parameters of a form. Unknown parameters are ignored; `readForm` has left out empty ones. */
+/** Reads the parameters of a form. Unknown parameters are ignored. `readForm` has already left out empty parameters. */
 export function readParameters(form: Form): Asked {
   return {
     scope: form.get('scope'),
@@ -91,13 +91,13 @@ export function readParameters(form: Form): Asked {
   }
 }
 
-/** Returns the claims of a signed request that `texts` lists, as a form. Empty claims are left out. */
+/** Returns those claims of a signed request that `texts` lists, as a form. Empty claims are left out. */
 function readClaims(claims: SignedClaims): Form {
   const present = texts.filter((name) => Object.hasOwn(claims, name) && !isEmpty(name, claims[name]))
   return new Map(present.map((name) => [name, readText(name, claims[name])]))
 }
 
-/** An empty list of `acr_values` means the same as an empty text. */
+/** Whether a claim counts as empty. An empty list of `acr_values` counts as empty, like an empty string. */
 function isEmpty(name: string, value: unknown): boolean {
   return value === '' || (name === 'acr_values' && Array.isArray(value) && value.length === 0)
 }
@@ -125,19 +125,20 @@ function parsed(value: unknown): unknown {
 }
 
 /**
- * Returns a claim that must be a JSON string. Only `requested_expiry` may also be a number (CIBA §7.1.1), and
- * `acr_values` a list: `default_acr_values` in client metadata is a list, so some libraries write both in the same way.
+ * Returns a claim that must be a JSON string. There are two exceptions: `requested_expiry` may be a number (CIBA
+ * §7.1.1), and `acr_values` may be a list, because some libraries write it like `default_acr_values` in client
+ * metadata.
  */
 function readText(name: string, value: unknown): string {
   if (name === 'acr_values' && Array.isArray(value)) return readList(name, value)
   if (name === 'requested_expiry' && typeof value === 'number') return String(value)
   if (typeof value !== 'string') throw refused(`${name} must be a JSON string`)
-  // `readForm` refuses the same characters, because they cannot be stored.
+  // `readForm` also refuses these characters, because they cannot be stored.
   if (!isStorable(value)) throw refused(`${name} has characters that are not allowed`)
   return value
 }
 
-/** Returns the texts of a list, separated by spaces. */
+/** Returns the strings of a list, separated by spaces. */
 function readList(name: string, list: unknown[]): string {
   const isWord = (value: unknown) => typeof value === 'string' && /^[\x21-\x7e]+$/.test(value)
   if (!list.every(isWord)) throw refused(`${name} must be a JSON string, or a list of strings without spaces`)

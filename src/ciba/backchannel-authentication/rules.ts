@@ -14,9 +14,9 @@ import type { Asked } from './parameters.ts'
 
 export interface RequestPolicy {
   scopes: readonly string[]
-  /** In characters. */
+  /** Maximum length, in characters. */
   maxBindingMessageLength: number
-  /** Whether binding messages are mailed. Mail programs turn a text that looks like a link into a link. */
+  /** Whether binding messages are mailed to users. Mail programs turn a text that looks like a link into a link. */
   mailed: boolean
   /** Whether all requests must be signed, even if the client has not registered a request signing algorithm. */
   requireSigned: boolean
@@ -26,7 +26,7 @@ export interface RequestPolicy {
   requireContext: boolean
   /** Whether every binding message must be a number, which the user picks among other numbers. */
   requireNumber: boolean
-  /** The types of authorization details (RFC 9396). */
+  /** The declared types of authorization details (RFC 9396). */
   details: DetailTypes
   /** The resources that tokens may be for (RFC 8707). */
   resources: Resources
@@ -34,7 +34,7 @@ export interface RequestPolicy {
   claims: ScopesOfClaims
 }
 
-/** A request is checked against its client and the policy of this server. */
+/** What a request is checked against: its client, and the policy of this server. */
 interface RequestContext {
   client: Client
   policy: RequestPolicy
@@ -51,7 +51,7 @@ export interface RequestRule extends Rule<Asked, RequestContext, keyof Asked> {
  * is looked up after the last rule, so a malformed request cannot be used to find out which users exist.
  */
 export const rules = {
-  // This rule is first, because unsigned parameters may have been changed on the way.
+  // This rule comes first, because the parameters of an unsigned request may have been changed on the way.
   signedWhereItMustBe: {
     settings: ['signedRequest'],
     requires: (asked, { client, policy }) =>
@@ -79,7 +79,7 @@ export const rules = {
   },
   scopesAreAllowed: {
     settings: ['scope'],
-    // A CIBA client never gets the scope that allows a user's device to decide requests.
+    // DECIDE_SCOPE allows a user's device to decide requests. A CIBA client never gets this scope.
     requires: (asked, { client, policy }) =>
       asked.scope!.split(' ').every((scope) => scope !== DECIDE_SCOPE && mayAskFor(scope, client, policy.scopes)),
     error: 'invalid_scope',
@@ -97,7 +97,7 @@ export const rules = {
     error: 'invalid_request',
     message: 'this client may not use this kind of hint',
   },
-  // This server authenticates at the client notification endpoint with `client_notification_token`.
+  // At the client notification endpoint, this server authenticates with the `client_notification_token`.
   tokenWhenWeCallBack: {
     settings: ['notificationToken'],
     requires: (asked, { client }) => client.deliveryMode === 'poll' || asked.notificationToken !== undefined,
@@ -220,7 +220,7 @@ export const rules = {
 
 /**
  * Refuses a client that is not registered for backchannel authentication. Called before the request is read, so that
- * such a client gets no other error.
+ * such a client gets this error whatever it sends.
  * @throws {OAuthError} `unauthorized_client`
  */
 export function refuseUnlessMayInitiate(client: Client): void {
@@ -234,8 +234,8 @@ export function detailsOf({ authorizationDetails }: Asked): AuthorizationDetail[
 }
 
 /**
- * Whether the client may request a claim by its name: the server can supply the claim, and the client may request one
- * of the scopes that contain it, or no scope contains it.
+ * Whether the client may request a claim by its name. The server must be able to supply the claim. If scopes contain
+ * the claim, the client must be allowed to request one of these scopes.
  */
 export function mayRequestClaim(claim: string, client: Client, policy: RequestPolicy): boolean {
   const scopes = policy.claims.get(claim)

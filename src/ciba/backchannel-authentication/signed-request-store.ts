@@ -12,7 +12,10 @@ const aad = (requestId: string) => `signed_requests/${requestId}`
 /** Stores signed authentication requests as received, encrypted. */
 export function createSignedRequestStore(database: Database, vault: Vault) {
   return {
-    /** Returns the statement that stores the JWT, for the transaction that stores the authentication request. */
+    /**
+     * Returns the statement that stores a signed request (the JWT), for the transaction that stores the authentication
+     * request.
+     */
     keep(requestId: string, jwt: string, receivedAt: number): Statement {
       return {
         sql: `insert into signed_requests (request_id, sealed, received_at)
@@ -22,7 +25,7 @@ export function createSignedRequestStore(database: Database, vault: Vault) {
       }
     },
 
-    /** Resolves to the JWT as received, or undefined if the request was not signed. */
+    /** Resolves to the signed request (the JWT) as received, or undefined if none is stored. */
     async find(requestId: string): Promise<string | undefined> {
       const [row] = await database.read<{ sealed: string }>(
         'select sealed from signed_requests where request_id = $1',

@@ -13,32 +13,37 @@ export interface SignedRequestNeeds {
   issuer: string
   /** The client's registered public keys. A key in the header of the JWT is never used. */
   keysOf: ClientKeys['of']
-  /** Marks a request as used, for all nodes, until `expiresAt`. Resolves to whether this was the first use. */
+  /**
+   * Marks the `jti` of a request as used, on all nodes, until `expiresAt`. Resolves to whether this was its first use.
+   */
   useOnce(clientId: string, jti: string, expiresAt: number): Promise<boolean>
   clock: Clock
 }
 
 export type SignedClaims = Readonly<Record<string, unknown>>
 
-/** @param slot the slot of the call (`load-shedding.ts`); it is released while the call waits for the client's keys */
+/**
+ * @param slot the slot of the call (`load-shedding.ts`), which is released while the call waits for the client's keys
+ */
 export type ReadSignedRequest = (jwt: string, client: Client, slot?: Slot) => Promise<SignedClaims>
 
 /** Seconds by which the clocks of the client and of this server may differ. */
 const skew = 10
 /**
- * Maximum seconds from `nbf` to `exp`, and from `nbf` to now (FAPI-CIBA §5.2.2). This limits how long a captured
- * request can be used.
+ * Maximum number of seconds from `nbf` to `exp`, and from `nbf` to the present (FAPI-CIBA §5.2.2). This limits how long
+ * a captured request can be used.
  */
 const longestLife = 3600
 /** Maximum number of characters. A longer JWT is not decoded. */
 const longestRequest = 16_384
 
 /**
- * Accepted values of `typ`: generic, or for a signed request (RFC 9101 §10.8). Other values mean another kind of JWT.
+ * Accepted values of `typ`: for any JWT, or for a signed request (RFC 9101 §10.8). Other values mean another kind of
+ * JWT.
  */
 const types = ['jwt', 'oauth-authz-req+jwt']
 
-/** RFC 7519 §4.1: claims about the JWT, never parameters of the request. */
+/** Claims that are about the JWT itself (RFC 7519 §4.1). They are never parameters of the request. */
 const registeredClaims = ['iss', 'sub', 'aud', 'exp', 'nbf', 'iat', 'jti']
 
 /**
@@ -127,7 +132,7 @@ function refuseUnlessAskedNow({ exp, iat, nbf, jti }: RequestClaims, now: number
   if (exp - nbf > longestLife) throw refused('exp must be at most 60 minutes after nbf')
 }
 
-/** Returns a reason for the client's developer. It contains no value of the JWT. */
+/** Returns the reason for the client's developer. The reason contains no value from the JWT. */
 function reasonOf(error: unknown): string {
   if (error instanceof errors.JWTExpired) return 'it has expired'
   if (error instanceof errors.JWTClaimValidationFailed) {

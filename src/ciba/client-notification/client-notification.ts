@@ -1,7 +1,7 @@
 /**
- * Sends the notification of a settled request to its client. The notification is sent in the delivery mode and to the
- * endpoint that the client has now, even if they were different when the request was made: tokens must not go to an
- * endpoint that the client has removed from its registration.
+ * Sends the notification of a settled request to its client. The delivery mode and the endpoint are those that the
+ * client has now, even if they were different when the request was made. The reason: tokens must not go to an endpoint
+ * that the client has removed from its registration.
  */
 
 import type { Client } from '../../client/client.ts'
@@ -43,8 +43,8 @@ export function createNotifyClient(needs: NotifyNeeds): Send {
 }
 
 /**
- * Called if the delivery mode of the client is poll now. The request becomes a request for poll, and no notification is
- * sent.
+ * Called if the delivery mode of the client is poll now. Changes the delivery mode of the request to poll. Sends
+ * nothing.
  */
 async function leaveToPoll(
   message: OutboxMessage,
@@ -57,8 +57,8 @@ async function leaveToPoll(
 }
 
 /**
- * Sends a ping. If tokens were already issued for a push, they are revoked first and the request becomes approved
- * again, so that the client can get new tokens at the token endpoint.
+ * Sends a ping. If tokens were already issued for a push, they are first revoked and the request becomes approved
+ * again. Then the client can get new tokens at the token endpoint.
  */
 async function pingInstead(
   { message, content, client, signal, onCall }: PingTask,

@@ -1,4 +1,4 @@
-/** Calls a client notification endpoint. A response has the same meaning for every ping and push. */
+/** Calls a client notification endpoint. For pings and pushes, a response has the same meaning. */
 
 import { longestRetryAfterMs, type Outcome } from '../../outbox/notification.ts'
 import { CallFailed, type GuardedCaller } from '../../platform/http/outgoing.ts'
@@ -45,9 +45,12 @@ export async function post(
 }
 
 /**
- * Returns the outcome for a response. 2xx means delivered. 3xx and 4xx mean refused: a redirect is never followed, and
- * the same call would be refused again, so an operator has to act. 429 and 5xx are temporary and mean failed: the call
- * is repeated after a pause. `Retry-After` can lengthen the pause, but not to more than one hour.
+ * Returns the outcome for a response:
+ * - 2xx: delivered.
+ * - 3xx and 4xx, except 429: refused. A redirect is never followed. The same call would be refused again, so an
+ *   operator has to act.
+ * - 429 and 5xx: failed for now. The call is repeated after a pause. `Retry-After` can lengthen the pause to at most
+ *   one hour.
  */
 export function meaningOf(status: number, headers: Record<string, string> = {}): Outcome {
   const words = `answered ${status}`
@@ -59,7 +62,10 @@ export function meaningOf(status: number, headers: Record<string, string> = {}):
   return { kind: 'refused', words }
 }
 
-/** Returns the seconds of `Retry-After`. A date is compared with the `Date` of the same response (RFC 9110 §10.2.3). */
+/**
+ * Returns the seconds of `Retry-After`. If it is a date, the seconds are counted from the `Date` of the same response
+ * (RFC 9110 §10.2.3).
+ */
 function retryAfter({ 'retry-after': value = '', date = '' }: Record<string, string>): number {
   return /^\d+$/.test(value) ? Number(value) : (Date.parse(value) - Date.parse(date)) / 1000
 }

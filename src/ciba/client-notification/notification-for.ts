@@ -1,4 +1,4 @@
-/** Makes the notification that a client gets when its request is settled. It depends on the delivery mode. */
+/** Makes the notification that a client gets when its request is settled, depending on the client's delivery mode. */
 
 import type { DeliveryMode } from '../../client/metadata/client-metadata.ts'
 import { compose, contentAad, type OutboxMessage } from '../../outbox/notification.ts'
@@ -13,14 +13,14 @@ import type { SettledStatus } from '../authentication-request/request-move-store
 
 /**
  * The content of a ping or push, which is stored encrypted. Pings and pushes have the same content, because the client
- * may change its delivery mode before the notification is sent. An earlier version stored only the `CallBack` for a
- * ping.
+ * may change its delivery mode before the notification is sent. In a ping, an earlier version stored only the
+ * `CallBack`.
  */
 export interface NotificationContent extends CallBack {
   outcome?: SettledStatus
-  /** The deadline of the request, in milliseconds since 1970: a ping that is sent later is useless. */
+  /** The deadline of the request, in milliseconds since 1970. A ping after this deadline would be useless. */
   expiresAt?: number
-  /** The body of a push, which every further attempt sends again; undefined if it is not composed yet. */
+  /** The body of a push, which is the same at every attempt; undefined if it is not composed yet. */
   body?: string | undefined
   /** When the last of the tokens in the body expires, in milliseconds since 1970. Earlier versions did not store it. */
   tokensUntil?: number
@@ -41,10 +41,11 @@ export interface NotificationNeeds {
  * client gets one in all three cases (CIBA §10.3, §12). The delivery mode and the endpoint of the client are checked
  * again when the notification is sent.
  *
- * If the values for the notification cannot be decrypted, there is no notification, and the failure is logged.
+ * If the values for the notification cannot be decrypted, the failure is logged and there is no notification.
  *
  * @param mode the client's delivery mode, if it differs from the mode of the request
- * @throws if the values for an approval of a push client cannot be decrypted: the client would never get its tokens
+ * @throws if the values for an approval of a push client cannot be decrypted, because this client could never get its
+ *   tokens
  */
 export function notificationFor(
   request: AuthenticationRequest,
@@ -75,9 +76,9 @@ export function notificationFor(
 }
 
 /**
- * Decrypts the values for the notification. They may be unreadable because another secret is configured now, or because
- * the row is damaged. This must not prevent a denial, an expiry or the removal of a user, which are more important than
- * the notification. A ping client gets the result at its next poll anyway.
+ * Decrypts the values for the notification. This fails if another secret is configured now, or if the row is damaged.
+ * The failure must not prevent a denial, an expiry or the removal of a user, because these are more important than the
+ * notification. A ping client gets the result at its next poll anyway.
  */
 function callBackOf(
   { id, clientId, deliveryMode }: AuthenticationRequest,
@@ -105,7 +106,7 @@ export function sealContent(messageId: string, content: NotificationContent, vau
   return vault.seal(JSON.stringify(content), contentAad(messageId))
 }
 
-/** Whether the body of a push contains tokens: they were issued, but the client has not confirmed the push. */
+/** Whether the body of a push contains tokens. If so, they were issued, and the client has not confirmed the push. */
 export function holdsTokens(content: NotificationContent): content is NotificationContent & { body: string } {
   return content.body !== undefined && 'access_token' in (JSON.parse(content.body) as object)
 }

@@ -1,4 +1,6 @@
-/** Sends a ping (CIBA Core §10.2): it says that a result is available, but does not contain the result. */
+/**
+ * Sends a ping (CIBA Core §10.2), which tells the client that a result is available, but does not contain the result.
+ */
 
 import type { OutboxMessage, Outcome } from '../../outbox/notification.ts'
 import type { GuardedCaller } from '../../platform/http/outgoing.ts'

@@ -1,4 +1,4 @@
-/** Sends a push (CIBA Core §10.3, §12): the tokens, or the error. */
+/** Sends a push (CIBA Core §10.3, §12), which contains the tokens, or an error. */
 
 import type { OidcModelStore } from '../../openid-provider/oidc-model-store.ts'
 import type { SigningKeys } from '../../openid-provider/signing-keys/signing-keys.ts'
@@ -21,7 +21,10 @@ export interface PushNeeds {
   outbox: OutboxStore
   issueTokens: IssueTokens
   hasValidGrant: OidcModelStore['hasValidGrant']
-  /** Returns the current signing keys; undefined if the operator's own keys sign, which Doorbell does not rotate. */
+  /**
+   * Returns the current signing keys; undefined if the operator configured the keys, because Doorbell does not rotate
+   * these.
+   */
   signingKeys: (() => SigningKeys) | undefined
   /** Milliseconds that the look-up of the user may take. */
   timeout: number
@@ -39,7 +42,7 @@ export type Push = (
   onCall: () => void,
 ) => Promise<Outcome>
 
-/** Returns the function that sends pushes. It issues the tokens at the first attempt. */
+/** Returns the function that sends pushes. At the first attempt, this function issues the tokens. */
 export function createPush(needs: PushNeeds): Push {
   return async (message, content, signal, onCall) => {
     const body = holdsTokens(content)
@@ -60,7 +63,8 @@ async function composeBody(
   signal: AbortSignal,
 ): Promise<string | undefined> {
   switch (content.outcome) {
-    // An earlier version stored no outcome for a ping. `issuePushTokens` then reads the status of the request.
+    // An earlier version stored no outcome in a ping, and the client may have changed to push since then. So
+    // `issuePushTokens` reads the status of the request.
     case undefined:
     case 'approved':
       return issuePushTokens(message, content, needs, signal)
@@ -72,9 +76,9 @@ async function composeBody(
 }
 
 /**
- * Makes the tokens. One transaction redeems the request and stores the body, encrypted, in the outbox message. If the
- * process crashes before this transaction, the request is still approved; if it crashes later, the stored body is sent.
- * If no tokens can be made, the error is stored in the same way, so that every attempt sends the same body.
+ * Issues the tokens. One transaction redeems the request and stores the body, encrypted, in the outbox message. If the
+ * process crashes before this transaction, the request is still approved. If it crashes later, the stored body is sent.
+ * If no tokens can be issued, the error is stored as the body, so that every attempt sends the same body.
  */
 async function issuePushTokens(
   message: OutboxMessage,
@@ -85,8 +89,8 @@ async function issuePushTokens(
   const request = await needs.requests.find(message.subject)
   const status = request && statusAt(request, needs.clock.now())
   if (status === 'denied') return errorBody(content, 'access_denied', 'the user revoked the approval')
-  // If the request was made for push, the expiry sweep adds a notification of its own. If it was made for ping, there
-  // is no other notification of the expiry.
+  // If the request was made for push, the expiry sweep adds another notification, which reports the expiry. If it was
+  // made for ping, the sweep adds none, so this notification reports it.
   if (status === 'expired' && request?.deliveryMode === 'ping') {
     return errorBody(content, 'expired_token', 'the request expired')
   }
@@ -118,8 +122,8 @@ async function issuePushTokens(
 
 /**
  * Resolves to the body for another attempt to deliver tokens. Usually this is the body of the previous attempt. If the
- * tokens are no longer valid, the body is an error. If the key that signed the tokens was revoked, they are signed
- * again. A changed body is stored, so that every further attempt sends it.
+ * tokens are no longer valid, the body is an error. If the key that signed the tokens was revoked, the tokens are
+ * signed again. A changed body is stored, so that every further attempt sends it.
  */
 async function bodyOfRetry(
   message: OutboxMessage,
@@ -129,7 +133,7 @@ async function bodyOfRetry(
   const body = (await errorInstead(message, content, needs)) ?? (await withVerifiableTokens(content.body, needs))
   if (body === content.body) return body
   const sealed = sealContent(message.id, { ...content, body }, needs.vault)
-  // If another worker was faster, all attempts send the body of that worker.
+  // If another worker has changed the content first, all attempts send the body that this worker stored.
   return (await needs.outbox.exchangeContent(message, sealed)) ? body : findStoredBody(message, needs)
 }
 
@@ -144,11 +148,15 @@ async function errorInstead(
   if (now >= (content.tokensUntil ?? Number.POSITIVE_INFINITY)) {
     return errorBody(content, 'transaction_failed', 'the tokens expired before they could be delivered')
   }
-  // If the user signed out while the tokens were being issued, the message is not marked as revoked.
+  // If the user signed out while the tokens were being issued, the message is not marked as revoked. So the grant is
+  // checked.
   return (await needs.hasValidGrant(message.subject, now)) ? undefined : revokedBody(content)
 }
 
-/** Resolves to the body. If the key that signed the tokens in the body was revoked, the tokens are signed again. */
+/**
+ * Resolves to the body, or to a changed body: if the key that signed its tokens was revoked, the tokens are signed
+ * again.
+ */
 async function withVerifiableTokens(body: string, needs: PushNeeds): Promise<string> {
   const keys = needs.signingKeys?.()
   const signed = keys && (await signAgain(JSON.parse(body) as TokenResponse, keys))
@@ -167,7 +175,7 @@ async function findStoredBody({ id }: OutboxMessage, { outbox, vault }: PushNeed
 /** The error codes of CIBA §12. */
 type PushError = 'access_denied' | 'expired_token' | 'transaction_failed'
 
-/** Returns the body of a push that says that the approval was revoked or has ended. */
+/** Returns the body of a push which says that the approval was revoked or has ended. */
 export function revokedBody(content: Pick<NotificationContent, 'authReqId'>): string {
   return errorBody(content, 'access_denied', 'the approval was revoked or ended before the tokens could be delivered')
 }

@@ -1,6 +1,7 @@
 /**
  * Marks a push as revoked if the user or an operator revokes its tokens before the client has confirmed the push.
- * Without the mark, these tokens could not be distinguished from expired tokens, because the rows of both are deleted.
+ * Without this mark, revoked tokens could not be distinguished from expired tokens, because the rows of both are
+ * deleted.
  */
 import type { Statement } from '../../platform/storage/database.ts'
 

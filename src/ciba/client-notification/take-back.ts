@@ -1,7 +1,8 @@
 /**
  * Takes back the tokens of a push if the client changes its delivery mode to poll or ping before it has confirmed the
- * push. The tokens are revoked, the request becomes approved again, and the client gets new tokens at the token
- * endpoint. The first tokens are revoked so that a client that did receive the push does not have two sets.
+ * push: the tokens are revoked, the request becomes approved again, and the client gets new tokens at the token
+ * endpoint. The first tokens are revoked because the client may have received the push, and must not have two sets of
+ * tokens.
  */
 
 import type { OidcModelStore } from '../../openid-provider/oidc-model-store.ts'
@@ -20,20 +21,26 @@ export interface TakeBackNeeds {
   vault: Vault
 }
 
-/** The state of the request and the notification after the tokens are taken back. */
+/** How the request and the notification are changed when the tokens are taken back. */
 export interface TakenBackAs {
   mode: 'poll' | 'ping'
   endpoint?: string | undefined
-  /** The new content of the notification, if it is still to be sent. If undefined, the content stays as it is. */
+  /**
+   * The new content of the notification, if the notification is still to be sent. If undefined, the content is not
+   * changed.
+   */
   replaced?: string | undefined
-  /** Whether this transaction settles the notification. If not, the caller sends or settles it. */
+  /**
+   * Whether the transaction that takes back the tokens also settles the notification. If not, the caller sends or
+   * settles the notification.
+   */
   settles?: boolean
   now: number
 }
 
 /**
- * Takes back the tokens of a push. Resolves to false, and changes nothing, if the push was confirmed, the deadline of
- * the request has passed, or the user has revoked the tokens.
+ * Takes back the tokens of a push. Resolves to false, and changes nothing, if the client has confirmed the push, if the
+ * deadline of the request has passed, or if the tokens were revoked.
  */
 export type TakeBack = (message: OutboxMessage, as: TakenBackAs) => Promise<boolean>
 
@@ -52,14 +59,14 @@ export function createTakeBack({ requests, outbox, removeIssued }: TakeBackNeeds
 
 /**
  * Takes back the tokens of a redeemed request, so that the client can poll for new ones. Resolves to false if this is
- * not possible, for example because the content of the push cannot be decrypted: then it is not known whether the
- * tokens were issued for this push.
+ * not possible. One reason is that the content of the push cannot be decrypted: then it is not known whether the tokens
+ * were issued for this push.
  */
 export type TakeBackForPoll = (request: AuthenticationRequest, now: number) => Promise<boolean>
 
 /**
  * Returns the function that takes back the tokens if a client has left push mode and polls before the next attempt to
- * send the push. Call it only for a redeemed request of a client that is not registered for push.
+ * send the push. Call this function only for a redeemed request of a client that is not registered for push.
  */
 export function createTakeBackForPoll(needs: TakeBackNeeds): TakeBackForPoll {
   const takeBack = createTakeBack(needs)

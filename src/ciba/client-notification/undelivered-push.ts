@@ -1,6 +1,6 @@
 /**
- * Revokes the tokens of a push that can no longer be delivered: tokens that the client does not have must not stay
- * valid.
+ * Revokes the tokens of a push that can no longer be delivered, because tokens that the client does not have must not
+ * stay valid.
  */
 
 import type { OidcModelStore } from '../../openid-provider/oidc-model-store.ts'
@@ -22,13 +22,13 @@ export interface UndeliveredNeeds {
 }
 
 /**
- * Returns the function that is called when a client has refused a push permanently. It resolves to the statements that
- * revoke the tokens of the push and replace them by an error, for the transaction that parks the push. If an operator
- * retries the notification, the client gets this error.
+ * Returns the function to call when a client has refused a push permanently. It resolves to the statements that revoke
+ * the tokens of the push and replace them by an error, for the transaction that parks the push. If an operator retries
+ * the parked push, the client gets this error.
  */
 export function createRefusedPush({ outbox, removeIssued, vault, audit }: UndeliveredNeeds) {
   return async ({ id }: OutboxMessage): Promise<Refusal | undefined> => {
-    // The message is read again, because this attempt may have stored the body.
+    // The message is read again, because the attempt that was refused may have stored the body.
     const message = await outbox.find(id)
     if (message === undefined) return undefined
     const content = contentOf(message, vault)
@@ -53,12 +53,12 @@ const batch = 200
 
 /**
  * Returns the function that erases the content of pings and pushes that were parked before `parkedBefore`, and revokes
- * the tokens in the content. After that, not even an operator can deliver these notifications.
+ * the tokens in this content. After that, an operator can no longer retry these notifications.
  */
 export function createForgetUndelivered({ outbox, removeIssued, vault, audit }: UndeliveredNeeds) {
   async function forget(message: OutboxMessage): Promise<void> {
-    // If the content cannot be decrypted, because the secret was changed, it is not known whether it contains tokens.
-    // Then the content is erased, and no tokens are revoked.
+    // The content cannot be decrypted if the secret was changed. Then it is not known whether the content contains
+    // tokens: the content is erased, and no tokens are revoked.
     const content = contentOf(message, vault)
     const isHolding = content !== undefined && holdsTokens(content)
     const statements = isHolding ? [removeIssued(message.subject)] : []

@@ -1,7 +1,7 @@
 /**
  * Denies the pending requests of users whom an application has removed or disabled. An application that supplies the
- * users should call `doorbell.users.end` in this case, but not every application does. This task therefore asks the
- * hook `users.find` regularly, so that clients do not wait until their requests expire.
+ * users should call `doorbell.users.end` in this case, but not every application does. So this task regularly calls the
+ * hook `users.find`. Then clients need not wait until their requests expire.
  */
 import { createPeriodicTask } from '../../platform/periodic-task.ts'
 import { createRepeatedFailures } from '../../platform/repeated-failures.ts'
@@ -64,8 +64,8 @@ export function createAbsentUsers(needs: AbsentUserNeeds) {
   }
 
   /**
-   * An error for one user, for example because of a damaged row, is logged. It does not prevent the checks of other
-   * users.
+   * If the check of one user fails, for example because of a damaged row, the error is logged and other users are
+   * checked.
    */
   async function unlessItFails(userId: string): Promise<number> {
     try {
@@ -85,8 +85,8 @@ export function createAbsentUsers(needs: AbsentUserNeeds) {
     const reason = await reasonOf(userId)
     if (reason === undefined) return 0
     const now = clock.now()
-    // Requests that were received after `askedAt` are not denied, because the application may have added the user
-    // again.
+    // Requests that were received after the hook was called (`askedAt`) are not denied, because the application may
+    // have added the user again.
     const isOver = ({ createdAt }: AuthenticationRequest) => createdAt <= askedAt
     const by: EndedBy = { decidedBy: 'application', deviceClientId: undefined, reason }
     const open = await openRequests.endOfUser(userId, 'anybody', (found) =>
@@ -111,7 +111,7 @@ export function createAbsentUsers(needs: AbsentUserNeeds) {
   return {
     start: () => task.start(pauseMs),
     look,
-    /** Stops the task and ends a round that is in progress. The task cannot be started again. */
+    /** Stops the task. A round that is in progress ends early. The task cannot be started again. */
     stop(): Promise<void> {
       stopping.abort()
       return task.stop()
@@ -120,9 +120,9 @@ export function createAbsentUsers(needs: AbsentUserNeeds) {
 }
 
 /**
- * Returns a function that finds out from the application's hook whether a user can still decide. It resolves to the
- * reason why not: the user was removed or disabled. It resolves to undefined if the user can decide, or if the hook
- * fails.
+ * Returns a function that calls the application's hook to find out whether a user can still decide. If the user was
+ * removed or disabled, the function resolves to this reason. If the user can decide, or if the hook fails, it resolves
+ * to undefined.
  *
  * @param stopped aborting this signal ends the wait for the hook
  */

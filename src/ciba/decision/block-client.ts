@@ -16,7 +16,10 @@ export interface BlockNeeds extends EndRequestsNeeds {
   clock: Clock
 }
 
-/** Blocks a client. Resolves to false, and changes nothing, if the access token of the call is not valid any more. */
+/**
+ * Blocks a client for a user. Resolves to false, and changes nothing, if the access token of the call is not valid any
+ * more.
+ */
 export type BlockClient = (block: Pair & { address: string }) => Promise<boolean>
 
 /**
@@ -50,7 +53,8 @@ export interface Report extends Required<Consequences> {
 /**
  * Denies a request that the user reports ("this was not me"), and the client's other pending requests about the user.
  *
- * @returns whether the request was still pending and the access token valid; if not, nothing was changed
+ * @returns whether the requests were denied. If the reported request was not pending any more, or the access token was
+ *   not valid any more, nothing is changed
  */
 export async function settleReported(report: Report, needs: BlockNeeds): Promise<boolean> {
   const { request, decision, notifications, facts } = report

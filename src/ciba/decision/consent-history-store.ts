@@ -12,16 +12,16 @@ import { jsonOf } from '../authentication-request/request-row.ts'
 import type { RequestedClaims } from '../authentication-request/requested-claims.ts'
 
 /**
- * SQL condition, with `$1` as the user id: the row `history` is about a request of the person who has this id now. A
- * decision about a former person with this id may be stored after the rows of the former person were marked
- * (`is_former`). So the mark of the request is checked, too.
+ * SQL condition, with `$1` as the user id: the row `history` is about a request of the person who has this id now. When
+ * another person gets the id of a removed user, the rows of the former person are marked (`is_former`). A decision on a
+ * request of the former person may be stored after that, without a mark. So the mark of the request is checked, too.
  */
 export const ofPresentUser = `history.user_id = $1 and ${ofPresentPerson('history', 'decided_at')} and not exists (
   select 1 from backchannel_auth_requests theirs where theirs.id = history.request_id and theirs.is_former = 1)`
 
 export type DecidedBy = 'user' | 'device_service' | 'clock' | 'application'
 
-/** Why a request was denied without an answer of the user. */
+/** Why a request was denied although the user did not answer it. */
 export type EndingReason = 'user_signed_out' | 'user_locked' | 'user_removed' | 'client_blocked' | 'client_removed'
 
 /** How a request was settled: by whom, through which client, and how the user was authenticated. */
@@ -36,7 +36,7 @@ export interface Decision extends Authentication {
   reported: boolean
   /** The authorization details that the user approved. */
   approvedDetails?: AuthorizationDetail[] | undefined
-  /** Only for requests that were denied without an answer of the user. */
+  /** Only for requests that were denied although the user did not answer them. */
   reason?: EndingReason | undefined
   decidedAt: number
 }
@@ -51,7 +51,7 @@ export interface HistoryEntry extends Decision {
   resources: string[] | undefined
   /** The claims that the client requested with the parameter `claims`. */
   claims: RequestedClaims | undefined
-  /** Whether tokens for this decision are still valid, or can still be collected by the client. */
+  /** Whether tokens that were issued for this decision are still valid, or the client can still get tokens. */
   inUse: boolean
 }
 
@@ -60,7 +60,7 @@ type EntryRow = DecisionRow & { in_use: number }
 
 export type DecisionStore = ReturnType<typeof createDecisionStore>
 
-/** The consent history. Rows are written in the transaction that settles a request, and never changed. */
+/** Stores the consent history. The transaction that settles a request writes a row. Rows are never changed. */
 export function createDecisionStore(database: Database, onUnreadable = throwUnreadable) {
   const { toDecision, toEntry } = readingRows(onUnreadable)
   return {
@@ -81,7 +81,7 @@ export function createDecisionStore(database: Database, onUnreadable = throwUnre
     /**
      * Resolves to the decisions on a user's requests, newest first, without those about a former person with the same
      * id. For `inUse`, a subquery looks for valid tokens that were issued under the grant of the request. The subquery
-     * has no condition on the column `model`: with such a condition, SQLite would read all tokens instead of using the
+     * has no condition on the column `model`. With such a condition, SQLite would read all tokens and would not use the
      * index on the grant.
      */
     async listForUser(userId: string, now: number, limit = 100): Promise<HistoryEntry[]> {
@@ -112,7 +112,7 @@ export function createDecisionStore(database: Database, onUnreadable = throwUnre
     },
 
     /**
-     * Resolves to the decisions on a request, oldest first. An approval may be followed by its expiry or revocation.
+     * Resolves to the decisions on a request, oldest first. An approval can be followed by an expiry or a revocation.
      */
     async listForRequest(requestId: string): Promise<Decision[]> {
       const rows = await database.read<DecisionRow>(
@@ -177,7 +177,7 @@ function rowOf(decision: Decision, request: AuthenticationRequest) {
 }
 
 /**
- * Returns the functions that convert rows. A JSON column that cannot be read is reported and left out, which is safe
+ * Returns the functions that convert rows. A JSON column that cannot be read is reported and left out. This is safe,
  * because the history is only shown.
  */
 function readingRows(onUnreadable: OnUnreadable) {

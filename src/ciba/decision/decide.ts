@@ -1,4 +1,4 @@
-/** Settles each request exactly once: approved or denied by the user, or expired. */
+/** Settles each request exactly once: the user approves or denies it, or it expires. */
 
 import type { AuthorizationDetail } from '../../authorization-details/detail-types.ts'
 import type { ClientStore } from '../../client/client-store.ts'
@@ -27,7 +27,7 @@ export interface DecisionNeeds extends BlockNeeds {
   requests: RequestStore
   decisions: DecisionStore
   denialPauses: Pick<DenialPauseStore, 'lengthen' | 'lift'>
-  /** Finds the user, to check that the user still exists and is not disabled. */
+  /** Finds the user, to check that the user exists and is not disabled. */
   findUser: UserHooks['find']
   /** Finds the client, whose delivery mode may have changed since the request. */
   findClient: ClientStore['find']
@@ -36,7 +36,7 @@ export interface DecisionNeeds extends BlockNeeds {
 
 export interface Answer {
   requestId: string
-  /** The request, if the caller has just found it for this user. Its status is checked again. */
+  /** The request, if the caller has just read it for this user. Its stored status is checked again. */
   request?: AuthenticationRequest | undefined
   /** The user who decides. It must be the user of the request. */
   userId: string
@@ -47,8 +47,8 @@ export interface Answer {
   /** The hash of the user's access token. If given, the decision is accepted only if the token is still valid. */
   tokenHash?: string | undefined
   /**
-   * The approved authorization details, if the user did not approve all. The caller must have checked that they do not
-   * exceed the request.
+   * The approved authorization details, if the user did not approve all. The caller must have checked that they are a
+   * permitted part of those requested.
    */
   approvedDetails?: AuthorizationDetail[] | undefined
   reported?: boolean
@@ -60,13 +60,14 @@ export interface Answer {
 export type DecisionResult =
   | { kind: 'settled'; status: 'approved' | 'denied' }
   /**
-   * The request is unknown or about another user (the result does not show which), or damaged and cannot be approved.
+   * The request is unknown, or is about another user; the result does not show which. A damaged request, which cannot
+   * be approved, also gives this result.
    */
   | { kind: 'unknown' }
   /** The user does not exist any more or is disabled, or the session of the caller has ended. */
   | { kind: 'user unavailable' }
   | { kind: 'expired' }
-  /** Another call has settled the request, or this call is a repetition. The request has `status`. */
+  /** Another call has settled the request, or this call repeats an earlier call. The request has `status`. */
   | { kind: 'already decided'; status: RequestStatus }
 
 export type Decide = (answer: Answer) => Promise<DecisionResult>
@@ -85,7 +86,7 @@ export function createDecide(needs: DecisionNeeds): Decide {
       return { kind: 'user unavailable' }
     }
 
-    // A part of the request cannot be read, so it is not known what the user would approve.
+    // If a part of the request cannot be read, it is not known what the user would approve.
     if (answer.outcome === 'approved' && request.isDamaged) return { kind: 'unknown' }
 
     const now = needs.clock.now()
@@ -128,7 +129,8 @@ export async function expire(request: AuthenticationRequest, needs: DecisionNeed
     reported: false,
     decidedAt: now,
   }
-  // A ping client is not notified of an expiry. But the client may have changed from ping to push after its request.
+  // A ping client is not notified of an expiry, a push client is. A client may have changed from ping to push after its
+  // request, so its present mode is read.
   const mode =
     request.deliveryMode === 'ping' ? (await needs.findClient(request.clientId))?.deliveryMode : request.deliveryMode
   const expired = await needs.requests.expire(request, decision.id, now, consequences(request, decision, needs, mode))
@@ -138,7 +140,7 @@ export async function expire(request: AuthenticationRequest, needs: DecisionNeed
 
 /**
  * Returns what the transaction writes in addition to the status: the history row, the client's notification, and the
- * change of the client's pause.
+ * change to the client's pause.
  */
 function consequences(
   request: AuthenticationRequest,
@@ -187,7 +189,7 @@ function toDecision(answer: Answer, now: number): Decision {
 function describeConflict(request: AuthenticationRequest | undefined, now: number): DecisionResult {
   if (request === undefined) return { kind: 'unknown' }
   const status = statusAt(request, now)
-  // The request is still pending: no other call has decided it, and this call was refused because its session has
+  // If the request is still pending, no other call has decided it. Then this call was refused because its session has
   // ended.
   if (status === 'pending') return { kind: 'user unavailable' }
   return status === 'expired' ? { kind: 'expired' } : { kind: 'already decided', status }

@@ -20,22 +20,18 @@ export interface EndRequestsNeeds {
   log: Pick<Log, 'error'>
 }
 
-/**
- * What the history and the audit record about denied requests. `reason` is undefined if the user revokes an approval.
- */
+/** What the history and the audit say about denied requests. `reason` is undefined if the user revokes an approval. */
 export interface EndedBy extends Pick<Decision, 'decidedBy' | 'deviceClientId'> {
   reason?: EndingReason | undefined
-  /**
-   * If set, the audit records this value instead of `decidedBy`, because it is more precise: for example, `command`.
-   */
+  /** If set, the audit records this value instead of `decidedBy`, because it is more precise. Example: `command`. */
   auditedAs?: string
 }
 
 /**
- * Returns the statements and announcements that settle open requests as denied: they write the status, the history, and
- * the same ping or push as after a denial. An approved request of a push client needs no new notification, because the
- * message that is already in the outbox delivers the error. A request whose notification cannot be composed is denied
- * without one.
+ * Returns the statements and announcements that settle open requests as denied. The statements write the status, the
+ * history and, for a pending request, the same ping or push as after a denial by the user. An approved request of a
+ * push client needs no new notification: the message that is already in the outbox delivers the error. A request whose
+ * notification cannot be composed is denied without one.
  */
 export function endRequests(
   open: readonly AuthenticationRequest[],
@@ -59,8 +55,8 @@ export function endRequests(
 }
 
 /**
- * Returns the changes to announce when a request is settled: of the request, of its user's requests, and of the outbox
- * if the client is notified.
+ * Returns the changes to announce when a request is settled: a change of the request, a change of its user's requests,
+ * and one change of the outbox for each message to the client.
  */
 export function changesOf(
   { id, userId }: AuthenticationRequest,

@@ -15,14 +15,17 @@ export interface ExpirySweep {
   stop(): Promise<void>
 }
 
-/** If this many requests cannot be settled, the sweep ends. */
+/** The sweep ends when this number of requests could not be settled. */
 const mostFailed = 1_000
-/** Milliseconds between two sweeps. Polls and decisions do not depend on sweeps: they check the deadline themselves. */
+/**
+ * Milliseconds between two sweeps. Polls and decisions do not depend on the sweeps, because they check the deadline
+ * themselves.
+ */
 const pauseMs = 1_000
 const batch = 200
 /**
- * Upper limit for the rows that one transaction removes, as for `createPruning`. SQLite executes nothing else
- * meanwhile.
+ * Upper limit for the rows that one transaction removes, as for `createPruning`. Meanwhile, SQLite executes nothing
+ * else.
  */
 const atMost = 100
 /**
@@ -31,21 +34,21 @@ const atMost = 100
 const mostTransactions = 5
 
 /**
- * Removes at most `atMost` rows of one kind that are old enough at the time `now`. Resolves to the number of removed
- * rows.
+ * Removes at most `atMost` rows of one kind that are old enough to be removed at the time `now`. Resolves to the number
+ * of removed rows.
  */
 export type Forget = (now: number, atMost: number) => Promise<number>
 
-/** One kind of rows that are removed. `what` names it in the log. */
+/** One kind of rows that are removed when they are old. `what` is its name in the log. */
 export interface OldRows {
   what: string
   forget: Forget
 }
 
 /**
- * @param alsoForget the kinds of old rows that are also removed: once a minute, or at each sweep while more rows are
- *   left than one sweep may remove. The kinds are handled one after the other. If one kind fails, the others are still
- *   removed
+ * @param alsoForget the kinds of old rows that are also removed. They are removed once a minute, or at every sweep as
+ *   long as there are more than one sweep may remove. The kinds are removed one after the other. If one kind fails, the
+ *   others are still removed
  */
 export function createExpirySweep(needs: DecisionNeeds, alsoForget: readonly OldRows[]): ExpirySweep {
   const { clock, log } = needs
@@ -60,7 +63,7 @@ export function createExpirySweep(needs: DecisionNeeds, alsoForget: readonly Old
       const over = found.filter(({ id }) => !failed.has(id))
       const done = await Promise.all(over.map((request) => settle(request, failed)))
       settled += done.filter(Boolean).length
-      // The loop ends, because a request that is settled, by this node or another one, is not read again.
+      // This loop comes to an end: a request that this node or another node has settled is not read again.
       if (over.length < batch || failed.size >= mostFailed) break
     }
     failedBefore = failed
@@ -71,7 +74,8 @@ export function createExpirySweep(needs: DecisionNeeds, alsoForget: readonly Old
   let failedBefore: ReadonlySet<string> = new Set()
 
   /**
-   * A request that cannot be settled, for example because its row is damaged, is logged. The others are still settled.
+   * If a request cannot be settled, for example because its row is damaged, this is logged and the others are still
+   * settled.
    */
   async function settle(request: AuthenticationRequest, failed: Set<string>): Promise<boolean> {
     try {
@@ -107,7 +111,7 @@ export function createExpirySweep(needs: DecisionNeeds, alsoForget: readonly Old
   async function forgetSome(forget: Forget, now: number): Promise<boolean> {
     for (let transaction = 0; transaction < mostTransactions; transaction++) {
       if ((await forget(now, atMost)) < atMost) return false
-      // Between two transactions, other work of this process runs, even if SQLite answers at once.
+      // Other work of this process can run between two transactions, even if SQLite answers at once.
       await nextTurn()
     }
     return true

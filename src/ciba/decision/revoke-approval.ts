@@ -1,6 +1,6 @@
 /**
- * A user revokes an approval. One transaction denies the request, if it is not redeemed yet, and removes the tokens
- * that were issued for it.
+ * Revokes an approval for the user who gave it. One transaction denies the request, if it is not redeemed yet, and
+ * removes the tokens that were issued for it.
  */
 import type { OidcModelStore } from '../../openid-provider/oidc-model-store.ts'
 import type { Audit } from '../../platform/audit.ts'
@@ -27,9 +27,10 @@ export type RevokeApproval = (revocation: {
 }) => Promise<boolean | undefined>
 
 /**
- * Returns the function that revokes an approval. A request that the client has not redeemed is denied, so that the
- * client gets `access_denied`. Tokens already issued are removed. The function resolves to whether there was anything
- * to revoke, or to undefined if the access token of the call is not valid any more.
+ * Returns the function that revokes an approval. If the client has not redeemed the request, the request is denied and
+ * the client gets `access_denied`. If tokens were issued, they are removed. The function resolves to whether there was
+ * anything to revoke. If the access token of the call is not valid any more, it changes nothing and resolves to
+ * undefined.
  */
 export function createRevokeApproval(needs: RevokeNeeds): RevokeApproval {
   return async ({ request: before, tokenHash, address }) => {
@@ -47,7 +48,8 @@ export function createRevokeApproval(needs: RevokeNeeds): RevokeApproval {
     })
     if (found === undefined) return undefined
     recordEnded(redeemable(found.request), by, needs.audit, address)
-    // If the client redeemed the request while this transaction waited to lock it, `hasIssued` can be out of date.
+    // While this transaction waited for the lock of the request, the client may have redeemed it. Then `hasIssued` may
+    // be wrong.
     const isJustCollected = before.status === 'approved' && found.request.status === 'redeemed'
     return redeemable(found.request).length > 0 || found.hasIssued || isJustCollected
   }

@@ -24,12 +24,12 @@ export function createBlockedClientStore(database: Database) {
       return new Set(rows.map((row) => row.client_id))
     },
 
-    /** Returns the statement that blocks a client, for the transaction of the block or report. */
+    /** Returns the statement that blocks a client, for the transaction of a block or a report by the user. */
     blocking,
 
     /**
-     * Unblocks a client, and clears its pause after denials, if the client is blocked. Resolves to false, and nothing
-     * is changed, if the access token is not valid any more.
+     * Unblocks a client. If the client was blocked, also clears its pause after denials. Resolves to false, and changes
+     * nothing, if the access token is not valid any more.
      */
     async unblock({ userId, clientId, tokenHash }: Pair): Promise<boolean> {
       const values = [userId, clientId]

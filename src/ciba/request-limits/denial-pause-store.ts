@@ -1,7 +1,7 @@
 import { deleteOldest } from '../../platform/storage/bounded-deletion.ts'
 import type { Database, Statement } from '../../platform/storage/database.ts'
 
-/** The lengths of pauses, in milliseconds. */
+/** The lengths of clients' pauses after denials, in milliseconds. */
 export interface PauseAfterDenial {
   /** The pause after the first denial. Each further denial doubles the pause. 0 means no pauses. */
   first: number
@@ -15,8 +15,8 @@ export type DenialPauseStore = ReturnType<typeof createDenialPauseStore>
  * Stores the pauses of clients. After a denial, or after an unanswered request with a short lifetime, a client may not
  * send another request about the same user until the pause is over.
  *
- * @param toDatabaseTime returns a time of this node's wall clock as a time of the database's clock, in which pauses are
- *   stored, because the clocks of nodes differ. By default the two clocks show the same time
+ * @param toDatabaseTime converts a time of this node's wall clock to the database's clock. Pauses are stored as times
+ *   of the database's clock, because the clocks of nodes differ. Default: the time is not changed
  */
 export function createDenialPauseStore(
   database: Database,
@@ -51,15 +51,15 @@ export function createDenialPauseStore(
 }
 
 /**
- * Upper limit for the number of doublings in one statement. After 17 doublings, the shortest possible pause (one
- * second) exceeds the longest possible pause (one day).
+ * Upper limit for the number of doublings in one statement. It is never too low: after 17 doublings, the shortest
+ * possible pause (one second) exceeds the longest possible pause (one day).
  */
 const mostDoublings = 20
 
 /**
  * Returns the SQL that starts or doubles the pauses of many pairs of user and client. It updates the pairs in sorted
- * order, so that no two transactions deadlock. If a pair has several denials in the input, each of them counts. The two
- * settings are part of the SQL, because they are constant in a process.
+ * order, so that no two transactions deadlock. If a pair has several denials in the input, each of them counts. `first`
+ * and `longest` are part of the SQL, because they are constant in a process.
  */
 function lengtheningBy({ first, longest }: PauseAfterDenial): string {
   const shortest = Math.min(first, longest)

@@ -9,13 +9,16 @@ export interface LimitSettings {
   maxOpenPerUser: number
   perUser: { perMinute: number }
   perClient: { open: number; perMinute: number; unknownPerMinute: number }
-  /** For clients that registered themselves, in addition to `perClient`. */
+  /** Additional limits for clients that registered themselves. The stricter of these and `perClient` applies. */
   perSelfRegisteredClient: { open: number; perMinute: number }
   perClientAndUser: { open: number; perMinute: number }
   pauseAfterDenial: { first: number }
 }
 
-/** A cache of the computed limits, by client object: while a client is cached, all its requests get the same object. */
+/**
+ * A cache of computed limits, by client object. As long as a client is cached, all its requests get the same limits
+ * object.
+ */
 const known = new WeakMap<Client, { defaults: LimitSettings; limits: RequestLimits }>()
 
 /** Returns the limits for a client. The limits in the client's metadata take precedence. */
@@ -37,15 +40,16 @@ function computeLimits(client: Client, defaults: LimitSettings): RequestLimits {
     perClientAndUser: whereLimited({ ...defaults.perClientAndUser, ...own?.perClientAndUser }),
     clientRegistration: registrationId,
     pauses: defaults.pauseAfterDenial.first > 0,
-    // If `perClient` is set, the requests of the client are counted, and accepted one after the other. So it is set
-    // only if there is a limit for the client.
+    // If `perClient` is set, the requests of the client are counted, and accepted one after the other. So `perClient`
+    // is set only if the client has such a limit.
     ...((perClient.open > 0 || perClient.perMinute > 0) && { perClient: whereLimited(perClient) }),
   }
 }
 
 /**
- * Returns the limits that the settings place on the requests of one client. A client that registered itself may ask
- * about any number of users, so the limits for each user do not restrict it. Therefore it has additional limits.
+ * Returns the limits that the settings place on the requests of one client. A client that registered itself has
+ * additional limits. The limits for each user do not restrict such a client, because it can send requests about any
+ * number of users.
  */
 function perClientLimits({ registeredItself }: Client, defaults: LimitSettings): { open: number; perMinute: number } {
   const { perClient, perSelfRegisteredClient: own } = defaults
@@ -68,13 +72,13 @@ function whereLimited({ open, perMinute }: OpenAndPerMinute): OpenAndPerMinute {
 }
 
 /**
- * Maximum `Retry-After` in seconds when too many requests are pending: users may decide them long before they expire.
+ * Maximum `Retry-After` in seconds when too many requests are pending. Users may decide them long before they expire.
  */
 const longestAfterOpen = 60
 
 /**
- * Returns the error `access_denied` for a limit. If the user has blocked the client, or if too many requests wait for
- * the user, the error has status 403 (CIBA §13). For the other limits, the error has status 429 and `Retry-After`.
+ * Returns the error `access_denied` for a limit. The error has status 403 (CIBA §13) if the user has blocked the
+ * client, or if too many requests wait for the user. For all other limits, it has status 429 and `Retry-After`.
  */
 export function refusalFor({ limit, until }: ReachedLimit, now: number): OAuthError {
   const detail = `limit ${limit}`

@@ -1,4 +1,4 @@
-/** The CIBA grant (CIBA §10.1): a client polls until the user has decided, and gets its tokens once. */
+/** The CIBA grant (CIBA §10.1): a client polls until the user has decided. After an approval, it gets tokens once. */
 
 import type { DetailTypes } from '../../authorization-details/detail-types.ts'
 import { type AuthenticateClient, type Client, type ClientCredentials, mayUseGrant } from '../../client/client.ts'
@@ -26,7 +26,7 @@ export interface CibaGrantNeeds {
   requests: Pick<RequestStore, 'redeem' | 'find' | 'findByAuthReqId'>
   pending: Pick<PendingRequests, 'recall' | 'poll' | 'isKnown'>
   heldPolls: Pick<HeldPolls, 'hold'>
-  /** Seconds for which a poll of a pending request is held; 0 turns long polling off. */
+  /** For how many seconds a poll of a pending request is held. 0 turns long polling off. */
   longPoll: number
   heldResponses: HeldResponses
   issueTokens: IssueTokens
@@ -45,7 +45,7 @@ export interface TokenCall extends ClientCredentials {
   proof: SentProof
   arrival: Arrival
   caller: IncomingConnection
-  /** Whether long polling may hold the poll. */
+  /** Whether long polling may hold this poll. */
   mayBeHeld: boolean
 }
 
@@ -53,8 +53,7 @@ export interface TokenCall extends ClientCredentials {
 export type StillWaiting = 'authorization_pending' | 'slow_down'
 
 /**
- * Answers a poll. Nothing about a request is revealed to a client that is not authenticated or does not own the
- * request.
+ * Answers a poll. A client that is not authenticated, or does not own the request, learns nothing about the request.
  *
  * @throws {OAuthError} the errors of CIBA §11, except those of `StillWaiting`
  */
@@ -69,8 +68,8 @@ async function collect(call: TokenCall, client: Client, needs: CibaGrantNeeds): 
   if (authReqId === undefined) throw new OAuthError('invalid_request', 'auth_req_id is missing')
   if (client.deliveryMode === 'push') await refuseUnlessMadeForPoll(authReqId, client, needs)
   else if (!mayUseGrant(client)) throw new OAuthError('unauthorized_client', 'this client may not use this grant')
-  // The certificate or DPoP proof is checked before the poll is counted, so that a client can repeat a call without a
-  // valid one.
+  // The certificate or DPoP proof is checked before the poll is counted. So a client whose certificate or proof is not
+  // valid can correct the call and repeat it at once.
   const binding = await needs.senderConstraint(call, client)
 
   const result = await getResult(authReqId, client.id, call, needs)
@@ -98,7 +97,7 @@ interface PendingResult {
 interface ApprovedResult {
   answer: 'issue tokens'
   request: AuthenticationRequest
-  /** Whether the poll was held. Then the client may have disconnected without the server noticing. */
+  /** Whether the poll was held. If so, the client may have disconnected without the server noticing. */
   wasHeld: boolean
 }
 
@@ -110,8 +109,8 @@ type Result =
   | { answer: 'access_denied' | 'expired_token' }
 
 /**
- * Returns the result of the poll. With long polling, a poll of a pending request is held up to `longPoll` seconds,
- * until the result changes.
+ * Returns the result of the poll. With long polling, a poll of a pending request is held until the result changes, but
+ * at most for `longPoll` seconds.
  */
 function getResult(authReqId: string, clientId: string, call: TokenCall, needs: CibaGrantNeeds) {
   const recalled = needs.pending.recall(authReqId, clientId, call.arrival)
@@ -135,8 +134,8 @@ async function readResult(
 }
 
 /**
- * Holds the poll if it may be held and the result is `authorization_pending`. If not, returns the result at once, not
- * as a promise.
+ * Holds the poll if it may be held and the result is `authorization_pending`. If not, returns the result itself, and
+ * not a promise of the result.
  */
 function hold(result: Result, call: TokenCall, needs: CibaGrantNeeds): Promise<Result> | Result {
   if (needs.longPoll === 0 || !call.mayBeHeld || result.answer !== 'authorization_pending') return result
@@ -146,16 +145,17 @@ function hold(result: Result, call: TokenCall, needs: CibaGrantNeeds): Promise<R
 async function holdPending(result: PendingResult, call: TokenCall, needs: CibaGrantNeeds): Promise<Result> {
   const { id, expiresAt } = result
   const longPollEnd = call.arrival.steadyAt + needs.longPoll * 1000
-  // The deadline is a time of the wall clock. It is converted, because held polls are measured by the steady time.
+  // The deadline is a time of the wall clock. It is converted to the steady time, by which held polls are released.
   const deadline = steadyTime(needs.clock) + expiresAt - needs.clock.now()
-  // If the request expires first, the poll is released just after its deadline and answered with `expired_token`.
+  // If the request expires before the poll has to be released, the poll is released just after the deadline. Then the
+  // answer is `expired_token`.
   const until = deadline <= longPollEnd ? deadline + tick : longPollEnd
   const held = { requestId: id, until, isCertain: needs.pending.isKnown(id) }
   const release = await needs.releaseSlotWhile(call.slot, needs.heldPolls.hold(held, call.caller))
   const now = needs.clock.now()
   if (release !== 'changed' && now < expiresAt) return result
   const request = await needs.requests.find(id)
-  // If the client has disconnected, no tokens are issued, so that the client can poll again.
+  // A client that has disconnected gets no tokens. The request stays approved, so the client can poll again.
   if (request === undefined || call.caller.isClosed()) return result
   return hold(resultOf(request, now, false, true), call, needs)
 }
@@ -177,8 +177,8 @@ function resultOf(request: AuthenticationRequest, now: number, tooEarly: boolean
 }
 
 /**
- * A push client gets its result by push and must not poll (CIBA §11). But a request that it made as a poll client has
- * no notification token, so it cannot be pushed and stays a request for poll.
+ * A push client gets its result by push and must not poll (CIBA §11). There is one exception: a request that the client
+ * made while it was a poll client. Such a request has no notification token, so its result cannot be pushed.
  */
 async function refuseUnlessMadeForPoll(authReqId: string, client: Client, { requests }: CibaGrantNeeds): Promise<void> {
   const request = await requests.findByAuthReqId(authReqId)
@@ -187,9 +187,9 @@ async function refuseUnlessMadeForPoll(authReqId: string, client: Client, { requ
 }
 
 /**
- * Makes the tokens and writes them in the transaction that changes the request from approved to redeemed. If several
- * polls redeem the same request at the same time, only one of them succeeds. If that poll was held, equal polls get the
- * same tokens for some seconds. All other polls get `invalid_grant`.
+ * Makes the tokens. They are saved in the transaction that changes the request from approved to redeemed. If several
+ * polls redeem the same request at the same time, only one succeeds. If the successful poll was held, equal polls get
+ * the same tokens for some seconds. All other polls get `invalid_grant`.
  */
 async function redeemApproved(
   { request, wasHeld }: ApprovedResult,
@@ -204,7 +204,8 @@ async function redeemApproved(
     needs.audit({ event: 'tokens.refused', ...about, outcome: 'user_unavailable' })
     throw pollErrors.access_denied()
   }
-  // If the connection is closed, the tokens would be lost. The error leaves the request approved for a later poll.
+  // If the client has disconnected, the tokens would be lost. The error leaves the request approved, so the client can
+  // poll again.
   await call.caller.throwIfClosed()
   const now = needs.clock.now()
   const kept = wasHeld ? needs.heldResponses.keep(poll, request, issued) : []
@@ -216,9 +217,10 @@ async function redeemApproved(
 }
 
 /**
- * Resolves to the tokens of a redeemed request, if they were issued a few seconds ago to an equal poll that was held.
+ * Resolves to the tokens of a redeemed request. Only a poll that is equal to the poll that redeemed the request gets
+ * them, only if that poll was held, and only within `repeatSeconds`.
  *
- * @throws {OAuthError} `invalid_grant` if not
+ * @throws {OAuthError} `invalid_grant` for every other poll
  */
 async function giveAgain(
   redeemed: AuthenticationRequest | undefined,
@@ -233,14 +235,14 @@ async function giveAgain(
 }
 
 function auditFieldsOf({ id, clientId, userId, deliveryMode }: AuthenticationRequest, { address }: TokenCall) {
-  // If the request was made for push, its client has left push mode and gets the result by poll.
+  // If the request was made for push, its client has left push mode and polls for the result.
   const by = deliveryMode === 'push' ? 'poll' : deliveryMode
   return { request: id, client: clientId, user: userId, address, by }
 }
 
 /**
- * Returns the same error whether the `auth_req_id` is unknown, was used before, or belongs to another client (CIBA
- * §11). Tokens that were issued for the request stay valid.
+ * Returns the error for an `auth_req_id` that is unknown, was used before, or belongs to another client. It is the same
+ * for all three (CIBA §11). Tokens that were issued for the request stay valid.
  */
 function unknown(): OAuthError {
   return new OAuthError('invalid_grant', 'auth_req_id is unknown, was used already, or belongs to another client')

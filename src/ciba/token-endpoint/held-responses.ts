@@ -1,6 +1,6 @@
 /**
  * Keeps the token responses of held polls for some seconds. A client may disconnect while its poll is held, and a proxy
- * may not tell the server. Then the response is lost. If the client repeats the poll, it gets the same response
+ * may hide this from the server. Then the response is lost. If the client repeats the poll, it gets the same response
  * (docs/decisions/0031-tokens-given-again.md).
  */
 import type { Client } from '../../client/client.ts'
@@ -18,10 +18,13 @@ import { signAgain } from '../tokens/sign-again.ts'
 
 export interface HeldResponsesNeeds {
   models: Pick<OidcModelStore, 'put' | 'find'>
-  /** How long a response is given again, in seconds. With 0, no response is stored or looked up. */
+  /** For how many seconds a response can be sent again. With 0, no response is stored or looked up. */
   repeatSeconds: number
   findUser: UserHooks['find']
-  /** Returns the current signing keys; undefined if the operator's own keys sign, which Doorbell does not rotate. */
+  /**
+   * Returns the current signing keys; undefined if the operator configured the keys, because Doorbell does not rotate
+   * these.
+   */
   signingKeys: (() => SigningKeys) | undefined
   database: Pick<Database, 'clockOffset'>
   vault: Vault
@@ -29,31 +32,33 @@ export interface HeldResponsesNeeds {
 }
 
 /**
- * Returns from the configuration for how many seconds a response is given again. The result is 0 without long polling,
- * because only the responses of held polls are given again.
+ * Returns from the configuration for how many seconds a response can be sent again. The result is 0 without long
+ * polling, because only the responses of held polls are sent again.
  */
 export const repeatSecondsOf = ({ longPoll, repeatTokens }: { longPoll: number; repeatTokens: number }): number =>
   longPoll === 0 ? 0 : repeatTokens
 
 /**
- * A poll of an authenticated client. A later poll repeats it only if the client, the binding and the parameters
+ * A poll of an authenticated client. A later poll repeats this poll only if the client, the binding and the parameters
  * `auth_req_id`, `resource` and `authorization_details` are the same.
  */
 export interface RepeatablePoll {
   form: Form
   client: Pick<Client, 'id'>
-  /** The client certificate or the DPoP key that the call was made with. */
+  /** The client certificate or the DPoP key with which the call was made. */
   binding: Confirmation
 }
 
-/** Stores and finds token responses. */
+/** Stores and finds the token responses of held polls. */
 export interface HeldResponses {
   /** Returns the statement that stores a response, for the transaction that redeems the request. */
   keep(poll: RepeatablePoll, request: AuthenticationRequest, issued: Issued): Statement[]
   /**
-   * Resolves to the response to an equal poll of this redeemed request. Resolves to undefined if there is none, if it
-   * is older than `repeatSeconds`, if it cannot be decrypted, if one of its tokens was used, if its grant is no longer
-   * valid, or if the user does not exist any more or is disabled.
+   * Resolves to the response that an equal poll of this redeemed request got. Resolves to undefined in each of these
+   * cases:
+   * - There is no such response, it is older than `repeatSeconds`, or it cannot be decrypted.
+   * - One of its tokens was used, or its grant is no longer valid.
+   * - The user does not exist any more or is disabled.
    */
   find(poll: RepeatablePoll, request: AuthenticationRequest): Promise<TokenResponse | undefined>
 }
@@ -67,11 +72,11 @@ interface Content {
 /** Returns the store of the responses to held polls. */
 export function createHeldResponses(needs: HeldResponsesNeeds): HeldResponses {
   const { models, repeatSeconds, findUser, signingKeys, database, vault, clock } = needs
-  /** The current time by the clock of the database, because the repeated poll may reach another node. */
+  /** The current time by the clock of the database, which all nodes share: the repeated poll may reach another node. */
   const present = () => steadyTime(clock) + database.clockOffset
 
   /**
-   * Returns the key under which the response to a poll is stored. A poll that differs in one of the hashed values has
+   * Returns the key under which the response to a poll is stored. A poll with another client, binding or parameter has
    * another key.
    */
   function keyOf({ form, client, binding }: RepeatablePoll): string {
@@ -83,8 +88,9 @@ export function createHeldResponses(needs: HeldResponsesNeeds): HeldResponses {
   }
 
   /**
-   * The encryption key depends on the `auth_req_id`. Only a hash of the `auth_req_id` is stored, except in a ping that
-   * is not delivered yet. So the database and the configured secret are usually not enough to decrypt a response.
+   * The encryption key depends on the `auth_req_id`. The database contains only a hash of the `auth_req_id`, except in
+   * a ping that is not delivered yet. So the database and the configured secret are usually not enough to decrypt a
+   * response.
    */
   const sealingFor = ({ form }: RepeatablePoll) => vault.sealingWith(form.get('auth_req_id')!)
 

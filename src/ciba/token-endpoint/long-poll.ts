@@ -1,6 +1,7 @@
 /**
  * Long polling (CIBA §10.1): a poll of a pending request is held until the request changes, so that the client gets the
- * result at once. A held poll is an entry in a map: it uses no database connection, and all held polls share one timer.
+ * result at once. A held poll is only an entry in a map. It uses no database connection, and all held polls share one
+ * timer.
  */
 import { type Clock, steadyTime } from '../../platform/clock.ts'
 import type { IncomingConnection } from '../../platform/http/connection.ts'
@@ -10,16 +11,16 @@ import type { Database } from '../../platform/storage/database.ts'
 import type { RequestStore } from '../authentication-request/authentication-request-store.ts'
 
 /**
- * Why a held poll is released: the request may have changed, the poll must not be held any longer (`over`), or the
- * client has disconnected (`left`).
+ * Why a held poll is released: the request may have changed (`changed`), the poll must not be held any longer (`over`),
+ * or the client has disconnected (`left`).
  */
 export type Release = 'changed' | 'over' | 'left'
 
 export interface HeldPoll {
   requestId: string
-  /** When the poll is released at the latest, by the steady time of this process. */
+  /** The time at which the poll is released at the latest, by the steady time of this process. */
   until: number
-  /** Whether the request is known to be pending now; if not, the table is checked once more. */
+  /** Whether the request is known to be pending now. If not, the table is read once more. */
   isCertain: boolean
 }
 
@@ -30,14 +31,14 @@ export interface HeldPolls {
   hold(held: HeldPoll, caller: Pick<IncomingConnection, 'isClosed' | 'onClose'>): Promise<Release>
   /** Returns the number of held polls. */
   count(): number
-  /** Releases all polls. Later polls are not held. */
+  /** Releases all polls. After that, no poll is held. */
   close(): void
 }
 
 export interface HeldPollsNeeds {
   database: Pick<Database, 'listen' | 'epoch'>
   stillPending: RequestStore['stillPending']
-  /** Maximum number of held polls; further polls are answered at once. */
+  /** Maximum number of held polls. Further polls are answered at once. */
   most: number
   clock: Clock
   log: Log
@@ -51,9 +52,9 @@ export const longestHold = 25
 
 /** Milliseconds between two runs of the timer. A poll may be released up to this many milliseconds before `until`. */
 export const tick = 250
-/** Milliseconds between two checks of the table while announcements of changes may be missed. */
+/** Milliseconds between two reads of the table while announcements of changes may be missed. */
 const recheckMs = 2_000
-/** Maximum number of requests that are checked in one statement. */
+/** Maximum number of requests that one statement checks. */
 const atOnce = 500
 
 interface Held {
@@ -61,7 +62,7 @@ interface Held {
   release(why: Release): void
 }
 
-/** Returns the polls held by this process. */
+/** Returns the object that holds polls in this process. */
 export function createHeldPolls(needs: HeldPollsNeeds): HeldPolls {
   const { database, clock, log, most } = needs
   const failures = createRepeatedFailures(
@@ -101,9 +102,9 @@ export function createHeldPolls(needs: HeldPollsNeeds): HeldPolls {
   }
 
   /**
-   * Checks in the table whether the requests of the held polls are still pending. Called when announcements may have
-   * been missed. On SQLite, changes by other processes are not announced, but they begin a new epoch, which causes this
-   * check.
+   * Reads from the table whether the requests of the held polls are still pending. Called when announcements may have
+   * been missed. On SQLite, changes by other processes are not announced. But such a change begins a new epoch
+   * (`Database.epoch`), which causes this check.
    */
   async function checkAll(): Promise<void> {
     if (isChecking) {

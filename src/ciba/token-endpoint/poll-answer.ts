@@ -1,4 +1,4 @@
-/** The answer to a poll, by the status of the request at the time of the poll. */
+/** The answer to a poll, which depends on the status of the request when the poll arrives. */
 import { type AuthenticationRequest, statusAt } from '../authentication-request/authentication-request.ts'
 
 export type PollAnswer =

@@ -1,7 +1,7 @@
 /**
- * A cache of pending requests and the times of their polls. Most polls are answered with `authorization_pending`. This
- * node gives this answer from memory as long as it receives the announcements of changes of requests. Any other status
- * is read from the table.
+ * A cache of pending requests and the times of their polls. A node answers the polls of pending requests from memory,
+ * as long as it receives the announcements of changes of requests. Most polls are of this kind. If the status is not
+ * known to be `pending`, the request is read from the table.
  */
 import { fingerprint } from '../../platform/crypto.ts'
 import { createChangeTracker, type Snapshot } from '../../platform/storage/change-tracker.ts'
@@ -13,7 +13,7 @@ import type { Poll } from '../authentication-request/request-poll-store.ts'
 import { createPollWriteBehind, type WriteBehindNeeds } from './poll-write-behind.ts'
 import { applyUpdate, createRememberedRequests, type Moment, type RememberedRequest } from './remembered-requests.ts'
 
-/** When a poll arrived. The pauses between polls are measured between arrivals (CIBA §10.1). */
+/** The time at which a poll arrived. The interval is measured between the arrivals of two polls (CIBA §10.1). */
 export interface Arrival {
   /** By the wall clock, in milliseconds since 1970. It is compared with deadlines. */
   at: number
@@ -24,14 +24,14 @@ export interface Arrival {
 export interface PendingRequests {
   /**
    * Counts a poll of a request that is known to be pending, and returns the answer. Returns undefined if the request is
-   * not known to be pending: then call `poll`.
+   * not known to be pending. In this case, call `poll`.
    */
   recall(authReqId: string, clientId: string, arrival: Arrival): RecalledPoll | undefined
   /** Whether the request is known to be pending now. */
   isKnown(id: string): boolean
   /**
-   * Reads the request from the table and counts the poll: in memory if the request can be cached as pending, otherwise
-   * in the table. Resolves to undefined if the request is unknown or belongs to another client.
+   * Reads the request from the table and counts the poll. The poll is counted in memory if the request can be cached as
+   * pending, and in the table if not. Resolves to undefined if the request is unknown or belongs to another client.
    */
   poll(authReqId: string, clientId: string, arrival: Arrival): Promise<Pick<Poll, 'request' | 'tooEarly'> | undefined>
   /** Writes the changed intervals to the table. */
@@ -63,8 +63,8 @@ const usualMost = 100_000
 /** Returns the cache of this process. Call `close` before the process ends. */
 export function createPendingRequests(needs: PendingNeeds): PendingRequests {
   const { requests, database, clock, log, longestInterval = usualLongestInterval } = needs
-  // The table has the times of the database's clock, because several nodes compare them. The memory has the steady time
-  // of this process, which never goes back.
+  // The table contains times of the database's clock, because several nodes compare them. The memory contains steady
+  // times of this process, because they never go back.
   const toDatabaseTime = (steadyAt: number) => steadyAt + database.clockOffset
   const toSteady = (databaseTime: number) => databaseTime - database.clockOffset
   const remembered = createRememberedRequests({ most: needs.most ?? usualMost, longestInterval, toSteady })
@@ -72,9 +72,9 @@ export function createPendingRequests(needs: PendingNeeds): PendingRequests {
   const tracker = listenForChanges(database, (id) => invalidate(remembered.withId(id)))
 
   /**
-   * Called when a change of the request is announced. The next poll then reads the request again. If the time of the
-   * last poll is not in the table yet, the entry is kept until the deadline, so that this time is not lost. The request
-   * may still be pending, because the announcement may be about a change that was made before the request was read.
+   * Called when a change of the request is announced. The next poll then reads the request again. The request may still
+   * be pending, because the announcement may be about a change that was made before the request was read. So if the
+   * time of the last poll is not in the table yet, the entry is kept until the deadline, so that this time is not lost.
    */
   function invalidate(known: RememberedRequest | undefined): void {
     if (known && known.lastPolledAt !== known.writtenAt && clock.now() < known.expiresAt) known.epoch = undefined
@@ -87,12 +87,12 @@ export function createPendingRequests(needs: PendingNeeds): PendingRequests {
     writing.forget(known)
   }
 
-  /** Counts the poll in the table, which all nodes share. Called if the request cannot be cached as pending. */
+  /** Counts the poll in the table, for all nodes. Called if the request cannot be cached as pending. */
   async function pollInTable(authReqId: string, clientId: string, { at, steadyAt }: Arrival) {
     const ours = remembered.withAuthReqId(authReqId)
     const known = ours?.clientId === clientId ? ours : undefined
     const unwritten = known && writing.unwrittenOf(known)
-    // Another poll at the same time must not write the same change again.
+    // Marks the changes as written, so that another poll at the same time does not write them again.
     if (known) known.writtenChanges = known.changes
     const polledAt = toDatabaseTime(steadyAt)
     const poll = await requests.poll(authReqId, clientId, polledAt, unwritten).catch((error: unknown) => {
@@ -131,8 +131,9 @@ export function createPendingRequests(needs: PendingNeeds): PendingRequests {
         drop(remembered.withAuthReqId(authReqId))
         return { request, tooEarly: false }
       }
-      // A ping client polls right after its ping, perhaps before the announcement of the change has reached this node.
-      // If the request was made for push, its client may have changed to ping.
+      // A ping client polls right after its ping, perhaps before the change of the request is announced to this node.
+      // So its polls are not answered from memory. A request that was made for push is treated alike, because its
+      // client may use ping now.
       const isPinged = request.deliveryMode !== 'poll'
       if (isPinged || !tracker.isUnchangedSince(snapshot, request)) {
         return pollInTable(authReqId, clientId, arrival)
@@ -150,8 +151,8 @@ function isPending({ status, expiresAt }: AuthenticationRequest, now: number): b
 }
 
 /**
- * Tracks the announced changes of requests and of clients. Changes of a client matter because the removal of a client
- * denies its requests without an announcement for each request.
+ * Follows the announced changes of requests and of clients. A change of a client matters, because the removal of a
+ * client settles its requests without an announcement for each request.
  */
 function listenForChanges(database: PendingNeeds['database'], invalidate: (id: string) => void) {
   /** Incremented when all cached requests may have changed. */
@@ -162,7 +163,7 @@ function listenForChanges(database: PendingNeeds['database'], invalidate: (id: s
   })
   const clients = createChangeTracker(database, 'client', () => {})
 
-  /** Returns false if, since that moment, the client has changed or announcements may have been missed. */
+  /** Returns false if the client has changed, or announcements may have been missed, since the given moment. */
   const isCurrent = ({ epoch, changeEpoch: then, clientsHeard }: Moment, clientId: string) =>
     then === changeEpoch && clients.isUnchangedSince({ epoch, heard: clientsHeard }, clientId)
 

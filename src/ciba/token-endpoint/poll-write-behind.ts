@@ -1,6 +1,6 @@
 /**
  * Counts polls in memory and writes them to the table later. A changed interval is written within a second. The time of
- * the last poll of each request is written when the process shuts down.
+ * the last poll of each request is written when the process shuts down, at the latest.
  */
 import type { Clock } from '../../platform/clock.ts'
 import type { Log } from '../../platform/log.ts'
@@ -20,7 +20,7 @@ export interface WriteBehindNeeds {
   log: Log
 }
 
-/** A changed polling interval is saved in the database within this many milliseconds. */
+/** A changed interval is written to the table within this many milliseconds. */
 const writtenWithinMs = 1_000
 /** Maximum number of rows in one statement. */
 const atOnce = 500
@@ -30,7 +30,7 @@ export type PollWriteBehind = ReturnType<typeof createPollWriteBehind>
 export function createPollWriteBehind(needs: WriteBehindNeeds) {
   const { requests, longestInterval, toDatabaseTime, clock } = needs
   const failures = failuresIn(needs.log)
-  /** The requests whose interval has changed in memory and is to be written to the table. */
+  /** The requests whose interval has changed in memory, and is not in the table yet. */
   const changed = new Set<RememberedRequest>()
   let cancelFlush: (() => void) | undefined
   let flushing: Promise<void> | undefined
@@ -54,7 +54,7 @@ export function createPollWriteBehind(needs: WriteBehindNeeds) {
     for (let from = 0; from < unwritten.length; from += atOnce) await writeSome(unwritten.slice(from, from + atOnce))
   }
 
-  /** Returns the time of the last poll, and the interval if its change is not in the table yet. */
+  /** Returns the time of the last poll and, if its change is not in the table yet, the interval. */
   function unwrittenOf(known: RememberedRequest): UnwrittenPolls {
     const { lastPolledAt, interval, keptPolls } = known
     return {
@@ -86,8 +86,8 @@ export function createPollWriteBehind(needs: WriteBehindNeeds) {
 
   return {
     /**
-     * Counts a poll. The first poll of a request is never too early. If two polls arrive at the same time, the second
-     * is too early.
+     * Counts a poll. The first poll of a request is never too early. Of two polls that arrive at the same time, the
+     * second is too early.
      *
      * @param arrivedAt by the steady time of this process
      * @returns whether the poll came too early

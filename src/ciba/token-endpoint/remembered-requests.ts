@@ -1,6 +1,6 @@
 /**
- * The cached pending requests of a node, by their `auth_req_id` and by their internal id. In memory the `auth_req_id`
- * is not hashed, unlike in the table: computing the hash would take a thirtieth of the time of a poll.
+ * The cached pending requests of a node, by their `auth_req_id` and by their internal id. In memory, unlike in the
+ * table, the `auth_req_id` is not hashed: computing the hash would take a thirtieth of the time of a poll.
  */
 
 import { fingerprint } from '../../platform/crypto.ts'
@@ -9,27 +9,27 @@ import type { PollInterval } from '../authentication-request/poll-interval.ts'
 import type { PolledRequest } from '../authentication-request/request-lookup-store.ts'
 
 /**
- * Counters, as they were when a request was read from the table. The cached request is current if `epoch` and
+ * The state of three counters when a request was read from the table. The cached request is current if `epoch` and
  * `changeEpoch` are unchanged, and no change of its client was announced since then. When a change of the request
- * itself is announced, its `epoch` is set to undefined.
+ * itself is announced, `epoch` is set to undefined.
  */
 export interface Moment {
   /** `Database.epoch`, or undefined if the next poll must read the request again. */
   epoch: number | undefined
-  /** Incremented when all cached requests may have changed. */
+  /** This counter is incremented when all cached requests may have changed. */
   changeEpoch: number
-  /** The number of changes of clients that had been announced to this process. */
+  /** The number of changes of clients that had been announced to this process by then. */
   clientsHeard: number
 }
 
-/** A pending request as cached, and its polls. */
+/** A cached pending request, and what is known about its polls. */
 export interface RememberedRequest extends Moment, PollInterval {
   authReqId: string
   authReqIdHash: string
   id: string
   clientId: string
   expiresAt: number
-  /** How often `interval` or `keptPolls` has changed in memory. */
+  /** How often `interval` or `keptPolls` has changed in memory since the request was cached. */
   changes: number
   /** The value of `changes` when `interval` and `keptPolls` were last written to the table. */
   writtenChanges: number
@@ -45,11 +45,11 @@ export interface RememberedRequest extends Moment, PollInterval {
 
 export type RememberedRequests = ReturnType<typeof createRememberedRequests>
 
-/** The limits of the cache. */
+/** What the cache needs. */
 export interface RememberingNeeds {
   /** Maximum number of requests; each takes about 700 bytes. */
   most: number
-  /** The longest interval in seconds. An earlier version may have stored a longer one. */
+  /** The longest permitted interval, in seconds. The table may contain a longer one, stored by an earlier version. */
   longestInterval: number
   /** Converts a time by the clock of the database to the steady time of this process. */
   toSteady(databaseTime: number): number
@@ -60,8 +60,8 @@ export function createRememberedRequests({ most, longestInterval, toSteady }: Re
   const byId = new Map<string, RememberedRequest>()
 
   /**
-   * Removes requests until `most` remain: approximately those that were polled least recently. Changes of their
-   * intervals are still written to the table.
+   * Removes requests until `most` remain. Removes approximately those that were not polled for the longest time. The
+   * changes of their intervals are still written to the table.
    */
   function makeRoom(): void {
     while (byAuthReqId.size > most) {
@@ -89,7 +89,7 @@ export function createRememberedRequests({ most, longestInterval, toSteady }: Re
     withAuthReqId: (authReqId: string) => byAuthReqId.get(authReqId),
     withId: (id: string) => byId.get(id),
     all: () => byAuthReqId.values(),
-    /** Adds a request, or updates a known request with newer values. */
+    /** Adds a request. If it is already cached, updates it with newer values. */
     remember(authReqId: string, found: PolledRequest, { epoch, changeEpoch, clientsHeard }: Moment): RememberedRequest {
       const moment = { epoch, changeEpoch, clientsHeard }
       const polls = pollsOf(found)
@@ -116,7 +116,7 @@ export function createRememberedRequests({ most, longestInterval, toSteady }: Re
   }
 }
 
-/** Whether a change of `interval` or `keptPolls` in memory was not written to the table yet. */
+/** Whether `interval` or `keptPolls` has changed in memory, and the change is not in the table yet. */
 export function isChanged({ changes, writtenChanges }: RememberedRequest): boolean {
   return changes > writtenChanges
 }

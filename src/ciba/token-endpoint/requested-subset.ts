@@ -1,5 +1,6 @@
 /**
- * The part of an approval for which a client requests a token: one of the resources, and all or some of the details.
+ * The part of an approval for which a client requests an access token: one of the resources, and all or some of the
+ * details.
  */
 
 import type { AuthorizationDetail, DetailTypes } from '../../authorization-details/detail-types.ts'
@@ -15,7 +16,7 @@ export interface RequestedSubset {
 }
 
 /**
- * Reads `resource` (RFC 8707) and `authorization_details` (RFC 9396) for an approved request. After an error the
+ * Reads `resource` (RFC 8707) and `authorization_details` (RFC 9396) for an approved request. If this throws, the
  * request stays approved, so the client can repeat the call.
  *
  * @throws {OAuthError} `invalid_target`, `invalid_authorization_details`

@@ -29,8 +29,8 @@ export function tokenEndpoint(app: FastifyInstance, path: string, needs: TokenEn
     const form = readForm(request.headers['content-type'], rawBody(request))
     const caller = callerOf(reply)
     if (form.get('grant_type') !== CIBA_GRANT) {
-      // A client that has disconnected would not get the answer and would repeat a refresh. If a refresh token is used
-      // twice, its whole grant is revoked.
+      // A client that has disconnected would not get the response, and would repeat a refresh. If a refresh token is
+      // used twice, its whole grant is revoked. So a call of such a client is not forwarded.
       await caller.throwIfClosed()
       return needs.forwardToOidcProvider(request, reply)
     }
@@ -50,8 +50,8 @@ export function tokenEndpoint(app: FastifyInstance, path: string, needs: TokenEn
 }
 
 /**
- * A poll is not held if its body has more bytes than this, because a held poll keeps several copies of its body. Real
- * polls are shorter.
+ * A poll with a longer body, in bytes, is not held, because a held poll keeps several copies of its body. Real polls
+ * are shorter.
  */
 const mostHeldBytes = 4 * 1024
 

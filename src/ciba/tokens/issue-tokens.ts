@@ -1,7 +1,7 @@
 /**
- * Makes the tokens for an approved request with oidc-provider's own classes, so that they work at refresh, userinfo,
- * introspection and revocation. Nothing is saved here: the caller gets the statements and executes them in the
- * transaction that redeems the request.
+ * Makes the tokens for an approved request. They are made with the classes of oidc-provider, so that they work at
+ * refresh, userinfo, introspection and revocation. Nothing is saved here: the caller gets the statements that save the
+ * tokens, and executes them in the transaction that redeems the request.
  */
 
 import { type AuthorizationDetail, detailsAt } from '../../authorization-details/detail-types.ts'
@@ -36,9 +36,9 @@ export interface TokenResponse {
 
 export interface Issued {
   response: TokenResponse
-  /** The id of the grant of the tokens. The tokens are valid only while the grant exists. */
+  /** The id of the grant under which the tokens are issued. The tokens are valid only while this grant exists. */
   grantId: string
-  /** For how many seconds at least one of the tokens is valid. */
+  /** The number of seconds after which neither the access token nor the refresh token is valid any more. */
   lifetimeSeconds: number
   /** The statements that save the tokens. The tokens are not valid until these statements are executed. */
   statements: Statement[]
@@ -46,11 +46,14 @@ export interface Issued {
 
 /**
  * Issues the tokens of an approved request. Scopes, claims and details that the client may not have any more are left
- * out. Resolves to undefined if the client or a resource does not exist any more, if the client may not have `openid`
- * any more, if the user does not exist or is disabled, or if the request is damaged.
+ * out. Resolves to undefined in each of these cases:
+ * - The client, or an approved resource, does not exist any more.
+ * - The client may not have the scope `openid` any more.
+ * - The user does not exist or is disabled.
+ * - The request is damaged (`isDamaged`).
  * @param options.pushedAs the `auth_req_id`, for a push. Only for a push, the ID token contains this id and the hashes
  *   of the other tokens (CIBA §10.3.1)
- * @param options.binding the client certificate or DPoP key that the access token is bound to
+ * @param options.binding the client certificate or DPoP key to which the access token is bound
  * @param options.signal ends the wait for the user; the promise then rejects with the reason of the signal
  * @param options.resource the approved resource that the access token is for. Default: the first
  * @param options.details the approved details that the access token contains. Default: all
@@ -84,8 +87,8 @@ export function createIssueTokens(
     const request = withoutWithdrawn(approved, permissions)
     if (!request.scope.split(' ').includes('openid')) return undefined
     const share = { ...asked, details: asked.details?.filter(permissions.mayHaveDetail) }
-    // No token is issued if an approved resource was removed: a token without its audience would be valid for more than
-    // was approved.
+    // No token is issued if an approved resource was removed from the configuration. The alternative, a token without
+    // this audience, would be valid for more than was approved.
     if (request.resources?.some((address) => resourceAt(known.resources, address) === undefined)) return undefined
 
     const [issued, statements] = await collectWrites(request.id, async () => {
@@ -108,7 +111,7 @@ export function createIssueTokens(
 }
 
 /**
- * Returns a request without the scopes, claims and details that its client may not have any more. What remains is a
+ * Returns a request without those scopes, claims and details that its client may not have any more. What remains is a
  * part of what the user has approved.
  */
 function withoutWithdrawn(request: AuthenticationRequest, permissions: Permissions): AuthenticationRequest {
@@ -125,12 +128,13 @@ function withoutWithdrawn(request: AuthenticationRequest, permissions: Permissio
 
 type OidcClient = NonNullable<Awaited<ReturnType<Provider['Client']['find']>>>
 
-/** Claims that an ID token also contains if it is issued at a refresh. */
+/** Claims that the ID token of a refresh also contains. */
 const authenticationClaims = { acr: null, amr: null, auth_time: null }
 
 /**
- * Seconds by which a grant without a refresh token lives longer than its access token. The access token is made after
- * the grant, and is valid only while the grant exists. A grant with a refresh token has the usual lifetime of grants.
+ * The number of seconds by which the lifetime of a grant without a refresh token exceeds that of its access token. The
+ * access token is made after the grant, and is valid only while the grant exists. A grant with a refresh token has the
+ * usual lifetime of grants.
  */
 const grantMarginSeconds = 5
 
@@ -173,7 +177,7 @@ async function issueAccess(
     ...common,
     ...bound,
     ...(details !== undefined && { rar: details }),
-    // The userinfo endpoint reads the requested claims from the access token.
+    // The userinfo endpoint reads the requested claims from the access token. It does not accept tokens for a resource.
     ...(resource === undefined && request.claims !== undefined && { claims: request.claims }),
     ...(resource !== undefined && {
       scope: scopeAt(resource, scope),
@@ -208,7 +212,7 @@ async function issueAccess(
     tokenType: access.tokenType,
     scope: access.scope ?? scope,
     details,
-    // A token for a resource is not accepted at userinfo.
+    // The userinfo endpoint does not accept an access token for a resource.
     isForResource: resource !== undefined,
   }
 }
@@ -234,11 +238,11 @@ async function issueIdToken(
   const available = { ...claimsOf(user), sub: request.userId }
   const made = new provider.IdToken(available as never, { client, ctx: undefined as never })
   const idToken = made as typeof made & { scope: string; mask: object | undefined }
-  // Userinfo returns the claims of the scopes other than `openid` (OpenID Connect Core §5.4). If userinfo does not
-  // accept the access token, the ID token contains these claims.
+  // The userinfo endpoint returns the claims of the scopes other than `openid` (OpenID Connect Core §5.4). If that
+  // endpoint does not accept the access token, the ID token contains these claims.
   idToken.scope = issued.isForResource ? request.scope : 'openid'
   idToken.mask = request.claims?.id_token
-  // The authentication context is included whenever it is known, even if it was not requested.
+  // `acr`, `amr` and `auth_time` are included whenever they are known, even if they were not requested.
   const { acr, amr, authTime } = request.authentication
   for (const [claim, value] of Object.entries({ acr, amr, auth_time: authTime })) {
     if (value !== undefined) idToken.set(claim, value)

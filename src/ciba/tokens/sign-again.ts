@@ -6,8 +6,8 @@ import type { TokenResponse } from './issue-tokens.ts'
 
 /**
  * Resolves to the tokens, signed with a published key, or to undefined if no token has to be signed again. The claims
- * stay the same, except `at_hash`: it changes with a JWT access token that is signed again. Opaque and encrypted tokens
- * stay as they are.
+ * stay the same, with one exception: if a JWT access token is signed again, `at_hash` changes. Opaque and encrypted
+ * tokens stay as they are.
  */
 export async function signAgain<Tokens extends Pick<TokenResponse, 'access_token' | 'id_token'>>(
   tokens: Tokens,
@@ -43,7 +43,7 @@ const isPublished = ({ header }: SignedToken, { published }: SigningKeys) =>
   published.some(({ kid }) => kid === header.kid)
 
 async function sign({ header, payload }: SignedToken, keys: SigningKeys): Promise<string> {
-  // Among the keys of one type, the current signing key comes first.
+  // Of the keys of one type, the first is the key with which new tokens are signed.
   const key = keys.private.find(({ kty }) => kty === keyTypeOf(header.alg)) as JWK
   return new CompactSign(payload)
     .setProtectedHeader({ ...header, kid: key.kid! })

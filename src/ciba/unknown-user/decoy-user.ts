@@ -1,6 +1,6 @@
 /**
- * Decoy users: a request about an unknown user is answered like any other request, so that a client cannot find out
- * which users exist (CIBA §13, `unknown_user_id`).
+ * Decoy users, for clients that must not find out which users exist (CIBA §13, `unknown_user_id`). For such a client, a
+ * request about an unknown user is stored and answered like any other request, with a decoy user in place of the user.
  */
 import { createHmac } from 'node:crypto'
 import type { Client } from '../../client/client.ts'
@@ -17,9 +17,9 @@ export function hidesUnknownUsers({ metadata }: Client, unknownUsers: 'error' | 
 }
 
 /**
- * Returns a function that makes the decoy user for an identifier, such as the one in a hint. The same identifier gives
- * the same decoy user, so that the limits for one user apply to decoy users. Half of the decoy users have a user code.
- * A client cannot predict which of them have one, because it does not have the key of the HMAC.
+ * Returns a function that makes the decoy user for an identifier, such as the identifier in a hint. The same identifier
+ * gives the same decoy user, so that the limits for one user also apply to decoy users. Half of the decoy users have a
+ * user code. A client cannot predict which of them have one, because it does not have the key of the HMAC.
  */
 export function createDecoyUsers(vault: Vault): (named: string) => UserOrDecoy {
   const key = vault.key('users who are not there')
@@ -27,8 +27,9 @@ export function createDecoyUsers(vault: Vault): (named: string) => UserOrDecoy {
     const digest = createHmac('sha256', key).update(named).digest()
     return {
       id: decoyUserId(digest.subarray(1).toString('base64url')),
-      // Most real users have a mail address. With this address, a message is stored for a decoy user as for a real
-      // user, so that accepting a request takes the same time. The message is never sent.
+      // Most real users have a mail address, so a message to a real user is usually stored. With this address, a
+      // message is also stored for a decoy user, so that accepting a request takes the same time. The message is never
+      // sent.
       email: 'nobody@nowhere.invalid',
       hasCode: digest[0]! % 2 === 0,
     }

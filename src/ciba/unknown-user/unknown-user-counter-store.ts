@@ -14,11 +14,11 @@ const isCounting = isNotOver({ begin: 'unknown_users.since', length: minute }, '
 const mostKnown = 10_000
 
 /**
- * Counts how often clients got `unknown_user_id`, by the clock of the database. Each count is announced under the topic
- * `unknown_user`.
+ * Counts how often each client got `unknown_user_id`, by the clock of the database. Each new count is announced under
+ * the topic `unknown_user`.
  */
 export function createUnknownUserStore(database: Database) {
-  /** Clients that were below the limit when they were looked up. */
+  /** Clients that were below their limit when their counter was read. */
   const belowLimit = new Map<string, { snapshot: Snapshot; most: number }>()
   const changes = createChangeTracker(database, 'unknown_user', (clientId) => {
     if (clientId === '') belowLimit.clear()
@@ -32,7 +32,8 @@ export function createUnknownUserStore(database: Database) {
 
   return {
     /**
-     * Resolves to the time until which a client with `most` errors has to wait, or undefined if it has fewer errors.
+     * Resolves to the time until which a client with at least `most` errors has to wait. Resolves to undefined if the
+     * client has fewer errors.
      */
     async pausedUntil(clientId: string, most: number, now: number): Promise<number | undefined> {
       if (isBelowLimit(clientId, most)) return undefined
@@ -48,8 +49,8 @@ export function createUnknownUserStore(database: Database) {
     },
 
     /**
-     * Counts one more `unknown_user_id`. Resolves to whether the client may get this error. Even with concurrent calls,
-     * a client gets the error at most `most` times in a minute.
+     * Counts one more `unknown_user_id`. Resolves to whether the client may get this error. The client gets the error
+     * at most `most` times in a minute, even with concurrent calls.
      */
     async tell(clientId: string, most: number, now: number): Promise<boolean> {
       const rows = await database.step(

@@ -1,4 +1,4 @@
-/** Finds the user of a hint, of any of the three kinds (CIBA §7.1). */
+/** Finds the user that a hint identifies. CIBA §7.1 defines three kinds of hints. */
 import { errors, type JSONWebKeySet, type JWTPayload, jwtVerify } from 'jose'
 import { isSameAddress } from '../../authorization-details/resources.ts'
 import type { Client } from '../../client/client.ts'
@@ -15,12 +15,14 @@ import type { ReadHintToken } from './hint-token.ts'
 /** A hint as the client sent it. */
 export type SentHint = Pick<UserHint, 'kind' | 'value'>
 
-/** The result for a hint: a user who is not disabled, or no user. */
+/** What was found for a hint: a user who is not disabled, or no user. */
 export type Sought =
   | { user: User }
   | {
       user: undefined
-      /** The identifier in the hint, in lower case because case is ignored. For a disabled user, it is the user id. */
+      /**
+       * The identifier in the hint, in lower case because its case is ignored. If the user is disabled: the user id.
+       */
       named: string
       /** Why there is no user, for the log. */
       detail: string
@@ -29,9 +31,9 @@ export type Sought =
 /**
  * Finds the user of a hint.
  *
- * @param slot the slot of the call (`load-shedding.ts`); it is released while the call waits for the keys of the hint's
- *   issuer
- * @param subjects if the client also requests values of `sub`: the user must have one of these subjects
+ * @param slot the slot of the call (`load-shedding.ts`), which is released while the call waits for the keys of the
+ *   hint's issuer
+ * @param subjects the values of the claim `sub` that the client requests, if any. The user must have one of them
  */
 export type SeekUser = (hint: SentHint, client: Client, slot?: Slot, subjects?: readonly unknown[]) => Promise<Sought>
 export type FindUser = (hint: SentHint, client: Client, slot?: Slot) => Promise<User>
@@ -44,7 +46,7 @@ export interface HintNeeds {
    * while the key that signed it is among them. Called for each `id_token_hint`.
    */
   publicKeys(): Promise<JSONWebKeySet>
-  /** Resolves to the user id of a subject. The two differ only if the client has pairwise subjects. */
+  /** Resolves to the user id of a subject (`sub`). The two differ only if the client has pairwise subjects. */
   userOfSubject(client: Client, subject: string): Promise<string | undefined>
   /** Undefined if no issuer of `login_hint_token`s is configured. Then the hook gets the token without verification. */
   readHintToken: ReadHintToken | undefined
@@ -52,8 +54,8 @@ export interface HintNeeds {
 }
 
 /**
- * Maximum age of an ID token as a hint, in seconds since `iat`. `exp` is ignored, because it limits the sign-in, not
- * the identity of the user.
+ * Maximum age of an ID token that is sent as a hint, in seconds since `iat`. `exp` is ignored, because it limits how
+ * long the sign-in is valid, not whom the token identifies.
  */
 const oldestIdTokenHint = 180 * 24 * 3600
 
@@ -75,8 +77,8 @@ export function createSeekUser(needs: HintNeeds): SeekUser {
 }
 
 /**
- * Whether the user has one of the subjects. They are looked up one after the other, so that one call does not take all
- * connections of the database.
+ * Whether the user has one of the subjects. The subjects are looked up one after the other, so that one call does not
+ * use all connections to the database.
  */
 async function hasSubject({ id }: User, subjects: readonly unknown[], client: Client, needs: HintNeeds) {
   for (const subject of subjects) if ((await needs.userOfSubject(client, String(subject))) === id) return true
@@ -84,8 +86,8 @@ async function hasSubject({ id }: User, subjects: readonly unknown[], client: Cl
 }
 
 /**
- * Returns the function that finds the user of a hint for callers that may learn that a user does not exist: if there is
- * no user, it throws `unknown_user_id`.
+ * Returns the function that finds the user of a hint for callers that may learn that a user does not exist. If there is
+ * no user, the function throws `unknown_user_id`.
  */
 export function createFindUser(seekUser: SeekUser): FindUser {
   return async (sent, client, slot) => {
@@ -110,9 +112,9 @@ async function read(sent: SentHint, client: Client, slot: Slot | undefined, need
 }
 
 /**
- * If the identifier contains a subject of this server, replaces the subject by the user id. Some clients write the
- * issuer with a slash at its end, which means the same address. Aliases are looked up one after the other, as in
- * `hasSubject`.
+ * If the identifier contains a subject of this server, replaces the subject by the user id. Some clients add a slash at
+ * the end of the issuer; this makes no difference. The identifiers in `aliases` are handled one after the other, so
+ * that one call does not use all connections to the database.
  */
 async function withUserId(identifier: SubjectIdentifier, client: Client, needs: HintNeeds): Promise<SubjectIdentifier> {
   if (identifier.format === 'aliases') {
@@ -128,8 +130,8 @@ async function withUserId(identifier: SubjectIdentifier, client: Client, needs: 
 }
 
 /**
- * Whether the issuer says that the e-mail address or phone number is not verified. Then it may belong to another
- * person.
+ * Whether the issuer of the hint says that the e-mail address or phone number is not verified. If so, it may belong to
+ * another person.
  */
 function isDisproved({ claims, subject }: UserHint): boolean {
   const verified = subject && claims?.[`${subject.claim}_verified`]
@@ -137,7 +139,7 @@ function isDisproved({ claims, subject }: UserHint): boolean {
   return verified === false || verified === 'false'
 }
 
-/** Calls the hook. If there is no user, the hook may return null or throw `unknown_user_id`. */
+/** Calls the hook `findByHint`. If there is no user, the hook may return null or throw `unknown_user_id`. */
 async function ask(hint: UserHint, client: Client, { users }: HintNeeds): Promise<User | null> {
   try {
     return await users.findByHint(hint, client.metadata)
@@ -147,7 +149,9 @@ async function ask(hint: UserHint, client: Client, { users }: HintNeeds): Promis
   }
 }
 
-/** Returns the identifier in a hint. Different spellings of the same identifier give the same result. */
+/**
+ * Returns the identifier in a hint, in a normal form: different spellings of the same identifier give the same result.
+ */
 function nameIn({ kind, value, claims, subject, identifier }: UserHint): string {
   const plain = (identifier && textOf(identifier)) || value
   const name = subject?.value ?? (kind === 'id_token_hint' && claims?.sub ? claims.sub : plain)
@@ -156,7 +160,10 @@ function nameIn({ kind, value, claims, subject, identifier }: UserHint): string 
   return plainNumber(text) ?? text.toLowerCase()
 }
 
-/** Verifies an `id_token_hint`: this server must have signed it, as its issuer, for the client that presents it. */
+/**
+ * Verifies an `id_token_hint`. It must be an ID token that this server has signed, as its issuer, for the client that
+ * sends it.
+ */
 async function readIdToken(sent: SentHint, client: Client, needs: HintNeeds): Promise<UserHint> {
   try {
     if (!isPlainJws(sent.value)) throw new Error('not a JWT')
@@ -166,10 +173,10 @@ async function readIdToken(sent: SentHint, client: Client, needs: HintNeeds): Pr
       audience: client.id,
       requiredClaims: ['sub', 'iat'],
       algorithms: ['ES256', 'RS256', 'PS256'],
-      // With this date jose accepts any exp; refuseIfTooOld checks iat.
+      // With this date, jose accepts every `exp`. `refuseIfTooOld` checks `iat` instead.
       currentDate: new Date(0),
     })
-    // Access and logout tokens have their own typ; an ID token has none, or "JWT".
+    // Access tokens and logout tokens have other values of `typ`. An ID token has no `typ`, or "JWT".
     if (!['jwt', undefined].includes(protectedHeader.typ?.toLowerCase())) throw new Error('another kind of JWT')
     refuseIfTooOld(payload, needs.clock.now())
     const sub = await needs.userOfSubject(client, payload.sub!)

@@ -21,25 +21,25 @@ import type { HintSubject } from '../../user/user.ts'
 
 /** A trusted issuer of `login_hint_token`s. */
 export interface TokenIssuer {
-  /** The `iss` of its tokens. */
+  /** The `iss` of the issuer's tokens. */
   issuer: string
-  /** Its public keys. Exactly one of `jwks` and `jwksUri` is required. */
+  /** The public keys of the issuer. Exactly one of `jwks` and `jwksUri` is required. */
   jwks?: { keys: Record<string, unknown>[] }
   jwksUri?: string
-  /** The `aud` of its tokens for this server. Default: this server's issuer. */
+  /** The `aud` that the issuer's tokens have for this server. Default: the issuer of this server. */
   audience?: string
-  /** Its signing algorithms. Default: any of the accepted asymmetric ones. */
+  /** The signing algorithms of the issuer. Default: all accepted asymmetric algorithms. */
   algorithms?: string[]
   /**
-   * The claim that identifies the user. Default: `sub`. `email` and `phone_number` are compared with the directory's
-   * values of that name, `preferred_username` with its usernames. Any other claim must contain a user id.
+   * The claim that identifies the user. Default: `sub`. `email` and `phone_number` are compared with the user's values
+   * of that name in the directory, `preferred_username` with usernames. Any other claim must contain a user id.
    */
   subject?: string
 }
 
 export interface HintTokenNeeds {
   tokenIssuers: readonly TokenIssuer[]
-  /** This server's issuer. */
+  /** The issuer of this server, as the default of `TokenIssuer.audience`. */
   audience: string
   /** The accepted signing algorithms, all asymmetric. */
   algorithms: readonly string[]
@@ -57,16 +57,18 @@ export interface ReadToken {
 const skew = 10
 /** Maximum number of characters. A longer token is not decoded. */
 const longestToken = 16_384
-/** Accepted values of `typ`: generic, or for a `login_hint_token`. Other values mean another kind of JWT. */
+/** Accepted values of `typ`: for any JWT, or for a `login_hint_token`. Other values mean another kind of JWT. */
 const types = ['jwt', 'login-hint+jwt', 'login_hint_token+jwt']
 
-/** @param slot the slot of the call (`load-shedding.ts`); it is released while the call waits for the issuer's keys */
+/**
+ * @param slot the slot of the call (`load-shedding.ts`), which is released while the call waits for the issuer's keys
+ */
 export type ReadHintToken = (token: string, slot?: Slot) => Promise<ReadToken>
 
 /**
- * Returns the function that verifies a token. It throws an `OAuthError`: `expired_login_hint_token` if the only problem
- * is that the token has expired, and `invalid_request` for every other problem. It throws `Unavailable` if the keys of
- * the issuer cannot be fetched now.
+ * Returns the function that verifies a token. It throws an `OAuthError` with `expired_login_hint_token` if the token
+ * has expired and is otherwise valid, and with `invalid_request` for every other problem. It throws `Unavailable` if
+ * the keys of the issuer cannot be fetched now.
  */
 export function createReadHintToken(needs: HintTokenNeeds): ReadHintToken {
   const trusted = new Map(needs.tokenIssuers.map((each) => [each.issuer, { ...each, keys: keysOf(each, needs) }]))
@@ -78,7 +80,7 @@ export function createReadHintToken(needs: HintTokenNeeds): ReadHintToken {
     const claims = await verify(token, issuer, slot, needs)
     const claim = issuer.subject ?? 'sub'
     if (claims[claim] === undefined) throw refused(`the claim ${claim} is missing`)
-    // A trusted issuer may have copied unchecked input into its claims.
+    // Even a trusted issuer may have copied unchecked input into its claims.
     if (!isSound(claims)) throw refused('a claim has characters that are not allowed, or is nested too deeply')
     return { claims, subject: { claim, value: claims[claim] } }
   }
@@ -92,7 +94,7 @@ function keysOf({ jwks, jwksUri }: TokenIssuer, { keySets }: HintTokenNeeds): Ke
   return () => keys
 }
 
-/** Reads the unverified `iss`, only to select the keys that verify the token. */
+/** Reads the `iss` of a token that is not verified yet. It is only used to select the keys that verify the token. */
 function issuerNamedIn(token: string): string {
   try {
     const type = typeIn(decodeProtectedHeader(token))
@@ -122,7 +124,7 @@ async function verify(
     return claims
   } catch (error) {
     if (error instanceof Unavailable) throw error
-    // jose verifies the signature first and `exp` last, so only a token with a valid signature gets this error.
+    // jose verifies the signature first and `exp` last. So only a token with a valid signature gets this error.
     if (error instanceof errors.JWTExpired) {
       throw new OAuthError('expired_login_hint_token', 'the login_hint_token has expired')
     }
