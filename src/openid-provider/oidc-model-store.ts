@@ -61,10 +61,7 @@ export interface CallWrites {
   also: Statement[]
 }
 
-/**
- * Added to the transaction that stores a session if the user then has too many sessions. It ends the least recently
- * used sessions.
- */
+/** Ends the least recently used sessions, in the transaction that stores a session, if the user has too many. */
 export interface RoomForSession {
   also: Statement[]
   announce: Change[]
@@ -224,10 +221,7 @@ function removalsIn(database: Database) {
       return (await database.step(first, { rowKeys: [modelKey(model, idHash)] })).length > 0
     },
 
-    /**
-     * Removes the stored token response of a grant, so that it is not sent again. Called when one of its tokens is
-     * used.
-     */
+    /** Removes the stored token response of a grant when one of its tokens is used: the response is not sent again. */
     async forgetHeldResponse(grantHash: string): Promise<void> {
       await database.step({
         sql: `delete from oidc_models where grant_hash = $1 and model = '${HELD_RESPONSE}' returning id_hash`,
@@ -275,8 +269,7 @@ function removalsIn(database: Database) {
     }),
 
     /**
-     * Removes up to `atMost` models that expired before `before` (milliseconds since 1970). Resolves to the number of
-     * removed models.
+     * Removes up to `atMost` models that expired before `before` (milliseconds since 1970). Resolves to how many.
      */
     async forgetExpired(before: number, atMost: number): Promise<number> {
       const rows = await database.step({

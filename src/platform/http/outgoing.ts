@@ -104,10 +104,7 @@ export interface GuardedCaller {
  */
 const mostToOneReceiver = 16
 
-/**
- * An idle connection is closed after this many milliseconds, because addresses are checked only when a connection is
- * opened.
- */
+/** An idle connection is closed after so many milliseconds: its address is checked only when it is opened. */
 const IDLE_MILLISECONDS = 30_000
 
 export function createGuardedCaller(options: GuardedCallerOptions): GuardedCaller {
