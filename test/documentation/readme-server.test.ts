@@ -33,7 +33,7 @@ test('the users of the application sign in at the server of the README', async (
   const code = replaced(example.code, [
     ["'doorbell-ciba'", `'${front}'`],
     ["issuer: 'https://id.example.com'", `development: true, issuer: '${url}', port: ${port}`],
-    ['listen(4000)', `listen(${port}, () => console.log('it listens'))`],
+    ['listen(4000,', `listen(${port},`],
   ])
   await writeFile(join(folder, 'server.mts'), myUsers + code)
   const env = { ...process.env, DOORBELL_SECRET: newSecret() }
@@ -48,7 +48,7 @@ test('the users of the application sign in at the server of the README', async (
     for (const stream of [server.stdout, server.stderr]) {
       stream.on('data', (chunk) => {
         said += chunk
-        if (said.includes('it listens')) resolve()
+        if (said.includes('listening')) resolve()
       })
     }
     server.once('close', () => reject(new Error(`it ended: ${said}`)))
