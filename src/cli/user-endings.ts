@@ -14,6 +14,7 @@ import {
   configuredUsers,
   hashingWith,
   idOf,
+  mayBeOfApplication,
   namesOf,
   nearTo,
   notAdded,
@@ -27,6 +28,10 @@ interface UserOptions extends SettingOptions {
 
 interface PasswordOptions extends UserOptions {
   passwordStdin?: boolean
+}
+
+interface EraseOptions extends UserOptions {
+  removedFromApplication?: boolean
 }
 
 type Example = [typed: string, does: string]
@@ -78,12 +83,12 @@ export function addUserEndings(user: Command): void {
   add('export', 'Print all stored data about a user as JSON, without secrets.', runExport, [
     ['npx doorbell user export dora > dora.json', 'dora wants to know what is stored about her'],
   ])
-  add(
+  add<EraseOptions>(
     'erase',
     'Remove a user with all stored data about them, including the history of decisions. It may be repeated.',
     runErase,
     [['npx doorbell user erase dora', 'dora wants to be forgotten']],
-  )
+  ).option('--removed-from-application', 'confirm that your application does not have the user any more')
 }
 
 interface Meant {
@@ -116,7 +121,7 @@ function end(
     const { id, context, users, endUser } = meant
     configuredUsers(context.config)
     if (await endUser(id, ending, { ...(await more(meant)), mustBe: 'added', by: 'command' })) return id
-    throw await notAdded(who, id, context.config, users)
+    throw await notAdded(who, id, context, users)
   })
 }
 
@@ -125,7 +130,7 @@ async function runPassword(who: string, options: PasswordOptions): Promise<void>
   const password = given ?? newSecret(12)
   const id = await end(who, 'signed_out', options, async ({ id, users, context }) => {
     const user = await users.find(id)
-    if (user === undefined) throw await notAdded(who, id, context.config, users)
+    if (user === undefined) throw await notAdded(who, id, context, users)
     refuseWeakPassword(given, user, context.config)
     const hash = await hashingWith(context.vault).hash(password, passwordOf(id))
     return { ...(await passwordSetting(id, hash, users, context)), alsoEvent: 'user.password_set' }
@@ -151,8 +156,11 @@ async function passwordSetting(id: string, passwordHash: string, users: UserStor
 
 async function runSignOut(who: string, options: UserOptions): Promise<void> {
   const id = await about(who, options, async ({ id, context, users, endUser }) => {
-    if (Array.isArray(context.config.users) && !context.config.users.some((user) => user.id === id)) {
-      if ((await users.find(id)) === undefined) throw await notAdded(who, id, context.config, users)
+    const configured = context.config.users
+    if (Array.isArray(configured) && !configured.some((user) => user.id === id)) {
+      // An application that embeds the server may have the user: then there is no row in `users`.
+      const isKnown = (await users.find(id)) !== undefined || (await exportUser(id, undefined, context)) !== undefined
+      if (!isKnown) throw await notAdded(who, id, context, users)
     }
     await endUser(id, 'signed_out', { by: 'command' })
     return id
@@ -169,7 +177,7 @@ async function runLock(who: string, options: UserOptions): Promise<void> {
 
 async function runUnlock(who: string, options: UserOptions): Promise<void> {
   const id = await about(who, options, async ({ id, context, users }) => {
-    if (!(await users.unlock(id, context.clock.now()))) throw await notAdded(who, id, context.config, users)
+    if (!(await users.unlock(id, context.clock.now()))) throw await notAdded(who, id, context, users)
     context.audit({ event: 'user.unlocked', user: id, by: 'command' })
     return id
   })
@@ -202,12 +210,20 @@ async function runExport(who: string, options: UserOptions): Promise<void> {
  * Erases a user. Succeeds even if there is nothing to erase: the user may have been erased before, or the name may be
  * mistyped.
  */
-async function runErase(who: string, options: UserOptions): Promise<void> {
+async function runErase(who: string, options: EraseOptions): Promise<void> {
   const { id, wasThere, others } = await about(who, options, async ({ id, context, endUser, users: added }) => {
     const { users } = context.config
     if (Array.isArray(users) ? users.some((user) => user.id === id) : await users.find(id)) {
       const where = Array.isArray(users) ? 'the configuration' : 'your application'
       throw new Failure(`${who} comes from ${where}. Remove the user there first.`)
+    }
+    if (Array.isArray(users) && !options.removedFromApplication && (await mayBeOfApplication(id, context.database))) {
+      throw new Failure(
+        `${who} was not added by command, and is not in the configuration: your application may have this user.\n` +
+          'First remove the user from your application, or from the configuration and restart the server. For a user of your\n' +
+          'application, then repeat the command with --removed-from-application. Until the id is deleted after ten minutes,\n' +
+          'the user cannot sign in and gets no requests, even if your application still has the user.',
+      )
     }
     const wasThere = (await exportUser(id, undefined, context)) !== undefined
     if (wasThere) await endUser(id, 'erased', { by: 'command' })

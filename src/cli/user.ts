@@ -22,6 +22,7 @@ import {
   hashingWith,
   idOf,
   named,
+  notAdded,
   readSecret,
   refuseWeakCode,
   refuseWeakPassword,
@@ -189,7 +190,7 @@ async function runCode(who: string, options: CodeOptions): Promise<void> {
     const users = createUserStore(database)
     const id = await idOf(who, configuredUsers(config), users)
     const known = configuredUsers(config).find((user) => user.id === id) ?? (await users.find(id))
-    if (!known) throw new Failure(`There is no user ${who}; "npx doorbell user list" lists them.`)
+    if (!known) throw await notAdded(who, id, context, users)
     refuseWeakCode(given, known, config)
     const hash = code && (await hashingWith(vault).hash(code, userCodeOf(id)))
     const notices = code === undefined ? [] : noticesOfChange({ type: 'user_code.set', userId: id }, context)

@@ -2,12 +2,16 @@
 import { text as readAll } from 'node:stream/consumers'
 import type { Config } from '../config/config.ts'
 import { type NamesOfUser, weaknessOfPassword, weaknessOfUserCode } from '../config/weak-values.ts'
+import { exportUser } from '../endings/export-user.ts'
 import type { Vault } from '../platform/crypto.ts'
+import type { Database } from '../platform/storage/database.ts'
 import { didYouMean, nearest } from '../platform/validation.ts'
 import { createPasswordHashing } from '../user/password/password-hashing.ts'
 import { scryptHere } from '../user/password/scrypt.ts'
 import type { ConfiguredUser } from '../user/user.ts'
-import type { UserStore } from '../user/user-store.ts'
+import { createUserGenerationStore } from '../user/user-generation-store.ts'
+import { createUserStore, type UserStore } from '../user/user-store.ts'
+import type { CommandContext } from './context/desk.ts'
 import { Failure } from './context/failure.ts'
 import { refuseWeak } from './context/weak-input.ts'
 
@@ -36,13 +40,35 @@ export function named(who: string, id: string): string {
 }
 
 /** Resolves to the failure for a user who was not added by command, and therefore cannot be changed by command. */
-export async function notAdded(who: string, id: string, config: Config, users: UserStore): Promise<Failure> {
+export async function notAdded(
+  who: string,
+  id: string,
+  { config, database }: CommandContext,
+  users: UserStore,
+): Promise<Failure> {
   if (configuredUsers(config).some((user) => user.id === id)) {
     return new Failure(`${who} comes from the configuration. Remove the user there and restart the server.`)
+  }
+  if (await mayBeOfApplication(id, database)) {
+    return new Failure(
+      `${who} was not added by command, and is not in the configuration. If your application has this user, change the user there.\n` +
+        'For such a user there are "npx doorbell user sign-out", "export", "forget-passkeys" and "erase".',
+    )
   }
   return new Failure(
     `There is no user ${who}${nearTo(who, await namesOf(users)) || '; "npx doorbell user list" lists them.'}`,
   )
+}
+
+/**
+ * Resolves to whether an application that embeds the server may have this user. A command does not get the hooks of
+ * such an application, so it only knows that there is data about a user who was not added by command and who was not
+ * removed by command or from the configuration.
+ */
+export async function mayBeOfApplication(id: string, database: Database): Promise<boolean> {
+  if ((await createUserStore(database).find(id)) !== undefined) return false
+  if ((await createUserGenerationStore(database).find(id)).isClosed) return false
+  return (await exportUser(id, undefined, { database })) !== undefined
 }
 
 /** Resolves to all ids, usernames and email addresses of the users that were added by command. */

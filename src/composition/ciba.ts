@@ -184,7 +184,7 @@ function addBackchannelRoute(app: FastifyInstance, needs: CibaNeeds): void {
     signedRequests,
     seekUser: hints.seekUser,
     unknownUsers,
-    isBlocked: blockedClients.isBlocked,
+    isRefused: blockedClients.isRefused,
     decoyFor: createDecoyUsers(vault),
     demandUserCode: createDemandUserCode({ ...users.codeNeeds, hasApproved: decisions.hasApproved }),
     requests,

@@ -37,6 +37,10 @@ export interface OpenAndPerMinute {
 /** The reasons for which a request is not accepted, the most important first. */
 export type LimitName =
   | 'clientRemoved'
+  /** The user was locked, removed or enabled again at about the time of the request. */
+  | 'userChanged'
+  /** The user is locked, removed or erased, although the application's hook returns the user. */
+  | 'userClosed'
   | 'blocked'
   | 'pauseAfterDenial'
   | 'perUser.open'
@@ -232,6 +236,8 @@ const registered = (client: string, registration: string) => `(cast(${registrati
       or exists (select 1 from clients where clients.id = ${client} and registration_id = ${registration}))`
 
 export type ObstacleRow = { is_registered: number } & {
+  user_changed: number
+  user_closed: number
   blocked: number
   paused_until: number | null
   unsettled_short: number
@@ -255,6 +261,9 @@ export function lookingForObstacle(
   )
   return {
     sql: `select case when ${registered('$2', '$5')} then 1 else 0 end as is_registered,
+      (select count(*) from user_generations
+       where user_id = $1 and ${begunBefore('changed_at', 'cast($3 as bigint)')}) as user_changed,
+      (select count(*) from user_generations where user_id = $1 and is_closed = 1) as user_closed,
       (select count(*) from blocked_clients where user_id = $1 and client_id = $2) as blocked,
       (select paused_until - cast($6 as bigint) + cast($3 as bigint) from denial_pauses
        where user_id = $1 and client_id = $2 and ${isPaused('$6')}) as paused_until,
@@ -267,6 +276,8 @@ export function lookingForObstacle(
 /** Returns the most important limit that is reached, or undefined if no limit is reached any more. */
 export function mostImportantLimit(row: ObstacleRow, limits: RequestLimits): ReachedLimit | undefined {
   if (row.is_registered === 0) return { limit: 'clientRemoved', until: undefined }
+  if (row.user_changed > 0) return { limit: 'userChanged', until: undefined }
+  if (row.user_closed > 0) return { limit: 'userClosed', until: undefined }
   if (row.blocked > 0) return { limit: 'blocked', until: undefined }
   if (row.paused_until !== null) return { limit: 'pauseAfterDenial', until: row.paused_until }
   if (row.unsettled_short > 0) return { limit: 'pauseAfterDenial', until: undefined }

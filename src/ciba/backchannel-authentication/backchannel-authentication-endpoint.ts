@@ -20,7 +20,7 @@ import type { User } from '../../user/user.ts'
 import type { DemandUserCode } from '../../user/user-code/user-code.ts'
 import type { AuthenticationRequest } from '../authentication-request/authentication-request.ts'
 import type { RequestStore } from '../authentication-request/authentication-request-store.ts'
-import type { ReachedLimit, RequestLimits } from '../authentication-request/request-limit-store.ts'
+import type { ReachedLimit } from '../authentication-request/request-limit-store.ts'
 import { acceptedValues, type RequestedClaims } from '../authentication-request/requested-claims.ts'
 import type { BlockedClientStore } from '../request-limits/blocked-client-store.ts'
 import { type LimitSettings, limitsFor, refusalFor, unknownLimitFor } from '../request-limits/request-limits.ts'
@@ -46,8 +46,8 @@ export interface BackchannelNeeds {
   /** Returns a decoy user, for a client that must not learn that a user does not exist. */
   decoyFor: ReturnType<typeof createDecoyUsers>
   demandUserCode: DemandUserCode
-  /** Whether the user has blocked the client. */
-  isBlocked: BlockedClientStore['isBlocked']
+  /** Whether every request of the client for the user is refused. */
+  isRefused: BlockedClientStore['isRefused']
   requests: RequestStore
   accepting: AcceptingShares
   /** Resolves to the notifications for the user's devices. */
@@ -143,7 +143,7 @@ async function authenticateUser(
   } finally {
     leave()
   }
-  if (!kept) throw await limitError(request, limits, about, needs)
+  if (!kept) throw await limitError(request, client, about, needs)
 
   const outcome = decoy === undefined ? request.deliveryMode : 'pretended'
   needs.audit({ event: 'request.accepted', request: request.id, ...about, outcome })
@@ -159,18 +159,42 @@ async function authenticateUser(
  * Resolves to the error for the limit that was reached. If no limit is reached any more, the error has a `Retry-After`
  * of one second.
  */
-async function limitError(
-  request: AuthenticationRequest,
-  limits: RequestLimits,
-  about: About,
-  needs: BackchannelNeeds,
-) {
+async function limitError(request: AuthenticationRequest, client: Client, about: About, needs: BackchannelNeeds) {
   const now = needs.clock.now()
+  const limits = limitsFor(client, needs.policy)
   const found = await needs.requests.obstacleTo(request, limits, request.createdAt)
   if (found?.limit === 'clientRemoved') return clientRefused('the client was removed during the call')
+  if (found?.limit === 'userChanged' || found?.limit === 'userClosed') {
+    return endedUserError(request.userId, found.limit, client, about, needs)
+  }
   const reached: ReachedLimit = found ?? { limit: 'perUser.perMinute', until: now }
   needs.audit({ event: 'limit.reached', ...about, outcome: reached.limit })
   return refusalFor(reached, now)
+}
+
+/**
+ * Resolves to the error for a user who was found, although the user was locked, removed or erased: a hook of the
+ * application may still return the user. Such a user is unknown. If the user was changed at about the time of the
+ * request, the client can try again.
+ */
+async function endedUserError(
+  userId: string,
+  obstacle: 'userChanged' | 'userClosed',
+  client: Client,
+  about: About,
+  needs: BackchannelNeeds,
+): Promise<OAuthError> {
+  const hidesUnknown = hidesUnknownUsers(client, needs.policy.unknownUsers)
+  if (obstacle === 'userClosed' && !hidesUnknown) {
+    return noUserError(`user ${userId} was locked, removed or erased`, client, about, needs)
+  }
+  // A client that must not learn which users exist must not learn either that a user has changed. The next request is
+  // about a decoy user (`findUserToAsk`).
+  const description = hidesUnknown
+    ? 'too many requests; try again later'
+    : 'the user was changed at about the time of the request; try again'
+  const detail = `user ${userId} was locked, removed or enabled again at about the time of the request`
+  return new OAuthError('access_denied', description, { detail, status: 429, headers: { 'Retry-After': '1' } })
 }
 
 interface UserToAsk {
@@ -204,10 +228,9 @@ async function findUserToAsk(
 
   const from = { address: call.address, connection: call.caller }
   await needs.demandUserCode(asked.userCode, user, client, decoy, from)
-  // A client that must not learn which users exist must also not learn which users have blocked it. So a decoy user
-  // replaces a user who has blocked this client. For other clients, the statement that accepts requests checks for a
-  // block.
-  if (!hidesUnknown || !(await needs.isBlocked(user.id, client.id))) return { user, decoy }
+  // A client that must not learn which users exist must also not learn which users have blocked it, or are locked or
+  // removed. So a decoy user replaces such a user. For other clients, the statement that accepts requests checks this.
+  if (!hidesUnknown || !(await needs.isRefused(user.id, client.id))) return { user, decoy }
   const substitute = needs.decoyFor(user.id)
   return { user: substitute, decoy: substitute }
 }

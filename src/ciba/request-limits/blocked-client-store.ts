@@ -7,11 +7,16 @@ export type BlockedClientStore = ReturnType<typeof createBlockedClientStore>
 /** Stores which user has blocked which client. */
 export function createBlockedClientStore(database: Database) {
   return {
-    async isBlocked(userId: string, clientId: string): Promise<boolean> {
-      const rows = await database.read('select user_id from blocked_clients where user_id = $1 and client_id = $2', [
-        userId,
-        clientId,
-      ])
+    /**
+     * Resolves to whether every request of the client for the user is refused: the user has blocked the client, or is
+     * locked, removed or erased.
+     */
+    async isRefused(userId: string, clientId: string): Promise<boolean> {
+      const rows = await database.read(
+        `select user_id from blocked_clients where user_id = $1 and client_id = $2
+         union all select user_id from user_generations where user_id = $1 and is_closed = 1`,
+        [userId, clientId],
+      )
       return rows.length > 0
     },
 
