@@ -1,4 +1,7 @@
-/** Recognises passwords that attackers try first: common words, and characters in a well-known order. */
+/**
+ * Recognises passwords that attackers try first: common words, and characters in a well-known order. Also finds both
+ * inside a longer text.
+ */
 import { readFileSync } from 'node:fs'
 
 /** Words that are among the most common passwords, alone or with numbers and signs around them. */
@@ -100,4 +103,30 @@ function repeatedStart(text: string): number {
   let length = 1
   while (length < text.length && text[length] === text[0]) length++
   return length
+}
+
+/**
+ * The least length of a word or sequence that is searched inside a text, in characters. In 43 random base64url
+ * characters, the probability of finding any is below 1 in 10⁷.
+ */
+const shortestRun = 8
+
+const easyRuns = [
+  ...[...common].filter((word) => word.length >= shortestRun && /^\p{L}+$/u.test(word)),
+  ...knownOrders.flatMap((order) => windowsOf(order, shortestRun)),
+]
+
+/**
+ * Whether a text contains a common word of at least 8 letters, or 8 characters in a known order, in upper or lower case.
+ *
+ * @example
+ * containsEasyRun('My-Doorbell-2026') // true
+ */
+export function containsEasyRun(text: string): boolean {
+  const plain = text.toLowerCase()
+  return easyRuns.some((run) => plain.includes(run))
+}
+
+function windowsOf(order: string, length: number): string[] {
+  return Array.from(order, (_, start) => order.slice(start, start + length)).filter((run) => run.length === length)
 }

@@ -39,6 +39,31 @@ test('a value that repeats itself or follows a pattern is guessable', () => {
   for (const pattern of patterns) assert.equal(isGuessable(pattern), true, pattern)
 })
 
+test('a value made of words or rows of the keyboard is guessable', () => {
+  const oneCase = [
+    'my-super-secret-key-for-doorbell-production-2026',
+    'replace-this-with-a-long-random-string-1234567890',
+    'qwertyuiopasdfghjklzxcvbnm123456',
+    'THIS-IS-THE-LONG-SECRET-OF-THE-ACME-BANK-2026',
+    'whsec_our-own-long-webhook-key-of-the-acme-bank',
+  ]
+  const bothCases = [
+    'My-Super-Secret-Key-For-Doorbell-Production-2026',
+    'A-Password-Of-The-Acme-Bank-For-Its-Users-2026',
+    'Replace-This-With-A-Long-Random-String-1234567890',
+    'Zx9-QwertyUiop-Asdf-Kiosk-Bank-2026-Server-Number',
+  ]
+  for (const text of [...oneCase, ...bothCases]) assert.equal(isGuessable(text), true, text)
+})
+
+test('hexadecimal text is judged by its digits, also after a prefix', () => {
+  const digits = '3f9a1c7e52d80b64e1957c2fa8036d4b9e27f150c8b3a6d4715e0928fc4da6b3'
+  for (const text of [digits, digits.toUpperCase(), `whsec_${digits}`]) assert.equal(isGuessable(text), false, text)
+  for (const text of ['deadbeef'.repeat(8), `whsec_${'0123456789'.repeat(4)}`, `whsec_${'2026'.repeat(12)}`]) {
+    assert.equal(isGuessable(text), true, text)
+  }
+})
+
 test('all weak values are reported at once, and no message contains them', () => {
   const client = { grant_types: ['urn:openid:params:grant-type:ciba'], backchannel_token_delivery_mode: 'poll' }
   const weak = weakValues(

@@ -7,7 +7,7 @@ import { readPostgresUrl } from '../platform/storage/postgres-address.ts'
 import type { User } from '../user/user.ts'
 import type { Config } from './config.ts'
 import { demoClientWithSecret, demoUsers } from './demo.ts'
-import { isCommonPassword, isEasySequence } from './easy-passwords.ts'
+import { containsEasyRun, isCommonPassword, isEasySequence } from './easy-passwords.ts'
 import { secretCommand } from './settings/formats.ts'
 
 /** What is wrong with one value, and what to do. Neither text contains the value. */
@@ -59,27 +59,37 @@ function weakKeys({ secret, metrics, deviceWebhook, oidc }: Config): WeakValue[]
     ...Object.fromEntries(listIn(cookieKeys).map((key, index) => [`oidc.cookies.keys[${index}]`, textOf(key)])),
   }
   return Object.entries(keys).flatMap(([setting, value]) =>
-    value !== undefined && isGuessable(value)
-      ? [{ setting, isKey: true, problem: 'is not random: it repeats itself or follows a pattern', advice }]
-      : [],
+    value !== undefined && isGuessable(value) ? [{ setting, isKey: true, problem: notRandom, advice }] : [],
   )
 }
+
+const notRandom =
+  'does not look random: it repeats itself, follows a pattern, contains a common word or has letters of one case only'
 
 const advice = `use the output of: ${secretCommand}`
 
 /**
- * Returns whether a text that should contain 256 random bits is easy to guess: it has too few different characters, or too
- * many neighbouring characters that are equal or consecutive. For comparison: a text of 43 random base64url characters has
- * about 31 different characters and about one pair of neighbours that are consecutive. Random hexadecimal text uses all 16
- * digits.
+ * Returns whether a text that should contain 256 random bits is easy to guess. Random text in base64url and in
+ * hexadecimal digits is not. The rules:
+ * - It has too few different characters. 43 random base64url characters contain about 31 different ones; random
+ *   hexadecimal text uses all 16 digits.
+ * - More than half of its neighbouring characters are equal or consecutive. In random base64url text, about one pair is.
+ * - It has no upper-case or no lower-case letters, as if it was made of words. The probability that 43 random base64url
+ *   characters lack either is below 1 in 10⁹. Hexadecimal text is exempt, because its letters have one case.
+ * - It contains a common word, or characters in a known order. Hexadecimal text is exempt, because random digits are in
+ *   order more often.
  */
 export function isGuessable(text: string): boolean {
-  const codes = Array.from(text, (character) => character.codePointAt(0)!)
+  const digits = hexadecimal.exec(text)?.[1]
+  const codes = Array.from(digits ?? text, (character) => character.codePointAt(0)!)
   const different = new Set(codes).size
-  const leastDifferent = /^[0-9a-f]+$/i.test(text) ? 10 : 18
   const neighbours = codes.filter((code, index) => index > 0 && Math.abs(code - codes[index - 1]!) <= 1).length
-  return different < leastDifferent || neighbours > codes.length / 2
+  if (different < (digits === undefined ? 18 : 10) || neighbours > codes.length / 2) return true
+  return digits === undefined && (!/[A-Z]/.test(text) || !/[a-z]/.test(text) || containsEasyRun(text))
 }
+
+/** Hexadecimal digits, alone or after a prefix such as `whsec_`. */
+const hexadecimal = /^(?:[a-z]{1,10}_)?([0-9a-f]+)$/i
 
 /**
  * Checks the passwords and secrets with which this server authenticates at other servers. An attacker who guesses one

@@ -178,8 +178,16 @@ describe('doctor checks the settings', () => {
       'secrets',
     )
     assert.deepEqual([key?.state, password?.state, more], ['fail', 'warn', []])
-    assert.match(key!.says, /^the secret is not random/)
+    assert.match(key!.says, /^the secret does not look random/)
     assert.match(password!.says, /^the password of ana has fewer than 8 characters/)
+  })
+
+  test('a secret made of words fails', async () => {
+    const found = of(await findings({}, 'my-super-secret-key-for-doorbell-production-2026'), 'secrets')
+    assert.deepEqual(
+      found.map(({ state, says }) => [state, /^the secret does not look random/.test(says)]),
+      [['fail', true]],
+    )
   })
 
   test('no findings in development, or with strong values', async () => {

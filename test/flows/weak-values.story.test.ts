@@ -1,5 +1,6 @@
 /** At every start a server logs which of its secrets are weak, and never the secrets themselves. */
 import assert from 'node:assert/strict'
+import { randomBytes } from 'node:crypto'
 import { describe, test } from 'node:test'
 import type { ConfigInput } from '../../src/config/config.ts'
 import { newSecret } from '../../src/platform/crypto.ts'
@@ -46,6 +47,20 @@ for (const engine of engines) {
       await stage.restart()
       assert.deepEqual(namedBy(stage), [...named, ...named])
       for (const { advice, msg } of linesAbout(stage)) assert.ok(String(advice) && String(msg))
+    })
+
+    test('are named if they are words or rows of the keyboard, but not if they are random', async (t) => {
+      const hex = () => randomBytes(32).toString('hex')
+      const random = { secret: newSecret(), metrics: { token: newSecret() } }
+      for (const [values, expected] of [
+        [{ secret: 'my-super-secret-key-for-doorbell-production-2026' }, [[ERROR, 'secret']]],
+        [{ secret: 'replace-this-with-a-long-random-string-1234567890' }, [[ERROR, 'secret']]],
+        [{ metrics: { token: 'qwertyuiopasdfghjklzxcvbnm123456' } }, [[ERROR, 'metrics.token']]],
+        [{ secret: hex(), metrics: { token: hex().toUpperCase() } }, []],
+      ] as [ConfigInput, unknown[]][]) {
+        const stage = await openStage(t, { engine, cast: false, config: { ...production, ...random, ...values } })
+        assert.deepEqual(namedBy(stage), expected, JSON.stringify(values))
+      }
     })
 
     test('never appear in the log themselves', async (t) => {

@@ -47,6 +47,7 @@ import { newRequest, vault } from '../support/rows.ts'
 import { CIBA, credentials, openStage, type Stage } from '../support/stage.ts'
 import { collectStatements } from '../support/statements.ts'
 import { fillTables, openWithAllFeatures } from './filled-tables.ts'
+import { ofRareFlows, playRareFlows } from './rare-flows.ts'
 
 const [sqlite, postgres] = engines as [Engine, Engine]
 const count = 1_000_000
@@ -93,7 +94,7 @@ const expected = [
   /^with theirs as materialized/,
   /^update backchannel_auth_requests set is_former/,
   /^insert into user_codes/,
-  /from passkeys/,
+  /from passkeys where user_id = \$1/,
   /from user_code_tries/,
   /registration_attempts/,
   /sign_in_attempts/,
@@ -110,6 +111,7 @@ const expected = [
   /^update oidc_models set user_generation = .* and grant_hash in/,
   /^delete from push_subscriptions where uid_hash in/,
   /^delete from push_subscriptions where user_id = \$1 and \(uid_hash = \$2 or/,
+  ...ofRareFlows,
 ]
 
 async function playFlows(t: TestContext, engine: Engine) {
@@ -150,6 +152,7 @@ async function playFlows(t: TestContext, engine: Engine) {
   await endAll(statements.openDatabase, stage)
   const other = await openWithAllFeatures(t, engine, { openDatabase: statements.openDatabase })
   await fillTables(t, other)
+  await playRareFlows(other, statements.openDatabase)
   await other.doorbell.close()
   return { stage, collected: statements.collected }
 }
