@@ -30,8 +30,8 @@ export type ReadSignedRequest = (jwt: string, client: Client, slot?: Slot) => Pr
 /** Seconds by which the clocks of the client and of this server may differ. */
 const skew = 10
 /**
- * Maximum number of seconds from `nbf` to `exp`, and from `nbf` to the present (FAPI-CIBA §5.2.2). This limits how long
- * a captured request can be used.
+ * Maximum number of seconds from `nbf` to `exp`, and from `nbf` to the current time (FAPI-CIBA §5.2.2). This limits how
+ * long a captured request can be used.
  */
 const longestLife = 3600
 /** Maximum number of characters. A longer JWT is not decoded. */

@@ -154,8 +154,8 @@ async function errorInstead(
 }
 
 /**
- * Resolves to the body, or to a changed body: if the key that signed its tokens was revoked, the tokens are signed
- * again.
+ * If the key that signed the tokens in the body was revoked, signs the tokens again and resolves to the changed body.
+ * If not, resolves to `body`.
  */
 async function withVerifiableTokens(body: string, needs: PushNeeds): Promise<string> {
   const keys = needs.signingKeys?.()

@@ -58,7 +58,7 @@ const batch = 200
 export function createForgetUndelivered({ outbox, removeIssued, vault, audit }: UndeliveredNeeds) {
   async function forget(message: OutboxMessage): Promise<void> {
     // The content cannot be decrypted if the secret was changed. Then it is not known whether the content contains
-    // tokens: the content is erased, and no tokens are revoked.
+    // tokens. So the content is erased, but no tokens are revoked.
     const content = contentOf(message, vault)
     const isHolding = content !== undefined && holdsTokens(content)
     const statements = isHolding ? [removeIssued(message.subject)] : []

@@ -188,8 +188,8 @@ async function refuseUnlessMadeForPoll(authReqId: string, client: Client, { requ
 
 /**
  * Makes the tokens. They are saved in the transaction that changes the request from approved to redeemed. If several
- * polls redeem the same request at the same time, only one succeeds. If the successful poll was held, equal polls get
- * the same tokens for some seconds. All other polls get `invalid_grant`.
+ * polls redeem the same request at the same time, only one succeeds. If this poll was held, a repetition of it gets the
+ * same tokens for some seconds. All other polls get `invalid_grant`.
  */
 async function redeemApproved(
   { request, wasHeld }: ApprovedResult,
@@ -217,8 +217,9 @@ async function redeemApproved(
 }
 
 /**
- * Resolves to the tokens of a redeemed request. Only a poll that is equal to the poll that redeemed the request gets
- * them, only if that poll was held, and only within `repeatSeconds`.
+ * Resolves to the tokens of a redeemed request. A poll gets these tokens only under three conditions: the poll repeats
+ * the poll that redeemed the request (see `RepeatablePoll`), that earlier poll was held, and at most `repeatSeconds`
+ * have passed.
  *
  * @throws {OAuthError} `invalid_grant` for every other poll
  */
