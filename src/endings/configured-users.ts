@@ -43,7 +43,8 @@ export async function endUnnamedUsers(
     const before = known.get(id)
     if (before === undefined || before === passwordHash) continue
     const also = [store.settingPassword(id, passwordHash)]
-    // If the password was only removed, the user is not notified, because no sign-in with a new password is possible.
+    // If the password was removed and not replaced, the user is not notified, because no sign-in with a new password is
+    // possible.
     const notices = password === undefined ? [] : noticesOfChange({ type: 'password.set', userId: id })
     await endUser(id, 'signed_out', { mustBe: { withPassword: before }, by, also, notices })
   }

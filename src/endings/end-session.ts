@@ -35,7 +35,8 @@ export interface EndSessionNeeds {
 }
 
 /**
- * Ends the session, and resolves when the transaction is committed. What is unknown or has already ended is skipped.
+ * Ends the session, and resolves when the transaction is committed. Sessions, tokens and subscriptions that do not
+ * exist any more are skipped.
  */
 export type EndSession = (session: SessionToEnd) => Promise<void>
 

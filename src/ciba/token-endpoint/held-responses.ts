@@ -54,8 +54,8 @@ export interface HeldResponses {
   /** Returns the statement that stores a response, for the transaction that redeems the request. */
   keep(poll: RepeatablePoll, request: AuthenticationRequest, issued: Issued): Statement[]
   /**
-   * Resolves to the response that an earlier poll of this redeemed request got, if the given poll repeats it. Resolves
-   * to undefined in each of these cases:
+   * Resolves to the response that an earlier poll of this redeemed request got, if `poll` repeats that earlier poll.
+   * Resolves to undefined in each of these cases:
    * - There is no such response, it is older than `repeatSeconds`, or it cannot be decrypted.
    * - One of its tokens was used, or its grant is no longer valid.
    * - The user does not exist any more or is disabled.
