@@ -23,8 +23,8 @@ export interface ConfiguredUserNeeds {
 
 /**
  * Removes, locks, unlocks and signs out users as the configuration requires. Runs at the start of each node, before the
- * node serves requests. If several nodes start at the same time, each change is made once: the transaction of a change
- * checks that no other node has changed the user since this node read the row of the user.
+ * node serves requests. If several nodes start at the same time, each change is made only once, because the transaction
+ * of a change checks that no other node has changed the user since this node read the row of the user.
  */
 export async function endUnnamedUsers(
   users: readonly ConfiguredUser[],

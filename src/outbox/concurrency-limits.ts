@@ -204,9 +204,9 @@ function createKnownReceivers() {
     add: (receiver: KnownReceiver): void => void ofKind(receiver.kind).set(receiver.receiver, receiver),
 
     /**
-     * Called when no message is being sent to a receiver any more. The receiver is remembered if its standing is known.
-     * If too many such receivers of its kind are remembered, the one to which no message was sent for the longest time
-     * is removed.
+     * Called when no message is being sent to a receiver any more. The receiver is remembered if its standing is
+     * `quick` or `slow`. If too many such receivers of its kind are remembered, the one to which no message was sent
+     * for the longest time is removed.
      */
     becomeIdle(receiver: KnownReceiver): void {
       const known = ofKind(receiver.kind)

@@ -47,8 +47,8 @@ export interface DeviceCaller {
    */
   sessionUid?: string | undefined
   /**
-   * How the user signed in, from the user's token. Empty for a device service: it states for each decision how the user
-   * was authenticated.
+   * How the user signed in, from the user's token. Empty for a device service, because a device service states with
+   * each decision how the user was authenticated.
    */
   authentication: Authentication
 }
@@ -196,7 +196,7 @@ function invalidToken(detail: string, challenge?: string): OAuthError {
   })
 }
 
-/** Returns the error for a call that changed nothing, because the session of its access token has ended. */
+/** Returns the error for a call that changed nothing because the session of its access token has ended. */
 export const sessionEnded = () => invalidToken('the session of this access token has ended')
 
 function insufficientScope(): OAuthError {

@@ -186,8 +186,8 @@ async function complete(form: Form, address: string, caller: DeviceCaller, needs
     throw new OAuthError('invalid_request', 'request_id is missing')
   const request = await named(form, caller, needs.requests)
   if (request === undefined) throw notFound()
-  // `identifyCaller` refuses every client that may send authentication requests. This check finds a client that was
-  // allowed to send this request, and whose registration was changed since then.
+  // `identifyCaller` refuses every client that may send authentication requests. This check also refuses a client that
+  // could send this request, but whose registration has changed since then.
   if (request.clientId === caller.clientId)
     throw new OAuthError('access_denied', 'a client cannot decide its own request')
 

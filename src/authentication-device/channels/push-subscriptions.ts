@@ -63,8 +63,8 @@ export function createPushSubscriptions(needs: { store: PushSubscriptionStore; v
     used: (id: string): Promise<void> => store.used(id, clock.now()),
 
     /**
-     * Counts a message that the push service has refused. After `mostRefusals` in succession, the subscription is
-     * removed.
+     * Counts a message that the push service has refused. After `mostRefusals` such messages in succession, the
+     * subscription is removed.
      */
     refused: (id: string): Promise<void> => store.refused(id, mostRefusals),
 

@@ -62,8 +62,8 @@ export function acceptedValues(claims: RequestedClaims | undefined, claim: strin
 }
 
 /**
- * Returns the accepted values of `acr` as `acr_values`, without values that a response header cannot contain; undefined
- * if there are none, or if they are too long.
+ * Returns the accepted values of `acr` as `acr_values`, without values that a response header cannot contain. Returns
+ * undefined if there are no such values, or if they are too long.
  */
 export function acrValuesIn(claims: RequestedClaims | undefined): string | undefined {
   const text = acceptedValues(claims, 'acr').filter(isAcr).join(' ')

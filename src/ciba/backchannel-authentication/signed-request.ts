@@ -132,7 +132,7 @@ function refuseUnlessAskedNow({ exp, iat, nbf, jti }: RequestClaims, now: number
   if (exp - nbf > longestLife) throw refused('exp must be at most 60 minutes after nbf')
 }
 
-/** Returns the reason for the client's developer. The reason contains no value from the JWT. */
+/** Returns why a JWT is refused, as a text for the client's developer. The text contains no value from the JWT. */
 function reasonOf(error: unknown): string {
   if (error instanceof errors.JWTExpired) return 'it has expired'
   if (error instanceof errors.JWTClaimValidationFailed) {

@@ -22,8 +22,8 @@ export interface PushNeeds {
   issueTokens: IssueTokens
   hasValidGrant: OidcModelStore['hasValidGrant']
   /**
-   * Returns the current signing keys; undefined if the operator configured the keys, because Doorbell does not rotate
-   * these.
+   * Returns the current signing keys. Undefined if the operator configured the keys, because Doorbell does not rotate
+   * configured keys.
    */
   signingKeys: (() => SigningKeys) | undefined
   /** Milliseconds that the look-up of the user may take. */

@@ -39,8 +39,10 @@ export interface TakenBackAs {
 }
 
 /**
- * Takes back the tokens of a push. Resolves to false, and changes nothing, if the client has confirmed the push, if the
- * deadline of the request has passed, or if the tokens were revoked.
+ * Takes back the tokens of a push. Changes nothing and resolves to false in each of these cases:
+ * - The client has confirmed the push.
+ * - The deadline of the request has passed.
+ * - The tokens were revoked.
  */
 export type TakeBack = (message: OutboxMessage, as: TakenBackAs) => Promise<boolean>
 

@@ -22,9 +22,9 @@ export interface UndeliveredNeeds {
 }
 
 /**
- * Returns the function to call when a client has refused a push permanently. It resolves to the statements that revoke
- * the tokens of the push and replace them by an error, for the transaction that parks the push. If an operator retries
- * the parked push, the client gets this error.
+ * Returns the function to call when a client has refused a push permanently. It resolves to statements that revoke the
+ * tokens of the push and replace the tokens by an error. The transaction that parks the push executes these statements.
+ * If an operator retries the parked push, the client gets this error.
  */
 export function createRefusedPush({ outbox, removeIssued, vault, audit }: UndeliveredNeeds) {
   return async ({ id }: OutboxMessage): Promise<Refusal | undefined> => {

@@ -204,8 +204,8 @@ async function redeemApproved(
     needs.audit({ event: 'tokens.refused', ...about, outcome: 'user_unavailable' })
     throw pollErrors.access_denied()
   }
-  // If the client has disconnected, the tokens would be lost. The error leaves the request approved, so the client can
-  // poll again.
+  // If the client has disconnected, the tokens would be lost. So an error is thrown. The request stays approved, and
+  // the client can poll again.
   await call.caller.throwIfClosed()
   const now = needs.clock.now()
   const kept = wasHeld ? needs.heldResponses.keep(poll, request, issued) : []
@@ -242,8 +242,8 @@ function auditFieldsOf({ id, clientId, userId, deliveryMode }: AuthenticationReq
 }
 
 /**
- * Returns the error for an `auth_req_id` that is unknown, was used before, or belongs to another client. It is the same
- * for all three (CIBA §11). Tokens that were issued for the request stay valid.
+ * Returns the error for an `auth_req_id` that is unknown, was used before, or belongs to another client. The error is
+ * the same in all three cases (CIBA §11). Tokens that were issued for the request stay valid.
  */
 function unknown(): OAuthError {
   return new OAuthError('invalid_grant', 'auth_req_id is unknown, was used already, or belongs to another client')

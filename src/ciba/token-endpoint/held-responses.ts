@@ -22,8 +22,8 @@ export interface HeldResponsesNeeds {
   repeatSeconds: number
   findUser: UserHooks['find']
   /**
-   * Returns the current signing keys; undefined if the operator configured the keys, because Doorbell does not rotate
-   * these.
+   * Returns the current signing keys. Undefined if the operator configured the keys, because Doorbell does not rotate
+   * configured keys.
    */
   signingKeys: (() => SigningKeys) | undefined
   database: Pick<Database, 'clockOffset'>

@@ -1,7 +1,7 @@
 /**
- * A cache of pending requests and the times of their polls. A node answers the polls of pending requests from memory,
- * as long as it receives the announcements of changes of requests. Most polls are of this kind. If the status is not
- * known to be `pending`, the request is read from the table.
+ * A cache of pending requests and the times of their polls. Most polls are polls of pending requests. A node answers
+ * such polls from memory, as long as it receives the announcements of changes of requests. If the status is not known
+ * to be `pending`, the request is read from the table.
  */
 import { fingerprint } from '../../platform/crypto.ts'
 import { createChangeTracker, type Snapshot } from '../../platform/storage/change-tracker.ts'
