@@ -57,8 +57,8 @@ export function createSending({ kinds, deliver, onChance, isAwaited, clock }: Se
         work()
         onChance()
       })
-    // A delay before the receiver is called has another cause than the receiver, such as a slow look-up of the user.
-    // Such a delay frees the slot, but does not change the standing of the receiver.
+    // A delay before the receiver is called has another cause, such as a slow look-up of the user. Such a delay frees
+    // the slot, but does not change the standing of the receiver.
     let stopTimer = whenLate(() => limits.giveUpSlot(attempt))
     const onCall = () => {
       stopTimer()

@@ -225,8 +225,7 @@ export function acceptingIn(database: Database, needs: MoveNeeds) {
         lockKeys: [signOutLock(request.userId), ...(limits.perClient ? [clientLock(request.clientId)] : [])],
         sharedLockKeys: [clientLock(request.clientId)],
         // A client can send any number of requests, which all wait for the lock of the user. A decision, a block or a
-        // sign-out of this user needs the same lock. Such a transaction overtakes those requests that have not waited
-        // for long.
+        // sign-out of this user needs the same lock, and overtakes requests that have not waited for long.
         yields: true,
       }
       return keepWithin(limits)(move, consequences)

@@ -111,10 +111,7 @@ export function createAbsentUsers(needs: AbsentUserNeeds) {
   return {
     start: () => task.start(pauseMs),
     look,
-    /**
-     * Stops the task. A round that is in progress ends without checking further users. The task cannot be started
-     * again.
-     */
+    /** Stops the task. A round in progress checks no further users. The task cannot be started again. */
     stop(): Promise<void> {
       stopping.abort()
       return task.stop()

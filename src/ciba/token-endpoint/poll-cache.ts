@@ -73,9 +73,8 @@ export function createPendingRequests(needs: PendingNeeds): PendingRequests {
 
   /**
    * Called when a change of the request is announced. The next poll then reads the request again. The request may still
-   * be pending, because the announcement may be about a change that was made before the request was read. If the time
-   * of the last poll is not in the table yet, only the entry contains this time. So the entry is kept until the
-   * deadline.
+   * be pending, because the change may have been made before the request was cached. If the time of the last poll is
+   * only in this entry and not in the table yet, the entry is kept until the deadline.
    */
   function invalidate(known: RememberedRequest | undefined): void {
     if (known && known.lastPolledAt !== known.writtenAt && clock.now() < known.expiresAt) known.epoch = undefined

@@ -54,10 +54,7 @@ export function createPollWriteBehind(needs: WriteBehindNeeds) {
     for (let from = 0; from < unwritten.length; from += atOnce) await writeSome(unwritten.slice(from, from + atOnce))
   }
 
-  /**
-   * Returns the time of the last poll. If the interval has changed and is not in the table yet, also returns the
-   * interval.
-   */
+  /** Returns the time of the last poll, and the interval if its change is not in the table yet. */
   function unwrittenOf(known: RememberedRequest): UnwrittenPolls {
     const { lastPolledAt, interval, keptPolls } = known
     return {
