@@ -88,29 +88,27 @@ export function createSilenceWatch({ log, clock }: { log: Log; clock: Clock }): 
   function endAll(silent: [ClientBase, Connection][]): void {
     if (silent.length === 0) return
     log.warn({ event: 'database.silent', connections: silent.length }, 'connections without an answer were ended')
-    for (const [client] of silent) end(client)
+    for (const [, { socket }] of silent) reset(socket)
     suspectAll()
-  }
-
-  function end(client: ClientBase): void {
-    const socket = connections.get(client)?.socket
-    if (socket === undefined || socket.destroyed) return
-    // A connection by a unix socket has no TCP reset. It does not need one, because no data waits to be sent again.
-    if (socket.remoteAddress === undefined) socket.destroy()
-    else socket.resetAndDestroy()
   }
 
   function suspectAll(): void {
     for (const connection of connections.values()) connection.isSuspect = true
   }
 
-  function endLateUntilReached(afterMs: number): void {
+  function endLate(afterMs: number): void {
     cancel()
     // `setImmediate` lets this process first read answers that have arrived, for instance while it was suspended.
     const search = setImmediate(() => endAll(listLate(afterMs)))
-    const cancelNext = clock.after(searchIntervalMs, () => endLateUntilReached(afterMs))
+    cancel = () => clearImmediate(search)
+  }
+
+  function endLateUntilReached(): void {
+    endLate(lateAfterMs)
+    const cancelSearch = cancel
+    const cancelNext = clock.after(searchIntervalMs, endLateUntilReached)
     cancel = () => {
-      clearImmediate(search)
+      cancelSearch()
       cancelNext()
     }
   }
@@ -118,8 +116,7 @@ export function createSilenceWatch({ log, clock }: { log: Log; clock: Clock }): 
   return {
     add(client) {
       // With TLS, `client.connection.stream` is replaced later by a TLS socket that uses this one.
-      const socket = client.connection.stream as Socket
-      const connection: Connection = { socket, isSuspect: false, awaiting: undefined }
+      const connection: Connection = { socket: client.connection.stream as Socket, isSuspect: false }
       connections.set(client, connection)
       client.on('drain', () => {
         connection.awaiting = undefined
@@ -147,16 +144,27 @@ export function createSilenceWatch({ log, clock }: { log: Log; clock: Clock }): 
     lost(error) {
       if (isRefusal(error)) return
       suspectAll()
-      endLateUntilReached(lateAfterMs)
+      endLateUntilReached()
     },
     tried(failure) {
-      // If Postgres itself has refused the connection, it is reachable, and may still be executing statements.
       if (failure === undefined) cancel()
-      else endLateUntilReached(isRefusal(failure) ? lateWithoutReplyAfterMs : lateAfterMs)
+      // If Postgres itself has refused the connection, it is reachable, and may still be executing statements.
+      else if (isRefusal(failure)) endLate(lateWithoutReplyAfterMs)
+      else endLateUntilReached()
     },
     isSuspect: (client) => connections.get(client)?.isSuspect !== false,
-    end,
+    end(client) {
+      const connection = connections.get(client)
+      if (connection) reset(connection.socket)
+    },
   }
+}
+
+function reset(socket: Socket): void {
+  if (socket.destroyed) return
+  // A connection by a unix socket has no TCP reset. It does not need one, because no data waits to be sent again.
+  if (socket.remoteAddress === undefined) socket.destroy()
+  else socket.resetAndDestroy()
 }
 
 /**
