@@ -62,8 +62,8 @@ export function createEndGrantOfUsed({ models, vault, clock }: UsedRefreshTokens
 }
 
 /**
- * Returns the hash of the grant and the expiry that a token contains. `grantHash` is undefined if the token contains
- * neither, or was not issued by this server.
+ * Reads two values from a refresh token: the hash of its grant, and its expiry. If the token does not contain them, or
+ * was not issued by this server, `grantHash` is undefined and `expiresAt` is 0.
  */
 function namedIn(token: string, vault: Vault): { grantHash?: string | undefined; expiresAt: number } {
   const dot = token.indexOf('.')
