@@ -39,8 +39,8 @@ const mostHosts = 3
 
 /**
  * If the client registered itself, returns `self_registered` and the hosts of the URLs that the client uses. URLs that
- * the client does not use are left out, because they may have hosts that are not the client's. Examples are the
- * redirect URIs of a CIBA client, and a `jwks_uri` whose keys are not used.
+ * the client does not use are left out, because they may have hosts that are not the client's. Examples of unused URLs
+ * are the redirect URIs of a CIBA client, and a `jwks_uri` whose keys are not used.
  */
 export function selfRegistration(client: Client | undefined): { self_registered?: true; hosts?: string[] } {
   if (!client?.registeredItself) return {}

@@ -60,8 +60,8 @@ export interface DetailTypes {
    */
   allows(asked: readonly AuthorizationDetail[], approved: readonly AuthorizationDetail[]): boolean
   /**
-   * Whether each wanted detail is covered by a granted detail of its own: it equals the granted detail, or grants less
-   * in a way that its type permits (RFC 9396 §6).
+   * Whether each wanted detail is covered by a different granted detail. A granted detail covers a wanted detail if
+   * both are equal, or if the wanted detail grants less in a way that its type permits (RFC 9396 §6).
    */
   covers(granted: readonly AuthorizationDetail[], wanted: readonly AuthorizationDetail[]): boolean
 }
@@ -112,7 +112,8 @@ export function createDetailTypes(
       return wanted.every((detail) => {
         const same = left.findIndex((each) => isDeepStrictEqual(each, detail))
         const found = same >= 0 ? same : left.findIndex((each) => isNoMore(each, detail))
-        // Each granted detail covers only one wanted detail: one granted payment does not cover two payments.
+        // Each granted detail covers only one wanted detail. For example, one granted payment does not cover two
+        // payments.
         if (found >= 0) left.splice(found, 1)
         return found >= 0
       })
@@ -140,7 +141,7 @@ function dropsAny(given: unknown, kept: unknown): boolean {
 
 /**
  * Whether both details are equal, except that `approved` may lack some members of the lists in the fields `lists`. A
- * list may not become empty, because a resource server may understand an empty list as "all".
+ * list must not become empty, because a resource server may understand an empty list as "all".
  */
 function hasShorterLists(asked: AuthorizationDetail, approved: AuthorizationDetail, lists: readonly string[]): boolean {
   if (!isDeepStrictEqual(Object.keys(asked).sort(), Object.keys(approved).sort())) return false

@@ -26,7 +26,7 @@ export function parseDetails(text: string): unknown {
 }
 
 /**
- * Whether a value is a list of authorization details of permitted size, depth and form. Not checked: whether their
+ * Whether a value is a list of authorization details of permitted size, depth and form. Does not check whether their
  * types are declared.
  */
 export function areDetails(value: unknown): value is AuthorizationDetail[] {

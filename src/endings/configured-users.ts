@@ -23,8 +23,8 @@ export interface ConfiguredUserNeeds {
 
 /**
  * Removes, locks, unlocks and signs out users as the configuration requires. Runs at the start of each node, before the
- * node serves requests. If several nodes start at the same time, each change is made once: the transaction of a change
- * checks that no other node has changed the user since this node read the row of the user.
+ * node serves requests. If several nodes start at the same time, each change is made only once, because the transaction
+ * of a change checks that no other node has changed the user since this node read the row of the user.
  */
 export async function endUnnamedUsers(
   users: readonly ConfiguredUser[],
@@ -43,7 +43,8 @@ export async function endUnnamedUsers(
     const before = known.get(id)
     if (before === undefined || before === passwordHash) continue
     const also = [store.settingPassword(id, passwordHash)]
-    // If the password was only removed, the user is not notified, because no sign-in with a new password is possible.
+    // If the password was removed and not replaced, the user is not notified, because no sign-in with a new password is
+    // possible.
     const notices = password === undefined ? [] : noticesOfChange({ type: 'password.set', userId: id })
     await endUser(id, 'signed_out', { mustBe: { withPassword: before }, by, also, notices })
   }

@@ -1,7 +1,7 @@
 /**
  * Sign-out: ends the current session of a user. One transaction removes the session at this provider, its grants and
  * tokens, and the push subscription of the browser. If users sign in at another provider, only the access token of the
- * consent app and the push subscription are removed: the session at the other provider does not end.
+ * consent app and the push subscription are removed. The session at the other provider does not end.
  */
 
 import { sessionsEnded, type UserKey } from '../ciba/authentication-request/user-announcement.ts'
@@ -35,7 +35,8 @@ export interface EndSessionNeeds {
 }
 
 /**
- * Ends the session, and resolves when the transaction is committed. What is unknown or has already ended is skipped.
+ * Ends the session, and resolves when the transaction is committed. Sessions, tokens and subscriptions that do not
+ * exist any more are skipped.
  */
 export type EndSession = (session: SessionToEnd) => Promise<void>
 

@@ -27,8 +27,8 @@ export type { UserEnding }
 
 /**
  * An authentication request for the user is refused if its time of receipt is up to this many milliseconds after the
- * ending. The reason: if the clock of a node is ahead, a request that the node received before the ending may have a
- * time after it.
+ * ending. The reason is that the clock of a node may be ahead. A request that this node received before the ending may
+ * then have a time of receipt after the ending.
  */
 const clockDifferenceMs = 5_000
 
@@ -75,7 +75,7 @@ export function createEndUser({ database, vault, clock, log, audit }: EndUserNee
     const endedBy: EndedBy = { decidedBy: 'application', auditedAs: by, deviceClientId: undefined, reason }
 
     // A sign-out does not change pending requests, because the user can still decide them. It denies approved requests,
-    // because somebody with a stolen session may have approved them.
+    // because an attacker with a stolen session may have approved them.
     const isOver = ({ status }: AuthenticationRequest) => ending !== 'signed_out' || status === 'approved'
 
     function follow(open: AuthenticationRequest[]): Followed {
@@ -110,8 +110,8 @@ export function createEndUser({ database, vault, clock, log, audit }: EndUserNee
 }
 
 /**
- * Returns the value that is stored instead of the id of an erased user. It does not reveal the id. It is stored so that
- * the id is not assigned to another user.
+ * Returns the value that is stored instead of the id of an erased user. The value does not reveal the id, but prevents
+ * that the id is assigned to another user.
  */
 export function erasedAs(userId: string, vault: Vault): string {
   return `erased ${vault.keyedHash(`user ${userId}`)}`

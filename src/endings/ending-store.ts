@@ -59,8 +59,8 @@ export const tablesOfUser: readonly TableOfUser[] = [
   {
     table: 'user_generations',
     in: ['removed'],
-    // Requests for the user are refused if they were received up to `changed_at`. For the users of an application,
-    // `is_closed` is 0 and `removed_at` is not set, because the application itself decides who gets an id again.
+    // Requests for the user are refused if they were received up to `changed_at`. The users of an application are left
+    // out: their `is_closed` is 0. The application itself decides who gets the id of a removed user.
     statements: ({ userId }) => [
       {
         sql: 'update user_generations set removed_at = changed_at where user_id = $1 and is_closed = 1',
@@ -104,8 +104,8 @@ export const tablesOfUser: readonly TableOfUser[] = [
     ],
     keeps: 'models without a grant, and models issued at the same time: not valid any more, and removed when expired',
   },
-  // An erasure deletes all tokens of the user. Once the id has no generation any more, tokens that were not deleted
-  // would be valid for the next user with the same id.
+  // An erasure deletes all tokens of the user, because an erasure later also deletes the row in `user_generations`.
+  // Without this row, tokens that were not deleted would be valid for the next user with the same id.
   { table: 'oidc_models', in: ['erased'], statements: deleting('oidc_models') },
   { table: 'user_sessions', in: all, statements: deleting('user_sessions') },
   {
@@ -173,8 +173,8 @@ interface TableOfClient {
 }
 
 /**
- * The statements for each table when a client is removed. Authentication requests come first. So if a request is
- * redeemed at the same time, the redemption is either complete before the removal, or fails.
+ * The statements for each table when a client is removed. The table of authentication requests comes first. So if a
+ * request is redeemed at the same time, the redemption is either complete before the removal, or fails.
  */
 export const tablesOfClient: readonly TableOfClient[] = [
   {
@@ -230,24 +230,24 @@ const requestsOf = `select id from backchannel_auth_requests where user_id = $1
   union select request_id from backchannel_auth_consent_history where user_id = $1`
 const deletingSigned = `delete from signed_requests where request_id in (${requestsOf})`
 
-// These are three statements, because each uses another index. One statement with `or` would read the whole table.
+// There are three statements, because each of them uses a different index. One statement with `or` would read the whole
+// table.
 const deletingNoticesOfRequests = `delete from notifications where subject in (${requestsOf})
   and (kind not in ('ping', 'push') or state in ('delivered', 'parked'))`
 const deletingNoticesOfUser = 'delete from notifications where subject = $1'
 const deletingNoticesToBrowsers = `delete from notifications where kind = 'web_push' and lane = $1`
 
 /**
- * Denied requests whose deadline has not passed are not deleted yet, because the client may still poll for them. They
- * get a decoy user id, and lose the details.
+ * Denied requests whose deadline has not passed are not deleted yet, because the client may still poll for them. This
+ * statement replaces the user id by that of a decoy user, and erases what the request says about the user.
  */
 const anonymizing = `update backchannel_auth_requests set user_id = $2, binding_message = null, acr_values = null,
     authorization_details = null, approved_details = null, acr = null, amr = null, auth_time = null
   where user_id = $1 and status = 'denied' and expires_at > $3`
 
 /**
- * Writes a row in the history for each open request; the row gets the id of the request. This statement comes first
- * because it finds open requests by their index and locks them. So they are still open when the next statement changes
- * them.
+ * Writes a row in the history for each open request. The row gets the id of the request. This statement comes first,
+ * because it looks for open requests and locks them. So they are still open when the next statement changes them.
  */
 const recordingEnded = `with open as materialized (
     select * from backchannel_auth_requests
@@ -261,8 +261,8 @@ const recordingEnded = `with open as materialized (
   from open where true
   on conflict (id) do nothing`
 /**
- * Sets the status of the requests to expired. It would not be enough to set their deadline to the present: whether they
- * count as expired would then depend on the clocks of other nodes.
+ * Sets the status of the requests to expired. It would not be enough to set their deadline to the current time. Whether
+ * they count as expired would then depend on the clocks of other nodes.
  */
 const endingRequests = `update backchannel_auth_requests
   set status = 'expired', settled_by = id, settled_at = $2, call_back_sealed = null

@@ -4,8 +4,8 @@ import { signOutLock } from '../user/validity-store.ts'
 import { type Ended, statementsFor } from './ending-store.ts'
 
 /**
- * Milliseconds during which the id of an erased user stays marked as closed. After this time, no call that began before
- * the erasure can still write anything.
+ * Milliseconds during which the id of an erased user stays marked as closed. After this time, all calls that began
+ * before the erasure have ended.
  */
 export const erasureMs = longestCallMs
 
@@ -19,9 +19,9 @@ export type ErasureStore = ReturnType<typeof createErasureStore>
 export function createErasureStore(database: Database, erasedAs: (userId: string) => string) {
   return {
     /**
-     * Finishes erasures that began at least `erasureMs` ago. Deletes the id of the user, and all rows that calls which
-     * were still in progress have written after the erasure. Skips users that were added again. Finishes at most
-     * `atMost` erasures, the oldest first. Resolves to the number of finished erasures.
+     * Finishes erasures that began at least `erasureMs` ago. Deletes the id of each user, and all rows that calls in
+     * progress wrote after the erasure began. Skips users that were added again. Finishes at most `atMost` erasures,
+     * the oldest first. Resolves to the number of finished erasures.
      */
     async complete(now: number, atMost: number): Promise<number> {
       const erasedBefore = now - erasureMs

@@ -41,8 +41,8 @@ export function createUserSessionStore(database: Database) {
 
     /**
      * Resolves to the valid sessions of a user, the most recently used first. The list contains the sessions from
-     * sign-ins to all clients, not only to the consent app. It is longer than `mostSessions` only after sign-ins at the
-     * same time.
+     * sign-ins to all clients, not only to the consent app. It is longer than `mostSessions` only if several sign-ins
+     * happened at the same time.
      */
     async list(userId: string, now: number): Promise<UserSession[]> {
       const rows = await database.read<RowOf<UserSession>>(
@@ -98,9 +98,9 @@ export function createUserSessionStore(database: Database) {
 
     /**
      * Ends all sessions of a user, from sign-ins to all clients. Also removes the grants and tokens of these sessions,
-     * and the user's push subscriptions. Approvals of authentication requests stay valid: users can revoke them in the
-     * list of approvals. A new generation of the user begins. So sign-ins in progress and known browsers are no longer
-     * valid. The grants of approvals are moved to the new generation.
+     * and the user's push subscriptions. Approvals of authentication requests stay valid, because users can revoke them
+     * in the list of approvals. A new generation of the user begins. So sign-ins in progress fail, and no browser
+     * counts as known (`known-browsers.ts`). The grants of approvals are moved to the new generation.
      */
     async endAll(userId: string, now: number, announce: Change[]): Promise<void> {
       const also: Statement[] = [
@@ -184,8 +184,8 @@ const lockingOpenRequests = `
   select count(*) as locked from open`
 
 /**
- * SQL: moves rows of the user `$1` to the generation that has just begun. Only rows of the generation directly before
- * it are moved: rows of earlier generations were not valid, and must not become valid again.
+ * SQL: moves rows of the user `$1` to the generation that has just begun. Only rows of the previous generation are
+ * moved. Rows of earlier generations were not valid, and must not become valid again.
  */
 const toNewGeneration = `set user_generation = user_generations.generation
   from user_generations

@@ -17,9 +17,9 @@ export type Backlog = ReturnType<typeof createBacklog>
 /** Returns an empty backlog. */
 export function createBacklog() {
   /**
-   * The places with a backlog, by key. The worker's queries for due messages are numbered. `sinceLook` is the number of
-   * the latest query when a message was last recorded as waiting for this place. Only a query that begins later can
-   * show that no message waits for it any more.
+   * The places with a backlog, by key. The worker's queries for due messages are numbered. `sinceLook` is the number
+   * that the latest query had when a message was last recorded as waiting for this place. Only a query with a higher
+   * number can show that no message waits for the place any more.
    */
   const places = new Map<string, { place: Place; sinceLook: number }>()
   /** The number of the latest query that has begun. */
@@ -39,8 +39,8 @@ export function createBacklog() {
     /**
      * Records that the worker begins a query for due messages.
      *
-     * @returns a function that must be called with the messages that the worker has claimed. It removes the backlog of
-     *   each place whose capacity was not used up, because no message waits for that place any more
+     * @returns a function that must be called with the messages that the worker has claimed. That function removes the
+     *   backlog of each place whose capacity was not used up, because no message waits for that place any more
      */
     look(room: Capacity): (taken: readonly Receiver[]) => void {
       looks += 1
@@ -49,8 +49,8 @@ export function createBacklog() {
         if (places.size === 0) return
         const isFilled = filling(taken, room)
         for (const [key, { place, sinceLook }] of places) {
-          // A message that was noted after the query began may be missing in its result. So the backlog of its place is
-          // kept.
+          // A message that was recorded as waiting after the query began may be missing in the result of the query. So
+          // the backlog of its place is kept.
           if (sinceLook < number && !isFilled(place)) places.delete(key)
         }
       }

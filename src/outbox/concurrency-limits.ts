@@ -16,12 +16,12 @@ export interface Receiver {
 /** How a receiver has responded lately. If this is not known, the receiver is `new`. */
 export type Standing = 'quick' | 'new' | 'slow'
 
-/** That for which capacity is limited: a receiver, all receivers of a kind with the same standing, or a whole kind. */
+/** What has a limited capacity: one receiver, all receivers of a kind with the same standing, or a whole kind. */
 export type Place = Pick<Receiver, 'kind'> & { receiver?: string; standing?: Standing }
 
 /**
- * Maximum number of messages of one kind that are being sent at the same time: to `new` receivers together, to `slow`
- * receivers together, and (`quick`) to all receivers together.
+ * Maximum number of messages of one kind that are being sent at the same time. `new` applies to all new receivers
+ * together, `slow` to all slow receivers together, and `quick` to all receivers together.
  */
 const slotsOfKind = { quick: 64, new: 32, slow: 16 }
 /** Upper limit for the messages that are being sent to one receiver, until the receiver has responded quickly. */
@@ -41,8 +41,8 @@ const maxIdleReceivers = 1_000
 /** Number of quick responses after which a new receiver counts as quick. */
 const owedByNew = 1
 /**
- * Number of quick responses that outweigh one slow response, because an attempt that hangs uses its slot for much
- * longer.
+ * Number of quick responses that outweigh one slow response. More than one is needed, because a slow attempt uses its
+ * slot for much longer than a quick attempt.
  */
 const owedForSlow = 4
 const mostOwed = owedForSlow * mostCapacityOfReceiver
@@ -168,8 +168,8 @@ export function createConcurrencyLimits() {
 
   /**
    * Returns whether the query for due messages needs an entry for a receiver. The query treats a receiver without an
-   * entry as new. This is enough for a quick receiver to which no message is being sent, as long as there is capacity
-   * for new receivers. It keeps the list short.
+   * entry as new. So a quick receiver needs no entry while no message is being sent to it and there is capacity for new
+   * receivers. This rule keeps the list short.
    */
   function isListed(receiver: KnownReceiver): boolean {
     const standing = standingOf(receiver)
@@ -204,9 +204,9 @@ function createKnownReceivers() {
     add: (receiver: KnownReceiver): void => void ofKind(receiver.kind).set(receiver.receiver, receiver),
 
     /**
-     * Called when no message is being sent to a receiver any more. The receiver is remembered if its standing is known.
-     * If too many such receivers of its kind are remembered, the one to which no message was sent for the longest time
-     * is removed.
+     * Called when no message is being sent to a receiver any more. The receiver is remembered if its standing is
+     * `quick` or `slow`. If too many such receivers of its kind are remembered, the one to which no message was sent
+     * for the longest time is removed.
      */
     becomeIdle(receiver: KnownReceiver): void {
       const known = ofKind(receiver.kind)

@@ -58,7 +58,10 @@ export type Deliver = (
   progress: Progress,
 ) => Promise<Outcome['kind'] | undefined>
 
-/** Called during an attempt. The time between the two calls is the time that the receiver takes. */
+/**
+ * Functions that are called during an attempt. The time between `onCall` and `onAnswer` is the time that the receiver
+ * takes.
+ */
 export interface Progress {
   /** The receiver is called now. This function is not called if there is nothing to send. */
   onCall(): void

@@ -118,8 +118,8 @@ export const longestRetryAfterMs = 3_600_000
  * Returns the state after an attempt.
  *
  * @param attempts the maximum number of attempts
- * @param dice a random number from 0 to 1. It varies the pauses: messages that failed at the same time are then not
- *   retried at the same time
+ * @param dice a random number from 0 to 1. It varies the pauses, so that messages that failed at the same time are
+ *   retried at different times
  */
 export function nextState(
   outcome: Outcome,

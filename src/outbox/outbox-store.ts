@@ -306,9 +306,9 @@ const nthOfLanes = (place: number) => `
  * lane has capacity for. Of these, it takes for each standing as many as the kind has capacity for with this standing.
  * Of these, it takes as many as the whole kind has capacity for. The last two stages prefer messages with a low `turn`:
  * the position of the message in its lane, plus the number of the lane's messages that are being sent. So a lane with
- * many waiting messages does not take the slots of other lanes. Rows are selected before they are locked, because SQL
- * cannot lock rows in a query with window functions. The selections are materialized. Without this, Postgres may
- * compute a selection again for each row of the next one.
+ * many waiting messages does not take the slots of other lanes. Rows are selected before they are locked, because
+ * Postgres cannot lock rows in a query with window functions. The selections are materialized. If they were not,
+ * Postgres might compute a selection again for each row of the next one.
  */
 const claiming = `
   with recursive kind_room as (

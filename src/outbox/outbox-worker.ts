@@ -50,8 +50,8 @@ const searchIntervalMs = 60_000
 
 /**
  * Returns the function that claims due messages. Before it claims, it makes messages due whose times were written by a
- * clock that was ahead. Otherwise they could wait for hours, and a push client cannot get its tokens in another way.
- * There are two cases:
+ * clock that was ahead. Without this, such messages could wait for hours, and a push client cannot get its tokens in
+ * another way. There are two cases:
  * - The wall clock was set back since the last call: all waiting messages are made due.
  * - The wall clock was set back before this process began, or the clock of another node was ahead: only messages whose
  *   times are too far in the future are made due.

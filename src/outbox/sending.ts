@@ -13,7 +13,7 @@ export interface SendingNeeds {
   kinds(): string[]
   /** Sends a message and records the outcome. */
   deliver(message: OutboxMessage, progress: Progress): Promise<Outcome['kind'] | undefined>
-  /** Called when a receiver or a kind that had no capacity has capacity again, and when a message may be due again. */
+  /** Called when there is capacity again for a receiver or a kind, and when a message may be due again. */
   onChance(): void
   /** Returns true while a caller is waiting for the end of all attempts. */
   isAwaited(): boolean
@@ -35,7 +35,8 @@ export function createSending({ kinds, deliver, onChance, isAwaited, clock }: Se
   const reserved = new Map<string, Attempt>()
 
   /**
-   * Frees the capacity that a message used. If there was no capacity until now, other messages may be waiting for it.
+   * Frees the capacity that a message used. If all capacity was used until now, other messages may be waiting for
+   * capacity.
    */
   function freeCapacity(attempt: Attempt, manner?: 'quickly' | 'badly'): void {
     const wasFull = limits.fullPlace(attempt.receiver, attempt.standing) !== undefined
@@ -56,8 +57,8 @@ export function createSending({ kinds, deliver, onChance, isAwaited, clock }: Se
         work()
         onChance()
       })
-    // Until the receiver is called, a delay has other causes, such as a slow look-up of the user. Such a delay frees
-    // the slot, but does not change the standing of the receiver.
+    // A delay before the receiver is called has another cause than the receiver, such as a slow look-up of the user.
+    // Such a delay frees the slot, but does not change the standing of the receiver.
     let stopTimer = whenLate(() => limits.giveUpSlot(attempt))
     const onCall = () => {
       stopTimer()
@@ -77,16 +78,16 @@ export function createSending({ kinds, deliver, onChance, isAwaited, clock }: Se
 
   return {
     /**
-     * Reserves capacity for a message and returns true, if there is capacity and no older message waits for it. If not,
-     * returns false. Then the message has to wait, and later messages wait behind it.
+     * If there is capacity for a message and no older message waits for this capacity, reserves it and returns true. If
+     * not, returns false. Then the message has to wait, and later messages wait behind it.
      */
     reserve(message: OutboxMessage): boolean {
       const { kind, receiver } = message
       const full = limits.fullPlace(message)
       const isNext = full === undefined && !backlog.isBefore(message, limits.standingOf(message))
       if (isNext) reserved.set(message.id, limits.begin(message))
-      // The message also counts as waiting for its receiver, because the standing of the receiver may change in the
-      // meantime.
+      // The message also counts as waiting for its receiver, because the standing of the receiver may change while the
+      // message waits.
       else for (const place of [full ?? { kind, receiver }, { kind, receiver }]) backlog.note(place)
       return isNext
     },

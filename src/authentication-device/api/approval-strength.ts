@@ -30,9 +30,9 @@ const freshFor = 5 * 60
 const skew = 10_000
 
 /**
- * Returns whether this approver must confirm with a passkey. This is so if the request or its client requires a passkey
- * and the user has not recently signed in with one. A device service needs no passkey, because it authenticates its
- * users itself.
+ * Returns whether this approver must confirm with a passkey. A passkey is needed if the request or its client requires
+ * one. It is not needed if the user has recently signed in with a passkey. A device service needs no passkey, because
+ * it authenticates its users itself.
  */
 export function passkeyRequired(
   request: AuthenticationRequest,
@@ -47,9 +47,9 @@ export function passkeyRequired(
 
 /**
  * Returns the sign-in that is required before a user may change their passkeys, or undefined if the last sign-in
- * suffices. The last sign-in suffices if it is recent and, if the user has a passkey, was made with a passkey. Without
- * this rule, an attacker with an open session, a stolen password or a stolen token could add a passkey and keep access
- * permanently.
+ * suffices. The last sign-in suffices if it is recent. If the user has a passkey, that sign-in must also have been made
+ * with a passkey. Without this rule, an attacker with an open session, a stolen password or a stolen token could add a
+ * passkey and keep access permanently.
  *
  * @param signsInHere whether users sign in on this server's pages. If not, no passkey is required
  */
@@ -77,9 +77,10 @@ export function signedInJustNow({ authTime }: Authentication, now: number): bool
 }
 
 /**
- * Returns the function that checks how the approving user is authenticated. It resolves to the authentication that
- * counts for the approval. If `passkey` (the authenticator's response as JSON text) is given, this is the confirmation
- * with the passkey. If not, it is the user's sign-in, or what a device service states.
+ * Returns the function that checks how the approving user is authenticated. The function resolves to the authentication
+ * that is stored with the approval. This is the confirmation with the passkey if `passkey` (the authenticator's
+ * response as JSON text) is given. If not, it is the user's sign-in, or the authentication that a device service
+ * states.
  *
  * The function throws an `OAuthError`:
  * - `access_denied` if `passkey` is not accepted, or if it is missing although a passkey is required
@@ -88,7 +89,7 @@ export function signedInJustNow({ authTime }: Authentication, now: number): bool
  */
 export function createAuthenticateApproval({ passkeys, clients, clock }: ApprovalNeeds): AuthenticateApproval {
   return async (request, approver, passkey) => {
-    // A request that is not pending cannot be approved. The caller calls `decide` next, which returns why.
+    // A request that is not pending cannot be approved. The caller calls `decide` next, which returns the reason.
     if (statusAt(request, clock.now()) !== 'pending') return approver.authentication
     const client = await clients.find(request.clientId)
     const now = clock.now()

@@ -9,7 +9,8 @@ import type { AuthenticationRequest } from '../../ciba/authentication-request/au
 import { OAuthError } from '../../platform/oauth-error.ts'
 
 /**
- * Returns the approved details, or undefined if the device sent none. In that case all requested details are approved.
+ * Returns the details that the user approves. Undefined means all requested details, because the device sent no
+ * `authorization_details`.
  * @param approved as the device sent it
  * @throws {OAuthError} `invalid_authorization_details` if `approved` is neither what was requested nor a permitted part
  */

@@ -1,7 +1,7 @@
 /**
- * Authenticates callers of the device API. Two kinds of callers may see and decide a user's requests: the user, with their
- * own access token, and a trusted device service on behalf of a user that it has authenticated. A client that may send
- * authentication requests is always refused, regardless of its tokens.
+ * Authenticates callers of the device API. Two kinds of callers may see and decide a user's requests: the user, with
+ * their own access token, and a trusted device service on behalf of a user that it has authenticated. A client that may
+ * send authentication requests is always refused, regardless of its tokens.
  */
 
 import type { FindUser, SentHint } from '../../ciba/user-hint/find-user.ts'
@@ -33,8 +33,8 @@ export interface DeviceCaller {
   kind: 'user' | 'device_service'
   userId: string
   /**
-   * The client that makes the call: the client of the user's access token, or the device service. It may not decide its
-   * own requests.
+   * The client that makes the call: the client of the user's access token, or the device service. This client must not
+   * decide requests that it has sent itself.
    */
   clientId: string
   /**
@@ -42,11 +42,13 @@ export interface DeviceCaller {
    * made. So the call fails if the user signs out during the call. Undefined for a device service.
    */
   tokenHash: string | undefined
-  /** The `uid` of the session at this provider that the token belongs to. Undefined if there is none. */
+  /**
+   * The `uid` of the session at this provider to which the access token belongs. Undefined if it belongs to no session.
+   */
   sessionUid?: string | undefined
   /**
-   * How the user signed in, from the user's token. Empty for a device service: it states for each decision how the user
-   * was authenticated.
+   * How the user signed in, from the user's token. Empty for a device service, because a device service states with
+   * each decision how the user was authenticated.
    */
   authentication: Authentication
 }
@@ -108,8 +110,8 @@ export function createIdentifyCaller(needs: CallerNeeds): IdentifyCaller {
 }
 
 /**
- * Refuses a call without an access token. Used at endpoints that accept no other authentication, and for every GET,
- * because credentials and hints must not be in a URL.
+ * Refuses a call without an access token. Used at endpoints that accept no other authentication, and for every GET. A
+ * device service would have to send its credentials and the hint in the URL of a GET, and they must not be in a URL.
  * @throws {OAuthError} `invalid_token` if no access token was sent
  */
 export function requireAccessToken(authorization: string | undefined): void {
@@ -194,7 +196,7 @@ function invalidToken(detail: string, challenge?: string): OAuthError {
   })
 }
 
-/** Returns the error for a call that changed nothing, because the session of its access token has ended. */
+/** Returns the error for a call that changed nothing because the session of its access token has ended. */
 export const sessionEnded = () => invalidToken('the session of this access token has ended')
 
 function insufficientScope(): OAuthError {

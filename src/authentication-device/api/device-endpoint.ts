@@ -88,7 +88,7 @@ async function authinfo(call: DeviceCall, form: Form, caller: DeviceCaller, need
   return { requests: shown }
 }
 
-/** Resolves to the request that the form identifies, or to all requests of the user if it identifies none. */
+/** Resolves to the request that the form identifies, or to all requests of the user if the form identifies none. */
 async function asked(form: Form, caller: DeviceCaller, now: number, { requests }: DeviceNeeds) {
   const openOnly = form.get('status') === 'pending' || form.get('poolingMode') === 'true'
   if (!form.has('request_id') && !form.has('auth_req_id')) {
@@ -147,7 +147,8 @@ function describe(request: AuthenticationRequest, { caller, language, now, clien
     acr_values: request.acrValues,
     user_code_required: false,
     passkey_required,
-    // If a passkey is required, no sign-in is needed: the confirmation with the passkey is a new authentication.
+    // If a passkey is required, no sign-in is needed, because the confirmation with the passkey is a new
+    // authentication.
     sign_in_needed:
       caller.kind === 'user' && !passkey_required
         ? authenticationNeeded(request, client?.metadata, caller.authentication, now)
@@ -161,7 +162,7 @@ function describeLess(request: AuthenticationRequest, { now }: Describing) {
   return {
     request_id: request.id,
     status: statusAt(request, now),
-    // A number is left out: with number matching, it may be the number that the user has to pick.
+    // A binding message that is a number is left out. With number matching, the user has to pick this number.
     binding_message: isNumberToMatch(request.bindingMessage) ? undefined : request.bindingMessage,
     scope: request.scope,
     claims: request.claims,
@@ -185,14 +186,14 @@ async function complete(form: Form, address: string, caller: DeviceCaller, needs
     throw new OAuthError('invalid_request', 'request_id is missing')
   const request = await named(form, caller, needs.requests)
   if (request === undefined) throw notFound()
-  // `identifyCaller` refuses every client that may send authentication requests. This check finds a client that was
-  // allowed to send this request, and whose registration was changed since then.
+  // `identifyCaller` refuses every client that may send authentication requests. This check also refuses a client that
+  // could send this request, but whose registration has changed since then.
   if (request.clientId === caller.clientId)
     throw new OAuthError('access_denied', 'a client cannot decide its own request')
 
   const approvedDetails = readApproved(form, outcome, request, needs)
 
-  // Approving with a wrong number is a denial.
+  // An approval with a wrong number counts as a denial.
   const misread = outcome === 'approved' && (await picksWrong(request, caller, form, needs))
   // A denial needs no passkey.
   const authentication =
@@ -242,7 +243,7 @@ async function picksWrong(request: AuthenticationRequest, caller: DeviceCaller, 
   return picked !== request.bindingMessage
 }
 
-/** Values of `status`, which CIBA does not define. `A` and `D` are the values that doorkeeper-ciba uses. */
+/** The accepted values of `status`. CIBA does not define this field. `A` and `D` are the values of doorkeeper-ciba. */
 const outcomes = new Map([
   ['approved', 'approved'],
   ['denied', 'denied'],

@@ -41,7 +41,8 @@ export interface DeviceApiNeeds {
 }
 
 /**
- * Returns functions that list and decide requests without HTTP. `approve` and `deny` resolve when the decision is stored.
+ * Returns functions that list and decide requests without HTTP. `approve` and `deny` resolve when the decision is
+ * stored.
  *
  * @example
  * const [waiting] = await doorbell.requests.list('u1', { only: 'open' })
@@ -82,7 +83,7 @@ export function createDeviceApi({ requests, clients, decide, details, clock }: D
      * @param less the part of the authorization details that the user approves. If it is left out, all details are
      *   approved
      * @throws {OAuthError} `invalid_authorization_details` if `less` is not a permitted part of what was requested,
-     *   `insufficient_user_authentication` if the client requires an `authTime`, a later one, or another `acr`
+     *   `insufficient_user_authentication` if the client requires an `authTime`, a later `authTime`, or another `acr`
      */
     async approve(
       requestId: string,

@@ -97,7 +97,7 @@ export function passkeyEndpoint(app: FastifyInstance, path: string, needs: Passk
   })
 
   /**
-   * Throws if this caller may not add a passkey now. Resolves to the user, and to the passkeys that the user has.
+   * Checks that this caller may add a passkey now. Resolves to the user, and to the passkeys that the user has.
    *
    * @throws {OAuthError} `insufficient_user_authentication` if `signInNeeded` requires a sign-in; `invalid_request` if
    *   the user already has `mostPasskeys` passkeys

@@ -15,14 +15,14 @@ export interface AuthenticationNeeded {
   max_age?: number
   /**
    * The accepted values of `acr`, separated by spaces. Undefined if the user's `acr` is accepted, or if no accepted
-   * value fits into a response header.
+   * value can be sent in a response header.
    */
   acr_values?: string
 }
 
 /** Milliseconds by which the clocks of this server and of another server may differ. */
 const skew = 10_000
-/** The `max_age` in seconds, if the client requires only that the time of the authentication is known. */
+/** The value of `max_age`, in seconds, if the client requires only that the time of the authentication is known. */
 const anyAge = 86_400
 
 /**

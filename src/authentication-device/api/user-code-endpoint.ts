@@ -23,7 +23,7 @@ export interface UserCodeEndpointNeeds {
   noticesOfChange: NoticesOfChange
   /**
    * Limits how often a new code is compared with the user's password, because each comparison is an attempt to guess
-   * it.
+   * the password.
    */
   throttle: PasswordTryThrottle
   clock: Clock
@@ -81,8 +81,8 @@ export function userCodeEndpoint(app: FastifyInstance, path: string, needs: User
   }
 
   /**
-   * Returns the notifications to the user about a new code. A removed code causes none, because nobody gains access by
-   * it.
+   * Returns the notifications to the user about a new code. The removal of a code causes none, because it gives no
+   * attacker access.
    */
   function noticesOf(code: string | undefined, userId: string, userAgent: string | undefined) {
     if (code === undefined) return []

@@ -31,7 +31,7 @@ const kindOf = (channel: string) => `account_${channel}`
 export const isAboutAccount = (kind: string): boolean => kind.startsWith(kindOf(''))
 
 /**
- * The settings that determine which channels exist. Commands use these settings, because commands create no channels.
+ * The settings that determine which channels exist. A command creates no channels, so it reads these settings instead.
  */
 interface ChannelSettings {
   development: boolean

@@ -15,7 +15,9 @@ export interface EmailNeeds extends Omit<MailServer, 'hostname'> {
   texts: Texts
 }
 
-/** Creates the mail channel, which reaches users that have a valid mail address. Permanent SMTP errors are not retried. */
+/**
+ * Creates the mail channel, which reaches users that have a valid mail address. Permanent SMTP errors are not retried.
+ */
 export function createEmailChannel({ from, issuer, texts, ...server }: EmailNeeds): Channel {
   const { hostname } = new URL(issuer)
   let opened: ReturnType<typeof openTransport> | undefined
@@ -39,7 +41,7 @@ export function createEmailChannel({ from, issuer, texts, ...server }: EmailNeed
       await transport.sendMail({
         ...mail,
         from,
-        // An object is always one address. Nodemailer would parse a string as a list of addresses.
+        // Nodemailer treats an object as one address, but parses a string as a list of addresses.
         to: { name: '', address: email },
         messageId: `<${id}@${hostname}>`,
         headers: { 'Auto-Submitted': 'auto-generated' },

@@ -39,7 +39,10 @@ export async function openTransportForOne(server: MailServer, more: object = {})
   return createTransport({ ...settingsFor(server), ...more })
 }
 
-/** Connects to the mail server and authenticates. Resolves to undefined, or to the reason if this fails. */
+/**
+ * Connects to the mail server and authenticates. Resolves to undefined if both succeed, or to the reason why one
+ * failed.
+ */
 export async function tryMailServer(server: MailServer): Promise<string | undefined> {
   const transport = await openTransportForOne(server)
   try {
@@ -65,8 +68,8 @@ function settingsFor({ smtp, ca, hostname, timeout }: MailServer) {
     tls: {
       // The option `ca` replaces Node's list of certificates, so Node's list is added to it.
       ...(ca !== undefined && { ca: [...getCACertificates('default'), ca] }),
-      // A newly installed mail server usually has a self-signed certificate. This is accepted only if the mail server
-      // is on this machine, where no attacker can impersonate it, and no password is sent to it.
+      // A newly installed mail server usually has a self-signed certificate. Such a certificate is accepted only if the
+      // mail server is on this machine, where no attacker can impersonate it, and if no password is sent.
       ...(ca === undefined && isOnThisMachine && !hasPassword && { rejectUnauthorized: false }),
     },
     ...(hasPassword && {

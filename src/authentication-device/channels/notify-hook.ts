@@ -41,7 +41,10 @@ export function createNotifyHook({ users, timeout, log }: NotifyHookNeeds): Chan
   }
 }
 
-/** Returns the outcome of a failed hook. The error is logged, but not stored, because its content is unknown. */
+/**
+ * Returns the outcome of a failed hook. The error is logged, but not stored, because it is unknown what the error
+ * contains.
+ */
 function failure(error: unknown, about: object, log: Log): Outcome {
   if (error instanceof DOMException && error.name === 'TimeoutError') return { kind: 'failed', words: 'timeout' }
   log.error({ event: 'notify_hook.failed', ...about, error }, 'a hook that notifies users threw an error')

@@ -17,7 +17,10 @@ export interface OwnSubscription extends PushSubscription {
 
 export type PushSubscriptions = ReturnType<typeof createPushSubscriptions>
 
-/** Maximum number of subscriptions of one user, because each message is sent to all of them. */
+/**
+ * Maximum number of subscriptions of one user. It is limited because each message is sent to all subscriptions of a
+ * user.
+ */
 const mostOfAUser = 20
 
 /**
@@ -31,8 +34,8 @@ export function createPushSubscriptions(needs: { store: PushSubscriptionStore; v
   return {
     /**
      * Subscribes a browser for this user. A subscription of another user in the same browser is replaced. Resolves to
-     * whether the subscription was added. It is not added if the access token with the hash `tokenHash` is not valid any
-     * more.
+     * whether the subscription was added. It is not added if the access token with the hash `tokenHash` is not valid
+     * any more.
      */
     async add(
       userId: string,
@@ -60,8 +63,8 @@ export function createPushSubscriptions(needs: { store: PushSubscriptionStore; v
     used: (id: string): Promise<void> => store.used(id, clock.now()),
 
     /**
-     * Counts a message that the push service has refused. After `mostRefusals` in succession, the subscription is
-     * removed.
+     * Counts a message that the push service has refused. After `mostRefusals` such messages in succession, the
+     * subscription is removed.
      */
     refused: (id: string): Promise<void> => store.refused(id, mostRefusals),
 

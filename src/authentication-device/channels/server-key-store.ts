@@ -21,7 +21,7 @@ export function createServerKeyStore(database: Database) {
       return row
     },
 
-    /** Adds a key, unless a key with the same name exists. If two nodes start at the same time, only one key is added. */
+    /** Adds a key if no key with the same name exists. If two nodes start at the same time, only one key is added. */
     async add(key: ServerKey): Promise<void> {
       await database.step({
         sql: `insert into server_keys (name, public, sealed, created_at) values ($1, $2, $3, $4)

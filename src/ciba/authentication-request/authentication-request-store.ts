@@ -17,8 +17,8 @@ export type RequestStore = ReturnType<typeof createRequestStore>
  * A transition that changes which requests wait for a user is also announced under the topic `user_requests`, with the
  * key of the user (`user-announcement.ts`).
  *
- * @param needs not needed for reading. Without `enqueue`, this process sends no notifications: they stay in the outbox
- *   until a server sends them
+ * @param needs not required for reading. Without `enqueue`, this process sends no notifications. The notifications stay
+ *   in the outbox until a server sends them
  */
 export function createRequestStore(database: Database, needs: Partial<MoveNeeds> & PollStoreNeeds = {}) {
   const moving = { userKey: fingerprint, enqueue: enqueueForOthers(createOutboxStore(database)), ...needs }
@@ -31,8 +31,8 @@ export function createRequestStore(database: Database, needs: Partial<MoveNeeds>
     ...modesIn(database),
     /**
      * Removes at most `atMost` denied, expired and redeemed requests that were settled before `before`. A request is
-     * kept while a token that was issued for it exists: the row contains the id of the user, who may revoke the token.
-     * Ids grow with time, so the condition on the id excludes newer rows without reading them.
+     * kept while a token that was issued for it exists, because the user can revoke the token only while the row
+     * exists. Ids grow with time, so the condition on the id excludes newer rows without reading them.
      */
     forgetFinished: pruneByCursor({
       async next(after, before, atMost) {

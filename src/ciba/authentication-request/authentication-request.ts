@@ -15,7 +15,10 @@ export interface AuthenticationRequest {
   userId: string
   scope: string
   acrValues: string | undefined
-  /** The claims that the client requested with the parameter `claims`, without claims that it may not get. */
+  /**
+   * The claims that the client requested with the parameter `claims`, without claims that the client is not permitted
+   * to get.
+   */
   claims?: RequestedClaims | undefined
   bindingMessage: string | undefined
   /** The authorization details that the client requested (RFC 9396), as received. */
@@ -66,8 +69,8 @@ export interface AuthenticationRequest {
 export const decoyUserId = (digest: string) => `∅ ${digest}`
 
 /**
- * Whether the request is about a decoy user. No device is notified of such a request, and no user can see or decide it:
- * it expires at its deadline.
+ * Whether the request is about a decoy user. No device is notified of such a request, and no user can see or decide it.
+ * So it expires at its deadline.
  */
 export function isDecoy({ userId }: Pick<AuthenticationRequest, 'userId'>): boolean {
   return userId.startsWith(decoyUserId(''))

@@ -1,8 +1,8 @@
 /**
  * Denies open requests in the same transaction as the change that causes the denial, such as the removal of a user. A
- * request is open if its stored status is `pending` or `approved`. Its deadline is not compared with the time, because
- * the clock of this node or command may be ahead. Then the client could still redeem the request at another node.
- * Denying a request whose deadline has passed does no harm.
+ * request is open if its stored status is `pending` or `approved`. Its deadline is not compared with the time. If the
+ * clock of this node or command were ahead, a request would count as expired here, although the client could still
+ * redeem it at another node. Denying a request whose deadline has passed does no harm.
  */
 import {
   atMostRows,
@@ -16,7 +16,10 @@ import { isSignedIn, signedInLock, signOutLock } from '../../user/validity-store
 import { type AuthenticationRequest, decoyUserId } from './authentication-request.ts'
 import { type RequestRow, toRequest } from './request-row.ts'
 
-/** The further statements and announcements of a transaction, made from the requests that its first statement found. */
+/**
+ * Further statements and announcements of a transaction. They depend on the requests that its first statement has
+ * found.
+ */
 export interface Followed {
   statements: Statement[]
   changes: Change[]
@@ -175,8 +178,9 @@ const one = `
   from named`
 
 /**
- * Returns a function that calls `work` once and returns the same result each time it is called with the same rows.
- * `work` generates ids, which must be the same in the statements and in the announcements.
+ * Returns a function that calls `work` only once, even if the function is called several times with the same rows. Each
+ * of these calls returns the same result. `work` generates ids, which must be the same in the statements and in the
+ * announcements.
  */
 function once<Row>(work: (rows: Row[]) => Followed): (rows: Row[]) => Followed {
   let last: { rows: Row[]; followed: Followed } | undefined

@@ -191,8 +191,8 @@ export const limitColumns = `user_open bigint, user_recent bigint, pair_open big
 /**
  * Returns the values for the columns of `limitColumns`.
  *
- * @param databaseNow when the request was received, by the clock of the database, because pauses are stored as times of
- *   this clock
+ * @param databaseNow when the request was received. A time of the database's clock, like the times of pauses in the
+ *   table
  */
 export function limitRow(limits: RequestLimits, databaseNow: number): Record<string, number | string | undefined> {
   const { pauses, clientRegistration } = limits
@@ -220,8 +220,8 @@ export function acceptedWithin(limits: RequestLimits): string {
         [`(select count(*) from backchannel_auth_requests where ${unsettledShort(asked, 'short_life')}) = 0`]
       : []),
     'not exists (select 1 from blocked_clients where user_id = asked.user_id and client_id = asked.client_id)',
-    // For users of the application's own directory, is_closed is not set: only changed_at shows that a user was locked
-    // or removed.
+    // For users of the application's own directory, `is_closed` is not set. Only `changed_at` shows that a user was
+    // locked or removed.
     `not exists (select 1 from user_generations where user_id = asked.user_id
       and (is_closed = 1 or ${begunBefore('changed_at', asked.now)}))`,
     registered('asked.client_id', 'asked.client_registration'),

@@ -51,8 +51,8 @@ export function modesIn(database: Database) {
           sql: takingBack,
           values: [id, mode, endpoint ?? null, now, notification.id, notification.sealed ?? null],
         },
-        // The first lock is also taken by a revocation by the user. The second is also taken by the transactions that
-        // park the notification, and by those that erase its content.
+        // A revocation by the user also takes the first lock. A transaction that parks the notification, or erases its
+        // content, also takes the second lock.
         { also: facts, announce: announced(id), lockKeys: [signOutLock(userId), pushLock(id)] },
       )
       return rows.length > 0

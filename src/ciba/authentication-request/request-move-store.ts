@@ -129,7 +129,7 @@ function createMoves(database: Database, { userKey, enqueue }: MoveNeeds): Moves
       },
     })
     // A transition joins a batch only when its lock keys are free. So the other transitions of the batch do not wait
-    // for them.
+    // for these keys.
     return (move, { facts = [], notifications = [] }) =>
       enqueue(notifications, (adding, topics) =>
         database.inLockOrder(
@@ -184,8 +184,8 @@ export function acceptingIn(database: Database, needs: MoveNeeds) {
      * Stores a new request with its consequences, unless one of these conditions holds:
      * - A limit is reached.
      * - The user has blocked the client.
-     * - The client has to pause after a denial.
-     * - The user was locked or removed after the request was received.
+     * - The client has to pause after a denial, or after an unanswered request with a lifetime below `shortLife`.
+     * - The user is locked, removed or erased, or was changed at about the time of the request.
      * - The client was removed after it was authenticated.
      *
      * One statement checks all these conditions.
@@ -225,7 +225,8 @@ export function acceptingIn(database: Database, needs: MoveNeeds) {
         lockKeys: [signOutLock(request.userId), ...(limits.perClient ? [clientLock(request.clientId)] : [])],
         sharedLockKeys: [clientLock(request.clientId)],
         // A client can send any number of requests, which all wait for the lock of the user. A decision, a block or a
-        // sign-out of this user needs the same lock. It overtakes those requests that have not waited for long.
+        // sign-out of this user needs the same lock. Such a transaction overtakes those requests that have not waited
+        // for long.
         yields: true,
       }
       return keepWithin(limits)(move, consequences)
@@ -257,8 +258,9 @@ export function settlingIn(database: Database, needs: MoveNeeds) {
   return {
     /**
      * Approves or denies a pending request before its deadline. `call_back_sealed` is erased, because the notification
-     * in the outbox contains the same values. Only an approval for a push client keeps it: if the approval expires
-     * before the tokens are delivered, another notification is composed from it.
+     * in the outbox contains the same values. There is one exception: if a request for push is approved,
+     * `call_back_sealed` is kept. If the approval then expires before the tokens are delivered, another notification is
+     * composed from `call_back_sealed`.
      */
     settle(id: string, settlement: Settlement, consequences: Consequences = {}): Promise<boolean> {
       const { acr, amr, authTime } = settlement.authentication
@@ -280,7 +282,7 @@ export function settlingIn(database: Database, needs: MoveNeeds) {
 
     /**
      * Settles a pending or approved request as expired, after its deadline. `consequences` depend on the status before
-     * the expiry. So the request is settled only if it still has the given status.
+     * the expiry. So the request is settled only if its stored status is still `status`.
      */
     expire: (
       { id, status }: Pick<AuthenticationRequest, 'id' | 'status'>,
@@ -290,8 +292,7 @@ export function settlingIn(database: Database, needs: MoveNeeds) {
     ): Promise<boolean> => expire({ id, row: { id, was: status, decision: settledBy, at: now } }, consequences),
 
     /**
-     * Redeems an approved request before its deadline. The statements `facts`, in the same transaction, save the
-     * tokens.
+     * Redeems an approved request before its deadline. The statements `facts` save the tokens in the same transaction.
      */
     redeem: (id: string, now: number, facts: Statement[]): Promise<boolean> =>
       redeem({ id, row: { id, at: now } }, { facts }),

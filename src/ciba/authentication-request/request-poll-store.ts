@@ -48,8 +48,8 @@ export function pollsIn(
      * same time, the second takes the first into account. Resolves to undefined, and changes nothing, if the request is
      * unknown or belongs to another client.
      *
-     * @param polledAt when the poll arrived, in milliseconds since 1970 by the clock of the database, because several
-     *   nodes count the polls of a request
+     * @param polledAt when the poll arrived, in milliseconds since 1970. A time of the database's clock, because
+     *   several nodes count the polls of a request
      * @param unwritten polls that were counted in memory and are written together with this poll
      */
     async poll(
@@ -121,8 +121,8 @@ const kept = 'coalesce(cast($6 as bigint), kept_polls, 0)'
 const isJustAfter = (time: string) => `coalesce($3 >= ${time} and $3 < ${time} + ${leastPauseSql(interval)}, false)`
 
 /**
- * SQL: whether a poll is too early: the request is pending, and the time since its last poll is shorter than
- * `leastPauseMs`.
+ * SQL: whether a poll is too early. It is too early if the request is pending and the time since its last poll is
+ * shorter than `leastPauseMs`.
  */
 const early = `(status = 'pending' and expires_at > $3
   and (${isJustAfter('last_polled_at')} or cast($4 as bigint) > 0 and ${isJustAfter('cast($4 as bigint)')}))`

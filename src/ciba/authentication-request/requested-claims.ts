@@ -25,8 +25,8 @@ const longestAcrs = 1024
 
 /**
  * Whether a value is an acceptable `claims` parameter: an object with `id_token` or `userinfo`, each of them an object
- * of claims. It must not be nested too deeply or contain too many claims, and the database must be able to store all
- * strings.
+ * of claims. The value must not be nested too deeply or contain too many claims. The database must be able to store all
+ * its strings.
  */
 export function areClaims(value: unknown): value is RequestedClaims {
   if (!isPlain(value) || isTooDeep(value) || !holdsOnlyStorable(value)) return false
@@ -38,7 +38,7 @@ export function areClaims(value: unknown): value is RequestedClaims {
 /**
  * Whether the values that the client demands for `acr` and `sub` can be used. This server ignores the values of other
  * claims. The values of `acr` are sent in a quoted parameter of a response header, separated by spaces. So they may
- * contain only characters that are permitted there.
+ * contain only characters that are permitted in such a parameter.
  */
 export function haveUsableValues(claims: RequestedClaims): boolean {
   return places.every((place) => {
@@ -54,16 +54,16 @@ export function namesOfClaims(claims: RequestedClaims | undefined): string[] {
 }
 
 /**
- * Returns the values that the client accepts for a claim of the ID token; empty if the client accepts any value. In a
- * request that an earlier version stored, values may not be strings.
+ * Returns the values that the client accepts for a claim of the ID token; empty if the client accepts any value. A
+ * request that an earlier version stored can contain values that are not strings.
  */
 export function acceptedValues(claims: RequestedClaims | undefined, claim: string): unknown[] {
   return valuesOf(claims?.id_token?.[claim])
 }
 
 /**
- * Returns the accepted values of `acr` as `acr_values`, without values that a response header cannot contain; undefined
- * if there are none, or if they are too long.
+ * Returns the accepted values of `acr` as `acr_values`, without values that a response header cannot contain. Returns
+ * undefined if there are no such values, or if they are too long.
  */
 export function acrValuesIn(claims: RequestedClaims | undefined): string | undefined {
   const text = acceptedValues(claims, 'acr').filter(isAcr).join(' ')

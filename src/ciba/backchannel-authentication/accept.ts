@@ -82,8 +82,8 @@ export function accept(
 }
 
 /**
- * Returns the scope that the user is asked for. If the client may not use refresh tokens, `offline_access` is left out:
- * the client does not get this scope, because its request for the scope is ignored (OpenID Connect Core §11).
+ * Returns the scope that the user is asked to approve. If the client is not registered for refresh tokens, its request
+ * for `offline_access` is ignored (OpenID Connect Core §11). In this case, `offline_access` is left out of the scope.
  */
 function scopeFor({ scope }: Asked, { metadata }: Client): string {
   const asked = [...new Set(scope!.split(' '))].join(' ')
@@ -97,8 +97,8 @@ function claimsOf(asked: Asked, client: Client, policy: RequestPolicy): Requeste
 }
 
 /**
- * Returns the lifetime in seconds: the requested lifetime, but within the operator's limits. The client gets it as
- * `expires_in`.
+ * Returns the lifetime of the request in seconds: the requested lifetime, but within the operator's limits. The client
+ * gets this number as `expires_in`.
  */
 function lifetimeOf({ requestedExpiry }: Asked, policy: AcceptancePolicy): number {
   const wanted = Number(requestedExpiry ?? policy.defaultExpiry)

@@ -45,8 +45,8 @@ const texts = [
 ]
 
 /**
- * Parameters of RFC 9396, RFC 8707, FAPI-CIBA and OpenID Connect. In a signed request they can be any JSON value, in a
- * form they are strings.
+ * Parameters of RFC 9396, RFC 8707, FAPI-CIBA and OpenID Connect. In a signed request, they can be any JSON value. In a
+ * form, they are strings.
  */
 const structures = ['authorization_details', 'resource', 'request_context', 'claims']
 

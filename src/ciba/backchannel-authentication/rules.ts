@@ -220,7 +220,7 @@ export const rules = {
 
 /**
  * Refuses a client that is not registered for backchannel authentication. Called before the request is read, so that
- * such a client gets this error whatever it sends.
+ * such a client always gets this error.
  * @throws {OAuthError} `unauthorized_client`
  */
 export function refuseUnlessMayInitiate(client: Client): void {

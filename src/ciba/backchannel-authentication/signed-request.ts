@@ -30,8 +30,8 @@ export type ReadSignedRequest = (jwt: string, client: Client, slot?: Slot) => Pr
 /** Seconds by which the clocks of the client and of this server may differ. */
 const skew = 10
 /**
- * Maximum number of seconds from `nbf` to `exp`, and from `nbf` to the present (FAPI-CIBA §5.2.2). This limits how long
- * a captured request can be used.
+ * Maximum number of seconds from `nbf` to `exp`, and from `nbf` to the current time (FAPI-CIBA §5.2.2). This limits how
+ * long a captured request can be used.
  */
 const longestLife = 3600
 /** Maximum number of characters. A longer JWT is not decoded. */
@@ -132,7 +132,7 @@ function refuseUnlessAskedNow({ exp, iat, nbf, jti }: RequestClaims, now: number
   if (exp - nbf > longestLife) throw refused('exp must be at most 60 minutes after nbf')
 }
 
-/** Returns the reason for the client's developer. The reason contains no value from the JWT. */
+/** Returns why a JWT is refused, as a text for the client's developer. The text contains no value from the JWT. */
 function reasonOf(error: unknown): string {
   if (error instanceof errors.JWTExpired) return 'it has expired'
   if (error instanceof errors.JWTClaimValidationFailed) {

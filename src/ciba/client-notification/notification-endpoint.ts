@@ -1,4 +1,4 @@
-/** Calls a client notification endpoint. For pings and pushes, a response has the same meaning. */
+/** Calls a client notification endpoint. A response has the same meaning for a ping as for a push. */
 
 import { longestRetryAfterMs, type Outcome } from '../../outbox/notification.ts'
 import { CallFailed, type GuardedCaller } from '../../platform/http/outgoing.ts'

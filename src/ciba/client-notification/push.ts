@@ -22,8 +22,8 @@ export interface PushNeeds {
   issueTokens: IssueTokens
   hasValidGrant: OidcModelStore['hasValidGrant']
   /**
-   * Returns the current signing keys; undefined if the operator configured the keys, because Doorbell does not rotate
-   * these.
+   * Returns the current signing keys. Undefined if the operator configured the keys, because Doorbell does not rotate
+   * configured keys.
    */
   signingKeys: (() => SigningKeys) | undefined
   /** Milliseconds that the look-up of the user may take. */
@@ -154,8 +154,8 @@ async function errorInstead(
 }
 
 /**
- * Resolves to the body, or to a changed body: if the key that signed its tokens was revoked, the tokens are signed
- * again.
+ * If the key that signed the tokens in the body was revoked, signs the tokens again and resolves to the changed body.
+ * If not, resolves to `body`.
  */
 async function withVerifiableTokens(body: string, needs: PushNeeds): Promise<string> {
   const keys = needs.signingKeys?.()

@@ -20,7 +20,10 @@ export const markPushesOfUser = (userId: string, now: number): Statement => ({
   values: [userId, now],
 })
 
-/** @param issued SQL condition: which rows of `oidc_models` were issued for the requests. Expired rows do not count */
+/**
+ * @param issued SQL condition that is true for the rows of `oidc_models` that were issued for the requests. Expired
+ *   rows do not count
+ */
 const marking = (issued: string) => `
   with undelivered as materialized (
     select id from notifications

@@ -1,8 +1,8 @@
 /**
  * Takes back the tokens of a push if the client changes its delivery mode to poll or ping before it has confirmed the
- * push: the tokens are revoked, the request becomes approved again, and the client gets new tokens at the token
- * endpoint. The first tokens are revoked because the client may have received the push, and must not have two sets of
- * tokens.
+ * push. To take back the tokens means: the tokens are revoked, and the request becomes approved again. So the client
+ * gets new tokens at the token endpoint. The client may also have received the first tokens. Because these are revoked,
+ * it never has two valid sets of tokens.
  */
 
 import type { OidcModelStore } from '../../openid-provider/oidc-model-store.ts'
@@ -39,8 +39,10 @@ export interface TakenBackAs {
 }
 
 /**
- * Takes back the tokens of a push. Resolves to false, and changes nothing, if the client has confirmed the push, if the
- * deadline of the request has passed, or if the tokens were revoked.
+ * Takes back the tokens of a push. Changes nothing and resolves to false in each of these cases:
+ * - The client has confirmed the push.
+ * - The deadline of the request has passed.
+ * - The tokens were revoked.
  */
 export type TakeBack = (message: OutboxMessage, as: TakenBackAs) => Promise<boolean>
 
@@ -59,8 +61,8 @@ export function createTakeBack({ requests, outbox, removeIssued }: TakeBackNeeds
 
 /**
  * Takes back the tokens of a redeemed request, so that the client can poll for new ones. Resolves to false if this is
- * not possible. One reason is that the content of the push cannot be decrypted: then it is not known whether the tokens
- * were issued for this push.
+ * not possible. One possible reason is that the content of the push cannot be decrypted. Then it is not known whether
+ * the tokens were issued for this push.
  */
 export type TakeBackForPoll = (request: AuthenticationRequest, now: number) => Promise<boolean>
 

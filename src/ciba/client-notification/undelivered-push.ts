@@ -22,9 +22,9 @@ export interface UndeliveredNeeds {
 }
 
 /**
- * Returns the function to call when a client has refused a push permanently. It resolves to the statements that revoke
- * the tokens of the push and replace them by an error, for the transaction that parks the push. If an operator retries
- * the parked push, the client gets this error.
+ * Returns the function to call when a client has refused a push permanently. It resolves to statements that revoke the
+ * tokens of the push and replace the tokens by an error. The transaction that parks the push executes these statements.
+ * If an operator retries the parked push, the client gets this error.
  */
 export function createRefusedPush({ outbox, removeIssued, vault, audit }: UndeliveredNeeds) {
   return async ({ id }: OutboxMessage): Promise<Refusal | undefined> => {
@@ -58,7 +58,7 @@ const batch = 200
 export function createForgetUndelivered({ outbox, removeIssued, vault, audit }: UndeliveredNeeds) {
   async function forget(message: OutboxMessage): Promise<void> {
     // The content cannot be decrypted if the secret was changed. Then it is not known whether the content contains
-    // tokens: the content is erased, and no tokens are revoked.
+    // tokens. So the content is erased, but no tokens are revoked.
     const content = contentOf(message, vault)
     const isHolding = content !== undefined && holdsTokens(content)
     const statements = isHolding ? [removeIssued(message.subject)] : []

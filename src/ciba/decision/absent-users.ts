@@ -1,7 +1,7 @@
 /**
  * Denies the pending requests of users whom an application has removed or disabled. An application that supplies the
  * users should call `doorbell.users.end` in this case, but not every application does. So this task regularly calls the
- * hook `users.find`. Then clients need not wait until their requests expire.
+ * hook `users.find`. Clients then get `access_denied` and need not wait until their requests expire.
  */
 import { createPeriodicTask } from '../../platform/periodic-task.ts'
 import { createRepeatedFailures } from '../../platform/repeated-failures.ts'
@@ -64,8 +64,8 @@ export function createAbsentUsers(needs: AbsentUserNeeds) {
   }
 
   /**
-   * If the check of one user fails, for example because of a damaged row, the error is logged and other users are
-   * checked.
+   * If the check of one user fails, for example because of a damaged row, the error is logged and the other users are
+   * still checked.
    */
   async function unlessItFails(userId: string): Promise<number> {
     try {
@@ -111,7 +111,10 @@ export function createAbsentUsers(needs: AbsentUserNeeds) {
   return {
     start: () => task.start(pauseMs),
     look,
-    /** Stops the task. A round that is in progress ends early. The task cannot be started again. */
+    /**
+     * Stops the task. A round that is in progress ends without checking further users. The task cannot be started
+     * again.
+     */
     stop(): Promise<void> {
       stopping.abort()
       return task.stop()

@@ -53,8 +53,8 @@ export interface Report extends Required<Consequences> {
 /**
  * Denies a request that the user reports ("this was not me"), and the client's other pending requests about the user.
  *
- * @returns whether the requests were denied. If the reported request was not pending any more, or the access token was
- *   not valid any more, nothing is changed
+ * @returns whether the requests were denied. Nothing is changed if the reported request is not pending any more, or if
+ *   the access token is not valid any more
  */
 export async function settleReported(report: Report, needs: BlockNeeds): Promise<boolean> {
   const { request, decision, notifications, facts } = report

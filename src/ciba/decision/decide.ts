@@ -129,8 +129,8 @@ export async function expire(request: AuthenticationRequest, needs: DecisionNeed
     reported: false,
     decidedAt: now,
   }
-  // A ping client is not notified of an expiry, a push client is. A client may have changed from ping to push after its
-  // request, so its present mode is read.
+  // Only a push client is notified of an expiry. A client may have changed from ping to push after its request. So the
+  // current delivery mode of the client is read.
   const mode =
     request.deliveryMode === 'ping' ? (await needs.findClient(request.clientId))?.deliveryMode : request.deliveryMode
   const expired = await needs.requests.expire(request, decision.id, now, consequences(request, decision, needs, mode))
@@ -189,7 +189,7 @@ function toDecision(answer: Answer, now: number): Decision {
 function describeConflict(request: AuthenticationRequest | undefined, now: number): DecisionResult {
   if (request === undefined) return { kind: 'unknown' }
   const status = statusAt(request, now)
-  // If the request is still pending, no other call has decided it. Then this call was refused because its session has
+  // If the request is still pending, no other call has decided it. So this call was refused because its session has
   // ended.
   if (status === 'pending') return { kind: 'user unavailable' }
   return status === 'expired' ? { kind: 'expired' } : { kind: 'already decided', status }

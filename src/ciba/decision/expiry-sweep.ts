@@ -24,8 +24,8 @@ const mostFailed = 1_000
 const pauseMs = 1_000
 const batch = 200
 /**
- * Upper limit for the rows that one transaction removes, as for `createPruning`. Meanwhile, SQLite executes nothing
- * else.
+ * Upper limit for the rows that one transaction removes, as for `createPruning`. During this transaction, SQLite
+ * executes nothing else.
  */
 const atMost = 100
 /**
@@ -46,9 +46,9 @@ export interface OldRows {
 }
 
 /**
- * @param alsoForget the kinds of old rows that are also removed. They are removed once a minute, or at every sweep as
- *   long as there are more than one sweep may remove. The kinds are removed one after the other. If one kind fails, the
- *   others are still removed
+ * @param alsoForget the kinds of old rows that are also removed. They are removed once a minute. If a sweep possibly
+ *   has not removed all of them, the next sweep removes further rows. The kinds are removed one after the other. If one
+ *   kind fails, the others are still removed
  */
 export function createExpirySweep(needs: DecisionNeeds, alsoForget: readonly OldRows[]): ExpirySweep {
   const { clock, log } = needs
@@ -63,7 +63,7 @@ export function createExpirySweep(needs: DecisionNeeds, alsoForget: readonly Old
       const over = found.filter(({ id }) => !failed.has(id))
       const done = await Promise.all(over.map((request) => settle(request, failed)))
       settled += done.filter(Boolean).length
-      // This loop comes to an end: a request that this node or another node has settled is not read again.
+      // This loop comes to an end, because a request that this node or another node has settled is not read again.
       if (over.length < batch || failed.size >= mostFailed) break
     }
     failedBefore = failed

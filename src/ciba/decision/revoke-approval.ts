@@ -29,15 +29,15 @@ export type RevokeApproval = (revocation: {
 /**
  * Returns the function that revokes an approval. If the client has not redeemed the request, the request is denied and
  * the client gets `access_denied`. If tokens were issued, they are removed. The function resolves to whether there was
- * anything to revoke. If the access token of the call is not valid any more, it changes nothing and resolves to
- * undefined.
+ * anything to revoke. If the access token of the call is not valid any more, the function changes nothing and resolves
+ * to undefined.
  */
 export function createRevokeApproval(needs: RevokeNeeds): RevokeApproval {
   return async ({ request: before, tokenHash, address }) => {
     const now = needs.clock.now()
     const by: EndedBy = { decidedBy: 'user', deviceClientId: undefined }
-    // The deadline is not compared with `now`: if the clock of this node is ahead, the client could still redeem the
-    // request at another node.
+    // The deadline is not compared with `now`. If the clock of this node were ahead, the request would count as expired
+    // here, although the client could still redeem it at another node.
     const redeemable = (request: AuthenticationRequest) => (request.status === 'approved' ? [request] : [])
 
     const { id, userId } = before
@@ -48,8 +48,8 @@ export function createRevokeApproval(needs: RevokeNeeds): RevokeApproval {
     })
     if (found === undefined) return undefined
     recordEnded(redeemable(found.request), by, needs.audit, address)
-    // While this transaction waited for the lock of the request, the client may have redeemed it. Then `hasIssued` may
-    // be wrong.
+    // The client may have redeemed the request while this transaction waited for the lock of the request. Then
+    // `hasIssued` can be false although tokens were issued.
     const isJustCollected = before.status === 'approved' && found.request.status === 'redeemed'
     return redeemable(found.request).length > 0 || found.hasIssued || isJustCollected
   }

@@ -12,8 +12,8 @@ export interface PauseAfterDenial {
 export type DenialPauseStore = ReturnType<typeof createDenialPauseStore>
 
 /**
- * Stores the pauses of clients. After a denial, or after an unanswered request with a short lifetime, a client may not
- * send another request about the same user until the pause is over.
+ * Stores the pauses of clients. After a denial, or after an unanswered request with a short lifetime, further requests
+ * of the client about the same user are refused until the pause is over.
  *
  * @param toDatabaseTime converts a time of this node's wall clock to the database's clock. Pauses are stored as times
  *   of the database's clock, because the clocks of nodes differ. Default: the time is not changed

@@ -48,8 +48,7 @@ function computeLimits(client: Client, defaults: LimitSettings): RequestLimits {
 
 /**
  * Returns the limits that the settings place on the requests of one client. A client that registered itself has
- * additional limits. The limits for each user do not restrict such a client, because it can send requests about any
- * number of users.
+ * additional limits, because it may send requests about many users, and the limits for each user do not prevent this.
  */
 function perClientLimits({ registeredItself }: Client, defaults: LimitSettings): { open: number; perMinute: number } {
   const { perClient, perSelfRegisteredClient: own } = defaults
@@ -72,7 +71,8 @@ function whereLimited({ open, perMinute }: OpenAndPerMinute): OpenAndPerMinute {
 }
 
 /**
- * Maximum `Retry-After` in seconds when too many requests are pending. Users may decide them long before they expire.
+ * Maximum `Retry-After` in seconds when too many requests are pending. Users may decide the requests long before the
+ * requests expire.
  */
 const longestAfterOpen = 60
 

@@ -188,8 +188,8 @@ async function refuseUnlessMadeForPoll(authReqId: string, client: Client, { requ
 
 /**
  * Makes the tokens. They are saved in the transaction that changes the request from approved to redeemed. If several
- * polls redeem the same request at the same time, only one succeeds. If the successful poll was held, equal polls get
- * the same tokens for some seconds. All other polls get `invalid_grant`.
+ * polls redeem the same request at the same time, only one succeeds. If this poll was held, a repetition of it gets the
+ * same tokens for some seconds. All other polls get `invalid_grant`.
  */
 async function redeemApproved(
   { request, wasHeld }: ApprovedResult,
@@ -204,8 +204,8 @@ async function redeemApproved(
     needs.audit({ event: 'tokens.refused', ...about, outcome: 'user_unavailable' })
     throw pollErrors.access_denied()
   }
-  // If the client has disconnected, the tokens would be lost. The error leaves the request approved, so the client can
-  // poll again.
+  // If the client has disconnected, the tokens would be lost. So an error is thrown. The request stays approved, and
+  // the client can poll again.
   await call.caller.throwIfClosed()
   const now = needs.clock.now()
   const kept = wasHeld ? needs.heldResponses.keep(poll, request, issued) : []
@@ -217,8 +217,9 @@ async function redeemApproved(
 }
 
 /**
- * Resolves to the tokens of a redeemed request. Only a poll that is equal to the poll that redeemed the request gets
- * them, only if that poll was held, and only within `repeatSeconds`.
+ * Resolves to the tokens of a redeemed request. A poll gets these tokens only under three conditions: the poll repeats
+ * the poll that redeemed the request (see `RepeatablePoll`), that earlier poll was held, and at most `repeatSeconds`
+ * have passed.
  *
  * @throws {OAuthError} `invalid_grant` for every other poll
  */
@@ -241,8 +242,8 @@ function auditFieldsOf({ id, clientId, userId, deliveryMode }: AuthenticationReq
 }
 
 /**
- * Returns the error for an `auth_req_id` that is unknown, was used before, or belongs to another client. It is the same
- * for all three (CIBA §11). Tokens that were issued for the request stay valid.
+ * Returns the error for an `auth_req_id` that is unknown, was used before, or belongs to another client. The error is
+ * the same in all three cases (CIBA §11). Tokens that were issued for the request stay valid.
  */
 function unknown(): OAuthError {
   return new OAuthError('invalid_grant', 'auth_req_id is unknown, was used already, or belongs to another client')

@@ -22,8 +22,8 @@ export interface HeldResponsesNeeds {
   repeatSeconds: number
   findUser: UserHooks['find']
   /**
-   * Returns the current signing keys; undefined if the operator configured the keys, because Doorbell does not rotate
-   * these.
+   * Returns the current signing keys. Undefined if the operator configured the keys, because Doorbell does not rotate
+   * configured keys.
    */
   signingKeys: (() => SigningKeys) | undefined
   database: Pick<Database, 'clockOffset'>
@@ -54,8 +54,8 @@ export interface HeldResponses {
   /** Returns the statement that stores a response, for the transaction that redeems the request. */
   keep(poll: RepeatablePoll, request: AuthenticationRequest, issued: Issued): Statement[]
   /**
-   * Resolves to the response that an equal poll of this redeemed request got. Resolves to undefined in each of these
-   * cases:
+   * Resolves to the response that an earlier poll of this redeemed request got, if `poll` repeats that earlier poll.
+   * Resolves to undefined in each of these cases:
    * - There is no such response, it is older than `repeatSeconds`, or it cannot be decrypted.
    * - One of its tokens was used, or its grant is no longer valid.
    * - The user does not exist any more or is disabled.

@@ -103,8 +103,8 @@ export function createHeldPolls(needs: HeldPollsNeeds): HeldPolls {
 
   /**
    * Reads from the table whether the requests of the held polls are still pending. Called when announcements may have
-   * been missed. On SQLite, changes by other processes are not announced. But such a change begins a new epoch
-   * (`Database.epoch`), which causes this check.
+   * been missed. On SQLite, changes by other processes are not announced. Such a change begins a new epoch
+   * (`Database.epoch`) instead, and a new epoch causes this check.
    */
   async function checkAll(): Promise<void> {
     if (isChecking) {

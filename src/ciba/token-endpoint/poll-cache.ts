@@ -1,7 +1,7 @@
 /**
- * A cache of pending requests and the times of their polls. A node answers the polls of pending requests from memory,
- * as long as it receives the announcements of changes of requests. Most polls are of this kind. If the status is not
- * known to be `pending`, the request is read from the table.
+ * A cache of pending requests and the times of their polls. Most polls are polls of pending requests. A node answers
+ * such polls from memory, as long as it receives the announcements of changes of requests. If the status is not known
+ * to be `pending`, the request is read from the table.
  */
 import { fingerprint } from '../../platform/crypto.ts'
 import { createChangeTracker, type Snapshot } from '../../platform/storage/change-tracker.ts'
@@ -73,8 +73,9 @@ export function createPendingRequests(needs: PendingNeeds): PendingRequests {
 
   /**
    * Called when a change of the request is announced. The next poll then reads the request again. The request may still
-   * be pending, because the announcement may be about a change that was made before the request was read. So if the
-   * time of the last poll is not in the table yet, the entry is kept until the deadline, so that this time is not lost.
+   * be pending, because the announcement may be about a change that was made before the request was read. If the time
+   * of the last poll is not in the table yet, only the entry contains this time. So the entry is kept until the
+   * deadline.
    */
   function invalidate(known: RememberedRequest | undefined): void {
     if (known && known.lastPolledAt !== known.writtenAt && clock.now() < known.expiresAt) known.epoch = undefined
@@ -132,8 +133,8 @@ export function createPendingRequests(needs: PendingNeeds): PendingRequests {
         return { request, tooEarly: false }
       }
       // A ping client polls right after its ping, perhaps before the change of the request is announced to this node.
-      // So its polls are not answered from memory. A request that was made for push is treated alike, because its
-      // client may use ping now.
+      // So its polls are not answered from memory. A request that was made for push is treated in the same way, because
+      // its client may use ping now.
       const isPinged = request.deliveryMode !== 'poll'
       if (isPinged || !tracker.isUnchangedSince(snapshot, request)) {
         return pollInTable(authReqId, clientId, arrival)

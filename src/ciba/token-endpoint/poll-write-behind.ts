@@ -54,7 +54,10 @@ export function createPollWriteBehind(needs: WriteBehindNeeds) {
     for (let from = 0; from < unwritten.length; from += atOnce) await writeSome(unwritten.slice(from, from + atOnce))
   }
 
-  /** Returns the time of the last poll and, if its change is not in the table yet, the interval. */
+  /**
+   * Returns the time of the last poll. If the interval has changed and is not in the table yet, also returns the
+   * interval.
+   */
   function unwrittenOf(known: RememberedRequest): UnwrittenPolls {
     const { lastPolledAt, interval, keptPolls } = known
     return {

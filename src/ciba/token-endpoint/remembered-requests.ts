@@ -18,7 +18,7 @@ export interface Moment {
   epoch: number | undefined
   /** This counter is incremented when all cached requests may have changed. */
   changeEpoch: number
-  /** The number of changes of clients that had been announced to this process by then. */
+  /** The number of changes of clients that were announced to this process before the request was read. */
   clientsHeard: number
 }
 

@@ -45,10 +45,10 @@ export interface Issued {
 }
 
 /**
- * Issues the tokens of an approved request. Scopes, claims and details that the client may not have any more are left
- * out. Resolves to undefined in each of these cases:
+ * Issues the tokens of an approved request. Scopes, claims and details that the client is no longer permitted to get
+ * are left out. Resolves to undefined in each of these cases:
  * - The client, or an approved resource, does not exist any more.
- * - The client may not have the scope `openid` any more.
+ * - The client is no longer permitted to get the scope `openid`.
  * - The user does not exist or is disabled.
  * - The request is damaged (`isDamaged`).
  * @param options.pushedAs the `auth_req_id`, for a push. Only for a push, the ID token contains this id and the hashes
@@ -111,8 +111,8 @@ export function createIssueTokens(
 }
 
 /**
- * Returns a request without those scopes, claims and details that its client may not have any more. What remains is a
- * part of what the user has approved.
+ * Returns a request without those scopes, claims and details that its client is no longer permitted to get. What
+ * remains is all or a part of what the user has approved.
  */
 function withoutWithdrawn(request: AuthenticationRequest, permissions: Permissions): AuthenticationRequest {
   const { scope, claims, approvedDetails, ...rest } = request
@@ -128,7 +128,7 @@ function withoutWithdrawn(request: AuthenticationRequest, permissions: Permissio
 
 type OidcClient = NonNullable<Awaited<ReturnType<Provider['Client']['find']>>>
 
-/** Claims that the ID token of a refresh also contains. */
+/** Claims that are also in an ID token that the client gets by a refresh. */
 const authenticationClaims = { acr: null, amr: null, auth_time: null }
 
 /**

@@ -20,9 +20,7 @@ export type Sought =
   | { user: User }
   | {
       user: undefined
-      /**
-       * The identifier in the hint, in lower case because its case is ignored. If the user is disabled: the user id.
-       */
+      /** If the user is disabled, the user id. If not, the identifier in the hint in a normal form (`nameIn`). */
       named: string
       /** Why there is no user, for the log. */
       detail: string
@@ -42,8 +40,8 @@ export interface HintNeeds {
   users: UserHooks
   issuer: string
   /**
-   * Resolves to this server's public keys, including retired keys that are kept. An `id_token_hint` is accepted only
-   * while the key that signed it is among them. Called for each `id_token_hint`.
+   * Resolves to this server's public keys, including retired keys that are still stored. An `id_token_hint` is accepted
+   * only while the key that signed it is among them. Called for each `id_token_hint`.
    */
   publicKeys(): Promise<JSONWebKeySet>
   /** Resolves to the user id of a subject (`sub`). The two differ only if the client has pairwise subjects. */
@@ -112,9 +110,9 @@ async function read(sent: SentHint, client: Client, slot: Slot | undefined, need
 }
 
 /**
- * If the identifier contains a subject of this server, replaces the subject by the user id. Some clients add a slash at
- * the end of the issuer; this makes no difference. The identifiers in `aliases` are handled one after the other, so
- * that one call does not use all connections to the database.
+ * If the identifier contains a subject (`sub`) of this server, replaces the subject by the user id. Some clients add a
+ * slash at the end of the issuer. The slash is ignored. The identifiers in `aliases` are handled one after the other,
+ * so that one call does not use all connections to the database.
  */
 async function withUserId(identifier: SubjectIdentifier, client: Client, needs: HintNeeds): Promise<SubjectIdentifier> {
   if (identifier.format === 'aliases') {
@@ -130,8 +128,8 @@ async function withUserId(identifier: SubjectIdentifier, client: Client, needs: 
 }
 
 /**
- * Whether the issuer of the hint says that the e-mail address or phone number is not verified. If so, it may belong to
- * another person.
+ * Whether the issuer of the hint says that the e-mail address or phone number is not verified. If so, the address or
+ * number may belong to another person.
  */
 function isDisproved({ claims, subject }: UserHint): boolean {
   const verified = subject && claims?.[`${subject.claim}_verified`]

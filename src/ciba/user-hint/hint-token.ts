@@ -67,8 +67,8 @@ export type ReadHintToken = (token: string, slot?: Slot) => Promise<ReadToken>
 
 /**
  * Returns the function that verifies a token. It throws an `OAuthError` with `expired_login_hint_token` if the token
- * has expired and is otherwise valid, and with `invalid_request` for every other problem. It throws `Unavailable` if
- * the keys of the issuer cannot be fetched now.
+ * has expired but passes all other checks, and with `invalid_request` for every other problem. It throws `Unavailable`
+ * if the keys of the issuer cannot be fetched now.
  */
 export function createReadHintToken(needs: HintTokenNeeds): ReadHintToken {
   const trusted = new Map(needs.tokenIssuers.map((each) => [each.issuer, { ...each, keys: keysOf(each, needs) }]))
