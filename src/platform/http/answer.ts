@@ -46,8 +46,9 @@ export interface CallerTimeouts {
   /** The time for headers and body together. */
   request: number
   /**
-   * A connection with a call is closed if nothing is sent or received on it for this many milliseconds. The time must
-   * be longer than a long poll, and longer than the time between two heartbeats of an event stream.
+   * While a call is in progress, its connection is closed if nothing is sent or received on it for this many
+   * milliseconds. The time must be longer than a long poll, and longer than the time between two heartbeats of an event
+   * stream.
    */
   silence: number
 }
@@ -55,9 +56,10 @@ export interface CallerTimeouts {
 const callerPatience: CallerTimeouts = { headers: 10_000, request: 30_000, silence: 60_000 }
 
 /**
- * Returns options with which the server closes the connections of slow callers. `ofNode`, for Node's server, is for
- * callers that send too slowly or send nothing. `connectionTimeout`, for Fastify, is for callers that do not read the
- * response. With `ofNode`, Node also passes calls without `Host` to Fastify (see `beginCall`).
+ * Returns options with which the server closes the connections of slow callers. `ofNode` contains options of Node's
+ * server, which closes the connection of a caller that sends too slowly or sends nothing. `connectionTimeout` is an
+ * option of Fastify, which closes the connection of a caller that does not read the response. With `ofNode`, Node also
+ * passes calls without `Host` to Fastify (see `beginCall`).
  */
 export function serverTimeouts({ headers, request, silence } = callerPatience) {
   const ofNode = {
@@ -234,8 +236,8 @@ function beginCalls(app: FastifyInstance): void {
 }
 
 /**
- * Counts a call and begins to receive its body. Returns false if the call must not be processed any further: its
- * connection had too many calls and was closed, or it has no `Host` and was answered.
+ * Counts a call and begins to receive its body. Returns false if the call must not be processed any further. This is so
+ * if the connection had too many calls and was closed, or if the call has no `Host` and was answered with 400.
  */
 function beginCall(
   { life, commonHeaders }: FastifyInstance,

@@ -206,7 +206,7 @@ function createReceivers({ forMs, most, clock }: { forMs: number; most: number; 
 
 /**
  * Asks for IPv6 and IPv4 addresses. When one query has returned addresses, the other query has `graceMs` milliseconds
- * left. It is limited because some name servers never answer for IPv6. Addresses that arrive later are not used.
+ * left. This time is short because some name servers never answer for IPv6. Addresses that arrive later are not used.
  */
 async function askForBoth(
   resolver: Resolver,

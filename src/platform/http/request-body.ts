@@ -31,7 +31,7 @@ type Receiving = IncomingMessage & { [body]?: RequestBody }
  */
 export function beginBody(request: IncomingMessage): void {
   const { 'transfer-encoding': coding, 'content-length': announced } = request.headers
-  // In HTTP/2, and in a request that the server itself injects, a body may come without these headers.
+  // In HTTP/2, and in a request that the server itself injects, a call may have a body without these two headers.
   if (coding === undefined && announced === undefined && request instanceof IncomingMessage) return
   ;(request as Receiving)[body] = new RequestBody(request, announced)
 }

@@ -31,7 +31,7 @@ export async function verifyJwt(jwt: string, key: JWTVerifyGetKey, options: JWTV
   return { header, claims: UnsecuredJWT.decode(new UnsecuredJWT(present).encode(), options).payload }
 }
 
-/** Verifies the signature. If one of the returned claims is null, the other claims may not have been checked yet. */
+/** Verifies the signature. If one of the returned claims is null, the other claims are possibly not checked yet. */
 async function verifyWithNulls(jwt: string, key: JWTVerifyGetKey, options: JWTVerifyOptions): Promise<VerifiedJwt> {
   try {
     const { protectedHeader, payload } = await jwtVerify(jwt, key, options)

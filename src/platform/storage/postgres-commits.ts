@@ -208,8 +208,9 @@ const lockTimeout: Statement = {
 }
 
 /**
- * This statement waits until the transaction that has locked the row ends. For that, it must have no condition on
- * `step`: Postgres would not wait for a locked row that does not meet the condition before the transaction changes it.
+ * Postgres executes this statement only after the transaction that has locked the row has ended. The statement must
+ * have no condition on `step`: if the row does not meet the condition before that transaction changes it, Postgres
+ * would not wait.
  */
 const lastStep = 'update last_commits set step = step where connection = $1 returning step'
 
