@@ -37,9 +37,9 @@ export function untilTimeout<T>(
 }
 
 /**
- * Returns a function that resolves like `work`, but rejects with a `TimeoutError` when `limitMs` milliseconds are over, and
- * with the reason of `signal` as soon as `signal` is aborted. For thousands of calls: one timer and one listener serve all
- * of them, because a timer and a listener for each call take longer than a fast hook.
+ * Returns a function that resolves like `work`, but rejects with a `TimeoutError` when `limitMs` milliseconds are over,
+ * and with the reason of `signal` as soon as `signal` is aborted. Use it for thousands of calls: they all share one
+ * timer and one listener, because a timer and a listener for each call take longer than a fast hook.
  */
 export function createTimeLimit(limitMs: number, { clock, signal }: { clock: Clock; signal: AbortSignal }) {
   /**

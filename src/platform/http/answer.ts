@@ -22,7 +22,8 @@ export const edgeOptions = {
   // Calls that arrive while the server closes are answered by their routes, because Fastify's own 503 has another format.
   return503OnClosing: false,
   bodyLimit: MAX_BODY_BYTES,
-  // No route has a schema. The schema compiler that Fastify would load is larger than the rest of Fastify.
+  // Fastify's schema compiler is not loaded, because no route has a schema. The compiler is larger than the rest of
+  // Fastify.
   schemaController: { compilersFactory: { buildValidator: noSchemas, buildSerializer: noSchemas } },
   // Without this function, Fastify would include the malformed path in its response.
   frameworkErrors: (_error, request, reply) => {

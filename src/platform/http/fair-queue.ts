@@ -1,8 +1,8 @@
 /**
- * A short queue for slow work. Each caller that waits, or has its turn, takes a place. The queue is fair between groups
+ * A short queue for slow work. Each caller that waits or has its turn takes one place. The queue is fair between groups
  * of callers: the groups take turns, and the places of each group are limited. If all places are taken, a waiting
- * caller of the group with the most places loses its place to a caller of a group with fewer. So callers that call
- * again and again do not exclude others. A caller that gets no place is refused at once.
+ * caller of the group with the most places loses its place to a caller of a group with fewer places. So callers that
+ * call again and again do not exclude others. A caller that gets no place is refused at once.
  */
 
 import { type Clock, systemClock } from '../clock.ts'

@@ -131,7 +131,7 @@ export function createNameLookup({ timeoutMs, clock, servers, files }: NameLooku
       return addresses
     } catch (error) {
       failures.failed(name, error)
-      // An aborted lookup that already had addresses of one family does not get here: it resolves to these addresses.
+      // If an aborted lookup already had addresses of one family, it resolves to them, and this line does not run.
       if (codeOf(error) === 'ECANCELLED') receivers.wasCutShort(receiverOf(name), begunAt)
       if (codeOf(error) === 'ETIMEOUT') receivers.isSilent(receiverOf(name))
       throw error

@@ -16,9 +16,9 @@ export interface VerifiedJwt {
 }
 
 /**
- * Verifies the signature of a JWT as received, and then checks its claims with the rules of jose. The only difference
- * to jose: a claim that is null counts as absent, because libraries that serialize a class or a dictionary write null
- * for each unused member.
+ * Verifies the signature of a JWT as received, and then checks its claims with the rules of jose. There is one
+ * exception to these rules: a claim that is null counts as absent. The reason is that libraries that serialize a class
+ * or a dictionary write null for each unused member.
  *
  * @throws the errors of `jwtVerify`
  */

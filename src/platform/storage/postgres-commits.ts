@@ -1,9 +1,9 @@
 /**
- * Finds out whether Postgres committed a transaction if its response to the commit was lost.
+ * Finds out whether a transaction was committed if the response of Postgres to the commit was lost.
  *
  * Each transaction writes its number into a row that belongs to its connection (`last_commits`). If the connection
  * breaks during the commit, another connection locks that row. This lock is granted after Postgres has ended the
- * transaction; then the row shows whether the number was written. Transaction ids do not work for this: Postgres reuses
+ * transaction. Then the row shows whether the number was written. Transaction ids do not work for this: Postgres reuses
  * an id that was lost in a crash, or that a promoted standby never received. See docs/decisions/0012-commit-unknown.md.
  */
 import { type ClientBase, DatabaseError, type Pool, type PoolClient } from 'pg'
