@@ -106,8 +106,8 @@ function repeatedStart(text: string): number {
 }
 
 /**
- * The least length of a word or sequence that is searched inside a text, in characters. In 43 random base64url
- * characters, the probability of finding any is below 1 in 10⁷.
+ * The least length of a word or sequence that is searched inside a text, in characters. The probability that 43 random
+ * base64url characters contain such a word or sequence is below 1 in 10⁷.
  */
 const shortestRun = 8
 

@@ -81,8 +81,8 @@ export function createTimeLimit(limitMs: number, { clock, signal }: { clock: Clo
 }
 
 /**
- * Returns a signal that is aborted after `limitMs` milliseconds of real time, or earlier together with `signal`. For calls
- * over the network, which take a signal.
+ * Returns a signal that is aborted after `limitMs` milliseconds of real time, or earlier together with `signal`. Use it
+ * for calls over the network, because these take a signal.
  */
 export function withTimeLimit(signal: AbortSignal, limitMs: number): AbortSignal {
   return AbortSignal.any([signal, AbortSignal.timeout(limitMs)])

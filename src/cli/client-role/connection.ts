@@ -50,7 +50,7 @@ export async function connect(client: PlayedClient, metadata: ProviderMetadata):
 
   /**
    * Calls the provider with `send`, and resolves to the response as received. The value that openid-client returns is
-   * not used: it lacks details of errors, and in it `Bearer` is changed to `bearer`.
+   * not used, because it lacks details of errors and contains `bearer` instead of `Bearer`.
    */
   async function answerTo(send: (configuration: Configuration) => Promise<unknown>): Promise<Answer> {
     const answers: Answer[] = []

@@ -264,8 +264,8 @@ async function examineUsers({ database, config }: CommandContext): Promise<Findi
 const named = 5
 
 /**
- * Finds users whom no channel can notify. If an application supplies the users, none are checked: its hooks cannot list
- * the users, and the application may notify them in its own way.
+ * Finds users whom no channel can notify. If an application supplies the users, no user is checked: the hooks of the
+ * application cannot list the users, and the application may notify them in its own way.
  */
 async function examineReach({ database, config }: CommandContext): Promise<Finding[]> {
   const about = 'reach'

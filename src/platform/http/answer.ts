@@ -269,8 +269,8 @@ function answerProblem(
     log.info({ request: request.id, code: error.code, detail: error.detail }, 'refused')
     answerOAuthError(reply, error)
   } else if (error instanceof Unavailable) {
-    // Only errors with a cause are logged: a service on which this server depends has failed. `Overloaded` has no cause
-    // and is not logged, because there would be too many lines.
+    // An error with a cause is logged: it means that a service on which this server depends has failed. `Overloaded`
+    // has no cause. It is not logged, because there would be too many lines.
     if (error.cause !== undefined) log.info({ request: request.id, detail: error.message }, 'cannot be answered now')
     answerUnavailable(error, request, reply, page)
   } else if (isBadRequest(error)) {
