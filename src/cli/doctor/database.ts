@@ -236,8 +236,8 @@ async function examineClients({ database, config }: CommandContext): Promise<Fin
 
 /** Returns the problems of a stored client: metadata that was registered in development may be invalid in production. */
 function problemsIn({ client }: RegisteredClient, config: Config): string[] {
-  // Only the hash of the client secret is stored, so a placeholder is checked. The length of the secret was checked at
-  // registration.
+  // Only the hash of the client secret is stored, so a placeholder is checked instead of the secret. The length of the
+  // secret was checked at registration.
   const secret = client.secretHash === undefined ? {} : { client_secret: unavailableSecret }
   const read = readClientMetadata(
     { ...client.metadata, ...secret },

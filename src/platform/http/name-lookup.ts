@@ -78,7 +78,8 @@ export function createNameLookup({ timeoutMs, clock, servers, files }: NameLooku
    * each lookup uses the current name servers of the system.
    */
   async function ask(name: string, signal: AbortSignal): Promise<Address[]> {
-    // `Resolver` waits twice as long at its second attempt. The deadline ends the lookup at several silent servers.
+    // `Resolver` waits twice as long at its second attempt. If several name servers are silent, the deadline ends the
+    // lookup.
     const resolver = new Resolver({ timeout: Math.ceil(timeoutMs / 4), tries: 2 })
     if (servers !== undefined) resolver.setServers(servers)
     signal.addEventListener('abort', () => resolver.cancel(), { once: true })
@@ -91,7 +92,7 @@ export function createNameLookup({ timeoutMs, clock, servers, files }: NameLooku
       try {
         return await ask(candidate, signal)
       } catch (error) {
-        // A name server that does not answer for one candidate will probably not answer for the next one.
+        // After a timeout, the next candidate is not tried, because it would probably get no answer either.
         if (signal.aborted) throw signal.reason
         if (codeOf(error) === 'ETIMEOUT') throw error
         failure ??= error

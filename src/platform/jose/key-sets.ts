@@ -134,8 +134,8 @@ export function createKeySets({ caller, releaseSlotWhile, keptInOutageMs, clock 
       const now = steadyTime(clock)
       const keySet = await keySetOrKept(now - freshForMs, uri, slot)
       try {
-        // `keySet.find` alone may return a wrong key if the signature has no `kid`. The key is verified here only if
-        // the set may be fetched again.
+        // `keySet.find` alone may return a wrong key if the signature has no `kid`. So the signature is verified with
+        // the key here, but only if the set may be fetched again.
         const verifies = !namesKey(header) && keySet.at < now - refetchPauseMs
         return await (verifies ? findVerifyingKey(keySet.find, header, token) : keySet.find(header, token))
       } catch (error) {
