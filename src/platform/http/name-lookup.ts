@@ -78,8 +78,7 @@ export function createNameLookup({ timeoutMs, clock, servers, files }: NameLooku
    * each lookup uses the current name servers of the system.
    */
   async function ask(name: string, signal: AbortSignal): Promise<Address[]> {
-    // `Resolver` waits twice as long at its second attempt. If several name servers are silent, the deadline ends the
-    // lookup.
+    // `Resolver` waits twice as long at its second attempt. With several silent servers, the deadline ends the lookup.
     const resolver = new Resolver({ timeout: Math.ceil(timeoutMs / 4), tries: 2 })
     if (servers !== undefined) resolver.setServers(servers)
     signal.addEventListener('abort', () => resolver.cancel(), { once: true })
