@@ -61,7 +61,7 @@ export function whyUnused(key: Record<string, unknown>): string | undefined {
 }
 
 /**
- * Returns the reason why a key cannot be used to verify signatures, or undefined if its members contain no such reason.
+ * Returns why a key cannot be used to verify signatures. Returns undefined if none of its members prevents this use.
  */
 function whyNotForSignatures(key: Record<string, unknown>): string | undefined {
   const { kty, crv, use, alg, key_ops: operations } = key

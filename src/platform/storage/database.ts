@@ -144,7 +144,7 @@ export function valuesOf(statement: Statement): Value[] {
 }
 
 /**
- * Returns a `limit` clause that contains the number. If the limit were a parameter, Postgres would choose a plan for a
+ * Returns a `limit` clause with `most` as a literal. If the limit were a parameter, Postgres would choose a plan for a
  * tenth of the table. Use this function only with constants of the program.
  *
  * @throws {RangeError} if `most` is not a non-negative integer

@@ -17,9 +17,9 @@ import type { Log } from '../log.ts'
 const lateAfterMs = 5_000
 
 /**
- * The limit while Postgres refuses to say which sessions are executing a statement, or refuses the connection for this
- * query. A connection whose answer is later than this many milliseconds is ended, although Postgres may still be
- * executing the statement.
+ * Used instead of `lateAfterMs` while Postgres refuses to say which sessions are executing a statement, or refuses the
+ * connection for this query. A connection whose answer is later than this many milliseconds is ended, although Postgres
+ * may still be executing the statement.
  */
 const lateWithoutReplyAfterMs = 30_000
 
