@@ -17,9 +17,9 @@ import type { Log } from '../log.ts'
 const lateAfterMs = 5_000
 
 /**
- * The limit while Postgres refuses to say which sessions are executing a statement, or refuses the connection for this
- * query. A connection whose answer is later than this many milliseconds is ended, although Postgres may still be
- * executing the statement.
+ * Used instead of `lateAfterMs` while Postgres refuses to say which sessions are executing a statement, or refuses the
+ * connection for this query. A connection whose answer is later than this many milliseconds is ended, although Postgres
+ * may still be executing the statement.
  */
 const lateWithoutReplyAfterMs = 30_000
 
@@ -41,14 +41,14 @@ export interface SilenceWatch {
    * called every few seconds.
    *
    * @param listAtWork returns those of the sessions that are still executing a statement, by the query
-   * `listSessionsAtWork`. Not called if no answer is late. If Postgres refuses the query, a connection is ended only
-   * after `lateWithoutReplyAfterMs`
+   *   `listSessionsAtWork`. Called only if an answer is late. If Postgres refuses the query, a connection is ended only
+   *   after `lateWithoutReplyAfterMs`
    */
   endSilent(listAtWork: (sessions: string[]) => Promise<string[]>): Promise<void>
   /**
-   * Must be called if a query on another connection to Postgres has failed. If this was not an error that Postgres
-   * itself reported, all existing connections are suspect. Then connections on which an answer is late are ended
-   * without asking, until Postgres can be reached and asked again.
+   * Must be called if a query on another connection to Postgres has failed. If Postgres itself did not report the
+   * error, all existing connections are suspect. Until Postgres can be reached again, connections on which an answer is
+   * late are then ended, although Postgres may still be executing their statements.
    */
   lost(error: unknown): void
   /** Must be called after each attempt to reach Postgres again, with the error if it failed. */
@@ -184,10 +184,10 @@ const sessionOf = (process: string) => `${process} || ' ' || extract(epoch from 
 export const identifySession = `select ${sessionOf('pg_backend_pid()')} as session`
 
 /**
- * A query for those of the sessions in `$1` that are still executing a statement. A session that waits for a message of
- * the client, or waits for the client to receive one, is not executing. But it is included if its state has changed
- * within the last second, because the answer may still be on its way. If `track_activities` is off, all sessions are
- * included that do not wait for the client.
+ * A query for those of the sessions in `$1` that are still executing a statement. A session that waits until the client
+ * sends or receives a message is not executing a statement. But it is included if its state has changed within the last
+ * second, because the answer may still be on its way. If `track_activities` is off, all sessions that do not wait for
+ * the client are included.
  */
 export const listSessionsAtWork = `
   select session from (
