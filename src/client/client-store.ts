@@ -123,10 +123,10 @@ export function createClientStore(database: Database, onUnreadable = throwUnread
     },
 
     /**
-     * Changes the delivery mode and the notification endpoint of a client. The new values also apply to the
-     * notifications of authentication requests that were accepted before, except that a request that was accepted in
-     * poll mode stays in poll mode. Resolves to false if the client does not exist, has been registered again with
-     * another `registrationId`, or has no delivery mode.
+     * Changes the delivery mode and the notification endpoint of a client. The new values also apply to authentication
+     * requests that were accepted before. But a request that was accepted in poll mode stays in poll mode. Resolves to
+     * false if the client does not exist, has been registered again with another `registrationId`, or has no delivery
+     * mode.
      */
     async changeDelivery(
       { id, registrationId }: Pick<Client, 'id' | 'registrationId'>,
@@ -210,7 +210,7 @@ export function removal(id: string, also: Statement[], condition = 'true', value
 }
 
 /**
- * Whether a client can have this id. If not, the database is not asked: an id is untrusted input, and Postgres would
+ * Whether a client can have this id. If not, the database is not asked. The id is untrusted input, and Postgres would
  * report an error for an id that contains NUL.
  */
 function couldBeAnId(id: string): boolean {

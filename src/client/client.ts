@@ -68,8 +68,8 @@ export function isDeviceService(client: Client): boolean {
 }
 
 /**
- * Whether the client has a delivery mode or the CIBA grant. Such a client may not decide requests, even if its
- * registration is not complete enough for `mayInitiate`.
+ * Whether the client has a delivery mode or the CIBA grant. Such a client must not decide requests, even if its
+ * registration is not complete enough to send requests (`mayInitiate`).
  */
 export function isCibaClient(client: Client): boolean {
   return client.deliveryMode !== undefined || mayUseGrant(client)

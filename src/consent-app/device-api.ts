@@ -32,7 +32,7 @@ export interface ShownClaims {
 }
 
 /**
- * The text that describes one of the authorization details, and the lists from which the user may leave members out.
+ * The text that describes one of the authorization details, and the lists in it from which the user may remove members.
  */
 export interface ShownDetail {
   lines: string[]
@@ -122,7 +122,7 @@ export interface Answered<Body> {
   }
 }
 
-/** Thrown if the device API refuses a call for a reason for which the page that made the call has no text. */
+/** Thrown if the device API refuses a call, and the page that made the call has no text for the reason. */
 export class Refused extends Error {
   readonly status: number
   readonly code: string | undefined

@@ -48,7 +48,9 @@ function current(): CallMemory | undefined {
   return memory?.isOver === false ? memory : undefined
 }
 
-/** Resolves to what this call has found before, or else to the result of `find`. */
+/**
+ * Resolves to what this call has found before. If it has found nothing yet, calls `find` and resolves to its result.
+ */
 export function foundInCall(model: string, idHash: string, find: () => Found): Found {
   const found = rememberedModels.has(model) ? current()?.found : undefined
   const key = `${model}/${idHash}`
@@ -67,7 +69,7 @@ export function forgetFound(): void {
 
 /**
  * Runs `remove`, which removes everything that was issued under a grant. oidc-provider requests this removal once for
- * each model, at the same time; only the first request is executed.
+ * each model, at the same time. Only the first of these requests is executed.
  */
 export function removeOnceInCall(grantHash: string, remove: () => Promise<void>): Promise<void> {
   const removals = current()?.removals

@@ -34,7 +34,7 @@ export interface AdapterNeeds {
   /** Resolves to a client in the form that oidc-provider uses, or undefined if there is none. */
   findClient(id: string): Promise<AdapterPayload | undefined>
   /**
-   * Removes from each token that is found the scopes, resources, claims and details that its client may not have now.
+   * Removes the scopes, resources, claims and details that the client must not have now, from each token that is found.
    */
   narrow: NarrowModel
   vault: Vault
@@ -235,10 +235,10 @@ async function store(kept: KeptModel, payload: AdapterPayload, needs: AdapterNee
 
 /**
  * Returns the hash of the `uid` of the session that a model belongs to. For a session or an interaction, this is its
- * own `uid`. A token belongs to a session only if the token ends with the session. Tokens with the scope
- * `offline_access` do not, with one exception. If a user ends the session, tokens that can decide authentication
- * requests end too, because the user expects that the app can no longer approve anything. If the session expires by
- * itself, all tokens with `offline_access` stay valid.
+ * own `uid`. A token belongs to a session only if the token ends with the session. A token with the scope
+ * `offline_access` does not, except if it also has the scope `ciba:decide`. When a user ends the session, the app must
+ * no longer be able to approve authentication requests. If the session expires by itself, all tokens with
+ * `offline_access` stay valid.
  */
 function sessionOf({ uid, sessionUid, expiresWithSession, scope }: AdapterPayload): string | undefined {
   const decides = String(scope ?? '')

@@ -61,7 +61,7 @@ export interface CallWrites {
   also: Statement[]
 }
 
-/** Ends the least recently used sessions, in the transaction that stores a session, if the user has too many. */
+/** Ends the least recently used sessions of a user who has too many, in the transaction that stores a new one. */
 export interface RoomForSession {
   also: Statement[]
   announce: Change[]
@@ -70,7 +70,7 @@ export interface RoomForSession {
   report(): void
 }
 
-/** Resolves to undefined if the user, including the new session `uidHash`, does not have too many sessions. */
+/** Resolves to undefined if the user's sessions, including the new one (`uidHash`), are within the limit. */
 export type MakeRoomForSession = (userId: string, uidHash: string) => Promise<RoomForSession | undefined>
 
 /** A row of a valid model. */
@@ -221,7 +221,7 @@ function removalsIn(database: Database) {
       return (await database.step(first, { rowKeys: [modelKey(model, idHash)] })).length > 0
     },
 
-    /** Removes the stored token response of a grant when one of its tokens is used: the response is not sent again. */
+    /** Removes the token response of a grant, when one of its tokens is used. So the response is not sent again. */
     async forgetHeldResponse(grantHash: string): Promise<void> {
       await database.step({
         sql: `delete from oidc_models where grant_hash = $1 and model = '${HELD_RESPONSE}' returning id_hash`,

@@ -36,8 +36,8 @@ export function createClientAuthentication(needs: AuthenticationNeeds): Authenti
         if (wrong === undefined) return client
         throw failure(client, wrong)
       }
-      // If the work succeeds, `whileProving` remembers the caller's address as an address of this client. A call that
-      // contains only a `client_id` proves nothing, so its address must not be remembered.
+      // If `prove` succeeds, `whileProving` remembers the caller's address as an address of this client. A call that
+      // contains only a `client_id` proves nothing. In that case, the caller's address must not be remembered.
       return claim.proof === undefined
         ? await prove()
         : await needs.whileProving(claim.clientId, credentials.slot, prove)

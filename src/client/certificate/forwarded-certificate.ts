@@ -78,9 +78,9 @@ function one(certificates: X509Certificate[]): X509Certificate[] {
 }
 
 /**
- * Checks that each certificate has issued the one before it, so that the first one is the client's (RFC 5246 §7.4.2).
- * Without this check, a caller could put the certificate of another client first, if the proxy adds to the caller's
- * header instead of replacing it.
+ * Checks that each certificate has issued the one before it, so that the first one is the client's (RFC 5246 §7.4.2). A
+ * proxy may add to the header of the caller instead of replacing it. Without this check, the caller could then put the
+ * certificate of another client first.
  */
 function inOrder(certificates: X509Certificate[]): X509Certificate[] {
   for (const [at, issuer] of certificates.entries()) {

@@ -236,7 +236,10 @@ function subjectsOf(client: ClientMetadata): string[] {
   return subjectMetadata.filter((name) => client[name] !== undefined)
 }
 
-/** Returns the algorithms for client assertions of an authentication method. A security profile may allow fewer. */
+/**
+ * Returns the algorithms that may sign the assertions of this authentication method. A security profile may allow
+ * fewer.
+ */
 function signingAlgsOf(authentication: ClientAuthenticationMethod): readonly string[] {
   if (authentication === 'client_secret_jwt') return secretSigning
   return authentication === 'private_key_jwt' ? profiles.core.clientSigning : []

@@ -324,8 +324,8 @@ async function read(
 }
 
 /**
- * Whether a client keeps its secret: the authentication method must stay the same. A secret for `client_secret_jwt`
- * must also be decryptable and long enough for the algorithm.
+ * Whether a client keeps its secret. It does if the authentication method stays the same. A secret for
+ * `client_secret_jwt` must also be decryptable, and long enough for the algorithm.
  */
 function keepsSecret(
   { id, metadata, secretHash, secretSealed }: Client,

@@ -95,7 +95,7 @@ const longestJti = 256
 
 /**
  * Returns the functions that read and accept the DPoP proofs of calls. They refuse every proof that oidc-provider
- * refuses. If not, a client could get tokens that it cannot use at the endpoints of oidc-provider. Examples of refused
+ * refuses. So a client never gets tokens that it then cannot use at the endpoints of oidc-provider. Examples of refused
  * proofs are those whose `jwk` has a member that is null, a `use` that is not `sig`, or `key_ops` that also allow to
  * sign.
  */

@@ -88,9 +88,9 @@ export function createSignInAttemptStore(database: Database, pause: GrowingPause
     },
 
     /**
-     * Removes one attempt from a counter. Also removes the pause that followed this attempt, if the current pause ends
-     * at `itsPause`. If it ends at another time, it is the pause of a later attempt, and stays. Other attempts stay
-     * counted.
+     * Removes one attempt from a counter. If the current pause ends at `itsPause`, it is the pause that followed this
+     * attempt, and is also removed. If it ends at another time, it is the pause of a later attempt, and stays. Other
+     * attempts stay counted.
      */
     async uncount(subjectHash: string, itsPause: number): Promise<void> {
       const first = {
@@ -168,8 +168,8 @@ function pauseAfter(attempts: string): string {
 }
 
 /**
- * SQL: the end of the pause that follows an attempt. The pause begins at $2. If there is no pause, the value is 0 and
- * not $2, because a node whose clock is slightly behind would take $2 for the end of a pause.
+ * SQL: the end of the pause that follows an attempt. The pause begins at $2. If there is no pause, the value is 0. It
+ * is not $2, because a node whose clock is slightly behind would take $2 for the end of a pause.
  */
 const pausedAfter = (attempts: string) =>
   `case when (${attempts}) < cast($3 as bigint) then 0 else cast($2 as bigint) + ${pauseAfter(attempts)} end`
