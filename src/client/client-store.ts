@@ -171,9 +171,10 @@ async function* pagesOf(
 
 /**
  * Returns the lock key of a client. A transaction that removes the client holds the lock exclusively. A transaction
- * that accepts an authentication request of the client holds it as a shared lock, or exclusively if it also checks a
- * limit of the client. So one of the two transactions waits for the other: either the removal ends the accepted
- * request, or the request is not accepted.
+ * that accepts an authentication request of the client holds it as a shared lock. If that transaction also checks a
+ * limit of the client, it holds the lock exclusively. In both cases, the removal and the acceptance run one after the
+ * other. If the acceptance is first, the removal ends the accepted request. If the removal is first, the request is not
+ * accepted.
  */
 export const clientLock = (id: string): string => `requests by ${id}`
 

@@ -81,8 +81,8 @@ export function mayHintBy({ metadata }: Client, kind: HintKind): boolean {
 }
 
 /**
- * Whether a client may request a scope: the server supports the scope, and the client has registered this scope or no
- * scopes at all.
+ * Whether a client may request a scope. The server must support the scope, and the client must have registered this
+ * scope or no scopes at all.
  *
  * @param known the scopes that the server supports
  */

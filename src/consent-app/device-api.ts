@@ -1,6 +1,6 @@
 /**
- * The consent app's client of the device API: it sends HTTP requests with the user's own access token, and uses no other
- * part of the server.
+ * The consent app's client of the device API. It sends HTTP requests with the user's own access token, and uses no
+ * other part of the server.
  */
 import { Unavailable } from '../platform/http/unavailable.ts'
 
@@ -152,8 +152,8 @@ export function succeeded<Body>(answer: Answered<Body>): Answered<Body>['body'] 
 export type DeviceApi = ReturnType<typeof createDeviceApiClient>
 
 /**
- * Creates the client of the device API. Its functions resolve to the response, even if it is an error. Only for status
- * 503 do they reject, with `Unavailable`.
+ * Creates the client of the device API. Its functions resolve to the response, even if it is an error. But if the
+ * status is 503, they reject with `Unavailable`.
  */
 export function createDeviceApiClient(send: SendToServer) {
   async function get<Body>(accessToken: string, path: string): Promise<Answered<Body>> {

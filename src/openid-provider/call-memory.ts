@@ -3,9 +3,9 @@
  * looks them up first, to count the call and to decide about its DPoP proof. Without this memory, oidc-provider would
  * read them from the database again.
  *
- * The call does not see what happens to a token after the look-up. That is safe for two reasons. A code or refresh
- * token is marked as used by one conditional SQL statement. A new token is not valid if its grant was removed, or its
- * user was signed out, before the new token was stored.
+ * After the look-up, the call does not notice changes to the token. That is safe for two reasons. First, a code or
+ * refresh token is marked as used by one conditional SQL statement. Second, a new token is not valid if its grant was
+ * removed, or its user was signed out, before the new token was stored.
  */
 import { AsyncLocalStorage } from 'node:async_hooks'
 import type { FoundModel } from './oidc-model-store.ts'

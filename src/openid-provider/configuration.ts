@@ -97,8 +97,8 @@ export interface AuthorizationServerNeeds {
 /** Lifetime in seconds of an interaction after its user has signed in. */
 const interactionTtl = 3600
 /**
- * Lifetime in seconds of interactions and sessions in which no user has signed in: long enough for a user to look up a
- * password.
+ * Lifetime in seconds of interactions and sessions in which no user has signed in. It is long enough for a user to look
+ * up a password.
  */
 const anonymousTtl = 600
 
@@ -202,7 +202,7 @@ function featuresOf(needs: AuthorizationServerNeeds): Configuration['features'] 
     // metadata document must not contain their endpoint.
     pushedAuthorizationRequests: { enabled: false },
     // Certificates are read in the same way as at our own endpoints. oidc-provider uses a certificate only to bind
-    // tokens to it: a client that authenticates by certificate is authenticated before its call is forwarded to
+    // tokens to it. A client that authenticates by certificate is authenticated before its call is forwarded to
     // oidc-provider.
     mTLS: {
       enabled: needs.seesCertificates,
@@ -272,7 +272,7 @@ function audienceOf(token: object): string[] {
 
 /**
  * Merges the operator's configuration of oidc-provider into ours. An operator can change one feature, the lifetime of
- * one kind of token or the options of one kind of cookie; our values of all others stay.
+ * one kind of token or the options of one kind of cookie. Our values of all others stay.
  */
 function withExtra(own: Configuration, extra: Record<string, unknown>): Configuration {
   const { features, ttl, cookies, interactions = own.interactions } = extra as Configuration

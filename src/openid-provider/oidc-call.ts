@@ -167,8 +167,8 @@ function replay(
     ...raw.headers,
     ...changed,
     ...(withoutProof && { dpop: undefined }),
-    // The length of the body may have changed: a `resource` may have another spelling, and client credentials are
-    // removed.
+    // The length of the body has possibly changed, because a `resource` may have another spelling, and client
+    // credentials are removed.
     ...(raw.headers['content-length'] !== undefined && { 'content-length': String(body.length) }),
     host: address.host,
     'x-forwarded-proto': address.protocol.slice(0, -1),

@@ -1,5 +1,6 @@
 /**
- * Limits how many access tokens, refresh tokens and authorization codes are stored for one grant, and how many grants.
+ * Limits how many access tokens, refresh tokens and authorization codes are stored for one grant, and how many grants
+ * of one user to one client.
  */
 import { atMostRows, type Statement } from '../platform/storage/database.ts'
 import { byAge } from '../platform/storage/stored-period.ts'

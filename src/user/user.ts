@@ -43,8 +43,8 @@ export interface UserHint {
   /** The subject of a verified `login_hint_token`. */
   subject?: HintSubject | undefined
   /**
-   * The subject identifier, if the `login_hint` contains one as JSON. In the format `iss_sub`, if `iss` is this server,
-   * `sub` is the id of the user, even if the client has pairwise subjects.
+   * The subject identifier, if the `login_hint` contains one as JSON. If its format is `iss_sub` and its `iss` is this
+   * server, its `sub` is the id of the user, even if the client has pairwise subjects.
    */
   identifier?: SubjectIdentifier | undefined
 }

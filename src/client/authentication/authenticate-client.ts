@@ -108,9 +108,10 @@ function readClaim(credentials: ClientCredentials): Claim {
 }
 
 /**
- * Returns the error for a failure. `detail` is the reason: it is logged, and in development it is also in the response.
- * `hint` is the `error_description` of the response. By default it is the same for every failure, so that a caller does
- * not learn the reason. Only a caller that has signed with the client's key may learn it.
+ * Returns the error for a failed authentication. `detail` is the reason. The reason is logged, and in development the
+ * response contains it too. `hint` is the `error_description` of the response. The default of `hint` is the same for
+ * every failure, so that a caller does not learn the reason. Only a caller that has signed with the client's key may
+ * learn the reason.
  */
 export function clientRefused(detail: string, hint: string = authenticationFailed): OAuthError {
   return new OAuthError('invalid_client', hint, { detail })

@@ -218,8 +218,8 @@ function keyFor(client: Client, slot: Slot | undefined, { vault, keys }: Asserti
     const stored = vault.openStored(client.secretSealed, secretAad(client.id))
     if (stored === undefined) throw new Error('the stored secret of this client cannot be decrypted')
     const secret = new TextEncoder().encode(stored)
-    // If the client has registered no algorithm, registration has checked the length for HS256 only. So the length is
-    // checked here for the algorithm in use.
+    // If the client has registered no algorithm, registration has checked the length of the secret for HS256 only. So
+    // the length is checked here for the algorithm in use.
     if (secret.length < leastSecretLength(alg)) throw new Error(`the client secret is too short for ${alg}`)
     return secret
   }

@@ -36,8 +36,8 @@ export interface ClientMetadata {
   /** 1 to 255 printable ASCII characters, no spaces. */
   client_id: string
   /**
-   * The secret in clear text, as registered. Only a hash of the secret is stored and, for `client_secret_jwt`, also the
-   * encrypted secret.
+   * The secret in clear text, as registered. Only a hash of the secret is stored. For `client_secret_jwt`, the
+   * encrypted secret is stored too.
    */
   client_secret?: string
   /** The name that users see in requests. */

@@ -210,8 +210,8 @@ function hasKeys({ jwks, jwks_uri }: ClientMetadata): boolean {
 }
 
 /**
- * Returns the error for missing keys. `jwks` may contain no keys, because the schema removes keys that the server
- * cannot use.
+ * Returns the error for missing keys. `jwks` is possibly empty, because the schema removes keys that the server cannot
+ * use.
  */
 function missingKeys({ jwks }: ClientMetadata, need: string): string {
   return jwks === undefined

@@ -110,8 +110,8 @@ export class KnownNames {
 }
 
 /**
- * Returns the letters of a skeleton. A skeleton without surrogate pairs is returned as it is: each of its UTF-16 code
- * units is one letter.
+ * Returns the letters of a skeleton. A skeleton without surrogate pairs is returned as it is, because each of its
+ * UTF-16 code units is one letter.
  */
 const lettersOf = (skeleton: string): ArrayLike<string> => (/[\ud800-\udfff]/.test(skeleton) ? [...skeleton] : skeleton)
 

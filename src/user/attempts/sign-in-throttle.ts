@@ -19,8 +19,8 @@ export interface SignInThrottleNeeds {
 }
 
 /**
- * Either the end of a current pause, in milliseconds since 1970 by the wall clock of this node, or an attempt that may be
- * made.
+ * An attempt that may be made, or the end of the current pause, in milliseconds since 1970 by the wall clock of this
+ * node.
  */
 export type SignInAttempt = { pausedUntil: number } | CountedAttempt
 
