@@ -87,8 +87,8 @@ export function sessionEndpoint(app: FastifyInstance, shell: Shell, needs: Sessi
     }
   })
 
-  // This route also serves browsers without a session of the app, because they may still have the provider's session
-  // and a push subscription.
+  // This route also serves browsers without a session of the app, because they may still have a session at this OpenID
+  // provider and a push subscription.
   app.post('/session/end', async (request, reply) => {
     const reader = readerOf(request)
     const form = formOf(request)

@@ -237,8 +237,7 @@ function removalsIn(database: Database) {
     /**
      * Removes a grant of a client, and everything that was issued under it. Called if the client sends a refresh token
      * that was issued under this grant and is no longer stored. Exception: if `most` or more unused refresh tokens of
-     * the grant are stored, the grant stays, because the token was possibly unused when it was removed to keep this
-     * limit.
+     * the grant are stored, the grant stays, because this limit may have removed the token although it was unused.
      */
     async endGrantOfUsedToken(grantHash: string, clientId: string, most: number): Promise<void> {
       const first = {

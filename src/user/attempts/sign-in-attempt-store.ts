@@ -126,7 +126,7 @@ const isPaused = isNotOver(
 const counterKey = (subjectHash: string) => `sign-in attempts ${subjectHash}`
 
 /**
- * SQL: the number of attempts to forget: one for each full interval of $7 milliseconds (`fadesEveryMs`) since
+ * SQL: the number of attempts to forget. It is one for each full interval of $7 milliseconds (`fadesEveryMs`) since
  * `last_at`.
  */
 const faded = '(cast($2 as bigint) - sign_in_attempts.last_at) / cast($7 as bigint)'
@@ -140,7 +140,7 @@ const counted = `case
 /**
  * SQL: the new value of `last_at`. Without `fadesEveryMs`, it is the time of the attempt. With `fadesEveryMs`, it is
  * the time of the attempt in two cases. First, if the old value is more than a day old. Second, if the old value is so
- * far in the future that the wall clock must have been set back: if this value stayed, no attempt would be forgotten
+ * far in the future that the wall clock must have been set back. If this value stayed, no attempt would be forgotten
  * until the clock reaches it again.
  *
  * In all other cases, one attempt is forgotten for each full interval since `last_at`, and `last_at` moves forward by

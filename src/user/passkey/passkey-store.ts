@@ -114,8 +114,8 @@ export function createPasskeyStore(
 
     /**
      * Records a use of a passkey. Resolves to whether the use is valid. It is valid if `counter` is greater than the
-     * stored counter, or if both are 0. If any other counter stays the same or decreases, a copy of the passkey is in
-     * use. If two simultaneous uses have the same counter, one of them is refused.
+     * stored counter, or if both are 0. In all other cases, a copy of the passkey may be in use. If two simultaneous
+     * uses have the same counter, one of them is refused.
      */
     async markUsed(id: string, counter: number, now: number): Promise<boolean> {
       const first = {
@@ -144,7 +144,7 @@ export function createPasskeyStore(
 const passkeyKey = (id: string) => `passkey ${id}`
 
 /**
- * Returns the transports of a passkey; empty if they cannot be read. Transports are only hints: without them, the
+ * Returns the transports of a passkey; empty if they cannot be read. Transports are only hints. Without them, the
  * browser offers every way to reach the passkey.
  */
 function transportsIn({ id, transports }: PasskeyRow, onUnreadable: OnUnreadable): string[] {

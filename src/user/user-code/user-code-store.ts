@@ -145,9 +145,8 @@ function triesIn(database: Database) {
   return {
     /**
      * Counts a client's try at a user's code before the code is checked, so that simultaneous tries cannot exceed the
-     * limit. Resolves to whether the code may be checked. It must not be checked while one of these counters has
-     * reached its limit: the counter of this client and user, the counter of the client, and (if `maxTriesPerUser` is
-     * set) the counter of the user.
+     * limit. Resolves to false if one of these counters has reached its limit: that of this client and user, that of
+     * the client, or (if `maxTriesPerUser` is set) that of the user. The code must then not be checked.
      */
     async begin(trying: Trying, limits: TryLimits): Promise<boolean> {
       const { userId, at } = trying
@@ -245,10 +244,7 @@ function noneLocked(trying: Trying, limits: TryLimits, first: number): SingleSta
   }
 }
 
-/**
- * Returns the SQL condition that the tries of a counter have not expired: less than `lockFor` has passed since the last
- * try.
- */
+/** Returns the SQL condition that the tries of a counter have not expired. They expire `lockFor` after the last try. */
 const countsAt = (now: string, lockFor: string) =>
   isNotOver({ begin: 'user_code_tries.tried_at', length: `cast(${lockFor} as bigint)` }, now)
 
