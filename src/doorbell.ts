@@ -107,8 +107,8 @@ export async function createDoorbell(config: Config, parts: DoorbellOptions = {}
   const database = await open(config.database, { log, clock, serves: true, connections })
   try {
     const applied = database.engine === 'sqlite' || parts.migrate ? await migrate(database, clock) : []
-    // The log says that the database is new. If its address was mistyped, the server has started without the expected
-    // users and clients.
+    // The log says that the database is new, because the address of the database may be mistyped. The server would then
+    // run without the expected users and clients.
     if (applied.includes(firstMigration) && config.database !== 'sqlite::memory:')
       log.info({ event: 'database.created' }, 'the database was empty; its tables were created')
     await refuseOtherSchema(database)
@@ -135,7 +135,7 @@ async function compose(given: Given, parts: DoorbellOptions): Promise<Doorbell> 
   const device = composeDeviceApi(needs)
   const work = composeWork(needs, { ciba, device, signingKeys })
 
-  // Only the demo shows the consent pages in a frame: they are the phone on the page of the demo.
+  // Only the demo shows the consent pages in a frame. On the page of the demo, the frame stands for the phone.
   const framing = channels.demoWire ? 'self' : 'none'
   const { app, routes } = composeHttpServer(platform, parts.callerPatience)
   const send = sendTo(app)

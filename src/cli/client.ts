@@ -210,7 +210,9 @@ function refuseWeakSecret({ client_id, client_secret }: ClientMetadata, config: 
   )
 }
 
-/** Returns all metadata that is set, except `client_id`, as pairs of a registered name and a text. */
+/**
+ * Returns all metadata that is set, except `client_id`. Each pair contains the registered name and the value as text.
+ */
 function entriesOf(metadata: ClientMetadata): [string, string][] {
   return Object.entries(metadata).flatMap(([name, value]): [string, string][] => {
     if (name === 'client_id' || value === undefined || (Array.isArray(value) && value.length === 0)) return []

@@ -122,8 +122,8 @@ function createDevice(service: Service, user: string) {
     },
     /** Decides a request. Resolves to undefined, or to a message if the request could not be decided any more. */
     async decide(requestId: string, status: 'approved' | 'denied'): Promise<string | undefined> {
-      // `auth_time` is now, because the user is at this terminal. Nothing more is known about how the user was
-      // authenticated.
+      // `auth_time` is the current time, because the user is at this terminal. Nothing more is known about how the user
+      // was authenticated.
       const how = { auth_time: String(Math.floor(Date.now() / 1000)), amr: 'dev' }
       const answer = await post('/backchannel/complete', { request_id: requestId, status, ...how })
       if (answer.status === 200) return undefined

@@ -93,7 +93,7 @@ async function rotateAt(
 }
 
 /**
- * Returns the algorithms whose keys must be rotated. With `--revoke` and without `--alg`, there are none: the
+ * Returns the algorithms whose keys must be rotated. With `--revoke` but no `--alg`, returns an empty list, because the
  * revocation itself replaces the revoked key.
  */
 function algorithmsOf({ alg, revoke }: RotateOptions): readonly KeyAlgorithm[] {

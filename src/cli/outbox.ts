@@ -1,6 +1,7 @@
 /**
- * `doorbell outbox`: shows notifications, their states and the reasons for these, and sends parked notifications again.
- * (A parked notification is one that is not retried any more.) The content of a notification is never shown.
+ * `doorbell outbox`: shows notifications with their states and the reasons for the states, and sends parked
+ * notifications again. (A parked notification is one that is not retried any more.) The content of a notification is
+ * never shown.
  */
 import { type Command, Option } from 'commander'
 import { isAboutAccount } from '../authentication-device/channels/account-notice.ts'

@@ -129,8 +129,8 @@ const longestEndMs = 9_500
 const endAfterDelayMs = 4_500
 
 /**
- * Returns the delay of the shutdown, in seconds. After Ctrl-C on a terminal the delay is 0: such a server has no load
- * balancer that must notice the shutdown, and the operator waits for the exit.
+ * Returns the delay of the shutdown, in seconds. After Ctrl-C on a terminal the delay is 0: a server on a terminal has
+ * no load balancer that must notice the shutdown, and the operator waits for the exit.
  */
 function delayAfter(signal: NodeJS.Signals, { shutdown }: Config): number {
   return signal === 'SIGINT' && process.stdin.isTTY ? 0 : shutdown.delay

@@ -62,8 +62,8 @@ export async function notAdded(
 
 /**
  * Resolves to whether an application that embeds the server may have this user. A command does not get the hooks of
- * such an application, so it only knows that there is data about a user who was not added by command and who was not
- * removed by command or from the configuration.
+ * such an application. So this function checks three things: there is data about the user, the user was not added by
+ * command, and the user was not removed by command or from the configuration.
  */
 export async function mayBeOfApplication(id: string, database: Database): Promise<boolean> {
   if ((await createUserStore(database).find(id)) !== undefined) return false

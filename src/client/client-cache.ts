@@ -9,9 +9,9 @@ import type { ClientStore } from './client-store.ts'
 /** Milliseconds after which a cached client is read again, even if no notification of a change was received. */
 const cachedForMs = 5_000
 /**
- * About how many bytes the cached clients may take. Clients that registered themselves have a cache of their own, so
- * that they cannot displace the operator's clients: they choose the size of their metadata, and every caller can make
- * the server cache them by sending their `client_id`.
+ * About how many bytes the cached clients may take. Clients that registered themselves choose the size of their
+ * metadata, and every caller can make the server cache such a client by sending its `client_id`. So these clients have
+ * a cache of their own, and cannot displace the operator's clients.
  */
 const mostBytes = { ofOperator: 24 * 1024 * 1024, selfRegistered: 8 * 1024 * 1024 }
 /** About how many bytes a client takes in addition to its metadata. */
@@ -55,8 +55,8 @@ export function createKnownClients(
     const known = { client: freeze(client), snapshot, until: now + cachedForMs }
     const bytes = bytesOfClient + JSON.stringify(client).length * bytesOfCharacter
     const cache = client.registeredItself ? selfRegistered : ofOperator
-    // The parameter `id` is not used as the key: it may be a slice of a long request body, and would keep the whole
-    // body in memory.
+    // The parameter `id` is not used as the key, because it may be a slice of a long request body. The key would then
+    // keep the whole body in memory.
     cache.set(client.id, known, bytes)
     return client
   }

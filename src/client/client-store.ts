@@ -123,10 +123,10 @@ export function createClientStore(database: Database, onUnreadable = throwUnread
     },
 
     /**
-     * Changes the delivery mode and the notification endpoint of a client. The new values also apply to the
-     * notifications of authentication requests that were accepted before, except that a request that was accepted in
-     * poll mode stays in poll mode. Resolves to false if the client does not exist, has been registered again with
-     * another `registrationId`, or has no delivery mode.
+     * Changes the delivery mode and the notification endpoint of a client. The new values also apply to authentication
+     * requests that were accepted before. But a request that was accepted in poll mode stays in poll mode. Resolves to
+     * false if the client does not exist, has been registered again with another `registrationId`, or has no delivery
+     * mode.
      */
     async changeDelivery(
       { id, registrationId }: Pick<Client, 'id' | 'registrationId'>,
@@ -171,9 +171,10 @@ async function* pagesOf(
 
 /**
  * Returns the lock key of a client. A transaction that removes the client holds the lock exclusively. A transaction
- * that accepts an authentication request of the client holds it as a shared lock, or exclusively if it also checks a
- * limit of the client. So one of the two transactions waits for the other: either the removal ends the accepted
- * request, or the request is not accepted.
+ * that accepts an authentication request of the client holds it as a shared lock. If that transaction also checks a
+ * limit of the client, it holds the lock exclusively. In both cases, the removal and the acceptance run one after the
+ * other. If the acceptance is first, the removal ends the accepted request. If the removal is first, the request is not
+ * accepted.
  */
 export const clientLock = (id: string): string => `requests by ${id}`
 
@@ -210,7 +211,7 @@ export function removal(id: string, also: Statement[], condition = 'true', value
 }
 
 /**
- * Whether a client can have this id. If not, the database is not asked: an id is untrusted input, and Postgres would
+ * Whether a client can have this id. If not, the database is not asked. The id is untrusted input, and Postgres would
  * report an error for an id that contains NUL.
  */
 function couldBeAnId(id: string): boolean {

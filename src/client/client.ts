@@ -68,8 +68,8 @@ export function isDeviceService(client: Client): boolean {
 }
 
 /**
- * Whether the client has a delivery mode or the CIBA grant. Such a client may not decide requests, even if its
- * registration is not complete enough for `mayInitiate`.
+ * Whether the client has a delivery mode or the CIBA grant. Such a client must not decide requests, even if its
+ * registration is not complete enough to send requests (`mayInitiate`).
  */
 export function isCibaClient(client: Client): boolean {
   return client.deliveryMode !== undefined || mayUseGrant(client)
@@ -81,8 +81,8 @@ export function mayHintBy({ metadata }: Client, kind: HintKind): boolean {
 }
 
 /**
- * Whether a client may request a scope: the server supports the scope, and the client has registered this scope or no
- * scopes at all.
+ * Whether a client may request a scope. The server must support the scope, and the client must have registered this
+ * scope or no scopes at all.
  *
  * @param known the scopes that the server supports
  */

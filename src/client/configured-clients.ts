@@ -47,12 +47,12 @@ export async function registerConfigured(
   },
 ): Promise<string[]> {
   const put = (metadata: ClientMetadata) => {
-    // The hash is keyed, because the metadata contains the secret: a reader of the table must not be able to test
-    // guesses at the secret.
+    // The metadata contains the client secret. The hash is keyed, so that a reader of the table cannot test guesses of
+    // the secret.
     const said = needs.vault.keyedHash(fingerprint(JSON.stringify(metadata)))
     return needs.clients.putConfigured(toClient(metadata, needs.vault), said, needs.now)
   }
-  // In parallel, because storing a thousand clients one after the other would delay the start.
+  // The clients are stored in parallel, because a thousand clients stored one after the other would delay the start.
   const news = await Promise.all(configured.map(put))
   for (const [index, { client_id }] of configured.entries()) if (news[index]) needs.changed?.(client_id)
   const named = configured.map((metadata) => metadata.client_id)

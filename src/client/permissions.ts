@@ -62,7 +62,7 @@ function permissionsOf({ metadata }: Pick<Client, 'metadata'>, offered: Offered)
   const detailNames = metadata.authorization_details_types
 
   // `scopes` does not contain the scopes of resources that the operator's code defines. Clients do not register these
-  // scopes, so they are allowed whenever such code may exist.
+  // scopes. So, if the operator's code defines resources, every unknown scope is allowed.
   const mayHaveScope = (scope: string) => (scopes.includes(scope) ? registered.includes(scope) : isExtended.resources)
 
   const resourcesFor = (audience: string) =>

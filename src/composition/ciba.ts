@@ -156,8 +156,8 @@ function heldResponsesOf(needs: CibaNeeds) {
 }
 
 /**
- * Returns the function that returns the current signing keys. Returns undefined if tokens are signed with the
- * operator's own keys (`oidc.jwks`).
+ * Returns a function that gets the current signing keys. If tokens are signed with the operator's own keys
+ * (`oidc.jwks`), there is no such function, and the result is undefined.
  */
 function rotatedKeysOf({ platform, signingKeys }: CibaNeeds) {
   return platform.config.oidc.jwks === undefined ? signingKeys.watch.now : undefined

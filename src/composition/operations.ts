@@ -26,7 +26,7 @@ const parkedKeepContentMs = 24 * 3600_000
 /**
  * Milliseconds for which rows against replay and guessing are kept after they have expired: used assertions, DPoP
  * proofs and signed requests, counters of attempts, and marks of ended sessions. A node whose clock is behind may still
- * need them. A clock that is ahead for a moment, and is then set back, must not remove them too early.
+ * need such rows. A node whose clock is ahead for a moment must not remove them too early.
  */
 const protectsLongerMs = 3600_000
 
@@ -42,8 +42,9 @@ export function composeWork(needs: CibaNeeds, around: LookedAfter) {
   const { ciba, signingKeys } = around
   const { outbox, platform } = needs
   const sweep = composeExpirySweep(needs, around)
-  // This task looks for users whom the application no longer supplies. Without such an application it is not needed:
-  // users who are deleted from the configuration are removed at the next start, and all others by command.
+  // This task looks for users whom the application no longer supplies. It is needed only if an application supplies the
+  // users. If not, users who are deleted from the configuration are removed at the next start, and all others by
+  // command.
   const absentUsers = Array.isArray(platform.config.users) ? undefined : createAbsentUsers(ciba.decisionNeeds)
   const pruning = composePruning(needs)
   return {

@@ -94,7 +94,7 @@ export function composePlatform({ config, database, clock, log }: Given) {
     details: detailTypesOf(config, log),
     /** Sends notifications to addresses that clients have registered. */
     toClients,
-    /** Fetches the documents of clients: key sets (`jwks_uri`) and lists of redirect URIs (`sector_identifier_uri`). */
+    /** Fetches the documents of clients: key sets (`jwks_uri`) and lists of URIs (`sector_identifier_uri`). */
     toDocuments,
     openCaller,
     /** The key sets of clients. */

@@ -8,8 +8,8 @@ import type { Config, UnusedSetting } from './config.ts'
 interface ClientReading extends Required<Omit<ValidationContext, 'detailTypes'>> {
   detailTypes?: readonly string[]
   /**
-   * The scopes that clients may register. Undefined if they are not known, because `tokens.scopes` is invalid or the
-   * setting `oidc` adds scopes or claims. Then the scopes of clients are not checked.
+   * The scopes that clients may register. The scopes are not known, and this is undefined, if `tokens.scopes` is
+   * invalid or the setting `oidc` adds scopes or claims. Then the scopes of clients are not checked.
    */
   scopes: string[] | undefined
 }

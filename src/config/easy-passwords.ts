@@ -23,8 +23,8 @@ const replaced: Readonly<Record<string, string>> = {
 }
 
 /**
- * Whether a password is a common word, in upper or lower case, also with digits in place of letters, or with numbers
- * and signs around it.
+ * Whether a password is a common word, possibly with digits in place of letters, or with numbers and signs around it.
+ * Upper and lower case count as the same.
  *
  * @example
  * isCommonPassword('P4ssw0rd-2026!') // true
@@ -58,7 +58,7 @@ const mostPieces = 3
 const longestBlock = 7
 
 /**
- * Whether a password consists of one repeated block, or of at most three pieces, each of which is a single character, one
+ * Whether a password consists of one repeated block, or of at most three pieces. A piece is a single character, one
  * repeated character, or characters in a known order.
  *
  * @example
@@ -106,8 +106,8 @@ function repeatedStart(text: string): number {
 }
 
 /**
- * The least length of a word or sequence that is searched inside a text, in characters. In 43 random base64url
- * characters, the probability of finding any is below 1 in 10⁷.
+ * The least length of a word or sequence that is searched inside a text, in characters. The probability that 43 random
+ * base64url characters contain such a word or sequence is below 1 in 10⁷.
  */
 const shortestRun = 8
 
@@ -117,7 +117,8 @@ const easyRuns = [
 ]
 
 /**
- * Whether a text contains a common word of at least 8 letters, or 8 characters in a known order, in upper or lower case.
+ * Whether a text contains a common word of at least 8 letters, or 8 characters in a known order. Upper and lower case
+ * count as the same.
  *
  * @example
  * containsEasyRun('My-Doorbell-2026') // true

@@ -121,7 +121,7 @@ export type RequestsHelp = {
   minExpiry?: unknown
   /** How long a client must wait between two polls. A poll counts as too early only if the time that is left of the interval is longer than half a second and longer than a tenth of the interval. Value: seconds, 1 to 3600. */
   interval?: unknown
-  /** Each `slow_down` lengthens the interval of a request by five seconds, up to this many seconds. After two polls in a row that have kept a lengthened interval, `requests.interval` applies again. The default is 30, or `requests.interval` if this is longer. Value: seconds, 1 to 3600. */
+  /** Each `slow_down` makes the interval of a request five seconds longer, until the interval has this length. If the client then waits for the longer interval before two polls in a row, `requests.interval` applies again. The default is 30, or `requests.interval` if this is longer. Value: seconds, 1 to 3600. */
   longestInterval?: unknown
   /** The maximum length of a binding message. Value: characters, 1 to 1024. */
   maxBindingMessageLength?: unknown

@@ -43,7 +43,7 @@ export function readEnvironment(environment: Environment): EnvironmentReading {
 
 function isOurs(name: string, value: string): boolean {
   if (!name.startsWith('DOORBELL_') || name === 'DOORBELL_CONFIG' || name.startsWith('DOORBELL_TEST_')) return false
-  // Kubernetes sets these variables in every container that can reach a service called "doorbell".
+  // Kubernetes sets these variables in every container that can reach a service called "doorbell". So they are ignored.
   if (/^DOORBELL_(SERVICE_HOST|SERVICE_PORT|PORT_\d+_(TCP|UDP))(_|$)/.test(name)) return false
   return !(name === 'DOORBELL_PORT' && /^(tcp|udp):\/\//.test(value))
 }

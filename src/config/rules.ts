@@ -287,8 +287,8 @@ function publishedSecretIn(clients: ClientMetadata[]): string | undefined {
 }
 
 /**
- * Returns whether the settings of oidc-provider enable the feature `devInteractions`. A feature that is in the settings is
- * enabled unless its `enabled` is false.
+ * Returns whether the settings of oidc-provider enable the feature `devInteractions`. A feature that is in the settings
+ * is enabled, except if its `enabled` is false.
  */
 function asksForDevInteractions({ features }: Record<string, unknown>): boolean {
   const asked = isPlain(features) ? features.devInteractions : undefined

@@ -69,13 +69,14 @@ const notRandom =
 const advice = `use the output of: ${secretCommand}`
 
 /**
- * Returns whether a text that should contain 256 random bits is easy to guess. Random text in base64url and in
- * hexadecimal digits is not. The rules:
+ * Returns whether a text that should contain 256 random bits is easy to guess. Random text in base64url or in
+ * hexadecimal digits is not. A text is easy to guess if one of these statements is true:
  * - It has too few different characters. 43 random base64url characters contain about 31 different ones; random
  *   hexadecimal text uses all 16 digits.
- * - More than half of its neighbouring characters are equal or consecutive. In random base64url text, about one pair is.
+ * - More than half of its neighbouring characters are equal or consecutive. Random base64url text has about one such
+ *   pair.
  * - It has no upper-case or no lower-case letters, as if it was made of words. The probability that 43 random base64url
- *   characters lack either is below 1 in 10⁹. Hexadecimal text is exempt, because its letters have one case.
+ *   characters have only one case is below 1 in 10⁹. Hexadecimal text is exempt, because its letters have one case.
  * - It contains a common word, or characters in a known order. Hexadecimal text is exempt, because random digits are in
  *   order more often.
  */

@@ -1,6 +1,6 @@
 /**
- * The consent app's client of the device API: it sends HTTP requests with the user's own access token, and uses no other
- * part of the server.
+ * The consent app's client of the device API. It sends HTTP requests with the user's own access token, and uses no
+ * other part of the server.
  */
 import { Unavailable } from '../platform/http/unavailable.ts'
 
@@ -32,7 +32,7 @@ export interface ShownClaims {
 }
 
 /**
- * The text that describes one of the authorization details, and the lists from which the user may leave members out.
+ * The text that describes one of the authorization details, and the lists in it from which the user may remove members.
  */
 export interface ShownDetail {
   lines: string[]
@@ -122,7 +122,7 @@ export interface Answered<Body> {
   }
 }
 
-/** Thrown if the device API refuses a call for a reason for which the page that made the call has no text. */
+/** Thrown if the device API refuses a call, and the page that made the call has no text for the reason. */
 export class Refused extends Error {
   readonly status: number
   readonly code: string | undefined
@@ -152,8 +152,8 @@ export function succeeded<Body>(answer: Answered<Body>): Answered<Body>['body'] 
 export type DeviceApi = ReturnType<typeof createDeviceApiClient>
 
 /**
- * Creates the client of the device API. Its functions resolve to the response, even if it is an error. Only for status
- * 503 do they reject, with `Unavailable`.
+ * Creates the client of the device API. Its functions resolve to the response, even if it is an error. But if the
+ * status is 503, they reject with `Unavailable`.
  */
 export function createDeviceApiClient(send: SendToServer) {
   async function get<Body>(accessToken: string, path: string): Promise<Answered<Body>> {

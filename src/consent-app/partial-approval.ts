@@ -6,8 +6,8 @@ import type { Form } from '../platform/http/form.ts'
 import type { ShownRequest } from './device-api.ts'
 
 /**
- * Maximum number of checkboxes, because the number of parameters in a form is limited. A request that needs more
- * checkboxes gets none: the user can only approve or deny the whole request.
+ * Maximum number of checkboxes on a page. It is limited, because the number of parameters in a form is limited. A
+ * request that needs more checkboxes gets none. The user can then only approve or deny the whole request.
  */
 const mostBoxes = 80
 
@@ -19,8 +19,8 @@ export interface DetailCheckbox {
 }
 
 /**
- * Returns the checkboxes of each of the authorization details. There are none if the user may not leave out anything,
- * or if there would be more than `mostBoxes`.
+ * Returns the checkboxes of each of the authorization details. There are none if the user is not allowed to leave out
+ * anything, or if there would be more than `mostBoxes`.
  */
 export function checkboxesOf({ authorization_details_text: texts = [] }: ShownRequest): DetailCheckbox[][] {
   const boxes = texts.map(({ choices = [] }, index) =>
@@ -32,7 +32,8 @@ export function checkboxesOf({ authorization_details_text: texts = [] }: ShownRe
 }
 
 /**
- * Returns the approved authorization details. Undefined if the page had no checkboxes: all details are then approved.
+ * Returns the approved authorization details. If the page had no checkboxes, returns undefined, which means all
+ * details.
  */
 export function approvedIn(form: Form, request: ShownRequest): Record<string, unknown>[] | undefined {
   if (checkboxesOf(request).flat().length === 0) return undefined

@@ -48,7 +48,7 @@ export interface RequestWatchNeeds {
 
 /**
  * Maximum number of reads at the same time. The limit matters when changes may have been missed, because then the
- * requests of all users are read.
+ * requests of all users with open pages are read.
  */
 const looksAtOnce = 8
 

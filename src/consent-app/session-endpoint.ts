@@ -16,17 +16,19 @@ export interface SessionNeeds {
   api: DeviceApi
   signIn: SignIn
   /**
-   * Limits how many calls start or finish a sign-in at the same time. Such calls take time: they wait for another
-   * provider or, if users sign in at this provider, for the database.
+   * Limits how many calls start or finish a sign-in at the same time. Such calls take time, because they wait for the
+   * database or, if users sign in at another provider, for that provider.
    */
   whileSigningIn: BoundedWait
   whileUnproven: LoadShedding['whileUnproven']
   /** Returns the user who has signed in before with the browser that sent this `Cookie` header, or undefined. */
   returningUser(cookies: string | undefined): string | undefined
   cookies: Cookies
-  /** Ends a session of the app, and the provider's session, which cannot be ended through the device API. */
+  /**
+   * Ends a session of the app, and the user's session at this OpenID provider. The device API cannot end the latter.
+   */
   endSession(session: EndedSession): Promise<void>
-  /** The name of the provider's session cookie. Undefined if users sign in at another provider. */
+  /** The name of the session cookie of this OpenID provider. Undefined if users sign in at another provider. */
   providerCookie: string | undefined
   clock: Clock
   audit: Audit
@@ -35,7 +37,7 @@ export interface SessionNeeds {
 /** What identifies a session that is to be ended. A value is undefined if it is not known. */
 export interface EndedSession {
   accessToken: string | undefined
-  /** The value of the provider's session cookie. */
+  /** The value of the session cookie of this OpenID provider. */
   providerSession: string | undefined
   pushEndpointHash: string | undefined
   address: string
@@ -85,8 +87,8 @@ export function sessionEndpoint(app: FastifyInstance, shell: Shell, needs: Sessi
     }
   })
 
-  // This route also serves browsers without a session of the app, because they may still have the provider's session
-  // and a push subscription.
+  // This route also serves browsers without a session of the app, because they may still have a session at this OpenID
+  // provider and a push subscription.
   app.post('/session/end', async (request, reply) => {
     const reader = readerOf(request)
     const form = formOf(request)

@@ -121,8 +121,8 @@ function problemPages(page: ShowPage) {
   }
 
   /**
-   * Shows the error page for a call that the device API has refused. The link on it leads back to the page that made
-   * the call, after a sign-in if needed.
+   * Shows the error page for a call that the device API has refused. The link on the error page leads back to the page
+   * that made the call, after a sign-in if needed.
    */
   function refused(reply: FastifyReply, reader: Reader, error: Refused, { method, url }: FastifyRequest) {
     const path = url.split('?')[0]!

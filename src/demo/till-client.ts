@@ -69,8 +69,8 @@ export function createTillClient({ paths, secretOf, send, wire }: TillClientNeed
     },
 
     /**
-     * Sends a token request (CIBA Core §10.1). With poll, this is repeated until there is a result. With ping, one
-     * request is enough.
+     * Sends a token request (CIBA Core §10.1). With poll, the till repeats this request until there is a result. With
+     * ping, one request is enough.
      */
     requestTokens(client: string, authReqId: string, isPolling: boolean): Promise<TillAnswer> {
       const meaning = isPolling ? 'The till polls: has Alice decided?' : 'The till fetches the result.'

@@ -142,9 +142,9 @@ export function shorten(secret: string): string {
 }
 
 /**
- * Shortens every word of 40 or more characters, which may be a secret, together with the parts that follow it after
- * dots, as in a JWT. This is done in all parameters, because a secret may be in a parameter that `secretNames` does not
- * contain.
+ * Shortens every word of 40 or more characters, because it may be a secret. Parts that follow it after dots, as in a
+ * JWT, belong to the word. This is done in all parameters, because a secret may be in a parameter that `secretNames`
+ * does not contain.
  */
 function shortenWords(text: string): string {
   return text.replaceAll(/[\w-]{40,}(\.[\w-]+)*/g, shorten)

@@ -30,7 +30,7 @@ export function hashAccessTokens(provider: Provider): void {
   const idToken = provider.IdToken.prototype as unknown as IdToken
   const { issue } = idToken
   idToken.issue = function issueWithHash(this: IdToken, options) {
-    // `ctx` is undefined if `issue-tokens.ts` issues the ID token: that code sets `at_hash` itself.
+    // `ctx` is undefined if `issue-tokens.ts` issues the ID token. That code sets `at_hash` itself.
     const issued = this.ctx?.oidc.entities.AccessToken
     const value = issued === undefined ? undefined : values.get(issued)
     if (options.use === 'idtoken' && value !== undefined) this.set('at_hash', value)

@@ -1,6 +1,6 @@
 /**
  * How the user of a token was authenticated (OpenID Connect Core §2). Needed only for access tokens that are not issued
- * for an authorization code or a refresh token: codes and refresh tokens contain this information themselves.
+ * for an authorization code or a refresh token, because codes and refresh tokens contain this information themselves.
  */
 export interface AuthenticationContext {
   acr?: string | undefined

@@ -51,8 +51,8 @@ const longestOf: Readonly<Record<string, number>> = {
 const underWay = new AsyncLocalStorage<SignInPlace>()
 
 /**
- * Returns the place of the sign-in that the current call begins or continues. `sign-in-places.ts` limits the number of
- * places. Returns undefined if the call belongs to no sign-in.
+ * Returns the place of the sign-in that the current call begins or continues. Each unfinished sign-in takes one of a
+ * limited number of places (`sign-in-places.ts`). Returns undefined if the call belongs to no sign-in.
  */
 export function placeOfThisCall(): SignInPlace | undefined {
   return underWay.getStore()
@@ -89,8 +89,8 @@ export function authorizeEndpoint(app: FastifyInstance, path: string, needs: Aut
       return places.begin(request.ip)
     } catch (error) {
       if (!(error instanceof NoPlace)) throw error
-      // The call of a user who is still signed in is accepted even if anonymous callers have taken all places. So such
-      // callers cannot keep signed-in users from renewing their tokens.
+      // The call of a user who is still signed in is accepted even if anonymous callers have taken all places. So
+      // anonymous callers cannot keep signed-in users from renewing their tokens.
       const isReturning = needs.returningUsers.byCookies(request.headers.cookie) !== undefined
       return isReturning ? withoutPlace(error) : error
     }

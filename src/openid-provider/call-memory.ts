@@ -3,9 +3,9 @@
  * looks them up first, to count the call and to decide about its DPoP proof. Without this memory, oidc-provider would
  * read them from the database again.
  *
- * The call does not see what happens to a token after the look-up. That is safe for two reasons. A code or refresh
- * token is marked as used by one conditional SQL statement. A new token is not valid if its grant was removed, or its
- * user was signed out, before the new token was stored.
+ * After the look-up, the call does not notice changes to the token. That is safe for two reasons. First, a code or
+ * refresh token is marked as used by one conditional SQL statement. Second, a new token is not valid if its grant was
+ * removed, or its user was signed out, before the new token was stored.
  */
 import { AsyncLocalStorage } from 'node:async_hooks'
 import type { FoundModel } from './oidc-model-store.ts'
@@ -48,7 +48,9 @@ function current(): CallMemory | undefined {
   return memory?.isOver === false ? memory : undefined
 }
 
-/** Resolves to what this call has found before, or else to the result of `find`. */
+/**
+ * Resolves to what this call has found before. If it has found nothing yet, calls `find` and resolves to its result.
+ */
 export function foundInCall(model: string, idHash: string, find: () => Found): Found {
   const found = rememberedModels.has(model) ? current()?.found : undefined
   const key = `${model}/${idHash}`
@@ -67,7 +69,7 @@ export function forgetFound(): void {
 
 /**
  * Runs `remove`, which removes everything that was issued under a grant. oidc-provider requests this removal once for
- * each model, at the same time; only the first request is executed.
+ * each model, at the same time. Only the first of these requests is executed.
  */
 export function removeOnceInCall(grantHash: string, remove: () => Promise<void>): Promise<void> {
   const removals = current()?.removals

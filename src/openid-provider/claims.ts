@@ -33,8 +33,8 @@ export function claimsByScope(scopes: readonly string[]): Record<string, string[
 /**
  * Returns the claims that the server can supply, and for each claim the scopes that contain the claim.
  *
- * @param configured the operator's setting `claims` for oidc-provider, or our own if the operator has set none. It maps
- *   a scope to its claims, and a claim without a scope to null
+ * @param configured the operator's setting `claims` for oidc-provider. If the operator has set none, it is our own. The
+ *   setting maps a scope to its claims, and a claim without a scope to null
  */
 export function scopesOfClaims(
   scopes: readonly string[],
@@ -50,8 +50,8 @@ export function scopesOfClaims(
 }
 
 /**
- * The claims whose values this server determines itself. It always supplies them, whatever claims the operator has
- * configured.
+ * The claims whose values this server determines itself. The server can always supply them, whatever claims the
+ * operator has configured.
  */
 const statementsOfTheServer = ['sub', 'acr', 'amr', 'auth_time']
 
@@ -72,8 +72,8 @@ export function claimsOf(user: User): Record<string, unknown> {
 }
 
 /**
- * Returns the claims without protocol claims. These are also left out of aggregated and distributed claims (OpenID
- * Connect Core §5.6.2).
+ * Returns the claims without protocol claims. Protocol claims are also left out of aggregated and distributed claims
+ * (OpenID Connect Core §5.6.2).
  */
 function claimsAboutUser(given: Record<string, unknown>): Record<string, unknown> {
   const { _claim_names: elsewhere, ...own } = withoutProtocolClaims(given)

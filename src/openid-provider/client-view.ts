@@ -41,10 +41,10 @@ export function asOidcProviderSeesIt(
   } = metadata
   return {
     id_token_signed_response_alg: idTokenAlg,
-    // This default does not contain `ciba:decide`: a client gets that scope only if its own registration contains it.
+    // This default does not contain `ciba:decide`. A client gets that scope only if its own registration contains it.
     scope: scopes.join(' '),
-    // oidc-provider adds members to each key of the client. So it gets a copy: the cached metadata is used by other
-    // calls, too.
+    // oidc-provider adds members to each key of the client. So oidc-provider gets a copy, because other calls use the
+    // cached metadata too.
     ...structuredClone(rest),
     ...(boundTokens &&
       isBoundToCertificate({ metadata }, true) && { tls_client_certificate_bound_access_tokens: true }),
@@ -54,8 +54,8 @@ export function asOidcProviderSeesIt(
 }
 
 /**
- * Removes the refresh token grant from the client if this server issues no refresh tokens. With that grant,
- * oidc-provider would reject the client as invalid.
+ * If this server issues no refresh tokens, removes the grant type `refresh_token` from the client. oidc-provider would
+ * reject a client with this grant type as invalid.
  */
 export function onlyWithGrants(client: AdapterPayload, scopes: readonly string[]): AdapterPayload {
   if (scopes.includes('offline_access')) return client

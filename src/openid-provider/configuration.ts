@@ -88,8 +88,8 @@ export interface AuthorizationServerNeeds {
   log: Log
   audit: Audit
   /**
-   * The operator's own configuration of oidc-provider. It overrides ours; `features`, `ttl` and `cookies` are merged
-   * member by member.
+   * The operator's own configuration of oidc-provider. Its values replace ours. `features`, `ttl` and `cookies` are
+   * merged with ours member by member.
    */
   extra: Record<string, unknown>
 }
@@ -97,8 +97,8 @@ export interface AuthorizationServerNeeds {
 /** Lifetime in seconds of an interaction after its user has signed in. */
 const interactionTtl = 3600
 /**
- * Lifetime in seconds of interactions and sessions in which no user has signed in: long enough for a user to look up a
- * password.
+ * Lifetime in seconds of interactions and sessions in which no user has signed in. It is long enough for a user to look
+ * up a password.
  */
 const anonymousTtl = 600
 
@@ -122,9 +122,8 @@ export function configurationOf(needs: AuthorizationServerNeeds): Configuration 
       acrValues: [PASSKEY_ACR],
       scopes: [...tokens.scopes, DECIDE_SCOPE],
       responseTypes: ['code'] as ResponseType[],
-      // This list contains all client authentication methods, including those that the profile forbids. oidc-provider
-      // accepts only clients whose method is in the list, and the consent app, a part of this server, may use a method
-      // that the profile forbids to other clients.
+      // oidc-provider accepts only clients whose authentication method is in this list. The list includes the methods
+      // that the profile forbids, because the consent app, a part of this server, may use such a method.
       clientAuthMethods: implementedMethods(needs) as never,
       enabledJWA: {
         idTokenSigningAlgValues: [...needs.profile.idTokenSigning],
@@ -139,8 +138,8 @@ export function configurationOf(needs: AuthorizationServerNeeds): Configuration 
       pkce: { required: () => true },
       features: featuresOf(needs),
       ttl: lifetimesOf(needs),
-      // Refresh tokens of confidential clients are not rotated: such a client authenticates at each refresh, and would
-      // lose the new token if the response were lost.
+      // Refresh tokens of confidential clients are not rotated, because such a client authenticates at each refresh,
+      // and would lose the new token if the response were lost.
       rotateRefreshToken: (ctx) => ctx.oidc.client?.clientAuthMethod === 'none',
       // The authentication context is stored with the access token, so that a decision that is made with this token can
       // record how the user was authenticated.
@@ -203,7 +202,7 @@ function featuresOf(needs: AuthorizationServerNeeds): Configuration['features'] 
     // metadata document must not contain their endpoint.
     pushedAuthorizationRequests: { enabled: false },
     // Certificates are read in the same way as at our own endpoints. oidc-provider uses a certificate only to bind
-    // tokens to it: a client that authenticates by certificate is authenticated before its call is forwarded to
+    // tokens to it. A client that authenticates by certificate is authenticated before its call is forwarded to
     // oidc-provider.
     mTLS: {
       enabled: needs.seesCertificates,
@@ -218,8 +217,8 @@ function featuresOf(needs: AuthorizationServerNeeds): Configuration['features'] 
     introspection: {
       enabled: true,
       // A client may introspect its own tokens. A service (a client whose id is the audience of a token) may introspect
-      // that token. In all other cases, the response is `active: false`, also if the user of the token was removed or
-      // disabled.
+      // that token. In all other cases, the response is `active: false`. The response is the same if the user of the
+      // token was removed or disabled.
       allowedPolicy: async (_ctx, client, token) =>
         [token.clientId, ...audienceOf(token)].includes(client.clientId) && (await isUserThere(token, needs)),
     },
@@ -250,7 +249,7 @@ function lifetimesOf(needs: AuthorizationServerNeeds): Configuration['ttl'] {
 }
 
 /**
- * Returns for how many seconds a session stays valid after it is used: `idleTtl`, or less if `absoluteTtl` ends
+ * Returns for how many seconds a session stays valid after it is used. This is `idleTtl`, or less if `absoluteTtl` ends
  * earlier. `absoluteTtl` starts when the user is authenticated, and starts again when the user is authenticated again.
  */
 function sessionTtl(session: { loginTs?: number | undefined }, { sessions, clock }: AuthorizationServerNeeds): number {
@@ -273,7 +272,7 @@ function audienceOf(token: object): string[] {
 
 /**
  * Merges the operator's configuration of oidc-provider into ours. An operator can change one feature, the lifetime of
- * one kind of token or the options of one kind of cookie; our values of all others stay.
+ * one kind of token or the options of one kind of cookie. Our values of all others stay.
  */
 function withExtra(own: Configuration, extra: Record<string, unknown>): Configuration {
   const { features, ttl, cookies, interactions = own.interactions } = extra as Configuration

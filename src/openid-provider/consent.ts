@@ -45,7 +45,7 @@ export async function loadGrant(ctx: KoaContextWithOIDC, ownClient: string): Pro
 
 /**
  * Returns the policy with a further prompt at its end. oidc-provider checks this prompt only if no other prompt is
- * needed, before it issues a code. The check stores the grant with the user's consent; the prompt itself is never
+ * needed, before it issues a code. The check stores the grant with the user's consent. The prompt itself is never
  * shown.
  */
 export function storingConsent(policy: readonly interactionPolicy.Prompt[]): interactionPolicy.Prompt[] {
@@ -62,8 +62,8 @@ async function storeConsent(ctx: KoaContextWithOIDC): Promise<void> {
   const grant = ctx.oidc.entities.Grant
   if (consentOf(ctx) === undefined || grant === undefined || session === undefined) return
   const grantId = await grant.save()
-  // oidc-provider has already set the id of the grant in the session. For a new grant, this id was still missing,
-  // because a grant gets its id when it is saved. So the id is set again here.
+  // oidc-provider has already copied the id of the grant to the session. A new grant had no id then, because a grant
+  // gets its id when it is saved. So the id is copied again here.
   session.ensureClientContainer(client!.clientId)
   session.grantIdFor(client!.clientId, grantId)
 }

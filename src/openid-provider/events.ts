@@ -31,8 +31,8 @@ export function reportErrors(provider: Provider, log: Log): void {
       log.info({ event: 'oidc.refused', endpoint: what, code: error.message, detail: error.error_detail })
     })
   }
-  // Without this listener, Koa would write errors to standard error instead of the log: ten lines for each caller that
-  // closes its connection before the response.
+  // Without this listener, Koa would write errors to standard error instead of the log. For each caller that closes its
+  // connection before the response, it would write ten lines.
   const koa: EventEmitter = provider
   koa.on('error', (error: Error & { code?: string }) => {
     const isLost = lostConnection.has(error.code ?? '')

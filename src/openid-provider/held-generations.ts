@@ -1,9 +1,9 @@
 /**
- * Remembers, during one call, the generation that each user had when the call first read the user, and the registration
- * id of each client. The generation of a user is a number that grows when the user is signed out, locked or removed.
+ * During one call, remembers the generation of each user and the registration id of each client, as they were when the
+ * call first read them. The generation of a user is a number that grows when the user is signed out, locked or removed.
  * The registration id changes if a client is removed and registered again. A token is stored with the remembered
- * values. So the token is not valid if, before it was stored, its user was signed out, locked or removed, or its client
- * was removed.
+ * values. So the token is not valid if its user was signed out, locked or removed, or its client was removed, before
+ * the token was stored.
  */
 import { AsyncLocalStorage } from 'node:async_hooks'
 import type { UserGenerationStore } from '../user/user-generation-store.ts'

@@ -10,8 +10,8 @@ const members = ['openid', 'resources', 'rejected', 'rar'] as const
 
 /**
  * Returns the grant as this call saves it, together with everything that other calls have added to the stored grant
- * since this call read it. A union is enough, because oidc-provider removes nothing from a grant: even a scope that the
- * user rejects is added, to `rejected`.
+ * since this call read it. A union is enough, because oidc-provider removes nothing from a grant. A scope that the user
+ * rejects is added to `rejected`.
  */
 export function mergedGrant(stored: AdapterPayload | undefined, saved: AdapterPayload): AdapterPayload {
   const both = members.map((name) => [name, union(stored?.[name], saved[name])] as const)

@@ -18,9 +18,9 @@ export function answerNotFound(provider: Provider): void {
 }
 
 /**
- * Removes the query from the address to which a browser returns from the sign-in pages. The query has no meaning there:
- * the parameters are those of the stored authorization request. But if the query contained a `client_id`, oidc-provider
- * would fail when it has to report an error.
+ * Removes the query from the address to which a browser returns from the sign-in pages. The query has no meaning there,
+ * because the parameters are those of the stored authorization request. If the query contained a `client_id`,
+ * oidc-provider would fail when it has to report an error.
  */
 export function readOnlyWhatWasAsked(provider: Provider): void {
   provider.use(async (ctx, next) => {
@@ -34,8 +34,8 @@ export function readOnlyWhatWasAsked(provider: Provider): void {
  * result. This function then redirects the browser to its sign-in page. Without the redirect, oidc-provider would
  * remove the stored sign-in and store a new one at each such call.
  *
- * @param signed whether the cookie that identifies the sign-in has a signature. Undefined: it has one if oidc-provider
- *   has keys for cookies
+ * @param signed whether the cookie that identifies the sign-in has a signature. If undefined, this depends on whether
+ *   oidc-provider has keys for cookies
  */
 export function returnToSignInPage(
   provider: Provider,
@@ -66,7 +66,9 @@ export function announce(provider: Provider, membersFor: (document: object) => o
   })
 }
 
-/** Removes keys that only verify `id_token_hint` from the published key set. Keys that the operator has added stay. */
+/**
+ * Removes from the published key set the keys that only verify `id_token_hint`. Keys that the operator has added stay.
+ */
 export function narrowKeySet(
   provider: Provider,
   { keys, keySetMaxAge }: { keys: SigningKeys; keySetMaxAge: number },
@@ -83,8 +85,8 @@ export function narrowKeySet(
 }
 
 /**
- * Makes the responses to calls with DPoP the same as at our own endpoints: they contain a nonce only if nonces are
- * required, and the error is `invalid_dpop_proof` if the proof is missing.
+ * Makes the responses to calls with DPoP the same as at our own endpoints. They contain a nonce only if nonces are
+ * required. If the proof is missing, the error is `invalid_dpop_proof`.
  */
 export function configureDpop(provider: Provider, { requireNonce }: { requireNonce: boolean }): void {
   provider.use(async (ctx, next) => {

@@ -34,7 +34,7 @@ export interface AdapterNeeds {
   /** Resolves to a client in the form that oidc-provider uses, or undefined if there is none. */
   findClient(id: string): Promise<AdapterPayload | undefined>
   /**
-   * Removes from each token that is found the scopes, resources, claims and details that its client may not have now.
+   * Removes the scopes, resources, claims and details that the client must not have now, from each token that is found.
    */
   narrow: NarrowModel
   vault: Vault
@@ -76,9 +76,9 @@ export async function collectWrites<T>(requestId: string, work: () => Promise<T>
 
 /**
  * Runs `work`, which handles a token request with one of oidc-provider's own grant types. Collects the models that
- * `work` saves, and the code or token that it marks as used. Removals are executed at once: if a used token is sent
- * again, oidc-provider removes the grant of the token and throws. The collected writes are then discarded, but the
- * removal must take effect.
+ * `work` saves, and the code or token that it marks as used. Removals are executed at once. For example, if a used
+ * token is sent again, oidc-provider removes the grant of the token and throws. The collected writes are then
+ * discarded, but the removal must take effect.
  */
 export async function collectCall(work: () => Promise<void>): Promise<CallWrites> {
   const call: Collected['call'] = { used: undefined, also: [] }
@@ -94,8 +94,8 @@ export async function collectCall(work: () => Promise<void>): Promise<CallWrites
 const goesWithGrant = new Set(['AccessToken', 'RefreshToken', 'AuthorizationCode'])
 
 /**
- * Whether a model is a token or code that is sent from a device of the user, by an app or a browser. CIBA tokens are
- * not: the client itself sends them.
+ * Whether a model is a token or code that is sent from a device of the user, by an app or a browser. CIBA tokens do not
+ * count, because the client itself sends them.
  */
 function isOfUser(model: string, payload: AdapterPayload): payload is AdapterPayload & { accountId: string } {
   return goesWithGrant.has(model) && payload.accountId !== undefined && !String(payload.gty).startsWith('ciba')
@@ -235,10 +235,10 @@ async function store(kept: KeptModel, payload: AdapterPayload, needs: AdapterNee
 
 /**
  * Returns the hash of the `uid` of the session that a model belongs to. For a session or an interaction, this is its
- * own `uid`. A token belongs to a session only if the token ends with the session. Tokens with the scope
- * `offline_access` do not, with one exception. If a user ends the session, tokens that can decide authentication
- * requests end too, because the user expects that the app can no longer approve anything. If the session expires by
- * itself, all tokens with `offline_access` stay valid.
+ * own `uid`. A token belongs to a session only if the token ends with the session. A token with the scope
+ * `offline_access` belongs to no session, except if it also has the scope `ciba:decide`. When a user ends the session,
+ * the app must no longer be able to approve authentication requests. If the session expires by itself, all tokens with
+ * `offline_access` stay valid.
  */
 function sessionOf({ uid, sessionUid, expiresWithSession, scope }: AdapterPayload): string | undefined {
   const decides = String(scope ?? '')

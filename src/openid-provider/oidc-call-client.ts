@@ -74,7 +74,7 @@ export function withoutCredentials(clientId: string, body: Buffer): { headers: R
 }
 
 /**
- * Returns a client as oidc-provider gets it: a confidential client is registered for `client_secret_basic` with the
+ * Returns a client as oidc-provider gets it. A confidential client is registered for `client_secret_basic` with the
  * placeholder as its secret. Other members for client authentication are left out.
  */
 export function withPlaceholder(client: AdapterPayload): AdapterPayload {

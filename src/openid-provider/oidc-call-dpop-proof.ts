@@ -1,8 +1,8 @@
 /**
  * Decides whether the DPoP proof of a call is forwarded to oidc-provider. Every caller can make proofs, and verifying a
  * signature takes time. So a proof is forwarded only to endpoints that need it, and only if the caller has also sent
- * client credentials, or a code or token that exists. In all other cases the proof is withheld: oidc-provider gets the
- * call without the header `DPoP`.
+ * client credentials, or a code or token that exists. In all other cases the proof is withheld, which means that
+ * oidc-provider gets the call without the header `DPoP`.
  *
  * oidc-provider checks credentials first, and then verifies the signature of the proof. The last check of oidc-provider
  * marks the proof as used (`markProofsInOneStep`).

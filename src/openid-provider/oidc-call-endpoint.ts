@@ -31,8 +31,8 @@ const namesWithUid = ['resume', 'device_resume'] as const
 export const discoveryPaths = ['/.well-known/openid-configuration', '/.well-known/oauth-authorization-server']
 
 /**
- * Adds each route of oidc-provider for which `app` has no endpoint yet. Each path is added by itself: a wildcard route
- * would also forward other spellings of a path, which oidc-provider's router accepts.
+ * Adds each route of oidc-provider for which `app` has no endpoint yet. Each path gets a route of its own. A wildcard
+ * route would also forward other spellings of a path, because the router of oidc-provider accepts them.
  */
 export function forwardedEndpoint(
   app: FastifyInstance,

@@ -1,7 +1,7 @@
 /**
  * Counts the calls that are forwarded to oidc-provider, for load shedding. A call counts as that of an unproven caller
- * until its client or access token is verified. Then it counts in the share of its client. So neither one client nor
- * unproven callers can take the slots that other clients need.
+ * until its client or access token is verified. Then it counts for its client, which may take only its fair share of
+ * the slots. So neither one client nor unproven callers can take the slots that other clients need.
  */
 import type { ClientCertificate } from '../client/certificate/client-certificate.ts'
 import { accessTokenOf } from '../platform/http/authorization.ts'
@@ -14,14 +14,14 @@ import type { CurrentProvider } from './openid-provider.ts'
 
 export type CallCounting = Pick<LoadShedding, 'withFairShare' | 'whileUnproven'>
 
-/** The properties of a forwarded call that determine whose call it counts as. */
+/** The properties of a forwarded call that determine for which client or user the call is counted. */
 export interface CountedCall {
   authorization: string | undefined
   form: Form | undefined
   certificate: ClientCertificate | undefined
   slot: Slot | undefined
   /**
-   * The id of a user who has signed in before, found by a cookie, token or code of the call; undefined if none is
+   * The id of a user who has signed in before, found by a cookie, token or code of the call. Undefined if no user is
    * found.
    */
   returning: string | undefined
@@ -38,8 +38,8 @@ export interface ReturningUsers {
 const tokenMembers = ['refresh_token', 'code', 'token', 'access_token']
 
 /**
- * Returns the user whose token or code a call contains. If it contains none, returns the user who has signed in with
- * the browser.
+ * Returns the user whose token or code a call contains. If the call contains no token or code, returns the user who has
+ * signed in with the browser.
  */
 export function returningUserOf(
   { authorization, form, cookies }: Pick<CountedCall, 'authorization' | 'form'> & { cookies: string | undefined },
@@ -58,8 +58,8 @@ export interface ClientWork<P, T> {
 }
 
 /**
- * Answers the call of a client. Once the client is authenticated, the call counts in the share of the client. A caller
- * that only sends the `client_id` of a public client counts as unproven during the whole call.
+ * Answers the call of a client. Once the client is authenticated, the call counts for this client. A caller that only
+ * sends the `client_id` of a public client counts as unproven during the whole call.
  */
 export async function workForClient<P, T>(
   call: CountedCall,
@@ -72,8 +72,8 @@ export async function workForClient<P, T>(
   if (!isShown && certificate === undefined) {
     return unproven(async () => answer(await readProof(), await authenticate()))
   }
-  // The caller counts as unproven while its proof is read: any caller can make a certificate and send a code that does
-  // not exist, which causes a look-up.
+  // A call with only a certificate counts as unproven while its proof is read. Any caller can make a certificate, and
+  // can cause a look-up with a code that does not exist.
   const proof = await (isShown ? readProof() : unproven(readProof))
   const client = await authenticate()
   const work = () => answer(proof, client)
@@ -88,9 +88,9 @@ export const readsNothing = (method: string, path: string, provider: CurrentProv
 export const isUserinfo = (path: string, provider: CurrentProvider) => providerPath(provider(), 'userinfo') === path
 
 /**
- * Answers a call with an access token. Until the token is found, the caller counts as unproven. Then the call counts in
- * the share of the client that the token was issued to. If there is no such token, the caller counts as unproven during
- * the whole call.
+ * Answers a call with an access token. Until the token is found, the caller counts as unproven. Then the call counts
+ * for the client that the token was issued to. If there is no such token, the caller counts as unproven during the
+ * whole call.
  */
 export async function workForToken<P, T>(
   { authorization, form, slot, returning }: CountedCall,

@@ -39,8 +39,8 @@ export type ForwardToOidcProvider = ReturnType<typeof createForwardToOidcProvide
 /**
  * Returns the function that forwards requests to oidc-provider.
  * @param aliases further addresses of this server, for clients with certificates (RFC 8705 §5). A call whose `Host`
- *   header is that of an alias is forwarded with the host and scheme of the alias, every other call with those of the
- *   issuer
+ *   header is that of an alias is forwarded with the host and scheme of the alias. Every other call is forwarded with
+ *   those of the issuer
  */
 export function createForwardToOidcProvider(
   provider: CurrentProvider,
@@ -110,8 +110,8 @@ export function createForwardToOidcProvider(
     const answer = (forwardedProof: ForwardedProof) => forward(request, reply, call, { forwardedProof })
     const answerUnknown = async () => answer(await prepare())
     if (readsNothing(request.method, call.proof.path, provider)) return answerUnknown()
-    // Apart from userinfo, the remaining endpoints are called by browsers, which send at most a session cookie. So
-    // their calls count as unproven.
+    // All remaining endpoints except userinfo are called by browsers, which send at most a session cookie. So these
+    // calls count as unproven.
     return isUserinfo(call.proof.path, provider)
       ? workForToken(call, provider, counting, { readProof: prepare, answer })
       : counting.whileUnproven('', call.slot, answerUnknown, call.returning)
@@ -133,8 +133,8 @@ function rememberCallback() {
 }
 
 /**
- * Returns the form of a call, or undefined if there is none. A form is read as strictly as at our own endpoints: a form
- * that only oidc-provider could read would bypass the checks of this server.
+ * Returns the form of a call, or undefined if there is none. A form is read as strictly as at our own endpoints,
+ * because a form that only oidc-provider could read would bypass the checks of this server.
  *
  * @param needed whether the body must be a form
  */
@@ -153,7 +153,7 @@ export function certificateOfForwarded(request: IncomingMessage): ClientCertific
 /**
  * Returns a copy of the request with a readable body and with `address` as its host.
  *
- * @param clientId the client that was authenticated: its credentials are left out
+ * @param clientId the client that was authenticated; the copy does not contain its credentials
  * @param withoutProof whether to leave out the header `DPoP`
  */
 function replay(
@@ -167,8 +167,8 @@ function replay(
     ...raw.headers,
     ...changed,
     ...(withoutProof && { dpop: undefined }),
-    // The length of the body may have changed: a `resource` may have another spelling, and client credentials are
-    // removed.
+    // The length of the body has possibly changed, because a `resource` may have another spelling, and client
+    // credentials are removed.
     ...(raw.headers['content-length'] !== undefined && { 'content-length': String(body.length) }),
     host: address.host,
     'x-forwarded-proto': address.protocol.slice(0, -1),

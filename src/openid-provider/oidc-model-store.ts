@@ -61,7 +61,7 @@ export interface CallWrites {
   also: Statement[]
 }
 
-/** Ends the least recently used sessions, in the transaction that stores a session, if the user has too many. */
+/** Ends the least recently used sessions of a user who has too many, in the transaction that stores a new one. */
 export interface RoomForSession {
   also: Statement[]
   announce: Change[]
@@ -70,7 +70,7 @@ export interface RoomForSession {
   report(): void
 }
 
-/** Resolves to undefined if the user, including the new session `uidHash`, does not have too many sessions. */
+/** Resolves to undefined if the user's sessions, including the new one (`uidHash`), are within the limit. */
 export type MakeRoomForSession = (userId: string, uidHash: string) => Promise<RoomForSession | undefined>
 
 /** A row of a valid model. */
@@ -221,7 +221,7 @@ function removalsIn(database: Database) {
       return (await database.step(first, { rowKeys: [modelKey(model, idHash)] })).length > 0
     },
 
-    /** Removes the stored token response of a grant when one of its tokens is used: the response is not sent again. */
+    /** Removes the token response of a grant, when one of its tokens is used. So the response is not sent again. */
     async forgetHeldResponse(grantHash: string): Promise<void> {
       await database.step({
         sql: `delete from oidc_models where grant_hash = $1 and model = '${HELD_RESPONSE}' returning id_hash`,
@@ -237,7 +237,7 @@ function removalsIn(database: Database) {
     /**
      * Removes a grant of a client, and everything that was issued under it. Called if the client sends a refresh token
      * that was issued under this grant and is no longer stored. Exception: if `most` or more unused refresh tokens of
-     * the grant are stored, the grant stays, because the token may have been removed unused to keep this limit.
+     * the grant are stored, the grant stays, because this limit may have removed the token although it was unused.
      */
     async endGrantOfUsedToken(grantHash: string, clientId: string, most: number): Promise<void> {
       const first = {

@@ -1,16 +1,16 @@
 /**
- * Limits how many access tokens, refresh tokens and authorization codes are stored for one grant, and how many grants.
+ * Limits how many access tokens, refresh tokens and authorization codes are stored for one grant, and how many grants
+ * of one user to one client.
  */
 import { atMostRows, type Statement } from '../platform/storage/database.ts'
 import { byAge } from '../platform/storage/stored-period.ts'
 import type { KeptModel } from './oidc-model-store.ts'
 
 /**
- * Maximum number of access tokens of one grant; refresh tokens and codes have the same maximum each. Without this
- * maximum, a user could cause any number of tokens in one session: the access token of the consent app, for instance,
- * is renewed by a redirect, and the refresh token of a public client is replaced at each use. The maximum does not
- * disturb clients, because they use only the newest token of a grant, or a few tokens if they request one for each
- * resource.
+ * Maximum number of access tokens of one grant. Refresh tokens and codes each have the same maximum. Without it, a user
+ * could cause any number of tokens in one session. For example, a redirect renews the access token of the consent app,
+ * and each use of a public client's refresh token creates a new one. The maximum does not disturb clients, because they
+ * use only the newest token of a grant, or a few tokens if they request one for each resource.
  */
 export const mostOfGrant = 50
 /**
@@ -21,8 +21,8 @@ export const mostOfGrant = 50
 export const mostUnusedGrants = 50
 /**
  * Maximum number of grants of one user to one client. Grants of CIBA requests are not counted. If a session has ended,
- * its grant stays as long as it has a token with the scope `offline_access`. So a user could cause any number of grants
- * by signing in again and again. The maximum is twice the number of sessions that a user may have.
+ * its grant stays as long as the grant has a token with the scope `offline_access`. So a user could cause any number of
+ * grants by signing in again and again. The maximum is twice the number of sessions that a user may have.
  */
 export const mostGrants = 200
 /** Upper limit for the grants that one transaction removes. With each grant, up to 150 tokens and codes are removed. */

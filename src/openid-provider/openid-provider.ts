@@ -1,6 +1,6 @@
 /**
  * The parts of OAuth and OpenID Connect that are not CIBA: oidc-provider with our configuration and our database. No
- * internal module of oidc-provider is imported; a few methods of its classes are overridden.
+ * internal module of oidc-provider is imported. A few methods of its classes are overridden.
  */
 import type { Provider } from 'oidc-provider'
 import { CIBA_GRANT } from '../client/metadata/client-metadata.ts'
@@ -62,8 +62,8 @@ function createProvider(needs: AuthorizationServerNeeds): Provider {
   endWithoutSession(provider)
   endWholeSession(provider, needs.endSession)
   readOnlyWhatWasAsked(provider)
-  // Not done if the operator has configured `interactions`: the sign-in pages may then have other addresses, and a
-  // browser may return from them although no page has stored a result.
+  // This is not done if the operator has configured `interactions`. The sign-in pages may then have other addresses,
+  // and a browser may return from them although no page has stored a result.
   if (needs.extra.interactions === undefined) {
     returnToSignInPage(provider, { pageOf: signInPageOf, signed: configuration.cookies?.short?.signed })
   }

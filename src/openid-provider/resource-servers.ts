@@ -29,14 +29,15 @@ export function resourceServer(
 
 /**
  * Means "no resource". If a request contains `authorization_details`, oidc-provider requires a resource, although RFC
- * 9396 does not. It accepts a list with an empty string instead, and later calls `defaultResource` to select a resource
- * from that list.
+ * 9396 does not. Instead of a resource, oidc-provider accepts this list with an empty string, and later calls
+ * `defaultResource` to select a resource from it.
  */
 const noResourceNamed = ['']
 
 /**
  * Returns the configuration of resource indicators. A refreshed token is for one resource: the one in the client's
- * `resource` parameter, or else the first approved resource. If no resource was approved, the token is for no resource.
+ * `resource` parameter. If the parameter is missing, it is the first approved resource. If no resource was approved,
+ * the token is for no resource.
  */
 export function resourceIndicators({ resources, tokens }: ResourceServerNeeds): Features['resourceIndicators'] {
   return {
@@ -62,8 +63,8 @@ export function resourceIndicators({ resources, tokens }: ResourceServerNeeds): 
 }
 
 /**
- * Returns the configuration of authorization details. A refreshed token has the details that the client requests from
- * the granted ones (RFC 9396 §6), or all granted details if the client requests none.
+ * Returns the configuration of authorization details. A refreshed token has those of the granted details that the
+ * client requests (RFC 9396 §6). If the client requests none, it has all granted details.
  */
 export function richAuthorizationRequests({
   details,

@@ -41,8 +41,8 @@ export type SignInPlaces = ReturnType<typeof createSignInPlaces>
  */
 const undisturbedMs = 60_000
 /**
- * The limit of a /48 is the limit of a /64 times this number: a /48 contains many /64 networks, for example all those
- * of a household or of a company.
+ * The limit of a /48 is the limit of a /64 times this number, because a /48 contains many /64 networks, for example all
+ * those of a household or of a company.
  */
 const widerTimes = 4
 
@@ -94,9 +94,9 @@ export function createSignInPlaces({ perNetwork, inAll }: SignInLimits, clock: C
 
   /**
    * Selects the sign-in that loses its place when the limit for all networks together is reached. Usually this is the
-   * oldest sign-in of all networks. Exception: the network with the most sign-ins may have more sign-ins than the
-   * network of the new sign-in will have. Then the oldest sign-in of the network with the most is selected, even if it
-   * is younger than `undisturbedMs`.
+   * oldest sign-in of all networks. There is an exception if the network with the most sign-ins has more of them than
+   * the network of the new sign-in will have. Then the oldest sign-in of the network with the most sign-ins is
+   * selected, even if it is younger than `undisturbedMs`.
    * @throws {NoPlace} if the oldest sign-in of all networks is selected, but it is younger than `undisturbedMs` or its
    *   row is not stored yet
    */

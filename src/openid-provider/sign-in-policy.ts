@@ -3,8 +3,8 @@ import { interactionPolicy } from 'oidc-provider'
 import { acceptsOnlyPasskey, PASSKEY_ACR } from '../user/passkey/passkey-strength.ts'
 
 /**
- * Returns oidc-provider's own policy, with two more reasons why a user must sign in: the signed-in user was removed or
- * disabled, or the client requires a passkey and the user signed in with a password.
+ * Returns oidc-provider's own policy, with two more reasons why a user must sign in. First, if the signed-in user was
+ * removed or disabled. Second, if the client requires a passkey and the user signed in with a password.
  */
 export function signInPolicy(): interactionPolicy.DefaultPolicy {
   const { Check, base } = interactionPolicy

@@ -1,8 +1,8 @@
 /**
- * Makes each token request with one of oidc-provider's own grant types one transaction: the code or refresh token is
- * marked as used, and the new tokens are stored. oidc-provider itself makes these writes one after the other. If the
- * server or the database failed between two of these writes, the client would repeat the request, and the repeated use
- * of the code or token would end the whole grant.
+ * Makes all writes of a token request in one transaction, for oidc-provider's own grant types. The code or refresh
+ * token is marked as used, and the new tokens are stored. oidc-provider itself makes these writes one after the other.
+ * If the server or the database failed between two of these writes, the client would repeat the request, and the
+ * repeated use of the code or token would end the whole grant.
  */
 import { errors, Provider } from 'oidc-provider'
 import { collectCall } from './oidc-adapter.ts'

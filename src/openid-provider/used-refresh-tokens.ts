@@ -1,10 +1,10 @@
 /**
  * Ends the grant if a public client sends a refresh token that was used before, even if the row of the token has been
- * removed since (RFC 9700 §4.14.2). For this purpose, each refresh token of a public client contains the hash of its
- * grant and its expiry, encrypted. Without them, a thief could use a stolen token, and then refresh many times until
- * the row of the stolen token is removed. When the client later sends the same token, the server would not recognise
- * it, and the grant would not end. A token that is bound to a key contains neither hash nor expiry, because a thief
- * cannot use it.
+ * removed since (RFC 9700 §4.14.2). For this purpose, each refresh token of a public client contains its expiry and the
+ * hash of its grant, both encrypted. Without these values, a thief could use a stolen token, and then refresh many
+ * times until the row of the stolen token is removed. When the client later sends the same token, the server would not
+ * recognise it, and the grant would not end. A token that is bound to a key does not contain these values, because a
+ * thief cannot use it.
  */
 import { Provider } from 'oidc-provider'
 import type { Clock } from '../platform/clock.ts'
@@ -30,7 +30,7 @@ interface RefreshToken {
 
 const aadOf = (random: string) => `refresh token ${random}`
 
-/** Makes the refresh tokens of public clients contain the hash of their grant and their expiry, encrypted. */
+/** Makes each refresh token of a public client contain its expiry and the hash of its grant, both encrypted. */
 export function nameGrants(
   provider: Provider,
   { vault, clock }: Pick<UsedRefreshTokensNeeds, 'vault' | 'clock'>,
@@ -62,8 +62,8 @@ export function createEndGrantOfUsed({ models, vault, clock }: UsedRefreshTokens
 }
 
 /**
- * Returns the hash of the grant and the expiry that a token contains. `grantHash` is undefined if the token contains
- * neither, or was not issued by this server.
+ * Reads two values from a refresh token: the hash of its grant, and its expiry. If the token does not contain them, or
+ * was not issued by this server, `grantHash` is undefined and `expiresAt` is 0.
  */
 function namedIn(token: string, vault: Vault): { grantHash?: string | undefined; expiresAt: number } {
   const dot = token.indexOf('.')

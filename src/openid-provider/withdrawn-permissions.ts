@@ -1,6 +1,6 @@
 /**
- * Removes from a token what its client may not have any more (`client/permissions.ts`). Every look-up of a token goes
- * through this module: at the device API, userinfo, introspection and refresh.
+ * Removes from a token all permissions that its client no longer has (`client/permissions.ts`). Every look-up of a
+ * token goes through this module: at the device API, userinfo, introspection and refresh.
  */
 import { type AdapterPayload, Provider } from 'oidc-provider'
 import type { AuthorizationDetail } from '../authorization-details/detail-types.ts'
@@ -10,7 +10,7 @@ import { permittedClaims } from './claims.ts'
 
 /**
  * Resolves to the content of a token or another model, without the scopes, resources, claims and details that its
- * client may not have now. Resolves to undefined if the client may not use the token at all.
+ * client must not have now. Resolves to undefined if the client must not use the token at all.
  */
 export type NarrowModel = (model: string, payload: AdapterPayload) => Promise<AdapterPayload | undefined>
 
@@ -25,8 +25,8 @@ export function createNarrowModel(permissionsOf: PermissionsOf): NarrowModel {
     if (!tokens.has(model) || payload.clientId === undefined) return payload
     const permissions = await permissionsOf(payload.clientId)
     if (permissions === undefined) return payload
-    // The revocation endpoint finds a token even if its client may not use the token now. If the operator gave the
-    // client the permission again, a token that was not revoked would be valid again.
+    // The revocation endpoint finds a token even if its client must not use the token now. Without this, such a token
+    // could not be revoked, and would be valid again if the operator gave the client the permission again.
     if (isUnusable(model, payload, permissions)) return isAtRevocation() ? payload : undefined
     return narrowed(payload, permissions)
   }

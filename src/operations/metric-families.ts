@@ -38,7 +38,9 @@ export function createCounter(name: string, help: string) {
     add(labels: Labels): void {
       seriesOf(labels).value += 1
     },
-    /** Returns the series with these labels. For frequent events: incrementing its `value` is faster than `add`. */
+    /**
+     * Returns the series with these labels. Use it for frequent events: to increment its `value` is faster than `add`.
+     */
     seriesOf,
     samples: () => [...values.values()],
   } satisfies Family & { add(labels: Labels): void; seriesOf(labels: Labels): { value: number } }

@@ -9,7 +9,7 @@ export interface Clock {
    */
   steady?(): number
   /**
-   * Calls `callback` once after `milliseconds`, unless the returned function is called first. The timer does not keep the
+   * Calls `callback` once after `milliseconds`. The returned function cancels the call. The timer does not keep the
    * process alive.
    */
   after(milliseconds: number, callback: () => void): () => void

@@ -49,8 +49,8 @@ export interface OAuthErrorOptions {
  * An error response. It is thrown by the code that finds the reason, and converted to an HTTP response in
  * `platform/http/answer.ts`.
  *
- * `code` is for the client. `hint` is for the developer of the client and becomes `error_description`: printable ASCII that
- * contains nothing from the request. `detail` is for the operator and is only logged.
+ * `code` is for the client. `hint` is for the developer of the client and becomes `error_description`. It must be
+ * printable ASCII, and must contain nothing from the request. `detail` is for the operator and is only logged.
  */
 export class OAuthError extends Error {
   readonly code: OAuthErrorCode

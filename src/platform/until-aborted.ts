@@ -37,9 +37,9 @@ export function untilTimeout<T>(
 }
 
 /**
- * Returns a function that resolves like `work`, but rejects with a `TimeoutError` when `limitMs` milliseconds are over, and
- * with the reason of `signal` as soon as `signal` is aborted. For thousands of calls: one timer and one listener serve all
- * of them, because a timer and a listener for each call take longer than a fast hook.
+ * Returns a function that resolves like `work`, but rejects with a `TimeoutError` when `limitMs` milliseconds are over,
+ * and with the reason of `signal` as soon as `signal` is aborted. Use it for thousands of calls: they all share one
+ * timer and one listener, because a timer and a listener for each call take longer than a fast hook.
  */
 export function createTimeLimit(limitMs: number, { clock, signal }: { clock: Clock; signal: AbortSignal }) {
   /**
@@ -81,8 +81,8 @@ export function createTimeLimit(limitMs: number, { clock, signal }: { clock: Clo
 }
 
 /**
- * Returns a signal that is aborted after `limitMs` milliseconds of real time, or earlier together with `signal`. For calls
- * over the network, which take a signal.
+ * Returns a signal that is aborted after `limitMs` milliseconds of real time, or earlier together with `signal`. Use it
+ * for calls over the network, because these take a signal.
  */
 export function withTimeLimit(signal: AbortSignal, limitMs: number): AbortSignal {
   return AbortSignal.any([signal, AbortSignal.timeout(limitMs)])

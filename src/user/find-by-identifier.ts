@@ -39,8 +39,8 @@ export function createFindByIdentifier({ find, findByName, findBySubject, issuer
   }
 
   /**
-   * Finds the user of an account such as `ana@id.example.com`. The whole account may be a name of the user. If its host
-   * is the host of this server, the part before the `@` may also be the username.
+   * Finds the user of an account such as `ana@id.example.com`. The whole account may be a name of the user. If the host
+   * of the account is that of this server, the part before the `@` may also be the username.
    */
   async function findByAccount(account: string): Promise<User | null> {
     const [name, host] = account.split(/@(?=[^@]*$)/)

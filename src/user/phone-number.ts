@@ -11,8 +11,8 @@ const otherHyphens = /[\u2010-\u2015\u2212\ufe63\uff0d]/g
 const invisible = /[\u00ad\u200b-\u200f\u202a-\u202e\u2060\u2066-\u2069\ufeff]/g
 
 /**
- * Returns a phone number as it is stored: without `tel:` and without invisible characters, and with the separators of
- * ASCII.
+ * Returns a phone number as it is stored: without `tel:` and invisible characters, and with ASCII characters as
+ * separators.
  *
  * @example
  * storedNumber('tel:+49\u00a0151\u2011123') // '+49 151-123'
@@ -23,8 +23,8 @@ export function storedNumber(text: string): string {
 
 /**
  * Returns a phone number without its visual separators and without `tel:`, or undefined if the text is no phone number.
- * A `tel:` address with parameters does not count as a phone number: an extension belongs to another telephone, and a
- * local number means nothing without its context.
+ * A `tel:` address with parameters does not count as a phone number, because an extension belongs to another telephone,
+ * and a local number means nothing without its context.
  *
  * @example
  * plainNumber('tel:+49-151-123') // '+49151123'

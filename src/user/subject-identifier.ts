@@ -37,8 +37,8 @@ export function readSubjectIdentifier(hint: string): SubjectIdentifier | undefin
 }
 
 /**
- * Returns the plain text that a subject identifier contains: `u1` for `{"format":"opaque","id":"u1"}`. So a hint as
- * JSON is treated like the same hint as plain text.
+ * Returns the plain text that a subject identifier contains, for example `u1` for `{"format":"opaque","id":"u1"}`. So a
+ * hint as JSON is treated like the same hint as plain text.
  */
 export function textOf(identifier: SubjectIdentifier): string {
   if (identifier.format === 'aliases') return (identifier.identifiers as SubjectIdentifier[]).map(textOf).sort()[0]!

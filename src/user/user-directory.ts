@@ -12,10 +12,10 @@ import type { UserStore } from './user-store.ts'
  * Returns the hooks of the built-in directory. Users from the configuration are searched first, then users that were
  * added by command.
  *
- * A `login_hint` is an id, a username, an e-mail address (in any letter case) or a phone number (with any visual
- * separators, or as a `tel:` address), or a subject identifier (RFC 9493). An `id_token_hint` identifies the user by
- * its `sub`. A verified `login_hint_token` identifies the user by the configured claim. An unverified
- * `login_hint_token` matches no user.
+ * A `login_hint` is an id, a username, an e-mail address, a phone number or a subject identifier (RFC 9493). The letter
+ * case of an e-mail address does not matter. A phone number may have any visual separators, and may be a `tel:`
+ * address. An `id_token_hint` identifies the user by its `sub`. A verified `login_hint_token` identifies the user by
+ * the configured claim. An unverified `login_hint_token` matches no user.
  *
  * @param issuer the issuer whose subjects (`sub`) are the ids of these users
  */

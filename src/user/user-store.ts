@@ -38,7 +38,7 @@ export function createUserStore(database: Database, onUnreadable = throwUnreadab
     /**
      * Finds a user by an identifier that a client may send: id, username, e-mail address or phone number. A phone
      * number may have other visual separators than the stored number. If two users have the same number with different
-     * separators, only the exact spelling of a stored number finds a user.
+     * separators, a user is found only if the identifier is spelt exactly like the stored number.
      */
     async findByIdentifier(identifier: string): Promise<KnownUser | undefined> {
       const [row, next] = await database.read<UserRow & { is_exact: number }>(
@@ -101,8 +101,8 @@ export function createUserStore(database: Database, onUnreadable = throwUnreadab
             plainNumber(user.phone_number ?? '') ?? null,
           ],
         },
-        // Without this lock, this transaction could wait for a row that another transaction changes when it removes the
-        // user with this id, and then use outdated values of this row.
+        // Another transaction may be removing a user with this id. Without this lock, this transaction could wait for a
+        // row that the removal changes, and then use outdated values of the row.
         { also: [reopening(user.id, usedIds, now)], lockKeys: signOutLock(user.id) },
       )
       return rows.length > 0

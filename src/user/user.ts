@@ -43,8 +43,8 @@ export interface UserHint {
   /** The subject of a verified `login_hint_token`. */
   subject?: HintSubject | undefined
   /**
-   * The subject identifier, if the `login_hint` contains one as JSON. In the format `iss_sub`, if `iss` is this server,
-   * `sub` is the id of the user, even if the client has pairwise subjects.
+   * The subject identifier, if the `login_hint` contains one as JSON. If its format is `iss_sub` and its `iss` is this
+   * server, its `sub` is the id of the user, even if the client has pairwise subjects.
    */
   identifier?: SubjectIdentifier | undefined
 }
@@ -68,7 +68,7 @@ export interface PendingRequest {
   scope: string
   /**
    * The claims that the client requests with the parameter `claims` (OpenID Connect Core §5.5). Claims that the client
-   * may not get are left out.
+   * must not get are left out.
    */
   claims?: object | undefined
   /** The user compares this message with the message that the client shows (CIBA Core §7.1). */
@@ -134,8 +134,8 @@ export interface ConfiguredUser extends Omit<User, 'has_user_code'> {
   /** In clear text, as in the configuration file. Only a hash of the password is stored in the database. */
   password?: string | undefined
   /**
-   * If the id belonged to a removed user: whether this user is the same person. If so, the user sees the decisions that
-   * were made before the removal. The setting has an effect only at the first start after the user is listed again.
+   * Whether this user is the same person as a removed user with this id. If so, the user sees the decisions that were
+   * made before the removal. The setting has an effect only at the first start after the user is listed again.
    */
   same_person?: boolean | undefined
   /** In clear text, as in the configuration file. Valid until the user sets or removes a code. */

@@ -138,7 +138,8 @@ export function createPushSubscriptionStore(database: Database) {
 const counting = 'update push_subscriptions set refusals = refusals + 1 where id = $1 returning id'
 
 /**
- * Returns the SQL for the hash of the `uid` of the session to which an access token belongs, or null if there is none.
+ * Returns a SQL expression for the session to which an access token belongs: the hash of the session's `uid`. Its value
+ * is null if the token belongs to no session.
  * @param hash SQL: the hash of the token
  */
 const sessionOfToken = (hash: string) => `(select uid_hash from oidc_models

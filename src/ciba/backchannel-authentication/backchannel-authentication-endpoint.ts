@@ -173,9 +173,9 @@ async function limitError(request: AuthenticationRequest, client: Client, about:
 }
 
 /**
- * Resolves to the error for a user who was found, although the user was locked, removed or erased: a hook of the
- * application may still return the user. Such a user is unknown. If the user was changed at about the time of the
- * request, the client can try again.
+ * Resolves to the error for a user who was locked, removed or erased, but whom a hook of the application still returns.
+ * The client gets the same error as for an unknown user. If the user was changed at about the time of the request, it
+ * gets an error after which it can try again.
  */
 async function endedUserError(
   userId: string,
@@ -264,7 +264,7 @@ function unknownUserLimitReached(until: number, now: number, about: About, needs
   return refusalFor({ limit, until }, now)
 }
 
-/** Maximum number of values of `sub` that are compared with the user of the hint, because each may need a query. */
+/** At most so many values of `sub` are compared with the user of the hint: each comparison may need a query. */
 const mostSubjects = 10
 
 const isText = (value: unknown) => typeof value === 'string'

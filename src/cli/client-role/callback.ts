@@ -65,8 +65,8 @@ function isOfServer(endpoint: string, issuer: string): boolean {
 const look = 300
 
 /**
- * A call that arrived at the notification endpoint. `authorization` is absent if the command itself has received the
- * call: it has then checked the token already.
+ * A call that arrived at the notification endpoint. If the command itself has received the call, it has already checked
+ * the token, and `authorization` is absent.
  */
 interface RecordedCall {
   authorization?: string
@@ -92,7 +92,8 @@ function watchServer(endpoint: string, notificationToken: string): CallBackEndpo
 
 /**
  * Resolves to the calls that the development server has recorded. If the server does not respond, resolves to an empty
- * list, so that the command waits on: the server may be restarting, and authentication requests stay in its database.
+ * list, so that the command continues to wait: the server may be restarting, and authentication requests stay in its
+ * database.
  */
 async function callsAt(endpoint: string): Promise<RecordedCall[]> {
   try {

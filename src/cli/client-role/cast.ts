@@ -20,8 +20,8 @@ export async function findCast(options: SettingOptions & { issuer?: string }): P
   // store it in the current folder.
   const { config, hasFile } = await loadSettings(options, { secret: newSecret() })
   const issuer = options.issuer ?? config.issuer
-  // The notification endpoints of the demo clients are at the called server (`issuer`). Its configuration may differ
-  // from the one that this command has loaded.
+  // The notification endpoints of the demo clients are at the called server (`issuer`). The configuration of that
+  // server may differ from the one that this command has loaded.
   const demo = demoClients(issuer.replace(/\/+$/, ''))
   const clients: readonly ClientMetadataInput[] = hasFile ? [...config.clients.map(asInput), ...demo] : demo
   return { issuer, development: config.development, clients }

@@ -50,7 +50,7 @@ export async function connect(client: PlayedClient, metadata: ProviderMetadata):
 
   /**
    * Calls the provider with `send`, and resolves to the response as received. The value that openid-client returns is
-   * not used: it lacks details of errors, and in it `Bearer` is changed to `bearer`.
+   * not used, because it lacks details of errors and contains `bearer` instead of `Bearer`.
    */
   async function answerTo(send: (configuration: Configuration) => Promise<unknown>): Promise<Answer> {
     const answers: Answer[] = []
@@ -74,7 +74,7 @@ export async function connect(client: PlayedClient, metadata: ProviderMetadata):
     redeem: (authReqId) =>
       answerTo((configuration) => library.genericGrantRequest(configuration, CIBA_GRANT, { auth_req_id: authReqId })),
     async verifyPushed(tokens) {
-      // A push has the content of a token response (CIBA Core §10.3.1), so it is validated as one.
+      // A push has the content of a token response (CIBA Core §10.3.1), so it is validated as a token response.
       const configuration = configure(async (url, options) =>
         options.method === 'POST' ? Response.json(tokens) : fetchWhole(url, options as RequestInit),
       )

@@ -17,7 +17,7 @@ export function readIdToken({ id_token: token }: Tokens): IdToken {
 
 /**
  * Checks the ID token of a push, which contains the `auth_req_id` and hashes of the other tokens (CIBA Core §10.3.1).
- * Throws if one of them does not match.
+ * Throws if the `auth_req_id` or one of the hashes does not match.
  */
 export function checkPushed(tokens: Tokens, { header, claims }: IdToken, authReqId: string): void {
   const wrong = [

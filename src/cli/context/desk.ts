@@ -79,9 +79,9 @@ export async function openCommandContext<Result>(
 const patience = 5_000
 
 /**
- * Returns whether a command writes log lines to standard error. It does if DOORBELL_LOG_LEVEL is set. In production, it
- * also does if standard error is not a terminal. In all other cases, log lines would disturb the operator or developer,
- * who reads standard error together with the result.
+ * Returns whether a command writes log lines to standard error. It writes them if DOORBELL_LOG_LEVEL is set, and in
+ * production also if standard error is not a terminal. In all other cases, log lines would disturb the operator or
+ * developer, who reads standard error together with the result.
  */
 function isLogged({ development }: Config): boolean {
   return Boolean(process.env.DOORBELL_LOG_LEVEL) || !(development || process.stderr.isTTY)
@@ -141,8 +141,8 @@ async function refuseOtherSchema({ database }: CommandContext): Promise<void> {
 }
 
 /**
- * Throws if the server has stored signing keys and none of them can be decrypted: then the command and the server have
- * different secrets. The server could not use what such a command stores, such as the hash of a client secret, and the
+ * Throws if the server has stored signing keys and none of them can be decrypted. The command and the server then have
+ * different secrets. The server could not use what the command stores, such as the hash of a client secret, and the
  * command could not decrypt what the server has stored.
  */
 async function refuseOtherSecret({ config, database, vault }: CommandContext): Promise<void> {

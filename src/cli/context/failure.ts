@@ -23,7 +23,7 @@ export function explain(error: unknown): { text: string; exitCode: number } {
 
 function wordsFor(error: unknown): string {
   if (!(error instanceof Error)) return String(error)
-  // The messages of these two errors name the cause, so no stack trace is shown.
+  // The message of a `Failure` or a `ConfigError` contains the cause, so no stack trace is shown.
   if (error instanceof Failure || error instanceof ConfigError) return error.message
   if (isDebugging()) return error.stack ?? error.message
   const words = sentence(error.message || error.name)

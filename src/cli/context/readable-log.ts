@@ -42,7 +42,7 @@ interface Line {
   level: number
   time: string | number
   audit?: true
-  /** The time of an audit event. It is not shown, because `time` is the same. */
+  /** The time of an audit event. It is not shown, because the member `time` has the same value. */
   at?: string
   event?: string
   msg?: string

@@ -236,8 +236,8 @@ async function examineClients({ database, config }: CommandContext): Promise<Fin
 
 /** Returns the problems of a stored client: metadata that was registered in development may be invalid in production. */
 function problemsIn({ client }: RegisteredClient, config: Config): string[] {
-  // Only the hash of the client secret is stored, so a placeholder is checked. The length of the secret was checked at
-  // registration.
+  // Only the hash of the client secret is stored, so a placeholder is checked instead of the secret. The length of the
+  // secret was checked at registration.
   const secret = client.secretHash === undefined ? {} : { client_secret: unavailableSecret }
   const read = readClientMetadata(
     { ...client.metadata, ...secret },
@@ -264,8 +264,8 @@ async function examineUsers({ database, config }: CommandContext): Promise<Findi
 const named = 5
 
 /**
- * Finds users whom no channel can notify. If an application supplies the users, none are checked: its hooks cannot list
- * the users, and the application may notify them in its own way.
+ * Finds users whom no channel can notify. If an application supplies the users, no user is checked: the hooks of the
+ * application cannot list the users, and the application may notify them in its own way.
  */
 async function examineReach({ database, config }: CommandContext): Promise<Finding[]> {
   const about = 'reach'

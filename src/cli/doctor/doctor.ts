@@ -70,8 +70,8 @@ async function readConfiguration(options: DoctorOptions): Promise<Settings | Fin
 async function withoutKeepingSecret(options: DoctorOptions): Promise<Settings> {
   const first = await loadSettings(options, { secret: newSecret() }).catch(() => undefined)
   if (first?.config.development && isDatabaseMissing(first.config)) return first
-  // If the call above failed, this call fails too, but its error contains all problems. It fails before a secret is
-  // stored.
+  // If the first call of `loadSettings` failed, this call fails too, before a secret is stored. Its error contains all
+  // problems.
   return loadSettings(options)
 }
 

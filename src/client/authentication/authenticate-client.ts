@@ -36,8 +36,8 @@ export function createClientAuthentication(needs: AuthenticationNeeds): Authenti
         if (wrong === undefined) return client
         throw failure(client, wrong)
       }
-      // If the work succeeds, `whileProving` remembers the caller's address as an address of this client. A call that
-      // contains only a `client_id` proves nothing, so its address must not be remembered.
+      // If `prove` succeeds, `whileProving` remembers the caller's address as an address of this client. A call that
+      // contains only a `client_id` proves nothing. In that case, the caller's address must not be remembered.
       return claim.proof === undefined
         ? await prove()
         : await needs.whileProving(claim.clientId, credentials.slot, prove)
@@ -108,9 +108,10 @@ function readClaim(credentials: ClientCredentials): Claim {
 }
 
 /**
- * Returns the error for a failure. `detail` is the reason: it is logged, and in development it is also in the response.
- * `hint` is the `error_description` of the response. By default it is the same for every failure, so that a caller does
- * not learn the reason. Only a caller that has signed with the client's key may learn it.
+ * Returns the error for a failed authentication. `detail` is the reason. The reason is logged, and in development the
+ * response contains it too. `hint` is the `error_description` of the response. The default of `hint` is the same for
+ * every failure, so that a caller does not learn the reason. Only a caller that has signed with the client's key may
+ * learn the reason.
  */
 export function clientRefused(detail: string, hint: string = authenticationFailed): OAuthError {
   return new OAuthError('invalid_client', hint, { detail })

@@ -31,9 +31,9 @@ export const ASSERTION_TYPE = 'urn:ietf:params:oauth:client-assertion-type:jwt-b
 /** Allowed difference between the client's clock and our clock, in seconds. */
 const skewSeconds = 10
 /**
- * Maximum time until an assertion expires, in seconds: an hour, because client libraries make assertions with this
- * lifetime (Authlib by default). A used assertion is stored until an hour after it expires, so this maximum also limits
- * how long used assertions are stored.
+ * Maximum time until an assertion expires, in seconds. It is an hour, because some client libraries make assertions
+ * with this lifetime, for example Authlib by default. A used assertion is stored until an hour after it expires, so
+ * this maximum also limits how long used assertions are stored.
  */
 const longestLifeSeconds = 3600
 /** Maximum length of an assertion, in characters. A longer assertion is not decoded. */
@@ -151,8 +151,9 @@ async function verify(
 
 /**
  * Returns a function that checks `typ`, `aud`, the times and the `jti` of a verified assertion. An assertion is
- * accepted only once at all endpoints (RFC 7523 §3). One SQL statement stores it as used, so only one of two
- * simultaneous uses is accepted. It stays stored for longer than it is valid.
+ * accepted only once, even if it is sent to different endpoints (RFC 7523 §3). One SQL statement stores it as used, so
+ * only one of two simultaneous uses is accepted. The record of a used assertion is kept for longer than the assertion
+ * is valid.
  */
 export function createAcceptAssertion(needs: AcceptanceNeeds): AcceptAssertion {
   const { used } = needs
@@ -217,8 +218,8 @@ function keyFor(client: Client, slot: Slot | undefined, { vault, keys }: Asserti
     const stored = vault.openStored(client.secretSealed, secretAad(client.id))
     if (stored === undefined) throw new Error('the stored secret of this client cannot be decrypted')
     const secret = new TextEncoder().encode(stored)
-    // If the client has registered no algorithm, registration has checked the length for HS256 only. So the length is
-    // checked here for the algorithm in use.
+    // If the client has registered no algorithm, registration has checked the length of the secret for HS256 only. So
+    // the length is checked here for the algorithm in use.
     if (secret.length < leastSecretLength(alg)) throw new Error(`the client secret is too short for ${alg}`)
     return secret
   }

@@ -14,8 +14,8 @@ export interface ClientKeys {
    */
   of(client: Client, slot: Slot | undefined): JWTVerifyGetKey
   /**
-   * Resolves to the thumbprints of the certificates that the client registered: the first certificate in the `x5c` of
-   * each key (RFC 8705 §2.2.2).
+   * Resolves to the thumbprints of the certificates that the client registered. The first certificate in the `x5c` of
+   * each key is such a certificate (RFC 8705 §2.2.2).
    */
   certificatesOf(client: Client, slot: Slot | undefined): Promise<string[]>
 }

@@ -41,7 +41,7 @@ export function createCertificateVerification(keys: Pick<ClientKeys, 'certificat
   return async (method, shown, client, slot) => {
     if (shown === undefined) return 'no certificate was sent'
     if (method === 'self_signed_tls_client_auth') {
-      // No authority has checked a self-signed certificate, so it must be a registered one (RFC 8705 §2.2).
+      // No authority has issued a self-signed certificate, so the client must have registered it (RFC 8705 §2.2).
       const registered = await keys.certificatesOf(client, slot)
       return registered.includes(shown.thumbprint) ? undefined : 'the certificate is not registered'
     }

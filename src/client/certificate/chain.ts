@@ -21,9 +21,9 @@ export interface PresentedCertificates {
 /**
  * Returns the intermediate certificates between the client's certificate and a configured authority, or undefined if no
  * valid chain leads to a configured authority. The checks are those of RFC 5280 §6.1 and of OpenSSL: validity, key
- * usage, purposes, path lengths, unknown critical extensions, keys and signatures that are too weak. Name constraints
+ * usage, purposes, path lengths, unknown critical extensions, and the strength of keys and signatures. Name constraints
  * are not checked. So an authority with name constraints is accepted only if it is configured and has issued the
- * client's certificate itself.
+ * client's certificate directly.
  *
  * @param now milliseconds since 1970
  */

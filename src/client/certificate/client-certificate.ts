@@ -67,9 +67,9 @@ export function createReadCertificate(needs: CertificateNeeds): ReadCertificate 
   const ofConnection = new WeakMap<TLSSocket, ClientCertificate | undefined>()
 
   /**
-   * Returns the certificate. Only `tls_client_auth` reads `isTrusted`, because all other uses of a certificate accept
-   * any issuer. `isTrusted` is a getter, so the chain is not checked for these uses. Each read of `isTrusted` checks
-   * whether the certificate itself is valid at that time.
+   * Returns the certificate. All uses of a certificate except `tls_client_auth` accept any issuer, so they do not read
+   * `isTrusted`. `isTrusted` is a getter, so the chain is not checked for these other uses. Each read of `isTrusted`
+   * checks whether the certificate itself is valid at that time.
    */
   const seen = (
     presented: PresentedCertificates,
@@ -85,8 +85,8 @@ export function createReadCertificate(needs: CertificateNeeds): ReadCertificate 
   function onConnection(socket: TLSSocket): ClientCertificate | undefined {
     if (ofConnection.has(socket)) return ofConnection.get(socket)
     const presented = readHandshake(socket)
-    // If this server runs in an application with a TLS server of its own, that TLS server may have verified the chain.
-    // In Doorbell's own TLS server, `authorized` is always false, because this server trusts no authority
+    // If Doorbell runs in an application that has a TLS server, that TLS server may have verified the chain. In
+    // Doorbell's own TLS server, `authorized` is always false, because that TLS server trusts no authority
     // (`platform/http/tls.ts`).
     const isVerified = () => socket.authorized && authorities.length > 0
     const certificate = presented && seen(presented, () => isVerified() || findChain(presented) !== undefined)
@@ -142,7 +142,7 @@ const none = ['', '::', '(null)']
 function linesOf(call: CertificateCall, header: string | undefined): string[] {
   const joined = header === undefined ? undefined : call.headers[header]
   if (header === undefined || joined === undefined) return []
-  // `headersDistinct` is read only if the call has this header, because Node parses all headers again for it.
+  // `headersDistinct` is read only if the call has this header, because Node then parses all headers again.
   const lines = call.headersDistinct?.[header] ?? [joined].flat()
   return lines.filter((line) => !none.includes(line))
 }

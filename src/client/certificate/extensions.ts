@@ -28,15 +28,17 @@ const alternativeNames = '551d11'
 const policies = '551d20'
 
 /**
- * Extensions that may be critical. Some of them are checked by this server or by Node (Node's `ca` includes the key
- * usage). The others contain only names and texts, so they need no check.
+ * Extensions that may be critical. This server or Node checks some of them: Node's `ca` is false if the key usage
+ * forbids to issue certificates. The others contain only names and texts, so they need no check.
  */
 const known = [basicConstraints, keyUsage, purposes, nameConstraints, alternativeNames, policies]
 
-/** The purposes `clientAuth` and `anyExtendedKeyUsage`. */
+/** The encoded object identifiers of the purposes `clientAuth` and `anyExtendedKeyUsage`, in hexadecimal. */
 const purposesOfClients = ['2b06010505070302', '551d2500']
 
-/** MD2, MD4, MD5 and SHA-1 with RSA; SHA-1 with DSA and ECDSA. */
+/**
+ * The encoded object identifiers of MD2, MD4, MD5 or SHA-1 with RSA, and of SHA-1 with DSA or ECDSA, in hexadecimal.
+ */
 const weakSignatures = ['02', '03', '04', '05']
   .map((last) => `2a864886f70d0101${last}`)
   .concat(['2a8648ce380403', '2a8648ce3d0401'])

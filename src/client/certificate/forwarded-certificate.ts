@@ -40,17 +40,17 @@ function readChain(header: string): X509Certificate[] {
 }
 
 /**
- * Whether a header has Envoy's form, such as `Hash=…;Cert="…"`. Base64 never has this form: it contains `=` only at its
- * end.
+ * Whether a header has Envoy's form, such as `Hash=…;Cert="…"`. Base64 never has this form, because it contains `=`
+ * only at its end.
  */
 function isOfEnvoy(header: string): boolean {
   return /^\s*(By|Hash|Cert|Chain|Subject|URI|DNS)=/i.test(header)
 }
 
 /**
- * Reads Envoy's `x-forwarded-client-cert`: the client's certificate in `Cert`, or as the first one in `Chain`. A header
- * with several elements is refused, because it is not clear which proxy received the client's connection, and an
- * attacker may have sent the first elements.
+ * Reads Envoy's `x-forwarded-client-cert`. The client's certificate is in `Cert`, or is the first certificate in
+ * `Chain`. A header with several elements is refused, because it is not clear which proxy received the client's
+ * connection, and an attacker may have sent the first elements.
  */
 function readEnvoy(header: string): X509Certificate[] {
   const [element = '', ...others] = split(header, ',')
@@ -78,9 +78,9 @@ function one(certificates: X509Certificate[]): X509Certificate[] {
 }
 
 /**
- * Checks that each certificate has issued the one before it, so that the first one is the client's (RFC 5246 §7.4.2).
- * Without this check, a caller could put the certificate of another client first, if the proxy adds to the caller's
- * header instead of replacing it.
+ * Checks that each certificate has issued the one before it, so that the first one is the client's (RFC 5246 §7.4.2). A
+ * proxy may add to the header of the caller instead of replacing it. Without this check, the caller could then put the
+ * certificate of another client first.
  */
 function inOrder(certificates: X509Certificate[]): X509Certificate[] {
   for (const [at, issuer] of certificates.entries()) {
@@ -101,8 +101,8 @@ function readList(text: string): X509Certificate[] {
 }
 
 /**
- * Returns the certificates of a header as base64, in order. It accepts PEM, base64, and base64 between colons (RFC
- * 9440), each percent-encoded or not. Commas separate the certificates. PEM certificates need no comma.
+ * Returns the certificates of a header as base64, in order. The header may contain PEM, base64, or base64 between
+ * colons (RFC 9440), and may be percent-encoded. Commas separate the certificates. PEM certificates need no comma.
  */
 function itemsOf(header: string): string[] {
   if (header.length > longestHeader) throw new UnreadableHeader('it is too long')

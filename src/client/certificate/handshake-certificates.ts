@@ -20,7 +20,10 @@ const mostClients = 20_000
  */
 const mostAuthorities = 1_000
 
-/** Returns a function that reads the certificates of a connection, or returns undefined if the client has sent none. */
+/**
+ * Returns a function that reads the certificates of a connection. That function returns undefined if the client has
+ * sent no certificate.
+ */
 export function createHandshakeCertificates(findChain: FindChain) {
   /** The chains, by the fingerprint of the client's certificate. The chain that was used last is at the end. */
   const chains = new Map<string, X509Certificate[]>()

@@ -1,6 +1,5 @@
 /**
- * Splits texts in which a separator has no meaning if it is escaped or within quotes: subject names, and Envoy's
- * header.
+ * Splits subject names and Envoy's header. In these texts, a separator that is escaped or within quotes has no meaning.
  */
 
 /** Splits at separators that are neither escaped nor within quotes. */

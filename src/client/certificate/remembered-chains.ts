@@ -1,7 +1,7 @@
 /**
- * Remembers whether a trusted authority has issued a certificate, so that the signatures of a chain are verified once
- * for a TLS connection, or for a header of a proxy, and not at each call. The authorities come from the configuration
- * and do not change while the server runs.
+ * Remembers whether a trusted authority has issued a certificate. So the signatures of a chain are not verified at each
+ * call, but once for a TLS connection or for a header of a proxy. The trusted authorities come from the configuration,
+ * so they do not change while the server runs.
  */
 import type { X509Certificate } from 'node:crypto'
 import { type PresentedCertificates, trustedChain } from './chain.ts'
@@ -17,8 +17,8 @@ interface Remembered {
 }
 
 /**
- * Returns the function that finds chains. It remembers the result for the object `presented` as long as this object
- * exists, even if the result is that there is no chain. After the certificate of an authority has become valid or
+ * Returns the function that finds chains. The function remembers the result for the object `presented` as long as this
+ * object exists. It also remembers that there is no chain. After the certificate of an authority has become valid or
  * expired, the function looks for a chain again.
  */
 export function createFindChain(authorities: readonly X509Certificate[], now: () => number): FindChain {

@@ -40,8 +40,8 @@ export function subjectMatches(certificate: X509Certificate, name: SubjectMetada
 }
 
 /**
- * Returns the alternative names of one kind. Node writes all names in one text, like `DNS:a, URI:"b, c"`. It quotes
- * ambiguous values as JSON strings.
+ * Returns the alternative names of one kind. Node writes all names in one text, like `DNS:a, URI:"b, c"`. Ambiguous
+ * values are quoted as JSON strings.
  */
 function alternativeNames({ subjectAltName = '' }: X509Certificate, kind: string): string[] {
   const entries = subjectAltName.match(/[^,"\s]+:("(\\.|[^"\\])*"|[^,"]*)/g) ?? []

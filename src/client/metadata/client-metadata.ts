@@ -36,8 +36,8 @@ export interface ClientMetadata {
   /** 1 to 255 printable ASCII characters, no spaces. */
   client_id: string
   /**
-   * The secret in clear text, as registered. Only a hash of the secret is stored and, for `client_secret_jwt`, also the
-   * encrypted secret.
+   * The secret in clear text, as registered. Only a hash of the secret is stored. For `client_secret_jwt`, the
+   * encrypted secret is stored too.
    */
   client_secret?: string
   /** The name that users see in requests. */
@@ -73,7 +73,7 @@ export interface ClientMetadata {
   jwks?: { keys: PublicJwk[] }
   jwks_uri?: string
   id_token_signed_response_alg?: 'ES256' | 'RS256' | 'PS256'
-  /** In seconds. */
+  /** Maximum age of the user's authentication, in seconds. */
   default_max_age?: number
   /**
    * Types of authorization details that the client may request (RFC 9396 §10). If left out, the client may request all
@@ -84,8 +84,8 @@ export interface ClientMetadata {
   /** `pairwise`: each sector gets its own subjects for users (OpenID Connect Core §8.1). */
   subject_type?: 'public' | 'pairwise'
   /**
-   * The address of a JSON list with addresses of clients that belong to one party. All clients of that party get the
-   * same subject for a user.
+   * The URL of a JSON list of URLs, such as the redirect URIs, of clients that belong to one party. All clients of that
+   * party get the same subject for a user.
    */
   sector_identifier_uri?: string
   /** How the client gets its tokens. A client without a delivery mode cannot send authentication requests. */

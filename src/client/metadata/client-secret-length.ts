@@ -19,13 +19,13 @@ export function leastSecretLength(algorithm: unknown): number {
   return hashLength.get(algorithm) ?? shortestHash
 }
 
-/** Returns a random secret for a client: for `client_secret_jwt` long enough for every algorithm. */
+/** Returns a random client secret. For `client_secret_jwt`, it is long enough for every algorithm. */
 export function newClientSecret(authenticationMethod: unknown): string {
   return authenticationMethod === 'client_secret_jwt' ? newSecret(48) : newSecret()
 }
 
 /**
- * Used instead of a secret that is not available in clear text, in rules that check whether a secret exists and is long
- * enough.
+ * Replaces a secret that is not available in clear text, for rules that check whether a client has a secret that is
+ * long enough.
  */
 export const unavailableSecret = 'x'.repeat(64)

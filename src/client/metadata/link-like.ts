@@ -9,7 +9,8 @@ const scheme = /[a-z][a-z0-9+.-]*:\/\/|(?:mailto|tel|sms|data|javascript):\S|(?<
  * A host name: labels separated by dots, the last of which has two letters or more, or is in Punycode. Every such text
  * counts as a host name, because new top-level domains appear each year, and a mail program may know domains that are
  * missing from a fixed list. So a file name (`Node.js`) and an abbreviation without a space (`St.Gallen`) count too.
- * Prices, versions, dates and abbreviations of single letters do not: their last part is a number or one letter.
+ * Prices, versions, dates and abbreviations of single letters do not count, because their last part is a number or one
+ * letter.
  */
 const host = /[\p{L}\p{N}\p{So}_-]\.(?:[\p{L}\p{N}_-]+\.)*(?:\p{L}{2,}|xn--[\p{L}\p{N}-]+)(?![\p{L}\p{N}_-])/u
 

@@ -210,8 +210,8 @@ function hasKeys({ jwks, jwks_uri }: ClientMetadata): boolean {
 }
 
 /**
- * Returns the error for missing keys. `jwks` may contain no keys, because the schema removes keys that the server
- * cannot use.
+ * Returns the error for missing keys. `jwks` is possibly empty, because the schema removes keys that the server cannot
+ * use.
  */
 function missingKeys({ jwks }: ClientMetadata, need: string): string {
   return jwks === undefined
@@ -236,7 +236,10 @@ function subjectsOf(client: ClientMetadata): string[] {
   return subjectMetadata.filter((name) => client[name] !== undefined)
 }
 
-/** Returns the algorithms for client assertions of an authentication method. A security profile may allow fewer. */
+/**
+ * Returns the algorithms that may sign the assertions of this authentication method. A security profile may allow
+ * fewer.
+ */
 function signingAlgsOf(authentication: ClientAuthenticationMethod): readonly string[] {
   if (authentication === 'client_secret_jwt') return secretSigning
   return authentication === 'private_key_jwt' ? profiles.core.clientSigning : []

@@ -32,8 +32,8 @@ const lists = [
 ] as const satisfies (keyof ClientMetadata)[]
 
 /**
- * Maximum number of entries in a list. The number is limited, because the error message for an invalid entry takes a
- * hundred times as long as reading the entry.
+ * Maximum number of entries in a list. The number is limited, because creating the error message for an invalid entry
+ * takes a hundred times as long as reading a valid entry.
  */
 const mostEntries = 500
 

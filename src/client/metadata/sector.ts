@@ -17,9 +17,9 @@ export function sectorOf(client: ClientMetadata): string | undefined {
 }
 
 /**
- * Whether a client stays in its sector when only its delivery settings change. Unlike a registration, this check does
- * not fetch the list at `sector_identifier_uri`. So the address of the client that this list must contain has to stay
- * the same.
+ * Whether a client stays in its sector when only its delivery settings change. If the client has a
+ * `sector_identifier_uri`, the list at this URL must contain an address of the client (`standsFor`). This check does
+ * not fetch the list, so that address must not change.
  */
 export function staysInSector(before: ClientMetadata, after: ClientMetadata): boolean {
   if (after.subject_type !== 'pairwise') return true
@@ -29,8 +29,8 @@ export function staysInSector(before: ClientMetadata, after: ClientMetadata): bo
 }
 
 /**
- * Returns the address that the list at `sector_identifier_uri` must contain. If the client has no
- * `sector_identifier_uri`, the host of this address identifies the sector (CIBA Core §4).
+ * Returns the address that represents the client in its sector (CIBA Core §4). The list at `sector_identifier_uri` must
+ * contain this address. If the client has no `sector_identifier_uri`, the host of this address identifies the sector.
  */
 export function standsFor(client: ClientMetadata): string | undefined {
   switch (client.backchannel_token_delivery_mode) {

@@ -24,8 +24,8 @@ export async function nameProblem(name: string, { known, mailed }: NameNeeds): P
   const skeleton = skeletonOf(name)
   if (/[\p{Default_Ignorable_Code_Point}\u2800]/u.test(name)) return 'client_name must not contain invisible characters'
   if (!/[\p{L}\p{N}]/u.test(name.normalize('NFKC'))) return 'client_name must contain a letter or a number'
-  // Some symbols are letters in a frame, and others, for instance ◯ and €, look like a letter. A plus sign is common in
-  // names, so it is allowed; in comparisons it may stand for any letter.
+  // Some symbols are letters in a frame. Others look like a letter, for instance ◯ and €. A plus sign is common in
+  // names, so it is allowed. In comparisons it may stand for any letter.
   if (/\p{S}/u.test(name.replaceAll('+', ''))) return 'client_name must not contain symbols'
   if (scriptsOf(name).has('another')) return 'client_name must be written in a script that is in everyday use'
   if (mixesScripts(name)) return 'client_name must not mix letters of several scripts'
@@ -36,8 +36,8 @@ export async function nameProblem(name: string, { known, mailed }: NameNeeds): P
 }
 
 /**
- * The scripts that UAX 31 recommends. Other scripts are not allowed: in some of them (Lisu, Cherokee), a whole name
- * could look Latin.
+ * The scripts that UAX 31 recommends. Other scripts are not allowed, because in some of them (Lisu, Cherokee) a whole
+ * name could look Latin.
  */
 const scripts: [string, RegExp][] = [
   ...['Latin', 'Greek', 'Cyrillic', 'Armenian', 'Hebrew', 'Arabic', 'Thaana', 'Ethiopic', 'Georgian'],

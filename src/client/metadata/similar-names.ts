@@ -2,18 +2,19 @@
 import { setImmediate as nextTurn } from 'node:timers/promises'
 
 /**
- * In a skeleton (`skeletonOf`), this character replaces each sign. In a name with Latin letters, it also replaces each
- * letter that is neither one of `a` to `z` nor similar to one of them.
+ * In a skeleton (`skeletonOf`), this character replaces each sign: each character that is neither a letter nor a digit.
+ * In a name with Latin letters, it also replaces each letter that is neither one of `a` to `z` nor similar to one of
+ * them.
  */
 const anyLetter = '*'
 
 /**
  * Returns a normal form that is the same for names that look alike. Such names differ only in case, accents and spaces,
  * or in similar letters. Cyrillic and Greek letters that look Latin are mapped to Latin letters, and `1`, `l` and `i`
- * to one letter. Signs become `anyLetter`, because `K!osk` looks like `Kiosk`. In a name with Latin letters, a letter
- * that is neither one of `a` to `z` nor similar to one of them also becomes `anyLetter`. Unicode's whole table of
- * confusable characters (UTS 39) is not used: it has ten thousand lines, most of them for scripts that must not be
- * mixed in a name.
+ * to one letter. Signs (characters that are neither letters nor digits) become `anyLetter`, because `K!osk` looks like
+ * `Kiosk`. In a name with Latin letters, a letter that is neither one of `a` to `z` nor similar to one of them also
+ * becomes `anyLetter`. Unicode's whole table of confusable characters (UTS 39) is not used, because most of its ten
+ * thousand lines are for scripts that must not be mixed in a name.
  */
 export function skeletonOf(name: string): string {
   // NFKC turns letters in a circle, in brackets or of another width into plain letters. It would also turn the signs ™
@@ -49,8 +50,8 @@ function withoutForeignLetters(letters: string): string {
 }
 
 /**
- * Maximum number of signs in a name, including letters that are compared like signs. Each sign makes the comparison
- * longer.
+ * Maximum number of signs in a name: characters that are neither letters nor digits, and letters that are compared like
+ * signs. Each sign makes the comparison longer.
  */
 export const mostSigns = 16
 
@@ -58,8 +59,8 @@ export const mostSigns = 16
 export const signsIn = (skeleton: string): number => skeleton.split(anyLetter).length - 1
 
 /**
- * Returns the form of a name that is stored in an indexed column, so that equal names can be found. This form contains
- * no signs. Undefined if the name consists of signs only.
+ * Returns the form of a name that is stored in an indexed column, so that equal names can be found. Signs (`signsIn`)
+ * are left out. Undefined if the name consists of signs only.
  */
 export const comparedName = (name: string): string | undefined =>
   skeletonOf(name).replaceAll(anyLetter, '') || undefined
@@ -109,8 +110,8 @@ export class KnownNames {
 }
 
 /**
- * Returns the letters of a skeleton. A skeleton without surrogate pairs is returned as it is: each of its UTF-16 code
- * units is one letter.
+ * Returns the letters of a skeleton. A skeleton without surrogate pairs is returned as it is, because each of its
+ * UTF-16 code units is one letter.
  */
 const lettersOf = (skeleton: string): ArrayLike<string> => (/[\ud800-\udfff]/.test(skeleton) ? [...skeleton] : skeleton)
 

@@ -13,8 +13,8 @@ export interface UnusedMember {
 
 /**
  * Returns the members of client metadata that the server does not use: those that it does not know, and keys that it
- * cannot use. Use this function only for metadata from the operator, and not from anonymous callers: for a long list of
- * unknown names, it takes long to find which names were meant.
+ * cannot use. Use this function only for metadata from the operator, and not from anonymous callers. For a long list of
+ * unknown names, it takes a long time to find which names were meant.
  *
  * @example
  * unusedMembers({ backchannel_requires_passkey: true })

@@ -29,9 +29,9 @@ import type { RegistrationStore } from './registration-store.ts'
 
 export interface RegistrationNeeds extends ValuesContext, Pick<LoadShedding, 'whileUnproven' | 'withFairShare'> {
   /**
-   * `token`: an initial access token is required. `open`: no token is required. In this mode, at most `perHour` clients
-   * may be registered within an hour from one IPv4 address or one IPv6 /64. At most ten times as many attempts may be
-   * made within an hour from one network: a /24 (IPv4), a /64 or a /48 (IPv6).
+   * `token`: an initial access token is required. `open`: no token is required. In mode `open`, at most `perHour`
+   * clients may be registered within an hour from one IPv4 address or one IPv6 /64. At most ten times as many attempts
+   * may be made within an hour from one network: a /24 (IPv4), a /64 or a /48 (IPv6).
    */
   policy: { mode: 'token' | 'open'; perHour: number }
   clients: ClientStore
@@ -97,7 +97,7 @@ const attemptsEach = 10
 const replacementsPerHour = 60
 
 /**
- * What is known about the call: the caller's address, for limits and the audit, the load-shedding slot, and the
+ * What is known about the call: the caller's address (for limits and the audit), the load-shedding slot, and the
  * connection.
  */
 export interface RegistrationCall {
@@ -160,9 +160,9 @@ async function addClient(
 
 /**
  * Counts an attempt to register a client. Resolves to whether the attempt is allowed. An attempt is counted before its
- * metadata is read, because even a refused attempt may cause a fetch. Attempts are counted one at a time, so that
- * hundreds of simultaneous attempts from one network do not wait for the same row, each with its own database
- * connection.
+ * metadata is read, because even a refused attempt may cause a fetch. Attempts are counted one at a time. If they were
+ * counted at the same time, hundreds of attempts from one network would wait for the same row, each with a database
+ * connection of its own.
  */
 function mayTry(
   { from, connection }: RegistrationCall,
@@ -324,8 +324,8 @@ async function read(
 }
 
 /**
- * Whether a client keeps its secret: the authentication method must stay the same. A secret for `client_secret_jwt`
- * must also be decryptable and long enough for the algorithm.
+ * Whether a client keeps its secret. It does if the authentication method stays the same. A secret for
+ * `client_secret_jwt` must also be decryptable, and long enough for the algorithm.
  */
 function keepsSecret(
   { id, metadata, secretHash, secretSealed }: Client,

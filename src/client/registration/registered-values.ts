@@ -18,8 +18,8 @@ export interface ValuesContext {
 
 /**
  * Returns the algorithm for ID tokens that is registered for a client whose metadata contains none. This is RS256, the
- * default of the standard (OpenID Connect Registration §2), or the algorithm of the deployment if the profile forbids
- * RS256.
+ * default of the standard (OpenID Connect Registration §2). If the profile forbids RS256, it is the algorithm of the
+ * deployment.
  */
 export function registeredIdTokenAlg({ validationContext, idTokenAlg }: ValuesContext): IdTokenAlg {
   const { profile = profiles.core } = validationContext

@@ -53,7 +53,7 @@ export function createRegistrationStore(database: Database) {
     },
 
     /**
-     * Whether another client may be registered from this address now. Called before the metadata is read, so that a
+     * Whether one more client may be registered from this address now. Called before the metadata is read, so that a
      * call beyond the limit is refused before any work is done for it.
      */
     async hasCapacity(from: string, perHour: number, now: number): Promise<boolean> {

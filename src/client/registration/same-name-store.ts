@@ -1,6 +1,6 @@
 /**
  * Finds clients that registered themselves under the name of one of the operator's clients, or under a similar name.
- * Registration refuses such a name. But the operator's client may have been added after that registration.
+ * Registration refuses such a name, but only if the operator's client already exists.
  */
 import { setImmediate as nextTurn } from 'node:timers/promises'
 import { atMostRows, type Database } from '../../platform/storage/database.ts'
@@ -34,9 +34,9 @@ export function createSameNameStore(database: Pick<Database, 'read'>) {
    * name. Names without such a client are left out.
    */
   async function findEqual(names: string[]): Promise<Map<string, string>> {
-    // One index look-up for each name finds the first stored name that is equal or greater. With an equality condition,
-    // Postgres might read all clients if many have the same name. The space separates the name from the id, because
-    // neither of them contains a space.
+    // For each name, one index look-up finds the first stored name that is equal or greater. If many clients have the
+    // same name, Postgres might read all of them for an equality condition. A space can separate the name from the id,
+    // because neither contains a space.
     const rows = await database.read<{ name: string; first: string | null }>(
       `select value as name, (select compared_name || ' ' || id from clients
          where registration_token_hash is not null and compared_name >= value

@@ -85,8 +85,8 @@ export function proofSentWith({ headers, method = '', url = '' }: CallWithProof)
 /** Allowed difference between the client's clock and our clock, in seconds, in both directions. */
 const skewSeconds = 60
 /**
- * Milliseconds for which a used proof is stored: the longest time for which a nonce is valid. A proof without a nonce
- * is valid for a shorter time: at most 2 × `skewSeconds`.
+ * Milliseconds for which a used proof is stored. This is the longest time for which a nonce is valid. A proof without a
+ * nonce is valid for a shorter time, at most 2 × `skewSeconds`.
  */
 const storedForMs = 300_000
 /** Maximum length of a proof, in characters. A longer proof is not decoded. */
@@ -95,7 +95,7 @@ const longestJti = 256
 
 /**
  * Returns the functions that read and accept the DPoP proofs of calls. They refuse every proof that oidc-provider
- * refuses. If not, a client could get tokens that it cannot use at the endpoints of oidc-provider. Examples of refused
+ * refuses. So a client never gets tokens that it then cannot use at the endpoints of oidc-provider. Examples of refused
  * proofs are those whose `jwk` has a member that is null, a `use` that is not `sig`, or `key_ops` that also allow to
  * sign.
  */
@@ -171,7 +171,7 @@ interface ProofRule extends Rule<Proof, ProofContext> {
 }
 
 /**
- * The checks of RFC 9449 §4.3, without four that are made elsewhere. `read` first checks that there is exactly one
+ * The checks of RFC 9449 §4.3, except for four that are made elsewhere. `read` first checks that there is exactly one
  * header, and that it contains a JWT. `accept` later checks the signature and the single use. No error message repeats
  * anything from the proof.
  */
@@ -284,16 +284,16 @@ async function isSignedByItsKey({ jwt, header }: Proof, clock: Clock): Promise<b
 }
 
 /**
- * Whether `htu` is the called address. Both addresses are compared without query and fragment, after normalisation (RFC
- * 9449 §4.3): letter case of the host, default port, `.` and `..` in the path.
+ * Whether `htu` is the called address. Both addresses are compared without query and fragment. Before that, the letter
+ * case of the host, the default port, and `.` and `..` in the path are normalised (RFC 9449 §4.3).
  */
 function isAddress(htu: unknown, path: string, addresses: readonly string[]): boolean {
   if (typeof htu !== 'string' || !/^[\x21-\x5b\x5d-\x7e]+$/.test(htu) || !URL.canParse(htu)) return false
   const called = new URL(htu)
   called.search = ''
   called.hash = ''
-  // A request target may be neither a path nor an http URL (RFC 9112 §3.2). In that case, `address + path` is not an
-  // address of this server, and nothing matches.
+  // If the request target is neither a path nor an http URL (RFC 9112 §3.2), `address + path` is not an address of this
+  // server, and nothing matches.
   return addresses.some((address) => URL.parse(address + path)?.href === called.href)
 }
 

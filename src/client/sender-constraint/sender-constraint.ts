@@ -40,7 +40,7 @@ export function createSenderConstraint({ proofs, boundTokensOnly }: BindingNeeds
 }
 
 /**
- * Returns the key of the DPoP proof. A client may send a proof even if it is not registered for DPoP; its tokens are
+ * Returns the key of the DPoP proof. A client may send a proof even if it is not registered for DPoP. Its tokens are
  * then bound to the key of the proof.
  */
 function dpopKeyOf({ metadata }: Client, proof: SentProof, proofs: Proofs): Promise<string> | undefined {

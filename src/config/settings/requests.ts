@@ -36,9 +36,9 @@ export const requestSettings = {
     ),
     longestInterval: setting(
       whole('seconds', 1, 3600).exactOptional(),
-      'Each `slow_down` lengthens the interval of a request by five seconds, up to this many seconds. After two ' +
-        'polls in a row that have kept a lengthened interval, `requests.interval` applies again. The default is 30, ' +
-        'or `requests.interval` if this is longer.',
+      'Each `slow_down` makes the interval of a request five seconds longer, until the interval has this length. If ' +
+        'the client then waits for the longer interval before two polls in a row, `requests.interval` applies again. ' +
+        'The default is 30, or `requests.interval` if this is longer.',
       { usual: { production: 30, development: 30 } },
     ),
     maxBindingMessageLength: setting(

@@ -1,7 +1,7 @@
 /**
  * Browsers in which a user has signed in before, recognised by a cookie (OWASP's "device cookie"). Sign-in attempts in
  * such a browser are counted separately. So wrong passwords that are sent from elsewhere do not lock the user out in
- * this browser. The cookie gives no access: it only contains the users for whom attempts are counted separately.
+ * this browser. The cookie gives no access. It only contains the users for whom attempts are counted separately.
  */
 import type { Clock } from '../../platform/clock.ts'
 import { newSecret, type Vault } from '../../platform/crypto.ts'

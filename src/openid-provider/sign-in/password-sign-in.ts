@@ -58,7 +58,9 @@ export type PasswordTryOutcome =
   | { kind: 'wrong'; isHeldBack: boolean }
   | Paused
 
-/** There is a pause after failed attempts: the password was not checked, and the attempt does not count. */
+/**
+ * The result if there is a pause after failed attempts. The password was not checked, and the attempt does not count.
+ */
 export interface Paused {
   kind: 'paused'
   /** Milliseconds since 1970. */
@@ -75,17 +77,17 @@ export type CheckTry = (password: string) => Promise<PasswordTryOutcome>
 export interface PasswordSignIn {
   /**
    * Executes `reads`, which are needed before a password is checked. Only a limited number of callers read at the same
-   * time. If the queue for passwords has no place for the caller, nothing is read. Exception: for a caller with the
-   * cookie of a known browser, the place is not checked.
+   * time. If the queue for passwords has no place for the caller, nothing is read. This is not checked for a caller
+   * with the cookie of a known browser.
    *
    * @throws {Overloaded} if the queue has no place
    * @throws {CallerLeft} if the caller closes the connection while the call waits
    */
   lookUp<Result>(from: TryOrigin, reads: () => Promise<Result>): Promise<Result>
   /**
-   * Finds out whether the browser is known, and whether there is a pause after failed attempts. Counts no attempt.
-   * Resolves to the pause, or to the function that checks the password. That function may throw the same errors as
-   * `lookUp`; if it does, the attempt does not count.
+   * Finds out whether the user has signed in with this browser before, and whether there is a pause after failed
+   * attempts. Counts no attempt. Resolves to the pause, or to the function that checks the password. That function may
+   * throw the same errors as `lookUp`. In that case, the attempt does not count.
    */
   begin(given: PasswordTry): Promise<Paused | CheckTry>
 }

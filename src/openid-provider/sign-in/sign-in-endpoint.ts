@@ -83,8 +83,8 @@ export function signInEndpoint(app: FastifyInstance, needs: SignInNeeds): void {
   )
 
   /**
-   * Counts a call as that of an unproven caller: every caller can begin a sign-in, and then make any number of calls
-   * with its cookie.
+   * Counts a call as that of an unproven caller, because every caller can begin a sign-in and then make any number of
+   * calls with its cookie.
    */
   function unproven<Result>(request: FastifyRequest, work: () => Promise<Result>): Promise<Result> {
     const returning = needs.returningUsers.byCookies(request.headers.cookie)
@@ -103,8 +103,8 @@ export function signInEndpoint(app: FastifyInstance, needs: SignInNeeds): void {
 }
 
 /**
- * Value of the `Retry-After` header, in seconds, if a sign-in has reached the limit of challenges: the lifetime of a
- * sign-in in which no user has signed in.
+ * Value of the `Retry-After` header, in seconds, if a sign-in has reached the limit of challenges. It is the lifetime
+ * of a sign-in in which no user has signed in.
  */
 const retryAfterSeconds = 600
 

@@ -45,8 +45,8 @@ export interface Rotation {
 }
 
 /**
- * Safety margin in milliseconds: clocks differ, and a key may be retired while a response that it signed is still on
- * its way.
+ * Safety margin in milliseconds, because clocks differ, and because a key may be retired while a response that it
+ * signed is still on its way.
  */
 const slack = 5 * 60_000
 
@@ -71,16 +71,17 @@ export function keyTimesOf(settings: {
 }
 
 /**
- * Returns the seconds for which clients may cache the key set: half of the time for which a key is published before it
- * signs. The other half is a reserve for nodes that read a new key a little later, and for clocks that differ.
+ * Returns the seconds for which clients may cache the key set. This is half of `publishAhead`, the time from the
+ * publication of a key to its first signature. The other half is a reserve for nodes that read a new key a little
+ * later, and for clocks that differ.
  */
 export function keySetMaxAge(publishAhead: number): number {
   return Math.floor(publishAhead / 2)
 }
 
 /**
- * Publishes the next key, which signs after `publishAhead`. If a key that does not sign yet is already published,
- * nothing changes. So only one of two simultaneous rotations takes effect.
+ * Publishes the next key, which begins to sign after `publishAhead`. If a key that does not sign yet is already
+ * published, no key is added. So two simultaneous rotations add only one key.
  * @param options.atOnce makes the published key sign now. If no key is published, a new key signs at once, although no
  *   client has fetched it yet
  */
@@ -125,8 +126,8 @@ export async function revokeKey(kid: string, needs: RotationNeeds): Promise<Rota
 }
 
 /**
- * Rotates the keys that are due. A key is due `publishAhead` before it has signed for `rotateEvery`. Resolves to the
- * rotations that took effect.
+ * Rotates the keys that are due. A key should sign for `rotateEvery`. It is due `publishAhead` before the end of this
+ * time. Resolves to the rotations that took effect.
  */
 export async function rotateWhatIsDue(kept: KeptKey[], needs: RotationNeeds): Promise<Rotation[]> {
   const { publishAhead, rotateEvery } = needs.times

@@ -46,7 +46,7 @@ type KeyRow = RowOf<Omit<KeptKey, 'retirement'>> & {
 export type SigningKeyStore = ReturnType<typeof createSigningKeyStore>
 
 /**
- * Stores the signing keys; private keys are encrypted. All nodes are notified of changes, under the topic
+ * Stores the signing keys, with the private keys encrypted. All nodes are notified of changes, under the topic
  * `signing_keys`.
  */
 export function createSigningKeyStore(database: Database) {
@@ -68,7 +68,7 @@ export function createSigningKeyStore(database: Database) {
 
     /**
      * Adds the next key, and sets the retirement of all earlier keys. Resolves to false, and changes nothing, if a key
-     * of this generation exists: another process was faster.
+     * of this generation exists because another process was faster.
      * @param revoke a key to revoke. Keys that do not sign yet are also revoked, because they were stored in the same
      *   table
      */
@@ -94,8 +94,8 @@ export function createSigningKeyStore(database: Database) {
     },
 
     /**
-     * Extends how long keys are kept, after the lifetimes in the configuration were raised: each key that still signs
-     * is kept until everything that it signs has expired. Lifetimes are in milliseconds.
+     * If the lifetimes in the configuration were raised, extends how long keys are kept. Each key that still signs is
+     * then kept until everything that it signs has expired. Lifetimes are in milliseconds.
      */
     async keepAtLeast(
       now: number,

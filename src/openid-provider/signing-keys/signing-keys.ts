@@ -13,9 +13,9 @@ export const keyAlgorithms = ['ES256', 'RS256'] as const
 export type KeyAlgorithm = (typeof keyAlgorithms)[number]
 
 /**
- * `published`: in the key set but not signing yet, so that clients can fetch the key in time. `signing`: signs.
- * `retired`: in the key set until everything that the key signed has expired. `unpublished`: only verifies
- * `id_token_hint`. `removed`, `revoked`: not used.
+ * `published`: the key is in the key set but does not sign yet, so that clients can fetch it in time. `signing`: the
+ * key signs. `retired`: the key no longer signs, but stays in the key set until everything that it signed has expired.
+ * `unpublished`: the key only verifies `id_token_hint`. `removed`, `revoked`: the key is not used.
  */
 export type KeyState = 'published' | 'signing' | 'retired' | 'unpublished' | 'removed' | 'revoked'
 

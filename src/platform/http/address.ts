@@ -76,7 +76,7 @@ export function isWithin(address: string | undefined, ranges: BlockList): boolea
   return ranges.check(plain, isIPv6(plain) ? 'ipv6' : 'ipv4')
 }
 
-/** Returns an IPv4-mapped IPv6 address as IPv4: a server that listens on `::` gets IPv4 addresses in the mapped form. */
+/** Converts an IPv4-mapped address to IPv4, because a server that listens on `::` gets IPv4 addresses in this form. */
 export function plainAddress(address: string): string {
   return address.replace(/^::ffff:(?=\d+\.)/i, '')
 }

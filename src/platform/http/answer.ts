@@ -22,7 +22,8 @@ export const edgeOptions = {
   // Calls that arrive while the server closes are answered by their routes, because Fastify's own 503 has another format.
   return503OnClosing: false,
   bodyLimit: MAX_BODY_BYTES,
-  // No route has a schema. The schema compiler that Fastify would load is larger than the rest of Fastify.
+  // Fastify's schema compiler is not loaded, because no route has a schema. The compiler is larger than the rest of
+  // Fastify.
   schemaController: { compilersFactory: { buildValidator: noSchemas, buildSerializer: noSchemas } },
   // Without this function, Fastify would include the malformed path in its response.
   frameworkErrors: (_error, request, reply) => {
@@ -46,8 +47,9 @@ export interface CallerTimeouts {
   /** The time for headers and body together. */
   request: number
   /**
-   * A connection with a call is closed if nothing is sent or received on it for this many milliseconds. The time must
-   * be longer than a long poll, and longer than the time between two heartbeats of an event stream.
+   * While a call is in progress, its connection is closed if nothing is sent or received on it for this many
+   * milliseconds. The time must be longer than a long poll, and longer than the time between two heartbeats of an event
+   * stream.
    */
   silence: number
 }
@@ -55,9 +57,10 @@ export interface CallerTimeouts {
 const callerPatience: CallerTimeouts = { headers: 10_000, request: 30_000, silence: 60_000 }
 
 /**
- * Returns options with which the server closes the connections of slow callers. `ofNode`, for Node's server, is for
- * callers that send too slowly or send nothing. `connectionTimeout`, for Fastify, is for callers that do not read the
- * response. With `ofNode`, Node also passes calls without `Host` to Fastify (see `beginCall`).
+ * Returns options with which the server closes the connections of slow callers. `ofNode` contains options of Node's
+ * server, which closes the connection of a caller that sends too slowly or sends nothing. `connectionTimeout` is an
+ * option of Fastify, which closes the connection of a caller that does not read the response. With `ofNode`, Node also
+ * passes calls without `Host` to Fastify (see `beginCall`).
  */
 export function serverTimeouts({ headers, request, silence } = callerPatience) {
   const ofNode = {
@@ -234,8 +237,8 @@ function beginCalls(app: FastifyInstance): void {
 }
 
 /**
- * Counts a call and begins to receive its body. Returns false if the call must not be processed any further: its
- * connection had too many calls and was closed, or it has no `Host` and was answered.
+ * Counts a call and begins to receive its body. Returns false if the call must not be processed any further. This is so
+ * if the connection had too many calls and was closed, or if the call has no `Host` and was answered with 400.
  */
 function beginCall(
   { life, commonHeaders }: FastifyInstance,
@@ -266,8 +269,8 @@ function answerProblem(
     log.info({ request: request.id, code: error.code, detail: error.detail }, 'refused')
     answerOAuthError(reply, error)
   } else if (error instanceof Unavailable) {
-    // Only errors with a cause are logged: a service on which this server depends has failed. `Overloaded` has no cause
-    // and is not logged, because there would be too many lines.
+    // An error with a cause is logged: it means that a service on which this server depends has failed. `Overloaded`
+    // has no cause. It is not logged, because there would be too many lines.
     if (error.cause !== undefined) log.info({ request: request.id, detail: error.message }, 'cannot be answered now')
     answerUnavailable(error, request, reply, page)
   } else if (isBadRequest(error)) {

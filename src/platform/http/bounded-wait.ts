@@ -8,7 +8,7 @@ import { Bounds } from './bounds.ts'
 import type { LoadShedding, Slot } from './load-shedding.ts'
 
 /**
- * Runs `work`, while the call that needs its result waits.
+ * Runs `work` while the call that needs the result waits.
  *
  * @param returning the id of the user if the call contains an encrypted cookie of a user who has signed in before
  * @throws {Overloaded} if too many calls wait already

@@ -44,8 +44,8 @@ export function nameCallers(app: FastifyInstance, trusted: readonly string[]): v
  * Each proxy appends to `X-Forwarded-For` the address that called the proxy. So the header is read from the right,
  * entry by entry, as long as the previous address belongs to a trusted proxy. The first address that does not belong to
  * a trusted proxy is the caller's. All entries to the left of this address were written by the caller and are ignored.
- * If an entry that is read is not an address, the result is `UNKNOWN_ADDRESS`. It must not be the address of a trusted
- * proxy, because the caller would then get the rights of the proxy.
+ * If an entry that is read is not an address, the result is `UNKNOWN_ADDRESS`. The result must not be the address of a
+ * trusted proxy, because the caller would then get the rights of the proxy.
  */
 export function createCallerAddress(trusted: readonly string[]): (call: AddressedCall) => string {
   const proxies = rangesOf(trusted)

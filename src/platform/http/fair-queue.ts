@@ -1,8 +1,8 @@
 /**
- * A short queue for slow work. Each caller that waits, or has its turn, takes a place. The queue is fair between groups
+ * A short queue for slow work. Each caller that waits or has its turn takes one place. The queue is fair between groups
  * of callers: the groups take turns, and the places of each group are limited. If all places are taken, a waiting
- * caller of the group with the most places loses its place to a caller of a group with fewer. So callers that call
- * again and again do not exclude others. A caller that gets no place is refused at once.
+ * caller of the group with the most places loses its place to a caller of a group with fewer places. So callers that
+ * call again and again do not exclude others. A caller that gets no place is refused at once.
  */
 
 import { type Clock, systemClock } from '../clock.ts'
@@ -196,7 +196,7 @@ function createTakenPlaces() {
 
   /**
    * Finds the caller that loses its place if the group `largest` is full. Compares the second largest groups, for
-   * instance the networks, of the callers that wait. Returns the caller that arrived last in the one with the most
+   * instance the networks, of the callers that wait. Returns the last caller that arrived in the group with the most
    * places.
    */
   function latestOfMost(largest: PlaceGroup): Entry | undefined {
@@ -212,8 +212,8 @@ function createTakenPlaces() {
     entries,
     uses,
     /**
-     * Returns the entry that loses its place to a caller of these groups, undefined if a place is free, or `all` if the
-     * caller gets no place.
+     * Returns the entry that loses its place to a new caller of these groups. Returns undefined if a place is free, and
+     * `all` if the new caller gets no place.
      */
     inTheWayOf(groups: readonly PlaceGroup[]): Entry | undefined | 'all' {
       const [largest, ...smaller] = groups

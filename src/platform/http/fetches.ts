@@ -21,7 +21,8 @@ export interface Fetches<Document> {
    *
    * @param slot the load-shedding slot of the call that waits; it is released during the wait
    * @throws {Overloaded} if a limit is reached
-   * @throws the error of this fetch; in the pause after a failed fetch, the error of that fetch
+   * @throws the error of the fetch if it fails. In the pause after a failed fetch, no fetch is made, and the error of
+   *   the failed fetch is thrown
    */
   get(url: string, slot: Slot | undefined): Promise<Document>
   /**

@@ -79,7 +79,7 @@ export function readJsonFields(
   )
 }
 
-/** Reads a body that contains any JSON value. The caller must validate the value. */
+/** Reads a JSON body. The value may be of any type, so the caller must validate it. */
 export function readJson(contentType: string | undefined, body: Buffer): unknown {
   if (!isJson(contentType)) throw refused(`the body must be ${jsonType}`)
   return parseJson(decodeUtf8(body))

@@ -78,7 +78,7 @@ export function createNameLookup({ timeoutMs, clock, servers, files }: NameLooku
    * each lookup uses the current name servers of the system.
    */
   async function ask(name: string, signal: AbortSignal): Promise<Address[]> {
-    // `Resolver` waits twice as long at its second attempt. The deadline ends the lookup at several silent servers.
+    // `Resolver` waits twice as long at its second attempt. With several silent servers, the deadline ends the lookup.
     const resolver = new Resolver({ timeout: Math.ceil(timeoutMs / 4), tries: 2 })
     if (servers !== undefined) resolver.setServers(servers)
     signal.addEventListener('abort', () => resolver.cancel(), { once: true })
@@ -91,7 +91,7 @@ export function createNameLookup({ timeoutMs, clock, servers, files }: NameLooku
       try {
         return await ask(candidate, signal)
       } catch (error) {
-        // A name server that does not answer for one candidate will probably not answer for the next one.
+        // After a timeout, the next candidate is not tried, because it would probably get no answer either.
         if (signal.aborted) throw signal.reason
         if (codeOf(error) === 'ETIMEOUT') throw error
         failure ??= error
@@ -131,7 +131,7 @@ export function createNameLookup({ timeoutMs, clock, servers, files }: NameLooku
       return addresses
     } catch (error) {
       failures.failed(name, error)
-      // An aborted lookup that already had addresses of one family does not get here: it resolves to these addresses.
+      // If an aborted lookup already had addresses of one family, it resolves to them, and this line does not run.
       if (codeOf(error) === 'ECANCELLED') receivers.wasCutShort(receiverOf(name), begunAt)
       if (codeOf(error) === 'ETIMEOUT') receivers.isSilent(receiverOf(name))
       throw error
@@ -206,7 +206,7 @@ function createReceivers({ forMs, most, clock }: { forMs: number; most: number; 
 
 /**
  * Asks for IPv6 and IPv4 addresses. When one query has returned addresses, the other query has `graceMs` milliseconds
- * left. It is limited because some name servers never answer for IPv6. Addresses that arrive later are not used.
+ * left. This time is short because some name servers never answer for IPv6. Addresses that arrive later are not used.
  */
 async function askForBoth(
   resolver: Resolver,

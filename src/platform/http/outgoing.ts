@@ -25,8 +25,8 @@ export interface OutgoingCall {
   headers?: Record<string, string>
   body?: string | Buffer
   /**
-   * The client or user to whom the URL belongs, if known. If a limit is reached, a call waits only for calls to the
-   * same receiver.
+   * The client or user to whom the URL belongs, if known. A call waits if too many other calls to the same receiver are
+   * under way (`mostToOneReceiver`).
    */
   receiver?: string | undefined
   /** If this signal is aborted, the call ends and fails with `stopped`. */
@@ -97,14 +97,13 @@ export interface GuardedCaller {
 }
 
 /**
- * Upper limit for simultaneous calls to one receiver at one origin, or to one URL if the receiver is not known. There
- * is no limit for all receivers at one origin together: a gateway may serve many clients there, and one client that
- * does not respond must not delay the calls to the others. Users of this file must limit the total number of their
- * calls.
+ * Upper limit for simultaneous calls to one receiver at one origin, or to one URL if the receiver is not known. All
+ * receivers at one origin together have no limit: a gateway may serve many clients there, and one client that does not
+ * respond must not delay the calls to the others. Code that uses this file must limit the total number of its calls.
  */
 const mostToOneReceiver = 16
 
-/** An idle connection is closed after so many milliseconds: its address is checked only when it is opened. */
+/** Idle connections are closed after this time, because their addresses are checked only when they are opened. */
 const IDLE_MILLISECONDS = 30_000
 
 export function createGuardedCaller(options: GuardedCallerOptions): GuardedCaller {

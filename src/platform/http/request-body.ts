@@ -6,9 +6,9 @@ import { OAuthError } from '../oauth-error.ts'
 export const MAX_BODY_BYTES = 64 * 1024
 
 /**
- * Maximum number of pieces of a body. A piece is a chunk of the chunked coding, or what one read from the socket has
- * returned. So a body of the largest size is accepted in pieces of 64 bytes. The number is limited because each piece
- * costs a function call and a Buffer: a caller that sends single bytes would keep this process busy with a small
+ * Maximum number of pieces of a body. A piece is a chunk of the chunked coding, or the bytes that one read from the
+ * socket returned. So a body of the largest size is accepted in pieces of 64 bytes. The number is limited because each
+ * piece costs a function call and a Buffer: a caller that sends single bytes would keep this process busy with a small
  * upload.
  */
 export const mostPieces = 1024
@@ -31,7 +31,7 @@ type Receiving = IncomingMessage & { [body]?: RequestBody }
  */
 export function beginBody(request: IncomingMessage): void {
   const { 'transfer-encoding': coding, 'content-length': announced } = request.headers
-  // In HTTP/2, and in a request that the server itself injects, a body may come without these headers.
+  // In HTTP/2, and in a request that the server itself injects, a call may have a body without these two headers.
   if (coding === undefined && announced === undefined && request instanceof IncomingMessage) return
   ;(request as Receiving)[body] = new RequestBody(request, announced)
 }

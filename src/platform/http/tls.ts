@@ -36,9 +36,9 @@ export function tlsOptions({ key, cert }: TlsFiles, anyKey: boolean): ServerOpti
     key,
     cert,
     // This list is empty, so that clients may send any certificate. Chains are checked later
-    // (client/certificate/chain.ts). If it contained authorities, Node would send their names to clients. TLS clients
-    // written in Go or Java would then send no certificate of another authority, and no self-signed one (RFC 8705
-    // §6.1). If `ca` were absent, Node would trust the public web authorities.
+    // (client/certificate/chain.ts). If the list contained authorities, Node would send their names to clients. TLS
+    // clients written in Go or Java would then send no certificate of another authority, and no self-signed one (RFC
+    // 8705 §6.1). If `ca` were absent, Node would trust the public web authorities.
     ca: [],
     requestCert: true,
     rejectUnauthorized: false,

@@ -5,7 +5,9 @@ export function isWebAddress(address: string): boolean {
   return /^https?:\/\//.test(address) && isNormalized(address)
 }
 
-/** Returns whether secrets may be sent to this URL: it must be https, or in development a loopback address. */
+/**
+ * Returns whether secrets may be sent to this URL: an https URL or, in development, an http URL of a loopback address.
+ */
 export function isSafeAddress(address: string, development: boolean): boolean {
   if (!isWebAddress(address) || address.includes('#')) return false
   const url = new URL(address)

@@ -86,7 +86,7 @@ export function chooseLanguage(...wishes: (string | undefined)[]): Language {
   return languages[0]
 }
 
-/** Parses a list of language tags, separated by commas or spaces, with or without weights. */
+/** Parses a list of language tags, separated by commas or spaces, with or without weights such as `;q=0.8`. */
 function inOrder(list: string): string[] {
   return list
     .slice(0, 500)

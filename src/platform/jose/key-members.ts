@@ -61,7 +61,7 @@ export function whyUnused(key: Record<string, unknown>): string | undefined {
 }
 
 /**
- * Returns the reason why a key cannot be used to verify signatures, or undefined if its members contain no such reason.
+ * Returns why a key cannot be used to verify signatures. Returns undefined if none of its members prevents this use.
  */
 function whyNotForSignatures(key: Record<string, unknown>): string | undefined {
   const { kty, crv, use, alg, key_ops: operations } = key
@@ -74,7 +74,7 @@ function whyNotForSignatures(key: Record<string, unknown>): string | undefined {
   return curves === undefined || curves.includes(String(crv)) ? undefined : 'its curve is not one of those supported'
 }
 
-/** Returns whether a key can verify signatures: it is of a type that is used here, and has the members of this type. */
+/** Returns whether a key can verify signatures: this server supports its type, and it has the members of this type. */
 export function isComplete(key: Record<string, unknown>): boolean {
   return whyUnused(key) === undefined
 }
@@ -85,8 +85,8 @@ export const mostKeys = 100
 const mostTexts = 10
 
 /**
- * Returns the key with known members only. Known members are left out too if they are not of the expected type: a text,
- * or a short list of texts. An empty text is also left out, because oidc-provider would refuse the whole set.
+ * Returns the key with known members only. A known member is also left out if its value is neither a text nor a short
+ * list of texts. An empty text is left out too, because oidc-provider would refuse the whole set.
  */
 export function withKnownMembers(key: Record<string, unknown>): Record<string, unknown> {
   const known = [...texts.filter((name) => isFilled(key[name])), ...lists.filter((name) => isShortList(key[name]))]

@@ -59,7 +59,7 @@ export interface KeySets {
 /** Milliseconds for which a fetched key set is used before it is fetched again. */
 const freshForMs = 10 * 60_000
 /**
- * If a set does not contain a requested key, the set is fetched again, unless it was fetched less than this many
+ * A set that does not contain a requested key is fetched again only if its last fetch is more than this many
  * milliseconds ago.
  */
 const refetchPauseMs = 30_000
@@ -134,8 +134,8 @@ export function createKeySets({ caller, releaseSlotWhile, keptInOutageMs, clock 
       const now = steadyTime(clock)
       const keySet = await keySetOrKept(now - freshForMs, uri, slot)
       try {
-        // `keySet.find` alone may return a wrong key if the signature has no `kid`. The key is verified here only if
-        // the set may be fetched again.
+        // `keySet.find` alone may return a wrong key if the signature has no `kid`. So the signature is verified with
+        // the key here, but only if the set may be fetched again.
         const verifies = !namesKey(header) && keySet.at < now - refetchPauseMs
         return await (verifies ? findVerifyingKey(keySet.find, header, token) : keySet.find(header, token))
       } catch (error) {
@@ -165,8 +165,8 @@ function isAnotherKeyNeeded(error: unknown): boolean {
 }
 
 /**
- * Returns a `fetch` for oidc-provider, which mostly fetches key sets of clients. It returns a cached key set without
- * fetching it again.
+ * Returns a `fetch` for oidc-provider, which mostly fetches key sets of clients. If a key set is cached, the returned
+ * function does not fetch the set again.
  */
 export function knownKeysOr(
   keySets: Pick<KeySets, 'known'>,

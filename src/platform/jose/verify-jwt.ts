@@ -16,9 +16,9 @@ export interface VerifiedJwt {
 }
 
 /**
- * Verifies the signature of a JWT as received, and then checks its claims with the rules of jose. The only difference
- * to jose: a claim that is null counts as absent, because libraries that serialize a class or a dictionary write null
- * for each unused member.
+ * Verifies the signature of a JWT as received, and then checks its claims with the rules of jose. There is one
+ * exception to these rules: a claim that is null counts as absent. The reason is that libraries that serialize a class
+ * or a dictionary write null for each unused member.
  *
  * @throws the errors of `jwtVerify`
  */
@@ -31,7 +31,7 @@ export async function verifyJwt(jwt: string, key: JWTVerifyGetKey, options: JWTV
   return { header, claims: UnsecuredJWT.decode(new UnsecuredJWT(present).encode(), options).payload }
 }
 
-/** Verifies the signature. If one of the returned claims is null, the other claims may not have been checked yet. */
+/** Verifies the signature. If one of the returned claims is null, the other claims are possibly not checked yet. */
 async function verifyWithNulls(jwt: string, key: JWTVerifyGetKey, options: JWTVerifyOptions): Promise<VerifiedJwt> {
   try {
     const { protectedHeader, payload } = await jwtVerify(jwt, key, options)

@@ -47,8 +47,8 @@ export const pageHeaders = {
 }
 
 /**
- * Where the consent pages and sign-in pages may be shown in a frame: nowhere, or on pages of this origin. `self` is for
- * the demo, whose page shows them in a frame as the user's phone.
+ * Where the consent pages and sign-in pages may be shown in a frame. `none`: nowhere. `self`: on pages of this origin.
+ * Only the demo uses `self`: its page shows the consent pages in a frame that looks like the user's phone.
  */
 export type Framing = 'none' | 'self'
 

@@ -126,8 +126,9 @@ export function writeBatch<Item, Outcome>(kind: Kind<Item, Outcome>): (item: Ite
 }
 
 /**
- * Returns whether the error is about the values of one item, so that the other items would succeed if they were executed
- * without this item: SQLSTATE classes 22 and 23; SQLITE_TOOBIG, SQLITE_CONSTRAINT and SQLITE_MISMATCH.
+ * Returns whether the error is about the values of one item, so that the other items would succeed if they were
+ * executed without this item. Such errors are SQLSTATE classes 22 and 23, SQLITE_TOOBIG, SQLITE_CONSTRAINT and
+ * SQLITE_MISMATCH.
  */
 function isAboutOne(error: unknown): boolean {
   const { code, errcode } = error as { code?: unknown; errcode?: unknown }

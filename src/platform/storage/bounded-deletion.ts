@@ -14,7 +14,7 @@ export interface OldRows {
 
 /**
  * Returns the statement that deletes at most `atMost` rows, so that neither SQLite's lock nor the event loop is blocked
- * for long. It returns one row for each deleted row. Rows that another transaction is using are skipped.
+ * for long. The statement returns one row for each deleted row. It skips rows that another transaction is using.
  */
 export function deleteOldest({ table, key, where, by, values }: OldRows, atMost: number): SingleStatement {
   const sql = `with old as materialized (

@@ -1,8 +1,8 @@
 /**
  * The clock of the database. All nodes use it for stored periods, such as the hour of a counter, or a pause. They do
  * not use their own clocks: a node whose clock is far ahead would begin a new period before the period of the other
- * nodes has ended. The other nodes would not accept that period, because for them it begins in the future, and would
- * begin a new one. So no count would ever reach its limit.
+ * nodes has ended. For the other nodes, this new period would begin in the future. So they would not accept it, and
+ * would begin another period. Then no count would ever reach its limit.
  */
 import { type Clock, steadyTime } from '../clock.ts'
 import type { Database } from './database.ts'

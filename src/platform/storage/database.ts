@@ -41,8 +41,8 @@ export interface StepOptions<Row = unknown> {
    */
   lockKeys?: string | string[]
   /**
-   * Steps that have a key here may run at the same time. They never run at the same time as a step that has this key in
-   * `lockKeys`. Of two such steps, the later one sees what the earlier one has written.
+   * Steps that have the same key here may run at the same time. But if one step has the key here and another has it in
+   * `lockKeys`, the later step waits. It then sees what the earlier step has written.
    */
   sharedLockKeys?: string[]
   /**
@@ -72,23 +72,25 @@ export interface Database {
   read<Row>(sql: string, values?: Value[]): Promise<Row[]>
 
   /**
-   * Executes one atomic step. `first` is a conditional change with `returning`. If `first` returns no row, another step was
-   * faster or the condition does not hold, and no other statement of the step is executed. If a statement fails, the whole
-   * step is rolled back. When the promise resolves, the step is durable.
+   * Executes one atomic step. `first` is a conditional change with `returning`. If its condition does not hold, for
+   * example because another step was faster, `first` returns no row. Then no other statement of the step is executed.
+   * If a statement fails, the whole step is rolled back. When the promise resolves, the step is durable.
    *
    * @returns the rows of `first`
    */
   step<Row>(first: Statement, options?: StepOptions<Row>): Promise<Row[]>
 
   /**
-   * Runs `work` when all earlier steps of this process that share one of `lockKeys` have ended. Use it for the items of
-   * a batch, where `work` adds an item to the batch: then an item is added only when its keys are free, and the other
-   * items do not wait for these keys. The step that executes the batch must have the lock keys of all its items, and
-   * set `hasTurn`. On SQLite, `work` begins at once, because all steps run one after the other.
+   * Runs `work` when all earlier steps of this process that share one of `lockKeys` have ended. On SQLite, `work`
+   * begins at once, because all steps run one after the other.
    *
-   * @param how.yields if true, `work` lets steps without `yields` go first, if they arrive while `work` waits and at
-   *   most 250 ms after `work`. Use this for work that clients can cause in any number, so that it does not delay the
-   *   decisions of users
+   * Use this function for the items of a batch: `work` adds an item to the batch. An item is then added only when its
+   * keys are free, and items with other keys do not wait for these keys. The step that executes the batch must have the
+   * lock keys of all its items, and set `hasTurn`.
+   *
+   * @param how.yields if true, steps without `yields` run before `work` if they arrive while `work` waits, and not
+   *   later than 250 ms after `work`. Use this for work that clients can cause in any number, so that it does not delay
+   *   the decisions of users
    */
   inLockOrder<T>(lockKeys: readonly string[], work: () => Promise<T>, how?: { yields?: boolean }): Promise<T>
 
@@ -142,7 +144,7 @@ export function valuesOf(statement: Statement): Value[] {
 }
 
 /**
- * Returns a `limit` clause that contains the number. If the limit were a parameter, Postgres would choose a plan for a
+ * Returns a `limit` clause with `most` as a literal. If the limit were a parameter, Postgres would choose a plan for a
  * tenth of the table. Use this function only with constants of the program.
  *
  * @throws {RangeError} if `most` is not a non-negative integer

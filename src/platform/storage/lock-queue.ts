@@ -28,8 +28,8 @@ export class LockWaitTimeout extends Error {
 export interface LockQueue {
   /**
    * Runs `work` when all earlier work with one of these keys has ended, successfully or not. If there is no such work,
-   * `work` begins before this function returns. If `how.yields` is set, work that arrives less than `yieldsForMs`
-   * later, and does not yield, goes before `work` while `work` waits.
+   * `work` begins before this function returns. If `how.yields` is set and `work` has to wait, later work without
+   * `yields` runs before `work` if it arrives within `yieldsForMs`.
    *
    * @throws {LockWaitTimeout} if the earlier work has not ended after `longestWaitMs`. Then `work` does not run
    */

@@ -36,7 +36,7 @@ export type SslMode = (typeof sslModes)[number]
 const targetSessions = ['any', 'read-write', 'primary'] as const
 export type TargetSession = (typeof targetSessions)[number]
 
-/** Parameters that accept only these values. */
+/** The parameters that accept only certain values, with these values. */
 const words: Record<string, readonly string[]> = {
   sslmode: sslModes,
   target_session_attrs: targetSessions,

@@ -1,9 +1,9 @@
 /**
- * Finds out whether Postgres committed a transaction if its response to the commit was lost.
+ * Finds out whether a transaction was committed if the response of Postgres to the commit was lost.
  *
  * Each transaction writes its number into a row that belongs to its connection (`last_commits`). If the connection
  * breaks during the commit, another connection locks that row. This lock is granted after Postgres has ended the
- * transaction; then the row shows whether the number was written. Transaction ids do not work for this: Postgres reuses
+ * transaction. Then the row shows whether the number was written. Transaction ids do not work for this: Postgres reuses
  * an id that was lost in a crash, or that a promoted standby never received. See docs/decisions/0012-commit-unknown.md.
  */
 import { type ClientBase, DatabaseError, type Pool, type PoolClient } from 'pg'
@@ -208,8 +208,9 @@ const lockTimeout: Statement = {
 }
 
 /**
- * This statement waits until the transaction that has locked the row ends. For that, it must have no condition on
- * `step`: Postgres would not wait for a locked row that does not meet the condition before the transaction changes it.
+ * Postgres executes this statement only after the transaction that has locked the row has ended. The statement must
+ * have no condition on `step`: if the row does not meet the condition before that transaction changes it, Postgres
+ * would not wait.
  */
 const lastStep = 'update last_commits set step = step where connection = $1 returning step'
 

@@ -33,12 +33,12 @@ export interface Routes {
   /** Whether there is only one route. */
   readonly isOnly: boolean
   /**
-   * Opens a connection by the current route. If this fails, the other routes are tried, each as the current route.
-   * `connect` must use the current route.
+   * Opens a connection by the current route. If this fails, each of the other routes becomes the current route in turn
+   * and is tried. `connect` must use the current route.
    *
    * @param routeOf returns the route on which this error occurred, or undefined if it was not an error of a route
    * @throws the last error, if only one host was tried, or if a server refused the user or the database. In all other
-   * cases, an error that lists the last error of each host
+   *   cases, an error that lists the last error of each host
    */
   open<T>(
     connect: (route: Route) => Promise<T>,
@@ -86,9 +86,9 @@ export function createRoutes(address: PostgresAddress): Routes {
   const firstTo = (host: PostgresHost) => routes.find((route) => route.host === host)!
 
   /**
-   * Returns whether the next connection should also try this route first. It should not if another route to the same
-   * host has failed and the server did not refuse it. Such a failure may be temporary, for example a failure of TLS
-   * with `sslmode=prefer`.
+   * Returns whether the next connection should also try this route first. Returns false if another route to the same
+   * host has failed for any other reason than a refusal by the server. Such a failure may be temporary, for example a
+   * failure of TLS with `sslmode=prefer`.
    */
   const isToStay = (route: Route, failures: Map<Route, Error>) =>
     [...failures].every(([{ host }, error]) => host !== route.host || isRefusal(error))
@@ -208,7 +208,8 @@ type ReadFile = (name: string, file: string) => string
 
 /**
  * Returns the TLS options to try, in order; `false` is a connection without TLS. The certificate files are read again
- * at each call. The number of options must never change, because routes are created only once: one for each option.
+ * at each call. The number of options must never change, because there is one route for each option, and routes are
+ * created only once.
  */
 function encryptionsOf(
   mode: SslMode,

@@ -2,8 +2,8 @@
  * Sets in each session the Postgres settings that Doorbell relies on: a database or a role may have other defaults.
  *
  * Some settings stay as the operator has set them. `search_path` selects the schema of the tables.
- * `default_transaction_read_only` forbids writes. `statement_timeout` and `lock_timeout` limit a statement, which may be tried
- * again afterwards.
+ * `default_transaction_read_only` forbids writes. `statement_timeout` and `lock_timeout` limit the time of a statement.
+ * A statement that exceeds this time may be tried again.
  */
 import type { ClientBase, QueryResult, QueryResultRow } from 'pg'
 import { identifySession } from './postgres-silence.ts'
@@ -64,8 +64,8 @@ export async function prepareSession(client: ClientBase): Promise<string> {
 }
 
 /**
- * Postgres must answer on a new connection within this many milliseconds. This is shorter than a caller waits for a
- * connection from the pool, so that the caller's error can contain the reason.
+ * Postgres must answer on a new connection within this many milliseconds. A caller waits longer than this for a
+ * connection from the pool, so the error that the caller gets can contain the reason.
  */
 const longestSilenceMs = 4_000
 
@@ -85,7 +85,7 @@ export class NoSessionError extends Error {
 
 /**
  * Executes a statement on a new connection, with a time limit. The limit is needed because a pooler accepts more
- * connections than it has sessions, and lets the surplus wait.
+ * connections than it has sessions, and lets the other connections wait.
  *
  * @throws NoSessionError if there is no answer in time
  */

@@ -17,9 +17,9 @@ import type { Log } from '../log.ts'
 const lateAfterMs = 5_000
 
 /**
- * The limit while Postgres refuses to say which sessions are executing a statement, or refuses the connection for this
- * query. A connection whose answer is later than this many milliseconds is ended, although Postgres may still be
- * executing the statement.
+ * Used instead of `lateAfterMs` while Postgres refuses to say which sessions are executing a statement, or refuses the
+ * connection for this query. A connection whose answer is later than this many milliseconds is ended, although Postgres
+ * may still be executing the statement.
  */
 const lateWithoutReplyAfterMs = 30_000
 
@@ -41,14 +41,14 @@ export interface SilenceWatch {
    * called every few seconds.
    *
    * @param listAtWork returns those of the sessions that are still executing a statement, by the query
-   * `listSessionsAtWork`. Not called if no answer is late. If Postgres refuses the query, a connection is ended only
-   * after `lateWithoutReplyAfterMs`
+   *   `listSessionsAtWork`. Called only if an answer is late. If Postgres refuses the query, a connection is ended only
+   *   after `lateWithoutReplyAfterMs`
    */
   endSilent(listAtWork: (sessions: string[]) => Promise<string[]>): Promise<void>
   /**
-   * Must be called if a query on another connection to Postgres has failed. If this was not an error that Postgres
-   * itself reported, all existing connections are suspect. Then connections on which an answer is late are ended
-   * without asking, until Postgres can be reached and asked again.
+   * Must be called if a query on another connection to Postgres has failed. If Postgres itself did not report the
+   * error, all existing connections are suspect. Until Postgres can be reached again, connections on which an answer is
+   * late are then ended, although Postgres may still be executing their statements.
    */
   lost(error: unknown): void
   /** Must be called after each attempt to reach Postgres again, with the error if it failed. */
@@ -88,29 +88,27 @@ export function createSilenceWatch({ log, clock }: { log: Log; clock: Clock }): 
   function endAll(silent: [ClientBase, Connection][]): void {
     if (silent.length === 0) return
     log.warn({ event: 'database.silent', connections: silent.length }, 'connections without an answer were ended')
-    for (const [client] of silent) end(client)
+    for (const [, { socket }] of silent) reset(socket)
     suspectAll()
-  }
-
-  function end(client: ClientBase): void {
-    const socket = connections.get(client)?.socket
-    if (socket === undefined || socket.destroyed) return
-    // A connection by a unix socket has no TCP reset. It does not need one, because no data waits to be sent again.
-    if (socket.remoteAddress === undefined) socket.destroy()
-    else socket.resetAndDestroy()
   }
 
   function suspectAll(): void {
     for (const connection of connections.values()) connection.isSuspect = true
   }
 
-  function endLateUntilReached(afterMs: number): void {
+  function endLate(afterMs: number): void {
     cancel()
     // `setImmediate` lets this process first read answers that have arrived, for instance while it was suspended.
     const search = setImmediate(() => endAll(listLate(afterMs)))
-    const cancelNext = clock.after(searchIntervalMs, () => endLateUntilReached(afterMs))
+    cancel = () => clearImmediate(search)
+  }
+
+  function endLateUntilReached(): void {
+    endLate(lateAfterMs)
+    const cancelSearch = cancel
+    const cancelNext = clock.after(searchIntervalMs, endLateUntilReached)
     cancel = () => {
-      clearImmediate(search)
+      cancelSearch()
       cancelNext()
     }
   }
@@ -118,8 +116,7 @@ export function createSilenceWatch({ log, clock }: { log: Log; clock: Clock }): 
   return {
     add(client) {
       // With TLS, `client.connection.stream` is replaced later by a TLS socket that uses this one.
-      const socket = client.connection.stream as Socket
-      const connection: Connection = { socket, isSuspect: false, awaiting: undefined }
+      const connection: Connection = { socket: client.connection.stream as Socket, isSuspect: false }
       connections.set(client, connection)
       client.on('drain', () => {
         connection.awaiting = undefined
@@ -147,16 +144,27 @@ export function createSilenceWatch({ log, clock }: { log: Log; clock: Clock }): 
     lost(error) {
       if (isRefusal(error)) return
       suspectAll()
-      endLateUntilReached(lateAfterMs)
+      endLateUntilReached()
     },
     tried(failure) {
-      // If Postgres itself has refused the connection, it is reachable, and may still be executing statements.
       if (failure === undefined) cancel()
-      else endLateUntilReached(isRefusal(failure) ? lateWithoutReplyAfterMs : lateAfterMs)
+      // If Postgres itself has refused the connection, it is reachable, and may still be executing statements.
+      else if (isRefusal(failure)) endLate(lateWithoutReplyAfterMs)
+      else endLateUntilReached()
     },
     isSuspect: (client) => connections.get(client)?.isSuspect !== false,
-    end,
+    end(client) {
+      const connection = connections.get(client)
+      if (connection) reset(connection.socket)
+    },
   }
+}
+
+function reset(socket: Socket): void {
+  if (socket.destroyed) return
+  // A connection by a unix socket has no TCP reset. It does not need one, because no data waits to be sent again.
+  if (socket.remoteAddress === undefined) socket.destroy()
+  else socket.resetAndDestroy()
 }
 
 /**
@@ -176,10 +184,10 @@ const sessionOf = (process: string) => `${process} || ' ' || extract(epoch from 
 export const identifySession = `select ${sessionOf('pg_backend_pid()')} as session`
 
 /**
- * A query for those of the sessions in `$1` that are still executing a statement. A session that waits for a message of
- * the client, or waits for the client to receive one, is not executing. But it is included if its state has changed
- * within the last second, because the answer may still be on its way. If `track_activities` is off, all sessions are
- * included that do not wait for the client.
+ * A query for those of the sessions in `$1` that are still executing a statement. A session that waits until the client
+ * sends or receives a message is not executing a statement. But it is included if its state has changed within the last
+ * second, because the answer may still be on its way. If `track_activities` is off, all sessions that do not wait for
+ * the client are included.
  */
 export const listSessionsAtWork = `
   select session from (

@@ -170,7 +170,7 @@ export async function subscribe(surroundings: Surroundings): Promise<Subscriptio
   }
 
   /**
-   * Checks this connection. Also uses it to find and end connections of the pool that no longer work
+   * Checks this connection, and uses it to find and end connections of the pool that no longer work
    * (`SilenceWatch.endSilent`).
    */
   async function checkConnection(client: Client): Promise<void> {

@@ -225,7 +225,7 @@ async function inTransaction<Row>(
  * before `first`, in the same round trip, because a statement sees only changes that were committed before the
  * statement began. If two keys have the same hash, the only effect is an unnecessary wait. All steps take their locks
  * in the same order, which prevents deadlocks. If a step needs both the shared and the exclusive lock of a key, it
- * takes only the exclusive one: two steps that first took the shared lock would wait for each other.
+ * takes only the exclusive one. If two steps took the shared lock first, they would wait for each other.
  */
 function locksFor(keys: string[], sharedKeys: string[]): Statement[] {
   if (keys.length + sharedKeys.length === 0) return []
@@ -255,8 +255,8 @@ function canBeWrapped({ sql }: Statement): boolean {
 }
 
 /**
- * Returns one statement that executes the change and sends the notifications. `said` counts the calls of `pg_notify`,
- * so it always has exactly one row. If the change returned no row, `pg_notify` is not called.
+ * Returns one statement that executes the change and sends the notifications. `said` always has exactly one row: the
+ * number of calls of `pg_notify`. If the change returned no row, `pg_notify` is not called.
  */
 function announcing(statement: Statement, payloads: string[]): Statement {
   const { sql } = statement

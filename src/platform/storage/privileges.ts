@@ -7,9 +7,10 @@ export type LackingPrivilege = { statement: string } | { owner: string }
 /**
  * Resolves to what the role of this connection lacks for migrations, or to undefined if it lacks nothing:
  *
- * - `owner`: the tables belong to this role, and only it can change them
- * - `statement`: creates the first schema of the `search_path`, or permits the role to use it and to create tables in it.
- *   Since Postgres 15, only the owner of a database may create tables in the schema `public`
+ * - `owner`: the role to which the tables belong. Only this role can change the tables
+ * - `statement`: an SQL statement that creates the first schema of the `search_path`, or permits the role of this
+ *   connection to use the schema and to create tables in it. Since Postgres 15, only the owner of a database may create
+ *   tables in the schema `public`
  */
 export async function lackingPrivilege({ engine, read }: Database): Promise<LackingPrivilege | undefined> {
   if (engine !== 'postgres') return undefined

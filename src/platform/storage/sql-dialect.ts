@@ -30,9 +30,9 @@ export function wordsOfPostgres(sql: string): string {
 }
 
 /**
- * Returns a subquery for which Postgres expects few rows. Without the limits, Postgres expects a hundred rows from a
- * JSON array or a recursion. Each limit whose value is unknown during planning reduces the expected number to a tenth.
- * In fact, the two limits exclude no rows.
+ * Returns a subquery for which Postgres expects few rows. If it were written without limits, Postgres would expect a
+ * hundred rows from a JSON array or a recursion. The subquery contains two limits that exclude no rows. But Postgres
+ * does not know their values during planning, so for each limit it expects only a tenth of the rows.
  */
 export function few(items: string, name: string): string {
   const everything = 'limit (select 1000000000)'

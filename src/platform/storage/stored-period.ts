@@ -27,10 +27,10 @@ export function isNotOver({ begin, length }: StoredPeriod, now: string): string 
 }
 
 /**
- * Returns the SQL value by which rows are sorted by age, for tables in which only the newest rows are kept. This is
- * `value`, with one exception: 0 if the stored time of the row is more than a minute in the future. Then the clock has
- * been set back since the row was stored, and the row is old. Without the exception, this row would always count as the
- * newest, and each new row would replace the previous new row.
+ * Returns an SQL expression by whose value rows are sorted by age. It is for tables in which only the newest rows are
+ * kept. The value of the expression is `value`, with one exception: it is 0 if the stored time of the row is more than
+ * a minute in the future. Then the clock has been set back since the row was stored, and the row is old. Without the
+ * exception, this row would always count as the newest, and each new row would replace the previous new row.
  */
 export function byAge({ storedAt, value = storedAt }: { storedAt: string; value?: string }, now: string): string {
   return `case when ${storedAt} > cast(${now} as bigint) + ${mostAheadMs} then 0 else ${value} end`

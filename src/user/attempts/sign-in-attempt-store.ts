@@ -88,9 +88,9 @@ export function createSignInAttemptStore(database: Database, pause: GrowingPause
     },
 
     /**
-     * Removes one attempt from a counter. Also removes the pause that followed this attempt, if the current pause ends
-     * at `itsPause`. If it ends at another time, it is the pause of a later attempt, and stays. Other attempts stay
-     * counted.
+     * Removes one attempt from a counter. If the current pause ends at `itsPause`, it is the pause that followed this
+     * attempt, and is also removed. If it ends at another time, it is the pause of a later attempt, and stays. Other
+     * attempts stay counted.
      */
     async uncount(subjectHash: string, itsPause: number): Promise<void> {
       const first = {
@@ -126,7 +126,7 @@ const isPaused = isNotOver(
 const counterKey = (subjectHash: string) => `sign-in attempts ${subjectHash}`
 
 /**
- * SQL: the number of attempts to forget: one for each full interval of $7 milliseconds (`fadesEveryMs`) since
+ * SQL: the number of attempts to forget. It is one for each full interval of $7 milliseconds (`fadesEveryMs`) since
  * `last_at`.
  */
 const faded = '(cast($2 as bigint) - sign_in_attempts.last_at) / cast($7 as bigint)'
@@ -140,7 +140,7 @@ const counted = `case
 /**
  * SQL: the new value of `last_at`. Without `fadesEveryMs`, it is the time of the attempt. With `fadesEveryMs`, it is
  * the time of the attempt in two cases. First, if the old value is more than a day old. Second, if the old value is so
- * far in the future that the wall clock must have been set back: if this value stayed, no attempt would be forgotten
+ * far in the future that the wall clock must have been set back. If this value stayed, no attempt would be forgotten
  * until the clock reaches it again.
  *
  * In all other cases, one attempt is forgotten for each full interval since `last_at`, and `last_at` moves forward by
@@ -168,8 +168,8 @@ function pauseAfter(attempts: string): string {
 }
 
 /**
- * SQL: the end of the pause that follows an attempt. The pause begins at $2. If there is no pause, the value is 0 and
- * not $2, because a node whose clock is slightly behind would take $2 for the end of a pause.
+ * SQL: the end of the pause that follows an attempt. The pause begins at $2. If there is no pause, the value is 0. It
+ * is not $2, because a node whose clock is slightly behind would take $2 for the end of a pause.
  */
 const pausedAfter = (attempts: string) =>
   `case when (${attempts}) < cast($3 as bigint) then 0 else cast($2 as bigint) + ${pauseAfter(attempts)} end`

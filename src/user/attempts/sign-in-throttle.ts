@@ -19,8 +19,8 @@ export interface SignInThrottleNeeds {
 }
 
 /**
- * Either the end of a current pause, in milliseconds since 1970 by the wall clock of this node, or an attempt that may be
- * made.
+ * An attempt that may be made, or the end of the current pause, in milliseconds since 1970 by the wall clock of this
+ * node.
  */
 export type SignInAttempt = { pausedUntil: number } | CountedAttempt
 
@@ -115,8 +115,8 @@ export function createSignInThrottle({ attempts, limits, vault, databaseClock }:
   }
 
   const countersOf = (address: string): Counter[] => [
-    // A success removes only its own attempt from these counters. If it removed all attempts, an attacker who has an
-    // account could try other accounts without limit.
+    // A successful attempt removes only itself from the counters of the address and the network. If it removed all
+    // attempts, an attacker who has an account could try other accounts without limit.
     {
       subject: `sign-in from ${networkOf(address)}`,
       free: limits.perAddress,

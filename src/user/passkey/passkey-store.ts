@@ -79,9 +79,9 @@ export function createPasskeyStore(
 
   return {
     /**
-     * Adds a passkey. Resolves to whether the passkey was added. It is not added in these cases: a user already has
-     * this passkey; the user already has `mostPasskeys`; the user was locked or removed after the call began; or the
-     * access token became invalid after the call began.
+     * Adds a passkey. Resolves to whether the passkey was added. It is not added if a user already has this passkey, or
+     * if this user already has `mostPasskeys`. It is also not added if, after the call began, the user was locked or
+     * removed, or the access token became invalid.
      *
      * @param with.notices messages about the passkey, sent only if it was added
      * @param with.tokenHash the hash of the user's access token
@@ -113,9 +113,9 @@ export function createPasskeyStore(
     },
 
     /**
-     * Records a use of a passkey. Resolves to whether the use is valid: its counter must be greater than the stored
-     * counter, or both must be 0. If a counter stays the same or decreases, a copy of the passkey is in use. If two
-     * simultaneous uses have the same counter, one of them is refused.
+     * Records a use of a passkey. Resolves to whether the use is valid. It is valid if `counter` is greater than the
+     * stored counter, or if both are 0. In all other cases, a copy of the passkey may be in use. If two simultaneous
+     * uses have the same counter, one of them is refused.
      */
     async markUsed(id: string, counter: number, now: number): Promise<boolean> {
       const first = {
@@ -144,7 +144,7 @@ export function createPasskeyStore(
 const passkeyKey = (id: string) => `passkey ${id}`
 
 /**
- * Returns the transports of a passkey; empty if they cannot be read. Transports are only hints: without them, the
+ * Returns the transports of a passkey; empty if they cannot be read. Transports are only hints. Without them, the
  * browser offers every way to reach the passkey.
  */
 function transportsIn({ id, transports }: PasskeyRow, onUnreadable: OnUnreadable): string[] {

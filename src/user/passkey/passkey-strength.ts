@@ -5,8 +5,8 @@ export const PASSKEY_ACR = 'phr'
 
 /**
  * The authentication methods that a passkey proves (RFC 8176): the possession of a key (`pop`) and the presence of a
- * person (`user`). `hwk` (a key in hardware) is not proved: without attestation, a key may be synced between devices.
- * How the person was recognised is not proved either, because the authenticator does not say it.
+ * person (`user`). `hwk` (a key in hardware) is not proved, because without attestation a key may be synced between
+ * devices. How the person was recognised is not proved either, because the authenticator does not say it.
  */
 export const PASSKEY_AMR = ['pop', 'user']
 

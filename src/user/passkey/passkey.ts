@@ -20,7 +20,9 @@ import type { Passkey, PasskeyStore } from './passkey-store.ts'
 export interface PasskeyNeeds {
   store: PasskeyStore
   challenges: PasskeyChallengeStore
-  /** Its host is the relying party id of WebAuthn. Its origin is the only origin that is accepted. */
+  /**
+   * The host of the issuer is the relying party id of WebAuthn. The origin of the issuer is the only accepted origin.
+   */
   issuer: string
   clock: Clock
 }

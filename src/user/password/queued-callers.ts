@@ -1,6 +1,6 @@
 /**
  * The groups of callers that share places in the queue for passwords and user codes. Each kind of caller has places of
- * its own: anonymous callers take no places of known users, and clients take no places of users.
+ * its own. Anonymous callers take no places of known users, and clients take no places of users.
  */
 import { networksOf } from '../../platform/http/address.ts'
 import { groupsByNetwork, type PlaceGroup } from '../../platform/http/fair-queue.ts'

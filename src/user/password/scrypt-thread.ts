@@ -7,8 +7,8 @@ import { HASH_BYTES, type ScryptJob, scryptOptions } from './scrypt.ts'
 export type ScryptAnswer = { hash: Uint8Array } | { problem: string }
 
 /**
- * The `nice` value of the thread, which gives it a low priority: on a busy processor, tokens are more urgent than
- * passwords.
+ * The `nice` value of the thread, which gives it a low priority. On a busy processor, the other work of the server is
+ * more urgent than passwords.
  */
 const niceness = 10
 

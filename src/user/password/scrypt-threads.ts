@@ -24,9 +24,9 @@ export interface ScryptThreads {
 const program = new URL(`./scrypt-thread${extname(import.meta.url)}`, import.meta.url)
 
 /**
- * Maximum number of hashes that are computed at the same time. Each takes 128 MiB of memory. With two processors, only
- * one is used for hashes. The low priority of the threads is not enough to protect a database on the same machine,
- * because the system may share the processors between processes regardless of this priority.
+ * Maximum number of hashes that are computed at the same time. Each computation takes 128 MiB of memory. With two
+ * processors, only one is used for hashes. The low priority of the threads is not enough to protect a database on the
+ * same machine, because the system may share the processors between processes regardless of this priority.
  */
 export const HASHES_AT_ONCE = availableParallelism() > 2 ? 2 : 1
 

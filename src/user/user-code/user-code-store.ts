@@ -145,8 +145,8 @@ function triesIn(database: Database) {
   return {
     /**
      * Counts a client's try at a user's code before the code is checked, so that simultaneous tries cannot exceed the
-     * limit. Resolves to whether the code may be checked. It must not be checked while the counter of this client and
-     * user, the counter of the client, or (if `maxTriesPerUser` is set) the counter of the user has reached its limit.
+     * limit. Resolves to false if one of these counters has reached its limit: that of this client and user, that of
+     * the client, or (if `maxTriesPerUser` is set) that of the user. The code must then not be checked.
      */
     async begin(trying: Trying, limits: TryLimits): Promise<boolean> {
       const { userId, at } = trying
@@ -164,8 +164,8 @@ function triesIn(database: Database) {
     },
 
     /**
-     * Counts a wrong try for the client and for the user. Resolves to whether the client may learn the result: false if
-     * other tries have locked the client or the user since this try began.
+     * Counts a wrong try for the client and for the user. Resolves to whether the client may learn the result. It must
+     * not if other tries have locked the client or the user since this try began.
      */
     async wrong(trying: Trying, limits: TryLimits): Promise<boolean> {
       const counted = sharedCounters(trying, limits)
@@ -194,7 +194,7 @@ function triesIn(database: Database) {
 
     /**
      * Resets the counter of this client and user after a right code. Resolves to whether the client may learn the
-     * result: false if other tries have locked the client or the user since this try began.
+     * result. It must not if other tries have locked the client or the user since this try began.
      */
     async right(trying: Trying, limits: TryLimits): Promise<boolean> {
       const { sql, values } = noneLocked(trying, limits, 1)
@@ -244,10 +244,7 @@ function noneLocked(trying: Trying, limits: TryLimits, first: number): SingleSta
   }
 }
 
-/**
- * Returns the SQL condition that the tries of a counter have not expired: less than `lockFor` has passed since the last
- * try.
- */
+/** Returns the SQL condition that the tries of a counter have not expired. They expire `lockFor` after the last try. */
 const countsAt = (now: string, lockFor: string) =>
   isNotOver({ begin: 'user_code_tries.tried_at', length: `cast(${lockFor} as bigint)` }, now)
 

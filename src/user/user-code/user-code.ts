@@ -224,12 +224,12 @@ export function createOwnCode(needs: OwnCodeNeeds) {
     const present = await store.find(user.id)
     const known = await codeOf(user)
     const trying = { userId: user.id, clientId: proof.clientId, at: databaseClock.now() }
-    // `maxTriesPerUser` does not apply, because the call contains an access token of the user: tries of other clients
-    // must not prevent users from changing their codes.
+    // The call contains an access token of the user, so `maxTriesPerUser` does not apply. Tries of other clients must
+    // not prevent users from changing their codes.
     if (!(await tries.begin(trying, { ...limits, maxTriesPerUser: undefined }))) return 'locked'
     const { matches } = await (known ?? noCode(hashing)).verify(presentCode)
     if (!matches) return known === undefined ? 'proof needed' : 'wrong'
-    // `mayBe` is called only after the current code was verified. It compares the new code with the password, and a
+    // `mayBe` compares the new code with the password. It is called only after the current code was verified, because a
     // stolen token must not be enough to test passwords.
     if (code !== undefined) await proof.mayBe(code)
     // If two changes are simultaneous, the second fails, because the code that was entered for it is no longer the
