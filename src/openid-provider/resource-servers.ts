@@ -28,9 +28,9 @@ export function resourceServer(
 }
 
 /**
- * Means "no resource". If a request contains `authorization_details`, oidc-provider requires a resource, although RFC
- * 9396 does not. Instead of a resource, oidc-provider accepts this list with an empty string, and later calls
- * `defaultResource` to select a resource from it.
+ * Stands for "no resource". If a request contains `authorization_details`, oidc-provider requires a resource, although
+ * RFC 9396 does not. A list with an empty string satisfies oidc-provider. Later oidc-provider passes this list to
+ * `defaultResource`, which then returns the resource to use.
  */
 const noResourceNamed = ['']
 

@@ -134,8 +134,8 @@ export function createKeySets({ caller, releaseSlotWhile, keptInOutageMs, clock 
       const now = steadyTime(clock)
       const keySet = await keySetOrKept(now - freshForMs, uri, slot)
       try {
-        // `keySet.find` alone may return a wrong key if the signature has no `kid`. So the signature is verified with
-        // the key here, but only if the set may be fetched again.
+        // If the signature has no `kid`, `keySet.find` may return a wrong key. So the signature is verified here: if no
+        // key verifies it, the set is fetched again. This is left out if the set must not be fetched again yet.
         const verifies = !namesKey(header) && keySet.at < now - refetchPauseMs
         return await (verifies ? findVerifyingKey(keySet.find, header, token) : keySet.find(header, token))
       } catch (error) {
