@@ -51,24 +51,13 @@ export function createPeriodicTask({ work, failures, retryAfterMs, clock, onRest
     while (isAsked && isRunning) {
       isAsked = false
       cancel()
-      const pauseMs = await attempt()
+      const pauseMs = (await failures.attempt(work)) ?? retryAfterMs
       if (isRunning) cancel = clock.after(pauseMs, wake)
     }
     // There is no `await` between the last check of `isAsked` and this line. So a later call of `wake` finds `working`
     // cleared, and starts the work again.
     working = undefined
     if (isRunning) onRest?.()
-  }
-
-  async function attempt(): Promise<number> {
-    try {
-      const pauseMs = await work()
-      failures.succeeded()
-      return pauseMs
-    } catch (error) {
-      failures.failed(error)
-      return retryAfterMs
-    }
   }
 
   return {

@@ -15,18 +15,11 @@ export type RemoveKind = <Result>(what: string, remove: () => Promise<Result>) =
 export function createRemovalFailures(log: Pick<Log, 'error' | 'warn' | 'info'>): RemoveKind {
   const ofKinds = new Map<string, RepeatedFailures>()
 
-  return async (what, remove) => {
+  return (what, remove) => {
     const failures =
       ofKinds.get(what) ??
       createRepeatedFailures(log, { event: 'retention.failed', what }, 'old rows could not be removed')
     ofKinds.set(what, failures)
-    try {
-      const removed = await remove()
-      failures.succeeded()
-      return removed
-    } catch (error) {
-      failures.failed(error)
-      return undefined
-    }
+    return failures.attempt(remove)
   }
 }

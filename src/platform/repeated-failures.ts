@@ -1,16 +1,16 @@
 /** Logs failures of work that is repeated until it succeeds, without a line for each attempt. */
 import type { Log } from './log.ts'
 
-/** The log of one kind of repeated work. */
+/** One kind of work that is repeated, with the log of its failures. */
 export interface RepeatedFailures {
-  /** Must be called after each attempt that has failed. */
+  /** Does the work. Resolves to its result, or to undefined if it fails; never rejects. */
+  attempt<Result>(work: () => Promise<Result>): Promise<Result | undefined>
+  /** Logs a failure of the same kind that has happened elsewhere. */
   failed(error: unknown): void
-  /** Must be called after each attempt that has succeeded. */
-  succeeded(): void
 }
 
 /**
- * Returns the log of one kind of work. Of several consecutive failures, only the first is logged. The success after
+ * Logs the failures of one kind of work. Of several consecutive failures, only the first is logged. The success after
  * them is logged too (`failures.over`), with the number of failures. If each failure were logged, a database outage of
  * an hour would cause thousands of lines with a stack, and hide other lines.
  *
@@ -25,14 +25,27 @@ export function createRepeatedFailures(
 ): RepeatedFailures {
   let failures = 0
 
+  function failed(error: unknown): void {
+    failures += 1
+    if (failures === 1) log[level]({ ...about, error }, `${message}; it will be tried again`)
+  }
+
+  function succeeded(): void {
+    if (failures > 0) log.info({ event: 'failures.over', failures }, `${message}; now it has succeeded`)
+    failures = 0
+  }
+
   return {
-    failed(error) {
-      failures += 1
-      if (failures === 1) log[level]({ ...about, error }, `${message}; it will be tried again`)
+    async attempt(work) {
+      try {
+        const result = await work()
+        succeeded()
+        return result
+      } catch (error) {
+        failed(error)
+        return undefined
+      }
     },
-    succeeded() {
-      if (failures > 0) log.info({ event: 'failures.over', failures }, `${message}; now it has succeeded`)
-      failures = 0
-    },
+    failed,
   }
 }

@@ -120,14 +120,9 @@ export function createHeldPolls(needs: HeldPollsNeeds): HeldPolls {
   }
 
   async function check(ids: string[]): Promise<void> {
-    try {
-      const pending = await needs.stillPending(ids)
-      for (const id of ids) if (!pending.has(id)) release(id, 'changed')
-      failures.succeeded()
-    } catch (error) {
-      epoch = undefined
-      failures.failed(error)
-    }
+    const pending = await failures.attempt(() => needs.stillPending(ids))
+    if (pending === undefined) epoch = undefined
+    else for (const id of ids) if (!pending.has(id)) release(id, 'changed')
   }
 
   return {

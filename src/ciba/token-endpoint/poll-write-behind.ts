@@ -70,18 +70,17 @@ export function createPollWriteBehind(needs: WriteBehindNeeds) {
       const poll: KeptPoll = { authReqIdHash: known.authReqIdHash, ...unwrittenOf(known) }
       return { known, changes, lastPolledAt, poll }
     })
-    try {
+    const isWritten = await failures.attempt(async () => {
       await requests.keepPolls(written.map(({ poll }) => poll))
-      for (const { known, changes, lastPolledAt } of written) {
+      return true
+    })
+    for (const { known, changes, lastPolledAt } of written) {
+      if (isWritten) {
         known.writtenChanges = Math.max(known.writtenChanges, changes)
         known.writtenAt = lastPolledAt
-      }
-      failures.succeeded()
-    } catch (error) {
-      for (const { known } of written) if (isChanged(known)) changed.add(known)
-      flushSoon()
-      failures.failed(error)
+      } else if (isChanged(known)) changed.add(known)
     }
+    if (!isWritten) flushSoon()
   }
 
   return {
