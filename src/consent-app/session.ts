@@ -133,7 +133,8 @@ export function isOurs(form: ReadonlyMap<string, string>, session: Session): boo
  * after the sign-in.
  */
 export function safeReturn(to: string | undefined): string {
-  return to !== undefined && /^\/(approve\/[A-Za-z0-9-]{1,64}|activity|passkeys|sessions|user-code)?$/.test(to)
+  return to !== undefined &&
+    /^\/(approve\/[A-Za-z0-9-]{1,64}|activity|passkeys(\?request=[A-Za-z0-9-]{1,64})?|sessions|user-code)?$/.test(to)
     ? to
     : '/'
 }

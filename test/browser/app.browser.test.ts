@@ -149,6 +149,26 @@ describe('passkeys', () => {
     assert.ok((claims.amr as string[]).includes('hwk') || (claims.amr as string[]).includes('pop'), String(claims.amr))
   })
 
+  test('asked for a passkey that she does not have, she adds one and is back at the request', async (t) => {
+    const { stage, page } = await atHome(t)
+    await plugInAuthenticator(page)
+    await stage.ring('kiosk', { acr_values: 'phr' })
+    const path = `/approve/${await stage.newestRequest()}`
+    await page.goto(`${stage.url}${path}`)
+    await page.getByRole('link', { name: says('approve.add_passkey') }).click()
+    await page.getByRole('link', { name: says('passkeys.back_to_request') }).waitFor()
+    await Promise.all([
+      page.waitForURL(`${stage.url}${path}`),
+      page.getByRole('button', { name: says('passkeys.add') }).click(),
+    ])
+    await Promise.all([
+      page.waitForURL(/just=approve/),
+      page.getByRole('button', { name: says('approve.confirm_passkey') }).click(),
+    ])
+    await seesHeading(page, says('outcome.approved_title'))
+    assert.ok((await readPage(page)).includes(says('outcome.approved', { client: 'Kiosk' })))
+  })
+
   test('she removes it, after signing in with it: it can no longer be used to sign in', async (t) => {
     const { stage, page } = await atHome(t)
     await plugInAuthenticator(page)

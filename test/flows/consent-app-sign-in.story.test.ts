@@ -21,6 +21,8 @@ describe('signing in', () => {
       '/approve/x/../../oauth/logout',
       '/activity\n//evil.example',
       '/activity?x=//evil.example',
+      '/passkeys?request=//evil.example',
+      '/passkeys?request=x&to=//evil.example',
       'javascript:alert(1)',
       ' //evil.example',
       '/session/end',
@@ -31,7 +33,13 @@ describe('signing in', () => {
         assert.equal(end, '/', to)
       }
     }
-    for (const to of ['/activity', '/passkeys', '/approve/01900000-0000-7000-8000-000000000000', '/']) {
+    for (const to of [
+      '/activity',
+      '/passkeys',
+      '/passkeys?request=01900000-0000-7000',
+      '/approve/01900000-0000-7000',
+      '/',
+    ]) {
       assert.equal(await lastStep(visitor, `/session/start?to=${encodeURIComponent(to)}`), to)
     }
     assert.equal(await lastStep(visitor, '/session/start?to=/activity&to=//evil.example'), '/')

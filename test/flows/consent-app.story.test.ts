@@ -3,6 +3,7 @@ import assert from 'node:assert/strict'
 import { describe, type TestContext, test } from 'node:test'
 import type { ConfigInput } from '../../src/config/config.ts'
 import type { UserHooks } from '../../src/user/user.ts'
+import { createAuthenticator } from '../support/authenticator.ts'
 import { ana, ben, openStage } from '../support/stage.ts'
 import { formTokenOn, openVisitor, type Seen } from '../support/visitor.ts'
 import { assertRefused, looking, nothingDecided } from './consent-app-visits.ts'
@@ -307,3 +308,53 @@ async function openStageWithHooks(t: TestContext) {
   }
   return { stage, hooks }
 }
+
+describe('the page of passkeys, opened from a request that needs one', () => {
+  const requestId = '01900000-0000-7000-8000-000000000000'
+
+  async function onPasskeys(t: TestContext, query: string) {
+    const stage = await openStage(t)
+    const visitor = openVisitor(stage.url)
+    await visitor.signIn(ana)
+    const page = await visitor.get(`/passkeys${query}`)
+    const token = { form_token: formTokenOn(page) }
+    const add = async (request: Record<string, string>) => {
+      const options = JSON.parse((await visitor.post('/passkeys/options', token)).text)
+      const passkey = createAuthenticator(stage.url).create(options)
+      return (await visitor.post('/passkeys', { ...token, passkey, ...request })).location
+    }
+    const fail = async (request: Record<string, string>) =>
+      (await visitor.post('/passkeys', { ...token, passkey: '{}', ...request })).location
+    return { stage, visitor, page, add, fail }
+  }
+
+  test('leads back to the request: by its link, after a passkey was added, and after a new sign-in', async (t) => {
+    const { stage, visitor, page, add, fail } = await onPasskeys(t, `?request=${requestId}`)
+    assert.ok(page.text.includes(`href="/approve/${requestId}"`))
+    assert.ok(page.text.includes(`name="request" value="${requestId}"`))
+    assert.equal(await fail({ request: requestId }), `/passkeys?request=${requestId}&done=failed`)
+    assert.equal(await add({ request: requestId }), `/approve/${requestId}`)
+    const later = await visitor.get(`/passkeys?request=${requestId}`)
+    const again = /href="(\/session\/start[^"]*)"/.exec(later.text)![1]!.replaceAll('&amp;', '&')
+    assert.equal(new URL(again, stage.url).searchParams.get('to'), `/passkeys?request=${requestId}`)
+  })
+
+  for (const [what, request] of [
+    ['no request', undefined],
+    ['an empty one', ''],
+    ['a path', '../activity'],
+    ['another host', '//evil.example'],
+    ['HTML', '"><script>'],
+    ['a second parameter', 'x&done=added'],
+  ] as const) {
+    test(`with ${what}, it is the usual page`, async (t) => {
+      const query = request === undefined ? '' : `?request=${encodeURIComponent(request)}`
+      const { page, add, fail } = await onPasskeys(t, query)
+      assert.equal(page.status, 200)
+      assert.doesNotMatch(page.text, /href="\/approve|name="request"/)
+      const form: Record<string, string> = request === undefined ? {} : { request }
+      assert.equal(await fail(form), '/passkeys?done=failed')
+      assert.equal(await add(form), '/passkeys?done=added')
+    })
+  }
+})
