@@ -59,19 +59,26 @@ export function sessionEndpoint(app: FastifyInstance, shell: Shell, needs: Sessi
     const wishes = { asked, isRecent: again !== undefined, acrValues, uiLocales: language }
     const start = () => signIn.start(safeReturn(to), wishes)
     const started = await whileSigningIn(slotOf(request.raw), start, returningUserOf(request))
-    reply.setCookie(cookies.signInName, cookies.sealSignIn(started.underWay), cookies.options)
+    for (const name of cookies.signInsToClear(request.cookies)) reply.clearCookie(name, cookies.options)
+    const { underWay } = started
+    reply.setCookie(cookies.signInName(underWay.state), cookies.sealSignIn(underWay), cookies.options)
     return reply.redirect(started.url, 303)
   })
 
   app.get('/session/callback', async (request, reply) => {
     const reader = readerOf(request)
-    const underWay = cookies.openSignIn(request.cookies[cookies.signInName])
-    if (underWay === undefined) return startAgain(reply, reader, '/')
+    const { state } = request.query as { state?: unknown }
+    const signInName = cookies.signInName(String(state))
+    const underWay = cookies.openSignIn(request.cookies[signInName])
+    if (underWay === undefined) {
+      // The user has loaded the page again after signing in, or has signed in in another tab since.
+      return reader.session ? reply.redirect('/', 303) : startAgain(reply, reader, '/')
+    }
     try {
       const answer = new URL(request.url, issuer)
       const finish = () => signIn.finish(answer, underWay, clock.now())
       const session = await whileSigningIn(slotOf(request.raw), finish, returningUserOf(request))
-      reply.clearCookie(cookies.signInName, cookies.options)
+      reply.clearCookie(signInName, cookies.options)
       if (session === undefined) return notOurUser(reply, reader)
       await endSubscriptionOfAnother(request, session)
       reply.setCookie(cookies.sessionName, cookies.sealSession(session), cookies.options)
@@ -81,7 +88,7 @@ export function sessionEndpoint(app: FastifyInstance, shell: Shell, needs: Sessi
       // If a provider or the database is unavailable, the cookie of the sign-in is kept, so that the user can load the
       // page again.
       if (isUnavailable(error)) throw error
-      reply.clearCookie(cookies.signInName, cookies.options)
+      reply.clearCookie(signInName, cookies.options)
       audit({ event: 'sign_in.failed', address: request.ip, by: 'consent app', outcome: nameOfError(error) })
       return startAgain(reply, reader, underWay.to)
     }

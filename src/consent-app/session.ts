@@ -28,7 +28,18 @@ export interface SignInUnderWay {
 
 export interface Cookies {
   sessionName: string
-  signInName: string
+  /**
+   * Returns the name of the cookie of a sign-in in progress. Each sign-in has its own cookie, so that users can sign in
+   * in several tabs at the same time.
+   * @param state the `state` of the authorization request
+   */
+  signInName(state: string): string
+  /**
+   * Returns the names of the cookies of sign-ins that must be cleared before another sign-in is started, so that no more
+   * than `mostSignIns` are kept: those that have expired, then the oldest.
+   * @param sent the cookies that the browser has sent
+   */
+  signInsToClear(sent: Record<string, string | undefined>): string[]
   /**
    * The name of a cookie that is set when a user signs out. While it is set, the next user of the browser must sign in,
    * even if the provider still has a session.
@@ -67,6 +78,9 @@ export const rememberedForSeconds = 400 * 24 * 3600
 /** Maximum duration of a sign-in in milliseconds. */
 const signInTakes = 15 * 60_000
 
+/** How many sign-ins in progress a browser keeps. Their cookies have about 500 bytes each, and are sent with every call. */
+const mostSignIns = 8
+
 /**
  * Returns functions that read and write the cookies. With https, their names have the prefix `__Host-`, so that no other
  * host and no http page can set them.
@@ -94,13 +108,24 @@ export function createCookies({ secure, vault, clock }: { secure: boolean; vault
   }
 
   const sessionName = `${prefix}doorbell_app`
+  const signInPrefix = `${prefix}doorbell_app_sign_in_`
   const browserName = `${prefix}doorbell_app_browser`
   const openBrowser = (value: string | undefined) =>
     open<{ pushEndpointHash: string; expiresAt: number }>(value, 'consent-app/browser')?.pushEndpointHash
 
   return {
     sessionName,
-    signInName: `${prefix}doorbell_app_sign_in`,
+    // A prefix of the state identifies the sign-in. The whole state is in the cookie, and is compared at the callback.
+    signInName: (state) => `${signInPrefix}${state.slice(0, 12)}`,
+    signInsToClear(sent) {
+      const expiryOf = (name: string) => open<SignInUnderWay>(sent[name], 'consent-app/sign-in')?.expiresAt ?? 0
+      const oldestFirst = Object.keys(sent)
+        .filter((name) => name.startsWith(signInPrefix))
+        .map((name) => ({ name, expiresAt: expiryOf(name) }))
+        .sort((one, two) => one.expiresAt - two.expiresAt)
+      const tooMany = oldestFirst.length - mostSignIns + 1
+      return oldestFirst.filter(({ expiresAt }, index) => expiresAt === 0 || index < tooMany).map(({ name }) => name)
+    },
     signedOutName: `${prefix}doorbell_app_signed_out`,
     browserName,
     options: { path: '/', httpOnly: true, sameSite: 'lax', secure },

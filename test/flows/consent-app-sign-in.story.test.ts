@@ -1,6 +1,7 @@
 /** Signing in at the consent app. */
 import assert from 'node:assert/strict'
 import { describe, test } from 'node:test'
+import { openBrowser } from '../support/browser.ts'
 import { ana, ben, openStage } from '../support/stage.ts'
 import { formTokenOn, openVisitor, type Seen, type Visitor } from '../support/visitor.ts'
 import { assertRefused, looking, nothingDecided } from './consent-app-visits.ts'
@@ -65,7 +66,7 @@ describe('signing in', () => {
       'x',
       `${planted}x`,
       `${planted.slice(0, -4)}AAAA`,
-      visitor.jar.get('doorbell_app_sign_in') ?? '',
+      signInCookies(visitor).at(-1)?.[1] ?? '',
     ]) {
       const forger = openVisitor(stage.url)
       forger.jar.set('doorbell_app', forged)
@@ -122,6 +123,83 @@ describe('signing in', () => {
     await nothingDecided(stage)
   })
 })
+
+describe('sign-ins in several tabs of one browser', () => {
+  const anaSignsIn = { name: ana.username, password: ana.password }
+
+  for (const [what, messages] of [
+    ['two requests', ['Coffee', 'Parking']],
+    ['one request, opened twice', ['Coffee', 'Coffee']],
+  ] as const) {
+    for (const order of ['as opened', 'the last first'] as const) {
+      test(`${what}, signed in ${order}: each tab shows its own request`, async (t) => {
+        const stage = await openStage(t)
+        const paths: Record<string, string> = {}
+        for (const message of new Set(messages)) {
+          await stage.ring('kiosk', { binding_message: message })
+          paths[message] = `/approve/${await stage.newestRequest()}`
+        }
+        const browser = openBrowser(stage.url)
+        const tabs = []
+        for (const message of messages) tabs.push({ message, page: await browser.open(stage.url + paths[message]) })
+        for (const { message, page } of order === 'as opened' ? tabs : tabs.toReversed()) {
+          const shown = await browser.submit(page, anaSignsIn)
+          assert.equal(shown.status, 200)
+          assert.match(shown.text, new RegExp(`id="message">${message}`))
+        }
+      })
+    }
+  }
+
+  test('tabs that are opened at the same moment do not replace each other', async (t) => {
+    const stage = await openStage(t)
+    const browser = openBrowser(stage.url)
+    const paths = ['/activity', '/passkeys', '/sessions']
+    const pages = await Promise.all(paths.map((path) => browser.open(stage.url + path)))
+    for (const [index, page] of pages.entries()) {
+      assert.equal((await browser.submit(page, anaSignsIn)).url, stage.url + paths[index])
+    }
+  })
+
+  test('a callback that is loaded again leads to the start page of the session, and to an error without one', async (t) => {
+    const stage = await openStage(t)
+    const visitor = openVisitor(stage.url)
+    let step = await visitor.get('/session/start?to=/activity')
+    while (!step.location?.startsWith('/sign-in/')) step = await visitor.get(step.location!)
+    step = await visitor.post(step.location, anaSignsIn)
+    while (!step.location?.startsWith('/session/callback')) step = await visitor.get(step.location!)
+    const callback = step.location
+    assert.equal((await visitor.get(callback)).location, '/activity')
+    assert.deepEqual(signInCookies(visitor), [])
+    for (const path of [callback, '/session/callback', '/session/callback?state=x&state=y']) {
+      const { status, location } = await visitor.get(path)
+      assert.deepEqual({ status, location }, { status: 303, location: '/' }, path)
+      assertRefused(await openVisitor(stage.url).get(path), 400)
+    }
+  })
+
+  test('of twenty sign-ins the newest eight are kept, and none that has expired', async (t) => {
+    const stage = await openStage(t)
+    const visitor = openVisitor(stage.url)
+    visitor.jar.set('doorbell_app_sign_in_planted', 'x')
+    const started: string[] = []
+    for (let number = 0; number < 20; number++) {
+      const { location } = await visitor.get('/session/start')
+      started.push(new URL(location!, stage.url).searchParams.get('state')!)
+      stage.clock.advance(1000)
+    }
+    const names = signInCookies(visitor).map(([name]) => name)
+    assert.deepEqual(
+      names,
+      started.slice(12).map((state) => `doorbell_app_sign_in_${state.slice(0, 12)}`),
+    )
+    stage.clock.advance(20 * 60_000)
+    await visitor.get('/session/start')
+    assert.equal(signInCookies(visitor).length, 1, 'the others have expired')
+  })
+})
+
+const signInCookies = ({ jar }: Visitor) => [...jar].filter(([name]) => name.startsWith('doorbell_app_sign_in_'))
 
 /** The page that a user with a session at the provider ends at. */
 async function lastStep(visitor: Visitor, path: string): Promise<string | undefined> {
