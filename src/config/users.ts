@@ -1,8 +1,10 @@
 /** Reads the users of a configuration: a list, or hooks of the application. */
 import { z } from 'zod'
+import { isLanguageTag } from '../platform/i18n/texts.ts'
 import { didYouMean, expectation, isPlain, nearest, readSettings, secretExpectation } from '../platform/validation.ts'
 import { plainNumber, storedNumber } from '../user/phone-number.ts'
 import type { ConfiguredUser, UserHooks } from '../user/user.ts'
+import { isUserId, userIdPattern } from '../user/user-id.ts'
 
 /** Reads the setting `users`. Each problem begins with `users`, and no problem contains a password. */
 export function readUsers(input: unknown): { users: ConfiguredUser[] | UserHooks; problems: string[] } {
@@ -44,7 +46,7 @@ const secret = () =>
 const aNumber = 'a phone number, like "+491234567"'
 
 const userSchema = z.strictObject({
-  id: word('1 to 255 printable ASCII characters without spaces', /^[\x21-\x7e]{1,255}$/),
+  id: word('1 to 255 printable ASCII characters without spaces', userIdPattern),
   email: word('an email address', /^(?=.{3,254}$)[^\s\p{C}@]+@[^\s\p{C}@]+$/u),
   phone_number: z
     .string(expectation(aNumber))
@@ -55,7 +57,7 @@ const userSchema = z.strictObject({
   name: word('one line of text, at most 255 characters', /^(?=.*\S)\P{Cc}{1,255}$/u),
   locale: z
     .string(expectation('a language tag, like "en" or "de-AT"'))
-    .refine(isLanguage, expectation('a language tag, like "en" or "de-AT"'))
+    .refine(isLanguageTag, expectation('a language tag, like "en" or "de-AT"'))
     .exactOptional(),
   disabled: z.boolean(expectation('true or false')).exactOptional(),
   same_person: z.boolean(expectation('true or false')).exactOptional(),
@@ -85,18 +87,10 @@ function readUser(entry: unknown): { user: ConfiguredUser; problems: string[] } 
   const isIdentified = ['username', 'email', 'phone_number'].some((name) => name in value || broken.has(name))
   if (!isIdentified) said.push(' needs a username, an email or a phone_number, so that the user can be found')
   else if (id === undefined && broken.size === 0) said.push('.id is missing; only username and email can replace it')
-  else if (id !== undefined && !/^[\x21-\x7e]{1,255}$/.test(id)) {
+  else if (id !== undefined && !isUserId(id)) {
     said.push('.id is missing; the username or email that would replace it is not plain ASCII')
   }
   return { user: { ...value, id: id ?? '' }, problems: said }
-}
-
-function isLanguage(locale: string): boolean {
-  try {
-    return Intl.getCanonicalLocales(locale).length === 1
-  } catch {
-    return false
-  }
 }
 
 /** Reports identifiers that two users share. A hint may contain any identifier, and must identify exactly one user. */

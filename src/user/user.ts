@@ -2,7 +2,7 @@
 import type { ClientMetadata } from '../client/metadata/client-metadata.ts'
 
 export interface User {
-  /** Becomes `sub`: 1 to 255 printable ASCII characters. Must never be given to another person later. */
+  /** Becomes `sub`: 1 to 255 printable ASCII characters without spaces. Must never be given to another person later. */
   id: string
   email?: string | undefined
   phone_number?: string | undefined

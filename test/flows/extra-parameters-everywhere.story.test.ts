@@ -32,7 +32,6 @@ const servedElsewhere = [
   // A page that says that the demo is not running.
   'GET /demo',
   'GET /oauth/register/:client_id',
-  'GET /session/callback',
   'POST /approve/:id/passkey',
   'POST /backchannel/passkeys',
   'POST /backchannel/passkeys/confirm-options',

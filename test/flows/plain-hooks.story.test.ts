@@ -179,5 +179,32 @@ for (const engine of engines) {
       assert.deepEqual(withNull, expected)
       assert.deepEqual(await play(t, engine, undefined), withNull)
     })
+
+    for (const [what, id, message] of [
+      ['a number, as databases return it', 7, /whose id is of type number\..*; return String\(id\)\./],
+      ['a bigint', 7n, /whose id is of type bigint\..*; return String\(id\)\./],
+      ['missing', undefined, /whose id is of type undefined\./],
+      ['an object', { id: 7 }, /whose id is of type object\./],
+      ['empty', '', /whose id is not valid\. The id must be a string of 1 to 255 ASCII characters without spaces\./],
+      ['too long', 'a'.repeat(256), /whose id is not valid\./],
+      ['not ASCII', 'añà', /whose id is not valid\./],
+      ['with a NUL', 'a\0b', /whose id is not valid\./],
+    ] as const) {
+      test(`a user whose id is ${what} is refused at the first request, and the log says what to return`, async (t) => {
+        const user = { id } as unknown as User
+        const stage = await openStage(t, {
+          engine,
+          config: { users: { find: () => user, findByHint: () => user } as never },
+        })
+        const { status, body } = await stage.ring('kiosk')
+        assert.deepEqual([status, body.error], [500, 'server_error'])
+        assert.match(
+          stage.logLines.filter((line) => line.includes('"level":50')).join(),
+          /users\.findByHint returned a user/,
+        )
+        assert.match(stage.logLines.join(), message)
+        assert.deepEqual(await rowsOf(stage, 'select id from backchannel_auth_requests'), [])
+      })
+    }
   })
 }

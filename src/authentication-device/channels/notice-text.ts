@@ -2,7 +2,7 @@
 
 import { looksLikeALink } from '../../client/metadata/link-like.ts'
 import { saySelfRegistered } from '../../platform/i18n/self-registered.ts'
-import { chooseLanguage, type Language, type Say, type Texts } from '../../platform/i18n/texts.ts'
+import { chooseLanguage, type Language, localeFor, type Say, type Texts } from '../../platform/i18n/texts.ts'
 import type { User } from '../../user/user.ts'
 import type { Notice } from './device-notice.ts'
 
@@ -59,8 +59,8 @@ export function formatTime(time: number, user: User, language: Language): string
     minute: '2-digit',
     timeZoneName: 'short',
   }
-  const isTheirs = user.locale?.split('-')[0]?.toLowerCase() === language.split('-')[0]
-  return new Intl.DateTimeFormat(isTheirs ? user.locale : language, { ...format, timeZone: zoneOf(user) }).format(time)
+  const locale = localeFor(language, user.locale)
+  return new Intl.DateTimeFormat(locale, { ...format, timeZone: zoneOf(user) }).format(time)
 }
 
 /**

@@ -221,6 +221,12 @@ describe('the language', () => {
     ['a language after very much', [`${'nl,'.repeat(100_000)}de`], 'en'],
     ['very many spaces', [`${' '.repeat(1_000_000)};`], 'en'],
     ['unknown', ['nl, sv;q=0.5', 'tlh'], 'en'],
+    ['of POSIX', ['de_DE.UTF-8@euro'], 'de'],
+    ['of POSIX, without a language', ['C', 'POSIX', 'ja_JP.eucJP'], 'ja'],
+    ['of Java', ['pt_PT'], 'pt-BR'],
+    ['of Java, with a script', ['fr_FR_#Latn'], 'fr'],
+    ['with a trailing hyphen', ['es-'], 'es'],
+    ['not a text', [42 as never, { locale: 'de' } as never, 'fr'], 'fr'],
   ]
   for (const [name, wishes, language] of cases) {
     test(`${name}: ${language}`, () => assert.equal(chooseLanguage(...wishes), language))

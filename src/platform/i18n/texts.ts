@@ -68,17 +68,19 @@ function readTexts(file: string): Record<string, unknown> {
 }
 
 /**
- * Returns the first wanted language that Doorbell supports, or the default if there is none.
+ * Returns the first wanted language that Doorbell supports, or the default if there is none. Users' locales come from
+ * many sources, so not only language tags (BCP 47) are understood, but also the forms of POSIX and Java.
  *
  * @param wishes the wanted languages, in order of preference: a user's locale, `ui_locales`, an `Accept-Language`
  *   header. Each may list several languages
  * @example
  * chooseLanguage('fr-CA', 'de;q=0.8, en') // 'fr'
  * chooseLanguage(undefined, 'pt') // 'pt-BR'
+ * chooseLanguage('de_AT.UTF-8') // 'de'
  */
 export function chooseLanguage(...wishes: (string | undefined)[]): Language {
   for (const wish of wishes) {
-    const found = inOrder(wish ?? '')
+    const found = inOrder(wish)
       .map(closest)
       .find((language) => language !== undefined)
     if (found !== undefined) return found
@@ -86,8 +88,34 @@ export function chooseLanguage(...wishes: (string | undefined)[]): Language {
   return languages[0]
 }
 
-/** Parses a list of language tags, separated by commas or spaces, with or without weights such as `;q=0.8`. */
-function inOrder(list: string): string[] {
+/**
+ * Returns the locale for dates in a text of this language: the wanted one if it is of the same language, with its
+ * region, otherwise the language.
+ *
+ * @param wish like a wish of `chooseLanguage`
+ * @example
+ * localeFor('de', 'de_AT') // 'de-AT'
+ * localeFor('en', 'sw') // 'en'
+ */
+export function localeFor(language: Language, wish: string | undefined): string {
+  return inOrder(wish).find((tag) => closest(tag) === language && isLanguageTag(tag)) ?? language
+}
+
+/** Whether a text is a language tag (BCP 47). */
+export function isLanguageTag(text: string): boolean {
+  try {
+    return Intl.getCanonicalLocales(text).length === 1
+  } catch {
+    return false
+  }
+}
+
+/**
+ * Parses a list of language tags, separated by commas or spaces, with or without weights such as `;q=0.8`. Anything but
+ * a string, which an application's hook may return, is an empty list.
+ */
+function inOrder(list: unknown): string[] {
+  if (typeof list !== 'string') return []
   return list
     .slice(0, 500)
     .replace(/\s*;\s*/g, ';')
@@ -95,11 +123,21 @@ function inOrder(list: string): string[] {
     .map((entry) => {
       const [tag = '', ...parameters] = entry.split(';')
       const weight = parameters.map((parameter) => /^\s*q=([\d.]+)\s*$/.exec(parameter)?.[1]).find(Boolean)
-      return { tag: tag.trim().toLowerCase(), weight: weight === undefined ? 1 : Number(weight) }
+      return { tag: asLanguageTag(tag), weight: weight === undefined ? 1 : Number(weight) }
     })
     .filter(({ tag, weight }) => tag !== '' && weight > 0)
     .sort((one, other) => other.weight - one.weight)
     .map(({ tag }) => tag)
+}
+
+/** POSIX writes `de_DE.UTF-8@euro`, Java `de_DE` and `zh_TW_#Hant`. */
+function asLanguageTag(text: string): string {
+  return text
+    .trim()
+    .replace(/[.@#].*$/, '')
+    .replaceAll('_', '-')
+    .replace(/-+$/, '')
+    .toLowerCase()
 }
 
 function closest(tag: string): Language | undefined {
