@@ -110,7 +110,10 @@ test('an old schema on Postgres is refused until migrate has run', async (t) => 
 
   const early = await terminal.run(['serve'])
   assert.equal(early.code, 1)
-  assert.match(early.stderr, /^The database has no tables yet: run "doorbell migrate"/m)
+  assert.match(
+    early.stderr,
+    /^The database has no tables yet: run "doorbell migrate" with the configuration of this server/m,
+  )
   assert.doesNotMatch(early.stderr, /^ +at /m)
   assert.equal(await answers(port), false)
   assert.match((await terminal.run(['requests'])).stderr, /has no tables yet/)

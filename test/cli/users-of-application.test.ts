@@ -3,7 +3,7 @@
  * its users are not in the configuration of the commands, and have no row in the table `users`.
  */
 import assert from 'node:assert/strict'
-import { writeFile } from 'node:fs/promises'
+import { rm, writeFile } from 'node:fs/promises'
 import { join } from 'node:path'
 import { describe, type TestContext, test } from 'node:test'
 import type { UserHooks } from '../../src/index.ts'
@@ -45,6 +45,21 @@ for (const engine of engines) {
       await terminal.json(['user', 'add', '--id', 'dora', '--username', 'dora'])
       await terminal.json(['user', 'remove', 'dora'])
       assert.deepEqual(await terminal.json(['user', 'erase', 'dora']), { erased: 'dora' })
+    })
+
+    test('without a file, a command uses the environment with the secret of the server, not the demo', async (t) => {
+      const { terminal } = await scene(t, engine)
+      await rm(join(terminal.cwd, 'doorbell.config.json'))
+      for (const [environment, source] of [
+        [{ DOORBELL_ISSUER: 'http://localhost:4000', DOORBELL_DEVELOPMENT: 'true' }, 'the environment'],
+        [{ DOORBELL_ISSUER: 'https://id.example.com' }, 'the environment'],
+        [{ DOORBELL_SECRET: '', DOORBELL_ISSUER: 'https://id.example.com' }, undefined],
+        [{ DOORBELL_SECRET: '', DOORBELL_ISSUER: 'http://localhost:4000' }, 'the demo configuration'],
+      ] as const) {
+        const { stderr } = await terminal.run(['client', 'list'], { env: environment })
+        if (source === undefined) assert.match(stderr, /secret .*DOORBELL_SECRET/)
+        else assert.match(stderr, new RegExp(`^Using ${source}`, 'm'))
+      }
     })
 
     test('the other commands do not deny that there is such a user', async (t) => {

@@ -33,12 +33,12 @@ export function withSettings(command: Command): Command {
 }
 
 /**
- * Resolves to the configuration of a command. If there is no file and the environment is not for production, the demo
- * configuration is used. So a command in another terminal can inspect the demo server that `npm start` runs.
+ * Resolves to the configuration of a command. If there is no file and the environment does not describe a server, the
+ * demo configuration is used. So a command in another terminal can inspect the demo server that `npm start` runs.
  */
 export async function loadSettings(options: SettingOptions, overrides: ConfigInput = {}): Promise<Settings> {
   const file = configFile(options)
-  const demo = options.demo ?? (file === undefined && !isForProduction())
+  const demo = options.demo ?? (file === undefined && !describesServer())
   const config = await loadConfig({ file: options.config, demo, overrides })
   return { config, source: sourceOf(file, demo), hasFile: file !== undefined }
 }
@@ -48,11 +48,12 @@ export function configFile(options: SettingOptions): string | undefined {
 }
 
 /**
- * Returns whether the environment variables are for production, that is, whether `DOORBELL_ISSUER` is an https address.
- * An http issuer is for trials only.
+ * Returns whether the environment variables describe a server: they contain its secret, or an https issuer. The demo
+ * makes its own secret, and may have an http issuer.
  */
-function isForProduction(): boolean {
-  return process.env.DOORBELL_ISSUER?.startsWith('https:') === true
+function describesServer(): boolean {
+  const { DOORBELL_ISSUER: issuer, DOORBELL_SECRET: secret } = process.env
+  return Boolean(secret) || issuer?.startsWith('https:') === true
 }
 
 function sourceOf(file: string | undefined, demo: boolean): string {
@@ -90,7 +91,7 @@ export function fileOfDatabase(database: string): string | undefined {
  */
 export function refuseEmptyFolder(options: SettingOptions): void {
   const somethingSaid = configFile(options) !== undefined || process.env.DOORBELL_DATABASE
-  if (!somethingSaid && !isForProduction() && !existsSync(resolve('doorbell.db'))) throw noDatabase('./doorbell.db')
+  if (!somethingSaid && !describesServer() && !existsSync(resolve('doorbell.db'))) throw noDatabase('./doorbell.db')
 }
 
 export function noDatabase(path: string): Failure {

@@ -164,7 +164,7 @@ export async function refuseOtherSchema(database: Database): Promise<void> {
   if (pending.length === 0 && unknown.length === 0) return
   throw new SchemaError(
     pending.length > 0
-      ? `the database ${describePending(status)}: run "doorbell migrate", or serve with --migrate`
+      ? `the database ${describePending(status)}: run "doorbell migrate" with the configuration of this server, or serve with --migrate; an application calls createDoorbell(config, { migrate: true })`
       : `the database is newer than this program (${unknown.join(', ')}): run the newer Doorbell`,
   )
 }
