@@ -19,7 +19,7 @@ import { composeOutbox } from './composition/outbox.ts'
 import { composePlatform, type Given } from './composition/platform.ts'
 import { composeRequests } from './composition/requests.ts'
 import { composeSigningKeys } from './composition/signing-keys.ts'
-import { composeUserHints, composeUsers, type PasswordParts } from './composition/users.ts'
+import { composeUserHints, composeUsers } from './composition/users.ts'
 import type { Config } from './config/config.ts'
 import { type Clock, systemClock } from './platform/clock.ts'
 import type { CallerTimeouts } from './platform/http/answer.ts'
@@ -28,6 +28,7 @@ import { answerRaw, asPlugin } from './platform/http/mount.ts'
 import { createLog, type Log } from './platform/log.ts'
 import { firstMigration, migrate, refuseOtherSchema } from './platform/storage/migrate.ts'
 import { openDatabase } from './platform/storage/open.ts'
+import type { PasswordParts } from './user/password/password-hashing.ts'
 
 /** Options for `createDoorbell`, besides the configuration. All of them may be left out. */
 export interface DoorbellOptions {
@@ -181,5 +182,5 @@ async function compose(given: Given, parts: DoorbellOptions): Promise<Doorbell> 
 /** At shutdown, responses and notifications that are in progress get at most this many milliseconds to finish. */
 const shutdownTimeoutMs = 4_000
 
-export { ProfileError } from './composition/clients.ts'
+export { ProfileError } from './platform/security-profile.ts'
 export { SchemaError } from './platform/storage/migrate.ts'

@@ -35,7 +35,7 @@ import { createAcceptance } from '../openid-provider/client-view.ts'
 import type { Vault } from '../platform/crypto.ts'
 import { createFairQueue } from '../platform/http/fair-queue.ts'
 import { prepareCalls } from '../platform/http/outgoing.ts'
-import type { Profile } from '../platform/security-profile.ts'
+import { type Profile, ProfileError } from '../platform/security-profile.ts'
 import { endpoints, paths } from '../routes.ts'
 import type { OpenidProvider } from './openid-provider.ts'
 import type { Platform } from './platform.ts'
@@ -243,20 +243,3 @@ async function checkRegistered(clients: Pick<ClientStore, 'pages'>, profile: Pro
 
 const isCalled = ({ client }: RegisteredClient) =>
   client.notificationEndpoint !== undefined || client.metadata.jwks_uri !== undefined
-
-/**
- * Thrown if registered clients violate the security profile. The message lists the first of these clients, each with its
- * violations.
- */
-export class ProfileError extends Error {
-  override readonly name = 'ProfileError'
-
-  /**
-   * @param problems one line for each violation
-   * @param more the number of clients that violate the profile and are not listed
-   */
-  constructor(problems: string[], more = 0) {
-    const lines = more === 0 ? problems : [...problems, `and ${more} more ${more === 1 ? 'client' : 'clients'}`]
-    super(`registered clients violate the profile:\n${lines.map((each) => `  - ${each}`).join('\n')}`)
-  }
-}

@@ -15,7 +15,7 @@ import { createPasskeys } from '../user/passkey/passkey.ts'
 import { createPasskeyChallengeStore } from '../user/passkey/passkey-challenge-store.ts'
 import { createPasskeyStore } from '../user/passkey/passkey-store.ts'
 import { createPasswordCheck, passwordCheckOfHook } from '../user/password/password-check.ts'
-import { createPasswordHashing, type HashingNeeds, type PasswordHashing } from '../user/password/password-hashing.ts'
+import { createPasswordHashing, type PasswordHashing, type PasswordParts } from '../user/password/password-hashing.ts'
 import { createScryptThreads, HASHES_AT_ONCE } from '../user/password/scrypt-threads.ts'
 import type { UserHooks } from '../user/user.ts'
 import {
@@ -34,12 +34,6 @@ import type { Clients } from './clients.ts'
 import type { Outbox } from './outbox.ts'
 import type { Platform } from './platform.ts'
 import type { SigningKeys } from './signing-keys.ts'
-
-/** For tests: replaces the hashing of passwords and user codes, for instance by a cheap or a delayed hash. */
-export interface PasswordParts extends Partial<Pick<HashingNeeds, 'cost' | 'scrypt'>> {
-  /** How many hashes are computed at the same time. */
-  atOnce?: number
-}
 
 export type Users = Awaited<ReturnType<typeof composeUsers>>
 

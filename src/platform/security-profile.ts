@@ -74,3 +74,20 @@ export const secretSigning: readonly string[] = ['HS256', 'HS384', 'HS512']
 export function assertionAlgorithms({ clientSigning, clientAuthentication }: Profile): string[] {
   return clientAuthentication.includes('client_secret_jwt') ? [...clientSigning, ...secretSigning] : [...clientSigning]
 }
+
+/**
+ * Thrown if registered clients violate the security profile. The message lists the first of these clients, each with its
+ * violations.
+ */
+export class ProfileError extends Error {
+  override readonly name = 'ProfileError'
+
+  /**
+   * @param problems one line for each violation
+   * @param more the number of clients that violate the profile and are not listed
+   */
+  constructor(problems: string[], more = 0) {
+    const lines = more === 0 ? problems : [...problems, `and ${more} more ${more === 1 ? 'client' : 'clients'}`]
+    super(`registered clients violate the profile:\n${lines.map((each) => `  - ${each}`).join('\n')}`)
+  }
+}

@@ -36,6 +36,12 @@ export interface HashingNeeds {
   cost?: ScryptCost
 }
 
+/** For tests: replaces the hashing of passwords and user codes, for instance by a cheap or a delayed hash. */
+export interface PasswordParts extends Partial<Pick<HashingNeeds, 'cost' | 'scrypt'>> {
+  /** How many hashes are computed at the same time. */
+  atOnce?: number
+}
+
 /** Returns owner and kind of a password, for the parameter `of`. */
 export const passwordOf = (userId: string) => `password of ${userId}`
 /** Returns owner and kind of a user code, for the parameter `of`. */
