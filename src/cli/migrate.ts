@@ -1,7 +1,7 @@
 /** `doorbell migrate`: migrates the database to the schema of this version. */
 import { existsSync } from 'node:fs'
-import type { Command } from 'commander'
-import { type MigrationStatus, migrate, migrationStatus } from '../platform/storage/migrate.ts'
+import { type Command, Option } from 'commander'
+import { type MigrationStatus, migrate, migrationStatus, pendingSql } from '../platform/storage/migrate.ts'
 import { type CommandContext, openCommandContext } from './context/desk.ts'
 import { Failure } from './context/failure.ts'
 import {
@@ -18,6 +18,8 @@ import { examples, fromNow, iso, print, printJson, table } from './context/termi
 
 interface MigrateOptions extends SettingOptions {
   status?: boolean
+  print?: boolean
+  to?: string
   json?: boolean
 }
 
@@ -26,27 +28,36 @@ export function addMigrate(program: Command): void {
     .command('migrate')
     .description('Migrate the database to the newest schema. (The server migrates a SQLite file at every start.)')
     .option('--status', 'only show which migrations have been applied')
+    .option('--print', 'only print the SQL of the missing migrations, to review it or to execute it yourself')
+    .addOption(new Option('--to <migration>', 'is refused').hideHelp())
     .option('--json', 'answer in JSON')
     .action((_options, command: Command) => run(command.optsWithGlobals()))
   examples(withSettings(command), [
     ['npx doorbell migrate', 'apply missing migrations'],
+    ['npx doorbell migrate --print > migration.sql', 'the SQL, for a review'],
     ['npx doorbell migrate --status --json', 'the applied migrations, for a script'],
   ])
 }
 
 async function run(options: MigrateOptions): Promise<void> {
-  if (options.status) refuseEmptyFolder(options)
+  if (options.to !== undefined) throw new Failure(noOtherSchema)
+  const onlyReads = options.status || options.print
+  if (onlyReads) refuseEmptyFolder(options)
   const settings = await loadSettings(options)
   sayWhich(settings)
   const file = fileOfDatabase(settings.config.database)
-  if (options.status && file !== undefined && !existsSync(file))
-    throw noDatabase(nameOfDatabase(settings.config.database))
+  if (onlyReads && file !== undefined && !existsSync(file)) throw noDatabase(nameOfDatabase(settings.config.database))
+  const work = options.status ? tell : options.print ? printSql : apply
   await openCommandContext(
     settings.config,
     async () => {},
-    (context) => (options.status ? tell(context, options) : apply(context, options)),
+    (context) => work(context, options),
   )
 }
+
+const noOtherSchema =
+  'A version of Doorbell works with the schema of that version only, so "migrate" has no --to.\n' +
+  'To use an older version again, restore the backup that was made before the upgrade.'
 
 async function tell({ database }: CommandContext, { json }: MigrateOptions): Promise<void> {
   const status = await migrationStatus(database)
@@ -66,6 +77,13 @@ function rowsOf({ applied, pending, unknown }: MigrationStatus): string[][] {
     }),
     ...pending.map((name) => [name, 'not applied: run "npx doorbell migrate"']),
   ]
+}
+
+/** Prints SQL comments, not sentences, so that the whole output can be executed. */
+async function printSql({ database }: CommandContext, { json }: MigrateOptions): Promise<void> {
+  const sql = await pendingSql(database)
+  if (json) printJson({ sql })
+  else print(sql === '' ? '-- Nothing to do: the schema is up to date.' : sql.trimEnd())
 }
 
 async function apply({ database, clock }: CommandContext, { json }: MigrateOptions): Promise<void> {

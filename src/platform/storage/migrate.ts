@@ -67,6 +67,31 @@ export async function migrationStatus(database: Database, folder = ownFolder): P
 }
 
 /**
+ * Resolves to the SQL of the pending migrations, so that it can be reviewed, or executed by a database administrator with
+ * `psql` or `sqlite3`. It has the same effect as `migrate`, and also fills the migration history.
+ *
+ * @throws if an applied migration file was changed
+ */
+export async function pendingSql(database: Database, folder = ownFolder): Promise<string> {
+  const history = await historyOf(database)
+  const pending = (await migrationsIn(folder)).filter((migration) => !isIn(history, migration))
+  return pending.map((migration) => scriptOf(migration, database.engine)).join('\n')
+}
+
+function scriptOf({ number, name, text }: Migration, engine: Database['engine']): string {
+  const now = engine === 'sqlite' ? "unixepoch('subsec') * 1000" : 'extract(epoch from clock_timestamp()) * 1000'
+  return [
+    `-- ${name}`,
+    'begin;',
+    `${historyTable};`,
+    text.trim(),
+    'insert into doorbell_migrations (number, name, fingerprint, applied_at)',
+    `values (${number}, '${name}', '${fingerprint(text)}', cast(${now} as bigint));`,
+    'commit;\n',
+  ].join('\n')
+}
+
+/**
  * Applies the migration if no other process has applied it since the first check. @returns whether it was applied now
  */
 async function apply(run: Run, migration: Migration, clock: Clock): Promise<boolean> {

@@ -1,0 +1,117 @@
+/** `doorbell migrate --print`: the SQL that an administrator reviews, and may execute, has the effect of `doorbell migrate`. */
+import assert from 'node:assert/strict'
+import { writeFile } from 'node:fs/promises'
+import { join } from 'node:path'
+import { DatabaseSync } from 'node:sqlite'
+import { describe, type TestContext, test } from 'node:test'
+import { Client } from 'pg'
+import { freshPostgres } from '../support/postgres.ts'
+import { openTerminal } from './terminal.ts'
+
+interface Status {
+  applied: { name: string; applied_at: string }[]
+  pending: string[]
+  unknown: string[]
+}
+
+interface Target {
+  url: string
+  /** Executes statements as `psql` or `sqlite3` would. */
+  execute(sql: string): Promise<void>
+  /** Describes all tables, columns and indexes. */
+  schema(): Promise<unknown[]>
+}
+
+const engines: Record<string, (t: TestContext) => Promise<Target>> = {
+  async SQLite(t) {
+    const terminal = await openTerminal(t)
+    const file = join(terminal.cwd, 'doorbell.db')
+    await writeFile(file, '')
+    const onFile = <T>(work: (database: DatabaseSync) => T): T => {
+      const database = new DatabaseSync(file)
+      try {
+        return work(database)
+      } finally {
+        database.close()
+      }
+    }
+    return {
+      url: `sqlite:${file}`,
+      execute: async (sql) => onFile((database) => database.exec(sql)),
+      async schema() {
+        const rows = onFile((database) => database.prepare('select name, sql from sqlite_master order by name').all())
+        // SQLite keeps the text of a statement; `doorbell migrate` executes it without its comments.
+        return rows.map(({ name, sql }) => [name, String(sql).replace(/--.*$/gm, '').replace(/\s+/g, ' ')])
+      },
+    }
+  },
+  async Postgres(t) {
+    const { url, drop } = await freshPostgres()
+    const client = new Client(url)
+    await client.connect()
+    t.after(async () => {
+      await client.end()
+      await drop()
+    })
+    return {
+      url,
+      execute: async (sql) => void (await client.query(sql)),
+      async schema() {
+        const columns = `select table_name, column_name, data_type, is_nullable, column_default
+          from information_schema.columns where table_schema = 'public' order by 1, ordinal_position`
+        const indexes = `select indexname, indexdef from pg_indexes where schemaname = 'public' order by 1`
+        return [...(await client.query(columns)).rows, ...(await client.query(indexes)).rows]
+      },
+    }
+  },
+}
+
+for (const [engine, open] of Object.entries(engines)) {
+  describe(`on ${engine}`, () => {
+    test('what is printed builds the schema, and fills the history that the server checks', async (t) => {
+      const [printed, migrated] = [await open(t), await open(t)]
+      const atPrinted = await openTerminal(t, { DOORBELL_DATABASE: printed.url })
+      const sql = await atPrinted.run(['migrate', '--print'])
+      assert.equal(sql.code, 0, sql.stderr)
+      const status = async () => (await atPrinted.json(['migrate', '--status'])) as unknown as Status
+      const { pending, applied } = await status()
+      assert.deepEqual([applied, pending[0]], [[], '0001_foundation'], 'nothing was changed yet')
+      for (const name of pending) assert.match(sql.stdout, new RegExp(`^-- ${name}\nbegin;\n`, 'm'))
+
+      await printed.execute(sql.stdout)
+      const after = await status()
+      assert.deepEqual([after.pending, after.unknown], [[], []])
+      assert.deepEqual(
+        after.applied.map(({ name }) => name),
+        pending,
+      )
+      assert.ok(after.applied.every(({ applied_at }) => Math.abs(Date.parse(applied_at) - Date.now()) < 600_000))
+
+      const atMigrated = await openTerminal(t, { DOORBELL_DATABASE: migrated.url })
+      assert.equal((await atMigrated.run(['migrate'])).code, 0)
+      assert.deepEqual(await printed.schema(), await migrated.schema())
+      assert.equal(
+        (await atPrinted.run(['migrate', '--print'])).stdout,
+        '-- Nothing to do: the schema is up to date.\n',
+      )
+      assert.deepEqual(await atPrinted.json(['migrate']), { applied: [] })
+    })
+
+    test('migrations that have been applied are not printed again', async (t) => {
+      const target = await open(t)
+      const terminal = await openTerminal(t, { DOORBELL_DATABASE: target.url })
+      const { sql } = (await terminal.json(['migrate', '--print'])) as { sql: string }
+      const end = sql.indexOf('commit;') + 'commit;'.length
+      await target.execute(sql.slice(0, end))
+      const rest = (await terminal.json(['migrate', '--print'])) as { sql: string }
+      assert.equal(rest.sql.trim(), sql.slice(end).trim())
+    })
+  })
+}
+
+test('there is no way to another schema than that of this version, and the command says why', async (t) => {
+  const terminal = await openTerminal(t)
+  const { code, stderr } = await terminal.run(['migrate', '--to', '0003_outbox'])
+  assert.equal(code, 1)
+  assert.match(stderr, /works with the schema of that version only.*\n.*restore the backup/)
+})
