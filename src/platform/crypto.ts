@@ -83,8 +83,8 @@ export function fingerprint(secret: string): string {
 }
 
 /**
- * Compares two strings in constant time. To this end, their hashes are compared, because these have the same length.
- * The hashes are texts, because hashing into a buffer would take Node four times as long.
+ * Compares two strings in constant time. It compares their hashes, because all hashes have the same length. The hashes
+ * are texts, because hashing into a buffer would take Node four times as long.
  */
 export function sameSecret(one: string, other: string): boolean {
   return timingSafeEqual(Buffer.from(fingerprint(one)), Buffer.from(fingerprint(other)))
@@ -109,8 +109,8 @@ export interface Sealing {
    */
   open(sealed: string, aad: string): string
   /**
-   * Decrypts a stored value. If this is not possible, reports the error and returns undefined, so that one damaged row
-   * does not stop the work on other rows.
+   * Decrypts a stored value. If the value cannot be decrypted, reports the error and returns undefined, so that one
+   * damaged row does not stop the work on other rows.
    */
   openStored(sealed: string, aad: string): string | undefined
   /** Like `openStored`, for a value that is JSON. The JSON is parsed. */
@@ -127,8 +127,8 @@ export interface Vault extends Sealing {
   /** Returns a key for one purpose, 32 bytes. */
   key(purpose: string): Buffer
   /**
-   * Returns `seal` and `open` with a key that is derived from the configured secret and from `secret`. To decrypt such
-   * a value, both secrets are needed.
+   * Returns `seal` and `open` with a key that is derived from the configured secret and from `secret`. Both secrets are
+   * needed to decrypt a value that was encrypted with this `seal`.
    */
   sealingWith(secret: string): Sealing
 }

@@ -7,7 +7,7 @@ import { isoOf, systemClock } from './clock.ts'
 
 /**
  * The part of pino's interface for which secrets are hidden. It has neither child loggers nor placeholders in messages
- * (`%s`), because secrets in these are not hidden.
+ * (`%s`), because secrets in them would not be hidden.
  */
 export interface Log {
   debug: Write
@@ -84,7 +84,7 @@ function once<T>(make: () => T): () => T {
 
 /**
  * Hides the values of members whose name is in `neverLogged`, in the line itself and one level deeper. pino's own
- * `redact` does the same, but takes ten times as long as all other work on a line, and nearly every call of the server
+ * `redact` is not used, because it takes ten times as long as all other work on a line. Nearly every call of the server
  * writes a line.
  */
 function hideSecrets(line: Fields, within: (value: unknown) => unknown): Fields {

@@ -237,8 +237,9 @@ function beginCalls(app: FastifyInstance): void {
 }
 
 /**
- * Counts a call and begins to receive its body. Returns false if the call must not be processed any further. This is so
- * if the connection had too many calls and was closed, or if the call has no `Host` and was answered with 400.
+ * Counts a call and begins to receive its body. Returns false if the call must not be processed any further. There are
+ * two such cases: the connection had too many calls and was closed, or the call has no `Host` and was answered with
+ * 400.
  */
 function beginCall(
   { life, commonHeaders }: FastifyInstance,

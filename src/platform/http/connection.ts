@@ -23,8 +23,8 @@ export function callerOf({ raw }: Pick<FastifyReply, 'raw'>): IncomingConnection
   return {
     isClosed,
     async throwIfClosed() {
-      // If data and the end of a connection have both arrived, Node reads the data in one turn of the event loop, and the
-      // end in the next turn.
+      // If data and the end of a connection have both arrived, Node reads the data in one turn of the event loop, and
+      // the end in the next turn. So two turns must pass before `isClosed` can be trusted.
       await turn()
       await turn()
       if (isClosed()) throw new OAuthError('invalid_request', 'the connection ended before the answer')

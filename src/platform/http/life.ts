@@ -118,7 +118,7 @@ const place = Symbol('place')
 /**
  * Returns a list without a particular order, for the calls in progress. A `Set` is not used: if thousands of members
  * are added and removed each second, the garbage collector keeps members of earlier hash tables of the `Set` alive.
- * This took a tenth of the time of a poll.
+ * With a `Set`, this work took a tenth of the time of a poll.
  */
 function createUnorderedList<T extends object>() {
   type Placed = T & { [place]?: number }

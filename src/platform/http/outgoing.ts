@@ -92,7 +92,7 @@ export interface GuardedCallerOptions {
 
 export interface GuardedCaller {
   call(call: OutgoingCall): Promise<OutgoingAnswer>
-  /** Ends the calls that are under way: they fail with `stopped`, and so does every later call. */
+  /** Ends the calls that are under way. These calls, and all later calls, fail with `stopped`. */
   close(): Promise<void>
 }
 

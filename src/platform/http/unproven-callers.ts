@@ -39,11 +39,11 @@ export class UnprovenCallers {
   }
 
   /**
-   * Returns whether there is capacity for one more caller. While unproven callers hold less than a quarter of the
-   * slots, there always is. After that, a network may have half of the slots, divided by the number of networks with
-   * such callers. Within a network, a `client_id` may have two thirds of the network's share, divided by the number of
-   * different ids that callers send from this network. The last quarter of the slots is reserved for callers that have
-   * authenticated, and for `ReturningUsers`.
+   * Returns whether there is capacity for one more caller. There is always capacity while unproven callers hold less
+   * than a quarter of the slots. Above this quarter, a network may have half of the slots, divided by the number of
+   * networks with such callers. Within a network, a `client_id` may have two thirds of the network's share, divided by
+   * the number of different ids that callers send from this network. The last quarter of the slots is reserved for
+   * callers that have authenticated, and for `ReturningUsers`.
    */
   hasCapacity({ network, clientId }: Claim): boolean {
     const most = this.#most

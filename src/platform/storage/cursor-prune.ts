@@ -7,7 +7,7 @@ export interface PruneSteps {
    * Resolves to at most `atMost` ids of rows older than `before`: those that follow the id `after`, in ascending order.
    */
   next(after: string, before: number, atMost: number): Promise<string[]>
-  /** Removes those rows with these ids that are no longer needed. @returns the number of removed rows */
+  /** Removes the rows with these ids, except the rows that are still needed. @returns the number of removed rows */
   remove(ids: string[]): Promise<number>
 }
 

@@ -88,9 +88,9 @@ export interface Database {
    * keys are free, and items with other keys do not wait for these keys. The step that executes the batch must have the
    * lock keys of all its items, and set `hasTurn`.
    *
-   * @param how.yields if true, steps without `yields` run before `work` if they arrive while `work` waits, and not
-   *   later than 250 ms after `work`. Use this for work that clients can cause in any number, so that it does not delay
-   *   the decisions of users
+   * @param how.yields if true and `work` has to wait, steps without `yields` that arrive within the next 250 ms run
+   *   before `work`. Use it for work that clients can cause in any number, so that it does not delay the decisions of
+   *   users
    */
   inLockOrder<T>(lockKeys: readonly string[], work: () => Promise<T>, how?: { yields?: boolean }): Promise<T>
 
@@ -123,8 +123,8 @@ export interface Database {
   /**
    * Resolves to whether changes are possible at the moment. They are impossible on a standby, on a full disk, and after
    * the SQLite file was moved away. Rejects if the database cannot be reached. The check costs one trivial statement
-   * (Postgres) or a look at the file (SQLite). While the disk is full, the check also tries to write, at most once a
-   * second.
+   * (Postgres) or a check of the file's attributes (SQLite). While the disk is full, the check also tries to write, at
+   * most once a second.
    */
   writable(): Promise<boolean>
 

@@ -11,7 +11,7 @@ export const longestWaitMs = 5_000
 /**
  * Work that yields lets other work go first only if the other work arrives within this many milliseconds after it.
  * Without this limit, a user who sends one decision after the other could delay all requests about this user for ever.
- * Requests that share another key with these would be delayed too.
+ * Requests that share another key with the delayed requests would be delayed too.
  */
 const yieldsForMs = 250
 
@@ -128,7 +128,10 @@ export function createLockQueue(clock: Clock = systemClock): LockQueue {
   }
 }
 
-/** Returns the place of a new entry in a line: the last one, or before all entries of a higher rank that have not begun. */
+/**
+ * Returns the place of a new entry in a line: before all entries of a higher rank that have not begun, or else the
+ * last.
+ */
 function placeIn(line: readonly Entry[], { rank }: Entry): number {
   const place = line.findIndex((other) => other.rank > rank && other.blockedKeys > 0)
   return place === -1 ? line.length : place
