@@ -189,8 +189,8 @@ async function measureSweeps({ database, size }: Sized, stage: BenchStage) {
 }
 
 /**
- * Measures the time until pings arrive at a client in three situations: without other load, while the server answers
- * polls, and while the endpoint of another client hangs.
+ * Measures the time until pings arrive at a client in three situations: without other load, during polls, and during
+ * polls while the endpoint of another client hangs.
  */
 async function measurePings(engine: EngineName, stage: BenchStage): Promise<Called[]> {
   const { authority, server: certified } = await certifyServer()
