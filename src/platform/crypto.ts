@@ -55,8 +55,8 @@ function draw<Taken>(bytes: number, take: (drawn: Buffer) => Taken): Taken {
  */
 export function newId(now: number): string {
   const time = hexOf(now)
-  // The random bits are taken from a UUID of version 4, which has them at the same positions. Node generates many such
-  // UUIDs at once, so this is fast.
+  // The random bits are taken from a UUID of version 4, which has them at the same positions. This is fast, because
+  // Node generates many such UUIDs in advance.
   return `${time.slice(0, 8)}-${time.slice(8)}-7${randomUUID().slice(15)}`
 }
 
@@ -77,7 +77,10 @@ function hexOf(time: number): string {
   return last.hex
 }
 
-/** Returns the SHA-256 hash, base64url. A high-entropy secret is stored and looked up by this hash only. */
+/**
+ * Returns the SHA-256 hash, base64url. Of a high-entropy secret, only this hash is stored. The secret is looked up by
+ * the hash.
+ */
 export function fingerprint(secret: string): string {
   return hash('sha256', secret, 'base64url')
 }

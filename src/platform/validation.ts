@@ -3,7 +3,7 @@ import type { z } from 'zod'
 
 /** Thrown if a configuration is invalid. The message contains every problem, one per line. */
 export class ConfigError extends Error {
-  /** One sentence for each problem. Each starts with the name of the setting and contains no secret. */
+  /** One sentence for each problem. A sentence starts with the name of the setting and contains no secret. */
   readonly problems: string[]
 
   constructor(problems: string[]) {

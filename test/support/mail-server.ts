@@ -31,7 +31,7 @@ export interface MailServer {
   refuses(answer: string | undefined): void
   /** Resolves when no connection is open. */
   allClosed(): Promise<void>
-  /** Ends all connections, as a mail server does with idle ones. */
+  /** Closes all connections, as a mail server closes idle connections. */
   hangUp(): void
   stop(): Promise<void>
   start(): Promise<void>

@@ -1,4 +1,4 @@
-"""A client that uses requests_oauth2client. The library has CIBA with a polling job, signed requests, and DPoP with nonces."""
+"""A client that uses requests_oauth2client: it has CIBA with a polling job, signed requests, and DPoP with nonces."""
 
 import secrets
 import time

@@ -41,7 +41,7 @@ def decide_after(seconds, auth_req_id):
 
 
 def refused(status, call, error=None):
-    """Asserts that a call is refused. If a library raises an error without the response, only the error code is checked."""
+    """Asserts that a call is refused. If a library hides the response, only the error code is checked."""
     try:
         answer = call()
     except Exception as problem:

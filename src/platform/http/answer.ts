@@ -17,7 +17,7 @@ import { isUnstorableForDatabase } from './outside-text.ts'
 import { beginBody, MAX_BODY_BYTES, type TakeBody, takeBody } from './request-body.ts'
 import { answerUnavailable, type ErrorPage, isUnavailable, jsonErrorHeaders, Unavailable } from './unavailable.ts'
 
-/** Options for Fastify's constructor. All other settings of the server are made by `edge`. */
+/** Options for Fastify's constructor. `edge` makes all other settings of the server. */
 export const edgeOptions = {
   // Calls that arrive while the server closes are answered by their routes, because Fastify's own 503 has another format.
   return503OnClosing: false,

@@ -6,8 +6,8 @@ import { isWithin, plainAddress, rangesOf } from './address.ts'
 import { copyOf } from './outside-text.ts'
 
 /**
- * Stands for an address that is unknown. It is in no range of addresses. For limits, all callers with unknown addresses
- * count as one network.
+ * The text that replaces an unknown address. It is in no range of addresses. For limits, all callers with unknown
+ * addresses count as one network.
  */
 export const UNKNOWN_ADDRESS = 'unknown'
 

@@ -43,7 +43,7 @@ export function refuseUnstorableForm(body: Buffer): void {
 /**
  * Returns whether the database rejected a value: a text that is invalid in the encoding of the database, a number out
  * of range, or a value that is too long for an index. Such values must be refused when they are read. So if the
- * database rejects one, a check is missing in this server.
+ * database rejects a value, a check is missing in this server.
  */
 export function isUnstorableForDatabase(error: Error & { code?: unknown }): boolean {
   return /^(22021|22P05|22P02|22003|54000)$/.test(String(error.code))

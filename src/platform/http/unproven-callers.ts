@@ -1,8 +1,8 @@
 /**
  * Limits the calls in progress of unproven callers, that is, callers that have not authenticated yet. Each such call
- * needs a slot (`load-shedding.ts`). Each network has a share of the slots, and within a network, each `client_id` that
- * callers send has a share. So an attacker who sends the `client_id` of a client takes no slots from that client in
- * other networks, and none from other clients in the attacker's network.
+ * needs a slot (`load-shedding.ts`). The number of slots is limited for each network and, within a network, for each
+ * `client_id` that callers send. So an attacker who sends the `client_id` of a client takes no slots from that client
+ * in other networks, and none from other clients in the attacker's network.
  *
  * If a client has authenticated from an address before, its calls from there are counted for the client from the
  * beginning, and these limits do not apply.

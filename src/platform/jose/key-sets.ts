@@ -33,8 +33,9 @@ export interface KeySets {
    * is fetched again. If the signature has no `kid`, the set is also fetched again if none of its keys verifies the
    * signature.
    *
-   * If the set cannot be fetched, a set that was fetched at most `keptInOutageMs` ago is used. If there is none, or it
-   * lacks the key, the function throws `KeysUnavailable`, or `Overloaded` if too many other fetches are under way.
+   * If the set cannot be fetched, a set that was fetched at most `keptInOutageMs` ago is used. If there is no such set,
+   * or the set lacks the key, the function throws `KeysUnavailable`, or `Overloaded` if too many other fetches are
+   * under way.
    */
   at(uri: string, slot: Slot | undefined): JWTVerifyGetKey
   /**

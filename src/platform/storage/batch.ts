@@ -26,7 +26,7 @@ const maxGroups = 4
 
 /**
  * While other groups are under way, a group waits for more items for this many turns of the event loop. The busy
- * database could not execute the group at once anyway, and one large group costs it less work than two small ones.
+ * database could not execute the group at once anyway, and one large group costs it less work than two small groups.
  */
 const turnsWhileBusy = 3
 

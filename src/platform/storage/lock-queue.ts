@@ -1,7 +1,7 @@
 /**
  * Steps of one process that share a lock key wait here for each other, before they take a connection. If they waited
- * for the lock in Postgres, each of them would hold a connection meanwhile. A few parallel calls that share one key
- * would then leave no connection for other calls.
+ * for the lock in Postgres, each of them would hold a connection during the wait. A few parallel calls that share one
+ * key would then leave no connection for other calls.
  */
 import { type Clock, steadyTime, systemClock } from '../clock.ts'
 

@@ -218,9 +218,9 @@ function settle({ outcome, announce, resolve, reject }: QueuedStep, listeners: L
 }
 
 /**
- * Returns a function that returns a number which changes when another process (a command) has written to the database.
- * The number is read from SQLite once in each turn of the event loop. The function returns undefined if the number
- * cannot be read now.
+ * Returns a function whose result is a number. The number changes when another process (a command) has written to the
+ * database. The number is read from SQLite once in each turn of the event loop. The function returns undefined if the
+ * number cannot be read now.
  */
 function countingForeignChanges(prepare: (sql: string) => StatementSync): () => number | undefined {
   let known: number | undefined
