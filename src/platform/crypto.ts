@@ -1,9 +1,9 @@
 /**
  * Generates, compares and stores secrets.
  *
- * Secrets that are only compared are hashed. Secrets that must be sent again are encrypted (AES-256-GCM) with a key that is
- * derived from the configured secret. The hash of a generated secret is fast, because it is computed at every poll. The
- * hash of a password or a user code is slow (`user/password/`).
+ * Secrets that are only compared are hashed. Secrets that must be sent again are encrypted (AES-256-GCM) with a key
+ * that is derived from the configured secret. The hash of a generated secret is fast, because it is computed at every
+ * poll. The hash of a password or a user code is slow (`user/password/`).
  */
 import {
   createCipheriv,
@@ -50,8 +50,8 @@ function draw<Taken>(bytes: number, take: (drawn: Buffer) => Taken): Taken {
 }
 
 /**
- * Returns a new unique id (UUID version 7). Later ids are greater, so that rows are added at the end of their index. An id is
- * not a secret: it may appear in links and logs.
+ * Returns a new unique id (UUID version 7). Later ids are greater, so that rows are added at the end of their index. An
+ * id is not a secret: it may appear in links and logs.
  */
 export function newId(now: number): string {
   const time = hexOf(now)
@@ -60,7 +60,9 @@ export function newId(now: number): string {
   return `${time.slice(0, 8)}-${time.slice(8)}-7${randomUUID().slice(15)}`
 }
 
-/** Returns a text that is greater than all ids made before `time` (milliseconds since 1970) and less than all other ids. */
+/**
+ * Returns a text that is greater than all ids made before `time` (milliseconds since 1970) and less than all other ids.
+ */
 export function idsBefore(time: number): string {
   const hex = hexOf(Math.max(0, time))
   return `${hex.slice(0, 8)}-${hex.slice(8)}`
@@ -69,8 +71,8 @@ export function idsBefore(time: number): string {
 let last = { time: Number.NaN, hex: '' }
 
 /**
- * Returns the first 48 bits of all ids that are made at `time`, in hexadecimal. The last result is cached, because many ids
- * are made in the same millisecond.
+ * Returns the first 48 bits of all ids that are made at `time`, in hexadecimal. The last result is cached, because many
+ * ids are made in the same millisecond.
  */
 function hexOf(time: number): string {
   if (last.time !== time) last = { time, hex: time.toString(16).padStart(12, '0') }

@@ -39,7 +39,9 @@ const neverLogged = new Set([
   'cookie',
 ])
 
-/** @param destination where lines are written: by default standard error, so that standard output contains only results */
+/**
+ * @param destination where lines are written: by default standard error, so that standard output contains only results
+ */
 export function createLog(level: string, destination: DestinationStream = standardError()): Log {
   return pino(
     {
@@ -54,8 +56,8 @@ export function createLog(level: string, destination: DestinationStream = standa
 }
 
 /**
- * Collects lines, and writes them once in each turn of the event loop and when the process exits, because writing a line takes
- * longer than creating the line. A process that is killed loses the lines of its last turn.
+ * Collects lines, and writes them once in each turn of the event loop and when the process exits, because writing a
+ * line takes longer than creating the line. A process that is killed loses the lines of its last turn.
  */
 const standardError = once((): DestinationStream => {
   const out = pino.destination({ fd: 2, sync: true })

@@ -3,7 +3,9 @@ import type { Clock } from './clock.ts'
 import type { RepeatedFailures } from './repeated-failures.ts'
 
 export interface PeriodicTask {
-  /** Starts the task: the work is first done after `afterMs` milliseconds. Does nothing if the task is already started. */
+  /**
+   * Starts the task: the work is first done after `afterMs` milliseconds. Does nothing if the task is already started.
+   */
   start(afterMs: number): void
   /**
    * Does the work now. If a run is under way, the work is done once more after that run. Does nothing if the task is

@@ -119,7 +119,9 @@ export const smallTables: readonly string[] = [
   'signing_keys',
 ]
 
-/** Adds `count` rows to each table that grows with users, clients and callers, and updates the statistics of Postgres. */
+/**
+ * Adds `count` rows to each table that grows with users, clients and callers, and updates the statistics of Postgres.
+ */
 export async function addGrowingRows({ url, count }: Pick<FinishedRows, 'url' | 'count'>): Promise<void> {
   const many = `with many as (
     select n, lpad(n::text, 36, 'x') as id, lpad(n::text, 43, 'x') as hash, 'client-' || n as client,

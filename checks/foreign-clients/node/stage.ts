@@ -44,8 +44,8 @@ export async function signing({ jwk, pem }: ClientMaterial) {
 }
 
 /**
- * Rejects unless the call is refused with this status and error. If the response has a challenge, the error of both libraries
- * contains the status but no error code.
+ * Rejects unless the call is refused with this status and error. If the response has a challenge, the error of both
+ * libraries contains the status but no error code.
  */
 export async function refused(call: Promise<unknown>, status: number, error?: string): Promise<void> {
   await assert.rejects(call, (problem: { status?: number; error?: string; cause?: unknown }) => {
@@ -55,7 +55,9 @@ export async function refused(call: Promise<unknown>, status: number, error?: st
   })
 }
 
-/** Checks what only the ID token of a push contains: the request, and the hash of the access token (CIBA Core §10.3.1). */
+/**
+ * Checks what only the ID token of a push contains: the request, and the hash of the access token (CIBA Core §10.3.1).
+ */
 export function assertPushed(claims: Record<string, unknown>, authReqId: string, accessToken: string): void {
   assert.deepEqual([claims.sub, claims['urn:openid:params:jwt:claim:auth_req_id']], [material.sub, authReqId])
   const hash = createHash('sha256').update(accessToken).digest().subarray(0, 16).toString('base64url')

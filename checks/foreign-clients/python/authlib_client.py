@@ -1,4 +1,4 @@
-"""A client that uses Authlib. The library has client authentication, token requests, JWTs and ID tokens, but no CIBA."""
+"""A client that uses Authlib. It has client authentication, token requests, JWTs and ID tokens, but no CIBA."""
 
 import hashlib
 import json

@@ -19,7 +19,8 @@ import { answerUnavailable, type ErrorPage, isUnavailable, jsonErrorHeaders, Una
 
 /** Options for Fastify's constructor. `edge` makes all other settings of the server. */
 export const edgeOptions = {
-  // Calls that arrive while the server closes are answered by their routes, because Fastify's own 503 has another format.
+  // Calls that arrive while the server closes are answered by their routes, because Fastify's own 503 has another
+  // format.
   return503OnClosing: false,
   bodyLimit: MAX_BODY_BYTES,
   // Fastify's schema compiler is not loaded, because no route has a schema. The compiler is larger than the rest of
@@ -319,8 +320,8 @@ function setCommonHeaders(reply: FastifyReply): void {
 }
 
 /**
- * Returns the log line of a request. The line contains the pattern of the route, not the URL, because a URL may contain an
- * auth_req_id.
+ * Returns the log line of a request. The line contains the pattern of the route, not the URL, because a URL may contain
+ * an auth_req_id.
  */
 function lineFor(request: FastifyRequest, reply: FastifyReply) {
   return {

@@ -85,8 +85,9 @@ function withoutPort(entry: string): string {
 }
 
 /**
- * Returns the canonical spelling of an address. An IPv6 address is compressed and in lower case, without its zone (which has a
- * meaning only on one machine). A mapped IPv4 address becomes IPv4. Returns undefined if the text is not an address.
+ * Returns the canonical spelling of an address. An IPv6 address is compressed and in lower case, without its zone
+ * (which has a meaning only on one machine). A mapped IPv4 address becomes IPv4. Returns undefined if the text is not
+ * an address.
  */
 function readAddress(text: string): string | undefined {
   // The text may be a part of a header. It is copied, because a part of a text keeps the whole text in memory.

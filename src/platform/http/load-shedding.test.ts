@@ -35,7 +35,9 @@ test('failed work gives its slot and its share back', async (t) => {
 })
 
 describe('before a caller has authenticated', () => {
-  /** The authentication of a stranger lasts until the test ends it. The authentication of the real client takes no time. */
+  /**
+   * The authentication of a stranger lasts until the test ends it. The authentication of the real client takes no time.
+   */
   async function proving(t: TestContext, most: number) {
     const { app, inWork, call } = await scene(t, most)
     const proof = Promise.withResolvers<void>()

@@ -56,7 +56,9 @@ export interface RouteGroups {
   most: number
   /** The routes that clients call. All other routes are called by users, and have separate slots. */
   clients: readonly string[]
-  /** Routes whose calls are not counted: health checks, and calls that stay open on purpose and have their own limit. */
+  /**
+   * Routes whose calls are not counted: health checks, and calls that stay open on purpose and have their own limit.
+   */
   exempt: readonly string[]
 }
 
@@ -266,8 +268,8 @@ function refuseWhenFull(group: RouteGroup) {
 }
 
 /**
- * Returns the hook that takes a slot for a call. It runs after the body was received, so that a caller that sends slowly
- * holds no slot.
+ * Returns the hook that takes a slot for a call. It runs after the body was received, so that a caller that sends
+ * slowly holds no slot.
  */
 function takePlace(group: RouteGroup) {
   return (request: FastifyRequest, reply: FastifyReply, done: (refused?: Error) => void) => {

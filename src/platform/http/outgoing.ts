@@ -56,8 +56,8 @@ export type CallFailure =
   | 'stopped'
 
 /**
- * Thrown if a call fails. The message contains the kind of failure, and perhaps an error code of the system. It contains
- * neither the address nor the content of the call.
+ * Thrown if a call fails. The message contains the kind of failure, and perhaps an error code of the system. It
+ * contains neither the address nor the content of the call.
  */
 export class CallFailed extends Error {
   readonly word: CallFailure

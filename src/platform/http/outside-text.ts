@@ -1,10 +1,13 @@
 /**
- * Checks whether text from outside can be stored and compared. Every value is checked once, when it is read (from a URL, a
- * form, JSON, or the claims of a JWT). PostgreSQL accepts neither NUL nor lone surrogates, not even in comparisons.
+ * Checks whether text from outside can be stored and compared. Every value is checked once, when it is read (from a
+ * URL, a form, JSON, or the claims of a JWT). PostgreSQL accepts neither NUL nor lone surrogates, not even in
+ * comparisons.
  */
 import { OAuthError } from '../oauth-error.ts'
 
-/** Returns whether a text can be stored: it contains no NUL, and no lone surrogate, which cannot be encoded in UTF-8. */
+/**
+ * Returns whether a text can be stored: it contains no NUL, and no lone surrogate, which cannot be encoded in UTF-8.
+ */
 export function isStorable(text: string): boolean {
   return !text.includes('\0') && text.isWellFormed()
 }
@@ -20,8 +23,8 @@ export function holdsOnlyStorable(value: unknown): boolean {
 }
 
 /**
- * Refuses a URL with an encoded NUL in its path or query. Node's parser already rejects an unencoded NUL, and invalid UTF-8 is
- * rejected or replaced when the URL is decoded.
+ * Refuses a URL with an encoded NUL in its path or query. Node's parser already rejects an unencoded NUL, and invalid
+ * UTF-8 is rejected or replaced when the URL is decoded.
  *
  * @throws {OAuthError} `invalid_request`
  */

@@ -41,9 +41,9 @@ export class UnprovenCallers {
   /**
    * Returns whether there is capacity for one more caller. There is always capacity while unproven callers hold less
    * than a quarter of the slots. Above this quarter, a network may have half of the slots, divided by the number of
-   * networks with such callers. Within a network, a `client_id` may have two thirds of the network's share, divided by
-   * the number of different ids that callers send from this network. The last quarter of the slots is reserved for
-   * callers that have authenticated, and for `ReturningUsers`.
+   * networks with such callers. Within a network, a `client_id` may have two thirds of the slots of the network,
+   * divided by the number of different ids that callers send from this network. The last quarter of the slots is
+   * reserved for callers that have authenticated, and for `ReturningUsers`.
    */
   hasCapacity({ network, clientId }: Claim): boolean {
     const most = this.#most
@@ -123,9 +123,9 @@ const mostAddresses = 10_000
 const mostClients = 1_000
 
 /**
- * The addresses from which clients have authenticated. Only successful authentications are remembered, so anonymous callers
- * cannot displace entries. In IPv4 the exact address is compared, because neighbouring addresses may belong to other callers.
- * In IPv6 the /64 is compared, which belongs to one caller.
+ * The addresses from which clients have authenticated. Only successful authentications are remembered, so anonymous
+ * callers cannot displace entries. In IPv4 the exact address is compared, because neighbouring addresses may belong to
+ * other callers. In IPv6 the /64 is compared, which belongs to one caller.
  */
 export class ProvenCallers {
   readonly #addresses = new Map<string, Set<string>>()

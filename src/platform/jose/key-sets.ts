@@ -39,8 +39,8 @@ export interface KeySets {
    */
   at(uri: string, slot: Slot | undefined): JWTVerifyGetKey
   /**
-   * Resolves to a set that was fetched at most `refetchPauseMs` ago, so that a removed key soon stops working. If the set
-   * cannot be fetched, or too many other fetches are under way, resolves to a set that was fetched at most
+   * Resolves to a set that was fetched at most `refetchPauseMs` ago, so that a removed key soon stops working. If the
+   * set cannot be fetched, or too many other fetches are under way, resolves to a set that was fetched at most
    * `keptInOutageMs` ago.
    *
    * @throws {KeysUnavailable | Overloaded} if there is no such set

@@ -1,6 +1,6 @@
 /**
- * Removes old rows from a table in which some old rows are still needed. Each call continues at the row at which the previous
- * call stopped. If each call started at the beginning, it would check again all rows that must stay.
+ * Removes old rows from a table in which some old rows are still needed. Each call continues at the row at which the
+ * previous call stopped. If each call started at the beginning, it would check again all rows that must stay.
  */
 export interface PruneSteps {
   /**

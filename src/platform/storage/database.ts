@@ -58,7 +58,9 @@ export interface StepOptions<Row = unknown> {
   hasTurn?: boolean
 }
 
-/** Items that are known in advance, or a function that computes them from the rows that the first statement returned. */
+/**
+ * Items that are known in advance, or a function that computes them from the rows that the first statement returned.
+ */
 export type Following<Row, Item> = Item[] | ((rows: Row[]) => Item[])
 
 /** Executes one statement and resolves to its rows. */
@@ -129,8 +131,9 @@ export interface Database {
   writable(): Promise<boolean>
 
   /**
-   * For migrations only: executes `work` in one transaction. Only one process at a time can do this. If `work` throws, the
-   * transaction is rolled back. `work` must use only `run`: `read` and `step` of the same database may wait until `work` ends.
+   * For migrations only: executes `work` in one transaction. Only one process at a time can do this. If `work` throws,
+   * the transaction is rolled back. `work` must use only `run`: `read` and `step` of the same database may wait until
+   * `work` ends.
    */
   exclusively<T>(work: (run: Run) => Promise<T>): Promise<T>
 

@@ -55,9 +55,10 @@ interface Entry {
 }
 
 /**
- * Returns an empty queue. Each entry is added to the lines of all its keys at the same moment. In every line, entries that
- * have begun come first, then the others in the order of their ranks, and those of equal rank in order of arrival. So of two
- * entries that share keys, the same one comes first in every line, and no two entries can wait for each other.
+ * Returns an empty queue. Each entry is added to the lines of all its keys at the same moment. In every line, entries
+ * that have begun come first, then the others in the order of their ranks, and those of equal rank in order of arrival.
+ * So of two entries that share keys, the same one comes first in every line, and no two entries can wait for each
+ * other.
  */
 export function createLockQueue(clock: Clock = systemClock): LockQueue {
   /**
