@@ -393,9 +393,7 @@ function codeOf(error: unknown): string {
   return error instanceof Error && 'code' in error ? String(error.code) : ''
 }
 
-/**
- * Returns the message of an error. For a host with several addresses, Node throws an AggregateError without a message.
- */
+/** Returns the message of an error. If a host has several addresses, Node's AggregateError has no message. */
 function reasonOf(error: unknown): string {
   if (error instanceof AggregateError) return error.errors.map(reasonOf).join(', ')
   return error instanceof Error ? error.message || codeOf(error) : String(error)
