@@ -3,7 +3,7 @@
  * in docs/proxies. The check covers sign-in, the live list of the consent app, long polls, disconnecting clients,
  * client certificates, and a node that is killed. It takes half a minute for each proxy.
  *
- * node checks/proxies.ts [nginx|haproxy|apache|caddy|envoy]
+ *     node checks/proxies.ts [nginx|haproxy|apache|caddy|envoy]
  */
 import type { ChildProcess } from 'node:child_process'
 import { X509Certificate } from 'node:crypto'

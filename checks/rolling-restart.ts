@@ -4,7 +4,7 @@
  * for a while. During this time, calls must succeed or be refused with 503 and Retry-After. Takes four minutes, and
  * needs both proxies (`apt-get install nginx haproxy`).
  *
- * node checks/rolling-restart.ts [nginx|haproxy]
+ *     node checks/rolling-restart.ts [nginx|haproxy]
  */
 import type { ChildProcess } from 'node:child_process'
 import { readFile, writeFile } from 'node:fs/promises'

@@ -283,8 +283,9 @@ async function drive(lines: Line[], play: Play, job: Job, tally: Tally): Promise
   let isOver = false
 
   /**
-   * Begins the next operation on a line, if one is due. @param lateness whether the time since the operation was due
-   * counts as latency: true if all lines were in use
+   * Begins the next operation on a line, if one is due. Returns whether an operation has begun.
+   *
+   * @param lateness whether the time since the operation was due counts as latency: true if all lines were in use
    */
   function begins(line: Line, lateness: boolean): boolean {
     const now = performance.now()
