@@ -1,20 +1,21 @@
 /**
- * `npm run bench -- --against <commit>`: this build of Doorbell compared with the build of another commit, in one run.
+ * `npm run bench -- --against <commit>`: compares this build of Doorbell with the build of another commit, in one run.
  *
  *     npm run bench -- --against main~10                     150 rounds, both engines, about 18 minutes
  *     npm run bench -- --against v0.1.0 --only requests       one kind of work (may be repeated): requests, polls, flows
  *     npm run bench -- --against main~1 --rounds 300
  *     npm run bench -- --against main~1 --quick               a first impression: 24 rounds
  *
- * Fewer than fifteen rounds are refused without `--quick`: the interval would be too wide for a verdict.
+ * Without `--quick`, fewer than fifteen rounds are refused, because the 95 % interval would be too wide for a verdict.
  *
- * Each build has a server and a database on each engine; all run at the same time. A round measures one build after the
- * other, and every second round begins with the other build, so that a disturbance of the machine affects both. The
- * ratio is taken within a round. Rounds are short, because the speed of a shared machine changes within seconds: a build
- * that was compared with itself in 24 rounds of half a second had ratios from 0.93 to 1.18, and in 120 rounds of a fifth of
- * a second from 1.00 to 1.01. Without `--quick`, both servers are started six times, because two processes of the same build
- * also differ by some percent. The cost of a build is the CPU time of one operation, of the server and of Postgres together:
- * the rate also depends on the other load of the machine.
+ * Each build has its own server and database. The servers of both builds run at the same time. A round measures one
+ * build and then the other. Every second round begins with the other build, so that a disturbance of the machine
+ * affects both builds. The ratio is computed for each round. Rounds are short, because the speed of a shared machine
+ * changes within seconds. In a test, a build was compared with itself: the ratios were 0.93 to 1.18 with 24 rounds of
+ * half a second, and 1.00 to 1.01 with 120 rounds of a fifth of a second. Without `--quick`, both servers are started
+ * six times, because two processes of the same build also differ by some percent. The cost of a build is the CPU time
+ * that the server and Postgres use for one operation. The rate is not used, because it also depends on other load of
+ * the machine.
  */
 import type { ClientId } from './cast.ts'
 import type { Part } from './part.ts'
@@ -26,11 +27,11 @@ import { type BenchStage, onStage } from './stage.ts'
 export interface AgainstOptions {
   /** Any name by which git finds the commit. */
   commit: string
-  /** Whether a first impression is enough, with fewer rounds than a verdict needs. */
+  /** Whether to run only a few rounds, for a first impression. A verdict needs more rounds. */
   quick: boolean
-  /** At least fifteen, with `quick` six. Default: 150, with `quick` 24. */
+  /** The number of rounds: at least fifteen, or six with `quick`. Default: 150, or 24 with `quick`. */
   rounds: number | undefined
-  /** Seconds that each build is measured in a round. Default: a fifth. */
+  /** For how many seconds each build is measured in a round. Default: 0.2. */
   seconds: number | undefined
   /** Kinds of work. Default: all. */
   only: string[] | undefined
@@ -40,7 +41,7 @@ export interface AgainstOptions {
 
 interface Work {
   name: string
-  /** Done once, before the first round. */
+  /** What the load generator does once, before the first round. */
   before?: Job['play']
   play: Job['play']
 }
@@ -48,10 +49,10 @@ interface Work {
 const client: ClientId = 'till'
 /** The interval between two polls of a request, in seconds. */
 const interval = 1
-/** Open requests that are polled: more polls than a server answers in an interval. */
+/** The number of open requests that are polled. A server cannot answer as many polls in one interval. */
 const polled = 25_000
 const connections = 64
-/** Seconds in which the preparation of a round ends, unless a server is very slow. */
+/** Time limit for the preparation of the rounds, in seconds. Only a very slow server reaches it. */
 const longestPreparation = 120
 
 const kinds: Work[] = [
@@ -76,10 +77,10 @@ const kinds: Work[] = [
 const forVerdict = { least: 15, usual: 150, starts: 6 }
 const firstImpression = { least: 6, usual: 24, starts: 1 }
 const usualSeconds = 0.2
-/** Seconds of work before the first round, until all code is compiled. */
+/** For how many seconds a server works before the first round, so that all its code is compiled. */
 const warmUp = 2
 
-/** The 95 % interval of the CPU ratio must touch 1 ± this; otherwise the builds differ. */
+/** The builds count as equal if the 95 % interval of the CPU ratio overlaps 1 ± this number. */
 const levelWithin = 0.03
 
 const engines = ['SQLite', 'Postgres'] as const
@@ -93,7 +94,7 @@ interface Build {
 /** The measurements of one build in one round. */
 interface Measured {
   perSecond: number
-  /** Microseconds of CPU for one operation: of the server and of Postgres. */
+  /** Microseconds of CPU time that the server and Postgres together use for one operation. */
   cpu: number
 }
 
@@ -104,7 +105,7 @@ interface Compared {
   before: Measured[]
 }
 
-/** Measures, prints, and writes the figures if requested. */
+/** Measures both builds and prints the figures. Writes the figures to `bench/results.md` if `write` is set. */
 export async function compareBuilds({ commit, quick, only, write, ...given }: AgainstOptions): Promise<void> {
   const { least, usual, starts } = quick ? firstImpression : forVerdict
   const rounds = given.rounds ?? usual
@@ -140,7 +141,7 @@ interface Comparing {
   other: URL
   rounds: number
   seconds: number
-  /** How often the servers are started. */
+  /** The number of times that the servers are started. */
   starts: number
 }
 
@@ -156,8 +157,8 @@ async function compare(work: Work, engine: Engine, comparing: Comparing): Promis
 }
 
 /**
- * Starts both builds, and measures them until there are `last` rounds. The build that is started first alternates: compared
- * with itself, the one that was always started first needed up to four percent more CPU time.
+ * Starts the servers of both builds, and measures them until there are `last` rounds. The builds take turns in starting
+ * first, because the build that is started first needs up to four percent more CPU time.
  */
 async function compareOnce(
   compared: Compared,
@@ -195,7 +196,10 @@ async function startOn(engine: Engine, { start, stores, assertionKey }: BenchSta
   return start('doorbell', { database, assertionKey, interval } satisfies DoorbellSetup, { parts })
 }
 
-/** Only one build works at a time, so the CPU time of Postgres belongs to it. */
+/**
+ * Returns the CPU time that the server of a build and Postgres have used. Only one build works at a time, so Postgres
+ * uses its CPU time for this build.
+ */
 async function cpuOf({ server }: Build, { stores }: BenchStage): Promise<number> {
   return (await server.usage()).cpu + ((await stores.postgresCpu()) ?? 0)
 }

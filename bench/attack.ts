@@ -1,14 +1,15 @@
 /**
- * `npm run bench:attack`: how an attack affects honest clients, with this build and with another.
+ * `npm run bench:attack`: measures how an attack affects honest clients, with this build and with an older build.
  *
  *     npm run bench:attack                            all attacks, both engines, about 45 minutes; writes bench/results.md
  *     npm run bench:attack -- --against main~10        beside another commit than the default one
  *     npm run bench:attack -- --only ready             one attack (may be repeated); prints only
  *     npm run bench:attack -- --engine postgres        one engine; prints only
  *
- * Honest clients send authentication requests, the user approves, and they redeem the tokens. Both builds run at the
- * same time, each with a server and a database of its own, and are measured in turns: first undisturbed, then under
- * attack. Attacks run in a process of their own, are limited in number and time, and go to this machine only.
+ * Honest clients send authentication requests, users approve them, and the clients redeem the tokens. Each build has
+ * its own server and database. Both servers run at the same time. They are measured one after the other, first without
+ * an attack, then under attack. The attacker is a separate process. Its calls are limited in number and time, and go to
+ * this machine only.
  */
 import { setTimeout as sleep } from 'node:timers/promises'
 import { parseArgs } from 'node:util'
@@ -35,10 +36,12 @@ const { values: options } = parseArgs({
     write: { type: 'boolean', default: false },
   },
 })
-/** Rounds of each attack, unless the attack or the command line names another number. */
+/** The number of rounds of an attack, unless the attack or the command line specifies another number. */
 const usualRounds = 3
 const seconds = Number(options.seconds)
-/** Required under each attack: rate and p99 relative to the undisturbed ones. */
+/**
+ * The required results under attack, relative to the results without an attack: the lowest rate and the highest p99.
+ */
 const wanted = { leastRate: 0.5, mostP99: 3 }
 /** Servers are idle if they use at most this share of one processor during `everyMs`. */
 const idle = { everyMs: 500, mostShare: 0.1, waitMs: 30_000 }
@@ -53,7 +56,7 @@ export interface Served {
 
 export interface Server {
   part: Part
-  /** The URL of its database. */
+  /** The URL of the server's database. */
   url: string
 }
 
@@ -111,7 +114,7 @@ async function play(plan: AttackPlan, engine: Engine, stage: BenchStage, other: 
       const part = await stage.start('doorbell', setup, { parts, ...plan.program?.() })
       const build: Build = { name, server: { part, url }, undisturbed: [], attacked: [], answers: {} }
       builds.push(build)
-      // Warm up, until all code is compiled and Postgres has planned the statements again.
+      // Warm-up: afterwards all code is compiled, and Postgres has planned the statements again.
       await honest.serve(build.server, { at: `${plan.name} ${engine} ${name}`, seconds: 2, isAttacked: false })
     }
     await inTurns(plan, builds, stage, async (build) => {
@@ -135,7 +138,7 @@ async function play(plan: AttackPlan, engine: Engine, stage: BenchStage, other: 
 
 const roundsOf = (plan: AttackPlan) => Number(options.rounds ?? plan.rounds ?? usualRounds)
 
-/** Every second round begins with the other build. */
+/** Measures the rounds. Every second round begins with the other build. */
 async function inTurns(
   plan: AttackPlan,
   builds: Build[],
@@ -152,8 +155,8 @@ async function inTurns(
 }
 
 /**
- * Resolves when the servers and Postgres use little CPU. After an attack, a server may still hash passwords that have
- * waited, and would slow down the other server while that one is measured.
+ * Resolves when the servers and Postgres use little CPU time. After an attack, a server may still be hashing passwords,
+ * which would slow down the measurement of the other server.
  */
 async function untilIdle(builds: Build[], stage: BenchStage): Promise<void> {
   const end = performance.now() + idle.waitMs
@@ -172,7 +175,7 @@ async function cpuOf(builds: Build[], { stores }: BenchStage): Promise<number> {
   return usages.reduce((sum, { cpu }) => sum + cpu, (await stores.postgresCpu()) ?? 0)
 }
 
-/** The preparation, such as signing in, ends before the attack begins. */
+/** Prepares the attack, for instance by signing users in. Resolves to the function that begins the attack. */
 async function prepareAttack(attack: Attack | undefined, { server }: Build, attacker: Part) {
   if (attack === undefined) return async (): Promise<Answers> => ({})
   const { port } = server.part

@@ -1,4 +1,7 @@
-/** The attacks of `npm run bench:attack`: the attack, the data before it, and the work of honest clients. */
+/**
+ * The plans of `npm run bench:attack`: each has an attack, the rows that exist before the attack, and the work of
+ * honest clients.
+ */
 import { createSocket } from 'node:dgram'
 import { chmodSync, mkdtempSync, rmSync, writeFileSync } from 'node:fs'
 import { tmpdir } from 'node:os'
@@ -17,16 +20,16 @@ export type { Attack }
 export interface AttackPlan {
   name: string
   title: string
-  /** Undefined if the filled tables, or the silent name server, are the attack. */
+  /** The calls of the attacker. Undefined if only full tables or a silent name server affect the honest clients. */
   attack?: Attack
   honest(stage: BenchStage): Promise<Honest>
-  /** The number of rounds, if the usual number is too small for the noise of this measurement. */
+  /** The number of rounds. Set if the results of this attack vary too much for the usual number. */
   rounds?: number
-  /** Adds the rows that are in the tables when the attack begins. */
+  /** Adds the rows that the tables contain when the attack begins. */
   fill?(server: Server, rows: number): Promise<void>
-  /** The program that runs the server, if not Node itself. */
+  /** Returns the program that runs the server. Default: Node. */
   program?(): { program: string }
-  /** Returns why it cannot run on this machine, or undefined. */
+  /** Returns why this attack cannot run on this machine, or undefined if it can. */
   impossibleHere?(): string | undefined
 }
 
@@ -37,19 +40,22 @@ export interface Honest {
   end(): Promise<void>
 }
 
-/** Users of the built-in directory; enough that no limit for one user is reached. */
+/** The number of users in the built-in directory. It is so high that no limit for one user is reached. */
 const users = 3000
 const password = 'correct horse battery staple'
-/** Pages that keep an event stream open: the users, and the pages of each. */
+/** For pages that keep an event stream open: the number of users, and the number of pages of each user. */
 const listening = { users: 25, pagesOfEach: 4 }
 const connections = 16
-/** Decisions per second whose clients are pinged, and as many whose clients' addresses cannot be resolved. */
+/**
+ * The number of decisions per second for the client that is pinged. Under attack, there are as many decisions for a
+ * client whose host name cannot be resolved.
+ */
 const pingsPerSecond = 20
 
-/** The program that `withSilentNameServer` has made. */
+/** The path of the program that `withSilentNameServer` has created. */
 let silenced: string | undefined
 
-/** The server resolves names at a name server that never answers. */
+/** Makes the server use a name server that never answers. */
 const underSilentNameServer: Pick<AttackPlan, 'program' | 'impossibleHere'> = {
   program() {
     silenced ??= withSilentNameServer()
@@ -63,7 +69,9 @@ const underSilentNameServer: Pick<AttackPlan, 'program' | 'impossibleHere'> = {
 
 const redirectUri = 'https://web.example/callback'
 
-/** Limits for one user would be reached, because there are few users. */
+/**
+ * Limits for one user are disabled or raised, because there are so few users that they would reach the usual limits.
+ */
 const limits = {
   perUser: { open: 1000, perMinute: 0 },
   perClientAndUser: { open: 0, perMinute: 0 },
@@ -88,7 +96,7 @@ export const plans: AttackPlan[] = [
     name: 'passwords',
     title: '150 at once try wrong passwords: 50 from one address, 100 from networks of one IPv6 /48',
     attack: { kind: 'passwords', users },
-    // Hashing competes with everything else for processors and memory, and with other machines for the same hardware.
+    // The results vary, because hashing competes with all other work for processors and memory.
     rounds: 8,
     honest: (stage) => tokensIssued(stage, directory(0)),
   },
@@ -177,7 +185,10 @@ async function tokensIssued(stage: BenchStage, settings: Honest['settings'] = {}
   }
 }
 
-/** The tokens are measured; the pings, honest ones and those to the silent receiver, go on for the same time. */
+/**
+ * Measures how many tokens are issued. Meanwhile, pings are sent to the honest client and, under attack, to the client
+ * whose host name cannot be resolved.
+ */
 async function tokensIssuedWhilePinged(stage: BenchStage): Promise<Honest> {
   const pings = await pinged(stage)
   const tokens = await tokensIssued(stage, pings.settings)
@@ -198,7 +209,7 @@ async function calledBack(stage: BenchStage) {
   return { caller, endpoints, ca: authority.cert }
 }
 
-/** Each ping needs a new connection, and so a new look-up of the address of its host. */
+/** Measures pings. Each ping needs a new connection, and therefore a new lookup of the host name. */
 async function pinged(stage: BenchStage): Promise<Honest> {
   const { caller, endpoints, ca } = await calledBack(stage)
   const silent = await openSilentNameServer()
@@ -234,7 +245,7 @@ async function pinged(stage: BenchStage): Promise<Honest> {
 /** An address of this machine that no other program uses. */
 const silentAddress = '127.0.0.99'
 
-/** Receives every query and answers none. */
+/** Opens a name server that receives queries and never answers. */
 function openSilentNameServer(): Promise<{ close(): void }> {
   const socket = createSocket('udp4')
   return new Promise((resolve, reject) => {
@@ -244,8 +255,8 @@ function openSilentNameServer(): Promise<{ close(): void }> {
 }
 
 /**
- * Returns a program that runs Node with the silent name server as the only one. It uses a mount namespace, so that the
- * settings of the machine do not change.
+ * Returns the path of a program that runs Node with the silent name server as its only name server. The program uses a
+ * mount namespace, so that the settings of the machine do not change.
  */
 function withSilentNameServer(): string {
   const folder = mkdtempSync(join(tmpdir(), 'doorbell-bench-names-'))

@@ -1,6 +1,6 @@
 /**
- * Builds JavaScript, as in an installed package: with the sources, memory and start time would include Node's
- * TypeScript loader. The same applies to all servers.
+ * Builds the servers of the benchmarks as JavaScript, like the files of an installed package. If Node loaded the
+ * TypeScript sources, the measured memory and start time would include Node's TypeScript loader.
  */
 import { execFileSync } from 'node:child_process'
 import { cpSync, globSync, mkdirSync, rmSync } from 'node:fs'
@@ -10,11 +10,11 @@ import { fileURLToPath, pathToFileURL } from 'node:url'
 const project = fileURLToPath(new URL('..', import.meta.url))
 const tsc = join(project, 'node_modules', '.bin', 'tsc')
 
-/** Inside the project, so that imports are resolved, but where git and npm ignore it. */
+/** The folder of the builds. It is inside the project, so that imports are resolved. Git and npm ignore `dist`. */
 const folder = join(project, 'dist', `bench-${process.pid}`)
 
 /**
- * Builds the parts on the server of this checkout. The build is removed when this process ends.
+ * Builds the parts of this checkout with the server of this checkout. The build is removed when this process ends.
  *
  * @returns the folder of the parts
  */
@@ -23,11 +23,11 @@ export function buildParts(): URL {
 }
 
 /**
- * Builds the parts of this checkout on the server of another commit: the same program uses both, through the package's
- * public names. Both use the packages that are installed here.
- * @param commit any name that git knows a commit by
+ * Builds the parts of this checkout with the server of another commit. The parts use only the public API of the
+ * package, so they work with both servers. Both builds use the packages that are installed here.
+ * @param commit any name by which git finds the commit
  * @returns the folder of the parts
- * @throws Error if git knows no such commit
+ * @throws Error if git does not find the commit
  */
 export function buildPartsOn(commit: string): URL {
   const source = join(folder, 'source')
@@ -37,7 +37,7 @@ export function buildPartsOn(commit: string): URL {
   cpSync(join(project, 'bench'), join(source, 'bench'), { recursive: true })
   cpSync(join(project, 'test', 'support'), join(source, 'test', 'support'), { recursive: true })
   cpSync(join(project, 'tsconfig.json'), join(source, 'tsconfig.json'))
-  // The types of this checkout are checked when the parts are built for it.
+  // Types are not checked here: they are checked when the parts are built with the server of this checkout.
   return build(source, join(folder, 'before'), ['--noCheck'])
 }
 
@@ -64,7 +64,7 @@ function build(source: string, target: string, flags: string[]): URL {
   for (const file of globSync('src/**/*.{sql,eta,css,js,json,svg}', { cwd: source })) {
     cpSync(join(source, file), join(target, file))
   }
-  // The server reads its version there.
+  // The server reads its version from this file.
   cpSync(join(project, 'package.json'), join(target, 'package.json'))
   return pathToFileURL(join(target, 'bench', 'parts/'))
 }

@@ -1,15 +1,15 @@
 /**
- * A synchronous standby is promoted repeatedly, at random moments under load:
+ * `npm run bench:failover`: promotes a synchronous standby again and again, at random moments under load:
  *
- *     npm run bench:failover [promotions]        100 by default; with fewer, it prints only
+ *     npm run bench:failover [promotions]        100 by default; with fewer, only prints the results
  *
- * Counts what was answered with 200 and is missing, and what was issued twice; writes its section of bench/results.md,
- * and exits with 1 unless both counts are 0.
+ * Counts the results that were answered with 200 but are missing afterwards, the tokens that were issued twice, and all
+ * other wrong responses. Writes the section `failover` of bench/results.md. Exits with 1 unless all counts are 0.
  */
 import { playPromotions } from '../test/crash/promotions.ts'
 import { circumstances, keepSection, table } from './report.ts'
 
-/** The least number of promotions of a run whose result is kept. */
+/** The minimum number of promotions for writing the results to bench/results.md. */
 const wholeRun = 100
 
 const promotions = Number(process.argv[2] ?? wholeRun)

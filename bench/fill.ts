@@ -1,4 +1,7 @@
-/** Adds many open requests at once, without sending each of them: rows as `accept` writes them. */
+/**
+ * Adds many requests and notifications as rows, because sending each request would take too long. The rows of open
+ * requests are like those that the server writes when it accepts a request.
+ */
 import { Client } from 'pg'
 import { systemClock } from '../src/platform/clock.ts'
 import { fingerprint, newId } from '../src/platform/crypto.ts'
@@ -17,10 +20,13 @@ export interface Filling {
 }
 
 const batch = 10_000
-/** Milliseconds before now in which the requests were created, evenly. */
+/** The creation times of the requests are spread evenly over the last `span` milliseconds. */
 const span = (lives.request * 1000) / 2
 
-/** Creates a database with the newest schema and the requests 0 to `count` - 1, each about another user. */
+/**
+ * Creates a database with the newest schema, and adds the requests with the numbers 0 to `count` - 1. Each request is
+ * about a different user.
+ */
 export async function fill({ url, clientId, count, interval }: Filling): Promise<void> {
   await withDatabase(url, async (database) => {
     await migrate(database, systemClock)
@@ -45,9 +51,7 @@ export async function fill({ url, clientId, count, interval }: Filling): Promise
   if (url.startsWith('postgres')) await settleDown(url, 'backchannel_auth_requests')
 }
 
-/**
- * Adds requests that were redeemed a day ago to the tables of a running server, in the schema that it has.
- */
+/** Adds requests that were redeemed a day ago to the database of a running server. The schema is not changed. */
 export async function fillRedeemed(url: string, clientId: string, count: number): Promise<void> {
   const at = Date.now() - 86_400_000
   await inBatches(url, count, 'backchannel_auth_requests', {
@@ -61,7 +65,7 @@ export async function fillRedeemed(url: string, clientId: string, count: number)
   })
 }
 
-/** Adds notifications that were delivered a day ago, in the same way. */
+/** Adds notifications that were delivered a day ago to the database of a running server. The schema is not changed. */
 export async function fillDelivered(url: string, count: number): Promise<void> {
   const at = Date.now() - 86_400_000
   await inBatches(url, count, 'notifications', {
@@ -73,7 +77,7 @@ export async function fillDelivered(url: string, count: number): Promise<void> {
   })
 }
 
-/** @param statement its first parameter is the list of the numbers of a batch */
+/** Executes a statement for each batch of numbers. @param statement its first parameter is the list of numbers */
 async function inBatches(url: string, count: number, table: string, statement: SingleStatement): Promise<void> {
   await withDatabase(url, async (database) => {
     for (let from = 0; from < count; from += batch) {
@@ -96,14 +100,14 @@ export async function letRunOut(url: string, count: number): Promise<void> {
   )
 }
 
-/** Contains id, hash, time and user in sequence: all but the last have a fixed length. */
+/** Returns the values of a row as one text: id, hash, time and user. The first three have a fixed length. */
 function rowOf(number: number, createdAt: number): string {
   return newId(createdAt) + fingerprint(authReqIdOf(number)) + createdAt + userOf(number)
 }
 
 /**
- * Runs vacuum, analyze and a checkpoint, as Postgres does over time. On a connection of its own, because Postgres
- * requires these statements to be alone on theirs.
+ * Runs vacuum, analyze and a checkpoint, as Postgres does over time. They run outside `Database`, because Postgres
+ * refuses vacuum inside a transaction.
  */
 async function settleDown(url: string, table: string): Promise<void> {
   const client = new Client({ connectionString: url })

@@ -1,4 +1,4 @@
-/** The HTTP of the load generator: prepared text over a raw socket, one request at a time. */
+/** The HTTP client of the load generator: it sends prepared text over a raw socket, one request at a time. */
 import { connect, type Socket } from 'node:net'
 import { secretOf } from './cast.ts'
 
@@ -49,7 +49,7 @@ export function openLine(port: number): Promise<Line> {
   })
 }
 
-/** Returns undefined until the response is complete. All servers here send its length. */
+/** Parses a response. Returns undefined until the response is complete. All measured servers send `Content-Length`. */
 function readAnswer(text: string): Answer | Error | undefined {
   const head = text.indexOf('\r\n\r\n')
   if (head < 0) return undefined
@@ -61,7 +61,7 @@ function readAnswer(text: string): Answer | Error | undefined {
 }
 
 /**
- * @param basic the client that calls, if it authenticates with its secret
+ * @param basic the id of the client, if the client authenticates with its secret in `Authorization`
  * @param more additional headers
  */
 export function post(path: string, form: string, basic?: string, more: Record<string, string> = {}): string {

@@ -1,9 +1,10 @@
 /**
- * Three nodes on one Postgres, with all failures that they must survive:
+ * `npm run bench:nodes`: tests three nodes on one Postgres, with all failures that the nodes must survive:
  *
  *     npm run bench:nodes [flows]        20 000 by default
  *
- * Counts all broken guarantees, writes its section of bench/results.md, and exits with 1 unless all counts are 0.
+ * Counts all broken guarantees, and writes the section `nodes` of bench/results.md. Exits with 1 unless all counts are
+ * 0.
  */
 import { execFileSync } from 'node:child_process'
 import { readFileSync, writeFileSync } from 'node:fs'
@@ -65,7 +66,7 @@ function table(rows: (string | number)[][]): string {
   return [lines[0], `| ${'-'.repeat(first!)} | ${'-'.repeat(second! - 1)}: |`, ...lines.slice(1)].join('\n')
 }
 
-/** Other scripts write other sections of the same file. */
+/** Replaces the section between the marks. Other scripts write other sections of the same file. */
 function writeSection(section: string): void {
   const [begin, end] = ['<!-- nodes -->', '<!-- /nodes -->']
   let text = '# Results\n'

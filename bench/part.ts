@@ -1,4 +1,7 @@
-/** The parts of a benchmark are separate processes, in `parts/`. They are called over IPC. */
+/**
+ * Starts and calls the parts of a benchmark. Each part is a separate process, whose code is in `parts/`. It is called
+ * over IPC.
+ */
 import { type ChildProcess, fork } from 'node:child_process'
 import { fileURLToPath } from 'node:url'
 
@@ -12,7 +15,7 @@ export interface Usage {
 export interface Part {
   /** Milliseconds from the start of the process until it was ready. */
   readyAfter: number
-  /** The port that it reported when it was ready, or 0. */
+  /** The port on which the part listens, or 0 if it does not listen. */
   port: number
   ask<Answer>(what: string, told?: unknown): Promise<Answer>
   usage(): Promise<Usage>
@@ -33,14 +36,14 @@ process.on('exit', () => {
 })
 
 /**
- * Resolves when the program reports that it is ready.
+ * Starts a part. Resolves when the part reports that it is ready.
  *
  * @param folder the folder of the built parts
- * @param program the program that runs it, if not Node itself
+ * @param program the program that runs the part. Default: Node
  */
 export async function startPart(folder: URL, name: string, setup: unknown, program?: string): Promise<Part> {
   const begin = performance.now()
-  // A server writes its log, as in production, but no process reads it.
+  // The standard streams are ignored: a server writes its log, as in production, but no process reads the log.
   const child = fork(fileURLToPath(new URL(`${name}.js`, folder)), {
     stdio: ['ignore', 'ignore', 'ignore', 'ipc'],
     env: { ...process.env, NODE_ENV: 'production' },
@@ -95,7 +98,7 @@ export async function startPart(folder: URL, name: string, setup: unknown, progr
 }
 
 export interface Playing<Answers> {
-  /** 0 if it does not listen. */
+  /** The port on which the part listens, or 0 if it does not listen. */
   port: number
   answers: Answers
   close(): Promise<void>
@@ -104,7 +107,8 @@ export interface Playing<Answers> {
 type Answers = Record<string, (told: never) => unknown>
 
 /**
- * Runs in the part's process: sets it up once, answers calls, and ends when it is told to or when its parent has ended.
+ * Runs in the process of a part. Sets the part up once, and answers calls. Ends the process when the parent requests
+ * this or has ended.
  */
 export function playPart<Setup>(begin: (setup: Setup) => Promise<Playing<Answers>>): void {
   let playing: Playing<Answers> | undefined

@@ -3,9 +3,10 @@
  *
  *     node bench/pretend-timing.ts [pairs]
  *
- * Requests about known and unknown users are sent in random order within each pair, over real HTTP on SQLite. Each user
- * is used once, so that none has a longer history than another, and only while nothing else runs. The work after the
- * response, notifying the user, is measured by the time of another request that follows at once.
+ * A pair is a request about a known user and a request about an unknown user, in random order. They are sent over HTTP
+ * to a server on SQLite. Each user is used once, so that no user has more earlier requests than another. A measurement
+ * begins only when the server has finished all earlier work. After the response, the server notifies a known user. To
+ * measure this work too, another request follows at once, and its response time is compared.
  */
 import { mkdtemp, rm } from 'node:fs/promises'
 import { tmpdir } from 'node:os'
@@ -49,7 +50,8 @@ try {
   say('A request', await ask(warmUp, pairs, async (login_hint) => ring('till', { login_hint })))
   const wrongCode = async (login_hint: string) => {
     const { error, milliseconds } = await ring('booth', { login_hint, user_code: 'wrong' })
-    // Not every unknown user has a user code.
+    // The server pretends that only some of the unknown users have a user code. Requests about the others get another
+    // response and are not measured.
     return error === 'invalid_user_code' ? { milliseconds } : undefined
   }
   say('A wrong user code', await ask(warmUp + pairs, codePairs, wrongCode))

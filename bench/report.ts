@@ -1,4 +1,4 @@
-/** Output: tables, and a section of `bench/results.md` for each of the two benchmarks. */
+/** Writes tables, and sections of `bench/results.md`. */
 import { spawnSync } from 'node:child_process'
 import { readFileSync } from 'node:fs'
 import { readFile, writeFile } from 'node:fs/promises'
@@ -14,13 +14,14 @@ export function median(values: number[]): number {
 }
 
 /**
- * Returns the two values between which the median of the distribution lies, with a confidence of 95 %: by their order
- * alone, so that neither the shape of the distribution nor an outlier matters. At least six values are needed.
+ * Returns the 95 % confidence interval for the median of the distribution. The limits are two of the values, selected
+ * by rank. So neither the shape of the distribution nor an outlier affects the result. At least six values are needed.
  */
 export function medianInterval(values: number[]): [number, number] {
   const sorted = values.toSorted((one, other) => one - other)
   const count = sorted.length
-  // For n values, the chance that at most k are below the median is that of at most k heads in n tosses.
+  // Each value is below the median with the probability 1/2, like heads in a toss of a coin. So the number of values
+  // below the median has a binomial distribution.
   let chance = 0.5 ** count
   let below = chance
   let rank = 0
@@ -32,7 +33,7 @@ export function medianInterval(values: number[]): [number, number] {
   return [sorted[rank]!, sorted[count - 1 - rank]!]
 }
 
-/** Returns whether the interval of a ratio overlaps 1 ± `within`. An interval outside proves a difference. */
+/** Returns whether the interval of a ratio overlaps 1 ± `within`. If it does not, the two measured values differ. */
 export function isLevel([low, high]: [number, number], within: number): boolean {
   return low <= 1 + within && high >= 1 - within
 }
@@ -66,13 +67,13 @@ export function table(head: string[], rows: string[][]): string {
   return [line(head), `| ${rule.join(' | ')} |`, ...rows.map(line)].join('\n')
 }
 
-/** Other load on the machine affects the figures. */
+/** The load of the machine before the measurement. It is printed, because other load affects the figures. */
 const loadBefore = loadavg()[0]!
 
-/** Determined at the start: a measurement takes long, and the checkout may change before it ends. */
+/** The commit is read at the start, because the checkout may change during a long measurement. */
 const commitMeasured = commit()
 
-/** Returns the circumstances of a measurement. */
+/** Returns the circumstances of a measurement, such as date, commit, machine and versions, as a Markdown list. */
 export function circumstances(postgres: string, how: string): string {
   const { model = 'unknown' } = cpus()[0] ?? {}
   const gigabytes = (totalmem() / 1024 ** 3).toFixed(0)
@@ -86,7 +87,7 @@ export function circumstances(postgres: string, how: string): string {
   ].join('\n')
 }
 
-/** Returns the commit of the checkout, and whether there are uncommitted changes. */
+/** Returns the commit of the checkout, with a remark if there are uncommitted changes. */
 function commit(): string {
   const git = (...words: string[]) => spawnSync('git', words, { cwd: new URL('..', import.meta.url), encoding: 'utf8' })
   const { stdout, status } = git('rev-parse', '--short=10', 'HEAD')
@@ -101,7 +102,7 @@ What the benchmarks printed, each in a section of its own; nothing here is writt
 [docs/guides/performance.md](../docs/guides/performance.md) says what is measured and how to read it.
 `
 
-/** Replaces one section and keeps the others. */
+/** Replaces the section `name` of `bench/results.md`. Other sections are not changed. */
 export async function keepSection(name: string, text: string): Promise<void> {
   const [from, to] = [`<!-- ${name} -->`, `<!-- end of ${name} -->`]
   const before = await readFile(file, 'utf8').catch(() => introduction)

@@ -1,19 +1,19 @@
 /**
- * `npm run bench`: Doorbell compared with oidc-provider and its own CIBA feature, and with two upper limits: an HTTP
- * server that answers a constant, and signing alone.
+ * `npm run bench`: compares Doorbell with oidc-provider, which has its own CIBA feature, and with two upper limits: an
+ * HTTP server that always sends the same response, and a program that only signs tokens.
  *
  *     npm run bench                          everything, within 15 minutes; writes bench/results.md
  *     npm run bench -- --quick               about two minutes; prints only
  *     npm run bench -- --only pending-polls   one workload (may be repeated); prints only
  *
- * `--against <commit>` compares this build with the build of another commit instead: see against.ts.
+ * `--against <commit>` compares this build with the build of another commit instead (`against.ts`).
  *
- * `--write` writes in any case. `--rounds`, `--seconds` (of a round), `--requests` and `--connections` set their
- * values.
+ * `--write` always writes bench/results.md. `--rounds`, `--seconds` (for each round), `--requests` and `--connections`
+ * replace the default numbers.
  *
- * Every workload has servers and databases of its own, all running at the same time. A round measures each for a few
- * seconds, one after the other, beginning with another one each time, so that a disturbance of the machine affects all
- * of them. Ratios are taken within rounds. An unexpected response ends the run.
+ * Every workload has its own servers and databases. The servers of a workload run at the same time. A round measures
+ * each server for a few seconds, one after the other. Each round begins with a different server, so that a disturbance
+ * of the machine affects all servers. Ratios are computed for each round. An unexpected response ends the run.
  */
 import { parseArgs } from 'node:util'
 import { compareBuilds } from './against.ts'
@@ -45,12 +45,18 @@ const seconds = Number(options.seconds ?? usual.seconds)
 /** The number of open requests that are polled. */
 const requests = Number(options.requests ?? usual.requests)
 const connections = Number(options.connections ?? usual.connections)
-/** The interval between two polls, in seconds; the default of 5 would need five times as many requests. */
+/**
+ * The interval between two polls, in seconds. With the default of 5 seconds, five times as many requests would be
+ * needed.
+ */
 const interval = 1
-/** So few that each is polled again long before its interval is over. */
+/**
+ * The number of requests for the workload of early polls. It is so small that each request is polled again before its
+ * interval is over.
+ */
 const impatient = Math.max(connections * 2, 200)
 
-/** Seconds in which every request has been polled once, unless a server is very slow. */
+/** Time limit for polling every request once, in seconds. Only a very slow server reaches it. */
 const longestLap = 60
 
 const everyServer: ServerName[] = [
@@ -82,7 +88,8 @@ const workloads: Workload[] = [
     title: `Pending polls over ${grouped(requests)} open requests, none too early`,
     servers: [...everyServer, 'bare Node HTTP'],
     filledFor: 'till',
-    // A request is polled many times: caches are filled by the first poll, before the rounds.
+    // Every request is polled once before the rounds, so that the caches are filled. In practice a request is polled
+    // many times.
     before: () => ({ ...polling, client: 'till', expects: 'authorization_pending', once: true }),
     play: (server) => ({
       ...polling,
@@ -111,7 +118,7 @@ const workloads: Workload[] = [
     servers: everyServer,
     filledFor: 'till-jwt',
     before: () => ({ ...signedPolling, once: true, assertions: signedPolling.of }),
-    // As many as needed, and a reserve.
+    // The number of assertions is estimated from the previous round, with a reserve.
     play: (_server, last) => ({
       ...signedPolling,
       assertions:
@@ -209,7 +216,7 @@ async function measure(workload: Workload, stage: BenchStage): Promise<Results> 
 }
 
 interface Server extends Part {
-  /** The URL of its store, if that is on a disk. */
+  /** The URL of the server's database, if the database is on a disk. */
   url?: string
 }
 
@@ -237,7 +244,7 @@ async function start(name: ServerName, { filledFor }: Workload, stage: BenchStag
   }
 }
 
-/** Warm up, until all code is compiled and caches are filled. */
+/** Warms a server up, so that all its code is compiled and its caches are filled. */
 async function prepare(name: ServerName, server: Part, workload: Workload, { load }: BenchStage): Promise<void> {
   if (name === 'signing alone') return
   const at = `${workload.name} ${name}`

@@ -1,15 +1,16 @@
 /**
- * `npm run bench:scale`: what a full table costs Doorbell, on each engine, and the time from a decision to its ping.
+ * `npm run bench:scale`: measures how much slower Doorbell is with full tables, on each engine, and the time from a
+ * decision to its ping.
  *
  *     npm run bench:scale                     1 000, 100 000 and 1 000 000 open requests; writes bench/results.md
  *     npm run bench:scale -- --quick          without the million; prints only
  *     npm run bench:scale -- --sizes 5000     those sizes (comma separated); prints only
  *
- * `--write` writes in any case, `--only sqlite` or `--only postgres` omits the other engine, `--rounds` and `--seconds`
- * (of pings) set their values.
+ * `--write` always writes bench/results.md. `--only sqlite` or `--only postgres` omits the other engine. `--rounds` and
+ * `--seconds` (for the pings) replace the default numbers.
  *
- * Latencies are measured at the same moderate rate for every size, because at full load they depend on the number of
- * callers and little else. The servers of all sizes run at the same time and are measured in turns, so that a
+ * Latencies are measured at the same moderate rate for every size, because latencies at full load mainly depend on the
+ * number of callers. The servers of all sizes run at the same time and are measured one after the other, so that a
  * disturbance of the machine affects all of them.
  */
 import { parseArgs } from 'node:util'
@@ -39,7 +40,10 @@ const sizes = options.sizes?.split(',').map(Number) ?? (options.quick ? [1000, 1
 const engines = (['SQLite', 'Postgres'] as const).filter((name) => !options.only || options.only === name.toLowerCase())
 const seconds = Number(options.seconds ?? (options.quick ? 4 : 8))
 const rounds = Number(options.rounds ?? 5)
-/** Requests polled in a round: others in each, so that each round has first polls. */
+/**
+ * The number of requests that are polled in a round. Each round polls different requests, so that it includes their
+ * first polls.
+ */
 const polled = 200
 if (engines.length === 0 || sizes.some((size) => !(size >= polled * rounds))) {
   throw new Error(`engines are sqlite and postgres, sizes at least ${polled * rounds}`)
@@ -48,9 +52,9 @@ if (engines.length === 0 || sizes.some((size) => !(size >= polled * rounds))) {
 /** The interval between two polls, in seconds. */
 const interval = 1
 const connections = 16
-/** Later polls poll each of their requests every other second. */
+/** Operations per second. Each request of `later` is polled every two seconds. */
 const perSecond = { first: polled, later: polled / 2, rings: 100, pings: 40, deadPings: 20, pollsUnderLoad: 400 }
-/** Requests that have expired when the sweep runs. */
+/** The number of requests that have expired when the sweep runs. */
 const runOut = 10_000
 
 interface Round {
@@ -151,7 +155,7 @@ function setupOf({ database }: Pick<Sized, 'database'>, { assertionKey }: BenchS
 const polls = { kind: 'poll', client: 'till', expects: 'authorization_pending', interval: interval * 1000 } as const
 const rings = { kind: 'ring', client: 'till' } as const
 
-/** Polls unknown requests: afterwards all code is compiled and connected, and no request is cached. */
+/** Polls unknown requests. Afterwards all code is compiled and all connections are open, but no request is cached. */
 async function warmUp(server: Part, size: number, { load }: BenchStage): Promise<void> {
   const nobodys = { ...polls, of: 1000, from: size, among: 1000, expects: 'invalid_grant', interval: 0 } as const
   const warm = { port: server.port, at: 'nobody', connections, seconds: Math.min(2, seconds) }
@@ -165,14 +169,15 @@ async function measureRound(server: Part, { engine, size }: Sized, round: number
   const at = `${engine} ${size} ${round}`
   const open = { ...polls, of: polled, among: size, from: round }
   return {
-    // The lap ends it; the seconds are for a server that is too slow.
+    // This play ends when every request was polled once. The limit of two seconds matters only for a server that is too
+    // slow.
     first: await ask(at, { ...open, once: true }, perSecond.first),
     later: await ask(at, open, perSecond.later),
     rings: await ask(`rings ${server.port}`, rings, perSecond.rings),
   }
 }
 
-/** Without workers, so that no other sweep runs in between. */
+/** Measures sweeps. The server runs without background workers, so that no other sweep runs in between. */
 async function measureSweeps({ database, size }: Sized, stage: BenchStage) {
   return withServer({ ...setupOf({ database }, stage), workers: false }, stage, async (server) => {
     const sweep = () => server.ask<Sized['sweep']>('sweep')
@@ -183,7 +188,10 @@ async function measureSweeps({ database, size }: Sized, stage: BenchStage) {
   })
 }
 
-/** With a client that answers, while the server answers polls, and while another client's endpoint hangs. */
+/**
+ * Measures the time until pings arrive at a client in three situations: without other load, during polls, and during
+ * polls while the endpoint of another client hangs.
+ */
 async function measurePings(engine: EngineName, stage: BenchStage): Promise<Called[]> {
   const { authority, server: certified } = await certifyServer()
   const client = await stage.start('called-back', { cert: certified.cert, key: certified.key })
@@ -313,7 +321,7 @@ a second.`,
   ].join('\n\n')
 }
 
-/** Returns the figures that the design promises, and whether they were met. */
+/** Returns the limits that the design promises, with the measured values and whether they keep the limits. */
 function wanted(sized: Sized[], called: Called[]): string[][] {
   const row = (what: string, engine: string, value: number, most: number, unit: string) => [
     what,
@@ -341,7 +349,7 @@ function wanted(sized: Sized[], called: Called[]): string[][] {
   })
 }
 
-/** Returns the median of the ratios within the rounds. */
+/** Returns the median over the rounds of the ratio of the two latencies. */
 function slower(one: Sized, other: Sized, what: 'first' | 'later'): number {
   return median(one.rounds.map((round, number) => round[what].p50 / other.rounds[number]![what].p50))
 }

@@ -15,28 +15,31 @@ export interface Workload {
   name: string
   title: string
   servers: ServerName[]
-  /** The client whose requests the servers are filled with; undefined: they start empty. */
+  /** The client of the requests that are added before the start. If undefined, the servers start without requests. */
   filledFor?: ClientId
-  /** Done before the first round, and not measured. */
+  /** What the load generator does before the first round. It is not measured. */
   before?(server: ServerName): Job['play']
   play(server: ServerName, last: Played | undefined): Job['play']
-  /** The ratios, and what they must reach. */
+  /** The ratios of rates, with the required minimum of each. */
   compare: { of: ServerName; to: ServerName; atLeast?: number }[]
 }
 
 export interface Round extends Played {
   perSecond: number
-  /** Microseconds of CPU for one operation: of the server's process, and of all processes of Postgres. */
+  /**
+   * Microseconds of CPU time for one operation: `cpu` is that of the server's process, `databaseCpu` that of all
+   * processes of Postgres.
+   */
   cpu: number
   databaseCpu: number | undefined
 }
 
 export interface Measured {
   rounds: Round[]
-  /** Bytes: before the first request, and after the last round. */
+  /** Memory in bytes: `idle` before the first request, `afterwards` after the last round. */
   idle: number
   afterwards: number
-  /** Bytes by which the store has grown for each operation of the rounds. */
+  /** The number of bytes by which the store has grown on average for each operation of the rounds. */
   grown: number | undefined
 }
 
@@ -47,7 +50,7 @@ export function write(all: { workload: Workload; results: Results }[]): string {
   return ['### Ratios', ratios(all), ...all.flatMap(section)].join('\n\n')
 }
 
-/** The ratios of rates, round by round. */
+/** Returns the table of ratios. Each ratio is computed from the two rates of the same round. */
 function ratios(all: { workload: Workload; results: Results }[]): string {
   const rows = all.flatMap(({ workload, results }) =>
     workload.compare.map(({ of, to, atLeast }) => {

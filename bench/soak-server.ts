@@ -1,4 +1,4 @@
-/** The server of the soak test, in a process of its own: it gets its settings, and reports its memory. */
+/** The server of the soak test. It runs in a separate process, receives its settings, and reports its memory. */
 import { loadConfig } from '../src/config/load.ts'
 import { createDoorbell } from '../src/doorbell.ts'
 import { createLog } from '../src/platform/log.ts'
@@ -34,7 +34,7 @@ async function serve({ port, database, secret, users, keepFor }: SoakOrder): Pro
       database,
       secret,
       requests: { maxOpenPerUser: 1000 },
-      // Tokens must expire within the run, too.
+      // The lifetimes are short, so that tokens also expire during the run.
       tokens: { accessTtl: Math.ceil(keepFor), idTtl: Math.ceil(keepFor) },
       clients: [
         { client_id: 'till', client_secret: secret, backchannel_token_delivery_mode: 'poll' },
@@ -43,7 +43,7 @@ async function serve({ port, database, secret, users, keepFor }: SoakOrder): Pro
       users: Array.from({ length: users }, (_, number) => ({ id: `u${number}`, email: `u${number}@example.com` })),
     },
   })
-  // The retention settings are whole days, longer than a soak test.
+  // In a configuration, the retention times are whole days, which are longer than a soak test.
   const days = keepFor / 86_400
   const retention = { requests: days, notifications: days }
   const doorbell = await createDoorbell({ ...config, retention }, { log: createLog('error') })

@@ -4,10 +4,11 @@
  *     npm run bench:soak                       20 minutes
  *     npm run bench:soak -- --minutes 2        a shorter run
  *
- * The server runs in a process of its own on SQLite. First the highest rate of whole flows per second is measured (a
- * request, an early poll, an approval, tokens), pruning included; then 70 % of that rate is sent, whatever each flow
- * takes. Finished records are kept for a tenth of the run. Before the measurement begins, flows run for that time, so
- * that as much is pruned as is added. The result replaces the section between the soak marks of bench/results.md.
+ * The server runs in a separate process on SQLite. A flow is a request, a poll that is too early, an approval, and the
+ * tokens. First the test measures the highest number of flows per second, while old records are pruned. Then it begins
+ * 70 % of that number each second, even if earlier flows have not ended. Finished records are kept for a tenth of the
+ * run. Before the measurement, flows run for that time, so that as many records are pruned as are added. The result
+ * replaces the section between the soak marks of bench/results.md.
  */
 import { execFileSync, fork } from 'node:child_process'
 import { existsSync, readFileSync, writeFileSync } from 'node:fs'
@@ -27,7 +28,7 @@ import type { SoakOrder, SoakReport } from './soak-server.ts'
 const { values } = parseArgs({ options: { minutes: { type: 'string', default: '20' } } })
 const minutes = Number(values.minutes)
 const share = 0.7
-/** Connections, and so concurrent flows while the highest rate is measured. */
+/** The number of connections, which is also the number of concurrent flows while the highest rate is measured. */
 const connections = 64
 const users = 2000
 /** Milliseconds between two samples. */
@@ -53,7 +54,10 @@ interface Sample {
   fileSize: number
 }
 
-/** The growth allowed from the second third of the run to the last, in percent; the first third is warm-up. */
+/**
+ * How much each value may grow from the second third of the run to the last third, in percent. The first third is
+ * warm-up.
+ */
 const allowed = { rss: 10, p50: 25, p99: 50, rows: 10 }
 
 const tables = ['backchannel_auth_requests', 'notifications', 'oidc_models', 'used_assertions'] as const
@@ -63,7 +67,8 @@ const server = fork(join(import.meta.dirname, 'soak-server.ts'))
 try {
   const order: SoakOrder = { port, database: `sqlite:${file}`, secret, users, keepFor }
   await reportOf(order)
-  // Measured while it prunes as much as it adds: before there is anything to prune, it is faster.
+  // The highest rate is measured while as many records are pruned as are added. The server is faster as long as it has
+  // nothing to prune.
   say(`for ${keepFor} seconds as fast as it goes, until there is something to prune …`)
   await capacity(keepFor)
   const most = await capacity(Math.min(30, minutes * 3))
@@ -87,7 +92,7 @@ function reportOf(asked: SoakOrder | 'report'): Promise<SoakReport> {
   })
 }
 
-/** Runs as many flows at once as there are connections; each is followed by the next. */
+/** Runs a flow on each connection, followed at once by the next flow. Resolves to the number of flows per second. */
 async function capacity(seconds: number): Promise<number> {
   const until = performance.now() + seconds * 1000
   let flows = 0
@@ -102,7 +107,9 @@ async function capacity(seconds: number): Promise<number> {
   return flows / ((performance.now() - begun) / 1000)
 }
 
-/** Begins this many flows per second, whether earlier ones have ended or not: waiting time counts. */
+/**
+ * Begins `rate` flows per second, even if earlier flows have not ended. The time of a flow includes its waiting time.
+ */
 async function soak(rate: number): Promise<Sample[]> {
   const samples: Sample[] = []
   let times: number[] = []
@@ -191,7 +198,9 @@ async function look(minute: number, times: number[], failed: number): Promise<Sa
   }
 }
 
-/** Reads the database as another process; the server is not involved. */
+/**
+ * Resolves to the number of rows of each measured table. Reads the database on its own connection, without the server.
+ */
 async function sizes(): Promise<Record<string, number>> {
   const database = await openDatabase(`sqlite:${file}`, { log: createLog('silent'), clock: systemClock })
   try {

@@ -11,19 +11,19 @@ export interface BenchStage {
   /** The public key. */
   assertionKey: JsonWebKey
   /**
-   * @param from.parts the folder of the part, if not the build of this checkout
-   * @param from.program the program that runs it, if not Node itself
+   * @param from.parts the folder of the part. Default: the build of this checkout
+   * @param from.program the program that runs the part. Default: Node
    */
   start(name: string, setup?: unknown, from?: { parts?: URL | undefined; program?: string }): Promise<Part>
   load(job: Job): Promise<Played>
-  /** Builds the parts on the server of another commit. @returns their folder */
+  /** Builds the parts with the server of another commit. @returns the folder of the parts */
   buildOn(commit: string): URL
 }
 
-/** Releases all resources when `work` ends, in whatever way. */
+/** Runs `work` with a stage. All resources are released when `work` ends, even if it fails. */
 export async function onStage<Result>(work: (stage: BenchStage) => Promise<Result>): Promise<Result> {
   const { privateKey, publicKey } = await generateKeyPair('ES256', { extractable: true })
-  // A signal cleans up, as the end of the work does.
+  // A signal ends the process with `exit`, so that the handlers of `exit` clean up.
   for (const signal of ['SIGINT', 'SIGTERM'] as const) process.once(signal, () => process.exit(130))
   const own = buildParts()
   const stores = await openStores()

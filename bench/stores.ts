@@ -1,4 +1,7 @@
-/** The databases of a benchmark's servers: files and databases of their own, removed afterwards. */
+/**
+ * The databases of a benchmark's servers. Each server has its own file or Postgres database, which is removed
+ * afterwards.
+ */
 import { rmSync } from 'node:fs'
 import { mkdtemp, readdir, readFile, stat } from 'node:fs/promises'
 import { tmpdir } from 'node:os'
@@ -11,16 +14,19 @@ export interface Stores {
   postgres(): Promise<string>
   /** The version of Postgres, and whether a commit waits for the disk. */
   aboutPostgres: string
-  /** Returns the bytes on disk of the database at one of these URLs, including a log file beside it. */
+  /** Resolves to the size on disk of the database at this URL, in bytes. The size includes SQLite's log file. */
   sizeOf(url: string): Promise<number>
-  /** Returns the microseconds of CPU that all processes of Postgres have used so far, or undefined except on Linux. */
+  /**
+   * Resolves to the CPU time that all processes of Postgres have used so far, in microseconds. Undefined if the system
+   * is not Linux.
+   */
   postgresCpu(): Promise<number | undefined>
   /** Removes what has been opened so far. */
   clear(): Promise<void>
   close(): Promise<void>
 }
 
-/** Opens a Postgres that syncs to disk, or the one that `DOORBELL_BENCH_POSTGRES` names. */
+/** Starts a Postgres server that syncs to disk, or uses the server at the URL in `DOORBELL_BENCH_POSTGRES`. */
 export async function openStores(): Promise<Stores> {
   const folder = await mkdtemp(join(tmpdir(), 'doorbell-bench-'))
   process.once('exit', () => rmSync(folder, { recursive: true, force: true }))
@@ -90,8 +96,8 @@ async function parentOf(pid: number): Promise<number | undefined> {
 }
 
 /**
- * Sums the running processes, the ended ones (counted by their parent), and the parent. Ticks are hundredths of a
- * second.
+ * Returns the CPU time of the process `master` and of its child processes, in microseconds. The kernel adds the time of
+ * ended child processes to their parent. The times in /proc are hundredths of a second.
  */
 async function cpuOfFamily(master: number): Promise<number> {
   const pids = (await readdir('/proc')).filter((name) => /^\d+$/.test(name))

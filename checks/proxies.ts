@@ -1,9 +1,9 @@
 /**
- * Two nodes behind nginx, HAProxy, Apache, Caddy and Envoy, one proxy after the other, with the configurations of
- * docs/proxies: sign-in, the live list of the consent app, long polls and their end, client certificates, and a node that is
- * killed. Takes half a minute for each proxy.
+ * Checks two nodes behind nginx, HAProxy, Apache, Caddy and Envoy, one proxy after the other, with the configurations
+ * in docs/proxies. The check covers sign-in, the live list of the consent app, long polls, disconnecting clients,
+ * client certificates, and a node that is killed. It takes half a minute for each proxy.
  *
- *   node checks/proxies.ts [nginx|haproxy|apache|caddy|envoy]
+ *     node checks/proxies.ts [nginx|haproxy|apache|caddy|envoy]
  */
 import type { ChildProcess } from 'node:child_process'
 import { X509Certificate } from 'node:crypto'
@@ -50,7 +50,7 @@ interface Node {
   process: ChildProcess
 }
 
-/** A proxy with its nodes. */
+/** A running proxy with its nodes. */
 interface Scene {
   name: string
   url: string
@@ -146,7 +146,8 @@ function settingsOf({ name, url, port, database, certificates }: NodeSettings) {
       ...(name === 'haproxy' && { clientCertificateChainHeader: 'X-Client-Cert-Chain' }),
       clientCa: certificates.authority.cert,
     },
-    // A poll is repeated two seconds after a node was killed, which must not be too early.
+    // A poll is repeated two seconds after a node was killed. With an interval of one second, this poll is not too
+    // early.
     requests: { longPoll: 20, interval: 1, maxOpenPerUser: 1000 },
     limits: { perUser: { perMinute: 0 }, perClientAndUser: { perMinute: 0, open: 0 } },
     metrics: { token: metricsToken },
@@ -176,7 +177,7 @@ function publicKeyOf({ cert }: Certified) {
   return new X509Certificate(cert).publicKey.export({ format: 'jwk' })
 }
 
-/** Prints what was found. If `isRight` is false, the check fails. */
+/** Prints a result. If `isRight` is false, the check fails. */
 function report(what: string, found: string, isRight: boolean): void {
   console.log(`  ${isRight ? 'ok  ' : 'FAIL'} ${what}: ${found}`)
   if (!isRight) process.exitCode = 1
@@ -204,7 +205,7 @@ function poll({ url }: Scene, auth_req_id: string, signal?: AbortSignal): Promis
   return call(`${url}/oauth/token`, { form: { grant_type: CIBA, auth_req_id }, headers: as('kiosk', kiosk), signal })
 }
 
-/** Resolves to the number of polls that each node holds; undefined for a node that does not answer. */
+/** Resolves to the number of long polls that are open at each node; undefined for a node that does not answer. */
 function heldPolls({ nodes }: Scene): Promise<(number | undefined)[]> {
   return Promise.all(
     nodes.map(async ({ url }) => {
@@ -269,7 +270,8 @@ async function holdsPolls(scene: Scene): Promise<void> {
 }
 
 /**
- * A client disconnects during a held poll. Whether or not the proxy tells the node, the client gets the tokens later.
+ * A client disconnects during a long poll. Checks whether the proxy closes its connection to the node, as expected. In
+ * both cases, the client must get the tokens with its next poll.
  */
 async function noticesHangUps(scene: Scene): Promise<void> {
   const id = await ring(scene)
@@ -318,7 +320,10 @@ async function forwardsCertificates(scene: Scene): Promise<void> {
   report('client certificate', `names of authorities: ${names}`, names === 'none')
 }
 
-/** Kills the node that holds a poll. Calls that begin later succeed, the poll can be repeated, and pages listen again. */
+/**
+ * Kills the node at which a long poll is open. Later calls must succeed, the poll can be repeated, and pages must
+ * reconnect.
+ */
 async function survivesKilledNode(scene: Scene, visitor: Visitor): Promise<void> {
   const id = await ring(scene)
   const cut = poll(scene, id).then(

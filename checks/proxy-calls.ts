@@ -1,10 +1,10 @@
-/** Calls to a proxy over TLS, each on a connection of its own. */
+/** Calls a proxy over TLS. Each call uses a new connection. */
 import { spawn } from 'node:child_process'
 import type { ClientRequest, IncomingMessage } from 'node:http'
 import { request } from 'node:https'
 import type { Certified } from '../test/support/certificates.ts'
 
-/** An answer. */
+/** A response. */
 export interface Called {
   status: number
   retryAfter: string | undefined
@@ -15,11 +15,11 @@ export interface CallOptions {
   form: Record<string, string>
   headers?: Record<string, string>
   certified?: Certified | undefined
-  /** Ends the call: the connection is closed. */
+  /** If this signal is aborted, the connection is closed. */
   signal?: AbortSignal | undefined
 }
 
-/** POSTs a form. Rejects if the connection is closed before the answer. */
+/** POSTs a form. Rejects if the connection is closed before the response. */
 export function call(url: string, { form, headers, certified, signal }: CallOptions): Promise<Called> {
   return new Promise((resolve, reject) => {
     const options = {
@@ -58,12 +58,12 @@ function parse(text: string): Record<string, unknown> {
 /** A stream of events that a page receives. */
 export interface LiveStream {
   isOpen(): boolean
-  /** How many events have arrived. */
+  /** Returns the number of events that have arrived. */
   events(): number
   close(): void
 }
 
-/** Opens a stream of events (`text/event-stream`) with the cookies of a browser. */
+/** Opens an event stream (`text/event-stream`) with the cookies of a browser. */
 export function listenTo(url: string, cookies: Map<string, string>): LiveStream {
   let isOpen = false
   let text = ''
@@ -87,7 +87,10 @@ export function listenTo(url: string, cookies: Map<string, string>): LiveStream 
   }
 }
 
-/** Resolves to the names of authorities in the handshake, as `openssl s_client` prints them: clients choose by them. */
+/**
+ * Resolves to the names of authorities that the handshake contains, as `openssl s_client` prints them. Clients use
+ * these names to choose their certificate.
+ */
 export async function callerNamesSent(url: string, ca: string): Promise<string> {
   const { host } = new URL(url)
   const child = spawn('openssl', ['s_client', '-connect', host, '-servername', 'localhost', '-CAfile', ca], {

@@ -1,6 +1,6 @@
 /**
- * Starts proxies with the configurations of docs/proxies, which the checks fill in: with the
- * ports of two nodes, and with certificates, or without TLS.
+ * Starts proxies with the configurations in docs/proxies. The checks replace the ports of the two nodes, and the
+ * certificates, or remove TLS.
  */
 import { type ChildProcess, spawn } from 'node:child_process'
 import { once } from 'node:events'
@@ -10,23 +10,23 @@ import { tmpdir } from 'node:os'
 import { delimiter, isAbsolute, join } from 'node:path'
 import { setTimeout as pause } from 'node:timers/promises'
 
-/** What a configuration is filled in with. */
+/** The values that replace those in a configuration. */
 export interface ProxyPlan {
   /** The port on which the proxy listens, on 127.0.0.1. */
   port: number
   /** The ports of the two nodes. */
   nodes: number[]
-  /** If undefined, the proxy does not terminate TLS, and asks for no client certificates. */
+  /** If undefined, the proxy does not terminate TLS, and requests no client certificates. */
   tls?: ProxyTls | undefined
 }
 
-/** Files in PEM. */
+/** The paths of PEM files. */
 export interface ProxyTls {
   /** The host name in the certificate. */
   host: string
   cert: string
   key: string
-  /** The certificate and the key. */
+  /** The path of a file with the certificate and the key. */
   both: string
   clientCa: string
 }
@@ -34,15 +34,17 @@ export interface ProxyTls {
 /** A proxy that the checks can start. */
 export interface ProxyProgram {
   program: string
-  /** How to install it. */
+  /** The command that installs the program. */
   install: string
-  /** Its file in docs/proxies. */
+  /** The name of the configuration in docs/proxies. */
   file: string
-  /** Whether a node notices that a client has disconnected during a held poll. */
+  /** Whether a node notices that a client has disconnected during a long poll. */
   passesHangUpsOn: boolean
-  /** Milliseconds after which the proxy surely uses a node again that is ready. */
+  /** When a node has become ready, the proxy uses it again after at most this many milliseconds. */
   takesBackAfterMs: number
-  /** Replaces the line that says where it listens; for a check without TLS. */
+  /**
+   * For a check without TLS: the line with the address on which the proxy listens, and the replacement for this line.
+   */
   withoutTls?: [RegExp, (port: number) => string]
   start(text: string, plan: ProxyPlan, folder: string): Promise<ChildProcess>
 }
@@ -93,10 +95,10 @@ export const proxies: Record<string, ProxyProgram> = {
   },
 }
 
-/** Processes that end with this one. */
+/** Child processes. They end when this process ends. */
 const started: ChildProcess[] = []
 process.on('exit', () => {
-  // Not SIGKILL: the worker processes of nginx and Apache would stay.
+  // SIGKILL is not used, because the worker processes of nginx and Apache would not end.
   for (const child of started) child.kill('SIGTERM')
 })
 for (const signal of ['SIGINT', 'SIGTERM'] as const) process.on(signal, () => process.exit(1))
@@ -127,14 +129,14 @@ export async function inFolder(work: (folder: string) => Promise<void>): Promise
   }
 }
 
-/** Starts a program that ends at the latest with this process. */
+/** Starts a program. It ends at the latest when this process ends. */
 export function begin(program: string, args: string[]): ChildProcess {
   const child = spawn(program, args, { stdio: ['ignore', 'ignore', 'inherit'] })
   started.push(child)
   return child
 }
 
-/** Ends a program by a signal. Resolves to its exit code. */
+/** Ends a program with a signal. Resolves to its exit code. */
 export async function end(child: ChildProcess, signal: NodeJS.Signals = 'SIGTERM'): Promise<number | null> {
   const ended = once(child, 'exit') as Promise<[number | null]>
   child.kill(signal)
@@ -178,7 +180,7 @@ function withoutTls(text: string, plan: ProxyPlan, proxy: ProxyProgram): string 
   return withNodes(text.replace(line, listens(plan.port)).replaceAll(/^ *ssl_certificate.*\n/gm, ''), plan)
 }
 
-/** In the files, lines that begin with `#-` are for client certificates. */
+/** Returns the configuration with TLS. In the files, lines that begin with `#-` are for client certificates. */
 function withTls(text: string, { host, cert, key, both, clientCa }: ProxyTls, plan: ProxyPlan): string {
   return withNodes(text, plan)
     .replaceAll(/^.*\n( *# If clients.*\n)? *#\+ /gm, '')

@@ -1,10 +1,10 @@
 /**
- * Two nodes behind nginx, then behind HAProxy, with the configurations of docs/proxies: honest clients call
- * continuously, the nodes are restarted one after the other, and no call may fail. Then their database is unreachable
- * for a while: calls succeed, or are refused with 503 and Retry-After. Takes four minutes, and needs both proxies
- * (`apt-get install nginx haproxy`).
+ * Checks two nodes behind nginx, then behind HAProxy, with the configurations in docs/proxies. Honest clients call
+ * continuously while the nodes are restarted one after the other. No call may fail. Then the database is unreachable
+ * for a while. During this time, calls must succeed or be refused with 503 and Retry-After. Takes four minutes, and
+ * needs both proxies (`apt-get install nginx haproxy`).
  *
- *   node checks/rolling-restart.ts [nginx|haproxy]
+ *     node checks/rolling-restart.ts [nginx|haproxy]
  */
 import type { ChildProcess } from 'node:child_process'
 import { readFile, writeFile } from 'node:fs/promises'
@@ -21,18 +21,21 @@ const CIBA = 'urn:openid:params:grant-type:ciba'
 const bin = fileURLToPath(new URL('../bin/doorbell.js', import.meta.url))
 const kiosk = newSecret()
 const phones = newSecret()
-/** Clients that send one call after another, each on a kept-alive connection. */
+/** The number of clients. Each of them sends one call after the other on a connection that is kept alive. */
 const callers = 12
-/** Each client asks about a different user, so that the newest request of the user is that of the client. */
+/**
+ * Each client sends requests about a different user, so that the newest request about this user was sent by this
+ * client.
+ */
 const people = Array.from({ length: callers }, (_, number) => ({ username: `user-${number}` }))
 /**
- * The pause of each client between two calls, in milliseconds: two hundred calls per second are many for one user, few
- * for a server.
+ * The pause of each client between two calls, in milliseconds. All clients together send about two hundred calls per
+ * second. This is a low load for a server.
  */
 const restMs = 40
 /** Milliseconds for which the database is unreachable. */
 const awayMs = 5_000
-/** How often both nodes are restarted. */
+/** The number of times that both nodes are restarted. */
 const rounds = 2
 
 interface Node {
@@ -80,7 +83,10 @@ async function check(name: string, surroundings: Surroundings): Promise<void> {
   for (const { process: child } of nodes) await end(child)
 }
 
-/** A 503 with Retry-After is correct; every other error is a failure. */
+/**
+ * Makes the database unreachable. During this time, a 503 with Retry-After is correct, and every other error is a
+ * failure.
+ */
 async function loseDatabase(name: string, port: number, { postgres }: Surroundings): Promise<void> {
   const load = startLoad(port, { mayBeAway: true })
   await pause(1_000)
@@ -128,7 +134,7 @@ function spawnNode(file: string): ChildProcess {
   return begin(process.execPath, [bin, 'serve', '--config', file, '--migrate'])
 }
 
-/** @param takesBackAfterMs milliseconds in which the balancer surely detects that the node is ready again */
+/** @param takesBackAfterMs the balancer detects within this many milliseconds that the node is ready again */
 async function restart(node: Node, takesBackAfterMs: number, folder: string): Promise<void> {
   const asked = performance.now()
   const code = await end(node.process)
@@ -141,7 +147,7 @@ async function restart(node: Node, takesBackAfterMs: number, folder: string): Pr
 }
 
 /**
- * Runs flows repeatedly: a request, a decision, tokens, and one more poll.
+ * Runs flows again and again until it is stopped: a request, a decision, tokens, and one more poll.
  *
  * @param options.mayBeAway whether calls may be refused with 503 and Retry-After
  */

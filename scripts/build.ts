@@ -1,4 +1,4 @@
-/** Builds dist/: JavaScript and types by tsc, and the files that are read at run time. */
+/** Builds dist/. tsc compiles JavaScript and types; the files that are read at run time are copied. */
 import { spawnSync } from 'node:child_process'
 import { cpSync, globSync, rmSync } from 'node:fs'
 

@@ -1,9 +1,13 @@
-/** Updates CHANGELOG.md, in the format of https://keepachangelog.com: unreleased changes are the first section. */
+/**
+ * Updates CHANGELOG.md, which has the format of https://keepachangelog.com. Unreleased changes are in the first
+ * section.
+ */
 
 const heading = '## [Unreleased]\n'
 
 /**
- * Returns the changelog with all unreleased changes moved to the version, and the notes of the version.
+ * Returns the changelog, in which the unreleased changes are now the section of `version`, and the text of this
+ * section.
  *
  * @param today the date, such as 2026-11-29
  * @throws if there is nothing to release

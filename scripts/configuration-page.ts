@@ -12,7 +12,7 @@ const file = 'docs/configuration.md'
 
 if (import.meta.main) writeFileSync(file, configurationPage(readFileSync(file, 'utf8')))
 
-/** Returns the page with new tables. */
+/** Returns the page with its tables replaced. @throws if a setting is not in exactly one table */
 export function configurationPage(page: string): string {
   const shown: string[] = []
   const written = page
@@ -70,7 +70,7 @@ function environmentTable(): string {
   )
 }
 
-/** Outside code, `<` would start an HTML element. */
+/** Returns the Markdown of a cell. `<` is escaped outside code, where it would start an HTML element. */
 function cell(text: string): string {
   return text
     .split(/(`[^`]*`)/)
@@ -79,7 +79,7 @@ function cell(text: string): string {
     .replaceAll('|', '\\|')
 }
 
-/** Each column is as wide as its content, as Biome formats tables. */
+/** Returns a table in the format of Biome: each column is as wide as its content. */
 function table(head: string[], rows: string[][]): string {
   const widths = head.map((_title, column) => Math.max(...[head, ...rows].map((row) => row[column]!.length)))
   const line = (cells: string[]) => `| ${cells.map((text, column) => text.padEnd(widths[column]!)).join(' | ')} |\n`

@@ -1,6 +1,6 @@
 /**
- * `npm run docs:configuration`: writes src/config/editor-help.ts, so that an editor says of a setting what its declaration
- * says. Types that are inferred from a schema bring no comments with them.
+ * `npm run docs:configuration`: writes src/config/editor-help.ts, so that an editor shows the description of each
+ * setting. This file is needed because types that are inferred from a schema have no comments.
  */
 import { writeFileSync } from 'node:fs'
 import { type Declaration, declarations, sectionsIn } from '../src/config/schema.ts'
@@ -17,7 +17,7 @@ ${typeOf('EditorHelp', declarations)}${sectionsIn(declarations)
   .join('')}`
 }
 
-/** An alias, because an interface would not pass as a record. */
+/** Returns the declaration of a type alias. An interface is not used, because it cannot be assigned to `Record`. */
 function typeOf(name: string, declared: readonly Declaration[]): string {
   return `export type ${name} = {\n${declared.map(memberOf).join('')}}\n`
 }
@@ -25,7 +25,8 @@ function typeOf(name: string, declared: readonly Declaration[]): string {
 function memberOf(declared: Declaration): string {
   const { name, kind, info } = declared
   const comment = info.description === undefined ? '' : `  /** ${helpOn(declared)} */\n`
-  // Where something short may stand in the place of a section, its help cannot be added from here.
+  // If a section also accepts a short form, its value may be no object. So the descriptions of its members are not
+  // added here.
   const isObject = kind === 'section' && info.shortFor === undefined
   return `${comment}  ${name}?: ${isObject ? `${nameOfHelp(declared)} | undefined` : 'unknown'}\n`
 }

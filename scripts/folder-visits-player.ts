@@ -1,6 +1,4 @@
-/**
- * Runs the flows of `folder-visits.ts` in a marked build, and prints the folders that each of them entered, as JSON.
- */
+/** Runs the flows of `folder-visits.ts` in a marked build. Prints as JSON the folders that each flow has entered. */
 import { AsyncLocalStorage } from 'node:async_hooks'
 import { createServer, type RequestListener } from 'node:http'
 import type { AddressInfo } from 'node:net'
@@ -46,7 +44,7 @@ const server = createServer((request, response) =>
 const port = await listen(server)
 
 const found: Record<string, string[]> = {}
-// Once beforehand, so that loading and first look-ups are not counted.
+// The flows run twice, and only the second run is printed. So loading and first lookups are not counted.
 for (let round = 0; round < 2; round++) {
   const { auth_req_id } = await call('request → stored', '/backchannel/authorize', 'till', {
     scope: 'openid',
@@ -73,7 +71,7 @@ for (const each of [server, receiver]) each.closeAllConnections()
 for (const each of [server, receiver]) each.close()
 process.stdout.write(`\n${JSON.stringify(found)}`)
 
-/** @returns the JSON of the response */
+/** Makes a call that is recorded as `flow`. @returns the JSON of the response */
 async function call(flow: string, path: string, client: string, form: Record<string, string>) {
   current = []
   found[flow] = current

@@ -1,12 +1,12 @@
 /**
- * Counts how often a reader who follows one call through the code enters another folder:
+ * Counts how often a reader who follows one call through the code has to enter another folder:
  *
  *     node scripts/folder-visits.ts [commit]        beside the commit before the folders had two levels, by default
  *
- * Three calls are followed, in this checkout and in the other commit: an authentication request until it is stored; a
- * decision until the ping is sent; a poll until the tokens are returned. Each function that runs for the call is
- * recorded by its folder; a visit begins where the next function is in another folder. Two counts are printed: by the
- * folder of the file, and by the first level below src/.
+ * Three calls are followed, in this checkout and in the other commit: an authentication request until it is stored, a
+ * decision until the ping is sent, and a poll until the tokens are returned. For each function that runs for the call,
+ * the folder of its file is recorded. A visit begins when the next function is in another folder. Two counts are
+ * printed: one for the folders of the files, and one for the first folder level below src/.
  */
 import { spawnSync } from 'node:child_process'
 import { globSync, readFileSync, writeFileSync } from 'node:fs'
@@ -41,7 +41,9 @@ for (const [title, levels] of [
   }
 }
 
-/** Marks the functions of a build, then runs the flows in a separate process. */
+/**
+ * Marks the functions of a build, and runs the flows in a separate process. Returns the folders that the flows entered.
+ */
 function follow(source: string): Trails {
   for (const file of globSync('**/*.js', { cwd: source })) mark(`${source}${file}`, dirname(relative('.', file)))
   const player = fileURLToPath(new URL('./folder-visits-player.ts', import.meta.url))
@@ -50,7 +52,7 @@ function follow(source: string): Trails {
   return JSON.parse(stdout.slice(stdout.lastIndexOf('\n{') + 1)) as Trails
 }
 
-/** Makes each function of the file record its folder when it is entered. */
+/** Changes the file so that each of its functions records `folder` when it is called. */
 function mark(file: string, folder: string): void {
   const text = readFileSync(file, 'utf8')
   const entered = `globalThis.enterFolder?.(${JSON.stringify(folder)});`

@@ -1,11 +1,11 @@
 /**
- * `npm run release -- VERSION`: makes a release, except for the steps that cannot be undone.
+ * `npm run release -- VERSION`: prepares a release. It does not run the steps that cannot be undone.
  *
  *     npm run release -- 0.2.0 --dry-run   shows the result, in a temporary clone
  *     npm run release -- 0.2.0             commits and tags it here
  *     --ci COMMAND                         the checks that must pass first (default: .ci/run)
  *
- * The maintainer pushes and publishes: the last lines of the output say how.
+ * The maintainer must then push and publish. The last lines of the output contain the commands.
  */
 import { execFileSync, type StdioOptions } from 'node:child_process'
 import { existsSync, mkdtempSync, readFileSync, rmSync, symlinkSync, writeFileSync } from 'node:fs'
@@ -75,7 +75,7 @@ function makeRelease(folder: string, version: string, ci: string): void {
   console.log('git push --follow-tags\nnpm publish')
 }
 
-/** A release contains only committed changes. */
+/** Throws if there are uncommitted changes, because a release contains only committed changes. */
 function refuseUncommitted(): void {
   const changes = ask('git', ['status', '--porcelain'])
   if (changes !== '') throw new Error(`there are changes that are not committed:\n${changes}`)
@@ -89,7 +89,10 @@ function refuseVersion(version: string): void {
     throw new Error(`${version} is older than ${present}`)
 }
 
-/** A clone has no packages unless the checks have installed them, and packing needs the compiler. */
+/**
+ * Links the installed packages into the clone if the checks have not installed any there, because packing needs the
+ * compiler.
+ */
 function borrowModules(folder: string): void {
   const modules = join(folder, 'node_modules')
   if (!existsSync(modules)) symlinkSync(join(repository, 'node_modules'), modules)

@@ -1,6 +1,7 @@
 /**
- * `npm run sbom`: writes a software bill of materials of an installed package, in CycloneDX, from the installed
- * packages and `package-lock.json`. npm creates it; this script adds the published name of the package and its address.
+ * `npm run sbom`: writes the software bill of materials of Doorbell in the format CycloneDX. `npm sbom` creates it from
+ * the installed packages and `package-lock.json`. This script sets the published name of Doorbell, and removes
+ * components that are not installed together with Doorbell.
  *
  *     npm run sbom                    writes dist/sbom.cdx.json
  *     npm run sbom -- --out FILE      writes it elsewhere
@@ -38,14 +39,15 @@ const shipped = new Set(
       ([path, { version }]) => `${path.slice(path.lastIndexOf('node_modules/') + 'node_modules/'.length)}@${version}`,
     ),
 )
-// With --omit=dev, npm also omits packages that are needed at run time, if a development dependency needs them too.
+// --omit=dev is not used: it also omits packages that are needed at run time, if a development dependency needs them
+// too.
 const made = execFileSync('npm', ['sbom', '--sbom-format=cyclonedx', '--sbom-type=application'], {
   encoding: 'utf8',
   maxBuffer: 64 * 1024 * 1024,
   stdio: ['ignore', 'pipe', 'inherit'],
 })
 const bill = JSON.parse(made) as Bill
-// npm uses the name of the folder.
+// npm has written the name of the folder instead of the name of the package.
 bill.metadata.component.name = (JSON.parse(readFileSync('package.json', 'utf8')) as { name: string }).name
 bill.components = bill.components.filter(isInstalled)
 const refs = new Set([bill.metadata.component, ...bill.components].map((component) => component['bom-ref']))
@@ -56,7 +58,10 @@ mkdirSync(dirname(values.out), { recursive: true })
 writeFileSync(values.out, `${JSON.stringify(bill, undefined, 2)}\n`)
 console.log(`${bill.components.length} components in ${values.out}`)
 
-/** Returns whether it is installed with the package: neither a development dependency nor an optional peer dependency. */
+/**
+ * Returns whether a component is installed together with Doorbell: it is neither a development dependency nor an
+ * optional peer dependency.
+ */
 function isInstalled({ name, version, properties = [] }: Component): boolean {
   const isMarked = properties.some(
     (property) => property.name === 'cdx:npm:package:development' && property.value === 'true',

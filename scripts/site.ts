@@ -2,12 +2,12 @@
  * `npm run docs`: builds the documentation as a static site, in `site/dist`. A dead link is an error.
  *
  *     npm run docs            builds the site
- *     npm run docs:dev        serves it while pages are written
+ *     npm run docs:dev        serves the site, and updates it when a page changes
  *
- * The pages are those of the repository, at the same addresses, and the API reference from the docstrings of
- * `src/index.ts`. The tools (VitePress, TypeDoc, and the TypeScript that TypeDoc needs) are in `site/`, a package of
- * its own, so that a checkout without the site stays small. It is installed if it is missing; nothing else is
- * downloaded.
+ * The site contains the Markdown pages of the repository, at the same paths, and the API reference, which is generated
+ * from the docstrings of `src/index.ts`. The tools are VitePress, TypeDoc, and the TypeScript version that TypeDoc
+ * needs. They are dependencies of the separate package in `site/`, so that an installation without the site stays
+ * small. They are installed if they are missing. Nothing else is downloaded.
  */
 import { execFileSync, spawn } from 'node:child_process'
 import { cpSync, existsSync, globSync, mkdirSync, readFileSync, rmSync, watch, writeFileSync } from 'node:fs'
@@ -18,7 +18,7 @@ const site = join(root, 'site')
 const pages = join(site, 'pages')
 
 const written = ['*.md', 'docs/**/*.md', 'bench/*.md', 'checks/*.md', 'findings/*.md']
-/** Files beside the pages: pictures become part of a page, the others are served unchanged. */
+/** Further files: pictures become parts of pages, and `files` are served unchanged. */
 const pictures = ['docs/images/*']
 const files = ['docs/proxies/*', 'findings/*.sh']
 
@@ -44,14 +44,17 @@ function installTools(): void {
   writeFileSync(installed, lock)
 }
 
-/** VitePress finds its own libraries only for pages below its folder, so the pages are copied there. */
+/**
+ * Copies the pages into the folder of VitePress, because VitePress finds its own libraries only for pages in this
+ * folder.
+ */
 function gather(): void {
   for (const path of globSync(written, { cwd: root })) gatherPage(path)
   for (const path of globSync(pictures, { cwd: root })) cpSync(join(root, path), join(pages, path))
   for (const path of globSync(files, { cwd: root })) cpSync(join(root, path), join(pages, 'public', path))
 }
 
-/** The README is the first page. */
+/** Copies a page. The README becomes the first page. */
 function gatherPage(path: string): void {
   const target = join(pages, path === 'README.md' ? 'index.md' : path)
   const text = readFileSync(join(root, path), 'utf8').replaceAll(/\]\(((?:\.\.\/)*)README\.md/g, ']($1index.md')
@@ -83,7 +86,10 @@ function toolPath(tool: string): string {
   return join(site, 'node_modules', tool, 'bin', tool === 'vitepress' ? 'vitepress.js' : tool)
 }
 
-/** Links to these files are not changed: they are not pages. */
+/**
+ * Returns the environment for VitePress. VitePress does not change links to files with the listed extensions, because
+ * they are not pages.
+ */
 function environment(): NodeJS.ProcessEnv {
   return { ...process.env, VITE_EXTRA_EXTENSIONS: 'conf,cfg,sh,yaml' }
 }

@@ -1,7 +1,7 @@
 /**
- * Attacks a server while honest clients use it, in a process of its own. Attacks are limited in number and time, and
- * call this machine only. A pause after each response leaves the processor, which both share, to the server: the
- * benchmark measures what an attack costs the server.
+ * Attacks a server while honest clients use it. Runs in a separate process. Attacks are limited in number and time, and
+ * call this machine only. The attacker pauses after each response, because it shares the processor with the server, and
+ * the benchmark must measure only what the attack costs the server.
  */
 import { randomBytes } from 'node:crypto'
 import { type ClientRequest, get } from 'node:http'
@@ -12,19 +12,23 @@ import { type Answer, type Line, openLine, post } from '../line.ts'
 import { playPart } from '../part.ts'
 
 export type Attack =
-  /** 40 connections ask whether the server is ready. */
+  /** 40 connections call the health check again and again. */
   | { kind: 'ready' }
-  /** 150 at once try passwords for other names, each again half a second after the response. */
+  /**
+   * 150 callers try passwords at the same time, each time for another user name. A caller tries again half a second
+   * after each response.
+   */
   | { kind: 'passwords'; users: number }
-  /** Signed-in users each keep this many pages open. */
+  /** Each signed-in user keeps `pagesOfEach` pages open. */
   | { kind: 'pages'; users: number; pagesOfEach: number; password: string }
   /**
-   * 1100 calls every five seconds, more than a server handles at once, with unverifiable assertions in the name of this
-   * client.
+   * Every five seconds, 1100 calls with assertions of this client that no key verifies. A server cannot handle so many
+   * calls at once.
    */
   | { kind: 'assertions'; client: string }
   /**
-   * As many unknown clients register, each with a sector identifier at another host whose address cannot be resolved.
+   * Every five seconds, 1100 unknown clients register. The `sector_identifier_uri` of each has a different host name,
+   * which cannot be resolved.
    */
   | { kind: 'registrations' }
   /** Sign-ins that are begun with long parameters and abandoned. */
@@ -36,13 +40,13 @@ export interface AttackJob {
   seconds: number
 }
 
-/** How often each response came: its status, or `hung up`. */
+/** The number of responses with each status. `hung up` counts the connections that were closed without a response. */
 export type Answers = Record<string, number>
 
-/** The attackers' browsers, and the addresses of their forms. */
+/** What `prepare` has created: the browsers of the attackers. */
 interface Prepared {
   visitors: Visitor[]
-  /** The form of each visitor at the sign-in page. */
+  /** The path to which the sign-in form of each visitor is posted. */
   signInForms: string[]
 }
 
@@ -125,12 +129,16 @@ const attacks: Record<Attack['kind'], (job: AttackJob, count: Count, prepared: P
   },
 }
 
-/** As many try passwords at once: a third from one address, the others each from another network of one IPv6 /48. */
+/**
+ * The number of callers that try passwords at the same time. A third of them call from one address. Each of the others
+ * calls from a different /64 network of one IPv6 /48.
+ */
 const triers = 150
 const addressOf = (who: number) => (who < triers / 3 ? '198.51.100.7' : `2001:db8:1:${who.toString(16)}::1`)
 
 /**
- * Begins sign-ins, in which passwords can be tried. A few at a time, from other addresses, so that none is refused yet.
+ * Begins the sign-ins in which passwords will be tried. The sign-ins begin one after the other and from different
+ * networks, so that none of them is refused.
  */
 async function atSignIn(port: number): Promise<Prepared> {
   const prepared: Prepared = { visitors: [], signInForms: [] }
@@ -145,7 +153,7 @@ async function atSignIn(port: number): Promise<Prepared> {
   return prepared
 }
 
-/** Runs an action in parallel, again and again with a pause, until the time is over. */
+/** Runs an action `number` times in parallel. Each is repeated after a pause, until the time is over. */
 function manyTimes(
   number: number,
   pauseMs: number,
@@ -190,12 +198,15 @@ function openPage(port: number, { jar }: Visitor, count: Count): ClientRequest {
   return page.on('error', () => {})
 }
 
-/** Each call has a connection of its own, which stays open until the attack is over. */
+/**
+ * Sends 1100 calls every five seconds, each on a new connection. All connections stay open until the attack is over.
+ */
 async function elevenHundredEachFiveSeconds({ port, seconds }: AttackJob, count: Count, call: () => string) {
   const all: Line[] = []
   for (let left = seconds; left > 0; left -= 5) {
     const over = sleep(Math.min(left, 5) * 1000)
-    // Spread over a second: the cost of simultaneous connections is not measured here.
+    // The connections are opened within one second and not all at once, because this attack does not measure the cost
+    // of simultaneous connections.
     for (let piece = 0; piece < 10; piece++) {
       const next = sleep(100)
       const lines = await Promise.all(Array.from({ length: 110 }, () => openLine(port)))
@@ -218,7 +229,7 @@ function registration(): string {
   return post(paths.register, body, undefined, headers)
 }
 
-/** Its signature has the length of ES256, but no key verifies it. */
+/** Returns an assertion whose signature has the length of ES256, but is verified by no key. */
 function unverifiable(client: string): string {
   const encode = (part: object) => Buffer.from(JSON.stringify(part)).toString('base64url')
   const now = Math.floor(Date.now() / 1000)

@@ -1,4 +1,7 @@
-/** The upper limit for HTTP on Node: reads the body and sends the usual response to a poll. */
+/**
+ * A server that reads the body and sends the usual response to a poll. Its rate is the upper limit for any HTTP server
+ * on Node.
+ */
 import { createServer } from 'node:http'
 import type { AddressInfo } from 'node:net'
 import { playPart } from '../part.ts'

@@ -1,6 +1,7 @@
 /**
- * A client that is pinged and the service that decides, in one process, so that one clock measures the time until a
- * ping; and a client whose endpoint accepts calls and never answers.
+ * Two clients that are pinged, and the service that decides about their requests. They run in one process, so that one
+ * clock measures the time from a decision to its ping. The endpoint of the second client accepts connections and never
+ * answers.
  */
 import { createServer as createTlsServer } from 'node:https'
 import { type AddressInfo, createServer as createTcpServer, type Socket } from 'node:net'
@@ -12,17 +13,17 @@ import { playPart } from '../part.ts'
 export interface CalledBackSetup {
   cert: string
   key: string
-  /** Whether it closes each connection after a response, so that every ping needs a new one. */
+  /** Whether the endpoint closes each connection after a response, so that every ping needs a new connection. */
   closes?: boolean
 }
 
 export interface PingJob {
-  /** The port of the Doorbell that is called. */
+  /** The port of the Doorbell server that is called. */
   port: number
-  /** The number of decisions about requests of the answering client, and how many per second. */
+  /** The number of decisions about requests of the client that answers. `perSecond` is the rate of these decisions. */
   count: number
   perSecond: number
-  /** Decisions per second about requests of the client that never answers, in between. */
+  /** The rate of additional decisions about requests of the client that never answers. */
   deadPerSecond?: number
 }
 

@@ -1,6 +1,7 @@
 /**
- * Doorbell as in an application that has users of its own. All settings have their defaults, the log included, except
- * the lifetimes that all servers share and the interval between polls.
+ * Doorbell in an application that has its own user directory. All settings, including those of the log, have their
+ * defaults. The exceptions are the lifetimes, which are the same for all measured servers, and the interval between
+ * polls.
  */
 import type { JsonWebKey } from 'node:crypto'
 import { createServer } from 'node:http'
@@ -14,9 +15,9 @@ export interface DoorbellSetup {
   assertionKey: JsonWebKey
   /** The interval between two polls, in seconds. */
   interval: number
-  /** Additional clients and settings. Listed users replace the application's. */
+  /** Additional clients and settings. If it lists users, they replace the users of the application. */
   more?: Omit<ConfigInput, 'users'> & { users?: { id: string; username: string; password?: string }[] }
-  /** False: nothing is sent, and no request expires by itself. */
+  /** False: the background workers do not run. So no notification is sent, and no request is marked as expired. */
   workers?: boolean
 }
 

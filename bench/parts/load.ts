@@ -1,9 +1,10 @@
 /**
- * The load generator: a process of its own, so that it does not use the event loop of the server that it measures.
+ * The load generator. It runs in a separate process, so that it does not use the event loop of the measured server.
  *
- * Raw sockets with prepared requests, kept alive, each with one request at a time: on a machine with two cores the
- * generator takes CPU time from the server, and tools such as autocannon or undici use more of it than most servers
- * here need for a response. The results include how busy it was.
+ * It sends prepared requests over raw sockets. The sockets are kept alive, and each carries one request at a time.
+ * Libraries such as undici and tools such as autocannon are not used: they need more CPU time for a request than most
+ * of the measured servers need for the response. On a machine with two cores, the server would lack this CPU time. The
+ * results include how busy the generator was.
  */
 import { createPrivateKey, type JsonWebKey, type KeyObject, randomUUID, sign } from 'node:crypto'
 import { ASSERTION_TYPE, authReqIdOf, CIBA, type ClientId, issuer, paths, userOf } from '../cast.ts'
@@ -12,58 +13,64 @@ import { playPart } from '../part.ts'
 
 export interface Job {
   port: number
-  /** The server: what one job remembers for it, later jobs can use. */
+  /**
+   * A name for the measured server. Jobs with the same name share what earlier jobs have stored, for instance the ids
+   * of requests.
+   */
   at: string
   play: PollPlay | RingPlay | FlowPlay
   connections: number
-  /** The job ends after this time, or earlier when the play has no more operations. */
+  /** The time limit of the job. The job ends earlier if the play has no more operations. */
   seconds: number
-  /** The rate, at most; by default as fast as responses arrive. */
+  /** The maximum rate. By default, the next request is sent as soon as a response arrives. */
   perSecond?: number
-  /** Whether each latency is returned, and not only their percentiles. */
+  /** Whether the latency of each operation is returned, and not only percentiles. */
   each?: boolean
   /** Whether unexpected responses are counted instead of ending the run. */
   countsFailures?: boolean
 }
 
-/** Polls, each for another request: `of` of the requests that the server was filled with, evenly among `among`. */
+/**
+ * Polls for `of` requests, in turn. They are selected from the first `among` requests that `fill` has added, at equal
+ * distances.
+ */
 export interface PollPlay {
   kind: 'poll'
   client: ClientId
   of: number
   among: number
   expects: 'authorization_pending' | 'slow_down' | 'invalid_grant'
-  /** The number of the first of them. Default: 0. */
+  /** The number of the first of these requests. Default: 0. */
   from?: number
   /**
-   * Whether they are the requests that an earlier play made and remembered, instead of those the server was filled
-   * with.
+   * Whether to poll the requests that an earlier `RingPlay` has made (`remember`), instead of those that `fill` has
+   * added.
    */
   remembered?: boolean
   /** The pause in milliseconds between two polls of a request. */
   interval: number
-  /** Ends when every request was polled once. */
+  /** Whether the play ends when every request was polled once. */
   once?: boolean
-  /** With `private_key_jwt`: the number of assertions that are signed before it begins. */
+  /** With `private_key_jwt`: the number of assertions. They are signed before the play begins. */
   assertions?: number
 }
 
-/** Authentication requests, each about another user. */
+/** Sends authentication requests, each about a different user. */
 export interface RingPlay {
   kind: 'ring'
   client: ClientId
-  /** This many are made and remembered for later polls; then it ends. */
+  /** If set, the play ends after this many requests. Their ids are stored for later polls. */
   remember?: number
 }
 
-/** Whole flows: request, approval, tokens. */
+/** Runs whole flows: request, approval, tokens. */
 export interface FlowPlay {
   kind: 'flow'
   client: ClientId
   alg: 'ES256' | 'RS256'
-  /** How this server receives a decision. */
+  /** The way in which this server receives a decision. */
   approves: 'device api' | 'bench route'
-  /** The number of users, used in turns. Default: another user for each flow. */
+  /** The number of users, who take turns. Default: each flow has a different user. */
   users?: number
 }
 
@@ -75,12 +82,13 @@ export interface Played {
   p99: number
   most: number
   latencies?: number[]
-  /** Share of one core that the generator used: 1 is one core. */
+  /** The CPU time of the generator, divided by the elapsed time: 1 means one core. */
   busy: number
-  /** Operations that ended with an unexpected response, or none. */
+  /** The number of operations that ended with an unexpected response or without a response. */
   failed: number
   /**
-   * Whether it had to wait because all requests had been polled within the interval: the server could have done more.
+   * Whether the generator had to wait, because all requests had already been polled within the interval. If so, the
+   * server could have answered more polls.
    */
   heldBack: boolean
 }
@@ -112,9 +120,9 @@ playPart(async ({ assertionKey }: { assertionKey: JsonWebKey }) => {
 
 interface Memory {
   next: number
-  /** The requests that were made to be polled. */
+  /** The ids of the requests that a `RingPlay` has made for later polls. */
   authReqIds: string[]
-  /** The time before which each request is not polled again. */
+  /** For each request, the time before which it must not be polled again. */
   restingUntil: Float64Array
 }
 
@@ -167,7 +175,8 @@ function pollPlay(
       text,
       follows(answer) {
         if (answer.status !== 400 || !answer.body.includes(expected)) throw unexpected(expects, answer)
-        // The server's clock has a resolution of one millisecond.
+        // The pause is a little longer than the interval, because the server's clock has a resolution of one
+        // millisecond.
         if (interval > 0) restingUntil[index] = Date.now() + interval + 2
         return undefined
       },
@@ -215,7 +224,7 @@ function flow({ client, alg, approves, users = Number.POSITIVE_INFINITY }: FlowP
   }))
 }
 
-/** Returns an assertion, valid once and for as long as the strictest server accepts. */
+/** Returns an assertion with a new `jti`. Its lifetime is the longest that all measured servers accept. */
 function assert(client: ClientId, key: KeyObject): string {
   const encode = (part: object) => Buffer.from(JSON.stringify(part)).toString('base64url')
   const now = Math.floor(Date.now() / 1000)
@@ -256,12 +265,13 @@ async function run(job: Job, play: Play): Promise<Played> {
   }
 }
 
-/** Counted during a play. */
+/** The counts of a running play. */
 type Tally = Pick<Played, 'failed' | 'heldBack'> & { latencies: number[] }
 
 /**
- * Each line begins the next operation when it has finished one, or when one is due. Resolves when the time is over or
- * the play has no more operations, and every begun operation has ended.
+ * Runs the operations of a play on the lines. A line begins the next operation when it has finished the previous one
+ * and the next one is due. Resolves after the time is over or the play has no more operations, when every operation
+ * that has begun has ended.
  */
 async function drive(lines: Line[], play: Play, job: Job, tally: Tally): Promise<void> {
   const { port, seconds, perSecond, countsFailures = false } = job
@@ -272,7 +282,11 @@ async function drive(lines: Line[], play: Play, job: Job, tally: Tally): Promise
   let started = 0
   let isOver = false
 
-  /** @param lateness whether a late start counts: it does if all lines were in use */
+  /**
+   * Begins the next operation on a line, if one is due. Returns whether an operation has begun.
+   *
+   * @param lateness whether the time since the operation was due counts as latency: true if all lines were in use
+   */
   function begins(line: Line, lateness: boolean): boolean {
     const now = performance.now()
     const dueAt = perSecond === undefined ? now : begin + (started / perSecond) * 1000
@@ -308,7 +322,7 @@ async function drive(lines: Line[], play: Play, job: Job, tally: Tally): Promise
     if (isOver && free.length === lines.length) resolve()
   }
 
-  /** A broken connection is replaced. */
+  /** Replaces a broken connection. */
   function replace(line: Line): void {
     openLine(port).then((opened) => {
       line.close()

@@ -1,9 +1,9 @@
 /**
- * oidc-provider with its own CIBA feature, configured as documented. It has the same addresses, clients, lifetimes, key
- * types and users as Doorbell, and logs nothing.
+ * The library oidc-provider with its own CIBA feature, configured as its documentation says. It has the same paths,
+ * clients, lifetimes, key types and users as Doorbell, and logs nothing.
  *
- * A decision arrives at `/bench/approve` and is passed to `backchannelResult`. The caller is not authenticated there,
- * which is less than Doorbell requires of the service that decides.
+ * A decision arrives at `/bench/approve` and is passed to `backchannelResult`. The caller of this path is not
+ * authenticated. Doorbell has more work, because it authenticates the service that decides.
  */
 import type { JsonWebKey } from 'node:crypto'
 import { createServer, type IncomingMessage, type ServerResponse } from 'node:http'
@@ -49,7 +49,7 @@ playPart(async ({ store, assertionKey }: OidcProviderSetup) => {
   }
   const provider = new Provider(issuer, configuration)
   provider.proxy = true
-  // An internal error becomes a 500, which the load generator does not accept.
+  // oidc-provider answers an internal error with 500, which the load generator reports as unexpected.
   const answer = provider.callback()
 
   async function approve(request: IncomingMessage, response: ServerResponse): Promise<void> {
@@ -74,7 +74,10 @@ playPart(async ({ store, assertionKey }: OidcProviderSetup) => {
   })
   await new Promise<void>((resolve) => server.listen(0, '127.0.0.1', resolve))
 
-  /** Adds pending requests with ids derived from numbers: the library saves one, the others are copies. */
+  /**
+   * Adds pending requests whose ids are computed from numbers. The library saves one request; the others are copies of
+   * it.
+   */
   async function fill({ clientId, count }: { clientId: string; count: number }): Promise<void> {
     const request = new provider.BackchannelAuthenticationRequest({
       client: (await provider.Client.find(clientId))!,

@@ -1,13 +1,14 @@
 /**
- * Adapters for oidc-provider such as its users write. On Postgres: one table for all models, the payload as JSON, found
- * by id, uid, user code and grant. In memory: one map, because the library's own keeps at most a thousand entries.
+ * Adapters for oidc-provider, like those that applications write. The Postgres adapter has one table for all models. It
+ * stores the payload as JSON, and finds it by id, uid, user code or grant. The memory adapter is one map. The memory
+ * adapter of the library is not used, because it stores at most a thousand entries.
  */
 import type { Adapter, AdapterPayload } from 'oidc-provider'
 import { Pool } from 'pg'
 
 export interface PlainAdapters {
   of(model: string): Adapter
-  /** For many requests at once: stores the entry of one id under further ids. */
+  /** Stores the entry of `id` also under `ids`. Used to add many requests at once. */
   copy(model: string, id: string, ids: string[]): Promise<void>
   close(): Promise<void>
 }
@@ -35,7 +36,7 @@ interface Row {
 }
 
 export async function openPostgresAdapters(url: string): Promise<PlainAdapters> {
-  // As many connections as Doorbell has.
+  // Doorbell also has ten connections by default.
   const pool = new Pool({ connectionString: url, max: 10 })
   await pool.query(table)
 
@@ -92,7 +93,7 @@ export async function openPostgresAdapters(url: string): Promise<PlainAdapters> 
   }
 }
 
-/** Expired entries are kept: none expires during a benchmark. */
+/** Expired entries are not removed, because no entry expires during a benchmark. */
 export function openMemoryAdapters(): PlainAdapters {
   const payloads = new Map<string, AdapterPayload>()
   const ids = {

@@ -1,6 +1,7 @@
 /**
- * The upper limit for a server that issues signed ID tokens: signing alone, by the library with which both servers
- * sign, as many at once as there are connections in the other workloads.
+ * Only signs ID tokens. The rate is the upper limit for any server that issues signed ID tokens. Signing uses the
+ * library `jose`, as Doorbell and oidc-provider do. It signs as many tokens at the same time as the other workloads
+ * have connections.
  */
 import { generateKeyPair, SignJWT } from 'jose'
 import { issuer } from '../cast.ts'

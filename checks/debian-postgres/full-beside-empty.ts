@@ -1,8 +1,9 @@
 /**
- * A Doorbell with empty tables beside one with a million finished requests of the client that calls, on the Postgres
- * that `DOORBELL_BENCH_POSTGRES` names. Both run at the same time and are measured in turns, so that a disturbance of
- * the machine affects both; the ratio of their rates is taken within a round. Exits with 1 unless they are
- * level: unless the 95 % interval of the ratio overlaps 1 ± 0.1. A whole run of this build is kept in `bench/results.md`.
+ * Compares a Doorbell server with empty tables to one with a million finished requests of the calling client. The
+ * databases are on the Postgres at the URL in `DOORBELL_BENCH_POSTGRES`. Both servers run at the same time and are
+ * measured one after the other, so that a disturbance of the machine affects both. The ratio of their rates is computed
+ * for each round. Exits with 1 unless the 95 % interval of the ratio overlaps 1 ± 0.1. The results of a whole run with
+ * this build are written to `bench/results.md`.
  */
 import { parseArgs } from 'node:util'
 import type { ClientId } from '../../bench/cast.ts'
@@ -37,9 +38,9 @@ const rows = Number(options.rows)
 
 const client: ClientId = 'till'
 const connections = 64
-/** The 95 % interval of the ratio must overlap 1 ± this. */
+/** The check fails unless the 95 % interval of the ratio overlaps 1 ± this number. */
 const levelWithin = 0.1
-/** With fewer rounds there is no 95 % interval. */
+/** The minimum number of rounds: a 95 % interval cannot be computed from fewer. */
 const leastRounds = 6
 
 const kinds: { name: string; play: Job['play'] }[] = [
@@ -78,7 +79,7 @@ async function measure(stage: BenchStage): Promise<Measured[]> {
     return stage.start('doorbell', setup, parts === undefined ? {} : { parts })
   }
   const [empty, full] = [await stage.stores.postgres(), await stage.stores.postgres()]
-  // The measured build migrates the database.
+  // This start and stop migrates the database with the measured build.
   await (await start(full)).stop()
   process.stderr.write(`${grouped(rows)} finished rows …\n`)
   await addFinishedRows({ url: full, clientId: client, count: rows })
@@ -93,7 +94,7 @@ async function measure(stage: BenchStage): Promise<Measured[]> {
         const played = await stage.load(job)
         return played.operations / played.seconds
       }
-      // Warm up, until all code is compiled.
+      // Warm-up: afterwards all code is compiled.
       for (const which of ['empty', 'full'] as const) await rate(which)
       for (let round = 0; round < rounds; round++) {
         for (const which of round % 2 ? (['full', 'empty'] as const) : (['empty', 'full'] as const)) {

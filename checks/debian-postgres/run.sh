@@ -1,12 +1,13 @@
 #!/bin/sh
-# The benchmark's requests and whole flows on Debian's own Postgres, which has JIT, empty and with a million finished
-# requests of one client. This fails if the 95 % interval of the ratio is outside 1 ± 0.1.
+# Measures requests and whole flows on Debian's own Postgres, which has JIT: with empty tables, and with a million
+# finished requests of one client. Fails unless the 95 % interval of the ratio of the two rates overlaps 1 ± 0.1.
 #
 #     checks/debian-postgres/run.sh                     about four minutes
 #     checks/debian-postgres/run.sh --commit ca7be15    of another commit's server
 #
-# --rounds, --seconds (of a round) and --rows change what they say. It needs Debian's package "postgresql", which it
-# installs if it may, and a cluster of its own in a temporary folder, which is gone afterwards.
+# --rounds, --seconds (for each round) and --rows replace the default numbers. The check needs Debian's package
+# "postgresql", and installs it if it has the permission. It creates a cluster in a temporary folder, and removes it
+# afterwards.
 set -eu
 
 here=$(cd "$(dirname "$0")" && pwd)
@@ -19,7 +20,7 @@ if [ -z "$(newest)" ]; then
 fi
 binaries=$(newest)
 
-# Postgres refuses to run as root; the package has made an account for it.
+# Postgres refuses to run as root. So root runs it as the user "postgres", which the package has created.
 if [ "$(id -u)" = 0 ]; then run() { setpriv --reuid=postgres --regid=postgres --clear-groups -- "$@"; }
 else run() { "$@"; }; fi
 

@@ -1,4 +1,4 @@
-/** The flows that every foreign client plays. The check fails if a client leaves a flow out or plays it twice. */
+/** The flows that every foreign client must run. The check fails if a client omits a flow or runs it twice. */
 export const flows = [
   'poll',
   'poll, denied',

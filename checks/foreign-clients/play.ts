@@ -1,11 +1,12 @@
 /**
- * Clients of other languages and libraries against a Doorbell over TLS with `tls.clientCa`: `flows.ts` lists the flows
- * that each client has to play. Prints one line for each flow, and exits with 1 at the first difference.
+ * Runs clients in several languages and libraries against a Doorbell server over TLS with `tls.clientCa`. Each client
+ * must run the flows that `flows.ts` lists. Prints one line for each flow, and exits with 1 at the first failure.
  *
  *     node checks/foreign-clients/play.ts node|python|go|java
  *
- * `checks/README.md` says what has to be installed. Programs and packages of other languages are built and kept in
- * `FOREIGN_CLIENTS_CACHE`, or in the folder for temporary files. Only this machine is called, except to install packages.
+ * `checks/README.md` says which programs must be installed. Packages and built programs are kept in the folder
+ * `FOREIGN_CLIENTS_CACHE`, or else in the folder for temporary files. Only this machine is called, except to install
+ * packages.
  */
 import { spawn } from 'node:child_process'
 import { mkdir } from 'node:fs/promises'
@@ -22,9 +23,9 @@ interface Command {
 }
 
 interface Language {
-  /** Steps that install packages and build. They need the network only if packages are missing. */
+  /** The commands that install packages and build programs. They need the network only if packages are missing. */
   prepare: Command[]
-  /** One program for each client library, by the name with which its lines begin. */
+  /** One program for each client library. The key is the name with which the lines of the program begin. */
   clients: Record<string, Command>
 }
 
@@ -32,7 +33,7 @@ const here = fileURLToPath(new URL('.', import.meta.url))
 const cache = process.env.FOREIGN_CLIENTS_CACHE ?? join(tmpdir(), 'doorbell-foreign-clients')
 const python = join(cache, 'python/bin/python')
 const java = join(cache, 'java')
-/** How long a client may take for all flows, in seconds. */
+/** Time limit of a client for all flows, in seconds. */
 const longestSeconds = 180
 
 const languages: Record<string, Language> = {
@@ -97,7 +98,7 @@ async function main(): Promise<void> {
   }
 }
 
-/** Rejects unless the client has printed that each flow is ok, once. */
+/** Runs a client. Rejects unless the client has printed exactly one line "ok" for each flow. */
 async function play(client: string, command: Command, server: RunningServer): Promise<void> {
   const args = [...command.args, server.material]
   const { code, lines } = await run({ program: command.program, args }, server.authority)
@@ -113,7 +114,10 @@ async function play(client: string, command: Command, server: RunningServer): Pr
   if (missing.length > 0) throw new Error(`${client} has not played exactly once: ${missing.join('; ')}`)
 }
 
-/** Runs a program. What a client writes is shown at once; what a step of the preparation writes, only if it fails. */
+/**
+ * Runs a program. The output of a client is printed at once. The output of a preparing command is printed only if the
+ * command fails.
+ */
 async function run({ program, args }: Command, authority?: string): Promise<{ code: number | null; lines: string[] }> {
   const env = { ...process.env, ...(authority !== undefined && { REQUESTS_CA_BUNDLE: authority }) }
   const child = spawn(program, args, { cwd: here, env, stdio: ['ignore', 'pipe', 'pipe'] })

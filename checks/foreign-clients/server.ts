@@ -1,7 +1,7 @@
 /**
- * Starts the server that the foreign clients call, in a separate process, over TLS with `tls.clientCa`. Also creates
- * the registered clients with their keys and certificates. All files are in one folder; its file `material.json`
- * contains what a client needs to know.
+ * Starts the server that the foreign clients call. The server is a separate process, and uses TLS with `tls.clientCa`.
+ * Also creates the keys and certificates of the clients. All files are in one folder. Its file `material.json` contains
+ * all that a client needs to know.
  */
 import { mkdtemp, rm, writeFile } from 'node:fs/promises'
 import { tmpdir } from 'node:os'
@@ -16,16 +16,16 @@ import { freePort } from '../../test/support/ports.ts'
 import { startServer } from '../../test/support/process.ts'
 import { CIBA } from '../../test/support/stage.ts'
 
-/** What a foreign client gets to know. The names are those in the file, because programs in other languages read it. */
+/** The content of `material.json`. Programs in other languages read these names. */
 export interface Material {
   issuer: string
-  /** The file with the authority of the server's certificate. */
+  /** The path of the file with the authority that issued the server's certificate. */
   authority: string
-  /** POST with `auth_req_id` and `action` (`allow`, `deny`) decides a request for the user. */
+  /** A URL. A POST with `auth_req_id` and `action` (`allow`, `deny`) decides a request for the user. */
   decide: string
   login_hint: string
   sub: string
-  /** Where the client listens for pings and pushes, with TLS: any path of this port. */
+  /** The client listens with TLS on this port for pings and pushes. It may use any path. */
   endpoint: { port: number; key: string; cert: string }
   clients: Record<ClientName, ClientMaterial>
 }
@@ -46,18 +46,21 @@ export interface ClientMaterial {
   client_id: string
   id_token_signed_response_alg: string
   client_secret?: string
-  /** The private key for assertions and signed requests, twice: as a JWK with `kid` and `alg`, and as PEM. */
+  /** The private key for assertions and signed requests, in two formats: `jwk` with `kid` and `alg`, and `pem`. */
   jwk?: JWK
   pem?: string
-  /** The files with the certificate, followed by those of its issuers, and with its key. */
+  /**
+   * The paths of two files: `cert` contains the certificate, followed by the certificates of its issuers; `key` the
+   * private key.
+   */
   cert?: string
   key?: string
 }
 
 export interface RunningServer {
-  /** The file `material.json`. */
+  /** The path of `material.json`. */
   material: string
-  /** The authority's file, which some libraries take from the environment. */
+  /** The path of the authority's file. Some libraries take it from the environment. */
   authority: string
   logLines: string[]
   stop(): Promise<void>
@@ -129,7 +132,7 @@ async function startIn(folder: string): Promise<RunningServer> {
 
 type WriteFile = (name: string, text: string) => Promise<string>
 
-/** Resolves to the clients as the server registers them, and as the foreign client gets them. */
+/** Resolves to the clients in two forms: the registrations for the server, and the material for the foreign clients. */
 async function registerAll(authority: Certified, endpoint: string, file: WriteFile) {
   const certificates = await certifyClients(authority)
   const [assertion, signed, dpop] = [await newKey('a', 'ES256'), await newKey('s', 'PS256'), await newKey('d', 'ES384')]

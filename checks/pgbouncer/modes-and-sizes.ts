@@ -1,4 +1,4 @@
-/** Started by run.sh: servers behind PgBouncer, in every mode and with several sizes of its pool. */
+/** Tests servers behind PgBouncer, in every pool mode and with several pool sizes. Started by run.sh. */
 import assert from 'node:assert/strict'
 import { type ChildProcess, spawn, spawnSync } from 'node:child_process'
 import { once } from 'node:events'
@@ -16,18 +16,18 @@ const CIBA = 'urn:openid:params:grant-type:ciba'
 const bin = fileURLToPath(new URL('../../bin/doorbell.js', import.meta.url))
 const kiosk = newSecret()
 const phones = newSecret()
-/** Flows that run at the same time on each node: more than a node has connections. */
+/** The number of concurrent flows on each node. It is higher than the number of connections of a node. */
 const flowsAtOnce = 24
-/** PgBouncer lets connections wait for two minutes; the server must refuse earlier. */
+/** A server must refuse a call within this time. PgBouncer itself lets connections wait for two minutes. */
 const longestRefusalMs = 60_000
 
-/** Two sessions, used in turn, if there are as many connections at some time. */
+/** PgBouncer opens at most two sessions, and uses them in turn. */
 const inTurn = 'server_round_robin = 1\ndefault_pool_size = 2'
 
-/** Part of a log line. */
+/** Matches the log line about a pool with too few sessions. */
 const tooFew = /has too few sessions: each server needs as many as the setting postgres\.connections says/
 
-/** PgBouncer refuses to run as root, too. */
+/** The account that runs PgBouncer, because PgBouncer refuses to run as root. */
 const account = process.getuid?.() === 0 ? { uid: 65534, gid: 65534 } : undefined
 const folder = await mkdtemp(join(tmpdir(), 'doorbell-pgbouncer-'))
 await chmod(folder, 0o755)
@@ -52,7 +52,10 @@ try {
   await rm(folder, { recursive: true, force: true })
 }
 
-/** In these modes, neither the server nor the commands start; `doctor` gives the reason. */
+/**
+ * Checks the modes `transaction` and `statement`: neither the server nor the commands start, and `doctor` prints the
+ * reason.
+ */
 async function modesWithoutSessions(): Promise<void> {
   for (const mode of ['transaction', 'statement']) {
     for (const extra of ['', 'server_round_robin = 1', 'min_pool_size = 10', 'default_pool_size = 1', inTurn]) {
@@ -70,7 +73,7 @@ async function modesWithoutSessions(): Promise<void> {
   }
 }
 
-/** Two nodes with eight connections each, and the pool of twenty sessions that PgBouncer has by default. */
+/** Checks two nodes with eight connections each, with PgBouncer's default pool of twenty sessions. */
 async function twoNodes(pooler: Pooler): Promise<void> {
   const nodes = [await startNode(pooler.url, 8), await startNode(pooler.url, 8)]
   const took = await flowsOn(nodes)
@@ -78,12 +81,12 @@ async function twoNodes(pooler: Pooler): Promise<void> {
   console.log(
     `two nodes with 8 connections: ${took.length} flows, the longest ${Math.max(...took)} ms, ${sessions} sessions`,
   )
-  // A call that got no connection would have been refused.
+  // Each node needs one connection more than the eight, for LISTEN. So the nodes use at most 18 sessions.
   assert.ok(sessions <= 18)
   for (const { process: child } of nodes) await end(child)
 }
 
-/** The URL names two poolers. One of them ends, and the flows continue at the other. */
+/** Checks a URL with two poolers: when one of them ends, the flows continue at the other. */
 async function twoPoolers(): Promise<void> {
   const [one, other] = [await startPooler('session'), await startPooler('session')]
   const ports = [one, other].map(({ port }) => `127.0.0.1:${port}`).join(',')
@@ -97,7 +100,8 @@ async function twoPoolers(): Promise<void> {
 }
 
 /**
- * PgBouncer would let a connection wait for longer, but a call is refused after five seconds; the log gives the reason.
+ * Checks a pool with too few sessions. A call is refused after five seconds, although PgBouncer would let its
+ * connection wait for longer. The log gives the reason.
  */
 async function tooFewSessions(): Promise<void> {
   const few = await startPooler('session', 'default_pool_size = 2')
@@ -135,8 +139,8 @@ async function tooFewSessions(): Promise<void> {
 }
 
 /**
- * Makes every statement about requests wait, so that each call occupies a connection. Otherwise a fast machine would answer
- * the calls one after the other on a few connections. Resolves to the function that ends this.
+ * Locks the table of requests, so that statements wait and each call occupies a connection. Without the lock, a fast
+ * machine would answer the calls one after the other on a few connections. Resolves to the function that ends the lock.
  */
 async function lockRequests(): Promise<() => Promise<void>> {
   const client = new Client({ connectionString: postgres.url })
@@ -149,7 +153,7 @@ function run(command: string[]) {
   return spawnSync(process.execPath, [bin, ...command], { encoding: 'utf8', timeout: 60_000 })
 }
 
-/** Uses so many sessions at the same time, so that they are open afterwards. */
+/** Uses `count` sessions at the same time. PgBouncer keeps them open afterwards. */
 async function useSessions({ url }: Pooler, count: number): Promise<void> {
   const clients = Array.from({ length: count }, () => new Client({ connectionString: url }))
   await Promise.all(
@@ -246,7 +250,7 @@ async function configure(database: string, more: object = {}): Promise<string> {
   return file
 }
 
-/** Runs three rounds of flows. Resolves to how long each took, in milliseconds. */
+/** Runs three rounds of flows. Resolves to the duration of each round, in milliseconds. */
 async function flowsOn(nodes: Node[]): Promise<number[]> {
   const took: number[] = []
   for (let round = 0; round < 3; round++) {
@@ -303,7 +307,7 @@ async function sessionsNow(): Promise<number> {
 
 async function untilReady(port: number): Promise<void> {
   for (let tries = 0; tries < 300; tries++) {
-    // Without a limit, one response that never comes would stop the whole check.
+    // The time limit is needed because a response that never arrives would stop the whole check.
     const signal = AbortSignal.timeout(5_000)
     const isReady = await fetch(`http://127.0.0.1:${port}/health/ready`, { signal }).then(
       ({ status }) => status === 200,

@@ -1,9 +1,10 @@
 #!/bin/sh
-# Servers behind Debian's PgBouncer: which modes and pool sizes work, and which messages the others cause.
+# Checks servers behind Debian's PgBouncer: which pool modes and pool sizes work, and which errors the others cause.
 #
 #     checks/pgbouncer/run.sh                           about two minutes
 #
-# It needs Debian's package "pgbouncer", which it installs if it may. Everything it starts is gone afterwards.
+# The check needs Debian's package "pgbouncer", and installs it if it has the permission. It ends all processes that it
+# has started.
 set -eu
 
 here=$(cd "$(dirname "$0")" && pwd)

@@ -34,7 +34,9 @@ export function steadyTime(clock: Pick<Clock, 'now' | 'steady'>): number {
 
 let last = { time: Number.NaN, text: '' }
 
-/** Returns a time in ISO 8601. The last result is cached, because many log lines are written in the same millisecond. */
+/**
+ * Returns a time in ISO 8601. The last result is cached, because many log lines are written in the same millisecond.
+ */
 export function isoOf(time: number): string {
   if (last.time !== time) last = { time, text: new Date(time).toISOString() }
   return last.text

@@ -1,9 +1,9 @@
 /**
  * Generates, compares and stores secrets.
  *
- * Secrets that are only compared are hashed. Secrets that must be sent again are encrypted (AES-256-GCM) with a key that is
- * derived from the configured secret. The hash of a generated secret is fast, because it is computed at every poll. The
- * hash of a password or a user code is slow (`user/password/`).
+ * Secrets that are only compared are hashed. Secrets that must be sent again are encrypted (AES-256-GCM) with a key
+ * that is derived from the configured secret. The hash of a generated secret is fast, because it is computed at every
+ * poll. The hash of a password or a user code is slow (`user/password/`).
  */
 import {
   createCipheriv,
@@ -50,17 +50,19 @@ function draw<Taken>(bytes: number, take: (drawn: Buffer) => Taken): Taken {
 }
 
 /**
- * Returns a new unique id (UUID version 7). Later ids are greater, so that rows are added at the end of their index. An id is
- * not a secret: it may appear in links and logs.
+ * Returns a new unique id (UUID version 7). Later ids are greater, so that rows are added at the end of their index. An
+ * id is not a secret: it may appear in links and logs.
  */
 export function newId(now: number): string {
   const time = hexOf(now)
-  // The random bits are taken from a UUID of version 4, which has them at the same positions. Node generates many such
-  // UUIDs at once, so this is fast.
+  // The random bits are taken from a UUID of version 4, which has them at the same positions. This is fast, because
+  // Node generates many such UUIDs in advance.
   return `${time.slice(0, 8)}-${time.slice(8)}-7${randomUUID().slice(15)}`
 }
 
-/** Returns a text that is greater than all ids made before `time` (milliseconds since 1970) and less than all other ids. */
+/**
+ * Returns a text that is greater than all ids made before `time` (milliseconds since 1970) and less than all other ids.
+ */
 export function idsBefore(time: number): string {
   const hex = hexOf(Math.max(0, time))
   return `${hex.slice(0, 8)}-${hex.slice(8)}`
@@ -69,22 +71,25 @@ export function idsBefore(time: number): string {
 let last = { time: Number.NaN, hex: '' }
 
 /**
- * Returns the first 48 bits of all ids that are made at `time`, in hexadecimal. The last result is cached, because many ids
- * are made in the same millisecond.
+ * Returns the first 48 bits of all ids that are made at `time`, in hexadecimal. The last result is cached, because many
+ * ids are made in the same millisecond.
  */
 function hexOf(time: number): string {
   if (last.time !== time) last = { time, hex: time.toString(16).padStart(12, '0') }
   return last.hex
 }
 
-/** Returns the SHA-256 hash, base64url. A high-entropy secret is stored and looked up by this hash only. */
+/**
+ * Returns the SHA-256 hash, base64url. Of a high-entropy secret, only this hash is stored. The secret is looked up by
+ * the hash.
+ */
 export function fingerprint(secret: string): string {
   return hash('sha256', secret, 'base64url')
 }
 
 /**
- * Compares two strings in constant time. To this end, their hashes are compared, because these have the same length.
- * The hashes are texts, because hashing into a buffer would take Node four times as long.
+ * Compares two strings in constant time. It compares their hashes, because all hashes have the same length. The hashes
+ * are texts, because hashing into a buffer would take Node four times as long.
  */
 export function sameSecret(one: string, other: string): boolean {
   return timingSafeEqual(Buffer.from(fingerprint(one)), Buffer.from(fingerprint(other)))
@@ -109,8 +114,8 @@ export interface Sealing {
    */
   open(sealed: string, aad: string): string
   /**
-   * Decrypts a stored value. If this is not possible, reports the error and returns undefined, so that one damaged row
-   * does not stop the work on other rows.
+   * Decrypts a stored value. If the value cannot be decrypted, reports the error and returns undefined, so that one
+   * damaged row does not stop the work on other rows.
    */
   openStored(sealed: string, aad: string): string | undefined
   /** Like `openStored`, for a value that is JSON. The JSON is parsed. */
@@ -127,8 +132,8 @@ export interface Vault extends Sealing {
   /** Returns a key for one purpose, 32 bytes. */
   key(purpose: string): Buffer
   /**
-   * Returns `seal` and `open` with a key that is derived from the configured secret and from `secret`. To decrypt such
-   * a value, both secrets are needed.
+   * Returns `seal` and `open` with a key that is derived from the configured secret and from `secret`. Both secrets are
+   * needed to decrypt a value that was encrypted with this `seal`.
    */
   sealingWith(secret: string): Sealing
 }

@@ -7,7 +7,7 @@ import { isoOf, systemClock } from './clock.ts'
 
 /**
  * The part of pino's interface for which secrets are hidden. It has neither child loggers nor placeholders in messages
- * (`%s`), because secrets in these are not hidden.
+ * (`%s`), because secrets in them would not be hidden.
  */
 export interface Log {
   debug: Write
@@ -39,7 +39,9 @@ const neverLogged = new Set([
   'cookie',
 ])
 
-/** @param destination where lines are written: by default standard error, so that standard output contains only results */
+/**
+ * @param destination where lines are written: by default standard error, so that standard output contains only results
+ */
 export function createLog(level: string, destination: DestinationStream = standardError()): Log {
   return pino(
     {
@@ -54,8 +56,8 @@ export function createLog(level: string, destination: DestinationStream = standa
 }
 
 /**
- * Collects lines, and writes them once in each turn of the event loop and when the process exits, because writing a line takes
- * longer than creating the line. A process that is killed loses the lines of its last turn.
+ * Collects lines, and writes them once in each turn of the event loop and when the process exits, because writing a
+ * line takes longer than creating the line. A process that is killed loses the lines of its last turn.
  */
 const standardError = once((): DestinationStream => {
   const out = pino.destination({ fd: 2, sync: true })
@@ -84,7 +86,7 @@ function once<T>(make: () => T): () => T {
 
 /**
  * Hides the values of members whose name is in `neverLogged`, in the line itself and one level deeper. pino's own
- * `redact` does the same, but takes ten times as long as all other work on a line, and nearly every call of the server
+ * `redact` is not used, because it takes ten times as long as all other work on a line. Nearly every call of the server
  * writes a line.
  */
 function hideSecrets(line: Fields, within: (value: unknown) => unknown): Fields {

@@ -46,8 +46,8 @@ export interface OAuthErrorOptions {
 }
 
 /**
- * An error response. It is thrown by the code that finds the reason, and converted to an HTTP response in
- * `platform/http/answer.ts`.
+ * An error response. The code that finds the error throws it, and `platform/http/answer.ts` converts it to an HTTP
+ * response.
  *
  * `code` is for the client. `hint` is for the developer of the client and becomes `error_description`. It must be
  * printable ASCII, and must contain nothing from the request. `detail` is for the operator and is only logged.

@@ -3,11 +3,13 @@ import type { Clock } from './clock.ts'
 import type { RepeatedFailures } from './repeated-failures.ts'
 
 export interface PeriodicTask {
-  /** Starts the task: the work is first done after `afterMs` milliseconds. Does nothing if the task is already started. */
+  /**
+   * Starts the task: the work is first done after `afterMs` milliseconds. Does nothing if the task is already started.
+   */
   start(afterMs: number): void
   /**
-   * Does the work now. If the work is already running, it is done once more afterwards. Does nothing if the task is not
-   * started.
+   * Does the work now. If a run is under way, the work is done once more after that run. Does nothing if the task is
+   * not started.
    */
   wake(): void
   /** Stops the task. Resolves when work that is under way has ended. */
@@ -15,14 +17,14 @@ export interface PeriodicTask {
 }
 
 export interface PeriodicTaskNeeds {
-  /** Does the work. It never runs in parallel with itself. Resolves to the milliseconds until it is repeated. */
+  /** Does the work once. Resolves to the number of milliseconds until the next run. Two runs never overlap. */
   work(): Promise<number>
-  /** The log for failures of the work. Its function `failed` or `succeeded` is called each time the work has ended. */
+  /** Runs the work with `attempt`, and logs its failures. */
   failures: RepeatedFailures
   /** Milliseconds after which work that has failed is repeated. */
   retryAfterMs: number
   clock: Pick<Clock, 'after'>
-  /** Called each time the work has ended, if it was not requested again while it ran. */
+  /** Called after each run of the work, unless `wake` was called during the run. */
   onRest?: () => void
 }
 

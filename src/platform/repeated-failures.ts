@@ -5,7 +5,7 @@ import type { Log } from './log.ts'
 export interface RepeatedFailures {
   /** Does the work. Resolves to its result, or to undefined if it fails; never rejects. */
   attempt<Result>(work: () => Promise<Result>): Promise<Result | undefined>
-  /** Logs a failure of the same kind that has happened elsewhere. */
+  /** Logs a failure of the same kind of work that happened outside `attempt`. */
   failed(error: unknown): void
 }
 

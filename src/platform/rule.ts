@@ -33,8 +33,8 @@ export interface Violation<Setting extends string = string> {
 /**
  * Returns the violations, in the order of the rules.
  *
- * @param isInvalid returns whether a setting is invalid by itself. Rules about such a setting are skipped, because they would
- * report the same problem again
+ * @param isInvalid returns whether a setting is invalid by itself. Rules about such a setting are skipped, because they
+ * would report the same problem again
  */
 export function violationsOf<Subject, Context, Setting extends string>(
   rules: readonly Rule<Subject, Context, Setting>[],

@@ -1,6 +1,6 @@
 /**
- * The requirements of each security profile. Other code checks single properties of the profile, and never the name of the
- * profile.
+ * The requirements of each security profile. Other code checks single properties of the profile, and never the name of
+ * the profile.
  */
 
 export interface Profile {
@@ -10,8 +10,8 @@ export interface Profile {
   /** Allowed client authentication methods. */
   clientAuthentication: readonly string[]
   /**
-   * Allowed algorithms for the signatures of client assertions, signed requests and DPoP proofs. The HMAC algorithms are
-   * not listed here.
+   * Allowed algorithms for the signatures of client assertions, signed requests and DPoP proofs. The HMAC algorithms
+   * are not listed here.
    */
   clientSigning: readonly string[]
   idTokenSigning: readonly ('ES256' | 'RS256' | 'PS256')[]

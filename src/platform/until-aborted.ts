@@ -44,7 +44,7 @@ export function untilTimeout<T>(
 export function createTimeLimit(limitMs: number, { clock, signal }: { clock: Clock; signal: AbortSignal }) {
   /**
    * The calls under way: the function that rejects each call, with the time at which the call reaches its limit. All
-   * have the same limit, so the call that was added first reaches it first.
+   * calls have the same limit, so the call that was added first reaches its limit first.
    */
   const underWay = new Map<(reason: unknown) => void, number>()
   let isWatched = false
@@ -81,8 +81,8 @@ export function createTimeLimit(limitMs: number, { clock, signal }: { clock: Clo
 }
 
 /**
- * Returns a signal that is aborted after `limitMs` milliseconds of real time, or earlier together with `signal`. Use it
- * for calls over the network, because these take a signal.
+ * Returns a signal that is aborted after `limitMs` milliseconds of real time, or as soon as `signal` is aborted. Use
+ * this function for calls over the network, because such calls accept a signal.
  */
 export function withTimeLimit(signal: AbortSignal, limitMs: number): AbortSignal {
   return AbortSignal.any([signal, AbortSignal.timeout(limitMs)])

@@ -3,7 +3,7 @@ import type { z } from 'zod'
 
 /** Thrown if a configuration is invalid. The message contains every problem, one per line. */
 export class ConfigError extends Error {
-  /** One sentence for each problem. Each starts with the name of the setting and contains no secret. */
+  /** One sentence for each problem. A sentence starts with the name of the setting and contains no secret. */
   readonly problems: string[]
 
   constructor(problems: string[]) {
@@ -37,7 +37,9 @@ export interface ReadingManner {
 /** Tells zod not to compile the schema to JavaScript, because that saves time only if a schema is used many times. */
 const readOnce = { jitless: true }
 
-/** Validates settings with a schema. Invalid settings are left out of the result, and all problems are reported at once. */
+/**
+ * Validates settings with a schema. Invalid settings are left out of the result, and all problems are reported at once.
+ */
 export function readSettings<Schema extends z.ZodType>(
   schema: Schema,
   input: Record<string, unknown>,
@@ -66,8 +68,8 @@ function describe(issue: z.core.$ZodIssue, known: string[], nameOf: (path: strin
 }
 
 /**
- * Returns the paths of the settings that an issue is about. If the issue is about an entry of a list, the path is the path
- * of the list.
+ * Returns the paths of the settings that an issue is about. If the issue is about an entry of a list, the path is the
+ * path of the list.
  */
 function settingsOf(issue: z.core.$ZodIssue): string[][] {
   const entry = issue.path.findIndex((step) => typeof step === 'number')
@@ -173,7 +175,9 @@ function closest(candidates: string[], distance: (candidate: string) => number, 
   return first !== undefined && first.distance <= allowed ? first.candidate : undefined
 }
 
-/** Returns how many letters must be added, dropped or changed (Levenshtein distance). Case and underscores are ignored. */
+/**
+ * Returns how many letters must be added, dropped or changed (Levenshtein distance). Case and underscores are ignored.
+ */
 function slips(one: string, other: string): number {
   const from = one.toLowerCase().replaceAll('_', '')
   const to = other.toLowerCase().replaceAll('_', '')

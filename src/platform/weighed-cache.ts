@@ -25,7 +25,7 @@ export function createWeighedCache<Value>(mostBytes: number) {
   return {
     get: (key: string): Value | undefined => entries.get(key)?.value,
 
-    /** @param bytes about how much memory the value takes */
+    /** @param bytes the approximate memory that the value takes */
     set(key: string, value: Value, bytes: number): void {
       remove(key)
       entries.set(key, { value, bytes })

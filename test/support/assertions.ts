@@ -26,7 +26,10 @@ export interface AssertionOptions {
   claims?: Record<string, unknown>
 }
 
-/** Missing `claims` have valid values; `undefined` leaves a claim out. */
+/**
+ * Returns a signed assertion. Claims that `claims` does not contain have valid values. A claim that is `undefined` is
+ * omitted.
+ */
 export function assertionOf(stage: Stage, clientId: string, options: AssertionOptions): Promise<string> {
   const now = Math.floor(stage.clock.now() / 1000)
   const usual = { iss: clientId, sub: clientId, aud: stage.url, jti: newSecret(12), iat: now, exp: now + 60 }
@@ -35,7 +38,10 @@ export function assertionOf(stage: Stage, clientId: string, options: AssertionOp
     .sign(options.key)
 }
 
-/** Signs a header and claims as they are, with ES256: `SignJWT` would write their JSON in its own way. */
+/**
+ * Signs a header and claims with ES256. Their JSON texts are signed unchanged, whereas `SignJWT` would serialize them
+ * itself.
+ */
 export async function signedBytes(header: string, claims: string, { privateKey }: KeyHolder): Promise<string> {
   const input = [header, claims].map((part) => Buffer.from(part).toString('base64url')).join('.')
   const signature = await crypto.subtle.sign({ name: 'ECDSA', hash: 'SHA-256' }, privateKey, Buffer.from(input))
@@ -47,13 +53,13 @@ export const asserted = (assertion: string) => ({
   client_assertion_type: ASSERTION_TYPE,
 })
 
-/** Both CIBA endpoints, as any client calls them: the second with a request that does not exist. */
+/** A call of each of the two CIBA endpoints. The token request contains an `auth_req_id` that does not exist. */
 export const cibaEndpoints = [
   { path: '/backchannel/authorize', form: { scope: 'openid', login_hint: 'ana' } },
   { path: '/oauth/token', form: { grant_type: CIBA, auth_req_id: 'unknown' } },
 ] as const
 
-/** Returns whether the response, of either endpoint above, means that the assertion was accepted. */
+/** Returns whether the response to a call of `cibaEndpoints` means that the assertion was accepted. */
 export function isBelieved({ status, body }: Answer): boolean {
   return status === 200 || (status === 400 && body.error === 'invalid_grant')
 }

@@ -4,7 +4,7 @@ import type { Stage } from './stage.ts'
 
 export type LoggedEvent = AuditEvent & { level: number }
 
-/** Returns all events so far, in order. @param only the prefix of their names */
+/** Returns all events so far, in order. @param only returns only events whose names begin with this text */
 export function auditOf(stage: Stage, only = ''): LoggedEvent[] {
   return stage.logLines
     .map((line) => JSON.parse(line) as LoggedEvent & { audit?: true })

@@ -1,6 +1,6 @@
 /**
- * An authenticator in software: it creates passkeys and answers challenges in the form that a browser sends. On request
- * it produces invalid responses.
+ * An authenticator in software. It creates passkeys and signs challenges, and returns what a browser would send. On
+ * request it returns invalid responses.
  */
 import { createHash, generateKeyPairSync, type KeyObject, randomBytes, sign } from 'node:crypto'
 import type { Browser, Page } from './browser.ts'
@@ -10,15 +10,15 @@ export interface Lies {
   origin?: string
   /** The id of the relying party. */
   rpId?: string
-  /** The signature counter that it reports. */
+  /** The signature counter in the response. */
   counter?: number
-  /** Whether it reports that the user was verified, and not only present. */
+  /** Whether the response says that the user was verified. If not, it says only that the user was present. */
   userVerified?: boolean
   challenge?: string
   type?: string
-  /** The user handle that it returns. */
+  /** The user handle in the response. */
   userHandle?: string
-  /** Signs with another key. */
+  /** Signs with this key instead of the key of the passkey. */
   key?: KeyObject
 }
 
@@ -35,13 +35,13 @@ export interface RequestOptions {
 
 export interface Authenticator {
   credentialId: string
-  /** Creates its passkey. Returns what a browser sends. */
+  /** Creates a passkey. Returns the JSON that a browser would send. */
   create(options: CreationOptions, lies?: Lies): string
-  /** Answers a challenge with its passkey. */
+  /** Signs a challenge with the passkey. Returns the JSON that a browser would send. */
   get(options: RequestOptions, lies?: Lies): string
 }
 
-/** @param counts whether it counts its uses; synced passkeys do not */
+/** @param counts whether the signature counter increases at each use. It does not for synced passkeys */
 export function createAuthenticator(origin: string, { counts = true } = {}): Authenticator {
   const { publicKey, privateKey } = generateKeyPairSync('ec', { namedCurve: 'P-256' })
   const id = randomBytes(32)
@@ -103,7 +103,7 @@ export function createAuthenticator(origin: string, { counts = true } = {}): Aut
   }
 }
 
-/** Does what the page's script does when its passkey button is pressed. */
+/** Does what the script of a page does when the user presses the passkey button. */
 export async function pressPasskey(browser: Browser, page: Page, authenticator: Authenticator, lies: Lies = {}) {
   const options = await passkeyOptions(browser, page)
   return sendPasskey(browser, page, authenticator.get(options, lies))

@@ -1,4 +1,4 @@
-/** An authorization request of the phone app, for tests that only begin a sign-in or never redeem its code. */
+/** An authorization request of the phone app. For tests that do not redeem the authorization code. */
 export const authorizationRequest = {
   client_id: 'phone-app',
   response_type: 'code',

@@ -1,10 +1,12 @@
-/** A database of which some transactions are announced to the test, or held up by it, before they begin. */
+/**
+ * Databases that call a function of the test before certain transactions begin. The function may delay the transaction.
+ */
 import type { DoorbellOptions } from '../../src/doorbell.ts'
 import { openDatabase } from '../../src/platform/storage/open.ts'
 
 /**
- * @param statement the transactions whose first statement matches
- * @param before called before each of them; the transaction waits for it
+ * @param statement selects the transactions whose first statement matches
+ * @param before called before each of these transactions; the transaction begins when the promise resolves
  */
 export function beforeSteps(
   statement: RegExp,
@@ -22,10 +24,10 @@ export function beforeSteps(
 }
 
 /**
- * Moves of requests wait for their lock keys before their transaction begins. They must be held up before that: otherwise
- * the transactions that the test wants to come first would wait for the same keys.
+ * Returns an `openDatabase` that calls `before` at the beginning of `inLockOrder`, before a step waits for its lock
+ * keys. If the step were delayed after it got its lock keys, other transactions with the same keys could not run first.
  *
- * @param before called before each move waits for its lock keys
+ * @param before may delay the step by the promise that it returns
  */
 export function beforeTurns(before: () => Promise<void>): NonNullable<DoorbellOptions['openDatabase']> {
   return async (...about) => {

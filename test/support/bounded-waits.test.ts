@@ -1,4 +1,6 @@
-/** An event that never comes is a failed test that says what was awaited, and not a test that hangs. */
+/**
+ * If an awaited event never happens, the test must fail with a message that says what was awaited. It must not hang.
+ */
 import assert from 'node:assert/strict'
 import { type TestContext, test } from 'node:test'
 import type { Database } from '../../src/platform/storage/database.ts'
@@ -25,7 +27,7 @@ for (const [what, [wait, awaited]] of Object.entries(waits)) {
     const waiting = assert.rejects(wait(t), awaited).finally(() => {
       isOver = true
     })
-    // The wire listens before it waits.
+    // The wire first opens its port, and only then starts the timer of the wait. So the clock advances again and again.
     while (!isOver) {
       t.mock.timers.tick(1000)
       await new Promise(setImmediate)

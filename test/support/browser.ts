@@ -1,7 +1,7 @@
 /** A browser without scripts: it keeps cookies, follows redirects, and fills in forms. */
 
 export interface Page {
-  /** The final address: of a page, or an address outside Doorbell. */
+  /** The final URL: of a page of Doorbell, or the target of a redirect to another origin. */
   url: string
   status: number
   text: string
@@ -10,16 +10,16 @@ export interface Page {
 
 export interface Browser {
   open(url: string): Promise<Page>
-  /** Fills in the page's form that has these fields (or `button`, a named button of it) and sends it. */
+  /** Fills in and submits the form of the page that has these fields. A field may be a named button. */
   submit(page: Page, fields?: Record<string, string>): Promise<Page>
 }
 
 /**
  * @param home the origin of the server; a redirect to another origin is not followed
- * @param always headers of every call
+ * @param always headers that are sent with every call
  */
 export function openBrowser(home: string, always: Record<string, string> = {}): Browser {
-  /** By name and path: a browser keeps a cookie of each sign-in page. */
+  /** The cookies, by name and path. Cookies of several sign-in pages have the same name and different paths. */
   const jar = new Map<string, { name: string; value: string; path: string }>()
 
   function cookiesFor(url: URL): string {
@@ -95,7 +95,7 @@ function formsOf(html: string): Form[] {
   )
 }
 
-/** A button is sent only if it was pressed. */
+/** Returns the fields without the buttons, because a browser sends a button only if it was pressed. */
 function withoutButtons({ fields, buttons }: Form): Record<string, string> {
   return Object.fromEntries(Object.entries(fields).filter(([name]) => !buttons.includes(name)))
 }

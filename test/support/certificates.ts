@@ -1,4 +1,4 @@
-/** Creates certificates: of an authority, of the server, and of clients, valid and invalid. */
+/** Creates certificates of authorities, servers and clients, valid and invalid. */
 import 'reflect-metadata'
 import { webcrypto, X509Certificate } from 'node:crypto'
 import {
@@ -21,7 +21,7 @@ export interface Certified {
   /** The DER in base64, as in `x5c` (RFC 7515 §4.1.6). */
   x5c: string
   thumbprint: string
-  /** To sign other certificates. */
+  /** The keys, for signing other certificates. */
   keys: webcrypto.CryptoKeyPair
   subject: string
 }
@@ -32,20 +32,20 @@ export interface CertificateOptions {
   /** The issuer. Default: self-signed. */
   by?: Certified
   isAuthority?: boolean
-  /** How many authorities may stand between this authority and the certificate of a client. Default: any number. */
+  /** The maximum number of authorities between this authority and the certificate of a client. Default: no maximum. */
   pathLength?: number
-  /** The purposes (`extKeyUsage`), as object identifiers. Default: any purpose. */
+  /** The allowed purposes (`extKeyUsage`), as object identifiers. Default: any purpose. */
   purposes?: string[]
-  /** Whether it has a critical extension that no server knows. */
+  /** Whether the certificate has a critical extension that no server knows. */
   hasUnknownCritical?: boolean
   /** The only DNS names for which an authority may issue certificates. */
   onlyNames?: string
-  /** In days from now. */
+  /** The beginning and the end of the validity, in days from now. */
   from?: number
   until?: number
   /** `weak`: an RSA key of 1024 bits. */
   kind?: 'rsa' | 'ec' | 'weak'
-  /** The hash of the signature, for an issuer with an RSA key. Default: SHA-256. */
+  /** The hash algorithm of the signature, for an issuer with an RSA key. Default: SHA-256. */
   hash?: 'SHA-1'
 }
 
@@ -101,7 +101,10 @@ export async function certify(options: CertificateOptions): Promise<Certified> {
   }
 }
 
-/** Returns the same key for another hash, because Web Crypto binds a key to one hash. */
+/**
+ * Returns the same key for use with another hash algorithm. In Web Crypto, a key can be used with only one hash
+ * algorithm.
+ */
 async function withHash(key: webcrypto.CryptoKey, algorithm: webcrypto.RsaHashedImportParams) {
   const pkcs8 = await webcrypto.subtle.exportKey('pkcs8', key)
   return webcrypto.subtle.importKey('pkcs8', pkcs8, algorithm, true, ['sign'])
@@ -114,8 +117,8 @@ function permittedNames(name: string): Buffer {
 }
 
 /**
- * Returns an authority, and its server certificate for this machine, with the RSA key that FAPI's cipher suites
- * require.
+ * Returns an authority, and a server certificate for this machine that the authority has issued. The server has an RSA
+ * key, because FAPI's cipher suites require it.
  */
 export async function certifyServer(): Promise<{ authority: Certified; server: Certified }> {
   const authority = await certify({ subject: 'CN=Test authority', isAuthority: true, kind: 'rsa' })

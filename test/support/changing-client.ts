@@ -1,4 +1,6 @@
-/** Shop: a client that changes its delivery mode and its notification endpoint, in each of the ways that a client has. */
+/**
+ * Shop is a client that changes its delivery mode and its notification endpoint. Each way to change them can be tested.
+ */
 import assert from 'node:assert/strict'
 import type { TestContext } from 'node:test'
 import type { ConfigInput } from '../../src/config/config.ts'
@@ -8,7 +10,7 @@ import { type Answer, basic, CIBA, newNotificationToken, openStage, type Stage }
 
 export interface Delivery {
   mode: 'poll' | 'ping' | 'push'
-  /** The notification endpoint; none for poll. */
+  /** The notification endpoint. Undefined for the mode poll. */
   url?: string | undefined
 }
 
@@ -26,12 +28,12 @@ const mode = 'backchannel_token_delivery_mode'
 const endpoint = 'backchannel_client_notification_endpoint'
 const grant_types = [CIBA, 'refresh_token']
 
-/** Returns the members of the metadata, and the parameters of `clientconfig`, for a delivery. */
+/** Returns the members of the client metadata for a delivery. */
 export function settings({ mode: as, url }: Delivery): Record<string, string> {
   return { [mode]: as, ...(url !== undefined && { [endpoint]: url }) }
 }
 
-/** Returns the metadata of a client that gets its results by this delivery. */
+/** Returns the complete metadata of a client with this delivery. */
 export function metadata(delivery: Delivery) {
   return { grant_types, ...settings(delivery) }
 }
@@ -72,9 +74,9 @@ export async function openShop(
 }
 
 /**
- * Returns the calls of a client that is registered with `first`.
+ * Returns functions that make the calls of a client. The client is already registered with the delivery `first`.
  *
- * @param change changes its registration
+ * @param change changes the registration of the client to another delivery
  */
 export function shopAt(
   stage: Stage,

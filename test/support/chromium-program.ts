@@ -5,7 +5,10 @@ import { delimiter, join } from 'node:path'
 
 const names = ['chromium', 'chromium-browser', 'google-chrome']
 
-/** Returns the program: `DOORBELL_TEST_CHROMIUM`, else that on the PATH, else that of Debian's package. */
+/**
+ * Returns the path of Chromium: the value of `DOORBELL_TEST_CHROMIUM`, else a program on the PATH, else that of
+ * Debian's package.
+ */
 export function findChromium(env: NodeJS.ProcessEnv = process.env): string | undefined {
   const told = env.DOORBELL_TEST_CHROMIUM
   if (told) {
@@ -17,9 +20,9 @@ export function findChromium(env: NodeJS.ProcessEnv = process.env): string | und
 }
 
 /**
- * Finds it, or installs it where no permission is needed: as root on a Debian-like system.
+ * Finds Chromium. If it is missing, installs it, but only on a Debian-like system and as root.
  *
- * @throws if it is missing; the message contains the command to install it
+ * @throws if Chromium is missing and was not installed; the message contains the command that installs it
  */
 export function needChromium(): string {
   const found = findChromium()

@@ -1,4 +1,4 @@
-/** A real browser, and the actions of a user in it. */
+/** Starts a real browser, and performs the actions of a user in it. */
 import assert from 'node:assert/strict'
 import { after, type TestContext } from 'node:test'
 import { type Browser, type BrowserContext, type BrowserContextOptions, chromium, type Page } from 'playwright-core'
@@ -12,7 +12,7 @@ import { closeAfter } from './teardown.ts'
 /** The texts of the pages in English. */
 export const says = loadTexts().in('en')
 
-/** Milliseconds after which an expected element is missing. */
+/** A test fails if an expected element does not appear within this many milliseconds. */
 const patience = 10_000
 
 let browser: Promise<Browser> | undefined
@@ -59,7 +59,9 @@ export async function openWindow(t: TestContext, options: BrowserContextOptions 
   return (await openChromium(t, options)).newPage()
 }
 
-/** Opens a server in real time, because the browser's clock drives the countdown of pages. */
+/**
+ * Opens a server with the system clock, because the countdown on a page uses the browser's clock, which is real time.
+ */
 export function openStageInRealTime(t: TestContext, options: StageOptions = {}): Promise<Stage> {
   return openStage(t, { ...options, parts: { clock: systemClock, ...options.parts } })
 }

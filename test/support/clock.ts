@@ -1,8 +1,8 @@
-/** A clock that advances only on request: a test passes a ten-minute expiry at once. */
+/** A clock that advances only on request. So a test can let ten minutes pass at once. */
 import { type Clock, steadyTime, systemClock } from '../../src/platform/clock.ts'
 
 export interface StageClock extends Clock {
-  /** Advances the time. Timers that are due run, in order. */
+  /** Advances the time. Calls the timers that become due, in order. */
   advance(milliseconds: number): void
   /** Sets the wall clock back. Timers and the steady time are not affected. */
   setBack(milliseconds: number): void
@@ -13,12 +13,12 @@ interface Timer {
   callback: () => void
 }
 
-/** Also if a test mocks `Date`: Postgres does not notice that. */
+/** The real `Date`. If a test mocks `Date`, the clock of Postgres does not change. */
 const RealDate = Date
 
 /**
- * The clock of this machine, which is also that of its Postgres: without steady time, which differs from it by some
- * milliseconds after the machine's clock was corrected.
+ * The clock of this machine, which Postgres on this machine also uses. It has no `steady`, because the steady time
+ * differs by some milliseconds after a correction of the machine's clock.
  */
 export const machineClock: Clock = { now: () => RealDate.now(), after: systemClock.after }
 
@@ -31,7 +31,9 @@ export function aheadOf(clock: Clock, milliseconds: number): Clock {
   }
 }
 
-/** Starts at the real time, because tokens of oidc-provider and other libraries use it. */
+/**
+ * Returns a clock that starts at the real time, because oidc-provider and other libraries use the real time for tokens.
+ */
 export function createStageClock(start = Date.now()): StageClock {
   let steady = start
   let behind = 0

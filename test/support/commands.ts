@@ -1,4 +1,4 @@
-/** The actions of an operator's commands beside a running server, on a database connection of their own. */
+/** Performs the actions of the operator's commands while a server runs. They use their own database connection. */
 
 import { randomUUID } from 'node:crypto'
 import { createClientStore } from '../../src/client/client-store.ts'
@@ -30,8 +30,8 @@ export interface Commands {
 }
 
 /**
- * Resolves when the work is done, and the running server has received the notifications of its changes. On SQLite there
- * are none: the server looks whether another process has written.
+ * Runs `work`. Resolves when it is done and, on Postgres, the running server has received the notifications of its
+ * changes. On SQLite there are no notifications: the server itself checks whether another process has written.
  */
 export async function byCommand<Result>(stage: Stage, work: (commands: Commands) => Promise<Result>): Promise<Result> {
   const log = createLog('silent')
@@ -67,7 +67,10 @@ export async function byCommand<Result>(stage: Stage, work: (commands: Commands)
   }
 }
 
-/** Sends one more notification and waits for it: Postgres delivers notifications in the order of the commits. */
+/**
+ * Sends one more notification, and waits until the server has received it. Then the server has received all earlier
+ * notifications too, because Postgres delivers them in the order of the commits.
+ */
 async function notified(server: Database, { step }: Database): Promise<void> {
   const received = Promise.withResolvers<void>()
   const key = randomUUID()

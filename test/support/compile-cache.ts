@@ -1,7 +1,7 @@
 import { fileURLToPath } from 'node:url'
 
 /**
- * Hundreds of processes load the same files. They share the code that the first one has compiled: this halves the time
- * that a command or a test takes to start.
+ * The folder for compiled code. Hundreds of processes load the same files. They share the code that the first process
+ * has compiled, which halves the start time of a command or a test.
  */
 export const compileCache = fileURLToPath(new URL('../../node_modules/.cache/compiled', import.meta.url))

@@ -1,4 +1,4 @@
-/** Configurations, and the problems found in them. */
+/** Creates configurations, and returns the problems in a configuration. */
 import assert from 'node:assert/strict'
 import { checkConfig, type ValidationContext } from '../../src/config/check.ts'
 import { newSecret } from '../../src/platform/crypto.ts'
@@ -16,7 +16,7 @@ export function problemsIn(input: Record<string, unknown>, context?: ValidationC
   return 'problems' in checked ? checked.problems : []
 }
 
-/** Returns the input with one setting, given by its dotted path. */
+/** Returns a configuration with one setting. @param path the dotted path of the setting */
 export function setting(path: string, value: unknown): Record<string, unknown> {
   const nested = path.split('.').reduceRight<unknown>((inner, name) => ({ [name]: inner }), value)
   return { ...production, ...(nested as Record<string, unknown>) }

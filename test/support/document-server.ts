@@ -1,4 +1,4 @@
-/** A server of documents that clients name, such as key sets. It can stop responding. */
+/** A server of documents whose URLs clients register, such as key sets. It can stop responding. */
 import { once } from 'node:events'
 import { createServer, type ServerResponse } from 'node:http'
 import type { AddressInfo } from 'node:net'
@@ -6,7 +6,7 @@ import type { TestContext } from 'node:test'
 import { until } from './until.ts'
 
 export interface DocumentServer {
-  /** By name and by address: the server counts as two receivers. */
+  /** The URL with a host name. The server counts as two receivers, because `byAddress` has an IP address instead. */
   byName: string
   byAddress: string
   /** Returns the number of requests so far. */
@@ -55,14 +55,17 @@ export async function openDocumentServer(t: TestContext): Promise<DocumentServer
   }
 }
 
-/** Collects responses as they arrive, and their statuses. */
+/** Collects the responses to calls as they arrive. */
 export function gather<Answer extends { status: number }>(calls: Promise<Answer>[]) {
   const answers: Answer[] = []
   for (const call of calls) call.then((answer) => answers.push(answer))
   return {
     answers,
     statuses: () => [...new Set(answers.map(({ status }) => status))].sort(),
-    /** Resolves when all but `most` have been answered; a thousand calls are slow on a busy machine. */
+    /**
+     * Resolves when at most `most` calls are not answered yet. The time limit is long, because a thousand calls are
+     * slow on a busy machine.
+     */
     allBut: (most: number) => until(() => answers.length >= calls.length - most, 120_000),
     all: () => Promise.all(calls),
   }

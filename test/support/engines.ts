@@ -1,4 +1,4 @@
-/** Both engines, for tests that must pass on both. */
+/** Both database engines, for tests that must pass on both. */
 import { copyFile, mkdtemp, rm } from 'node:fs/promises'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
@@ -7,14 +7,15 @@ import { templates } from './templates.ts'
 
 export interface Engine {
   name: 'sqlite' | 'postgres'
-  /** Resolves to the URL of a new database. It is empty, unless `options` allow tables. */
+  /** Creates a database, which is empty unless `mayHaveTables` is set. */
   fresh(options?: FreshOptions): Promise<NewDatabase>
 }
 
 interface FreshOptions {
   /**
-   * For a server that migrates when it starts. Within a test run, the tables that `migrate` creates are already there: to
-   * create them takes longer than all the rest of a start.
+   * If true, the database may already have all tables. For tests of a server that migrates at its start. In a test run,
+   * such a database is a copy of a template, because the creation of the tables takes longer than the rest of the
+   * start.
    */
   mayHaveTables?: boolean
 }

@@ -1,4 +1,4 @@
-/** A reporter of Node's test runner: the files of the tests that failed, one a line. */
+/** A reporter for Node's test runner. It prints the files that contain a failed test, one per line. */
 import { relative } from 'node:path'
 import type { TestEvent } from 'node:test/reporters'
 
@@ -7,7 +7,8 @@ export default async function* failedFiles(events: AsyncIterable<TestEvent>): As
   for await (const event of events) {
     if (event.type !== 'test:fail') continue
     const { file, details } = event.data
-    // A suite fails with its tests, which may be of another file.
+    // A suite fails if one of its tests fails, and this test may be in another file. So the failure of a suite is
+    // ignored.
     const isOfItsTests = (details.error as { failureType?: string }).failureType === 'subtestsFailed'
     if (isOfItsTests || !file || named.has(file)) continue
     named.add(file)

@@ -1,4 +1,6 @@
-/** Fills a Postgres database with as many rows as a year leaves. All records are finished, and none has been pruned. */
+/**
+ * Fills a Postgres database with as many rows as a server writes in a year without pruning. All records are finished.
+ */
 import { Client } from 'pg'
 
 export interface FinishedRows {
@@ -21,11 +23,16 @@ export const bigTables = [
   'user_generations',
 ] as const
 
-/** The time of the first request, in milliseconds since 1970, and the milliseconds from each to the next. */
+/**
+ * The time of the first request, in milliseconds since 1970. Two consecutive requests are `apart` milliseconds apart.
+ */
 const first = 1_600_000_000_000
 const apart = 80
 
-/** The rows of one finished request: keys grow with the number, so that indexes are filled at their end. */
+/**
+ * The statement for each table that inserts a row for each finished request. Keys grow with the number of the request,
+ * so that rows are added at the end of the indexes.
+ */
 const perTable: Record<(typeof bigTables)[number], string> = {
   backchannel_auth_requests: `
     insert into backchannel_auth_requests (id, auth_req_id_hash, client_id, user_id, scope, binding_message, delivery_mode,
@@ -48,7 +55,7 @@ const perTable: Record<(typeof bigTables)[number], string> = {
   push_subscriptions: `
     insert into push_subscriptions (id, user_id, endpoint_hash, sealed, created_at, uid_hash)
     select id, person, hash, 'v1.sealed', at, hash from finished`,
-  // Of users who were signed out: none of them was erased.
+  // The rows are those of users who were signed out. No row has `erased_at`.
   user_generations: `
     insert into user_generations (user_id, generation, is_closed, changed_at) select id, 1, 0, at from finished`,
 }
@@ -70,7 +77,9 @@ export async function addFinishedRows({ url, clientId, count, inOthers = count }
   await inSession(url, [`vacuum analyze ${bigTables.join(', ')}`])
 }
 
-/** The other tables that grow with users, clients and callers, and the rows of one user or client in each. */
+/**
+ * The other tables that grow with the number of users, clients and callers, with the statement that inserts the rows.
+ */
 const perGrowingTable = {
   users: `insert into users (id, username, email, phone_number, created_at)
     select person, person, person || '@example.com', '+43' || n, at from many`,
@@ -101,7 +110,7 @@ const perGrowingTable = {
 /** All tables that grow. */
 export const growingTables: readonly string[] = [...bigTables, ...Object.keys(perGrowingTable)]
 
-/** Tables with few rows: as many as there are keys, migrations, connections, or users in the configuration file. */
+/** Tables with few rows. They have a row for each key, migration, connection, or user in the configuration file. */
 export const smallTables: readonly string[] = [
   'configured_users',
   'doorbell_migrations',
@@ -110,7 +119,9 @@ export const smallTables: readonly string[] = [
   'signing_keys',
 ]
 
-/** Adds `count` rows to each table that grows with users, clients and callers, and updates the statistics of Postgres. */
+/**
+ * Adds `count` rows to each table that grows with users, clients and callers, and updates the statistics of Postgres.
+ */
 export async function addGrowingRows({ url, count }: Pick<FinishedRows, 'url' | 'count'>): Promise<void> {
   const many = `with many as (
     select n, lpad(n::text, 36, 'x') as id, lpad(n::text, 43, 'x') as hash, 'client-' || n as client,

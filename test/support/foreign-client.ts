@@ -1,8 +1,8 @@
-/** An independent client: `openid-client`, which is given only the issuer. */
+/** A client that uses the library `openid-client`, and is configured by discovery from the issuer. */
 import * as openid from 'openid-client'
 import { type RingingClient, type Stage, secrets } from './stage.ts'
 
-/** Signatures of ID tokens are verified with the keys published at `jwks_uri`. */
+/** Resolves to a configured client. It verifies the signatures of ID tokens with the keys at `jwks_uri`. */
 export async function discover(
   stage: Stage,
   clientId: string,
@@ -20,14 +20,16 @@ export async function discover(
   )
 }
 
-/** Acts as one of the test clients, with its secret in the Authorization header. */
+/** Resolves to a configured client that is one of the test clients. It sends its secret in the Authorization header. */
 export function playedBy(stage: Stage, as: RingingClient): Promise<openid.Configuration> {
   return discover(stage, as, openid.ClientSecretBasic(secrets[as]))
 }
 
 export type Acknowledgement = openid.BackchannelAuthenticationResponse
 
-/** Polls at once: waiting for the interval before the first poll is optional. */
+/**
+ * Polls until the tokens arrive. The first poll is sent at once, because a client need not wait before the first poll.
+ */
 export function collect(client: openid.Configuration, response: Acknowledgement) {
   const signal = AbortSignal.timeout(3000)
   return openid.pollBackchannelAuthenticationGrant(client, { ...response, interval: 0 }, undefined, { signal })

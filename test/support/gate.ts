@@ -4,11 +4,11 @@ import { inTime } from './until.ts'
 export interface Gate {
   /** Resolves when the barrier is open. */
   pass(): Promise<void>
-  /** Closes it: from now on all callers wait. */
+  /** Closes the barrier: from now on, all callers wait. */
   hold(): void
   /** Resolves when this many callers wait. Rejects after 20 seconds. */
   waiting(count: number): Promise<void>
-  /** Opens it, for waiting and later callers. */
+  /** Opens the barrier for waiting and later callers. */
   release(): void
 }
 

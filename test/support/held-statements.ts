@@ -1,4 +1,4 @@
-/** Holds statements inside their transactions, on Postgres: a trigger waits for a lock that the test holds. */
+/** Holds statements on Postgres inside their transactions. For this, a trigger waits for a lock that the test holds. */
 import type { TestContext } from 'node:test'
 import { Client } from 'pg'
 import { closeAfter } from './teardown.ts'
@@ -25,7 +25,8 @@ export async function holdStatements(
   table: string,
 ): Promise<HeldStatements> {
   const client = new Client({ connectionString: url })
-  // The database may be dropped first, which ends this connection.
+  // The database may be dropped before this connection is closed. Then the connection ends with an error, which is
+  // ignored.
   client.on('error', () => {})
   await client.connect()
   closeAfter(t, () => client.end())

@@ -1,6 +1,7 @@
 /**
- * A server in a process of its own that answers one authentication request and one poll, ends, and prints as JSON what
- * it loaded: the libraries until it listened, and all files after that. It receives its settings as JSON.
+ * A program that starts a server, sends it one authentication request and one poll, and stops it. Then the program
+ * prints as JSON the libraries that were loaded until the server listened, and all files that were loaded afterwards.
+ * The program receives the settings as JSON.
  */
 import { once } from 'node:events'
 import { createServer } from 'node:http'

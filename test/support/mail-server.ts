@@ -1,4 +1,4 @@
-/** A mail server that keeps all mail, can reject recipients, and can be stopped. */
+/** A mail server that stores all mails, can reject recipients, and can be stopped. */
 import { once } from 'node:events'
 import type { Socket } from 'node:net'
 import type { TestContext } from 'node:test'
@@ -7,7 +7,7 @@ import { freePort } from './ports.ts'
 
 export interface ReceivedMail {
   to: string[]
-  /** Names in lower case; values as received, folded lines joined. */
+  /** The names are in lower case. The values are as received, with folded lines joined. */
   headers: Record<string, string>
   subject: string
   text: string
@@ -20,24 +20,28 @@ export interface MailServer {
   /** smtp://127.0.0.1:<port>, or smtps:// */
   url: string
   mails: ReceivedMail[]
-  /** The names with which clients have introduced themselves (EHLO), in lower case: one for each mail. */
+  /** The name that the client sent with EHLO, for each mail, in lower case. */
   introductions: string[]
-  /** How many connections there have been. */
+  /** The number of connections so far. */
   connections: number
   /**
-   * Sets the response to each recipient: undefined accepts it; otherwise an error such as `550 5.1.1 no such person`.
+   * Sets the response to each recipient: an error such as `550 5.1.1 no such person`, or undefined to accept the
+   * recipient.
    */
   refuses(answer: string | undefined): void
   /** Resolves when no connection is open. */
   allClosed(): Promise<void>
-  /** Ends all connections, as a mail server does with idle ones. */
+  /** Closes all connections, as a mail server closes idle connections. */
   hangUp(): void
   stop(): Promise<void>
   start(): Promise<void>
 }
 
 export interface MailServerOptions {
-  /** PEM. With them, the server offers STARTTLS, or speaks TLS from the first byte. */
+  /**
+   * The key and the certificate, in PEM. If they are given, the server offers STARTTLS, or uses TLS from the first
+   * byte.
+   */
   tls?: { key: string; cert: string; fromTheFirstByte?: boolean }
   /** Whether the server offers SMTPUTF8 (RFC 6531). */
   smtpUtf8?: boolean
@@ -60,7 +64,7 @@ export async function openMailServer(
       ...(tls === undefined ? { disabledCommands: ['STARTTLS', 'AUTH'] } : { key: tls.key, cert: tls.cert }),
       secure: tls?.fromTheFirstByte ?? false,
       disableReverseLookup: true,
-      // Clients keep their connections for a while.
+      // Clients keep their connections open for a while. When the server closes, it does not wait for these clients.
       closeTimeout: 1,
       onAuth: (_auth, _session, callback) => callback(null, { user: 'anybody' }),
       onMailFrom(_address, session, callback) {
@@ -163,7 +167,7 @@ function decodePart(part: Part | undefined): string {
 
 const byte = (_match: string, hex: string) => String.fromCharCode(Number.parseInt(hex, 16))
 
-/** RFC 2047: `=?UTF-8?Q?caf=C3=A9?=`. */
+/** Decodes the encoded words of RFC 2047, such as `=?UTF-8?Q?caf=C3=A9?=`. */
 function decodeWords(header: string): string {
   return header
     .replace(/\?=\s+=\?/g, '?==?')

@@ -1,4 +1,7 @@
-/** A process that applies migrations when it is told to: `node migrating.ts <database url> <folder>`. */
+/**
+ * A program that applies migrations when a line arrives on its standard input: `node migrating.ts <database url>
+ * <folder>`.
+ */
 import { once } from 'node:events'
 import { systemClock } from '../../src/platform/clock.ts'
 import { createLog } from '../../src/platform/log.ts'

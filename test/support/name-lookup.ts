@@ -1,14 +1,19 @@
-/** A lookup that asks a name server on loopback, with a clock that advances only on request. */
+/**
+ * Name lookups for tests. They ask a name server on a loopback address, and use a clock that advances only on request.
+ */
 import type { TestContext } from 'node:test'
 import { createNameLookup, type NameLookupOptions } from '../../src/platform/http/name-lookup.ts'
 import { createStageClock } from './clock.ts'
 import { type NameServer, openNameServer } from './name-server.ts'
 import { inTime } from './until.ts'
 
-/** A deadline that no test reaches: a test that waits for it fails first (`inTime`). */
+/** A deadline that no test reaches in real time. The time limit of `inTime` is shorter. */
 export const longMs = 60_000
 
-/** By default no lookup reaches its deadline, and the files of the system are not read. */
+/**
+ * Returns a name server and a lookup that asks it. By default no lookup reaches its deadline, and no system files are
+ * read.
+ */
 export async function scene(t: TestContext, options: Partial<NameLookupOptions> = {}) {
   const server = await openNameServer(t)
   const clock = createStageClock()
@@ -21,19 +26,19 @@ export async function scene(t: TestContext, options: Partial<NameLookupOptions> 
 
 export const addressesOf = (found: { address: string }[]) => found.map(({ address }) => address)
 
-/** A place is given back one turn of the event loop after its lookup has ended. */
+/** Waits for one turn of the event loop: a place is freed one turn after its lookup has ended. */
 export const turn = () => new Promise(setImmediate)
 
 /**
- * Begins lookups. Returns a function that resolves when all of them have ended, successfully or not. It rejects after ten
- * seconds, counted from its call: sooner than a resolver that is not cancelled gives up.
+ * Begins lookups. Returns a function that resolves when all lookups have ended, successfully or not. It rejects ten
+ * seconds after its call. A resolver that is not cancelled takes longer to give up.
  */
 export function ask(lookup: { resolve(name: string): Promise<unknown> }, count: number, name: (n: number) => string) {
   const all = Promise.allSettled(Array.from({ length: count }, (_, n) => lookup.resolve(name(n))))
   return () => inTime(all, () => `the end of ${count} lookups`, 10_000)
 }
 
-/** Returns the names that the name server was asked for. */
+/** Returns the names that the name server was asked for, if they match `fit`. */
 export function namesAsked({ asked }: NameServer, fit = /./): Set<string> {
   return new Set(asked.map((each) => each.split(' ')[0]!).filter((name) => fit.test(name)))
 }

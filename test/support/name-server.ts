@@ -1,6 +1,6 @@
 /**
- * A name server on loopback: it resolves some names, rejects the others, and does not answer about names that are
- * hushed.
+ * A name server on a loopback address. It returns the addresses of known names, and an error for all other names. It
+ * does not answer queries about names that were passed to `hush`.
  */
 import { createSocket } from 'node:dgram'
 import { once } from 'node:events'
@@ -17,7 +17,7 @@ export interface NameServer {
   tell(name: string, addresses: string[]): void
   /** Stops answering queries about matching names, or only queries of one type. */
   hush(names: RegExp, type?: 'A' | 'AAAA'): void
-  /** Resolves when `holds` returns true; checked after each query. Rejects after 20 seconds. */
+  /** Resolves when `holds` returns true. `holds` is called after each query. Rejects after 20 seconds. */
   until(holds: () => boolean): Promise<void>
 }
 
@@ -38,7 +38,8 @@ export async function openNameServer(t: TestContext): Promise<NameServer> {
   })
   socket.bind(0, '127.0.0.1')
   await once(socket, 'listening')
-  // Many resolvers query at the same time, and retry only seconds later if the query is lost.
+  // The buffer is large, because many resolvers send queries at the same time. If a query is lost, the resolver repeats
+  // it only after seconds.
   socket.setRecvBufferSize(4 * 1024 * 1024)
   t.after(() => socket.close())
   return {
@@ -70,7 +71,10 @@ function read(question: Buffer): { name: string; type: 'A' | 'AAAA'; end: number
   return { name: labels.join('.').toLowerCase(), type: types[question.readUInt16BE(at + 1)]!, end: at + 5 }
 }
 
-/** RFC 1035 §4: the header, the question, and one record for each address of the queried family. */
+/**
+ * Returns the response to a query (RFC 1035 §4): the header, the question, and a record for each address of the queried
+ * type.
+ */
 function answer(question: Buffer, addresses: string[] | undefined, type: 'A' | 'AAAA'): Buffer {
   const records = (addresses ?? []).filter((each) => isIPv4(each) === (type === 'A')).map((each) => record(each))
   const header = Buffer.from(question.subarray(0, headerLength))

@@ -1,4 +1,4 @@
-/** A second Doorbell on the database of a test server: the same issuer and clock, another port. */
+/** A second Doorbell server on the database of a test server. It has the same issuer and clock, and another port. */
 import type { TestContext } from 'node:test'
 import { loadConfig } from '../../src/config/load.ts'
 import { createDoorbell, type Doorbell, type DoorbellOptions } from '../../src/doorbell.ts'
@@ -10,13 +10,13 @@ import { closeAfter } from './teardown.ts'
 
 export interface Neighbour {
   doorbell: Doorbell
-  /** The address on which it listens. Its issuer is that of the first server. */
+  /** The URL on which it listens. Its issuer is the URL of the first server. */
   url: string
   get(path: string, headers?: Record<string, string>): Promise<Answer>
   post(path: string, form: Record<string, string>, authorization: string): Promise<Answer>
 }
 
-/** @param options those of the first server */
+/** @param options the options of the first server */
 export async function openNeighbour(
   t: TestContext,
   stage: Stage,

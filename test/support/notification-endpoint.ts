@@ -1,4 +1,4 @@
-/** A client's notification endpoint: it records calls, and can misbehave. */
+/** A client's notification endpoint. It records calls, and can send errors or no response. */
 import {
   createServer,
   type IncomingHttpHeaders,
@@ -21,7 +21,7 @@ export interface Heard {
   body: Record<string, unknown>
 }
 
-/** The response of the endpoint. `hang` never answers, `drop` closes the connection. */
+/** The response of the endpoint. `hang`: no response. `drop`: the connection is closed without a response. */
 export type ReceiverPace =
   | number
   | { status: number; headers?: Record<string, string>; body?: string }
@@ -35,7 +35,7 @@ export interface NotificationEndpoint {
   heard: Heard[]
   /** Resolves as soon as `count` calls have arrived. Rejects after 20 seconds. */
   hears(count: number): Promise<Heard[]>
-  /** Sets the responses to further calls: one for each call, the last for all that follow. */
+  /** Sets the responses to the next calls, one for each call. The last one is also used for all later calls. */
   behaves(...manners: ReceiverPace[]): void
   close(): Promise<void>
 }

@@ -1,4 +1,7 @@
-/** The tables from which the server deletes old rows once a minute: rows to insert, and the deletion of each. */
+/**
+ * The tables from which the server deletes old rows once a minute. For each table, there is a row to insert and the
+ * function that deletes old rows.
+ */
 
 import type { Forget } from '../../src/ciba/decision/expiry-sweep.ts'
 import { createDenialPauseStore } from '../../src/ciba/request-limits/denial-pause-store.ts'
@@ -15,7 +18,7 @@ import { createUserCodeStore } from '../../src/user/user-code/user-code-store.ts
 interface OldRows {
   table: string
   forget: Forget
-  /** Returns a row with this key, of the time `at`. */
+  /** Returns a row with this key and the time `at`. */
   row(key: string, at: number): Record<string, Value>
 }
 

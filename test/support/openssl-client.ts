@@ -1,4 +1,7 @@
-/** `openssl s_client` as a client: a TLS library other than that of Node. It prints what the server asks for. */
+/**
+ * A client that uses the program `openssl s_client`. Its TLS behaves differently from Node's, and it prints what the
+ * server requests.
+ */
 import { spawn } from 'node:child_process'
 import { mkdtemp, rm, writeFile } from 'node:fs/promises'
 import { tmpdir } from 'node:os'
@@ -11,9 +14,9 @@ export interface OpensslCall {
   certified?: Certified | undefined
   /** Certificates of authorities that the client sends after its own. */
   chain?: readonly Certified[]
-  /** A file: the session of this call is written to it. */
+  /** The path of a file to which the TLS session of this call is written. */
   sessionTo?: string
-  /** A file with the session that this call resumes. */
+  /** The path of a file with the TLS session that this call resumes. */
   sessionFrom?: string
 }
 
@@ -25,9 +28,9 @@ export interface OpensslAnswer {
 }
 
 export interface OpensslClient {
-  /** POSTs a form to a path of the server, on a connection of its own. */
+  /** POSTs a form to a path of the server, on a new connection. */
   post(path: string, form: Record<string, string>, call: OpensslCall): Promise<OpensslAnswer>
-  /** The name of a new file in the folder of this client. */
+  /** Returns the path of a new file in the folder of this client. */
   newFile(): string
 }
 
@@ -54,14 +57,14 @@ export async function openOpensslClient(t: TestContext, url: string): Promise<Op
         '-sess_in': sessionFrom,
       }
       const options = Object.entries(given).flatMap(([name, value]) => (value === undefined ? [] : [name, value]))
-      // Also clients with weak keys have to be able to connect.
+      // This security level lets clients with weak keys connect.
       const weak = ['-cipher', 'DEFAULT@SECLEVEL=0']
       const server = ['-connect', `127.0.0.1:${port}`, '-servername', 'localhost']
       const printed = await run(
         ['s_client', ...server, `-${version}`, '-ign_eof', ...weak, ...options],
         httpPost(path, form),
       )
-      // The program writes the response before it has printed all of the handshake.
+      // The program may print the response before it has printed the whole handshake.
       const status = /HTTP\/1\.1 (\d{3}) /.exec(printed)?.[1]
       if (status === undefined) throw new Error(`openssl got no response: ${printed}`)
       return { status: Number(status), isResumed: /^Reused, TLS/m.test(printed), printed }

@@ -1,4 +1,7 @@
-/** An outbox worker with a kind of message of its own, which shows that the outbox does not depend on CIBA. */
+/**
+ * An outbox worker with a kind of message that has nothing to do with CIBA. It shows that the outbox does not depend on
+ * CIBA.
+ */
 import assert from 'node:assert/strict'
 import type { TestContext } from 'node:test'
 import type { Send, Senders } from '../../src/outbox/delivery.ts'
@@ -19,7 +22,7 @@ export const spilt: Outcome = { kind: 'failed', words: 'spilt' }
 export const start = 1_700_000_000_000
 export const tea = (more: Parameters<typeof newMessage>[1] = {}) => newMessage(start, more)
 
-/** Returns a worker, on a table of its own unless `on` is given. By default every message is delivered. */
+/** Returns a worker. Its database is new, unless `on` is given. By default every message is delivered. */
 export async function teaRoom(
   t: TestContext,
   { attempts = 8, timeout = 1000, on }: { attempts?: number; timeout?: number; on?: Database } = {},
@@ -99,18 +102,18 @@ export async function teaRoom(
     failWriting: (times: number) => {
       writingFailures = times
     },
-    /** Calls the function for each message, before its receiver is called. */
+    /** From now on, calls the function for each message before the receiver of the message is called. */
     beforeCall: (call: typeof beforeCall) => {
       beforeCall = call
     },
-    /** Calls the function before an outcome is recorded. */
+    /** From now on, calls the function before the outcome of a delivery is stored. */
     beforeWriting: (call: () => void) => {
       beforeWriting = call
     },
   }
 }
 
-/** Enqueues a message in a step without other effects. @returns the topics that the step announces */
+/** Adds a message to the outbox in a step without other effects. @returns the topics that the step announces */
 export async function postOne(
   worker: Pick<OutboxWorker, 'enqueue'>,
   table: Database,

@@ -1,4 +1,4 @@
-/** Outgoing callers, and servers that they call. */
+/** Creates guarded callers (`outgoing.ts`), and servers that they call. */
 import assert from 'node:assert/strict'
 import { once } from 'node:events'
 import { createServer, type RequestListener } from 'node:http'

@@ -1,4 +1,7 @@
-/** The phone app: it signs users in through `openid-client` and a browser, and decides with the access token. */
+/**
+ * The phone app. It signs users in with the library `openid-client` and a browser, and decides requests with the access
+ * token.
+ */
 import * as openid from 'openid-client'
 import { type Browser, openBrowser, type Page } from './browser.ts'
 import { discover } from './foreign-client.ts'
@@ -9,7 +12,7 @@ export interface SignInStarted {
   browser: Browser
   /** The sign-in page. */
   page: Page
-  /** To be called with the redirect address that the browser was sent to. */
+  /** Exchanges the authorization code. @param cameBack the URL to which the browser was redirected */
   tokens(cameBack: string): ReturnType<typeof openid.authorizationCodeGrant>
 }
 
@@ -69,7 +72,7 @@ export async function bearerOf(...signedIn: Parameters<typeof signIn>): Promise<
 }
 
 /**
- * Signs a user in until the app has an authorization code; the test exchanges the code.
+ * Signs a user in, and stops when the app has an authorization code. The test itself exchanges the code.
  *
  * @param parameters additional parameters of the authorization request
  */

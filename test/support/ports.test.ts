@@ -7,7 +7,7 @@ import { test } from 'node:test'
 import { promisify } from 'node:util'
 
 const ports = new URL('./ports.ts', import.meta.url).href
-/** Two that draw this many of 21 900 ports, each for itself, have about sixteen in common. */
+/** If two processes each chose this many of 21 900 ports at random, they would have about sixteen ports in common. */
 const many = 600
 
 test('a port is given to one test of a run only, whichever process asks for it', async (t) => {

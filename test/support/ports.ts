@@ -4,9 +4,9 @@ import { createServer } from 'node:net'
 import { join } from 'node:path'
 
 /**
- * Resolves to a free TCP port of this machine that is likely to stay free: below the ephemeral ports of the system, and
- * above the ports that browsers and `fetch` refuse (10080 is the last of them). No other test of the run gets it, not
- * even while a server that was stopped or killed is about to start there again.
+ * Resolves to a free TCP port of this machine that is likely to stay free. The port is below the ephemeral ports of the
+ * system, and above the ports that browsers and `fetch` refuse (up to 10080). No other test of the run gets this port.
+ * So a server that was stopped or killed can start again on its port.
  */
 export async function freePort(): Promise<number> {
   for (;;) {
@@ -17,7 +17,9 @@ export async function freePort(): Promise<number> {
 
 const reservedHere = new Set<number>()
 
-/** Test files are processes of their own: within a test run, a file for each port is what they share. */
+/**
+ * Reserves a port. The tests of a run are executed by several processes, so a reservation is a file in a shared folder.
+ */
 function reserve(port: number): boolean {
   if (reservedHere.has(port)) return false
   reservedHere.add(port)

@@ -4,7 +4,7 @@ import { existsSync } from 'node:fs'
 import { cp, readFile, symlink } from 'node:fs/promises'
 import { dirname, join, relative } from 'node:path'
 
-/** Postgres refuses to run as root. */
+/** The account that runs Postgres; undefined means the account of this process. Postgres refuses to run as root. */
 export type Account = { uid: number; gid: number } | undefined
 
 export async function nobody(): Promise<Account> {
@@ -18,7 +18,7 @@ export interface Binaries {
   postgres: string
 }
 
-/** If the account of the server cannot read the folder of the checkout, it gets a copy. */
+/** Returns the binaries. If the account cannot read the folder of the checkout, they are copied to `folder`. */
 export async function readableBinaries(folder: string, account: Account): Promise<Binaries> {
   const binaries = await installedBinaries()
   if (runs(binaries, folder, account)) return binaries
@@ -43,7 +43,10 @@ async function installedBinaries(): Promise<Binaries> {
   return binaries
 }
 
-/** npm packages cannot contain symbolic links. The package creates them after installation, if it may run scripts. */
+/**
+ * Creates the symbolic links to libraries. An npm package cannot contain symbolic links. The package creates them after
+ * its installation, but only if npm runs install scripts.
+ */
 async function linkLibraries(packageFolder: string): Promise<void> {
   const list = await readFile(join(packageFolder, 'native', 'pg-symlinks.json'), 'utf8').catch(() => '[]')
   for (const { source, target } of JSON.parse(list) as { source: string; target: string }[]) {
@@ -56,7 +59,10 @@ function unlessExists(error: NodeJS.ErrnoException): void {
   if (error.code !== 'EEXIST') throw error
 }
 
-/** The binaries find their libraries, but the libraries do not find each other. */
+/**
+ * Returns the environment for a binary. LD_LIBRARY_PATH is set, because the libraries do not find each other without
+ * it.
+ */
 export function environment(binary: string): NodeJS.ProcessEnv {
   return { PATH: process.env.PATH, LC_ALL: 'C', TZ: 'UTC', LD_LIBRARY_PATH: join(dirname(dirname(binary)), 'lib') }
 }

@@ -1,6 +1,6 @@
 /**
- * A primary and its standby, both real. The standby is a copy of the primary's folder (`pg_basebackup` is not among the
- * binaries) and replicates through a relay that can be cut.
+ * A Postgres primary and its standby, both real. The standby starts from a copy of the primary's folder, because
+ * `pg_basebackup` is not among the binaries. It replicates through a relay whose connections can be cut.
  */
 import { chown, mkdir, rm, writeFile } from 'node:fs/promises'
 import { join } from 'node:path'
@@ -13,30 +13,32 @@ import { openRelay, type Relay } from './relay.ts'
 import { until } from './until.ts'
 
 /**
- * - `killed`: all its processes end at once, as when the machine fails;
+ * - `killed`: all processes of the primary are killed, as if the machine had failed;
  * - `crashed`: an immediate shutdown;
- * - `stopped`: a fast shutdown: connections that wait for the standby get an error and are closed;
- * - `cut off`: it becomes unreachable, and is killed a moment later.
+ * - `stopped`: a fast shutdown, in which connections that wait for the standby get an error and are closed;
+ * - `cut off`: the primary becomes unreachable, and is killed a moment later.
  */
 export type PrimaryEnd = 'killed' | 'crashed' | 'stopped' | 'cut off'
 
 export interface PostgresPair {
-  /** The address of the current primary. */
+  /** The URL of a relay, which leads to the current primary. */
   url: string
-  /** The address of the server that accepts changes, without the relay. */
+  /** The direct URL of the server that accepts changes, without the relay. */
   readonly primary: string
   readonly standby: string
   /** Sets whether commits wait for the standby. */
   setSynchronous(isSynchronous: boolean): Promise<void>
   /** Cuts or restores replication to the standby. */
   replication: { cut(): void; restore(): void }
-  /** Ends the primary; the address leads nowhere. Resolves when all its processes have ended. */
+  /**
+   * Ends the primary. From now on, connections to `url` fail. Resolves when all processes of the primary have ended.
+   */
   endPrimary(how: PrimaryEnd): Promise<void>
-  /** Promotes the standby to primary. The address leads nowhere until `lead`. */
+  /** Promotes the standby to primary. Connections to `url` fail until `lead` is called. */
   promote(): Promise<void>
-  /** Points the address at the primary, or at the standby. */
+  /** From now on, `url` leads to the primary, or to the standby. */
   lead(to?: 'standby'): void
-  /** Adds a new standby to the remaining primary. */
+  /** Starts a new standby of the remaining primary. */
   addStandby(): Promise<void>
   stop(): Promise<void>
 }
@@ -97,7 +99,7 @@ async function createPair(binaries: Binaries, folder: string, account: Account, 
       }
       if (how === 'crashed') process.kill(await postmaster(primary.folder), 'SIGQUIT')
       else if (how === 'stopped') process.kill(await postmaster(primary.folder), 'SIGINT')
-      // The shell that supervises it is the leader of its process group.
+      // The process group includes the shell that supervises the server. The shell is its leader.
       else process.kill(-primary.child.pid!, 'SIGKILL')
       await primary.ended
       address.cut()
@@ -131,7 +133,7 @@ async function start(binaries: Binaries, folder: string, account: Account, strea
     full_page_writes: 'on',
     wal_keep_size: '64MB',
     min_wal_size: '32MB',
-    // Data reach the disk and the standby at a commit, and not earlier.
+    // With these settings, data reach the disk and the standby only at a commit.
     wal_writer_delay: '10s',
     bgwriter_delay: '10s',
     autovacuum: 'off',
@@ -144,7 +146,7 @@ async function start(binaries: Binaries, folder: string, account: Account, strea
   return { ...launched, port, folder }
 }
 
-/** Makes a base backup by hand, as the manual of Postgres describes it. */
+/** Makes a base backup as the manual of Postgres describes it for a backup without `pg_basebackup`. */
 async function copy(from: Node, to: string, account: Account): Promise<void> {
   const client = new Client({ connectionString: urlOf(from) })
   await client.connect()
@@ -159,7 +161,7 @@ async function copy(from: Node, to: string, account: Account): Promise<void> {
   }
 }
 
-/** Recent changes arrive by replication. */
+/** Copies the folder without the write-ahead log, because the standby gets recent changes by replication. */
 const copyFolder = `
   mkdir -m 700 "$2" && cd "$1" &&
   tar -cf - --exclude './pg_wal/*' --exclude './postmaster.*' . | tar -xf - -C "$2"
@@ -178,7 +180,7 @@ async function writeFor(account: Account, file: string, text: string): Promise<v
 
 const urlOf = ({ port }: { port: number }) => `postgres://postgres@127.0.0.1:${port}/postgres`
 
-/** Runs one statement on a connection of its own. */
+/** Executes one statement on a new connection. */
 export async function ask(url: string, sql: string): Promise<Record<string, unknown>[]> {
   const client = new Client({ connectionString: url })
   client.on('error', () => {})

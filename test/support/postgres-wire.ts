@@ -1,4 +1,4 @@
-/** The connection between a server and its Postgres, on which the next commit can fail. */
+/** A relay between a server and its Postgres. It can make the next commit fail. */
 import { connect, createServer, type Socket } from 'node:net'
 import type { TestContext } from 'node:test'
 import { inTime } from './until.ts'
@@ -6,8 +6,8 @@ import { inTime } from './until.ts'
 /**
  * - `lost`: the connection breaks before the commit arrives;
  * - `answer lost`: the commit arrives, and the connection breaks before its response does;
- * - `kept`: the commit is held back, as if the server stood still, and the connection stays open;
- * - `answer kept`: the commit arrives, its response is held back, and the connection stays open.
+ * - `kept`: the commit is not passed on, as if the server did not run, and the connection stays open;
+ * - `answer kept`: the commit arrives, its response is not passed on, and the connection stays open.
  */
 export type Mishap = 'lost' | 'answer lost' | 'kept' | 'answer kept'
 
@@ -15,15 +15,15 @@ export interface PostgresWire {
   /** The URL that replaces the database's own. */
   url: string
   /**
-   * Sets the failure of the next commits; resolves when they were sent, or with `answer kept` when they were answered.
-   * Rejects after 20 seconds.
+   * Makes the next commits fail in this way. Resolves when these commits were sent; with `answer kept`, when Postgres
+   * has answered them. Rejects after 20 seconds.
    */
   next(mishap: Mishap, commits?: number): Promise<void>
-  /** From now on responses are held back; `letGo` releases them, those of each connection in one piece. */
+  /** From now on, responses are not passed on. `letGo` passes them on, for each connection in one piece. */
   keepAnswers(): { saying(words: string): number; letGo(): void }
 }
 
-/** pg sends a commit as a simple query. */
+/** The bytes of a commit: `pg` sends it as a simple query. */
 const commit = Buffer.from('commit\0')
 
 export async function openPostgresWire(t: TestContext, database: string): Promise<PostgresWire> {

@@ -14,7 +14,7 @@ import { type Account, type Binaries, environment, nobody, readableBinaries } fr
 
 export interface PostgresServer {
   url: string
-  /** The folder of its files, and of its unix socket if it has one. */
+  /** The folder of the server's files, and of its unix socket if it has one. */
   folder: string
   stop(): Promise<void>
 }
@@ -22,8 +22,8 @@ export interface PostgresServer {
 /** A Postgres that can be stopped and started again. */
 export interface RestartablePostgres extends PostgresServer {
   /**
-   * Ends it: as an operator does, with errors for all connections; or at once, as a crash does. Resolves when it has
-   * ended.
+   * Ends the server. `told`: a fast shutdown, in which all connections get an error. `crashed`: the server ends at
+   * once. Resolves when the server has ended.
    */
   end(how: 'told' | 'crashed'): Promise<void>
   /** Starts the server again, on the same port and with the same data. Resolves when it accepts connections. */
@@ -32,41 +32,45 @@ export interface RestartablePostgres extends PostgresServer {
 
 export interface PostgresDatabase {
   url: string
-  /** Has the database dropped soon. */
+  /** Begins to drop the database, and does not wait for the end. */
   drop(): Promise<void>
   /** Resolves when the database is dropped. */
   dropAndWait(): Promise<void>
 }
 
 export interface PostgresOptions {
-  /** Commits are synced to disk, as in production. */
+  /** Whether commits are synced to disk, as in production. */
   durable?: boolean
-  /** Whether it also listens on a unix socket, in its folder. */
+  /** Whether the server also listens on a unix socket in its folder. */
   hasSocket?: boolean
-  /** PEM: the certificate and the key of the server, and the authority of the clients that have certificates. */
+  /**
+   * PEM texts: the certificate and the key of the server, and the authority that issued the certificates of clients.
+   */
   tls?: { cert: string; key: string; clientCa?: string }
-  /** The lines of pg_hba.conf. Default: everybody on this machine is trusted. */
+  /** The lines of pg_hba.conf. Default: connections from this machine need no password. */
   access?: string
 }
 
 let own: Promise<PostgresServer> | undefined
 
 /**
- * Creates a database on the server of this test run, or on one that lives as long as this process.
+ * Creates a database on the server of this test run. If there is none, starts a server that runs as long as this
+ * process.
  *
  * @param template the name of the database that is copied. Default: the new database is empty
  */
 export async function freshPostgres(template = 'template1'): Promise<PostgresDatabase> {
   const server = process.env.DOORBELL_TEST_POSTGRES ?? (await ownPostgres())
   const name = `doorbell_${randomBytes(6).toString('hex')}`
-  // Copying the files takes a third of the time that copying by way of the log takes.
+  // `file_copy` takes a third of the time of the other strategy, which writes the copy to the write-ahead log.
   await command('create', server, `create database ${name} template ${template} strategy file_copy`)
   const url = new URL(server)
   url.pathname = name
   const drop = () => command('drop', server, `drop database ${name} with (force)`)
   return {
     url: url.href,
-    // It takes a tenth of a second while connections that were just closed still end. A test does not wait for it.
+    // The test does not wait for the deletion. It takes a tenth of a second if sessions of closed connections are still
+    // ending.
     async drop() {
       void drop()
     },
@@ -79,7 +83,7 @@ async function ownPostgres(): Promise<string> {
   return (await own).url
 }
 
-/** The server stops with `stop`, or when this process ends in any way. */
+/** Starts a Postgres server. It stops when `stop` is called, or when this process ends for any reason. */
 export function startPostgres(options: PostgresOptions = {}): Promise<PostgresServer> {
   return withCluster(async (binaries, folder, account) => {
     await writeFiles(folder, account, options)
@@ -101,7 +105,7 @@ async function writeFiles(folder: string, account: Account, { tls, access }: Pos
   }
 }
 
-/** Like `startPostgres`, but its data are kept when it ends. */
+/** Like `startPostgres`, but the data are kept when the server ends. */
 export function startRestartablePostgres(options: PostgresOptions = {}): Promise<RestartablePostgres> {
   return withCluster(async (binaries, folder, account) => {
     const port = await freePort()
@@ -131,7 +135,7 @@ export function startRestartablePostgres(options: PostgresOptions = {}): Promise
   })
 }
 
-/** Resolves to the id of its main process. */
+/** Resolves to the id of the main process of the server in this folder. */
 export async function postmaster(folder: string): Promise<number> {
   return Number((await readFile(join(folder, 'data', 'postmaster.pid'), 'utf8')).split('\n')[0])
 }
@@ -176,7 +180,7 @@ async function makeCluster({ initdb }: Binaries, folder: string, account: Accoun
   if (code !== 0) throw new Error(`initdb failed (${code}): ${complaint()}`)
 }
 
-/** Another process may take the port before the server does; then another port is tried. */
+/** Starts the server on a free port. If another process takes this port first, another port is tried. */
 async function serve(
   binaries: Binaries,
   folder: string,
@@ -213,9 +217,9 @@ export function launch({ postgres }: Binaries, folder: string, account: Account,
 }
 
 /**
- * Starts the server and stops it (fast shutdown) when standard input ends: when it is closed, or when this process has
- * ended. Then only this shell can clean up; it keeps the data of a server that will be started again. It has a session
- * of its own, so that Ctrl-C does not reach it.
+ * A shell script that starts the server, and stops it (fast shutdown) when standard input ends. Standard input ends
+ * when this process closes it or has ended. The shell then removes the data, unless the server will be started again.
+ * The shell runs in a separate session, so that Ctrl-C does not end it.
  */
 const watchdog = `
   folder=$1
@@ -252,7 +256,7 @@ export function settings(
   return ['-D', join(folder, 'data'), ...Object.entries(values).flatMap(([name, value]) => ['-c', `${name}=${value}`])]
 }
 
-/** A standby is ready when it accepts reads. */
+/** Resolves to whether the server has become ready. A standby is ready when it accepts reads. */
 export function isReady(child: ChildProcess): Promise<boolean> {
   return new Promise((resolve) => {
     let said = ''
@@ -264,7 +268,10 @@ export function isReady(child: ChildProcess): Promise<boolean> {
   })
 }
 
-/** The server does not keep this process alive. Its output is still read, because a full pipe would block it. */
+/**
+ * Lets this process end although the server runs. The output of the server is still read, because a full pipe would
+ * block it.
+ */
 export function letGo(child: ChildProcess): void {
   child.unref()
   for (const stream of [child.stdin, child.stderr]) (stream as Socket | null)?.unref()
@@ -277,7 +284,7 @@ async function stop(child: ChildProcess, ended: Promise<void>, folder: string): 
   await rm(folder, { recursive: true, force: true })
 }
 
-/** Returns the end of a stream's output, which contains the reason. */
+/** Returns a function that returns the end of a stream's output. If the server fails, the reason is there. */
 function collect(stream: NodeJS.ReadableStream | null): () => string {
   let text = ''
   stream?.on('data', (chunk) => {
@@ -296,13 +303,15 @@ export async function runAs(account: Account, program: string, ...words: string[
 
 type Purpose = 'create' | 'drop'
 
-/** The connections that create and drop databases, and their last commands. They do not keep this process alive. */
+/** The connections that create and drop databases, each with its last command. They do not keep this process alive. */
 const commanding = new Map<Purpose, { server: string; client: Promise<CountedClient>; last: Promise<unknown> }>()
 
 /** The types of `pg` do not have these methods yet. */
 type CountedClient = Client & Record<'ref' | 'unref', () => void>
 
-/** Executes a command. This process stays alive until it is done. Commands of one purpose are executed one after the other. */
+/**
+ * Executes a command, and keeps this process alive until it is done. Commands of one purpose run one after the other.
+ */
 async function command(purpose: Purpose, server: string, sql: string): Promise<void> {
   let known = commanding.get(purpose)
   if (known?.server !== server) {

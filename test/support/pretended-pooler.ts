@@ -1,39 +1,39 @@
 /**
- * A pretended pooler in front of a Postgres: many connections share a few sessions, as with PgBouncer. It forwards the
- * bytes of the protocol, and tells each connection a number that is not that of its session.
+ * A simulated pooler in front of Postgres. Many connections share a few sessions, as with PgBouncer. The pooler
+ * forwards the bytes of the protocol. It sends each connection a process id that is not the process id of a session.
  */
 import { connect, createServer, type Socket } from 'node:net'
 import type { TestContext } from 'node:test'
 import { closeAfter } from './teardown.ts'
 
 export interface PoolerOptions {
-  /** How long a connection keeps a session. */
+  /** Whether a connection keeps its session until the connection ends, or only for a transaction. */
   mode: 'session' | 'transaction'
-  /** The most sessions that are open at a time. */
+  /** The maximum number of open sessions. */
   sessions: number
   /**
-   * Returns the idle session that is used next. `idle` begins with sessions that were never used, and ends with the one
-   * that was used last. Default: the one that was used last.
+   * Returns the idle session that is used next. `idle` begins with sessions that were never used, and ends with the
+   * session that was used last. Default: the session that was used last.
    */
   next?(idle: readonly Session[]): Session
-  /** The number of the session that a connection is told, or undefined if it is told none. */
+  /** Returns the process id that the pooler sends to a connection, or undefined if it sends none. */
   numberFor?(connection: number): number | undefined
 }
 
 /** A session of Postgres. */
 export interface Session {
-  /** From 0 on. */
+  /** The number of the session, counted from 0. */
   index: number
 }
 
 export interface PretendedPooler {
-  /** The URL that replaces the database's own. */
+  /** The URL of the pooler, to use instead of the URL of the database. */
   url: string
-  /** How many connections are waiting for a session. */
+  /** Returns the number of connections that wait for a session. */
   waiting(): number
 }
 
-/** Larger than any number that Linux gives to a process. */
+/** The process id that the first connection gets. It is larger than any process id of Linux. */
 const firstNumber = 2_000_000_000
 
 export async function openPretendedPooler(
@@ -83,12 +83,12 @@ interface Connection {
   session: OpenSession | undefined
   /** Messages that wait for a session. */
   unsent: Buffer[]
-  /** How many messages `ReadyForQuery` are still to come. */
+  /** The number of `ReadyForQuery` messages that Postgres has still to send. */
   expected: number
 }
 
 interface OpenSession extends Session {
-  /** The connection to Postgres; undefined until the session is first used. */
+  /** The connection to Postgres. Undefined until the session is used for the first time. */
   far?: Socket
   isReady?: boolean
   user?: Connection | undefined
@@ -112,7 +112,7 @@ function createSessions({ mode, sessions, next = (idle) => idle.at(-1)! }: Poole
     }
   }
 
-  /** Opens a session. Its first `ReadyForQuery` is not passed on. */
+  /** Opens a session. The first `ReadyForQuery` of the session is not passed on. */
   function begin(session: OpenSession, startup: Buffer): void {
     const read = createMessageReader({ hasStartup: false })
     session.far = open()
@@ -160,7 +160,10 @@ function createSessions({ mode, sessions, next = (idle) => idle.at(-1)! }: Poole
       else if (!queue.includes(connection)) queue.push(connection)
       assign()
     },
-    /** The session of a connection that ends is closed. The next connection gets a new one in its place. */
+    /**
+     * Must be called when a connection ends. Closes the session of the connection, so that another session can be
+     * opened.
+     */
     leave(connection: Connection): void {
       if (queue.includes(connection)) queue.splice(queue.indexOf(connection), 1)
       const { session } = connection
@@ -173,18 +176,18 @@ function createSessions({ mode, sessions, next = (idle) => idle.at(-1)! }: Poole
   }
 }
 
-/** `ReadyForQuery`, outside a transaction. */
+/** The message `ReadyForQuery` outside a transaction. */
 const readyForQuery = Buffer.from('Z\0\0\0\x05I')
 
 const isReadyForQuery = (message: Buffer) => message[0] === readyForQuery[0]
 
-/** Returns what a connection is answered at first: no password is needed, and the number of its session is this one. */
+/** Returns the first response to a connection: no password is needed, and the process id is `number`. */
 function greeting(number: number | undefined): Buffer {
   const keyData = number === undefined ? [] : [numbersAs('K', number, 0)]
   return Buffer.concat([numbersAs('R', 0), ...keyData, readyForQuery])
 }
 
-/** Returns a message that consists of numbers. */
+/** Returns a message whose content is numbers of 32 bits. */
 function numbersAs(type: string, ...numbers: number[]): Buffer {
   const bytes = Buffer.alloc(5 + 4 * numbers.length)
   bytes.write(type)
@@ -192,7 +195,10 @@ function numbersAs(type: string, ...numbers: number[]): Buffer {
   return bytes
 }
 
-/** Returns a function that splits what has arrived into messages. The first message to a server has no type. */
+/**
+ * Returns a function that splits received bytes into messages. The first message of a client has no type byte
+ * (`hasStartup`).
+ */
 function createMessageReader({ hasStartup }: { hasStartup: boolean }): (chunk: Buffer) => Buffer[] {
   let rest: Buffer = Buffer.alloc(0)
   let typeBytes = hasStartup ? 0 : 1

@@ -1,4 +1,4 @@
-/** Doorbell as in production: a separate process that can be stopped and killed. */
+/** Runs Doorbell as in production: as a separate process, which can be stopped and killed. */
 import { type ChildProcess, spawn } from 'node:child_process'
 import { createInterface } from 'node:readline'
 import { fileURLToPath } from 'node:url'
@@ -12,16 +12,16 @@ export interface ServerProcess {
   logLines: string[]
   /** Sends SIGKILL. Resolves when the process has ended. */
   kill(): Promise<void>
-  /** Sends SIGTERM. Resolves to the exit code, and to the time it took in milliseconds. */
+  /** Sends SIGTERM. Resolves to the exit code, and to the milliseconds until the process ended. */
   terminate(): Promise<{ code: number | null; took: number }>
-  /** Sends SIGSTOP, as when a virtual machine is moved: the process does not notice. */
+  /** Sends SIGSTOP. The process does not notice the pause, as when its virtual machine is migrated. */
   pause(): void
   goOn(): void
-  /** Resolves to its current memory. Only for a server that `canBeWeighed`. */
+  /** Resolves to the memory of the process. Only for a server that was started with `canBeWeighed`. */
   weigh(): Promise<Weight>
 }
 
-/** In bytes. */
+/** The memory of a process, in bytes. */
 export interface Weight {
   /** Memory that remains after a garbage collection. */
   kept: number
@@ -30,13 +30,16 @@ export interface Weight {
 }
 
 export interface ServerOptions {
-  /** Replaces the configured port. */
+  /** The port to use instead of the configured port. */
   port?: number
-  /** Milliseconds by which its clock is ahead of the machine's. */
+  /** The number of milliseconds by which the clock of the process is ahead of the machine's clock. */
   clockAhead?: number
-  /** The speed of its clock: at 0.1, ten seconds last a hundred. Timers keep their speed. */
+  /**
+   * The speed of the clock of the process: with 0.1, the clock advances ten seconds in a hundred seconds. Timers are
+   * not affected.
+   */
   clockPace?: number
-  /** For a server whose log does not report that it listens. */
+  /** Resolves to whether the server listens. For a server whose log does not report this. */
   isUp?: () => Promise<boolean>
   canBeWeighed?: boolean
 }
@@ -44,7 +47,7 @@ export interface ServerOptions {
 const shiftedClock = new URL('./shifted-clock.ts', import.meta.url).href
 const scales = new URL('./scales.ts', import.meta.url).href
 
-/** Resolves when it listens. */
+/** Starts a server. Resolves when the server listens. */
 export async function startServer(
   configFile: string,
   { port, clockAhead = 0, clockPace = 1, isUp, canBeWeighed = false }: ServerOptions = {},

@@ -1,4 +1,4 @@
-/** DPoP proofs, valid and invalid, and calls that contain them. */
+/** Creates DPoP proofs, valid and invalid, and sends calls with them. */
 import { request } from 'node:http'
 import { type CryptoKey, calculateJwkThumbprint, type JWK, type JWTHeaderParameters, SignJWT } from 'jose'
 import { newSecret } from '../../src/platform/crypto.ts'
@@ -8,7 +8,7 @@ import { type Answer, CIBA, type Stage } from './stage.ts'
 export interface ProofKey {
   privateKey: CryptoKey
   jwk: JWK
-  /** `jkt` */
+  /** The JWK thumbprint of the public key (`jkt`). */
   thumbprint: string
 }
 
@@ -20,7 +20,7 @@ export async function newProofKey(alg = 'ES256'): Promise<ProofKey> {
 
 export interface ProofOptions {
   header?: Record<string, unknown>
-  /** Missing claims have valid values for a token request; `undefined` leaves a claim out. */
+  /** Claims that are not listed have valid values for a token request. A claim that is `undefined` is omitted. */
   claims?: Record<string, unknown>
   signedWith?: CryptoKey | Uint8Array
 }
@@ -41,7 +41,7 @@ export function proofOf(
     .sign(signedWith ?? key.privateKey)
 }
 
-/** Sends headers that `fetch` would normalize: repeated ones, and names in any case. */
+/** Sends headers unchanged. `fetch` would join repeated headers and change the case of names. */
 export function callWith(
   stage: Pick<Stage, 'url'>,
   method: 'GET' | 'POST',

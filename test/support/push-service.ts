@@ -1,4 +1,4 @@
-/** A push service and its browsers: its responses can be set, and the browsers decrypt messages (RFC 8291). */
+/** A push service, whose responses can be set, and its browsers, which decrypt messages (RFC 8291). */
 import { createDecipheriv, createECDH, hkdfSync, randomBytes } from 'node:crypto'
 import { createServer, type IncomingHttpHeaders } from 'node:http'
 import type { AddressInfo } from 'node:net'
@@ -12,9 +12,9 @@ export interface Pushed {
 
 export interface Browser {
   subscription: PushSubscription
-  /** The received messages, decrypted. */
+  /** The messages that the browser has received, decrypted. */
   received: Pushed[]
-  /** Sets the status that the push service returns for it, and the body. Default: 201. */
+  /** Sets the status and the body with which the push service answers messages to this browser. Default: 201. */
   answers(status: number, body?: string): void
 }
 
@@ -74,7 +74,10 @@ export async function openPushService(t: TestContext): Promise<PushService> {
   }
 }
 
-/** RFC 8291 §3.4, with the record of RFC 8188: salt, record size, key id (the sender's public key), one record. */
+/**
+ * Decrypts a message (RFC 8291 §3.4). The body has the format of RFC 8188: salt, record size, key id, and one record.
+ * The key id is the public key of the sender.
+ */
 function decrypt(body: Buffer, keys: ReturnType<typeof createECDH>, auth: Buffer): string {
   const salt = body.subarray(0, 16)
   const idLength = body[20]!
@@ -89,6 +92,6 @@ function decrypt(body: Buffer, keys: ReturnType<typeof createECDH>, auth: Buffer
   const decipher = createDecipheriv('aes-128-gcm', derive('aes128gcm', 16), derive('nonce', 12))
   decipher.setAuthTag(record.subarray(-16))
   const padded = Buffer.concat([decipher.update(record.subarray(0, -16)), decipher.final()])
-  // The last record ends with 2 and zeros (RFC 8188 §2).
+  // The padding of the last record is a byte 2 and any number of zeros (RFC 8188 §2).
   return padded.subarray(0, padded.lastIndexOf(2)).toString('utf8')
 }

@@ -1,15 +1,15 @@
-/** A fixed address whose target can change, for failover, broken connections and connections that stop moving. */
+/** A fixed port whose target can change. For tests of failover, broken connections, and connections without data. */
 import { connect, createServer, type Socket } from 'node:net'
 
 export interface Relay {
   port: number
-  /** From now on connections lead to this port. */
+  /** From now on, new connections lead to this port. */
   leadTo(port: number): void
-  /** Breaks every connection. Until `leadTo`, new ones break at once. */
+  /** Breaks every connection. Until `leadTo` is called, new connections break at once. */
   cut(): void
   /**
-   * From now on the present connections, except the first `kept`, pass nothing on and stay open, as if the other machine
-   * had no power. New connections work.
+   * From now on, the existing connections, except the first `kept`, stay open and pass no data on, as if the other
+   * machine had no power. New connections work.
    */
   freeze(kept?: number): void
   close(): void
@@ -17,7 +17,7 @@ export interface Relay {
 
 export async function openRelay(): Promise<Relay> {
   const sockets = new Set<Socket>()
-  /** The two sockets of each connection. */
+  /** The two sockets of each connection: to the caller, and to the target. */
   const connections = new Set<readonly [Socket, Socket]>()
   let target: number | undefined
 

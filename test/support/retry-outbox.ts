@@ -4,7 +4,7 @@ import { withDatabase } from './beside.ts'
 import type { Stage } from './stage.ts'
 import { callBacksOf } from './tables.ts'
 
-/** Does what `doorbell outbox retry` does, beside the server, with the only notification to a client. */
+/** Does the same as `doorbell outbox retry` for the only notification to a client, while the server runs. */
 export async function retryOutbox(stage: Stage): Promise<void> {
   const [{ id }] = (await callBacksOf(stage)) as [{ id: string }]
   const now = stage.clock.now()

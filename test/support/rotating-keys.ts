@@ -1,4 +1,4 @@
-/** Rotations of signing keys, as the command `doorbell keys rotate` makes them beside a running server. */
+/** Rotates signing keys while a server runs, as the command `doorbell keys rotate` does. */
 import type { KeyTimes, RotationNeeds } from '../../src/openid-provider/signing-keys/key-rotation.ts'
 import { createSigningKeyStore } from '../../src/openid-provider/signing-keys/signing-key-store.ts'
 import { createVault } from '../../src/platform/crypto.ts'
@@ -7,7 +7,10 @@ import { openDatabase } from '../../src/platform/storage/open.ts'
 import type { Stage } from './stage.ts'
 import { until } from './until.ts'
 
-/** Like the command: in another process, which on SQLite cannot notify the server. */
+/**
+ * Rotates keys on its own database connection, like the command in another process. On SQLite, the server is not
+ * notified.
+ */
 export async function rotateAt<Result>(
   { clock, database: url }: Stage,
   times: KeyTimes,
@@ -22,7 +25,10 @@ export async function rotateAt<Result>(
   }
 }
 
-/** On SQLite there are no notifications from other processes: the server checks every five seconds. */
+/**
+ * Waits until `holds` returns true. On SQLite, advances the clock, because the server is not notified by other
+ * processes but checks every five seconds.
+ */
 export async function untilNoticed(stage: Stage, holds: () => boolean | Promise<boolean>): Promise<void> {
   const onSqlite = stage.database.startsWith('sqlite:')
   if (onSqlite) stage.clock.advance(5000)

@@ -1,9 +1,9 @@
-/** The routes that a server really has. */
+/** Lists the routes of a running server. */
 import { fastify } from 'fastify'
 import { collectRoutes, type KnownRoute } from '../../src/platform/http/mount.ts'
 import type { Stage } from './stage.ts'
 
-/** Resolves to all routes of a running server, as its plugin adds them to another one. */
+/** Resolves to all routes that the server's Fastify plugin adds to another Fastify server. */
 export async function routesOf({ doorbell }: Pick<Stage, 'doorbell'>): Promise<readonly KnownRoute[]> {
   const host = fastify()
   const routes = collectRoutes(host)

@@ -1,4 +1,4 @@
-/** Databases with all tables, and rows to insert, for tests below HTTP. */
+/** Databases with all tables, and rows to insert. For tests that do not use HTTP. */
 import type { TestContext } from 'node:test'
 import {
   type AuthenticationRequest,
@@ -30,7 +30,10 @@ import type { Engine } from './engines.ts'
 
 export const vault = createVault(Buffer.alloc(32, 7).toString('base64url'))
 
-/** Opens a database with all tables `count` times. All are closed, and the database is dropped, after the test. */
+/**
+ * Creates a database with all tables, and opens it `count` times. After the test, all connections are closed and the
+ * database is dropped.
+ */
 export async function furnished(
   t: TestContext,
   engine: Engine,
@@ -72,7 +75,7 @@ export async function furnished(
   return { url, clock, log, logLines, nodes, one: nodes[0]!, other: nodes.at(-1)! }
 }
 
-/** Returns a pending request of Kiosk, or another client, about Ana, created now. */
+/** Returns a pending request about Ana, created at `now`. By default, its client is Kiosk. */
 export function newRequest(now: number, more: Partial<AuthenticationRequest> = {}): AuthenticationRequest {
   const id = more.id ?? newId(now)
   const deliveryMode = more.deliveryMode ?? 'poll'
@@ -119,7 +122,7 @@ type KindLimit = Pick<Capacity['kinds'][number], 'kind' | 'room'> & Partial<Capa
 type ReceiverLimit = Pick<Capacity['receivers'][number], 'kind' | 'receiver' | 'room'> &
   Partial<Capacity['receivers'][number]>
 
-/** Returns unlimited capacity, unless the arguments limit it. */
+/** Returns the capacity for a claim of messages. It is unlimited, unless the arguments limit it. */
 export const capacityFor = ({
   kinds = [],
   receivers = [],
@@ -146,7 +149,7 @@ export async function post(database: Database, ...letters: OutboxMessage[]): Pro
   )
 }
 
-/** Returns Ana's approval, as a settlement. */
+/** Returns the settlement of a request that Ana has approved. */
 export function approval(now: number): Settlement {
   return { userId: 'user-ana', outcome: 'approved', settledBy: newId(now), now, authentication: {} }
 }
@@ -156,7 +159,7 @@ export function allRows(database: Database, table: string, order = '1'): Promise
   return database.read<Record<string, Value>>(`select * from ${table} order by ${order}`)
 }
 
-/** Inserts a row. Columns that are not given are null. */
+/** Inserts a row. Columns that `row` does not contain get their defaults. */
 export async function insert(database: Database, table: string, row: Record<string, Value>): Promise<void> {
   const names = Object.keys(row)
   const values = names.map((_, index) => `$${index + 1}`)

@@ -2,7 +2,7 @@
 import type { Rule } from '../../src/platform/rule.ts'
 
 /**
- * From now on records the outcomes of each rule.
+ * From now on, records the outcomes of each rule, by replacing its function `requires`.
  *
  * @returns a function that returns the first settings of the rules that lack one of the two outcomes, in their order
  */

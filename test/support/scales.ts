@@ -1,6 +1,6 @@
 /**
- * Loaded before a server, it logs the memory in use as one line, at each SIGUSR2. The memory of buffers is given back some
- * time after the garbage collection that finds them, so garbage is collected until no more memory is given back.
+ * A module that is loaded before a server. At each SIGUSR2 it logs the memory in use. The memory of buffers is freed
+ * some time after a garbage collection, so garbage is collected until no more memory is freed.
  */
 import { setTimeout as pause } from 'node:timers/promises'
 

@@ -13,12 +13,13 @@ export interface Scratch {
 }
 
 /**
- * Creates it in memory if there is enough: a test run creates thousands of databases and removes them again, and on a
- * disk each of them is some hundred files. What tests prove does not depend on it: they end processes, not machines.
+ * Creates the folder in memory if there is enough free memory. A test run creates and removes thousands of databases,
+ * and each of them is hundreds of files on a disk. The results of tests do not depend on the disk, because tests end
+ * processes and never the machine.
  */
 export async function makeScratch(): Promise<Scratch> {
   const folder = await mkdtemp(join((await hasRoomInMemory()) ? inMemory : tmpdir(), 'doorbell-tests-'))
-  // Postgres has an account of its own.
+  // Postgres may run with another account, which must be able to enter this folder.
   await chmod(folder, 0o711)
   return { folder, remove: () => rm(folder, { recursive: true, force: true }) }
 }
@@ -34,7 +35,10 @@ async function hasRoomInMemory(): Promise<boolean> {
   }
 }
 
-/** Programs may be copied to the folder, see `startPostgres`. */
+/**
+ * Resolves to whether programs in this mounted file system cannot be executed. The binaries of Postgres may be copied
+ * to the folder, so it must permit programs.
+ */
 async function forbidsPrograms(mounted: string): Promise<boolean> {
   const mounts = (await readFile('/proc/mounts', 'utf8')).split('\n').map((line) => line.split(' '))
   const options = mounts.find(([, where]) => where === mounted)?.[3] ?? ''

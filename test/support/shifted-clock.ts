@@ -1,6 +1,6 @@
 /**
- * Loaded before a server, it shifts the clock by `DOORBELL_TEST_CLOCK_AHEAD` milliseconds, which may be negative, and
- * makes it run `DOORBELL_TEST_CLOCK_PACE` times as fast.
+ * A module that is loaded before a server. It sets the clock of the process ahead by `DOORBELL_TEST_CLOCK_AHEAD`
+ * milliseconds (back if negative), and makes it run `DOORBELL_TEST_CLOCK_PACE` times as fast.
  */
 const ahead = Number(process.env.DOORBELL_TEST_CLOCK_AHEAD ?? 0)
 const pace = Number(process.env.DOORBELL_TEST_CLOCK_PACE ?? 1)

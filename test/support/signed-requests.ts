@@ -9,7 +9,10 @@ export interface SignedRequestOptions {
   claims?: Record<string, unknown>
 }
 
-/** Missing `claims` have valid values; `undefined` leaves a claim out. */
+/**
+ * Returns a signed authentication request. Claims that `claims` does not contain have valid values. A claim that is
+ * `undefined` is omitted.
+ */
 export function signedRequest(
   stage: Pick<Stage, 'clock' | 'url'>,
   clientId: string,

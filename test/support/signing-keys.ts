@@ -1,4 +1,7 @@
-/** Signing keys for servers in tests: the generation of an RSA key takes a third of the time of a start. */
+/**
+ * Signing keys for servers in tests. They are generated once and used by many servers, because the generation of an RSA
+ * key takes a third of the start time of a server.
+ */
 import { createSigningKeyStore, type NewKey } from '../../src/openid-provider/signing-keys/signing-key-store.ts'
 import { keyAlgorithms, makeKey, signingKeyAad } from '../../src/openid-provider/signing-keys/signing-keys.ts'
 import type { Clock } from '../../src/platform/clock.ts'
@@ -6,16 +9,19 @@ import { createVault, type Vault } from '../../src/platform/crypto.ts'
 import { migrate } from '../../src/platform/storage/migrate.ts'
 import { openDatabase } from '../../src/platform/storage/open.ts'
 
-/** Several sets are used in turn, so that the servers of one test have different keys. */
+/** Sets of keys. Servers use them in turn, so that the servers of one test have different keys. */
 const sets: Promise<NewKey[]>[] = []
 const mostSets = 4
 let used = 0
 
-/** The sets are encrypted with this vault, and for each server again with the vault of the server. */
+/**
+ * The sets are encrypted with this vault. For each server, they are decrypted and encrypted again with the vault of the
+ * server.
+ */
 const ownVault = createVault(Buffer.alloc(32, 1).toString('base64url'))
 
 /**
- * Opens a database like `openDatabase`, with all tables and with keys that sign from now on. Keys that exist already stay.
+ * Returns an `openDatabase` that also creates all tables, and adds keys that sign from now on. Existing keys are kept.
  */
 export function openWithKeys({ secret, clock }: { secret: string; clock: Clock }): typeof openDatabase {
   return async (...about) => {

@@ -6,7 +6,10 @@ import { closeAfter } from './teardown.ts'
 
 export interface SilentProxy {
   url: string
-  /** How many answers of the server have reached the proxy, whether or not their client was still there. */
+  /**
+   * Returns the number of responses of the server that have reached the proxy, including those whose client had
+   * disconnected.
+   */
   answers(): number
 }
 

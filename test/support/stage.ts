@@ -1,8 +1,9 @@
 /**
- * A new Doorbell for each test, with the test clients and users:
+ * Opens a new Doorbell server for a test, with the test clients and users:
  *
- * Ana and Ben are users. Kiosk polls, Northbank gets a ping, Till gets a push. The back end of the app of Ana's bank,
- * the phone service, decides for users it has authenticated; the phone app signs users in itself.
+ * Ana and Ben are users. Kiosk is a client with poll, Northbank with ping, Till with push. The phone service is the
+ * back end of the app of Ana's bank. It decides for users that it has authenticated. The phone app signs users in with
+ * Doorbell.
  */
 import type { TestContext } from 'node:test'
 import type { ConfigInput } from '../../src/config/config.ts'
@@ -21,7 +22,7 @@ import { closeAfter } from './teardown.ts'
 
 export const CIBA = 'urn:openid:params:grant-type:ciba'
 
-/** The secrets of the clients. Random, so that a search for one finds nothing else. */
+/** The secrets of the clients. They are random, so that a search for a secret finds no other text. */
 export const secrets = {
   kiosk: newSecret(),
   northbank: newSecret(),
@@ -39,23 +40,23 @@ export const ana = {
 }
 export const ben = { id: 'user-ben', username: 'ben', email: 'ben@example.com', name: 'Ben', password: newSecret(12) }
 
-/** Passwords in tests use a cheap hash, because a real one takes half a second. */
+/** The parameters of a fast password hash for tests. The hash with the usual parameters takes half a second. */
 export const cheapCost = { N: 2 ** 10, r: 8, p: 1 }
 
-/** All servers of a test file share these threads: to start a thread takes longer than a cheap hash. */
+/** All servers of a test file share these threads, because starting a thread takes longer than a fast hash. */
 const { scrypt } = createScryptThreads()
 
 export interface StageOptions {
   engine?: Engine
-  /** Merged into the test configuration, section by section. */
+  /** Settings that are merged into the test configuration, section by section. */
   config?: ConfigInput
   /** The notification endpoint of Northbank. */
   northbank?: string
   till?: string
   parts?: DoorbellOptions
-  /** Default: a free port. */
+  /** The port of the server. Default: a free port. */
   port?: number
-  /** False omits Kiosk, Northbank and the others: only the clients of `config` are registered. */
+  /** False: the test clients are omitted, and only the clients of `config` are registered. */
   cast?: false
   /** Whether `config` is used as it is, without the clients, users and limits of the test configuration. */
   isComplete?: true
@@ -87,11 +88,11 @@ export interface Stage {
   ring(as: RingingClient, parameters?: Record<string, string>): Promise<Answer>
   /** Polls as a test client. */
   poll(as: RingingClient, authReqId: unknown): Promise<Answer>
-  /** Decides through the phone service, by default for Ana. */
+  /** Decides a request as the phone service, by default for Ana. */
   decide(requestId: unknown, status: 'approved' | 'denied', more?: Record<string, string>): Promise<Answer>
-  /** Resolves to the open requests about a user, through the phone service, newest first. */
+  /** Lists the open requests about a user as the phone service. The newest request is the first. */
   waiting(loginHint?: string): Promise<Record<string, unknown>[]>
-  /** The internal id of the newest request about a user. */
+  /** Resolves to the internal id of the newest request about a user. */
   newestRequest(loginHint?: string): Promise<string>
   /** Closes Doorbell and opens it again on the same database, optionally with another configuration. */
   restart(config?: ConfigInput): Promise<void>
@@ -156,7 +157,7 @@ export async function openStage(t: TestContext, options: StageOptions = {}): Pro
       }),
     get: (path, headers = {}) => send(`${stage.url}${path}`, { headers }),
     ring(as, parameters = {}) {
-      // One request at a time, so that it is clear which is the newest.
+      // The clock advances before each request, so that each request has a different time and the newest is known.
       clock.advance(1)
       return stage.post('/backchannel/authorize', ringing(as, parameters), credentials[as])
     },
@@ -194,7 +195,10 @@ export async function openStage(t: TestContext, options: StageOptions = {}): Pro
   return stage
 }
 
-/** The clock of the database is compared with that of this machine, and not with the steady time, which may differ. */
+/**
+ * Returns an `openDatabase` that compares the clock of the database with the wall clock of this machine, and not with
+ * the steady time, which may differ from the wall clock.
+ */
 export function comparingClocks(open: typeof openDatabase): typeof openDatabase {
   return (url, surroundings) => open(url, { machine: machineClock, ...surroundings })
 }
@@ -242,7 +246,7 @@ export function castConfig(port: number, database: string, options: StageOptions
 }
 
 function castClients({ northbank, till, config }: StageOptions): NonNullable<ConfigInput['clients']> {
-  // No server listens there: for tests without notifications.
+  // No server listens on this port. The URL is for tests without notifications.
   const nowhere = 'http://localhost:9/notify'
   const grant_types = [CIBA, 'refresh_token']
   return [

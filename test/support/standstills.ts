@@ -1,19 +1,23 @@
 /**
- * Notices when the machine of a test run stands still: paused by its host, or starved of CPU or disk. Then connections
- * time out, and servers close connections that calls are on, in tests that have nothing to do with each other.
+ * Notices when the machine of a test run stands still, because its host pauses it, or because it gets no CPU time or
+ * disk access. Then unrelated tests fail, because connections time out and servers close connections with calls in
+ * progress.
  */
 import { setTimeout as pause } from 'node:timers/promises'
 import { Client } from 'pg'
 
-/** Far longer than two busy cores make anything wait, and as long as a connection to Postgres may take. */
+/**
+ * A longer wait counts as a standstill. A machine with two busy cores never causes such a wait. The time limit for
+ * connections to Postgres is the same.
+ */
 const longestMs = 5000
 const everyMs = 1000
 
 /**
- * Looks each second whether a timer and a new connection to Postgres come in time.
+ * Checks every second whether a timer and a new connection to Postgres take longer than `longestMs`.
  *
- * @param url of the Postgres of the test run
- * @returns a function that ends this and resolves to what was seen, one sentence for each standstill
+ * @param url the URL of the Postgres server of the test run
+ * @returns a function that ends the checks and resolves to a list with one sentence for each standstill
  */
 export function watchForStandstills(url: string): () => Promise<string[]> {
   const seen: string[] = []
@@ -26,7 +30,7 @@ export function watchForStandstills(url: string): () => Promise<string[]> {
   const watching = (async () => {
     while (!ended.signal.aborted) {
       const begun = Date.now()
-      // The end of the run cuts the wait short.
+      // At the end of the test run, the wait ends at once.
       await pause(everyMs, undefined, { signal: ended.signal }).catch(() => {})
       note('A timer of one second', begun)
       const connecting = Date.now()
@@ -41,7 +45,7 @@ export function watchForStandstills(url: string): () => Promise<string[]> {
   }
 }
 
-/** That Postgres refuses is no standstill: the tests say so themselves. */
+/** Opens and closes a connection. An error is ignored: it is no standstill, and the tests report it themselves. */
 async function connect(url: string): Promise<void> {
   const client = new Client(url)
   client.on('error', () => {})

@@ -1,4 +1,4 @@
-/** A database that records its statements, for tests that compare two paths through the server. */
+/** A database that records its statements. For tests that compare the statements of two kinds of calls. */
 
 import type { DoorbellOptions } from '../../src/doorbell.ts'
 import {
@@ -52,13 +52,15 @@ export function listenToStatements(): Statements {
     async during(work) {
       heard = []
       await work()
-      // The client may be cached or not, independent of the user.
+      // The lookup of the client is removed, because it is made only if the client is not cached.
       return heard.filter((sql) => sql !== 'select * from clients where id = $1')
     },
   }
 }
 
-/** Returns a database that records each statement with the values of its last use. */
+/**
+ * Returns an `openDatabase`, and the statements that its databases have executed, each with the values of its last use.
+ */
 export function collectStatements() {
   const collected = new Map<string, Value[]>()
   const collect = (statement: Statement) => void collected.set(statement.sql, valuesOf(statement))

@@ -1,4 +1,4 @@
-/** Reads tables, for tests of what was written, and of the state of notifications. */
+/** Reads tables. For tests of written rows and of the states of notifications. */
 import { systemClock } from '../../src/platform/clock.ts'
 import { createLog } from '../../src/platform/log.ts'
 import { openDatabase } from '../../src/platform/storage/open.ts'
@@ -12,7 +12,7 @@ export const tables = Object.keys(columnsByTable).filter(
 
 type Row = Record<string, string | number | null>
 
-/** Reads on a connection of its own, as another process would. */
+/** Executes a query on its own database connection, as another process would. */
 export async function rowsOf(stage: Stage, sql: string, values: (string | number)[] = []): Promise<Row[]> {
   const database = await openDatabase(stage.database, { log: createLog('silent'), clock: systemClock })
   try {
@@ -39,7 +39,7 @@ export async function countRows(stage: Stage): Promise<Record<string, number>> {
   return Object.fromEntries(Object.entries(contents).map(([table, rows]) => [table, rows.length]))
 }
 
-/** Resolves to the pings and pushes, oldest first, with their states. */
+/** Resolves to the pings and pushes with their states. The oldest is the first. */
 export function callBacksOf(stage: Stage): Promise<Row[]> {
   return rowsOf(
     stage,

@@ -1,4 +1,4 @@
-/** Resources are closed in the opposite order of opening, so that no call reaches a closed server. */
+/** Tests that resources are closed in the reverse order of their opening, so that no call reaches a closed server. */
 import assert from 'node:assert/strict'
 import { createServer } from 'node:http'
 import type { AddressInfo } from 'node:net'
@@ -28,7 +28,8 @@ test('a client that calls a server repeatedly is stopped before the server', asy
   })
   let isStopped = false
   const { port } = server.address() as AddressInfo
-  // Like a page whose event stream ends: if the server were closed first, this call would fail after the test.
+  // These calls are like those of a page whose event stream has ended. If the server were closed first, a call would
+  // fail after the test.
   const calling = (async () => {
     while (!isStopped) await fetch(`http://127.0.0.1:${port}`, { headers: { connection: 'close' } })
   })()

@@ -1,7 +1,7 @@
 /**
- * Resources of a test are closed in the opposite order of opening: the browser before its server, the second node
- * before the database of the first. `t.after` alone closes the server first; an open page then calls it again, and the
- * test's handler of these calls fails after the test has ended.
+ * Closes the resources of a test in the reverse order of their opening: the browser before its server, the second node
+ * before the database of the first. `t.after` alone would close the server before the browser. Then an open page would
+ * call the closed server, and the handler of this call would fail after the test has ended.
  */
 import { after, before, type TestContext } from 'node:test'
 
@@ -9,7 +9,10 @@ type Close = () => unknown
 
 const opened = new WeakMap<TestContext, Close[]>()
 
-/** Calls `close` after the test, before resources that were opened earlier are closed, even if others fail. */
+/**
+ * Calls `close` after the test, before resources that were opened earlier are closed. `close` is called even if closing
+ * another resource fails.
+ */
 export function closeAfter(t: TestContext, close: Close): void {
   const known = opened.get(t)
   if (known) {
@@ -32,8 +35,8 @@ export function closeAfter(t: TestContext, close: Close): void {
 }
 
 /**
- * Opens something before the tests of a suite, and closes it after the last one. For tests that do not affect each other.
- * Returns a function that returns what was opened.
+ * Opens a resource before the tests of a suite, and closes it after the last test. For tests that do not affect each
+ * other. Returns a function that returns the resource.
  */
 export function openForSuite<Opened>(open: (t: TestContext) => Promise<Opened>): () => Opened {
   let opened: Opened

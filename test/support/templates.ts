@@ -1,4 +1,4 @@
-/** Databases with all tables, which are copied for tests. A test run makes one for each engine. */
+/** Template databases with all tables, which are copied for tests. A test run creates one template for each engine. */
 import { join } from 'node:path'
 import { systemClock } from '../../src/platform/clock.ts'
 import { createLog } from '../../src/platform/log.ts'
@@ -6,13 +6,17 @@ import { migrate } from '../../src/platform/storage/migrate.ts'
 import { openDatabase } from '../../src/platform/storage/open.ts'
 import { freshPostgres } from './postgres.ts'
 
-/** The path of the SQLite file and the name of the Postgres database; undefined if no test run has made them. */
+/** The templates: the path of the SQLite file, and the name of the Postgres database. Undefined outside a test run. */
 export const templates = {
   sqlite: process.env.DOORBELL_TEST_SQLITE_TEMPLATE,
   postgres: process.env.DOORBELL_TEST_POSTGRES_TEMPLATE,
 }
 
-/** Makes both, the file in `folder` and the other on the server in DOORBELL_TEST_POSTGRES. Resolves to what names them. */
+/**
+ * Creates both templates: the SQLite file in `folder`, and the Postgres database on the server at
+ * DOORBELL_TEST_POSTGRES. Resolves to the environment variables that name the templates, and a function that drops the
+ * Postgres database.
+ */
 export async function makeTemplates(folder: string): Promise<{ env: NodeJS.ProcessEnv; drop(): Promise<void> }> {
   const file = join(folder, 'template.db')
   const { url, drop } = await freshPostgres()

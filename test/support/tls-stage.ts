@@ -1,4 +1,4 @@
-/** A test server over real TLS, and callers with client certificates. */
+/** Opens a test server over real TLS, and callers with client certificates. */
 import type { TestContext } from 'node:test'
 import { type ConnectionOptions, connect } from 'node:tls'
 import { Agent, request } from 'undici'
@@ -7,11 +7,13 @@ import { freePort } from './ports.ts'
 import { type Answer, openStage, type Stage, type StageOptions } from './stage.ts'
 
 export interface TlsStage extends Stage {
-  /** The authority that signed the server's certificate, and the certificates of trusted clients. */
+  /** The authority that issued the certificate of the server and the certificates of trusted clients. */
   authority: Certified
-  /** Returns a caller with this certificate, or with none. By default it opens as many connections as it needs. */
+  /**
+   * Returns a caller with this client certificate, or without one. @param mostConnections by default, as many as needed
+   */
   as(certified?: Certified, mostConnections?: number): Caller
-  /** Resolves to the result of a TLS handshake with these options: version and cipher suite, or the error. */
+  /** Makes a TLS handshake with these options. Resolves to the version and the cipher suite, or to the error. */
   handshake(options: ConnectionOptions): Promise<string>
 }
 

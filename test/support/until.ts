@@ -1,7 +1,9 @@
-/** Waits that end: for a condition that sends no event, and for a signal that may never come. */
+/** Waits with a time limit: for a condition that sends no event, and for a promise that may never resolve. */
 import { setTimeout as pause } from 'node:timers/promises'
 
-/** Resolves as soon as `holds` returns true; rejects after `patience` milliseconds, so that a failed test ends. */
+/**
+ * Resolves as soon as `holds` returns true. Rejects after `patience` milliseconds, so that a failed test does not hang.
+ */
 export async function until(holds: () => boolean | Promise<boolean>, patience = 10_000): Promise<void> {
   const deadline = performance.now() + patience
   while (!(await holds())) {
@@ -11,8 +13,7 @@ export async function until(holds: () => boolean | Promise<boolean>, patience = 
 }
 
 /**
- * Resolves like `signal`; rejects after `patience` milliseconds, so that a test whose signal never comes fails and says
- * what it has waited for.
+ * Resolves like `signal`. Rejects after `patience` milliseconds, with an error that says what the test has waited for.
  */
 export async function inTime<Result>(
   signal: Promise<Result>,

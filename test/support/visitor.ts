@@ -4,7 +4,7 @@
 
 export interface Seen {
   status: number
-  /** The redirect address, without the origin if it is the server's own. */
+  /** The target of the redirect. If it is on this server, it is a path without the origin. */
   location: string | undefined
   headers: Headers
   text: string
@@ -14,18 +14,18 @@ export interface Visitor {
   jar: Map<string, string>
   get(path: string, headers?: Record<string, string>): Promise<Seen>
   post(path: string, form: Record<string, string>, headers?: Record<string, string>): Promise<Seen>
-  /** Sends any request with the cookies. */
+  /** Sends a request with the stored cookies. */
   send(path: string, init: RequestInit): Promise<Seen>
   /** Follows redirects to the final page. */
   follow(seen: Seen): Promise<Seen>
-  /** Signs in, coming from `path`. Resolves to the next page. */
+  /** Opens `path`, and signs in on the sign-in page that follows. Resolves to the next page. */
   signIn(who: { username: string; password: string }, path?: string): Promise<Seen>
 }
 
 /**
- * @param url the address on which the server listens
- * @param issuer its issuer
- * @param always headers of every call
+ * @param url the URL on which the server listens
+ * @param issuer the issuer of the server
+ * @param always headers that are sent with every call
  */
 export function openVisitor(url: string, issuer = url, always: Record<string, string> = {}): Visitor {
   const jar = new Map<string, string>()

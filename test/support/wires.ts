@@ -1,15 +1,15 @@
-/** A database whose connections can be slow and can be cut. */
+/** Databases whose calls can be delayed, and whose connections can be cut. */
 import type { Database } from '../../src/platform/storage/database.ts'
 import { openDatabase } from '../../src/platform/storage/open.ts'
 
 export interface Wires {
-  /** Replaces `openDatabase`. Once the connections are cut, databases opened before stay cut. */
+  /** Replaces `openDatabase`. After `cut`, the databases that were already open stay unusable. */
   open: typeof openDatabase
-  /** Returns the milliseconds by which each call is delayed. */
+  /** Returns the number of milliseconds by which each call is delayed. A test may replace this function. */
   slowness(): number
   /**
-   * Cuts all open connections after this many further calls. The call at which it happens is not executed, or it is and
-   * its response is lost. All later calls fail: for the database, the process has been killed.
+   * Cuts all open connections after this many further calls. With `call`, the next call is not executed. With `answer`,
+   * it is executed, and its response is lost. All later calls fail, as if the process had been killed.
    */
   cut(calls?: number, what?: 'call' | 'answer'): void
   /** The number of calls so far. */

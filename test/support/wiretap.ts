@@ -1,7 +1,7 @@
-/** Records every HTTP call of this process and keeps the secrets in it, for tests of where secrets are stored. */
+/** Records the secrets in every HTTP call of this process. For tests that search for stored secrets. */
 import type { TestContext } from 'node:test'
 
-/** Names of secrets in forms, JSON and addresses. */
+/** The names of parameters and members that are secrets, in forms, JSON and URLs. */
 const secretNames = new Set([
   'auth_req_id',
   'client_secret',
@@ -23,13 +23,13 @@ const secretNames = new Set([
   'registration_access_token',
 ])
 
-/** Shorter values would be found everywhere by chance. */
+/** The minimum length of a recorded secret. A shorter text would also occur by chance. */
 const shortest = 8
 
 export interface Wiretap {
-  /** Each secret, and where it was seen first. */
+  /** Each secret, with the place where it was first seen. */
   secrets: Map<string, string>
-  /** Keeps a secret that has no name of its own in the call. Returns it. */
+  /** Records a secret that has no name in the call. Returns the secret. */
   note(secret: string, where: string): string
 }
 

@@ -20,8 +20,7 @@ type client struct {
 	Jwk        claims
 	Pem        string
 	Cert, Key  string
-	// How the client authenticates. A registration response contains it; for the clients in material.json, the flows set
-	// it.
+	// The authentication method. A registration response contains it. For the clients in material.json, the flows set it.
 	Method          string `json:"token_endpoint_auth_method"`
 	ManagementURI   string `json:"registration_client_uri"`
 	ManagementToken string `json:"registration_access_token"`
@@ -66,22 +65,23 @@ func (a answer) member(name string) string {
 	return value
 }
 
-// caller is a client on connections of its own.
+// caller is a client with its own connections.
 type caller struct {
 	own      client
 	http     *http.Client
 	metadata serverMetadata
-	// For DPoP: the key, and the newest nonce of the server.
+	// For DPoP: the key, and the newest nonce that the server has sent.
 	key     *ecdsa.PrivateKey
 	nonce   string
 	resumed int
 }
 
-// newestTLS is the newest version that callers offer.
+// newestTLS is the newest TLS version that callers offer.
 var newestTLS uint16 = tls.VersionTLS13
 
-// newCaller returns a client on connections of its own. crypto/tls decides whether to send the certificate of the
-// client, by the authorities that the server names. Sessions are resumed, and every call has a connection of its own.
+// newCaller returns a client that authenticates as own and has the certificate of shown. crypto/tls decides whether to
+// send the certificate: it compares the issuer with the authorities that the server lists in the handshake. Every call
+// uses a new connection, which resumes the TLS session.
 func newCaller(own client, shown client) *caller {
 	authority, err := os.ReadFile(material.Authority)
 	must(err)
@@ -165,7 +165,7 @@ func (c *caller) initiate(parameters url.Values) answer {
 	return c.post(c.metadata.Authentication, parameters, nil)
 }
 
-// token sends a token request, once more if the server demands a DPoP nonce.
+// token sends a token request. If the server demands a DPoP nonce, token sends the request once more with the nonce.
 func (c *caller) token(form url.Values) answer {
 	headers := map[string]string{}
 	for range 2 {
@@ -198,7 +198,7 @@ func (c *caller) reads(accessToken string) {
 	check(sub == material.Sub, "userinfo is about %s", sub)
 }
 
-// collect plays a whole flow: the first poll is sent as soon as the request is approved.
+// collect runs a whole flow. It sends the first poll as soon as the request is approved.
 func (c *caller) collect(parameters url.Values) answer {
 	authReqID := c.initiate(parameters).is(200, "").member("auth_req_id")
 	decide(authReqID, "allow")

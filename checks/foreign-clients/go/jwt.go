@@ -19,7 +19,7 @@ import (
 	"time"
 )
 
-// The standard library has no JWT: these are the signatures that the flows need (RFC 7518 §3).
+// The standard library has no JWT. This file implements the signature algorithms that the flows need (RFC 7518 §3).
 
 type claims map[string]any
 
@@ -76,7 +76,7 @@ func signJwt(key crypto.Signer, header, payload claims) string {
 	panic("no such key")
 }
 
-// assertion authenticates a client (RFC 7523 §3).
+// assertion returns a JWT that authenticates a client (RFC 7523 §3).
 func assertion(own client, audience string) string {
 	now := time.Now().Unix()
 	return signJwt(parseKey(own.Pem), claims{"alg": own.Jwk["alg"], "kid": own.Jwk["kid"]}, claims{
@@ -84,7 +84,7 @@ func assertion(own client, audience string) string {
 	})
 }
 
-// proof is a DPoP proof (RFC 9449 §4.2).
+// proof returns a DPoP proof (RFC 9449 §4.2).
 func proof(key *ecdsa.PrivateKey, method, url, nonce, accessToken string) string {
 	payload := claims{"jti": randomText(), "htm": method, "htu": url, "iat": time.Now().Unix()}
 	if nonce != "" {
@@ -101,7 +101,8 @@ func proof(key *ecdsa.PrivateKey, method, url, nonce, accessToken string) string
 	return signJwt(key, claims{"typ": "dpop+jwt", "alg": "ES256", "jwk": jwk}, payload)
 }
 
-// verifyIDToken returns the claims of an ID token, after the checks of OpenID Connect Core §3.1.3.7 and of at_hash.
+// verifyIDToken makes the checks of OpenID Connect Core §3.1.3.7, checks at_hash, and returns the claims of the ID
+// token.
 func (c *caller) verifyIDToken(token, accessToken string) claims {
 	parts := strings.Split(token, ".")
 	var header struct{ Alg, Kid string }

@@ -1,5 +1,6 @@
-// Go's standard library: crypto/tls selects the client's certificate, net/http calls and listens. The rest of CIBA is
-// written here, because the library has neither OAuth nor JWT.
+// A CIBA client that uses only Go's standard library. crypto/tls selects the client's certificate. net/http makes the
+// calls and receives the notifications. OAuth, CIBA and JWT are implemented here, because the library does not have
+// them.
 package main
 
 import (
@@ -77,7 +78,8 @@ func as(name, method string) *caller {
 	return newCaller(own, own)
 }
 
-// pollOnATicker polls every interval seconds from the acknowledgement on, however long a poll takes.
+// pollOnATicker begins a poll every interval seconds, counted from the acknowledgement. The duration of a poll does not
+// matter.
 func pollOnATicker() string {
 	c := as("poll", "client_secret_basic")
 	response := c.initiate(asked()).is(200, "")
@@ -179,7 +181,7 @@ func signedRequest() string {
 	return ""
 }
 
-// inBothVersions plays with TLS 1.2 and with TLS 1.3, which resume sessions in different ways.
+// inBothVersions runs a flow with TLS 1.2 and with TLS 1.3, because the two versions resume sessions in different ways.
 func inBothVersions(play func() *caller) string {
 	defer func() { newestTLS = tls.VersionTLS13 }()
 	how := []string{}

@@ -1,6 +1,6 @@
 /**
- * oauth4webapi has one function for each request and one for each response. Everything else, such as the polling loop,
- * is here.
+ * A client that uses oauth4webapi. The library has one function for each request and one for each response. All other
+ * code, such as the polling loop, is in this file.
  */
 import { strict as assert } from 'node:assert'
 import { setTimeout as pause } from 'node:timers/promises'
@@ -25,7 +25,7 @@ const { clients, sub } = material
 const anonymous = { [oauth.customFetch]: (await fetchAs()) as never }
 const server = await oauth.processDiscoveryResponse(issuer, await oauth.discoveryRequest(issuer, anonymous))
 
-/** A client, how it authenticates, and the connections on which it shows a certificate, or none. */
+/** A client with its authentication method, and a `fetch` that sends its certificate, if it has one. */
 interface Caller {
   client: oauth.Client
   authentication: oauth.ClientAuth
@@ -46,7 +46,10 @@ async function initiate({ client, authentication, options }: Caller, parameters:
   return oauth.processBackchannelAuthenticationResponse(server, client, response)
 }
 
-/** Sends a call once more if the server demands a DPoP nonce. The DPoP handle of the library has stored the nonce. */
+/**
+ * Makes a call, and repeats it if the server demands a DPoP nonce. The DPoP handle of the library has then stored the
+ * nonce.
+ */
 async function withNonce<Result>(call: () => Promise<Result>): Promise<Result> {
   try {
     return await call()
@@ -92,7 +95,7 @@ async function introspect({ client, authentication, options }: Caller, token: st
   return oauth.processIntrospectionResponse(server, client, response)
 }
 
-/** A whole flow: the first poll is sent as soon as the request is approved. */
+/** Runs a whole flow. The first poll is sent as soon as the request is approved. */
 async function collect(caller: Caller, parameters?: Record<string, string>): Promise<oauth.TokenEndpointResponse> {
   const { auth_req_id } = await initiate(caller, parameters)
   await decide(auth_req_id)
@@ -101,7 +104,7 @@ async function collect(caller: Caller, parameters?: Record<string, string>): Pro
   return tokens
 }
 
-/** Polls on a timer, every `interval` seconds from the acknowledgement on, however long a poll takes. */
+/** Begins a poll every `interval` seconds, counted from the acknowledgement. The duration of a poll does not matter. */
 async function pollOnATimer(): Promise<undefined> {
   const caller = await callerOf(clients.poll, oauth.ClientSecretBasic(clients.poll.client_secret!))
   const { auth_req_id, interval } = await initiate(caller)
@@ -135,7 +138,10 @@ async function pollWithAssertion(): Promise<undefined> {
   return undefined
 }
 
-/** Initiates a request of a client that is notified. Returns its id, and what waits for the notification. */
+/**
+ * Sends a request of a client that gets notifications. Resolves to its `auth_req_id`, and to a function that waits for
+ * the notification.
+ */
 async function initiateNotified(caller: Caller, path: string) {
   const client_notification_token = newNotificationToken()
   const { auth_req_id } = await initiate(caller, { ...asked, client_notification_token })

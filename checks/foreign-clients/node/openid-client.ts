@@ -1,4 +1,4 @@
-/** openid-client, which polls, authenticates, signs and verifies by itself. */
+/** A client that uses openid-client. The library itself polls, authenticates, signs and verifies. */
 import { strict as assert } from 'node:assert'
 import * as openid from 'openid-client'
 import type { ClientMaterial } from '../server.ts'
@@ -19,11 +19,14 @@ import {
 const { clients, sub } = material
 
 interface Setting {
-  /** Whose certificate is shown. Default: the client's own. */
+  /** The client whose certificate is sent. Default: this client. */
   shows?: Pick<ClientMaterial, 'cert' | 'key'>
 }
 
-/** Resolves to the client, set up by discovery alone. ID tokens are verified, with the keys of `jwks_uri`. */
+/**
+ * Resolves to a client that is configured only by discovery. The signatures of ID tokens are verified with the keys at
+ * `jwks_uri`.
+ */
 async function configured(client: ClientMaterial, authentication: openid.ClientAuth, { shows = client }: Setting = {}) {
   const metadata = { id_token_signed_response_alg: client.id_token_signed_response_alg }
   return openid.discovery(issuer, client.client_id, metadata, authentication, {
@@ -56,7 +59,7 @@ async function poll(): Promise<undefined> {
   const config = await configured(clients.poll, openid.ClientSecretBasic(clients.poll.client_secret))
   const response = await openid.initiateBackchannelAuthentication(config, asked)
   assert.equal(response.interval, 1)
-  // Two polls come before the decision. If one of them got slow_down, the third would come five seconds later.
+  // Two polls are sent before the decision. If one of them got slow_down, the third would be sent five seconds later.
   const begin = performance.now()
   const [tokens] = await Promise.all([
     openid.pollBackchannelAuthenticationGrant(config, response),
@@ -108,7 +111,8 @@ async function push(client: ClientMaterial, authentication: openid.ClientAuth): 
   const { config, auth_req_id, pushed } = await initiatePush(client, authentication)
   await decide(auth_req_id)
   const body = await pushed()
-  // The library knows no push: it reads the body as the response to a token request, and verifies it.
+  // The library has no function for push. So the test passes the body of the push to the library as the response to a
+  // token request, and the library verifies it.
   const reading = await configured(client, openid.None())
   const overNetwork = reading[openid.customFetch]!
   reading[openid.customFetch] = async (url, options) =>
@@ -138,7 +142,7 @@ async function registration(): Promise<string> {
     [openid.customFetch]: fetcher,
   })
   const registered = config.clientMetadata()
-  // The configuration that the library returns would send client_secret_post, whatever was registered.
+  // The configuration that the library returns uses client_secret_post even if another method was registered.
   const byMethod = registered.token_endpoint_auth_method === 'client_secret_basic'
   assert.ok(byMethod, `registered for ${registered.token_endpoint_auth_method}`)
   const client = { client_id: registered.client_id, id_token_signed_response_alg: 'RS256' }
@@ -190,7 +194,7 @@ async function boundTokens(): Promise<undefined> {
 
 async function dpop(): Promise<undefined> {
   const config = await configured(clients.dpop, openid.PrivateKeyJwt(await signing(clients.dpop)))
-  // The server demands a nonce: the library repeats the call by itself.
+  // The server demands a nonce, and the library itself repeats the call with the nonce.
   const DPoP = openid.getDPoPHandle(config, await openid.randomDPoPKeyPair())
   const tokens = await collect(config, await openid.initiateBackchannelAuthentication(config, asked), { DPoP })
   assert.equal(tokens.token_type, 'dpop')

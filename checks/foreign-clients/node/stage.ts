@@ -1,4 +1,7 @@
-/** What both clients of Node share: the material, decisions, notifications, connections with certificates, some assertions. */
+/**
+ * What both Node clients share: the material, decisions, notifications, `fetch` with client certificates, and some
+ * assertions.
+ */
 import { strict as assert } from 'node:assert'
 import { createHash, randomBytes } from 'node:crypto'
 import { readFile } from 'node:fs/promises'
@@ -16,7 +19,7 @@ const ca = await readFile(material.authority, 'utf8')
 const modules = fileURLToPath(new URL('../../../node_modules', import.meta.url))
 const agents: Agent[] = []
 
-/** Returns a `fetch` that trusts the server, and shows the certificate of this client, if it has one. */
+/** Returns a `fetch` that trusts the server, and sends the certificate of this client, if it has one. */
 export async function fetchAs(client: Pick<ClientMaterial, 'cert' | 'key'> = {}) {
   const shown = client.cert && { cert: await readFile(client.cert), key: await readFile(client.key!) }
   const dispatcher = new Agent({ connect: { ca, ...shown } })
@@ -32,17 +35,17 @@ export async function decide(authReqId: string, action: 'allow' | 'deny' = 'allo
   assert.equal(answer.status, 200, await answer.text())
 }
 
-/** What the user is asked: the parameters of most authentication requests. */
+/** The parameters of most authentication requests. */
 export const asked = { login_hint: material.login_hint, scope: 'openid offline_access', binding_message: 'Coffee 4.20' }
 
-/** Returns how a client with `private_key_jwt` signs. */
+/** Returns the key of a client with `private_key_jwt`, and the key's id. */
 export async function signing({ jwk, pem }: ClientMaterial) {
   return { key: await importPKCS8(pem!, jwk!.alg!), kid: jwk!.kid! }
 }
 
 /**
- * Rejects unless the call is refused with this status and error. If the response has a challenge, the error of both libraries
- * contains the status but no error code.
+ * Rejects unless the call is refused with this status and error. If the response has a challenge, the error of both
+ * libraries contains the status but no error code.
  */
 export async function refused(call: Promise<unknown>, status: number, error?: string): Promise<void> {
   await assert.rejects(call, (problem: { status?: number; error?: string; cause?: unknown }) => {
@@ -52,7 +55,9 @@ export async function refused(call: Promise<unknown>, status: number, error?: st
   })
 }
 
-/** Checks what only the ID token of a push contains: the request, and the hash of the access token (CIBA Core §10.3.1). */
+/**
+ * Checks what only the ID token of a push contains: the request, and the hash of the access token (CIBA Core §10.3.1).
+ */
 export function assertPushed(claims: Record<string, unknown>, authReqId: string, accessToken: string): void {
   assert.deepEqual([claims.sub, claims['urn:openid:params:jwt:claim:auth_req_id']], [material.sub, authReqId])
   const hash = createHash('sha256').update(accessToken).digest().subarray(0, 16).toString('base64url')
@@ -81,7 +86,10 @@ const endpoint = createServer({ key: await readFile(key), cert: await readFile(c
 })
 await new Promise<void>((resolve) => endpoint.listen(port, '127.0.0.1', resolve))
 
-/** Resolves to the body of the notification about a request, which must have come to this path with this token. */
+/**
+ * Resolves to the body of the notification about a request. Checks that the notification was sent to this path with
+ * this token.
+ */
 export async function notified(authReqId: string, path: string, token: string): Promise<Record<string, unknown>> {
   const heard = await notificationAbout(authReqId)
   assert.deepEqual([heard.path, heard.authorization], [path, `Bearer ${token}`])
@@ -102,7 +110,7 @@ function notificationAbout(authReqId: string): Promise<Notification> {
   })
 }
 
-/** Plays the flows one after the other. A flow that resolves to a text was played as the text says. */
+/** Runs the flows one after the other. If a flow resolves to a text, the text is a remark about how it was run. */
 export async function playAll(library: string, plays: Record<Flow, () => Promise<string | undefined>>): Promise<void> {
   const { version } = JSON.parse(await readFile(join(modules, library, 'package.json'), 'utf8')) as { version: string }
   process.stdout.write(`${library} ${version}, Node ${process.version}\n`)

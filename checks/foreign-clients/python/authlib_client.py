@@ -1,4 +1,4 @@
-"""Authlib: has no CIBA, but client authentication, token requests of any grant, JWTs, and validation of ID tokens."""
+"""A client that uses Authlib. It has client authentication, token requests, JWTs and ID tokens, but no CIBA."""
 
 import hashlib
 import json
@@ -37,8 +37,8 @@ class Caller:
             cert=certificate(client if shows is None else shows),
         )
         if method == "private_key_jwt":
-            # By default, the library makes assertions that are valid for an hour, with the called endpoint as their
-            # audience.
+            # By default, the assertions of the library are valid for an hour, and their audience is the called
+            # endpoint.
             header = {"kid": client["jwk"]["kid"]}
             self.session.register_client_auth_method(PrivateKeyJWT(headers=header, alg=client["jwk"]["alg"]))
         self.document = self.get(f"{issuer}/.well-known/openid-configuration")
@@ -76,7 +76,7 @@ class Caller:
         assert answer.json()["sub"] == sub
 
     def refresh(self):
-        # The ID token of a poll has no at_hash; those of a refresh and of a push have one, which the library compares.
+        # The ID token of a refresh has an at_hash, which the library checks. The ID token of a poll has none.
         assert self.verify(self.session.refresh_token())["at_hash"]
         self.userinfo()
 
@@ -104,7 +104,7 @@ def poll():
     caller = Caller(clients["poll"])
     response = caller.initiate()
     assert response["interval"] == 1
-    # On a timer, every `interval` seconds from the acknowledgement on, however long a poll takes.
+    # Begins a poll every `interval` seconds, counted from the acknowledgement. The duration of a poll does not matter.
     begin = time.monotonic()
     for polls in range(1, 5):
         pause_until(begin, polls)
@@ -179,7 +179,7 @@ def registration():
     own = answer.json()
     registered = Caller(own)
     registered.play()
-    # A session of the library sends the registration access token as any bearer token.
+    # A session of the library sends the registration access token like any other bearer token.
     manager = OAuth2Session(token={"access_token": own["registration_access_token"], "token_type": "bearer"})
     assert manager.get(own["registration_client_uri"]).json()["client_id"] == own["client_id"]
     assert manager.delete(own["registration_client_uri"]).status_code == 204

@@ -1,4 +1,4 @@
-"""requests_oauth2client: has CIBA with a polling job, signed requests, and DPoP with nonces."""
+"""A client that uses requests_oauth2client: it has CIBA with a polling job, signed requests, and DPoP with nonces."""
 
 import secrets
 import time
@@ -27,7 +27,7 @@ def session_of(client):
 
 
 def configured(client, auth, shows=None, **more):
-    """Returns the client, set up by discovery. The library does not read the CIBA endpoint from the metadata."""
+    """Returns a client that is configured by discovery, except the CIBA endpoint, which the library does not read."""
     session = session_of(client if shows is None else shows)
     document = session.get(f"{issuer}/.well-known/openid-configuration").json()
     return OAuth2Client.from_discovery_endpoint(
@@ -49,9 +49,9 @@ def private_key(client):
 
 
 def verified(client, token):
-    """Verifies the ID token like that of an authorization code, because the library has no function for CIBA."""
+    """Verifies an ID token with the function for the authorization code flow, because the library has none for CIBA."""
     expected = SimpleNamespace(issuer=issuer, nonce=None, acr_values=None, code=None, state=None, max_age=None)
-    # The library cannot validate the ID token that came with a DPoP token: it fails when it builds its result.
+    # The library fails to build its result for a DPoP token. So the ID token is validated together with a bearer token.
     bearer = BearerToken(token.access_token, id_token=token.id_token)
     validated = bearer.validate_id_token(client, expected)
     assert validated.id_token.sub == sub
@@ -124,7 +124,7 @@ def push(own, auth):
     decide(response.auth_req_id)
     path, authorization, body = notified(response.auth_req_id)
     assert (path, authorization) == ("/push", f"Bearer {token}")
-    # A push is a token response with one more member.
+    # The body of a push is a token response with one more member.
     pushed = BearerToken(**body)
     id_token = verified(client, pushed)
     assert id_token.get_claim("urn:openid:params:jwt:claim:auth_req_id") == response.auth_req_id
@@ -200,7 +200,7 @@ def bound_tokens():
 def dpop():
     own = clients["dpop"]
     client = configured(own, private_key(own), dpop_bound_access_tokens=True)
-    # The server demands a nonce: the library repeats the calls by itself.
+    # The server demands a nonce, and the library itself repeats the calls with the nonce.
     token = collect(client)
     assert token.token_type == "DPoP"
     refresh(client, token)

@@ -1,4 +1,4 @@
-"""What both clients of Python share: the material, decisions, and a notification endpoint."""
+"""What both Python clients share: the material, decisions, and a notification endpoint."""
 
 import json
 import ssl
@@ -15,7 +15,7 @@ with open(sys.argv[1], encoding="utf8") as file:
 clients = material["clients"]
 issuer = material["issuer"]
 sub = material["sub"]
-# What the user is asked: the parameters of most authentication requests.
+# The parameters of most authentication requests.
 asked = {
     "login_hint": material["login_hint"],
     "scope": "openid offline_access",
@@ -24,7 +24,7 @@ asked = {
 
 
 def certificate(client):
-    """Returns what `requests` takes as `cert`."""
+    """Returns the value for the parameter `cert` of `requests`: the files of the certificate and the key."""
     return (client["cert"], client["key"]) if "cert" in client else None
 
 
@@ -41,7 +41,7 @@ def decide_after(seconds, auth_req_id):
 
 
 def refused(status, call, error=None):
-    """Asserts that a call is refused. A library that raises an error has the response in `response`, or hides it."""
+    """Asserts that a call is refused. If a library hides the response, only the error code is checked."""
     try:
         answer = call()
     except Exception as problem:
@@ -90,7 +90,7 @@ def notified(auth_req_id):
 
 
 def play_all(library, distribution, plays):
-    """Plays the flows one after the other. A flow that returns a text was played as the text says."""
+    """Runs the flows one after the other. If a flow returns a text, the text is a remark about how it was run."""
     print(f"{distribution} {version(distribution)}, Python {sys.version.split()[0]}, {ssl.OPENSSL_VERSION}")
     _listen()
     for flow, play in plays.items():

@@ -27,8 +27,8 @@ const special4 = subnets('ipv4', [
 ])
 
 /**
- * An IPv6 address is public only if it is global unicast. This excludes loopback, unique-local, link-local and multicast
- * addresses, and the forms that contain an IPv4 address (mapped, compatible, NAT64).
+ * An IPv6 address is public only if it is global unicast. This excludes loopback, unique-local, link-local and
+ * multicast addresses, and the forms that contain an IPv4 address (mapped, compatible, NAT64).
  */
 const global6 = subnets('ipv6', ['2000::/3'])
 

@@ -17,9 +17,10 @@ import { isUnstorableForDatabase } from './outside-text.ts'
 import { beginBody, MAX_BODY_BYTES, type TakeBody, takeBody } from './request-body.ts'
 import { answerUnavailable, type ErrorPage, isUnavailable, jsonErrorHeaders, Unavailable } from './unavailable.ts'
 
-/** Options for Fastify's constructor. All other settings of the server are made by `edge`. */
+/** Options for Fastify's constructor. `edge` makes all other settings of the server. */
 export const edgeOptions: FastifyServerOptions = {
-  // Calls that arrive while the server closes are answered by their routes, because Fastify's own 503 has another format.
+  // Calls that arrive while the server closes are answered by their routes, because Fastify's own 503 has another
+  // format.
   return503OnClosing: false,
   bodyLimit: MAX_BODY_BYTES,
   // Fastify's schema compiler is not loaded, because no route has a schema. The compiler is larger than the rest of
@@ -237,8 +238,9 @@ function beginCalls(app: FastifyInstance): void {
 }
 
 /**
- * Counts a call and begins to receive its body. Returns false if the call must not be processed any further. This is so
- * if the connection had too many calls and was closed, or if the call has no `Host` and was answered with 400.
+ * Counts a call and begins to receive its body. Returns false if the call must not be processed any further. There are
+ * two such cases: the connection had too many calls and was closed, or the call has no `Host` and was answered with
+ * 400.
  */
 function beginCall(
   { life, commonHeaders }: FastifyInstance,
@@ -318,8 +320,8 @@ function setCommonHeaders(reply: FastifyReply): void {
 }
 
 /**
- * Returns the log line of a request. The line contains the pattern of the route, not the URL, because a URL may contain an
- * auth_req_id.
+ * Returns the log line of a request. The line contains the pattern of the route, not the URL, because a URL may contain
+ * an auth_req_id.
  */
 function lineFor(request: FastifyRequest, reply: FastifyReply) {
   return {

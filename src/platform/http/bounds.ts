@@ -1,6 +1,6 @@
 /**
- * Counters with upper bounds: one bound for all entries, and one bound for each key. An entry that would exceed a bound is
- * refused at once.
+ * Counters with upper bounds: one bound for all entries, and one bound for each key. An entry that would exceed a bound
+ * is refused at once.
  */
 import { Overloaded } from './unavailable.ts'
 

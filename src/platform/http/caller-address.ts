@@ -6,8 +6,8 @@ import { isWithin, plainAddress, rangesOf } from './address.ts'
 import { copyOf } from './outside-text.ts'
 
 /**
- * Stands for an address that is unknown. It is in no range of addresses. For limits, all callers with unknown addresses
- * count as one network.
+ * The text that replaces an unknown address. It is in no range of addresses. For limits, all callers with unknown
+ * addresses count as one network.
  */
 export const UNKNOWN_ADDRESS = 'unknown'
 
@@ -85,8 +85,9 @@ function withoutPort(entry: string): string {
 }
 
 /**
- * Returns the canonical spelling of an address. An IPv6 address is compressed and in lower case, without its zone (which has a
- * meaning only on one machine). A mapped IPv4 address becomes IPv4. Returns undefined if the text is not an address.
+ * Returns the canonical spelling of an address. An IPv6 address is compressed and in lower case, without its zone
+ * (which has a meaning only on one machine). A mapped IPv4 address becomes IPv4. Returns undefined if the text is not
+ * an address.
  */
 function readAddress(text: string): string | undefined {
   // The text may be a part of a header. It is copied, because a part of a text keeps the whole text in memory.

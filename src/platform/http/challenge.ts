@@ -10,7 +10,7 @@ const clientChallenge = 'Basic realm="doorbell", charset="UTF-8"'
 export const sessionChallenge = 'Cookie realm="doorbell"'
 
 /**
- * Returns the challenge for an error, or undefined if the response must have none.
+ * Returns the challenge for an error, or undefined if the response must not contain a challenge.
  *
  * The error `invalid_client` has a challenge only if the client sent an `Authorization` header (RFC 6749 §5.2). Other
  * authentication methods have no HTTP scheme. If their response contained the challenge `Basic`, a browser would show a

@@ -7,8 +7,8 @@ export interface IncomingConnection {
   isClosed(): boolean
   /**
    * Rejects if the connection is closed. Must be awaited before work that can be done only once, such as the redemption
-   * of a request. A caller whose connection was closed calls again, at this node or another, and the work must then be
-   * done for the second call. The connection may have been closed long ago, if this process was paused, for instance
+   * of a request. If the connection is closed, the caller will call again, at this node or another, and the work must
+   * be done for that later call. The connection may have been closed long ago, if this process was paused, for instance
    * while its virtual machine was migrated.
    *
    * @throws {OAuthError} if the connection is closed
@@ -23,8 +23,8 @@ export function callerOf({ raw }: Pick<FastifyReply, 'raw'>): IncomingConnection
   return {
     isClosed,
     async throwIfClosed() {
-      // If data and the end of a connection have both arrived, Node reads the data in one turn of the event loop, and the
-      // end in the next turn.
+      // If data and the end of a connection have both arrived, Node reads the data in one turn of the event loop, and
+      // the end in the next turn. So two turns must pass before `isClosed` can be trusted.
       await turn()
       await turn()
       if (isClosed()) throw new OAuthError('invalid_request', 'the connection ended before the answer')

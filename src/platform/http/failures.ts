@@ -1,6 +1,6 @@
 /**
- * Remembers, by key, which operations have failed. A failed operation is not tried again during a pause; each further failure
- * doubles the pause.
+ * Remembers, by key, which operations have failed. A failed operation is not tried again during a pause; each further
+ * failure doubles the pause.
  */
 import { type Clock, steadyTime } from '../clock.ts'
 

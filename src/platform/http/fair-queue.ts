@@ -52,12 +52,12 @@ export interface FairQueue {
 }
 
 /**
- * Returns the groups of a caller that has not authenticated: all callers of this kind, its wide network (only in IPv6), and
- * its narrow network.
+ * Returns the groups of a caller that has not authenticated: all callers of this kind, its wide network (only in IPv6),
+ * and its narrow network.
  *
  * @param kind the kind of work: callers of different kinds share no places
- * @param most upper limits for the places of all callers of this kind (`inAll`), of an IPv6 /48 (`wide`), and of an IPv4 /24
- * or an IPv6 /64 (`narrow`)
+ * @param most upper limits for the places of all callers of this kind (`inAll`), of an IPv6 /48 (`wide`), and of an
+ * IPv4 /24 or an IPv6 /64 (`narrow`)
  */
 export function groupsByNetwork(
   kind: string,
@@ -88,7 +88,9 @@ interface Entry {
 
 interface GroupUse {
   places: number
-  /** The number of the last turn that a caller of the group had. Turns are numbered from 1; 0 means that there was none. */
+  /**
+   * The number of the last turn that a caller of the group had. Turns are numbered from 1; 0 means that there was none.
+   */
   lastTurn: number
 }
 
@@ -147,8 +149,8 @@ export function createFairQueue(atOnce: number, clock: Pick<Clock, 'after'> = sy
   }
 
   /**
-   * Orders waiting entries: first the entry whose group had its last turn longest ago. The largest groups of the entries
-   * are compared first, then the smaller groups.
+   * Orders waiting entries: first the entry whose group had its last turn longest ago. The largest groups of the
+   * entries are compared first, then the smaller groups.
    */
   function byTurn(one: Entry, other: Entry): number {
     const lastTurnOf = ({ groups }: Entry, level: number) => uses.get(groups[level]!.name)!.lastTurn

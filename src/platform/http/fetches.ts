@@ -74,8 +74,8 @@ export function createFetches<Document>({ load, releaseSlotWhile, clock }: Fetch
   function begin(url: string, address: string | undefined): Promise<Document> {
     const leave = underWay.enter(boundsOfFetch(url, address))
     const fetching = fetchOnce(url).finally(leave)
-    // The waiting callers handle an error of the fetch. This line prevents an unhandled rejection if no caller waits any
-    // more.
+    // The waiting callers handle an error of the fetch. This line prevents an unhandled rejection if no caller waits
+    // any more.
     fetching.catch(() => {})
     shared.set(url, fetching)
     return fetching

@@ -3,8 +3,8 @@ import { OAuthError } from '../oauth-error.ts'
 import { copyOf, holdsOnlyStorable, isStorable } from './outside-text.ts'
 
 /**
- * The parameters of a request. Each name occurs once, and no value is empty. The type is a Map, so that no name is special
- * (`__proto__`).
+ * The parameters of a request. Each name occurs once, and no value is empty. The type is a Map, so that no name is
+ * special (`__proto__`).
  */
 export type Form = ReadonlyMap<string, string>
 
@@ -63,7 +63,8 @@ const beyondAscii = /[^\0-\x7f]|%[89a-f]/i
 /**
  * Reads a body that may be a form or a flat JSON object. Numbers and booleans become text, null counts as absent.
  *
- * @param structures names of members that may have any JSON value. Such a value becomes the JSON text that a form would contain
+ * @param structures names of members that may have any JSON value. Such a value becomes the JSON text that a form would
+ * contain
  */
 export function readJsonFields(
   contentType: string | undefined,
@@ -108,8 +109,8 @@ function gather(pairs: Pair[]): Form {
 }
 
 /**
- * Removes empty values: they count as absent (RFC 6749 §3.1). Called after all parameters have been read, because a parameter
- * with an empty value also counts as a repetition.
+ * Removes empty values: they count as absent (RFC 6749 §3.1). Called after all parameters have been read, because a
+ * parameter with an empty value also counts as a repetition.
  */
 function withoutEmpty(form: Form): Form {
   return new Map([...form].filter(([, value]) => value !== ''))
@@ -162,8 +163,8 @@ function parseJson(text: string): unknown {
 }
 
 /**
- * Upper limit for the nesting of JSON. Real input needs a few levels. Deeper input is probably an attempt to cause a stack
- * overflow.
+ * Upper limit for the nesting of JSON. Real input needs a few levels. Deeper input is probably an attempt to cause a
+ * stack overflow.
  */
 const deepest = 64
 

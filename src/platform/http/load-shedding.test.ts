@@ -17,7 +17,8 @@ test('a waiting call is not in work: its slot and its share are free meanwhile',
   app.get('/quick', ({ raw }) => inWork.withFairShare('kiosk', slotOf(raw), async () => 'done'))
   await app.listen()
   const polls = Array.from({ length: 20 }, () => call('/poll'))
-  // Each call has a connection of its own: all twenty polls still wait when the last of these calls is answered.
+  // Each call uses its own connection, so the polls do not block these calls. All twenty polls still wait when the last
+  // of these calls is answered.
   for (let number = 0; number < 20; number++) assert.equal(await call('/quick'), 200)
   user.resolve()
   assert.deepEqual(new Set(await Promise.all(polls)), new Set([200]))
@@ -34,7 +35,9 @@ test('failed work gives its slot and its share back', async (t) => {
 })
 
 describe('before a caller has authenticated', () => {
-  /** The authentication of a stranger lasts until the test ends it. The authentication of the real client takes no time. */
+  /**
+   * The authentication of a stranger lasts until the test ends it. The authentication of the real client takes no time.
+   */
   async function proving(t: TestContext, most: number) {
     const { app, inWork, call } = await scene(t, most)
     const proof = Promise.withResolvers<void>()

@@ -49,11 +49,16 @@ export interface LoadShedding {
 
 /** Which routes clients call, and which are exempt from the limit. */
 export interface RouteGroups {
-  /** Number of slots for the calls of clients. All other calls together have as many slots of their own. 0 means no limit. */
+  /**
+   * The number of slots for the calls of clients. There are as many separate slots for all other calls. 0 means no
+   * limit.
+   */
   most: number
-  /** The routes that clients call. All other routes are called by users, and have slots of their own. */
+  /** The routes that clients call. All other routes are called by users, and have separate slots. */
   clients: readonly string[]
-  /** Routes whose calls are not counted: health checks, and calls that stay open on purpose and have their own limit. */
+  /**
+   * Routes whose calls are not counted: health checks, and calls that stay open on purpose and have their own limit.
+   */
   exempt: readonly string[]
 }
 
@@ -182,7 +187,9 @@ interface WithSlot {
   [slotKey]?: Slot
 }
 
-/** Returns the slot of a call, or undefined if the call has none: the call is internal, or its route is exempt. */
+/**
+ * Returns the slot of a call. Returns undefined if the call has no slot, because it is internal or its route is exempt.
+ */
 export function slotOf(raw: object): Slot | undefined {
   return (raw as WithSlot)[slotKey]
 }
@@ -261,8 +268,8 @@ function refuseWhenFull(group: RouteGroup) {
 }
 
 /**
- * Returns the hook that takes a slot for a call. It runs after the body was received, so that a caller that sends slowly
- * holds no slot.
+ * Returns the hook that takes a slot for a call. It runs after the body was received, so that a caller that sends
+ * slowly holds no slot.
  */
 function takePlace(group: RouteGroup) {
   return (request: FastifyRequest, reply: FastifyReply, done: (refused?: Error) => void) => {

@@ -31,8 +31,8 @@ export function answerRaw(app: FastifyInstance, log: Log, request: IncomingMessa
 }
 
 /**
- * Answers a request. If Doorbell has been closed, the response is 503: the server in which Doorbell is mounted may continue
- * to run.
+ * Answers a request. If Doorbell has been closed, the response is 503: the server in which Doorbell is mounted may
+ * continue to run.
  */
 function route(app: FastifyInstance, request: IncomingMessage, response: ServerResponse): void {
   if (!app.life.isShuttingDown) {

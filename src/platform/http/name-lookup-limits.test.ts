@@ -1,4 +1,7 @@
-/** Many name servers that do not answer take a part of the lookups, and no receiver that is known waits for them. */
+/**
+ * Name servers that do not answer use only a part of the places for lookups. So lookups for known receivers do not
+ * wait.
+ */
 import assert from 'node:assert/strict'
 import { describe, type TestContext, test } from 'node:test'
 import { addressesOf, ask, longMs, namesAsked, scene, turn } from '../../../test/support/name-lookup.ts'
@@ -23,7 +26,8 @@ describe('receivers whose name servers are silent:', () => {
     const { server, lookup, clock } = await scene(t)
     server.hush(/\.silent\d+\.example$/)
     server.tell('quick.example', ['192.0.2.1'])
-    // The first lookup of each receiver that ends early is forgiven.
+    // A receiver does not count as silent yet when its first lookup is aborted. So the first round can use only the
+    // places for new receivers, and only the second round can also use the places for silent receivers.
     const rounds = { first: lookupLimits.new, second: lookupLimits.silent + lookupLimits.new }
     for (const [round, underWay] of Object.entries(rounds)) {
       const begun = ask(lookup, 200, (n) => `${round}.silent${n}.example`)
@@ -95,14 +99,14 @@ describe('receivers whose name servers are silent:', () => {
           clock,
           server,
           resolve: lookup.resolve,
-          /** The name servers do not answer for these names, at the same time. */
+          /** Looks up these names at the same time. The name servers do not answer, so all lookups are aborted. */
           async beSlow(...names: string[]) {
             const ended = names.map((name) => lookup.resolve(name).catch(({ code }: { code: string }) => code))
             await server.until(() => names.every((name) => namesAsked(server).has(name)))
             clock.advance(quickMs)
             for (const each of ended) assert.equal(await each, 'ECANCELLED')
           },
-          /** Whether a lookup for the receiver waits with those of the silent ones. */
+          /** Resolves to whether a further lookup for the receiver waits, as the lookups for silent receivers do. */
           async waits() {
             const waiting = ask(lookup, 1, () => 'last.receiver.example')
             await turn()
@@ -128,7 +132,7 @@ describe('receivers whose name servers are silent:', () => {
           server.tell(name, ['192.0.2.1'])
           const found = resolve(name)
           await server.until(() => server.asked.filter((each) => each.startsWith(name)).length === 2)
-          // The answer about IPv4 has arrived before the lookup is ended.
+          // When this lookup has been answered, the earlier answer about IPv4 has arrived too.
           await resolve('www.receiver.example')
           clock.advance(quickMs)
           assert.deepEqual(addressesOf(await found), ['192.0.2.1'])

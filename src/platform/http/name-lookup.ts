@@ -263,8 +263,9 @@ function timedOut(name: string): Error {
 }
 
 /**
- * Returns the receiver to which a name belongs: roughly the registered domain, so that a receiver with a thousand names counts
- * once. If the second level is short (`co.uk`, `com.au`), one more label is used. An IP address is a receiver of its own.
+ * Returns the receiver to which a name belongs: roughly the registered domain, so that a receiver with a thousand names
+ * counts once. If the second level is short (`co.uk`, `com.au`), one more label is used. An IP address is a receiver of
+ * its own.
  */
 export function receiverOf(name: string): string {
   if (isIP(name) !== 0) return name

@@ -243,7 +243,10 @@ describe('a call stops', () => {
 })
 
 describe('a target that hangs', () => {
-  /** Starts a target that does not respond until the test changes this, and counts the client's connections to the target. */
+  /**
+   * Starts a target that does not respond until the test calls `recovers`. Counts the client's connections to the
+   * target.
+   */
   async function hangingTarget(t: TestContext) {
     const first16 = Promise.withResolvers<void>()
     const dialled: Socket[] = []
@@ -353,7 +356,7 @@ describe('a target that hangs', () => {
     stop.abort()
     for (const { body } of await Promise.all(waiting)) assert.equal(body, 'ok')
     await Promise.all(hanging)
-    // Those of the calls that were stopped are still closing while others are opened in their place.
+    // The connections of the stopped calls may still be closing while new connections are opened.
     assert.ok(atOnce() <= 2 * 16, `${atOnce()} connections at once`)
   })
 })

@@ -56,8 +56,8 @@ export type CallFailure =
   | 'stopped'
 
 /**
- * Thrown if a call fails. The message contains the kind of failure, and perhaps an error code of the system. It contains
- * neither the address nor the content of the call.
+ * Thrown if a call fails. The message contains the kind of failure, and perhaps an error code of the system. It
+ * contains neither the address nor the content of the call.
  */
 export class CallFailed extends Error {
   readonly word: CallFailure
@@ -92,7 +92,7 @@ export interface GuardedCallerOptions {
 
 export interface GuardedCaller {
   call(call: OutgoingCall): Promise<OutgoingAnswer>
-  /** Ends the calls that are under way: they fail with `stopped`, and so does every later call. */
+  /** Ends the calls that are under way. These calls, and all later calls, fail with `stopped`. */
   close(): Promise<void>
 }
 

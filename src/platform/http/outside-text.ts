@@ -1,10 +1,13 @@
 /**
- * Checks whether text from outside can be stored and compared. Every value is checked once, when it is read (from a URL, a
- * form, JSON, or the claims of a JWT). PostgreSQL accepts neither NUL nor lone surrogates, not even in comparisons.
+ * Checks whether text from outside can be stored and compared. Every value is checked once, when it is read (from a
+ * URL, a form, JSON, or the claims of a JWT). PostgreSQL accepts neither NUL nor lone surrogates, not even in
+ * comparisons.
  */
 import { OAuthError } from '../oauth-error.ts'
 
-/** Returns whether a text can be stored: it contains no NUL, and no lone surrogate, which cannot be encoded in UTF-8. */
+/**
+ * Returns whether a text can be stored: it contains no NUL, and no lone surrogate, which cannot be encoded in UTF-8.
+ */
 export function isStorable(text: string): boolean {
   return !text.includes('\0') && text.isWellFormed()
 }
@@ -20,8 +23,8 @@ export function holdsOnlyStorable(value: unknown): boolean {
 }
 
 /**
- * Refuses a URL with an encoded NUL in its path or query. Node's parser already rejects an unencoded NUL, and invalid UTF-8 is
- * rejected or replaced when the URL is decoded.
+ * Refuses a URL with an encoded NUL in its path or query. Node's parser already rejects an unencoded NUL, and invalid
+ * UTF-8 is rejected or replaced when the URL is decoded.
  *
  * @throws {OAuthError} `invalid_request`
  */
@@ -43,7 +46,7 @@ export function refuseUnstorableForm(body: Buffer): void {
 /**
  * Returns whether the database rejected a value: a text that is invalid in the encoding of the database, a number out
  * of range, or a value that is too long for an index. Such values must be refused when they are read. So if the
- * database rejects one, a check is missing in this server.
+ * database rejects a value, a check is missing in this server.
  */
 export function isUnstorableForDatabase(error: Error & { code?: unknown }): boolean {
   return /^(22021|22P05|22P02|22003|54000)$/.test(String(error.code))

@@ -35,7 +35,9 @@ export function createSystemNames({ hosts = hostsPath, resolvConf = '/etc/resolv
   const searchList = whenChanged(resolvConf, parseSearchList)
 
   return {
-    /** Returns the addresses that the machine itself defines for a name, or undefined if a name server must be asked. */
+    /**
+     * Returns the addresses that the machine itself defines for a name, or undefined if a name server must be asked.
+     */
     addressesOf(name: string): Address[] | undefined {
       const own = hostsFile().get(name)
       if (own !== undefined) return own

@@ -28,8 +28,8 @@ const suites = [
 const suitesForOtherKeys = ['ECDHE-ECDSA-AES128-GCM-SHA256', 'ECDHE-ECDSA-AES256-GCM-SHA384']
 
 /**
- * Returns options with which the server requests a certificate. A client may send none, or a certificate that no authority
- * issued (RFC 8705 §2.2). The client's registration decides later whether the certificate is accepted.
+ * Returns options with which the server requests a certificate. A client may send none, or a certificate that no
+ * authority issued (RFC 8705 §2.2). The client's registration decides later whether the certificate is accepted.
  */
 export function tlsOptions({ key, cert }: TlsFiles, anyKey: boolean): ServerOptions {
   return {

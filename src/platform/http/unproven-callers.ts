@@ -1,8 +1,8 @@
 /**
  * Limits the calls in progress of unproven callers, that is, callers that have not authenticated yet. Each such call
- * needs a slot (`load-shedding.ts`). Each network has a share of the slots, and within a network, each `client_id` that
- * callers send has a share. So an attacker who sends the `client_id` of a client takes no slots from that client in
- * other networks, and none from other clients in the attacker's network.
+ * needs a slot (`load-shedding.ts`). The number of slots is limited for each network and, within a network, for each
+ * `client_id` that callers send. So an attacker who sends the `client_id` of a client takes no slots from that client
+ * in other networks, and none from other clients in the attacker's network.
  *
  * If a client has authenticated from an address before, its calls from there are counted for the client from the
  * beginning, and these limits do not apply.
@@ -39,11 +39,11 @@ export class UnprovenCallers {
   }
 
   /**
-   * Returns whether there is capacity for one more caller. While unproven callers hold less than a quarter of the
-   * slots, there always is. After that, a network may have half of the slots, divided by the number of networks with
-   * such callers. Within a network, a `client_id` may have two thirds of the network's share, divided by the number of
-   * different ids that callers send from this network. The last quarter of the slots is reserved for callers that have
-   * authenticated, and for `ReturningUsers`.
+   * Returns whether there is capacity for one more caller. There is always capacity while unproven callers hold less
+   * than a quarter of the slots. Above this quarter, a network may have half of the slots, divided by the number of
+   * networks with such callers. Within a network, a `client_id` may have two thirds of the slots of the network,
+   * divided by the number of different ids that callers send from this network. The last quarter of the slots is
+   * reserved for callers that have authenticated, and for `ReturningUsers`.
    */
   hasCapacity({ network, clientId }: Claim): boolean {
     const most = this.#most
@@ -123,9 +123,9 @@ const mostAddresses = 10_000
 const mostClients = 1_000
 
 /**
- * The addresses from which clients have authenticated. Only successful authentications are remembered, so anonymous callers
- * cannot displace entries. In IPv4 the exact address is compared, because neighbouring addresses may belong to other callers.
- * In IPv6 the /64 is compared, which belongs to one caller.
+ * The addresses from which clients have authenticated. Only successful authentications are remembered, so anonymous
+ * callers cannot displace entries. In IPv4 the exact address is compared, because neighbouring addresses may belong to
+ * other callers. In IPv6 the /64 is compared, which belongs to one caller.
  */
 export class ProvenCallers {
   readonly #addresses = new Map<string, Set<string>>()

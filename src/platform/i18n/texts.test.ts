@@ -16,7 +16,7 @@ const sameAsEnglish: { key: string; in: readonly Language[]; because: string }[]
   { key: 'passkeys.title', in: ['de'], because: 'the German word is Passkeys' },
 ]
 
-/** Texts on buttons, at most as wide as a phone of 360 pixels. */
+/** Keys of texts on buttons. Each text must fit on a phone with a width of 360 pixels. */
 const buttons = [
   'app.sign_out',
   'app.cancel',

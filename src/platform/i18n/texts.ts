@@ -8,7 +8,10 @@ import i18next, { type i18n } from 'i18next'
 export const languages = ['en', 'de', 'es', 'fr', 'ja', 'pt-BR'] as const
 export type Language = (typeof languages)[number]
 
-/** Returns a text: `say('approve.title', { client: 'Till' })`. The values are inserted unchanged; pages escape the values. */
+/**
+ * Returns a text: `say('approve.title', { client: 'Till' })`. The values are inserted unchanged; pages escape the
+ * values.
+ */
 export type Say = (key: string, values?: Record<string, string | number>) => string
 
 /** The texts of all languages. */

@@ -19,7 +19,10 @@ function keySetsOf(set: unknown, prefix = '') {
 const address = 'https://client.example/keys'
 const latest = (set: unknown) => keySetsOf(set).latest(address, undefined)
 
-/** Counts texts, lists and objects in a value: what it costs to cache it. */
+/**
+ * Returns the number of texts, lists and objects in a value. The memory that a cached value takes depends on this
+ * number.
+ */
 function valuesIn(value: unknown): number {
   if (typeof value !== 'object' || value === null) return 1
   return Object.values(value).reduce((sum: number, inner) => sum + valuesIn(inner), 1)

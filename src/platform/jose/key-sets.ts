@@ -33,13 +33,14 @@ export interface KeySets {
    * is fetched again. If the signature has no `kid`, the set is also fetched again if none of its keys verifies the
    * signature.
    *
-   * If the set cannot be fetched, a set that was fetched at most `keptInOutageMs` ago is used. If there is none, or it
-   * lacks the key, the function throws `KeysUnavailable`, or `Overloaded` if too many other fetches are under way.
+   * If the set cannot be fetched, a set that was fetched at most `keptInOutageMs` ago is used. If there is no such set,
+   * or the set lacks the key, the function throws `KeysUnavailable`, or `Overloaded` if too many other fetches are
+   * under way.
    */
   at(uri: string, slot: Slot | undefined): JWTVerifyGetKey
   /**
-   * Resolves to a set that was fetched at most `refetchPauseMs` ago, so that a removed key soon stops working. If the set
-   * cannot be fetched, or too many other fetches are under way, resolves to a set that was fetched at most
+   * Resolves to a set that was fetched at most `refetchPauseMs` ago, so that a removed key soon stops working. If the
+   * set cannot be fetched, or too many other fetches are under way, resolves to a set that was fetched at most
    * `keptInOutageMs` ago.
    *
    * @throws {KeysUnavailable | Overloaded} if there is no such set

@@ -1,4 +1,6 @@
-/** Computes the hash of a token for an ID token, such as `at_hash` (OpenID Connect Core §3.1.3.6, CIBA Core §10.3.1). */
+/**
+ * Computes the hash of a token for an ID token, such as `at_hash` (OpenID Connect Core §3.1.3.6, CIBA Core §10.3.1).
+ */
 import { createHash } from 'node:crypto'
 
 /**

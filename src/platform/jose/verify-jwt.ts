@@ -49,8 +49,8 @@ function hasNull(claims: JWTPayload): boolean {
 }
 
 /**
- * Returns the `typ` of a header in lower case and without `application/` (RFC 7515 §4.1.9), or undefined if it is absent or
- * null. A header can contain any type of JSON: a `typ` that is not a text is returned as an empty text.
+ * Returns the `typ` of a header in lower case and without `application/` (RFC 7515 §4.1.9), or undefined if it is
+ * absent or null. A header can contain any type of JSON: a `typ` that is not a text is returned as an empty text.
  */
 export function typeIn({ typ }: { typ?: unknown }): string | undefined {
   if (typ === undefined || typ === null) return undefined

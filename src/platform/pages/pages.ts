@@ -34,8 +34,8 @@ export function fileText(file: URL): string {
 }
 
 /**
- * Headers of pages. With them, a page runs only the server's own scripts, loads nothing from other servers, and cannot be
- * shown in a frame.
+ * Headers of pages. With them, a page runs only the server's own scripts, loads nothing from other servers, and cannot
+ * be shown in a frame.
  */
 export const pageHeaders = {
   'content-type': 'text/html; charset=utf-8',

@@ -3,7 +3,10 @@ import { type TestContext, test } from 'node:test'
 import { writeBatch } from './batch.ts'
 import { mergeRowStatements } from './database.ts'
 
-/** A kind that records its groups. A group ends when the test calls `end` or `fail`, or with the test. */
+/**
+ * A kind that records its groups. A group ends when the test calls `end` or `fail`, at the latest at the end of the
+ * test.
+ */
 function recordGroups(t: TestContext, conflictKeys?: (item: string) => string[]) {
   const groups: { items: string[]; end(): void; fail(error: unknown): void }[] = []
   t.after(async () => {

@@ -18,7 +18,10 @@ export interface Kind<Item, Outcome> {
 /** The largest number of items in one group. */
 const maxGroupSize = 128
 
-/** Milliseconds after which a group counts as slow, perhaps blocked by a lock. Other groups do not wait for a slow group. */
+/**
+ * Milliseconds after which a group counts as slow, perhaps blocked by a lock. Other groups do not wait for a slow
+ * group.
+ */
 const slowAfterMs = 25
 
 /** The largest number of groups of one kind that are under way at the same time. */
@@ -26,7 +29,7 @@ const maxGroups = 4
 
 /**
  * While other groups are under way, a group waits for more items for this many turns of the event loop. The busy
- * database could not execute the group at once anyway, and one large group costs it less work than two small ones.
+ * database could not execute the group at once anyway, and one large group costs it less work than two small groups.
  */
 const turnsWhileBusy = 3
 
@@ -43,8 +46,8 @@ interface Waiting<Item, Outcome> {
 /**
  * Returns a function that adds an item to a group and resolves to the outcome of the item. Items form one group if they
  * arrive in the same turn of the event loop, or while the previous group is under way. While groups of other kinds are
- * under way, items that arrive within a few turns also form one group. If the database rejects the values of one item, each
- * item of the group is executed alone. After any other error, all items of the group are rejected with this error.
+ * under way, items that arrive within a few turns also form one group. If the database rejects the values of one item,
+ * each item of the group is executed alone. After any other error, all items of the group are rejected with this error.
  *
  * @example
  * const find = writeBatch({ execute: async (ids: string[]) => rowsOf(await findAll(ids)) })

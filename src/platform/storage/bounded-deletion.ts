@@ -7,7 +7,7 @@ export interface OldRows {
   key: string
   /** SQL: the condition for the rows that are old enough. It needs an index that begins with the column `by`. */
   where: string
-  /** The column of the time. The oldest rows are deleted first. */
+  /** The column with the time of a row. Rows with the earliest time are deleted first. */
   by: string
   values: Value[]
 }

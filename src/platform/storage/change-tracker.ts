@@ -23,8 +23,8 @@ export interface ChangeTracker {
 }
 
 /**
- * Upper limit for the keys whose last change is remembered. At this limit, all keys are dropped, and all earlier snapshots
- * become invalid.
+ * Upper limit for the keys whose last change is remembered. At this limit, all keys are dropped, and all earlier
+ * snapshots become invalid.
  */
 const mostKeys = 10_000
 

@@ -6,7 +6,9 @@ import { createClockOffset } from './clock-offset.ts'
 test('the offset is the difference of the clocks, and changes only if a measurement contradicts it by more than 20 ms', async () => {
   const machine = createStageClock(1_000_000)
   const offset = createClockOffset(machine)
-  /** The database's clock is ahead by `ahead`; the question takes `there` milliseconds and the answer `back`. */
+  /**
+   * The database's clock is ahead by `ahead` milliseconds. The query takes `there` milliseconds, and the answer `back`.
+   */
   const measure = (ahead: number, there: number, back: number) =>
     offset.measure(async () => {
       machine.advance(there)

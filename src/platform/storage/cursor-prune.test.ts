@@ -2,7 +2,7 @@ import assert from 'node:assert/strict'
 import { test } from 'node:test'
 import { pruneByCursor } from './cursor-prune.ts'
 
-/** A table of numbers, of which the odd ones may be removed. */
+/** A table of numbers. Rows with odd numbers may be removed. */
 function table(ids: number[]) {
   const left = new Set(ids.map((id) => String(id).padStart(4, '0')))
   let looked = 0

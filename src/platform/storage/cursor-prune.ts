@@ -1,13 +1,13 @@
 /**
- * Removes old rows from a table in which some old rows are still needed. Each call continues at the row at which the previous
- * call stopped. If each call started at the beginning, it would check again all rows that must stay.
+ * Removes old rows from a table in which some old rows are still needed. Each call continues at the row at which the
+ * previous call stopped. If each call started at the beginning, it would check again all rows that must stay.
  */
 export interface PruneSteps {
   /**
    * Resolves to at most `atMost` ids of rows older than `before`: those that follow the id `after`, in ascending order.
    */
   next(after: string, before: number, atMost: number): Promise<string[]>
-  /** Removes those rows with these ids that are no longer needed. @returns the number of removed rows */
+  /** Removes the rows with these ids, except the rows that are still needed. @returns the number of removed rows */
   remove(ids: string[]): Promise<number>
 }
 

@@ -58,7 +58,9 @@ export interface StepOptions<Row = unknown> {
   hasTurn?: boolean
 }
 
-/** Items that are known in advance, or a function that computes them from the rows that the first statement returned. */
+/**
+ * Items that are known in advance, or a function that computes them from the rows that the first statement returned.
+ */
 export type Following<Row, Item> = Item[] | ((rows: Row[]) => Item[])
 
 /** Executes one statement and resolves to its rows. */
@@ -88,9 +90,9 @@ export interface Database {
    * keys are free, and items with other keys do not wait for these keys. The step that executes the batch must have the
    * lock keys of all its items, and set `hasTurn`.
    *
-   * @param how.yields if true, steps without `yields` run before `work` if they arrive while `work` waits, and not
-   *   later than 250 ms after `work`. Use this for work that clients can cause in any number, so that it does not delay
-   *   the decisions of users
+   * @param how.yields if true and `work` has to wait, steps without `yields` that arrive within the next 250 ms run
+   *   before `work`. Use it for work that clients can cause in any number, so that it does not delay the decisions of
+   *   users
    */
   inLockOrder<T>(lockKeys: readonly string[], work: () => Promise<T>, how?: { yields?: boolean }): Promise<T>
 
@@ -123,14 +125,15 @@ export interface Database {
   /**
    * Resolves to whether changes are possible at the moment. They are impossible on a standby, on a full disk, and after
    * the SQLite file was moved away. Rejects if the database cannot be reached. The check costs one trivial statement
-   * (Postgres) or a look at the file (SQLite). While the disk is full, the check also tries to write, at most once a
-   * second.
+   * (Postgres) or a check of the file's attributes (SQLite). While the disk is full, the check also tries to write, at
+   * most once a second.
    */
   writable(): Promise<boolean>
 
   /**
-   * For migrations only: executes `work` in one transaction. Only one process at a time can do this. If `work` throws, the
-   * transaction is rolled back. `work` must use only `run`: `read` and `step` of the same database may wait until `work` ends.
+   * For migrations only: executes `work` in one transaction. Only one process at a time can do this. If `work` throws,
+   * the transaction is rolled back. `work` must use only `run`: `read` and `step` of the same database may wait until
+   * `work` ends.
    */
   exclusively<T>(work: (run: Run) => Promise<T>): Promise<T>
 

@@ -4,7 +4,7 @@ import { setImmediate as turnOfLoop } from 'node:timers/promises'
 import { createLockQueue, LockWaitTimeout, longestWaitMs } from './lock-queue.ts'
 import { isDatabaseUnavailable } from './unavailable.ts'
 
-/** Work that begins and ends when the queue and the test say so. */
+/** Adds work to a queue. The queue begins the work, and the test ends it with `end` or `fail`. */
 function openWork(queue = createLockQueue()) {
   const begun: string[] = []
   const ends = new Map<string, PromiseWithResolvers<string>>()
@@ -21,7 +21,7 @@ function openWork(queue = createLockQueue()) {
     queue,
     begun,
     start: (name: string, ...keys: string[]) => start(name, keys, false),
-    /** The same for work that yields. */
+    /** Like `start`, but for work that yields. */
     startYielding: (name: string, ...keys: string[]) => start(name, keys, true),
     end: (name: string) => ends.get(name)!.resolve(name),
     fail: (name: string, error: Error) => ends.get(name)!.reject(error),
@@ -214,7 +214,7 @@ test('whatever arrives: no two run with one key, all run in the end, and none th
       promises.push((yields ? startYielding : start)(name, ...keys))
       if (below(3) === 0 && running().length > 0) await endOne()
     }
-    // From here on nothing arrives.
+    // From here on, no new work is added.
     while (running().length > 0) {
       const held = running().flatMap((name) => keysOf.get(name)!)
       assert.equal(held.length, new Set(held).size, `seed ${seed}: ${running().join()}`)

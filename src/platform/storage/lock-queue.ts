@@ -1,7 +1,7 @@
 /**
  * Steps of one process that share a lock key wait here for each other, before they take a connection. If they waited
- * for the lock in Postgres, each of them would hold a connection meanwhile. A few parallel calls that share one key
- * would then leave no connection for other calls.
+ * for the lock in Postgres, each of them would hold a connection during the wait. A few parallel calls that share one
+ * key would then leave no connection for other calls.
  */
 import { type Clock, steadyTime, systemClock } from '../clock.ts'
 
@@ -11,7 +11,7 @@ export const longestWaitMs = 5_000
 /**
  * Work that yields lets other work go first only if the other work arrives within this many milliseconds after it.
  * Without this limit, a user who sends one decision after the other could delay all requests about this user for ever.
- * Requests that share another key with these would be delayed too.
+ * Requests that share another key with the delayed requests would be delayed too.
  */
 const yieldsForMs = 250
 
@@ -55,9 +55,10 @@ interface Entry {
 }
 
 /**
- * Returns an empty queue. Each entry is added to the lines of all its keys at the same moment. In every line, entries that
- * have begun come first, then the others in the order of their ranks, and those of equal rank in order of arrival. So of two
- * entries that share keys, the same one comes first in every line, and no two entries can wait for each other.
+ * Returns an empty queue. Each entry is added to the lines of all its keys at the same moment. In every line, entries
+ * that have begun come first, then the others in the order of their ranks, and those of equal rank in order of arrival.
+ * So of two entries that share keys, the same one comes first in every line, and no two entries can wait for each
+ * other.
  */
 export function createLockQueue(clock: Clock = systemClock): LockQueue {
   /**
@@ -128,7 +129,10 @@ export function createLockQueue(clock: Clock = systemClock): LockQueue {
   }
 }
 
-/** Returns the place of a new entry in a line: the last one, or before all entries of a higher rank that have not begun. */
+/**
+ * Returns the place of a new entry in a line: before all entries of a higher rank that have not begun, or else the
+ * last.
+ */
 function placeIn(line: readonly Entry[], { rank }: Entry): number {
   const place = line.findIndex((other) => other.rank > rank && other.blockedKeys > 0)
   return place === -1 ? line.length : place

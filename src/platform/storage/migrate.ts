@@ -1,6 +1,7 @@
 /**
- * The schema is changed by numbered files, `migrations/0001_foundation.sql` and so on. Each file is applied once, completely or
- * not at all. A file that has been applied must not be edited: a further change of the schema needs a new file.
+ * The schema is changed by numbered files, `migrations/0001_foundation.sql` and so on. Each file is applied once,
+ * completely or not at all. A file that has been applied must not be edited: a further change of the schema needs a new
+ * file.
  */
 import { readdir, readFile } from 'node:fs/promises'
 import { join } from 'node:path'
@@ -155,8 +156,8 @@ async function migrationsIn(folder: string): Promise<Migration[]> {
 }
 
 /**
- * Reads a migration. Line endings depend on how the files were checked out, so a different line ending does not count as a
- * change.
+ * Reads a migration. Line endings depend on how the files were checked out, so a different line ending does not count
+ * as a change.
  */
 async function readMigration(folder: string, file: string): Promise<Migration> {
   const number = /^(\d{4})_[a-z0-9_]+\.sql$/.exec(file)?.[1]
@@ -165,7 +166,9 @@ async function readMigration(folder: string, file: string): Promise<Migration> {
   return { number: Number(number), name: file.slice(0, -'.sql'.length), text }
 }
 
-/** Splits a text at each semicolon that ends a line. Comment lines may also end with a semicolon and are removed first. */
+/**
+ * Splits a text at each semicolon that ends a line. Comment lines may also end with a semicolon and are removed first.
+ */
 export function statementsIn(text: string): string[] {
   return text
     .replace(/^\s*--.*$/gm, '')

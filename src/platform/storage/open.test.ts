@@ -31,7 +31,7 @@ test('a SQLite file is created with access for its owner only', async () => {
 test('a SQLite file that another process uses is waited for, also if the wall clock is set meanwhile', async (t) => {
   const file = join(folder, 'busy.db')
   const other = new DatabaseSync(file)
-  // Then a change of the journal mode fails at once, without SQLite's own timeout.
+  // During this transaction, a change of the journal mode fails at once: SQLite does not wait for its own timeout.
   other.exec('create table a (b); begin immediate; select * from a')
   const { steady } = systemClock
   let looks = 0

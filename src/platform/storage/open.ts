@@ -38,8 +38,8 @@ async function openEngine(url: string, surroundings: Surroundings): Promise<Data
 }
 
 /**
- * Returns the path in the URL. `sqlite:///var/doorbell.db` is also accepted, because other programs write absolute paths in
- * this form.
+ * Returns the path in the URL. `sqlite:///var/doorbell.db` is also accepted, because other programs write absolute
+ * paths in this form.
  */
 function pathIn(url: string): string {
   const path = url.slice('sqlite:'.length).replace(/^\/\/(?=\/)/, '')

@@ -1,6 +1,6 @@
 /**
- * Reads the URL of a Postgres database as libpq reads it: several hosts, unix sockets, and the parameters of libpq that `pg`
- * can fulfil. Why this is not left to a library: docs/decisions/0022-libraries-weighed.md.
+ * Reads the URL of a Postgres database as libpq reads it: several hosts, unix sockets, and the parameters of libpq that
+ * `pg` can fulfil. docs/decisions/0022-libraries-weighed.md says why no library does this.
  */
 import { isIP } from 'node:net'
 import { didYouMean, nearest } from '../validation.ts'
@@ -29,7 +29,8 @@ export interface PostgresHost {
 
 const sslModes = ['disable', 'allow', 'prefer', 'require', 'verify-ca', 'verify-full', 'no-verify'] as const
 /**
- * The values of libpq, and `no-verify`, a value of `pg`: it is like `require`, but the certificate is never checked.
+ * The values of libpq, and `no-verify`, which only `pg` has. It is like `require`, but the certificate is never
+ * checked.
  */
 export type SslMode = (typeof sslModes)[number]
 

@@ -167,9 +167,9 @@ function inquiring(pool: Pool, send: Send, confirmed: Confirmed) {
 
 function confirming(send: Send) {
   /**
-   * Runs `commit`. If the wait for a synchronous standby is cancelled, Postgres reports the commit as done, with a warning.
-   * In that case, this function sends another write and waits until the standby has received it. The standby receives all
-   * writes in order, so it then has the commit too.
+   * Runs `commit`. If the wait for a synchronous standby is cancelled, Postgres reports the commit as done, with a
+   * warning. In that case, this function sends another write and waits until the standby has received it. The standby
+   * receives all writes in order, so it then has the commit too.
    *
    * @throws CommitUnknown if the other write does not reach the standby either
    */

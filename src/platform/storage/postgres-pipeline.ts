@@ -114,7 +114,10 @@ class Pipeline implements Submittable {
     this.#fields = this.#columnsOfNext()
   }
 
-  /** Called with an error of a statement or of the connection. After that, `pg` passes no further message to this object. */
+  /**
+   * Called with an error of a statement or of the connection. After that, `pg` passes no further message to this
+   * object.
+   */
   handleError(error: DatabaseError): void {
     this.#reject(error)
   }

@@ -123,9 +123,9 @@ export function createRoutes(address: PostgresAddress): Routes {
 
 /**
  * Returns whether to try a route after another one has failed. If a server refuses the user or the database, routes to
- * other hosts are not tried, because these would refuse too. But the other route to the same host is tried: the server
- * may accept with TLS what it refuses without TLS, or the reverse. If a host is unreachable, its other route is not
- * tried.
+ * other hosts are not tried, because the other servers would refuse the user or the database too. But the other route
+ * to the same host is tried: the server may accept with TLS what it refuses without TLS, or the reverse. If a host is
+ * unreachable, its other route is not tried.
  */
 function isWorthTrying(route: Route, failed: Route, error: Error): boolean {
   const isSameHost = route.host === failed.host

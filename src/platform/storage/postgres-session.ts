@@ -19,8 +19,8 @@ const settings = {
   idle_in_transaction_session_timeout: String(longestPauseMs),
   // The level `warning` is needed, because Postgres reports by a warning that a commit did not reach the standby.
   client_min_messages: 'warning',
-  // Each statement sees all changes that were committed before the statement began. So a statement that follows a wait for
-  // a lock sees the changes of the transaction that held the lock before.
+  // Each statement sees all changes that were committed before the statement began. So a statement that follows a wait
+  // for a lock sees the changes of the transaction that held the lock before.
   default_transaction_isolation: 'read committed',
   // For each statement, each connection uses one plan for all values of the parameters. When the plan is made, Postgres
   // does not know how many rows a value selects, and expects many. All lookups of Doorbell have an index, so these
@@ -54,8 +54,8 @@ const durable = `select set_config('synchronous_commit', 'on', false) where curr
 const withoutIdleTimeout = `select set_config(name, '0', false) from pg_settings where name = 'idle_session_timeout'`
 
 /**
- * Applies the settings. Must be called before the first statement of each connection, including the listening connection.
- * Resolves to the session that serves the connection (see `identifySession`).
+ * Applies the settings. Must be called before the first statement of each connection, including the listening
+ * connection. Resolves to the session that serves the connection (see `identifySession`).
  */
 export async function prepareSession(client: ClientBase): Promise<string> {
   const results = await answered(client, [...listed, durable, withoutIdleTimeout, identifySession].join('; '))

@@ -74,7 +74,9 @@ export function createSilenceWatch({ log, clock }: { log: Log; clock: Clock }): 
   const connections = new Map<ClientBase, Connection>()
   let cancel = () => {}
 
-  /** Returns the connections on which an answer is awaited, and no byte of it has arrived for `afterMs` milliseconds. */
+  /**
+   * Returns the connections on which an answer is awaited, and no byte of it has arrived for `afterMs` milliseconds.
+   */
   function listLate(afterMs = lateAfterMs): [ClientBase, Connection][] {
     const now = steadyTime(clock)
     return [...connections].filter(([, connection]) => {

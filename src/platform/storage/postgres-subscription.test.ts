@@ -3,7 +3,7 @@ import { describe, test } from 'node:test'
 import { createListeners } from './listeners.ts'
 import { createPublisher } from './postgres-subscription.ts'
 
-/** Listeners are called in microtasks of their own. */
+/** Resolves when the listeners have been called. Each listener is called in a microtask of its own. */
 const told = () => new Promise(setImmediate)
 
 function scene() {

@@ -22,8 +22,8 @@ const shortestPauseMs = 100
 const longestPauseMs = 10_000
 
 /**
- * Milliseconds between two checks of the connection. A connection can be lost without an error, for instance if a cable is cut
- * or a router has dropped the connection.
+ * Milliseconds between two checks of the connection. A connection can be lost without an error, for instance if a cable
+ * is cut or a router has dropped the connection.
  */
 const checkIntervalMs = 2_000
 
@@ -72,8 +72,8 @@ export interface Publisher {
 }
 
 /**
- * Upper limit for the bytes of changes in a notification. Postgres allows less than 8000 bytes, and `origin` needs some of
- * them.
+ * Upper limit for the bytes of changes in a notification. Postgres allows less than 8000 bytes, and `origin` needs some
+ * of them.
  */
 const mostBytes = 7500
 /** Upper limit for the notifications of which this node has seen only the commit or only the echo. */
@@ -313,8 +313,8 @@ const databaseTime = 'select (extract(epoch from clock_timestamp()) * 1000)::big
 const originOf = (payload: string) => /^\["([^"\\]+)",/.exec(payload)?.[1]
 
 /**
- * Parses a notification. Any program on the same database can write to the channel, so notifications in another form are
- * ignored.
+ * Parses a notification. Any program on the same database can write to the channel, so notifications in another form
+ * are ignored.
  */
 function changesIn(payload: string): Change[] {
   try {

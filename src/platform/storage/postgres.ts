@@ -143,8 +143,8 @@ interface Opened {
 const readOnly: Statement = { sql: `select current_setting('transaction_read_only') as "readOnly"`, values: [] }
 
 /**
- * Executes a step after all earlier steps of this process that share a lock key or a row key with it. A step keeps its keys
- * while it is retried, and while it is unknown whether it was committed.
+ * Executes a step after all earlier steps of this process that share a lock key or a row key with it. A step keeps its
+ * keys while it is retried, and while it is unknown whether it was committed.
  */
 function inLockOrder<Row>(around: Opened, first: Statement, options: StepOptions<Row>): Promise<Row[]> {
   const { lockKeys = [], rowKeys = [], hasTurn = false } = options
@@ -152,7 +152,7 @@ function inLockOrder<Row>(around: Opened, first: Statement, options: StepOptions
   return hasTurn ? work() : around.locks.withKeys([lockKeys, rowKeys].flat(), work)
 }
 
-/** Executes a step. Listeners on this node are called when the step is committed; other nodes receive a notification. */
+/** Executes a step. After the commit, listeners on this node are called, and other nodes receive a notification. */
 function step<Row>(around: Opened, first: Statement, options: StepOptions<Row>): Promise<Row[]> {
   const { also = [], announce = [], lockKeys, sharedLockKeys } = options
   const isLocked = lockKeys !== undefined || sharedLockKeys !== undefined
@@ -379,8 +379,8 @@ function prepared(sql: string): { name: string; text: string } {
 const { BOOL, INT8, NUMERIC, JSON: JSON_TEXT, JSONB } = types.builtins
 
 /**
- * Returns the parser for the values of a type. As on SQLite, rows contain strings, numbers and nulls: counts and sums are
- * numbers, booleans are 1 or 0, and JSON is text.
+ * Returns the parser for the values of a type. As on SQLite, rows contain strings, numbers and nulls: counts and sums
+ * are numbers, booleans are 1 or 0, and JSON is text.
  */
 function parserOf(type: number, format?: string): (text: string) => unknown {
   if (type === INT8 || type === NUMERIC) return Number
@@ -393,7 +393,7 @@ function codeOf(error: unknown): string {
   return error instanceof Error && 'code' in error ? String(error.code) : ''
 }
 
-/** Returns the message of an error. If a host has several addresses, Node throws an AggregateError that has no message. */
+/** Returns the message of an error. If a host has several addresses, Node's AggregateError has no message. */
 function reasonOf(error: unknown): string {
   if (error instanceof AggregateError) return error.errors.map(reasonOf).join(', ')
   return error instanceof Error ? error.message || codeOf(error) : String(error)

@@ -1,6 +1,6 @@
 /**
- * The row of a record: one column in snake case for each member. In the row, an undefined member is null, a boolean is 0 or 1,
- * and a list or an object is JSON.
+ * The row of a record: one column in snake case for each member. In the row, an undefined member is null, a boolean is
+ * 0 or 1, and a list or an object is JSON.
  *
  * @example
  * RowOf<{ userId: string; isLast: boolean; usedAt?: number }>

@@ -52,8 +52,8 @@ export class SoleServerError extends Error {
 }
 
 /**
- * Thrown if the file has several hard links. Each name has its own lock and write-ahead log, so servers that use different
- * names would overwrite each other's pages.
+ * Thrown if the file has several hard links. Each name has its own lock and write-ahead log, so servers that use
+ * different names would overwrite each other's pages.
  */
 export class SeveralNamesError extends Error {
   override readonly name = 'SeveralNamesError'

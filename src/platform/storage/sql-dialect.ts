@@ -1,13 +1,13 @@
 /**
  * Translates the few expressions that differ between SQLite and Postgres. All other SQL is the same for both:
  *
- * - `/* for update *\/` and `/* for update skip locked *\/` become clauses on Postgres. SQLite has only one writer and needs
- *   no such clause.
- * - `each($3)` in a from clause stands for the items of a JSON array that is given as a parameter: one row for each item,
- *   with the column `each.value`. The items are strings or numbers. Postgres returns a number as text, so compare
+ * - `/* for update *\/` and `/* for update skip locked *\/` become clauses on Postgres. SQLite has only one writer and
+ *   needs no such clause.
+ * - `each($3)` in a from clause stands for the items of a JSON array that is given as a parameter: one row for each
+ *   item, with the column `each.value`. The items are strings or numbers. Postgres returns a number as text, so compare
  *   `cast(each.value as bigint)`.
- * - `rows($1) as asked (id text, number bigint)` in a from clause stands for the objects of a JSON array that is given as a
- *   parameter: one row for each object, with the listed members as columns.
+ * - `rows($1) as asked (id text, number bigint)` in a from clause stands for the objects of a JSON array that is given
+ *   as a parameter: one row for each object, with the listed members as columns.
  * - `$1` becomes `?1` on SQLite, where `$1` would be a named parameter.
  */
 
@@ -40,9 +40,9 @@ export function few(items: string, name: string): string {
 }
 
 /**
- * Returns the SQL for SQLite. Only the needed columns of `json_each` are selected: it has others, such as `id` and `type`,
- * whose names could be ambiguous in the statement. `limit -1` excludes no rows. With it, SQLite reads each member of an
- * object only once; without it, SQLite would read a member again at each use in the statement.
+ * Returns the SQL for SQLite. Only the needed columns of `json_each` are selected: it has others, such as `id` and
+ * `type`, whose names could be ambiguous in the statement. `limit -1` excludes no rows. With it, SQLite reads each
+ * member of an object only once; without it, SQLite would read a member again at each use in the statement.
  *
  * @param version the version of SQLite
  */

@@ -1,4 +1,4 @@
-/** Another process holds the write lock of a SQLite file. */
+/** Tests steps and reads while another process holds the write lock of a SQLite file. */
 import assert from 'node:assert/strict'
 import { mkdtemp, rm } from 'node:fs/promises'
 import { tmpdir } from 'node:os'
@@ -26,7 +26,7 @@ async function open(t: TestContext) {
     await rm(folder, { recursive: true, force: true })
   })
   const settled: string[] = []
-  /** Adds a row, and notes how that ended. */
+  /** Adds a row, and records in `settled` whether this succeeded. Resolves to the error if it failed. */
   async function add(name: string): Promise<unknown> {
     try {
       await database.step(adding(name))

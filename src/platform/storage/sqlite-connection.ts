@@ -70,8 +70,8 @@ function loadSqlite(): typeof import('node:sqlite') {
 
 /**
  * Executes a statement, and retries while the database is busy. Used at the start, when another process may execute the
- * same statement. SQLite's own timeout is not enough: a migration may take longer, and a change of the journal mode fails
- * at once.
+ * same statement. SQLite's own timeout is not enough: a migration may take longer, and a change of the journal mode
+ * fails at once.
  */
 export function execWhenFree(connection: DatabaseSync, sql: string): void {
   const deadline = steadyTime(systemClock) + startWithinMs

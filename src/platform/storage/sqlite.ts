@@ -42,8 +42,8 @@ interface QueuedStep extends StepOptions<Record<string, Value>> {
 }
 
 /**
- * Milliseconds after which a statement is tried again, if another process holds the lock that it needs. The timer keeps the
- * process alive, because a command may have nothing else to do.
+ * Milliseconds after which a statement is tried again, if another process holds the lock that it needs. The timer keeps
+ * the process alive, because a command may have nothing else to do.
  */
 const retryAfterMs = 25
 
@@ -207,7 +207,9 @@ async function inTransaction<T>(connection: DatabaseSync, work: (run: Run) => Pr
   }
 }
 
-/** Reports the outcome of a step. Listeners are called first, so that caches are up to date when the caller continues. */
+/**
+ * Reports the outcome of a step. Listeners are called first, so that caches are up to date when the caller continues.
+ */
 function settle({ outcome, announce, resolve, reject }: QueuedStep, listeners: Listeners): void {
   if ('error' in outcome) {
     reject(outcome.error)
@@ -218,9 +220,9 @@ function settle({ outcome, announce, resolve, reject }: QueuedStep, listeners: L
 }
 
 /**
- * Returns a function that returns a number which changes when another process (a command) has written to the database.
- * The number is read from SQLite once in each turn of the event loop. The function returns undefined if the number
- * cannot be read now.
+ * Returns a function whose result is a number. The number changes when another process (a command) has written to the
+ * database. The number is read from SQLite once in each turn of the event loop. The function returns undefined if the
+ * number cannot be read now.
  */
 function countingForeignChanges(prepare: (sql: string) => StatementSync): () => number | undefined {
   let known: number | undefined
@@ -270,7 +272,10 @@ function committing(connection: DatabaseSync, path: string, file: Stats | undefi
     connection.exec('commit')
   }
 
-  /** Throws if the file was renamed or deleted. SQLite does not detect this in WAL mode, and the written rows would be lost. */
+  /**
+   * Throws if the file was renamed or deleted. SQLite does not detect this in WAL mode, and the written rows would be
+   * lost.
+   */
   function refuseIfMoved(): void {
     if (file === undefined) return
     const present = statSync(path, { throwIfNoEntry: false })
@@ -332,7 +337,9 @@ function rowsOf(statement: StatementSync, values: Value[]): Rows {
   return rows.map((row) => ({ ...row }))
 }
 
-/** Returns integers as bigint. node:sqlite would bind a number as floating point: 7 would become '7.0' in a text column. */
+/**
+ * Returns integers as bigint. node:sqlite would bind a number as floating point: 7 would become '7.0' in a text column.
+ */
 function bindable(value: Value): Value | bigint {
   return Number.isSafeInteger(value) ? BigInt(value as number) : value
 }

@@ -78,7 +78,7 @@ final class Caller {
     return send(request.toHTTPRequest());
   }
 
-  /** Each call needs a new assertion. */
+  /** Returns the authentication for one call: each call needs a new assertion. */
   ClientAuthentication authentication() throws Exception {
     Secret secret = new Secret(String.valueOf(own.get("client_secret")));
     switch (method) {
@@ -102,7 +102,7 @@ final class Caller {
     return JWK.parse((JSONObject) own.get("jwk"));
   }
 
-  /** Signs a proof for each call from now on, with a new key. */
+  /** Creates a DPoP key. From now on, each call is sent with a proof of this key. */
   void proveKey() throws Exception {
     proofs = new DefaultDPoPProofFactory(new ECKeyGenerator(Curve.P_256).generate(), JWSAlgorithm.ES256);
   }
@@ -120,7 +120,7 @@ final class Caller {
     return response.toRequestAcknowledgement();
   }
 
-  /** Sends a token request, once more if the server demands a DPoP nonce. */
+  /** Sends a token request. If the server demands a DPoP nonce, sends the request once more with the nonce. */
   TokenResponse token(AuthorizationGrant grant) throws Exception {
     for (int calls = 0; ; calls++) {
       HTTPRequest request =
@@ -183,7 +183,7 @@ final class Caller {
     Stage.check(sub.equals(Stage.text("sub")), "userinfo is about " + sub);
   }
 
-  /** A whole flow: the first poll is sent as soon as the request is approved. */
+  /** Runs a whole flow. The first poll is sent as soon as the request is approved. */
   OIDCTokens collect(CIBARequest request) throws Exception {
     AuthRequestID authReqId = initiate(request).getAuthRequestID();
     Stage.decide(authReqId.getValue(), "allow");

@@ -48,8 +48,8 @@ import java.util.Set;
 import net.minidev.json.JSONObject;
 
 /**
- * Nimbus OAuth 2.0 SDK over the JDK's own TLS, whose default key manager selects the certificate. The library builds
- * and parses all messages; it has no loop that polls.
+ * A client that uses the Nimbus OAuth 2.0 SDK and the TLS of the JDK. The default key manager of the JDK selects the
+ * client certificate. The library builds and parses all messages. It has no polling loop.
  */
 public final class Main {
   private interface Flow {
@@ -57,10 +57,10 @@ public final class Main {
   }
 
   public static void main(String[] arguments) throws Exception {
-    // A new connection for each call.
+    // Each call uses a new connection.
     System.setProperty("http.keepAlive", "false");
     Stage.open(arguments[0]);
-    // The name of the file of the library tells its version.
+    // The version of the library is in the name of its file.
     String library = CIBARequest.class.getProtectionDomain().getCodeSource().getLocation().getPath();
     System.out.println(library.replaceAll(".*/|\\.jar$", "") + ", Java " + Runtime.version());
     Map<String, Flow> flows = new LinkedHashMap<>();
@@ -92,7 +92,7 @@ public final class Main {
     }
   }
 
-  /** Polls every interval seconds from the acknowledgement on, however long a poll takes. */
+  /** Begins a poll every interval seconds, counted from the acknowledgement. The duration of a poll does not matter. */
   private static String pollOnATimer() throws Exception {
     Caller caller = Caller.as("poll", "client_secret_basic");
     CIBARequestAcknowledgement response = caller.initiate(caller.asked().build());
@@ -185,7 +185,7 @@ public final class Main {
 
   private static String registration() throws Exception {
     register(null, new OIDCClientMetadata());
-    // The name of the certificate as Java writes it, and the key with its certificate as Nimbus does.
+    // The subject DN is spelled as Java spells it. The JWK contains the certificate in the form that Nimbus writes.
     OIDCClientMetadata byName = new OIDCClientMetadata();
     byName.setTokenEndpointAuthMethod(ClientAuthenticationMethod.TLS_CLIENT_AUTH);
     byName.setTLSClientAuthSubjectDN(Stage.certificate("pki").getSubjectX500Principal().getName());
@@ -205,12 +205,14 @@ public final class Main {
         .build();
   }
 
-  /** Registers, plays with the certificate of another client of the material, reads and deletes. */
+  /**
+   * Registers a client, runs a flow with the certificate of the client `shown`, reads the registration, and deletes it.
+   */
   private static void register(String shown, OIDCClientMetadata metadata) throws Exception {
     Caller anonymous = new Caller(new JSONObject(Map.of("client_id", "none")), "none", null);
     metadata.setGrantTypes(Set.of(GrantType.CIBA, GrantType.REFRESH_TOKEN));
     metadata.setBackChannelTokenDeliveryMode(BackChannelTokenDeliveryMode.POLL);
-    // Adds response_types, among others.
+    // This call adds the default members, for instance response_types.
     metadata.applyDefaults();
     URI endpoint = anonymous.metadata.getRegistrationEndpointURI();
     ClientRegistrationResponse response = OIDCClientRegistrationResponseParser.parse(

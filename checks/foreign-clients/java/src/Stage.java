@@ -27,7 +27,9 @@ import javax.net.ssl.SSLContext;
 import javax.net.ssl.TrustManagerFactory;
 import net.minidev.json.JSONObject;
 
-/** The material, connections with certificates, decisions, and a notification endpoint. */
+/**
+ * What the flows share: the material, TLS contexts with client certificates, decisions, and a notification endpoint.
+ */
 final class Stage {
   static JSONObject material;
   private static final Map<String, BlockingQueue<HTTPRequest>> received = new ConcurrentHashMap<>();
@@ -53,7 +55,10 @@ final class Stage {
     return (X509Certificate) certificates((String) client(name).get("cert"))[0];
   }
 
-  /** Shows the certificate of a client, or none, as the default key manager decides. */
+  /**
+   * Returns a TLS context with the certificate of a client, if it has one. The default key manager decides whether to
+   * send the certificate.
+   */
   static SSLContext contextOf(JSONObject shown) throws Exception {
     KeyManagerFactory keys = KeyManagerFactory.getInstance(KeyManagerFactory.getDefaultAlgorithm());
     if (shown == null || shown.get("cert") == null) keys.init(emptyStore(), null);
@@ -75,7 +80,7 @@ final class Stage {
     request.send().ensureStatusCode(200);
   }
 
-  /** Waits for the notification about a request, as the library parses it. */
+  /** Waits for the notification about a request. Returns the request in the type that the library parses. */
   static HTTPRequest notified(String authReqId) throws Exception {
     HTTPRequest heard = queue(authReqId).poll(10, TimeUnit.SECONDS);
     check(heard != null, "no notification within 10 s");
