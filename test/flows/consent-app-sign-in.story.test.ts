@@ -115,7 +115,7 @@ describe('signing in', () => {
   })
 })
 
-/** The page that a user with a session at the provider ends at. */
+/** Resolves to the page to which a user with a session at the provider is finally redirected. */
 async function lastStep(visitor: Visitor, path: string): Promise<string | undefined> {
   let at: string | undefined = path
   for (;;) {

@@ -34,7 +34,7 @@ for (const engine of engines) {
   })
 }
 
-/** Ana's username is paused, by attempts from elsewhere. */
+/** Opens a stage on which Ana's username is paused, because of attempts from other networks. */
 async function openPaused(t: TestContext, engine: Engine) {
   const statements = listenToStatements()
   const { openDatabase } = statements

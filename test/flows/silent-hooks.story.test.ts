@@ -1,4 +1,7 @@
-/** A hook of the application never responds: background work does not wait for it for ever, and not at a shutdown. */
+/**
+ * A hook of the application never responds. Background work does not wait for it forever, and a shutdown does not wait
+ * for it.
+ */
 import assert from 'node:assert/strict'
 import { describe, type TestContext, test } from 'node:test'
 import type { UserHooks } from '../../src/index.ts'
@@ -67,7 +70,7 @@ for (const engine of engines) {
       stage.clock.advance(30_000)
       await until(() => people.waiting === 8)
       const asked = people.asked.length
-      // The clock stands still: the shutdown waits for no time limit.
+      // The clock stands still, so the shutdown does not wait for a time limit.
       await stage.doorbell.close()
       assert.equal(people.asked.length, asked)
       assert.deepEqual(

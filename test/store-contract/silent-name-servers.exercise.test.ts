@@ -15,7 +15,7 @@ import { furnished, post } from '../support/rows.ts'
 import { until } from '../support/until.ts'
 
 const kinds = ['ping', 'push']
-/** New receivers that get a slot of the outbox within a second, by ping and push together. */
+/** How many new receivers get a slot of the outbox within a second, for pings and pushes together. */
 const begunEachSecond = 64
 
 for (const engine of engines) {

@@ -1,6 +1,6 @@
 /**
- * A request whose values for the notification cannot be decrypted, for instance after a change of the secret, ends like any
- * other. Only the notification of its client is left out.
+ * The values of a request for its notification cannot be decrypted, for instance after a change of the secret. The
+ * request ends like any other request, but its client gets no notification.
  */
 import assert from 'node:assert/strict'
 import { describe, test } from 'node:test'
