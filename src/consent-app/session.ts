@@ -68,8 +68,8 @@ export const rememberedForSeconds = 400 * 24 * 3600
 const signInTakes = 15 * 60_000
 
 /**
- * Returns functions that read and write the cookies. With https, their names have the prefix `__Host-`, so that no other
- * host and no http page can set them.
+ * Returns functions that read and write the cookies. With https, their names have the prefix `__Host-`, so that no
+ * other host and no http page can set them.
  */
 export function createCookies({ secure, vault, clock }: { secure: boolean; vault: Vault; clock: Clock }): Cookies {
   const prefix = secure ? '__Host-' : ''

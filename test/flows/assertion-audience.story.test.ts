@@ -1,4 +1,6 @@
-/** The audience and the `jti` of client assertions are checked in the same way at every endpoint (EP-6, CA-8, CA-12). */
+/**
+ * The audience and the `jti` of client assertions are checked in the same way at every endpoint (EP-6, CA-8, CA-12).
+ */
 import assert from 'node:assert/strict'
 import { randomUUID } from 'node:crypto'
 import { describe, test } from 'node:test'

@@ -123,7 +123,10 @@ async function openRestarted(t: TestContext, engine: Engine): Promise<Map<string
   return opened
 }
 
-/** Opens two nodes. Clients send their requests at the first, which also sends notifications, and change at the second. */
+/**
+ * Opens two nodes. Clients send their requests to the first node, which also sends the notifications. The clients
+ * change their delivery settings at the second node.
+ */
 async function openTwoNodes(t: TestContext) {
   const engine = engines.find(({ name }) => name === 'postgres')!
   const announced: string[] = []

@@ -1,7 +1,7 @@
 /**
  * Every route that the server has registered is called with parameters that name Ben and Northbank: by Ana with her
- * token and in her browser, by clients, and by unauthenticated callers. Nothing about Ben changes or is shown, and Northbank gets no
- * token. A new route is called too, and fails the test until a call of it succeeds.
+ * token and in her browser, by clients, and by unauthenticated callers. Nothing about Ben changes or is shown, and
+ * Northbank gets no token. A new route is called too, and fails the test until a call of it succeeds.
  */
 import assert from 'node:assert/strict'
 import { describe, type TestContext, test } from 'node:test'
@@ -81,7 +81,10 @@ for (const engine of engines) {
   })
 }
 
-/** All registered routes, except those that only answer that the method is not allowed, or that oidc-provider does not know. */
+/**
+ * All registered routes, without those that only answer that the method is not allowed, and without those that
+ * oidc-provider does not know.
+ */
 async function addressesOf(stage: Stage) {
   const found: { method: string; url: string }[] = []
   for (const route of await routesOf(stage)) {

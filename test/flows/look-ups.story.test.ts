@@ -121,7 +121,9 @@ for (const engine of engines) {
   })
 }
 
-/** Records which models of oidc-provider are looked up, how often passkeys are listed, and how often a grant is removed. */
+/**
+ * Records which models of oidc-provider are looked up, how often passkeys are listed, and how often a grant is removed.
+ */
 async function openCounted(t: TestContext, engine: Engine) {
   let models: string[] = []
   let lists = 0

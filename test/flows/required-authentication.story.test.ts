@@ -1,6 +1,7 @@
 /**
- * Clients that require to know when the user was authenticated (`require_auth_time`, `default_max_age`, essential claims):
- * an approval that cannot satisfy them is refused before anything is used up, and tokens satisfy them.
+ * Clients that require to know when the user was authenticated (`require_auth_time`, `default_max_age`, essential
+ * claims). An approval without this information is refused before it has any effect. The tokens contain the
+ * information.
  */
 import assert from 'node:assert/strict'
 import { describe, type TestContext, test } from 'node:test'

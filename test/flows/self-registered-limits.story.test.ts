@@ -17,7 +17,10 @@ import { calls, poll } from './registration-calls.ts'
 /** The defaults, in docs/configuration.md. */
 const defaults = { open: 100, perMinute: 60 }
 
-/** An application without user codes: otherwise, half of the invented users have a code that the client does not know. */
+/**
+ * An application without user codes. With user codes, half of the invented users would have a code that the client does
+ * not know.
+ */
 const users: ConfigInput['users'] = {
   find: async (id) => (id === ana.id ? ana : null),
   findByHint: async ({ value }) => (value === 'ana' ? ana : null),

@@ -94,8 +94,8 @@ for (const engine of engines) {
 }
 
 /**
- * @returns `people`: the ids that `find` was called with. If `silentOnceStored` is set, `find` never responds as soon as a
- *   message of this kind is stored; `waiting` counts these calls
+ * @returns `people`: the ids that `find` was called with. If `silentOnceStored` is set, `find` never responds as soon
+ *   as a message of this kind is stored; `waiting` counts these calls
  */
 async function scene(t: TestContext, engine: Engine, timeoutSeconds = 60) {
   const people = { silentOnceStored: undefined as string | undefined, waiting: 0, asked: [] as string[] }

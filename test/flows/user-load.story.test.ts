@@ -1,4 +1,4 @@
-/** What one user's calls may cost: a fixed number of statements for each call, and a limited number of calls at once. */
+/** The cost of one user's calls: a fixed number of statements for each call, and a limited number of calls at once. */
 import assert from 'node:assert/strict'
 import { describe, type TestContext, test } from 'node:test'
 import { mostOfOneUser } from '../../src/authentication-device/api/user-shares.ts'

@@ -1,4 +1,7 @@
-/** Pings and pushes to hundreds of clients whose name servers are silent delay no ping to another client, on both engines. */
+/**
+ * Hundreds of clients have name servers that do not respond. Pings and pushes to them delay no ping to another client,
+ * on both engines.
+ */
 import assert from 'node:assert/strict'
 import { once } from 'node:events'
 import { createServer } from 'node:http'

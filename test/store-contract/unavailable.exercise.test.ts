@@ -197,7 +197,10 @@ async function signInUpToCallback(visitor: Visitor): Promise<string> {
   return seen.location!
 }
 
-/** Sets a default of the database for all new connections, or resets all defaults. Resolves when the open connections have ended. */
+/**
+ * Sets a default of the database for all new connections, or resets all defaults. Resolves when the open connections
+ * have ended.
+ */
 async function change({ database }: Stage, setting?: string): Promise<void> {
   const name = new URL(database).pathname.slice(1)
   const admin = Object.assign(new URL(database), { pathname: 'postgres' }).href
