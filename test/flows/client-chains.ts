@@ -12,7 +12,7 @@ export interface Chain {
 }
 
 export const subject = 'O=Acme, CN=till'
-/** The same subject in the form in which clients register it (RFC 4514). */
+/** The subject in the form in which clients register it (RFC 4514). */
 export const registeredSubject = 'CN=till,O=Acme'
 
 const purposes = { server: ['1.3.6.1.5.5.7.3.1'], both: ['1.3.6.1.5.5.7.3.1', '1.3.6.1.5.5.7.3.2'] }

@@ -25,7 +25,7 @@ import {
 
 type Published = Awaited<ReturnType<typeof publishedWith>>
 
-/** A key whose public part is published with these members, and with no others. */
+/** Returns a key that is published with these members and those of its material, and with no others. */
 async function publishedWith(alg: string, members: Record<string, unknown> = {}) {
   const { privateKey, publicJwk } = await newKey('none', alg)
   const { kid, alg: _, ...material } = publicJwk

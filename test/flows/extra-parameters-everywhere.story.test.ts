@@ -99,7 +99,7 @@ async function addressesOf(stage: Stage) {
   return found
 }
 
-/** What is stored about Ben, and for Northbank. */
+/** Reads what is stored about Ben and for Northbank. Resolves to a function that asserts that this has not changed. */
 async function watchBen(t: TestContext, stage: Stage) {
   await stage.ring('kiosk', { login_hint: 'ben', binding_message: onlyForBen })
   await bearerOf(stage, ben)

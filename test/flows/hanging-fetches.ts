@@ -18,7 +18,7 @@ export const { waiting, underWay } = fetchLimits
 
 /** The key of the clients that sign. */
 export const key = await newKey('one')
-/** Another key of the same name. */
+/** Another key with the same `kid`. */
 export const foreign = await newKey('one')
 
 export interface Scene {

@@ -12,7 +12,7 @@ import { openVisitor } from '../support/visitor.ts'
 
 const postgres = engines.find(({ name }) => name === 'postgres')!
 
-/** More calls than there are connections. */
+/** More calls than the server has connections. */
 const many = 12
 
 test('an anonymous page requests many passkey challenges at once: other calls are answered', async (t) => {

@@ -1,6 +1,6 @@
 /**
- * The client refuses a push of tokens permanently. The client does not have the tokens, so the server revokes them. The
- * error for the client and the history of the user show this (M36, PU-11).
+ * The client refuses a push of tokens permanently. The client has not accepted the tokens, so the server revokes them.
+ * The error for the client and the history of the user show this (M36, PU-11).
  */
 import assert from 'node:assert/strict'
 import { describe, type TestContext, test } from 'node:test'

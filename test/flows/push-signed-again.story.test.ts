@@ -1,5 +1,5 @@
 /**
- * A signing key is revoked while a push waits for its next attempt: the client gets tokens that it can verify (PU-4,
+ * A signing key is revoked while a push waits for its next attempt. The client gets tokens that it can verify (PU-4,
  * PU-11).
  */
 import assert from 'node:assert/strict'

@@ -14,7 +14,7 @@ import { calls, poll } from './registration-calls.ts'
 
 const postgres = engines.find(({ name }) => name === 'postgres')!
 
-/** More calls than there are connections. */
+/** More calls than the server has connections. */
 const many = 12
 
 interface Waits {

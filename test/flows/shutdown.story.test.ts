@@ -47,7 +47,7 @@ async function read(answer: IncomingMessage): Promise<Heard> {
   return { status: answer.statusCode ?? 0, connection, retryAfter, body: isJson ? JSON.parse(text) : { text } }
 }
 
-/** One connection, which is kept. */
+/** Opens one connection, which stays open. */
 function keptConnection(t: TestContext): Agent {
   const agent = new Agent({ keepAlive: true, maxSockets: 1 })
   t.after(() => agent.destroy())

@@ -13,7 +13,7 @@ import { rowsOf } from '../support/tables.ts'
 import { until } from '../support/until.ts'
 import { added } from './passkeys.ts'
 
-/** Each kind of message that needs a user, and what causes it. */
+/** Each kind of message that needs a user, and the action that causes it. */
 const messages: [kind: string, cause: (stage: Stage) => Promise<unknown>][] = [
   ['mailbox', (stage) => stage.ring('kiosk')],
   [
@@ -94,8 +94,8 @@ for (const engine of engines) {
 }
 
 /**
- * @returns `people`: the ids that `find` was called with. If `silentOnceStored` is set, `find` never responds as soon
- *   as a message of this kind is stored; `waiting` counts these calls
+ * @returns `people.asked`: the ids that `find` was called with. If `silentOnceStored` is set, `find` does not respond
+ *   any more once a message of this kind is stored. `people.waiting` counts the calls of `find` that get no response
  */
 async function scene(t: TestContext, engine: Engine, timeoutSeconds = 60) {
   const people = { silentOnceStored: undefined as string | undefined, waiting: 0, asked: [] as string[] }

@@ -12,7 +12,7 @@ import { until } from '../support/until.ts'
 import type { Visitor } from '../support/visitor.ts'
 import { exchange, grantsOf, heardAt, openShop, pageFor, silently, tabOf, visitorWith } from './shop-consents.ts'
 
-/** What happens while the consent is stored, and the status of the answer to its code. */
+/** An event while the consent is stored, what causes it, and the status of the response to the code of this consent. */
 const signOuts: [string, (stage: Stage, tab: Visitor) => Promise<unknown>, number][] = [
   ['nothing', async () => {}, 200],
   ['a sign-out of this browser', (_stage, tab) => signOutAt(tab), 400],

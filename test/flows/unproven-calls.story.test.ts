@@ -49,7 +49,7 @@ const anonymous: Row[] = [
   ]),
 ]
 
-/** What the calls look up. */
+/** Matches the statements with which these calls look up clients, tokens and registrations. */
 const lookUps =
   /from clients where id = \$1|registration_token_hash = \$2|initial_access_tokens|registered_from = \$1|from oidc_models\b.*\bid_hash = /s
 

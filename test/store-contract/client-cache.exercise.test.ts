@@ -1,4 +1,4 @@
-/** How many clients are kept in memory, and which, on both engines. */
+/** The cache of clients: how many clients and which of them it keeps, on both engines. */
 import assert from 'node:assert/strict'
 import { describe, type TestContext, test } from 'node:test'
 import { createKnownClients } from '../../src/client/client-cache.ts'

@@ -232,7 +232,7 @@ async function reachLimits(stage: Stage): Promise<void> {
   assert.ok(answers.some(({ status }) => status === 403))
 }
 
-/** Transitions that take turns with others, or that are rare. */
+/** Calls functions of the stores that the flows may leave out. */
 async function storesOf(open: ReturnType<typeof collectStatements>['openDatabase'], stage: Stage): Promise<void> {
   const database = await open(stage.database, { log: createLog('silent'), clock: systemClock })
   const requests: RequestStore = createRequestStore(database)

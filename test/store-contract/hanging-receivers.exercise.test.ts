@@ -16,7 +16,7 @@ for (const engine of engines) {
       const { worker, table, serve, served, outbox, clock } = await teaRoom(t, { on: one.database })
       let answer = Promise.withResolvers<Outcome>()
       let hanging = 0
-      // Without this, attempts would never end if the test fails.
+      // Ends the attempts even if the test fails. Without this promise, they would never end.
       const isOver = Promise.withResolvers<Outcome>()
       serve(async ({ receiver }) => {
         if (!receiver.startsWith('hanging')) return drunk

@@ -270,7 +270,7 @@ describe('several nodes', () => {
   test('a subscription without a sign of life for four seconds is not trusted', async (t) => {
     const { one, clock } = await furnished(t, postgres)
     assert.notEqual(one.database.epoch, undefined)
-    // As after a pause of the whole process: no timer has run, no answer has come.
+    // The jump is like a pause of the whole process: no timer has run, and no answer has arrived.
     clock.advance(4_001)
     assert.equal(one.database.epoch, undefined)
     await until(() => one.database.epoch !== undefined)

@@ -1,6 +1,6 @@
 /**
- * Connections to Postgres on which nothing arrives any more, although they are open: the machine of Postgres has no
- * power, or a firewall has forgotten them. TCP would notice this after about 15 minutes.
+ * Connections to Postgres that are open, but on which nothing arrives any more: the machine of Postgres has no power,
+ * or a firewall has forgotten the connections. TCP would notice this after about 15 minutes.
  */
 import assert from 'node:assert/strict'
 import { createServer, type Socket } from 'node:net'
