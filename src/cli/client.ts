@@ -1,6 +1,6 @@
 /**
- * `doorbell client`: adds, lists, shows and removes registered clients. A generated secret is shown only once, when it is
- * created.
+ * `doorbell client`: adds, lists, shows and removes registered clients. A generated secret is shown only once, when it
+ * is created.
  */
 import { readFile } from 'node:fs/promises'
 import { type Command, Option } from 'commander'

@@ -195,8 +195,8 @@ async function waitForOne(device: Device): Promise<WaitingRequest[]> {
 }
 
 /**
- * Describes a request to the user. The binding message has its own line, because the user compares it with the message on
- * the other device.
+ * Describes a request to the user. The binding message has its own line, because the user compares it with the message
+ * on the other device.
  */
 function describe({
   client,

@@ -66,8 +66,8 @@ const reasons = new Map([
 ])
 
 /**
- * Files that contain secrets, or may contain them. Each key is a line for `.gitignore`; its value lists the file names that
- * Git must ignore because of this line.
+ * Files that contain secrets, or may contain them. Each key is a line for `.gitignore`; its value lists the file names
+ * that Git must ignore because of this line.
  */
 const secretFiles = new Map([
   [environmentFile, [environmentFile]],

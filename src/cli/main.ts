@@ -1,4 +1,7 @@
-/** The `doorbell` command. Each subcommand has a file of its own. This file turns errors into a message and an exit code. */
+/**
+ * The `doorbell` command. Each subcommand has a file of its own. This file turns errors into a message and an exit
+ * code.
+ */
 import { Command } from 'commander'
 import { ownVersion } from '../platform/version.ts'
 import { addClient } from './client.ts'

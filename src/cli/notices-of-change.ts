@@ -1,6 +1,6 @@
 /**
- * Notifies users of changes that a command makes to their account. The command only stores the messages; a running server
- * sends them.
+ * Notifies users of changes that a command makes to their account. The command only stores the messages; a running
+ * server sends them.
  */
 import {
   accountKindsOf,

@@ -71,8 +71,8 @@ async function settle(options: ServeOptions): Promise<Config> {
   const overrides: ConfigInput = { port, host }
   if (port === undefined) return load(overrides)
   const before = await load({ host })
-  // The file of "doorbell init" contains the port twice: in `port` and in the issuer. So `--port` also changes the port in
-  // the issuer, if the issuer is `http://localhost` with the configured port.
+  // The file of "doorbell init" contains the port twice: in `port` and in the issuer. So `--port` also changes the port
+  // in the issuer, if the issuer is `http://localhost` with the configured port.
   const follows = before.development && before.issuer === `http://localhost:${before.port}`
   return load({ ...overrides, issuer: follows ? `http://localhost:${port}` : undefined })
 }
@@ -95,16 +95,16 @@ function explainOtherSecret(config: Config) {
 }
 
 /**
- * Returns whether the log is text for a developer. In production, or if standard error is not a terminal, programs read the
- * log, so it is JSON.
+ * Returns whether the log is text for a developer. In production, or if standard error is not a terminal, programs read
+ * the log, so it is JSON.
  */
 function isReadable({ development }: Config): boolean {
   return development && process.stderr.isTTY
 }
 
 /**
- * Writes warnings of Node and of libraries to the log. Node itself would print them to standard error, between the lines of
- * JSON.
+ * Writes warnings of Node and of libraries to the log. Node itself would print them to standard error, between the
+ * lines of JSON.
  */
 function logWarnings(log: Log): void {
   process.removeAllListeners('warning')
@@ -112,8 +112,8 @@ function logWarnings(log: Log): void {
 }
 
 /**
- * Returns the log level. If the demo runs on a terminal and no level is set, the level is `warn`: lines at level info would
- * hide the instructions of the demo.
+ * Returns the log level. If the demo runs on a terminal and no level is set, the level is `warn`: lines at level info
+ * would hide the instructions of the demo.
  */
 function logLevelFor({ demo, logLevel }: Config): Config['logLevel'] {
   const isTold = Boolean(process.env.DOORBELL_LOG_LEVEL) || logLevel !== 'info'

@@ -159,8 +159,8 @@ function check(options: AddOptions, configured: readonly ConfiguredUser[]): User
 }
 
 /**
- * Rewrites a problem of the list of users as a problem of the one user whom the command adds, for instance without
- * `users[3]`.
+ * Rewrites a problem in the list of users as a problem of the one user that the command adds. For instance, `users[3]`
+ * is removed from the text.
  */
 function inOwnWords(problem: string, index: number): string {
   return problem

@@ -13,8 +13,8 @@ export interface ValidationContext {
   /** Whether the demo was requested, so that the input contains the demo clients and users. */
   demo?: boolean
   /**
-   * Returns the name of a setting for a message about a problem, for instance with the environment variable from which the
-   * setting was read.
+   * Returns the name of a setting for a message about a problem, for instance with the environment variable from which
+   * the setting was read.
    */
   nameOf?: (path: string) => string
 }

@@ -294,7 +294,7 @@ test('docs/configuration.md gives the default of each setting', () => {
     'metrics.enabled': '`true` in development, or if `metrics.token` or `metrics.from` is set',
     'shutdown.delay': '5; in development 0',
   }
-  // It is an alias of `requests.maxOpenPerUser`.
+  // `limits.perUser.open` is an alias of `requests.maxOpenPerUser`.
   const whole = {
     ...config,
     limits: { ...config.limits, perUser: { open: config.requests.maxOpenPerUser, ...config.limits.perUser } },

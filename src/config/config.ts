@@ -65,7 +65,9 @@ export interface Config extends Omit<GivenSettings, keyof CompletedSettings>, Co
   demo: boolean
 }
 
-/** The input of a schema. Each setting of a section may be left out; a setting that is `undefined` counts as left out. */
+/**
+ * The input of a schema. Each setting of a section may be left out; a setting that is `undefined` counts as left out.
+ */
 type InputOf<Schema> =
   Schema extends z.ZodObject<infer Shape>
     ? { [Name in keyof Shape]?: InputOf<Shape[Name]> | undefined }
@@ -75,13 +77,15 @@ type InputOf<Schema> =
 
 type SchemaInput = InputOf<typeof schema>
 
-/** The configuration as it is written. Every setting may be left out; a setting that is `undefined` counts as left out. */
+/**
+ * The configuration as it is written. Every setting may be left out; a setting that is `undefined` counts as left out.
+ */
 export type ConfigInput = Omit<SchemaInput, 'metrics'> &
   EditorHelp & { metrics?: boolean | (SchemaInput['metrics'] & MetricsHelp) }
 
 /**
- * Gives an editor the names and types of the settings. This function neither changes nor checks the settings: the server
- * checks them when it starts, and reports all problems at once.
+ * Gives an editor the names and types of the settings. This function neither changes nor checks the settings: the
+ * server checks them when it starts, and reports all problems at once.
  *
  * @example
  * // doorbell.config.ts

@@ -1,4 +1,7 @@
-/** The demo clients and users: a café, a shop, a bank, a phone, and three people. Their secrets and passwords are public. */
+/**
+ * The demo clients and users: a café, a shop, a bank, a phone, and three people. Their secrets and passwords are
+ * public.
+ */
 import { CIBA_GRANT, type ClientMetadataInput } from '../client/metadata/client-metadata.ts'
 import { isLoopback } from '../platform/http/web-address.ts'
 import { isPlain } from '../platform/validation.ts'
@@ -56,16 +59,16 @@ export const demoUsers: ConfiguredUserInput[] = [
 ]
 
 /**
- * Returns the id of the demo client with this secret, or undefined if there is none. The secrets of the demo clients are
- * public.
+ * Returns the id of the demo client with this secret, or undefined if there is none. The secrets of the demo clients
+ * are public.
  */
 export function demoClientWithSecret(secret: string): string | undefined {
   return demoClients('').find(({ client_secret }) => client_secret === secret)?.client_id
 }
 
 /**
- * Returns `input` with the demo clients and users. A client or user in `input` replaces the demo client or user with the
- * same id.
+ * Returns `input` with the demo clients and users. A client or user in `input` replaces the demo client or user with
+ * the same id.
  */
 export function withDemo(input: Record<string, unknown>): Record<string, unknown> {
   return {

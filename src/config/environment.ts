@@ -53,8 +53,8 @@ function settable(): string[] {
 }
 
 /**
- * Converts the value of a variable to the type of its setting. A value that cannot be converted stays a string: the later
- * check of the setting reports which values are valid.
+ * Converts the value of a variable to the type of its setting. A value that cannot be converted stays a string: the
+ * later check of the setting reports which values are valid.
  */
 function parse(value: string, kind: SettingKind): unknown {
   if (kind === 'number') return /^-?\d+(\.\d+)?$/.test(value.trim()) ? Number(value) : value

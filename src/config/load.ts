@@ -1,4 +1,6 @@
-/** Loads the configuration. Merges the defaults, the demo, the file, the environment, and the overrides of the caller. */
+/**
+ * Loads the configuration. Merges the defaults, the demo, the file, the environment, and the overrides of the caller.
+ */
 import { readFileSync, statSync } from 'node:fs'
 import { dirname, resolve } from 'node:path'
 import { ConfigError, isPlain } from '../platform/validation.ts'
@@ -139,8 +141,8 @@ function readPem(value: unknown, folder: string): unknown {
 const wholes = ['clients', 'users', 'oidc']
 
 /**
- * Returns the settings of `under` and `over`. A setting in `over` overrides the same setting in `under`, section by section.
- * A setting that is `undefined` counts as left out.
+ * Returns the settings of `under` and `over`. A setting in `over` overrides the same setting in `under`, section by
+ * section. A setting that is `undefined` counts as left out.
  */
 function merge(under: Record<string, unknown>, over: Record<string, unknown>): Record<string, unknown> {
   const merged = new Map(Object.entries(under))

@@ -278,8 +278,8 @@ export const rules: SettingRule[] = [
 ]
 
 /**
- * Returns the id of a demo client whose secret is also the secret of a configured client, or undefined if there is none.
- * The secrets of the demo are public.
+ * Returns the id of a demo client whose secret is also the secret of a configured client, or undefined if there is
+ * none. The secrets of the demo are public.
  */
 function publishedSecretIn(clients: ClientMetadata[]): string | undefined {
   const published = clients.map(({ client_secret: secret }) => secret && demoClientWithSecret(secret))
@@ -307,8 +307,8 @@ function needed(path: string): SettingRule {
 }
 
 /**
- * Returns what is wrong with the issuer, or undefined if it is valid. Clients and this server compare the issuer character
- * by character, so only its normalized form is accepted.
+ * Returns what is wrong with the issuer, or undefined if it is valid. Clients and this server compare the issuer
+ * character by character, so only its normalized form is accepted.
  */
 function issuerProblem({ issuer, development }: CheckedConfig): string | undefined {
   if (!URL.canParse(issuer) || !/^https?:\/\//i.test(issuer)) return 'must be an address that starts with https://'

@@ -119,8 +119,8 @@ function comment(markdown: string, indent: string): string[] {
 }
 
 /**
- * Returns Markdown as plain text: names of `doorbell` commands are in quotes, and links are replaced by the names of their
- * files.
+ * Returns Markdown as plain text: names of `doorbell` commands are in quotes, and links are replaced by the names of
+ * their files.
  */
 function plain(markdown: string): string {
   return markdown

@@ -1,4 +1,4 @@
-/** The cost of keeping pages up to date: reads are counted, never timed. */
+/** How many reads are needed to keep pages up to date. Reads are counted, never timed. */
 import assert from 'node:assert/strict'
 import { test } from 'node:test'
 import { createGate } from '../../test/support/gate.ts'
@@ -190,7 +190,7 @@ function scene() {
       })
       return page
     },
-    /** For all users if `user` is ''. */
+    /** Changes the requests of a user, or of all users if `user` is ''. */
     change(user: string, id: string) {
       const changed = user === '' ? new Set(users.values()) : [user]
       for (const each of changed) waiting.set(each, [...(waiting.get(each) ?? []), id])

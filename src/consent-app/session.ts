@@ -82,8 +82,8 @@ const signInTakes = 15 * 60_000
 const mostSignIns = 8
 
 /**
- * Returns functions that read and write the cookies. With https, their names have the prefix `__Host-`, so that no other
- * host and no http page can set them.
+ * Returns functions that read and write the cookies. With https, their names have the prefix `__Host-`, so that no
+ * other host and no http page can set them.
  */
 export function createCookies({ secure, vault, clock }: { secure: boolean; vault: Vault; clock: Clock }): Cookies {
   const prefix = secure ? '__Host-' : ''

@@ -1,4 +1,6 @@
-/** The page that lists the browsers in which the user is signed in. The user can sign out in one of them, or everywhere. */
+/**
+ * The page that lists the browsers in which the user is signed in. The user can sign out in one of them, or everywhere.
+ */
 import type { FastifyInstance } from 'fastify'
 import { type DeviceApi, succeeded } from './device-api.ts'
 import type { Shell } from './shell.ts'

@@ -32,9 +32,8 @@ export function claimsByScope(scopes: readonly string[]): Record<string, string[
 
 /**
  * Returns the claims that the server can supply, and for each claim the scopes that contain the claim.
- *
- * @param configured the operator's setting `claims` for oidc-provider. If the operator has set none, it is our own. The
- *   setting maps a scope to its claims, and a claim without a scope to null
+ * @param configured the operator's setting `claims` for oidc-provider, or the claims of this server if there is no such
+ *   setting. It maps a scope to its claims, and a claim without a scope to null
  */
 export function scopesOfClaims(
   scopes: readonly string[],

@@ -3,7 +3,7 @@ import { test } from 'node:test'
 import type { KoaContextWithOIDC } from 'oidc-provider'
 import { loadGrant } from './consent.ts'
 
-/** What oidc-provider knows when it looks for the grant of a signed-in user. */
+/** Returns the context that oidc-provider has when it looks for the grant of a signed-in user. */
 const contextWith = (result: unknown, ofSession?: string) =>
   ({
     oidc: {

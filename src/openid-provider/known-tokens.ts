@@ -1,8 +1,8 @@
 /**
  * Remembers the user of each token and code that this process has issued or found. A call with such a token counts for
  * the limits of this user from the start. If the call counted as anonymous until the token is looked up, it would be
- * refused whenever all slots for anonymous calls are taken. That a token is remembered here gives no access. Each token
- * is still looked up in the database, because it may be revoked or expired.
+ * refused whenever all slots for anonymous calls are taken. A remembered token gives no access by itself. Each token is
+ * still looked up in the database, because it may be revoked or expired.
  */
 
 /**

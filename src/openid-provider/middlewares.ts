@@ -34,7 +34,7 @@ export function readOnlyWhatWasAsked(provider: Provider): void {
  * result. This function then redirects the browser to its sign-in page. Without the redirect, oidc-provider would
  * remove the stored sign-in and store a new one at each such call.
  *
- * @param signed whether the cookie that identifies the sign-in has a signature. If undefined, this depends on whether
+ * @param signed whether the cookie that identifies the sign-in has a signature. If undefined, it has a signature if
  *   oidc-provider has keys for cookies
  */
 export function returnToSignInPage(

@@ -62,8 +62,8 @@ function createProvider(needs: AuthorizationServerNeeds): Provider {
   endWithoutSession(provider)
   endWholeSession(provider, needs.endSession)
   readOnlyWhatWasAsked(provider)
-  // This is not done if the operator has configured `interactions`. The sign-in pages may then have other addresses,
-  // and a browser may return from them although no page has stored a result.
+  // If the operator has configured `interactions`, the sign-in pages may have other addresses, and a browser may return
+  // from them although no page has stored a result. So the browser is then not redirected.
   if (needs.extra.interactions === undefined) {
     returnToSignInPage(provider, { pageOf: signInPageOf, signed: configuration.cookies?.short?.signed })
   }

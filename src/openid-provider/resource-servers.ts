@@ -63,8 +63,8 @@ export function resourceIndicators({ resources, tokens }: ResourceServerNeeds): 
 }
 
 /**
- * Returns the configuration of authorization details. A refreshed token has those of the granted details that the
- * client requests (RFC 9396 §6). If the client requests none, it has all granted details.
+ * Returns the configuration of authorization details. A refreshed token contains the details that the client requests
+ * from the granted details (RFC 9396 §6). If the client requests none, the token contains all granted details.
  */
 export function richAuthorizationRequests({
   details,

@@ -1,6 +1,7 @@
 /**
- * The limits at their default values. The places are in the memory of the process, whatever the database, so ten thousand
- * of them need no server; `test/flows/begun-sign-ins.story.test.ts` has lower limits, and shows that each place is a row.
+ * Tests the limits at their default values. Places are kept in the memory of the process, so a test with ten thousand
+ * places needs no server. `test/flows/begun-sign-ins.story.test.ts` has lower limits, and shows that each place is a
+ * row.
  */
 import assert from 'node:assert/strict'
 import { describe, test } from 'node:test'
@@ -42,7 +43,8 @@ describe('unfinished sign-ins, with the default limits', () => {
     for (let n = 0; n < 10_000; n++) assert.deepEqual(begin(network(n % 1000)), [])
     assert.equal(places.count(), 10_000)
     clock.advance(59_000)
-    // A newcomer's network has less than the others, so it takes the place of one of theirs.
+    // The network of the newcomer has fewer sign-ins than the other networks. So the newcomer takes the place of one of
+    // their sign-ins.
     const newcomer = begin('203.0.113.7')
     assert.equal((newcomer as string[]).length, 1)
     let refused = 0

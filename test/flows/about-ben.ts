@@ -1,7 +1,7 @@
 /** Parameters that no endpoint defines, and with which a caller might try to act as Ben, or as another client. */
 import { ben } from '../support/stage.ts'
 
-/** What a caller might try in order to act as another user or client, or to get what belongs to another. */
+/** Parameters that name Ben or another client. A caller might send them to act as Ben or as that client. */
 export const aboutBen: Record<string, string> = {
   sub: ben.id,
   user: ben.id,
@@ -15,7 +15,8 @@ export const aboutBen: Record<string, string> = {
   login: ben.email,
   email: ben.email,
   act: JSON.stringify({ sub: ben.id }),
-  // In `id_token`, a value of `sub` that is not the user of the hint is refused: requested-claims.story.test.ts.
+  // If `id_token` requests a `sub` that is not the user of the hint, the request is refused
+  // (`requested-claims.story.test.ts`). So only `userinfo` requests it here.
   claims: JSON.stringify({ userinfo: { sub: { value: ben.id } } }),
   aud: 'northbank',
   azp: 'northbank',
@@ -27,7 +28,10 @@ export const aboutBen: Record<string, string> = {
   constructor: ben.id,
 }
 
-/** The same at the addresses of users, where a hint or a client's id means nothing either. */
+/**
+ * The same parameters and further ones, for endpoints at which a user's access token authenticates the call. There, a
+ * hint or a client id has no effect either.
+ */
 export const besideToken: Record<string, string> = {
   ...aboutBen,
   login_hint: ben.email,

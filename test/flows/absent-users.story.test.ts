@@ -1,4 +1,7 @@
-/** An application removes or disables a user without calling `users.end`: clients do not wait until the request expires. */
+/**
+ * An application removes or disables a user without calling `users.end`. Clients learn of it before the request
+ * expires.
+ */
 import assert from 'node:assert/strict'
 import { describe, type TestContext, test } from 'node:test'
 import type { User, UserHooks } from '../../src/index.ts'
@@ -75,7 +78,7 @@ for (const engine of engines) {
 
 type Found = User | null | Error | 'silence' | Promise<null>
 
-/** @returns `people`, what the hook resolves to, and `asked`, the ids it was called with */
+/** @returns `people`: the users that the hook resolves to; `asked`: the ids that the hook was called with */
 async function scene(t: TestContext, engine: Engine) {
   const people = new Map<string, Found>()
   const asked: string[] = []

@@ -133,10 +133,11 @@ for (const engine of engines) {
       const terminal = await openTerminal(t, { DOORBELL_SECRET: stageSecret, DOORBELL_DATABASE: stage.database })
       const settings = { issuer: 'https://id.example.com', email: { smtp: 'smtp://mail.example.com', from } }
       await writeFile(join(terminal.cwd, 'doorbell.config.json'), JSON.stringify(settings))
-      // A message that the command writes is due at once.
+      // The clock of the stage is advanced, so that a message that the command writes now is due on the server too.
       stage.clock.advance(hour)
       await terminal.json(['user', 'password', 'dora'])
-      // On Postgres the server is notified of the message. Its clock stands still, so it does not poll for it.
+      // On Postgres, a notification tells the server of the message. The server does not poll for messages, because its
+      // clock stands still.
       if (engine.name === 'postgres') await until(() => mails.length === 1)
       await stage.doorbell.idle()
       assert.deepEqual(
@@ -265,7 +266,7 @@ async function scene(t: TestContext, engine?: Engine) {
   return { stage, mailServer, mails: mailServer.mails, calls: service.heard, browser }
 }
 
-/** In a browser, on the page of the consent app. */
+/** Ana adds a passkey in a browser, on the page of the consent app. */
 async function addPasskeyInApp(stage: Stage) {
   const visitor = openVisitor(stage.url, stage.url, firefox)
   const token = { form_token: formTokenOn(await visitor.signIn(ana, '/passkeys')) }
@@ -275,14 +276,14 @@ async function addPasskeyInApp(stage: Stage) {
   return { authenticator, status }
 }
 
-/** Through the device API. */
+/** Ana adds a passkey through the device API. */
 async function addPasskey(stage: Stage, authorization: string, authenticator = createAuthenticator(stage.url)) {
   const { body } = await stage.post('/backchannel/passkeys/options', {}, authorization)
   const passkey = authenticator.create(body as unknown as CreationOptions)
   return stage.post('/backchannel/passkeys', { passkey }, authorization)
 }
 
-/** As in docs/guides/device-channels.md. */
+/** Returns the signature of a body as docs/guides/device-channels.md describes it. */
 function signatureOf(body: string, time: number): string {
   return `t=${time},v1=${createHmac('sha256', secret).update(`${time}.`).update(body).digest('hex')}`
 }

@@ -63,7 +63,7 @@ for (const engine of engines) {
       stage.clock.advance(55 * 60_000)
       const { access_token } = (await refresh(stage, refresh_token)).body
       stage.clock.advance(6 * 60_000)
-      // Expired tokens are removed once a minute: at the end none of the first tokens is left.
+      // The server removes expired tokens once a minute. In the end, none of the first tokens is stored.
       const firstTokens = "select id_hash from oidc_models where model = 'RefreshToken'"
       await until(async () => {
         stage.clock.advance(1_000)
@@ -150,7 +150,7 @@ for (const engine of engines) {
       await stage.decide(requestId, 'approved')
       await stage.post('/backchannel/revoke', { request_id: requestId }, bearer)
 
-      // A SQLite file is for one server.
+      // Only one server may use a SQLite file, so the first server is closed.
       await stage.doorbell.close()
       const sending = await openStage(t, {
         engine: { name: engine.name, fresh: async () => sameDatabase(stage) },
@@ -278,7 +278,9 @@ async function activity(stage: Stage, authorization: string): Promise<Entry[]> {
   return body.activity as Entry[]
 }
 
-/** Whether Ana's last approval is in use. She signs in again: her own token may have expired with the others. */
+/**
+ * Whether Ana's last approval is in use. Ana signs in again, because her own token may have expired with the others.
+ */
 async function isInUse(stage: Stage): Promise<unknown> {
   return (await activity(stage, await bearerOf(stage)))[0]!.in_use
 }
@@ -295,5 +297,5 @@ function refresh(stage: Stage, token: unknown) {
   return stage.post('/oauth/token', { grant_type: 'refresh_token', refresh_token: String(token) }, credentials.kiosk)
 }
 
-/** A second node on the database of the first; closing it leaves the first alone. */
+/** The database of the first node, for a second node. When the second node is closed, the database is not dropped. */
 const sameDatabase = (stage: Stage) => ({ url: stage.database, drop: async () => {} })

@@ -1,4 +1,6 @@
-/** Calls that can be repeated, most of them without signing in: each causes a limited number of writes in all. */
+/**
+ * Calls that can be repeated, most of them without a sign-in. The number of writes that all of them cause is limited.
+ */
 import assert from 'node:assert/strict'
 import { describe, test } from 'node:test'
 import { authorizationRequest } from '../support/authorization-request.ts'
@@ -8,7 +10,7 @@ import { listenToStatements } from '../support/statements.ts'
 import { countRows } from '../support/tables.ts'
 import { openVisitor } from '../support/visitor.ts'
 
-/** The same number is in docs/threat-model.md. */
+/** docs/threat-model.md states the same number. */
 const mostChallenges = 20
 
 for (const engine of engines) {
@@ -28,7 +30,7 @@ for (const engine of engines) {
       const before = await countRows(stage)
       const resume = path.replace('/sign-in/', '/oauth/authorize/')
       for (const address of [resume, resume, `${resume}x`, `${resume}?client_id=kiosk`]) {
-        // A browser sends the cookie only to its own path; this visitor sends it to every path.
+        // A browser sends the cookie only to the path of the cookie. This visitor sends it to every path.
         const heard = await statements.during(async () => {
           const { status, location } = await visitor.get(address)
           assert.deepEqual([status, location], [303, path])

@@ -1,4 +1,7 @@
-/** The server in which Doorbell is mounted answers a call itself, for example at a time limit of its own, before Doorbell does. */
+/**
+ * Doorbell is mounted in another server. That server answers a call itself before Doorbell does, for example at its own
+ * time limit.
+ */
 import assert from 'node:assert/strict'
 import { once } from 'node:events'
 import { createServer, type ServerResponse } from 'node:http'
@@ -31,7 +34,7 @@ for (const engine of engines) {
     await until(async () => (await stage.get('/metrics')).text.includes('doorbell_polls_held 1\n'))
     responses[0]!.writeHead(504).end('the host gave up')
     assert.equal((await held).status, 504)
-    // Doorbell notices that the response has ended, and gives the poll up.
+    // Doorbell notices that the response has ended, and no longer holds the poll.
     await until(async () => (await stage.get('/metrics')).text.includes('doorbell_polls_held 0\n'))
     await stage.decide(await stage.newestRequest(), 'approved')
     assert.equal((await poll(auth_req_id)).status, 200)

@@ -1,4 +1,6 @@
-/** The audience and the `jti` of client assertions are checked in the same way at every endpoint (EP-6, CA-8, CA-12). */
+/**
+ * The audience and the `jti` of client assertions are checked in the same way at every endpoint (EP-6, CA-8, CA-12).
+ */
 import assert from 'node:assert/strict'
 import { randomUUID } from 'node:crypto'
 import { describe, test } from 'node:test'
@@ -22,7 +24,10 @@ const endpoints = [
   { path: '/oauth/token', form: { grant_type: 'refresh_token', refresh_token: 'unknown' } },
 ] as const
 
-/** JSON in the form of each library: the order of its members, and whether `aud` with one value is a list. */
+/**
+ * Header and claims as each library writes them. The libraries differ in the order of the members, and in whether `aud`
+ * with one value is a list.
+ */
 const libraries: [name: string, header: string, claims: (url: string, now: number) => string][] = [
   [
     'Nimbus OAuth 2.0 SDK, for the issuer and the token endpoint',

@@ -1,6 +1,6 @@
 /**
- * A refresh, and the exchange of a code, are one transaction. If it fails, nothing has been used, and the client can repeat
- * the call, as the answer tells it to.
+ * A refresh is one transaction, and so is the exchange of a code. If the transaction fails, no token or code is marked
+ * as used. So the client can repeat the call, as the response tells it to.
  */
 import assert from 'node:assert/strict'
 import { describe, type TestContext, test } from 'node:test'
@@ -45,7 +45,7 @@ async function scene(t: TestContext, engine: Engine) {
   return { stage, exchange, refresh, transactionsOf }
 }
 
-/** Lets each insert of an access token fail: in a refresh, it is the last write. */
+/** Makes each insert of an access token fail. In a refresh, this insert is the last write. */
 async function breakInserts(stage: Stage, engine: Engine): Promise<void> {
   if (engine.name === 'postgres') {
     await ask(

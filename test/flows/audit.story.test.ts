@@ -71,14 +71,14 @@ const endings: Record<Ending, Record<RingingClient, string[]>> = {
   },
   expired: {
     kiosk: ['request.expired clock'],
-    // The client sees it when it polls: a ping only says that there is a result (CIBA Core §10.2).
+    // No ping reports the expiry. The client learns of it when it polls (CIBA Core §10.2).
     northbank: ['request.expired clock'],
     till: ['request.expired clock', 'notification.delivered push answered 204'],
   },
   'not collected': {
     kiosk: ['request.approved device_service', 'request.expired clock'],
     northbank: ['request.approved device_service', 'notification.delivered ping answered 204', 'request.expired clock'],
-    // A push brings the tokens at once: there is nothing to collect.
+    // A push delivers the tokens itself, so the client collects no tokens at the token endpoint.
     till: ['request.approved device_service', 'tokens.issued push', 'notification.delivered push answered 204'],
   },
 }
@@ -137,7 +137,8 @@ for (const engine of engines) {
             'notification.delivered mailbox handed to mailbox',
             ...expected,
           ]
-          // The worker may record its events before the call that decided has recorded its own.
+          // The order may vary: the worker may record its events before the call that decided has recorded its own
+          // events.
           const told = events.map(short)
           assert.deepEqual(told.filter(byWorker), inAll.filter(byWorker))
           assert.deepEqual(
@@ -311,7 +312,7 @@ describe('where audit events go (CD-19)', () => {
       assert.ok(auditEvents.includes(event.event))
       assert.throws(() => Object.assign(event, { outcome: 'another' }), TypeError)
     }
-    // Every line with a name of the vocabulary belongs to the stream; there are no others.
+    // Each log line with an event name of the audit vocabulary is a line of the audit stream.
     const named = stage.logLines.map((line) => JSON.parse(line)).filter(({ event }) => auditEvents.includes(event))
     assert.ok(named.every(({ audit }) => audit === true))
     assert.equal(named.length, heard.length)

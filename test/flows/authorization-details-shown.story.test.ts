@@ -1,4 +1,4 @@
-/** What users are shown of authorization details, and how they approve less. */
+/** Authorization details as users see them, and how users approve less than a client requested. */
 import assert from 'node:assert/strict'
 import { describe, type TestContext, test } from 'node:test'
 import { z } from 'zod'

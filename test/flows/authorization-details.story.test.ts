@@ -1,6 +1,6 @@
 /**
- * Clients that state in detail what they request (RFC 9396). The user reads it in words and may approve less; the
- * tokens carry it unchanged.
+ * Clients that state in detail what they request (RFC 9396). The user reads the details as text, and may approve less.
+ * The tokens contain the approved details unchanged.
  */
 import assert from 'node:assert/strict'
 import { describe, test } from 'node:test'

@@ -1,13 +1,13 @@
 /**
- * Malformed input at every address: it is refused with the right error, nothing is written, input is not repeated, and
- * no answer is a 5xx (M29, EP-3, RQ-8).
+ * Malformed input at every address. The server refuses it with the right error, writes nothing, and does not repeat the
+ * input. No response has a status 5xx (M29, EP-3, RQ-8).
  */
 import assert from 'node:assert/strict'
 import { after, before, describe, test } from 'node:test'
 import { type Answer, CIBA, credentials, openStage, type Stage, secrets } from '../support/stage.ts'
 import { countRows } from '../support/tables.ts'
 
-/** Part of every malformed input: no answer may repeat it. */
+/** A part of every malformed input. No response may contain it. */
 const marker = 'q7Zx-marker-q7Zx'
 
 let stage: Stage
@@ -92,7 +92,7 @@ const malformedJson: Malformed[] = [
 for (const address of addresses) {
   describe(`malformed input at ${address.path} (M29)`, () => {
     const isOurs = address.allow !== ''
-    // With another content type, oidc-provider reads another form or none.
+    // With another content type, oidc-provider parses the body as another form, or not at all.
     const all = isOurs
       ? [...malformed, ...(address.takesJson ? malformedJson : malformedJson.slice(0, 1))]
       : malformed.slice(0, 8)

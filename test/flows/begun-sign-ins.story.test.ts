@@ -1,4 +1,7 @@
-/** How many rows unauthenticated callers can cause: limited for one network, and for all networks together. */
+/**
+ * The number of rows that callers can cause without authentication is limited, for each network and for all networks
+ * together.
+ */
 import assert from 'node:assert/strict'
 import { connect } from 'node:net'
 import { describe, type TestContext, test } from 'node:test'
@@ -13,13 +16,13 @@ import { openVisitor, type Visitor } from '../support/visitor.ts'
 const pathOf = (more: Record<string, string> = {}) =>
   `/oauth/authorize?${new URLSearchParams({ ...authorizationRequest, ...more })}`
 
-/** The test acts as the proxy: it says where a call comes from. */
+/** The test acts as the proxy: it states the address from which a call comes. */
 function openBehindProxy(t: TestContext, engine: Engine, signIn: NonNullable<ConfigInput['limits']>['signIn'] = {}) {
   const config: ConfigInput = { proxy: { trust: ['127.0.0.1'] }, limits: { signIn } }
   return openStage(t, { engine, config })
 }
 
-/** A caller that begins to sign in, with a browser without cookies. */
+/** Begins a sign-in from the given address, in a browser without cookies. */
 async function begin(stage: Stage, from: string, more: Record<string, string> = {}) {
   const { status, headers, text } = await stage.get(pathOf(more), { 'x-forwarded-for': from, accept: 'text/html' })
   return { status, text, retryAfter: headers.get('retry-after'), type: headers.get('content-type') }
@@ -41,7 +44,10 @@ async function signInPage(visitor: Visitor, headers: Record<string, string> = {}
   return location
 }
 
-/** Sends one call repeatedly, in one piece over one connection: all are read before the first is answered. */
+/**
+ * Sends one call several times in one write over one connection, so that the server reads all calls before it answers
+ * the first.
+ */
 async function sendTogether({ url }: Stage, path: string, cookie: string, times: number): Promise<string[]> {
   const { hostname, port } = new URL(url)
   const call = (more: string) => `GET ${path} HTTP/1.1\r\nHost: ${hostname}\r\nCookie: ${cookie}\r\n${more}\r\n`
@@ -80,10 +86,10 @@ for (const engine of engines) {
     test('from many networks, all rows together are limited, and every network has its share', async (t) => {
       const stage = await openBehindProxy(t, engine, { openPerNetwork: 20, openInAll: 40 })
       for (let number = 0; number < 40; number++) await begin(stage, `198.51.${number % 2}.7`)
-      // Both have their twenty. Ten times as many networks come, each with many.
+      // Both networks have reached their limit of twenty. Now twenty other networks send ten calls each.
       for (let number = 0; number < 200; number++) await begin(stage, `203.0.${number % 20}.7`)
       assert.equal((await kept(stage)).length, 40)
-      // A caller from another network can still begin, and keeps its place.
+      // A caller from another network can still begin a sign-in. The total stays the same.
       assert.equal((await begin(stage, '192.0.2.7')).status, 303)
       assert.equal((await kept(stage)).length, 40)
     })
@@ -99,7 +105,7 @@ for (const engine of engines) {
       const renewing = await anas.get('/activity')
       assert.equal(renewing.location, '/session/start?to=%2Factivity', 'the token has expired')
       assert.equal((await anas.follow(renewing)).status, 200)
-      // A sign-in that would have to be stored is not begun, also if its user has signed in before.
+      // A sign-in that needs a new row is refused, even if its user has signed in before.
       const { status, location = '' } = await anas.get(pathOf())
       assert.deepEqual([status, new URL(location).searchParams.get('error')], [303, 'temporarily_unavailable'])
       assert.equal((await kept(stage)).filter(({ model }) => model === 'Interaction').length, 16)
@@ -205,7 +211,7 @@ for (const engine of engines) {
         }
         await visitor.post('/oauth/logout/confirm', { xsrf: 'x' })
         await visitor.post(`${page}/passkey`, {})
-        // A cookie that was valid once.
+        // A session cookie that is not valid.
         visitor.jar.set('doorbell_session', 'x')
       }
       assert.deepEqual(await countRows(stage), before)
@@ -272,7 +278,7 @@ for (const engine of engines) {
       assert.ok(code)
       assert.equal(state, asked.state)
 
-      // A browser sends no cookie with a form from another site, but sends it when it follows the redirect.
+      // A browser sends no cookies with a form from another site. It sends them when it follows the redirect.
       const { location } = await openVisitor(stage.url).post(address, asked, from)
       const again = await visitor.follow(await visitor.get(location!))
       assert.match(again.text, /action="\/sign-in\//)

@@ -8,7 +8,10 @@ import { basic, openStage, type Stage } from '../support/stage.ts'
 
 const nowhere = 'https://client.example/notify'
 
-/** The test itself is the nearest proxy; behind it there may be one of 10.0.0.0/8, or one with an IPv6 address. */
+/**
+ * The test acts as the nearest proxy. A further trusted proxy may be between the test and the caller. Its address is in
+ * 10.0.0.0/8, or is an IPv6 address.
+ */
 async function openBehindProxies(
   t: TestContext,
   config: ConfigInput = {},
@@ -34,13 +37,15 @@ async function openBehindProxies(
 interface Call {
   method?: string
   path: string
-  /** A list is sent as several header lines. */
+  /** If this is a list, each entry is sent as a separate header line. */
   forwarded: string | string[] | undefined
   headers?: Record<string, string>
   body?: string
 }
 
-/** Over its own connection, with the header unchanged: `fetch` would join and trim it. */
+/**
+ * Sends the call over a connection of its own, with the header unchanged. `fetch` would join and trim the header lines.
+ */
 function send({ url }: Stage, { method = 'GET', path, forwarded, headers = {}, body = '' }: Call): Promise<number> {
   return new Promise((resolve, reject) => {
     const sent = httpRequest(
@@ -65,7 +70,10 @@ const requestFrom = (forwarded: Call['forwarded']): Call => ({
   body: 'scope=openid',
 })
 
-/** Header → the caller's address. `/metrics` is open for 192.0.2.7 and 2001:db8::7, and for both kinds of proxy. */
+/**
+ * For each header: the caller's address, and whether this caller may read the metrics. `/metrics` is open for 192.0.2.7
+ * and 2001:db8::7, and for both kinds of proxy.
+ */
 const addresses: [name: string, forwarded: Call['forwarded'], address: string, mayReadMetrics: boolean][] = [
   ['no header: the proxy itself, for a health check', undefined, '127.0.0.1', true],
   ['one address', '192.0.2.7', '192.0.2.7', true],
@@ -151,7 +159,7 @@ describe('behind trusted proxies', () => {
       [201, 201, 429],
     )
     assert.equal(await register('198.51.100.9'), 201, 'another caller is another')
-    // The proxy's own registrations have not been used up.
+    // The registrations above were not counted for the address of the proxy.
     assert.equal(await register('10.0.0.9'), 201)
   })
 

@@ -1,6 +1,6 @@
 /**
- * What a user consents to counts when the sign-in is continued. If the user cancels before that, the client hears
- * `access_denied`, and the grant of the session stays as it was.
+ * A consent takes effect when the browser follows the redirect after the consent page. If the user cancels before that,
+ * the client gets `access_denied`, and the grant of the session does not change.
  */
 import assert from 'node:assert/strict'
 import { describe, type TestContext, test } from 'node:test'
@@ -24,7 +24,7 @@ for (const engine of engines) {
         const grants = await grantsOf(stage)
         const page = await pageFor(visitor, 'openid email')
         assert.equal((await visitor.post(page, {})).status, 303)
-        // The page in another tab, or the same page after Back.
+        // The user opens the page again, in another tab or with the Back button.
         assert.equal((await visitor.get(page)).status, 200)
         const { location } = await visitor.post(page, cancel)
         assert.equal(await heardAt(visitor, location), 'access_denied')
@@ -66,7 +66,7 @@ for (const engine of engines) {
       const [uid] = page.split('/').slice(-1)
       const other = tabOf(visitor, stage.url)
       const { location } = await visitor.post(page, cancel)
-      // Allow is pressed in another tab, and each of the two is at any place of the other.
+      // At the same time, the user presses Allow in another tab. The order in which the two calls are processed varies.
       const [heard, late] = await Promise.all([heardAt(visitor, location), other.post(page, {})])
       assert.ok([303, 410].includes(late.status), `${late.status}`)
       assert.equal(await silently(visitor, 'openid email'), heard === 'code' ? 'code' : 'consent_required')
@@ -156,7 +156,10 @@ function takeCookie(from: Visitor, to: Visitor, name: string): void {
   if (value !== undefined) to.jar.set(name, value)
 }
 
-/** Ana consents to her address, so late that she has to sign in again. Resolves to the path of the sign-in page. */
+/**
+ * Ana consents to the scope `email`, but so late that she has to sign in again. Resolves to the path of the sign-in
+ * page.
+ */
 async function signInAgain(t: TestContext, visitor: Visitor): Promise<string> {
   const page = await pageFor(visitor, 'openid email', { max_age: '1000' })
   t.mock.timers.enable({ apis: ['Date'], now: Date.now() + 1_100_000 })

@@ -1,4 +1,4 @@
-/** What clients with certificates register and send. */
+/** The metadata that clients with certificates register, and the values that they send. */
 import { newKey } from '../support/assertions.ts'
 import type { Certified } from '../support/certificates.ts'
 

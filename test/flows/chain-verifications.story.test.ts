@@ -1,6 +1,6 @@
 /**
- * The chain of a client certificate is verified once for a connection, and once for a header of a proxy. The validity is
- * compared with the time at each call.
+ * The signatures of a client's certificate chain are verified once for each connection, or once for each header of a
+ * proxy. The validity period is compared with the time at each call.
  */
 import assert from 'node:assert/strict'
 import { X509Certificate } from 'node:crypto'
@@ -17,7 +17,7 @@ const till = pollClient('till-tls', {
   token_endpoint_auth_method: 'tls_client_auth',
   tls_client_auth_subject_dn: registeredSubject,
 })
-/** An authenticated client learns that there is no such request. */
+/** A poll for a request that does not exist. Only an authenticated client gets status 400. */
 const poll = { grant_type: CIBA, auth_req_id: 'unknown', client_id: 'till-tls' }
 const accepted = 400
 const refused = 401
@@ -32,14 +32,17 @@ function countVerifications(t: TestContext): () => number {
   }
 }
 
-/** A certificate of an authority below the trusted one. */
+/**
+ * Returns a client certificate, and the certificate of the authority that issued it. That authority is below the
+ * trusted authority `by`.
+ */
 async function chainBelow(by: Certified, ofClient: Partial<CertificateOptions> = {}, ofAuthority = {}) {
   const below = await certify({ subject: 'CN=Below', isAuthority: true, by, ...ofAuthority })
   return { certified: await certify({ subject, by: below, ...ofClient }), below }
 }
 
 describe('over one TLS connection', () => {
-  /** A client that sends its certificate with that of the authority below the trusted one. */
+  /** Opens a client that sends its own certificate and that of the authority below the trusted one. */
   async function open(t: TestContext, ofClient: Partial<CertificateOptions> = {}, ofAuthority = {}) {
     const stage = await openTlsStage(t, { config: { clients: [till] } })
     const { certified, below } = await chainBelow(stage.authority, ofClient, ofAuthority)

@@ -1,6 +1,7 @@
 /**
- * The challenge of a 401 (RFC 9110 §15.5.2): of an access token (RFC 6750 §3), of a session, or `Basic` for a client that used
- * the `Authorization` header (RFC 6749 §5.2). If the call has no credentials, the challenge has no error code.
+ * The challenge of a 401 (RFC 9110 §15.5.2). It is that for access tokens (RFC 6750 §3), that for sessions, or `Basic`
+ * for a client that used the `Authorization` header (RFC 6749 §5.2). If the call has no credentials, the challenge has
+ * no error code.
  */
 import assert from 'node:assert/strict'
 import { describe, test } from 'node:test'
@@ -21,7 +22,10 @@ const bearer = 'Bearer realm="doorbell"'
 const invalid = `${bearer}, error="invalid_token"`
 const cookie = 'Cookie realm="doorbell"'
 
-/** The endpoints at which clients authenticate, and the ways in which authentication fails without the header. */
+/**
+ * The endpoints at which clients authenticate, each with a form that makes the authentication fail without an
+ * `Authorization` header.
+ */
 const clientPaths: [path: string, form: Record<string, string>][] = [
   ['/backchannel/authorize', {}],
   ['/oauth/token', { grant_type: CIBA }],

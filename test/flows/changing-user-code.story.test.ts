@@ -1,4 +1,4 @@
-/** How users choose, change and remove their user code: by the device API and on the page. */
+/** How users choose, change and remove their user code: with the device API, and on the page of the consent app. */
 import assert from 'node:assert/strict'
 import { describe, test } from 'node:test'
 import { newSecret } from '../../src/platform/crypto.ts'
@@ -53,7 +53,7 @@ describe('the address of the user code', () => {
       const authorization = await bearerOf(stage)
       const set = (user_code: string, more = {}) =>
         stage.post('/backchannel/user-code', { user_code, ...more }, authorization)
-      // As many attempts as a user has places.
+      // These are as many attempts as the queue accepts for one user.
       const tries = await Promise.all(Array.from({ length: 8 }, (_, number) => set(`guess-${number}`)))
       assert.equal(tries.filter(({ status }) => status === 200).length, 3)
       for (const { status, body, headers } of tries.filter(({ status }) => status !== 200)) {

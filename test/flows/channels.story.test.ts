@@ -20,7 +20,7 @@ import { openPushService } from '../support/push-service.ts'
 import { ana, ben, openStage, type Stage } from '../support/stage.ts'
 
 const minute = 60_000
-/** Longer than the first pause, shorter than the lease of an attempt. */
+/** Milliseconds: longer than the first pause between attempts, and shorter than the lease of an attempt. */
 const aMoment = 1_000
 const from = 'Doorbell <no-reply@id.example>'
 
@@ -240,7 +240,7 @@ describe('by a device service', () => {
   const secret = newSecret()
   const whsec = `whsec_${randomBytes(32).toString('base64')}`
 
-  /** The receiver's check of the older header, as in docs/guides/device-channels.md. */
+  /** Checks the signature in the older header as a receiver does (docs/guides/device-channels.md). */
   function isGenuine(header: string, body: string, now: number): boolean {
     const [, time = '', given = ''] = /^t=(\d+),v1=([0-9a-f]{64})$/.exec(header) ?? []
     const expected = createHmac('sha256', secret).update(`${time}.${body}`).digest('hex')
@@ -291,7 +291,7 @@ describe('by a device service', () => {
       await stage.doorbell.idle()
 
       const webhook = new Webhook(received)
-      // The package compares with the real time.
+      // The package reads `Date`, so `Date` is set to the time of the stage.
       t.mock.timers.enable({ apis: ['Date'], now: stage.clock.now() })
       const [first, again] = service.heard.map(({ text, headers }) => ({
         text,

@@ -1,5 +1,6 @@
 /**
- * Clients that authenticate with an assertion: which claims it must have, and that it is accepted once (EP-6, CA-9).
+ * Clients that authenticate with an assertion: which claims the assertion must have, and that it is accepted only once
+ * (EP-6, CA-9).
  */
 import assert from 'node:assert/strict'
 import { createServer } from 'node:http'
@@ -161,7 +162,10 @@ describe('an assertion is accepted once (CA-9)', () => {
     })
   }
 
-  /** Our own endpoints and those that forward to oidc-provider: each is called for something that does not exist. */
+  /**
+   * Our own endpoints, and endpoints that forward to oidc-provider. Each form names a request or a token that does not
+   * exist.
+   */
   const everywhere = [
     ...cibaEndpoints,
     { path: '/oauth/introspect', form: { token: 'unknown' } },

@@ -1,6 +1,6 @@
 /**
- * Client authentication at every endpoint: those that oidc-provider answers (refresh, introspection, revocation) give the
- * same answers as our own (FI-11, IN-1, ER-4, EP-5, CA-2, CA-6).
+ * Client authentication at every endpoint. The endpoints that oidc-provider answers (refresh, introspection,
+ * revocation) give the same answers as our own (FI-11, IN-1, ER-4, EP-5, CA-2, CA-6).
  */
 import assert from 'node:assert/strict'
 import { describe, type TestContext, test } from 'node:test'
@@ -16,7 +16,7 @@ const hardSecret = 'a:b+c%d e&f=g~"/'
 const secret = newSecret(48)
 const grant_types = [CIBA, 'refresh_token']
 
-/** The first is our own endpoint. The answers of the others must be equal to its answers. */
+/** The first endpoint is our own. The other endpoints must give the same answers. */
 const endpoints: { path: string; form: Record<string, string> }[] = [
   ...cibaEndpoints,
   { path: '/oauth/token', form: { grant_type: 'refresh_token', refresh_token: 'unknown' } },
@@ -141,8 +141,8 @@ for (const engine of engines) {
           assert.match(String(headers.get('cache-control')), /no-store/, `${name}: ${path}`)
           const audited = stage.logLines.slice(lines).filter((line) => line.includes('"event":"client.refused"'))
           assert.equal(audited.length, 1, `${name}: ${path}`)
-          // In development, the description ends with the reason. It may differ between endpoints: where public clients
-          // are accepted, a client_id alone is an authentication method.
+          // In development, the description ends with the reason, which may differ between endpoints. If an endpoint
+          // accepts public clients, a `client_id` alone is an authentication method there.
           const description = String(body.error_description).replace(/^(client authentication failed): .*/, '$1')
           answers.push({ ...body, error_description: description, challenge })
         }
@@ -221,7 +221,7 @@ for (const engine of engines) {
     test('it costs no statement of the database beyond the one that marks an assertion as used', async (t) => {
       const statements = listenToStatements()
       const { stage, key } = await open(t, engine, statements)
-      /** The tables of the statements that a call causes. Tasks in the background have other tables. */
+      /** Resolves to the tables of the statements that a call causes. Background tasks use other tables. */
       const toTheirTables = async (work: () => Promise<unknown>) =>
         (await statements.during(work)).flatMap(
           (sql) => /(?:from|into) (oidc_models|used_assertions|clients)\b/.exec(sql)?.[1] ?? [],

@@ -1,6 +1,6 @@
 /**
- * Client authentication: only the registered method is accepted, the same at both CIBA endpoints (MD-3, EP-4, EP-5,
- * TK-1).
+ * Client authentication: only the registered method is accepted, and both CIBA endpoints behave in the same way (MD-3,
+ * EP-4, EP-5, TK-1).
  */
 import assert from 'node:assert/strict'
 import { after, before, describe, test } from 'node:test'
@@ -51,7 +51,7 @@ describe('every method works for its client, with openid-client', () => {
   for (const [id, method] of methods) {
     test(`${id}: sends a request and collects its tokens`, async () => {
       const client = await discover(stage, id, method())
-      stage.clock.advance(1) // so that its request is the newest
+      stage.clock.advance(1) // so that the request of this client is the newest
       const response = await openid.initiateBackchannelAuthentication(client, { scope: 'openid', login_hint: 'ana' })
       await stage.decide(await stage.newestRequest(), 'approved')
       assert.equal((await collect(client, response)).claims()!.aud, id)
@@ -110,7 +110,7 @@ describe('failed client authentication: 401 invalid_client at both endpoints, an
       for (const endpoint of cibaEndpoints) {
         const answer = await stage.post(endpoint.path, { ...endpoint.form, ...form }, authorization)
         assert.deepEqual([answer.status, answer.body.error], [401, 'invalid_client'], endpoint.path)
-        // The challenge is for callers that used the Authorization header (AE-3).
+        // Only callers that used the `Authorization` header get the challenge (AE-3).
         const challenge = answer.headers.get('www-authenticate')
         if (authorization !== undefined) assert.match(String(challenge), /^Basic realm="doorbell"/)
         else assert.equal(challenge, null)

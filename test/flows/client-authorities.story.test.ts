@@ -1,6 +1,6 @@
 /**
- * The authorities of client certificates, with `openssl s_client`: the handshake names none, but the server checks
- * chains.
+ * The authorities of client certificates, tested with `openssl s_client`. The server names no authorities in the
+ * handshake, but it verifies the chains.
  */
 import assert from 'node:assert/strict'
 import { after, before, describe, test } from 'node:test'
@@ -47,7 +47,10 @@ after(async () => {
 const send = (clientId: string, call: OpensslCall) => openssl.post('/backchannel/authorize', form(clientId), call)
 
 for (const version of ['tls1_2', 'tls1_3'] as const) {
-  /** Sends a request with this certificate, and one on the resumed session, which has only the session's certificate. */
+  /**
+   * Sends one request over a connection with this certificate, and one over a resumed TLS session. A resumed session
+   * has only the client's own certificate.
+   */
   async function sendTwice(clientId: string, shown: Pick<OpensslCall, 'certified' | 'chain'>, name: string) {
     const session = openssl.newFile()
     const first = await send(clientId, { version, ...shown, sessionTo: session })

@@ -1,4 +1,7 @@
-/** Certificates that authorities have issued in various ways, and whether a server that trusts one of them accepts them. */
+/**
+ * Certificates of clients that authorities have issued in various ways, and whether a server that trusts one authority
+ * accepts them.
+ */
 import { type Certified, certify } from '../support/certificates.ts'
 
 export interface Chain {
@@ -9,12 +12,12 @@ export interface Chain {
 }
 
 export const subject = 'O=Acme, CN=till'
-/** The same as clients register it (RFC 4514). */
+/** The subject in the form in which clients register it (RFC 4514). */
 export const registeredSubject = 'CN=till,O=Acme'
 
 const purposes = { server: ['1.3.6.1.5.5.7.3.1'], both: ['1.3.6.1.5.5.7.3.1', '1.3.6.1.5.5.7.3.2'] }
 
-/** Each is a certificate of the same subject. `by` is the only trusted authority. */
+/** All client certificates have the same subject. `by` is the only trusted authority. */
 export async function chainsOf(by: Certified): Promise<Record<string, Chain>> {
   const other = await certify({ subject: 'CN=Other authority', isAuthority: true })
   const below = await certify({ subject: 'CN=Below', isAuthority: true, by })

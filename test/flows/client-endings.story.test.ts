@@ -1,6 +1,6 @@
 /**
- * A client that leaves the configuration, or is removed by command, has nothing left that works, even if its id is used
- * again.
+ * A client is removed from the configuration, or by command. After that, no token, request or notification of the
+ * client works, even if its id is used again.
  */
 import assert from 'node:assert/strict'
 import { describe, type TestContext, test } from 'node:test'
@@ -63,7 +63,8 @@ for (const engine of engines) {
       const polling = stage.poll('kiosk', auth_req_id)
       await until(async () => (await stage.get('/metrics')).text.includes('doorbell_polls_held 1\n'))
       assert.equal(await byCommand(stage, ({ removeClient }) => removeClient('kiosk')), true)
-      // On SQLite, a command is another process: the server notices its changes at the next tick.
+      // On SQLite, a command is another process and cannot notify the server. The server finds the change when its
+      // timer runs.
       if (engine.name === 'sqlite') stage.clock.advance(250)
       const { status, body } = await polling
       assert.deepEqual([status, body.error], [400, 'expired_token'])
@@ -121,7 +122,10 @@ async function scene(t: TestContext, engine: Engine, gate?: Gate) {
   return { stage, tokens, waiting: await sendRequest(stage, 'approved') }
 }
 
-/** Sends a request that is then decided, unless `decision` is undefined. @returns its auth_req_id */
+/**
+ * Sends a request, and decides it unless `decision` is undefined.
+ * @returns the auth_req_id
+ */
 async function sendRequest(stage: Stage, decision: 'approved' | 'denied' | undefined): Promise<unknown> {
   stage.clock.advance(1)
   const asked = { scope: 'openid offline_access', login_hint: 'ana', resource: api }

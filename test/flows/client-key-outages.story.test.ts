@@ -213,7 +213,9 @@ async function sceneWithFetchedKeys(t: TestContext, engine: Engine, config: Conf
   return { key, served, stage }
 }
 
-/** Opens a server with two clients for each outage: one whose keys are fetched before, and one whose keys are not. */
+/**
+ * Opens a server with two clients for each outage. The server has fetched the keys of one of them before the outage.
+ */
 async function openWithClients(t: TestContext, engine: Engine) {
   const [key, foreign] = [await newKey('one'), await newKey('one')]
   const servers = new Map<string, KeyServer>()
@@ -223,7 +225,7 @@ async function openWithClients(t: TestContext, engine: Engine) {
     servers.set(id, served)
   }
   const clients = [...servers].map(([id, { url }]) => pollClient(id, { ...signs, jwks_uri: url }))
-  // Names in `onion` do not exist in the DNS (RFC 7686), so that no name server is asked.
+  // Names under `onion` do not exist in the DNS (RFC 7686), so no name server is asked for this name.
   clients.push(pollClient('nowhere', { ...signs, jwks_uri: 'https://keys.onion/keys' }))
   const config = { clients, limits: unlimited, notifications: { timeout: 1 } }
   const stage = await openStage(t, { engine, config })

@@ -1,4 +1,6 @@
-/** The keys of clients as clients really publish them: several without `kid`, and replaced without a new `kid`. */
+/**
+ * The keys of clients as clients really publish them: several keys without `kid`, and new keys with the former `kid`.
+ */
 import assert from 'node:assert/strict'
 import { describe, type TestContext, test } from 'node:test'
 import * as openid from 'openid-client'
@@ -23,7 +25,7 @@ import {
 
 type Published = Awaited<ReturnType<typeof publishedWith>>
 
-/** A key whose public part is published with these members, and with no others. */
+/** Returns a key that is published with these members and those of its material, and with no others. */
 async function publishedWith(alg: string, members: Record<string, unknown> = {}) {
   const { privateKey, publicJwk } = await newKey('none', alg)
   const { kid, alg: _, ...material } = publicJwk
@@ -156,7 +158,7 @@ for (const engine of engines) {
   })
 }
 
-/** Opens a server at which each set of keys belongs to two clients: one has registered it, one publishes it. */
+/** Opens a server with two clients for each set of keys. One client has registered the set, the other publishes it. */
 async function openWithSets(t: TestContext, engine: Engine) {
   const clients = await Promise.all(
     sets.map(async ([, holders], index) => {

@@ -162,7 +162,7 @@ test('a client keeps its secret for another algorithm, unless the secret is too 
   const { status, text } = await stage.post('/backchannel/authorize', asked)
   assert.equal(status, 200, text)
 
-  // As it was made by an earlier version: 43 characters.
+  // Stores a secret of 43 characters, as an earlier version made it.
   const vault = createVault(Buffer.alloc(32, 7).toString('base64url'))
   const sealed = vault.seal(newSecret(), secretAad(String(made.client_id)))
   await rowsOf(stage, 'update clients set secret_sealed = $2 where id = $1 returning id', [

@@ -1,4 +1,6 @@
-/** Nodes whose clocks differ by minutes: what can be used once is not used twice, and limits stay limits. */
+/**
+ * Nodes whose clocks differ by minutes. A value that can be used once is not used twice, and limits are not exceeded.
+ */
 import assert from 'node:assert/strict'
 import { describe, test } from 'node:test'
 import type { ConfigInput } from '../../src/config/config.ts'
@@ -33,7 +35,10 @@ const byAssertion = async (stage: Stage) =>
   asserted(await assertionOf(stage, 'signer', { key: key.privateKey, header: { kid: 'one' } }))
 const unknown = { grant_type: CIBA, auth_req_id: 'unknown' }
 
-/** Each resolves to a function that makes the same call again. */
+/**
+ * For each value that can be used once: resolves to a function that sends a call with this value. Each call is the
+ * same.
+ */
 const usedOnce: Record<string, (stage: Stage) => Promise<() => Promise<Answer>>> = {
   async 'a client assertion'(stage) {
     const form = { ...unknown, ...(await byAssertion(stage)) }
@@ -94,7 +99,10 @@ describe('a client that calls two nodes in turn, whose clocks differ', () => {
     registration: { mode: 'open', perHour: 1 },
   }
 
-  /** Each resolves to a function that makes one attempt, at the node whose turn it is, and resolves to its status. */
+  /**
+   * For each limit: how many attempts are allowed, and how to prepare attempts. `open` resolves to a function that
+   * makes attempt `n` at the node whose turn it is, and resolves to the status of the response.
+   */
   const attempts: Record<string, { most: number; open(turns: Stage): Promise<(n: number) => Promise<number>> }> = {
     'has five wrong user codes checked': {
       most: 5,
@@ -125,7 +133,7 @@ describe('a client that calls two nodes in turn, whose clocks differ', () => {
 
   for (const ahead of [-61 * second, 61 * second, 5 * minute, 25 * 60 * minute]) {
     for (const [what, { most, open }] of Object.entries(attempts)) {
-      // A sign-in that was begun at one node has expired at the other.
+      // With this difference, a sign-in that was begun at one node has expired at the other node.
       if (what.includes('passwords') && ahead > 10 * minute) continue
       test(`${what}, and no more (${ahead / second} seconds)`, async (t) => {
         const stage = await openStage(t, { engine: postgres, config: limited })

@@ -1,4 +1,7 @@
-/** Clocks that are set back, and clocks of two nodes that differ, do no harm to clients that keep their interval. */
+/**
+ * A clock is set back, or the clocks of two nodes differ. This does no harm to clients that keep their polling
+ * interval.
+ */
 import assert from 'node:assert/strict'
 import { describe, type TestContext, test } from 'node:test'
 import * as openid from 'openid-client'
@@ -151,7 +154,10 @@ describe('the clocks of two nodes differ', () => {
   })
 })
 
-/** Two nodes on one Postgres. The clock of the second is ahead of the first, whose clock is that of the database. */
+/**
+ * Opens two nodes on one Postgres. The clock of the first node is that of the database. The clock of the second node is
+ * ahead of it.
+ */
 async function twoNodes(t: TestContext, engine: Engine, difference: number) {
   const stage = await openStage(t, { engine })
   const machine = aheadOf(machineClock, difference)

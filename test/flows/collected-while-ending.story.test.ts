@@ -1,6 +1,6 @@
 /**
- * "Sign out everywhere" while a client collects or refreshes the tokens of an approval: the approval stays valid. Each
- * transaction is held up between its statements by a lock that the test holds, on Postgres only, because SQLite runs one
+ * A user signs out everywhere while a client collects or refreshes the tokens of an approval. The approval stays valid.
+ * A lock of the test holds up each transaction between its statements. This needs Postgres, because SQLite runs one
  * transaction after the other.
  */
 import assert from 'node:assert/strict'
@@ -21,7 +21,7 @@ test('tokens that are collected before the transaction of the ending is committe
   const held = await holdStatements(t, stage.database, 'delete', 'push_subscriptions')
   const ending = everywhere(stage, token)
   await until(async () => (await held.waiting()) === 1)
-  // The redemption waits for the ending.
+  // The redemption waits for the transaction that signs the user out.
   const collecting = collect()
   await until(async () => (await held.waitingForRows()) === 1)
   await held.release()
@@ -34,7 +34,7 @@ test('tokens that are being stored when the ending begins are valid', async (t) 
   const held = await holdStatements(t, stage.database, 'insert', 'oidc_models')
   const collecting = collect()
   await until(async () => (await held.waiting()) === 1)
-  // The ending waits for the redemption.
+  // The transaction that signs the user out waits for the redemption.
   const ending = everywhere(stage, token)
   await until(async () => (await held.waitingForRows()) === 1)
   await held.release()
@@ -61,7 +61,7 @@ for (const engine of engines) {
     const { access_token, refresh_token } = (await collect()).body
     assert.equal((await everywhere(stage, token)).status, 200)
     assert.equal(await userinfo(stage, access_token), 200)
-    // As if the tokens had been stored while another ending was committed.
+    // The tokens get an earlier generation, as if another sign-out had been committed while they were stored.
     await rowsOf(stage, 'update oidc_models set user_generation = 0 where request_id is not null returning id_hash')
     assert.equal(await userinfo(stage, access_token), 401)
     assert.equal((await everywhere(stage, await bearerOf(stage))).status, 200)
@@ -89,7 +89,7 @@ async function userinfo(stage: Stage, token: unknown): Promise<number> {
   return (await stage.get('/oauth/userinfo', { authorization: `Bearer ${token}` })).status
 }
 
-/** Asserts that the access token of a token response is valid, and then its refresh token. */
+/** Asserts that the access token of a token response is valid, and that its refresh token can be used. */
 async function assertValid(stage: Stage, { status, body }: Answer): Promise<void> {
   assert.equal(status, 200)
   assert.equal(await userinfo(stage, body.access_token), 200)

@@ -1,4 +1,6 @@
-/** The password of a user is changed in the configuration: at the next start, the sessions and tokens of the user end. */
+/**
+ * The password of a user is changed in the configuration. At the next start, the sessions and tokens of the user end.
+ */
 import assert from 'node:assert/strict'
 import { test } from 'node:test'
 import { openDatabase } from '../../src/platform/storage/open.ts'
@@ -92,7 +94,7 @@ for (const count of [2, 5]) {
     gate.hold()
     const options = { config: { users: [changed, ben] } }
     const others = Array.from({ length: count - 1 }, () => openNeighbour(t, stage, options, { openDatabase: opened }))
-    // They have read that the password has changed.
+    // The other nodes have read that the password has changed.
     await gate.waiting(count - 1)
     await stage.restart({ users: [changed, ben] })
     assert.notEqual((await before.get('/')).status, 200)

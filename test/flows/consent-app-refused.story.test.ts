@@ -1,4 +1,4 @@
-/** What the device API refuses to the consent app becomes a page that says what to do next. */
+/** The device API refuses a call of the consent app. The user sees a page that says what to do next. */
 import assert from 'node:assert/strict'
 import { describe, test } from 'node:test'
 import { createCookies } from '../../src/consent-app/session.ts'
@@ -13,7 +13,10 @@ const errors = ({ logLines }: Stage) => logLines.filter((line) => /"level":(50|6
 
 const open = async (t: Parameters<typeof openStage>[0], engine: Engine) => openStage(t, { engine })
 
-/** A browser whose session of the app has a token without `ciba:decide`, as an earlier version accepted it. */
+/**
+ * Returns a browser in which the session of the app has a token without `ciba:decide`. An earlier version accepted such
+ * tokens.
+ */
 async function withoutScope(stage: Stage): Promise<{ visitor: Visitor; form_token: string }> {
   const { access_token: accessToken } = await signIn(stage, ana, { scope: 'openid profile' })
   const cookies = createCookies({ secure: false, vault, clock: stage.clock })

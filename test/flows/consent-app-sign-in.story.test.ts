@@ -201,7 +201,7 @@ describe('sign-ins in several tabs of one browser', () => {
 
 const signInCookies = ({ jar }: Visitor) => [...jar].filter(([name]) => name.startsWith('doorbell_app_sign_in_'))
 
-/** The page that a user with a session at the provider ends at. */
+/** Resolves to the page to which a user with a session at the provider is finally redirected. */
 async function lastStep(visitor: Visitor, path: string): Promise<string | undefined> {
   let at: string | undefined = path
   for (;;) {

@@ -5,7 +5,7 @@ import type { ConfigInput } from '../../src/config/config.ts'
 import { ana, openStage, type Stage } from '../support/stage.ts'
 import { openVisitor, type Seen } from '../support/visitor.ts'
 
-/** Ana, signed in, opens a request of Kiosk. */
+/** Ana signs in to the consent app, and opens a request of Kiosk. */
 export async function looking(t: TestContext, config: ConfigInput = {}, parameters: Record<string, string> = {}) {
   const stage = await openStage(t, { config })
   await stage.ring('kiosk', parameters)

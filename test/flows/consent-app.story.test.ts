@@ -1,4 +1,4 @@
-/** The consent app under attack or in unlucky circumstances: nothing is decided, and the page says so. */
+/** The consent app under attack or in unlucky circumstances: no request is decided, and the page tells the user so. */
 import assert from 'node:assert/strict'
 import { describe, type TestContext, test } from 'node:test'
 import type { ConfigInput } from '../../src/config/config.ts'
@@ -287,7 +287,7 @@ describe('headers and content of every answer', () => {
   })
 })
 
-/** Users of an application; any of them can be disabled at any time. */
+/** Opens a stage with the user Ana of an application. The test can disable Ana at any time. */
 async function openStageWithHooks(t: TestContext) {
   let disabled = false
   const { password, ...known } = ana

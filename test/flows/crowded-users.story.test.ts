@@ -1,6 +1,6 @@
 /**
- * A client sends many requests about one user at once. They are stored one after the other, so that each counts the
- * earlier ones. Neither the user nor other clients must wait for all of them.
+ * A client sends many requests about one user at once. The server stores them one after the other, so that each counts
+ * the earlier ones. Neither the user nor other clients must wait for all of them.
  */
 import assert from 'node:assert/strict'
 import { describe, test } from 'node:test'
@@ -85,7 +85,7 @@ for (const engine of engines) {
   })
 }
 
-/** Observes the steps that need Ana's lock key. */
+/** Counts the calls of the database that need Ana's lock key. */
 function observed() {
   let arrived = 0
   let ended: string[] = []
@@ -108,9 +108,9 @@ function observed() {
   }
   return {
     openDatabase: openObserved,
-    /** Returns how many steps have the key, or wait for it, or have ended. */
+    /** Returns how many of these calls have the key, wait for it, or have ended. */
     arrived: () => arrived,
-    /** Returns the kinds of the steps that have ended, in this order. */
+    /** Returns the kinds of the calls that have ended, in the order in which they ended. */
     ended: () => ended,
     forget() {
       arrived = 0

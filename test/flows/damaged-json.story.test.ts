@@ -1,6 +1,6 @@
 /**
- * A JSON column of a row is damaged. The log says so once. A request whose details are unknown cannot be approved, but ends like
- * any other, and everything else goes on.
+ * A JSON column of a row is damaged. The server logs this once. A request whose details cannot be read cannot be
+ * approved, but it ends like any other request. All other calls work as usual.
  */
 import assert from 'node:assert/strict'
 import { describe, type TestContext, test } from 'node:test'
@@ -11,7 +11,7 @@ import { bearerOf } from '../support/phone-app.ts'
 import { ana, credentials, openStage, type Stage } from '../support/stage.ts'
 import { rowsOf } from '../support/tables.ts'
 
-/** What ends pending requests. */
+/** The events that end pending requests, each with the status that follows. */
 const endings: Record<string, [status: string, end: (stage: Stage) => Promise<unknown>]> = {
   'its deadline passes': [
     'expired',

@@ -1,6 +1,6 @@
 /**
- * The encrypted content of a row is damaged, or was encrypted with another secret. The row is treated as missing, the log says so
- * once, and everything else goes on.
+ * The encrypted content of a row is damaged, or was encrypted with another secret. The server treats the row as
+ * missing, and logs this once. All other calls work as usual.
  */
 import assert from 'node:assert/strict'
 import { describe, type TestContext, test } from 'node:test'

@@ -1,6 +1,6 @@
 /**
- * A client is changed in the configuration, or at another node, while its requests are open. Its notifications are sent in
- * the mode and to the endpoint that are in force when they are sent (OV-3, OV-4, PU-11).
+ * A client is changed in the configuration, or at another node, while its requests are open. Its notifications are sent
+ * in the mode and to the endpoint that are in force at the time of sending (OV-3, OV-4, PU-11).
  */
 import assert from 'node:assert/strict'
 import { describe, type TestContext, test } from 'node:test'
@@ -17,7 +17,7 @@ import { assertResult, at, changes, isAccepted, type Mode } from './delivery-cha
 
 const secret = newSecret()
 
-/** A request of a client of its own. */
+/** A client, and its only request. */
 interface Case {
   id: string
   from: Mode
@@ -29,7 +29,7 @@ interface Case {
 const cases = changes.flatMap(([from, to, by]) =>
   (['approved', 'denied'] as const).map((status): Case => ({ id: `${from}-${to}-${status}`, from, to, by, status })),
 )
-/** Its tokens were pushed before the change, and the endpoint asked for another attempt. */
+/** A case in which a push failed before the change, and the endpoint asked for another attempt. */
 const retried: Case = { id: 'retried', from: 'push', to: 'poll', by: 'poll', status: 'approved' }
 
 /** The endpoints of a client before and after the change, and its request. */
@@ -123,7 +123,10 @@ async function openRestarted(t: TestContext, engine: Engine): Promise<Map<string
   return opened
 }
 
-/** Opens two nodes. Clients send their requests at the first, which also sends notifications, and change at the second. */
+/**
+ * Opens two nodes. Clients send their requests to the first node, which also sends the notifications. The clients
+ * change their delivery settings at the second node.
+ */
 async function openTwoNodes(t: TestContext) {
   const engine = engines.find(({ name }) => name === 'postgres')!
   const announced: string[] = []
@@ -139,7 +142,7 @@ async function openTwoNodes(t: TestContext) {
   return {
     ask: (one: Case) =>
       ask(one, async (delivery) => {
-        // The start has announced each client already.
+        // The announcements of the start are discarded: it has announced each client.
         announced.length = 0
         const { status, body } = await other.post(
           '/backchannel/clientconfig',

@@ -159,7 +159,7 @@ for (const engine of engines) {
       await stage.ring('northbank', { requested_expiry: '30' })
       await stage.decide(await stage.newestRequest(), 'approved')
       stage.clock.advance(31 * second)
-      // A SQLite file is for one server.
+      // Only one server may use a SQLite file, so the first server is closed.
       await stage.doorbell.close()
       const same = { name: engine.name, fresh: async () => ({ url: stage.database, drop: async () => {} }) }
       const sending = await openStage(t, { ...options, engine: same, parts: { clock: stage.clock } })
@@ -171,7 +171,7 @@ for (const engine of engines) {
     test('an operator retries it with "doorbell outbox retry": it is refused, and a push is sent', async (t) => {
       const [northbank, till] = [await openNotificationEndpoint(t), await openNotificationEndpoint(t)]
       for (const endpoint of [northbank, till]) endpoint.behaves(404, 204)
-      // Commands use the clock of the machine, at which the requests have expired long ago.
+      // Commands use the clock of the machine. By that clock, the requests expired long ago.
       const clock = createStageClock(Date.now() - 60 * minute)
       const stage = await openStage(t, { engine, northbank: northbank.url, till: till.url, parts: { clock } })
       for (const as of ['northbank', 'till'] as const) {
@@ -196,7 +196,8 @@ for (const engine of engines) {
       assert.equal(code, 1)
       assert.match(stderr, /It is a ping, and its request has expired/)
       assert.deepEqual(await terminal.json(['outbox', 'retry', '--all-parked']), { retried: [push] })
-      // The command says by the clock of the machine when the push is due.
+      // The command has set the due time of the push by the clock of the machine, which is ahead of the clock of the
+      // stage.
       clock.advance(65 * minute)
       await stage.doorbell.idle()
       assert.deepEqual([northbank.heard.length, till.heard.length], [1, 2])

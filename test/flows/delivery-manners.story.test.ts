@@ -1,6 +1,4 @@
-/**
- * How a notification endpoint may behave, and that its behaviour affects no other client (M6, M51, M52, PI-5 to PI-8).
- */
+/** How a notification endpoint may behave. Its behaviour affects no other client (M6, M51, M52, PI-5 to PI-8). */
 import assert from 'node:assert/strict'
 import { describe, type TestContext, test } from 'node:test'
 import { openNotificationEndpoint, type ReceiverPace } from '../support/notification-endpoint.ts'
@@ -176,7 +174,7 @@ describe('the result can be polled, whether or not the ping arrived (M6, M51)', 
     assert.ok(performance.now() - started < 5_000)
     assert.equal(northbank.heard.length, 4, 'no more than its limit at once')
     northbank.behaves(204)
-    await northbank.close() // Lets the calls fail, so that the stage can close.
+    await northbank.close() // Makes the open calls fail, so that the stage can close.
   })
 })
 

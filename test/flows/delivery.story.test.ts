@@ -30,7 +30,8 @@ for (const engine of engines) {
         const tokens = await collect(client, response)
         const claims = tokens.claims()!
         assert.equal(claims.sub, 'user-ana')
-        // How and when the user was authenticated; no claims of a push, no claims by scope (M13, M43).
+        // The ID token says how and when the user was authenticated. It contains neither the claims of a push nor
+        // claims by scope (M13, M43).
         assert.deepEqual([claims.acr, claims.amr, claims.auth_time], ['urn:bank:strong', ['face', 'hwk'], authTime])
         for (const absent of ['at_hash', AUTH_REQ_ID, RT_HASH, 'email', 'nonce']) assert.ok(!(absent in claims), absent)
         assert.deepEqual(await refusalOf(collect(client, response)), { error: 'invalid_grant', status: 400 })
@@ -127,7 +128,7 @@ for (const engine of engines) {
       const { stage, till } = await openStageWithEndpoints(t, { engine })
       const response = await stage.ring('till', { requested_expiry: '30' })
       stage.clock.advance(30_000)
-      // The worker's own sweep may come before this one.
+      // The worker may sweep by itself before this call.
       await stage.doorbell.sweep()
       const [push] = await till.hears(1)
       assert.deepEqual(pushError(push!), ['expired_token', response.body.auth_req_id])

@@ -157,7 +157,8 @@ test('no secret is shown in full', async (t) => {
     ])
   })
   const secrets = (await Promise.all(received)).flat().filter((value) => value.length > 20)
-  // Ping: its token and id. Push: those, and access token and ID token.
+  // A ping contains two secrets: its token and the `auth_req_id`. A push contains these, an access token and an ID
+  // token.
   assert.equal(secrets.length, 6)
   const text = events.text()
   for (const secret of secrets) {
@@ -295,7 +296,7 @@ async function openEvents(t: TestContext, url: string) {
       .filter(([, event]) => event === name)
       .map(([, , data]) => JSON.parse(data!) as Data)
   const display = () => named<Display>('till').at(-1)
-  /** In the order in which they began, each in its latest form. */
+  /** Returns the messages in the order in which they began, each in its latest form. */
   const messages = () => {
     const latest = new Map(named<WireMessage>('wire').map((message) => [message.id, message]))
     return [...latest.values()].filter(({ number: ring }) => ring === display()?.number)

@@ -7,7 +7,9 @@ export type Detail = { type: string; [field: string]: unknown }
 
 export const amount = z.strictObject({ currency: z.string().length(3), value: z.string() })
 
-/** A payment is approved or not; accounts may be left out; a limit may be lowered. */
+/**
+ * Three types. A payment is approved as a whole or not at all, accounts may be left out, and a limit may be lowered.
+ */
 export const types = {
   payment_initiation: {
     schema: z.strictObject({ amount, creditor: z.string(), locations: z.array(z.string()).exactOptional() }),
@@ -31,7 +33,7 @@ export const types = {
     narrow: ['actions', 'accounts'],
   },
   limit: {
-    // Drops unknown fields, as schemas do by default.
+    // This schema drops unknown fields, as schemas do by default.
     schema: z.object({ most: z.number(), nested: z.object({ a: z.number() }).exactOptional() }),
     describe: ({ most }: Detail) => `Up to ${most}`,
     narrow: (asked: Detail, approved: Detail) => Number(approved.most) <= Number(asked.most),

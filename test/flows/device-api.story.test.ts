@@ -1,4 +1,7 @@
-/** The device API: pending requests of Ana, and her decision, by her own token or her bank's service (CN-3 to CN-5). */
+/**
+ * The device API: Ana's pending requests, and her decision, sent with her own token or by her bank's service (CN-3 to
+ * CN-5).
+ */
 import assert from 'node:assert/strict'
 import { describe, test } from 'node:test'
 import { decodeJwt } from 'jose'

@@ -1,4 +1,6 @@
-/** Provider metadata: everything it promises works, and it is the same for every caller (MD-1, MD-2, MD-5, M46). */
+/**
+ * Provider metadata: each feature that it announces works, and it is the same for every caller (MD-1, MD-2, MD-5, M46).
+ */
 import assert from 'node:assert/strict'
 import { request } from 'node:http'
 import { describe, type TestContext, test } from 'node:test'

@@ -10,7 +10,10 @@ import { type Answer, basic, CIBA, openStage, type Stage, type StageOptions } fr
 export const secret = newSecret()
 export const grant_types = [CIBA, 'refresh_token']
 
-/** Wallet's tokens are always bound; Kiosk's may be. The pocket app signs users in and has no secret. */
+/**
+ * Wallet's tokens are always bound to a key. Kiosk's tokens are bound if Kiosk sends a proof. The pocket app signs
+ * users in and has no secret.
+ */
 export const cast: NonNullable<ConfigInput['clients']> = [
   pollClient('wallet', { client_secret: secret, grant_types, dpop_bound_access_tokens: true }),
   {
@@ -42,7 +45,7 @@ export async function approved(stage: Stage, authorization = asWallet): Promise<
   return authReqId
 }
 
-/** An independent library uses the real time. */
+/** Sets the clock of the stage to the real time, because an independent library uses the real time. */
 export const catchUp = ({ clock }: Stage) => clock.advance(Math.max(0, Date.now() - clock.now()))
 
 export const ath = (token: unknown) => createHash('sha256').update(String(token)).digest('base64url')

@@ -1,4 +1,4 @@
-/** Which DPoP proofs the token endpoint accepts, which it refuses, and nonces (RFC 9449). */
+/** DPoP proofs that the token endpoint accepts or refuses, and nonces (RFC 9449). */
 import assert from 'node:assert/strict'
 import { after, before, describe, test } from 'node:test'
 import { CompactSign, exportJWK, SignJWT } from 'jose'
@@ -259,7 +259,10 @@ describe('nonces (DP-8)', () => {
   })
 })
 
-/** The last character of a signature has four bits without meaning. */
+/**
+ * Returns the JWT with another last character, but with the same signature. The last character of a signature has four
+ * bits without meaning.
+ */
 function respelled(jwt: string): string {
   const alphabet = 'ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789-_'
   return jwt.slice(0, -1) + alphabet[alphabet.indexOf(jwt.at(-1)!) + 1]
@@ -271,7 +274,7 @@ function unsigned(jwt: string): string {
   return `${Buffer.from(JSON.stringify({ ...said, alg: 'none' })).toString('base64url')}.${payload}.`
 }
 
-/** Changes the algorithm in the header after signing. */
+/** Returns a proof in which the algorithm in the header was changed after signing. */
 async function relabelled(alg: string): Promise<string> {
   const [header, ...rest] = (await proof()).split('.')
   const said = JSON.parse(Buffer.from(header!, 'base64url').toString()) as object

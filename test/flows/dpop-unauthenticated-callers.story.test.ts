@@ -1,6 +1,6 @@
 /**
- * DPoP proofs of unauthenticated callers: any caller can make them, so they store no row, and no signature is verified
- * for them.
+ * DPoP proofs of unauthenticated callers. Any caller can make such proofs. So the server stores no row and verifies no
+ * signature for them.
  */
 import assert from 'node:assert/strict'
 import { createHash, generateKeyPairSync, sign } from 'node:crypto'
@@ -32,14 +32,14 @@ const clients: NonNullable<ConfigInput['clients']> = [
   },
 ]
 
-/** The test acts as the proxy: it says where a call comes from. */
+/** The test acts as the proxy: it states the address from which a call comes. */
 const openBehindProxy = (t: TestContext, engine: Engine) =>
   openStage(t, { engine, config: { proxy: { trust: ['127.0.0.1', '::1'] }, clients } })
 
 const rowsOfProofs = async (stage: Stage) =>
   (await rowsOf(stage, "select jti_hash from used_assertions where client_id like 'dpop %'")).length
 
-/** Signature verifications of this process, in which the server runs. */
+/** Counts the signature verifications of this process, in which the server runs. */
 function countVerifications(t: TestContext): () => number {
   const verify = t.mock.method(SubtleCrypto.prototype, 'verify')
   return () => verify.mock.callCount()
@@ -52,7 +52,7 @@ interface Attempt {
   path: string
   authorization?: string
   form?: Record<string, string>
-  /** The access token that the proof must name. */
+  /** The access token whose hash the proof must contain. */
   token?: string
 }
 
@@ -61,7 +61,7 @@ const wrong = basic('wallet', newSecret())
 const code = { grant_type: 'authorization_code', code: newSecret(), redirect_uri: 'http://127.0.0.1/callback' }
 const refresh = { grant_type: 'refresh_token', refresh_token: newSecret() }
 
-/** Without any client's or user's credentials. */
+/** Calls without credentials of any client or user. */
 const attempts: Attempt[] = [
   { method: 'POST', path: '/oauth/token', form: { ...code, client_id: 'pocket-app', code_verifier: newSecret() } },
   { method: 'POST', path: '/oauth/token', form: { ...refresh, client_id: 'pocket-app' } },
@@ -89,7 +89,7 @@ const attempts: Attempt[] = [
   { method: 'GET', path: '/.well-known/openid-configuration' },
 ]
 
-/** The cheapest attempts, for large numbers: one at each endpoint that reads proofs. */
+/** The attempts that take the least time, for large numbers of calls: one at each endpoint that reads proofs. */
 const quick = [attempts[1]!, attempts[10]!, attempts[12]!]
 
 async function send(stage: Stage, key: ProofKey, { method, path, authorization, form, token }: Attempt) {
@@ -98,7 +98,7 @@ async function send(stage: Stage, key: ProofKey, { method, path, authorization, 
   return callWith(stage, method, path, { dpop, authorization }, form)
 }
 
-/** That many calls, each with its own proof, thirty at a time, of each attempt in turn. */
+/** Sends `count` calls, thirty at a time. They use the attempts in turn, and each call has a proof of its own. */
 async function sendMany(t: TestContext, stage: Stage, count: number, of: Attempt[], from: (number: number) => string) {
   const makeProof = proofMaker(stage)
   const pool = new Pool(stage.url, { connections: 30 })
@@ -139,7 +139,7 @@ function proofMaker({ url, clock }: Stage) {
   }
 }
 
-/** The pocket app signs Ana in, and its tokens are bound to its key. */
+/** Ana signs in to the pocket app, whose tokens are bound to the key of the app. */
 async function signInWithKey(stage: Stage) {
   stage.clock.advance(Math.max(0, Date.now() - stage.clock.now()))
   const keys = await openid.randomDPoPKeyPair('ES256', { extractable: true })

@@ -1,5 +1,6 @@
 /**
- * Clients that prove with each call that they hold a key (DPoP, RFC 9449), and tokens that cannot be used without it.
+ * Clients that prove with each call that they hold a key (DPoP, RFC 9449), and tokens that cannot be used without this
+ * key.
  */
 import assert from 'node:assert/strict'
 import { describe, type TestContext, test } from 'node:test'
@@ -68,7 +69,8 @@ for (const engine of engines) {
         assert.equal(fresh.token_type, 'dpop')
         assert.equal((await openid.fetchUserInfo(wallet, fresh.access_token, ana.id, { DPoP })).sub, ana.id)
 
-        // A confidential client's refresh token is bound to the client, so the client may use another key from now on.
+        // A confidential client's refresh token is bound to the client and not to the key. So the client may use
+        // another key now.
         const other = openid.getDPoPHandle(wallet, await openid.randomDPoPKeyPair('ES256'))
         catchUp(stage)
         const moved = await openid.refreshTokenGrant(wallet, fresh.refresh_token!, undefined, { DPoP: other })
@@ -162,7 +164,7 @@ for (const engine of engines) {
       const asked = await send(await proof())
       assertRefused(asked, 'use_dpop_nonce')
       assert.deepEqual(await stage.waiting(), [], 'the user was not notified')
-      // The same signed request: it was not used up.
+      // The signed request was not marked as used, so the client sends it again.
       const nonce = asked.headers.get('dpop-nonce')
       const response = await send(await proof({ nonce }))
       assert.equal(response.status, 200, response.text)
@@ -248,7 +250,10 @@ describe('one token, one key (DP-14)', () => {
   })
 })
 
-/** Behind a proxy, because the profile requires https; the usual test clients have secrets, which it forbids. */
+/**
+ * Opens a stage behind a proxy, because the profile requires https. The usual test clients are left out, because the
+ * profile forbids their secrets.
+ */
 async function openFapiStage(t: TestContext, clients: NonNullable<ConfigInput['clients']>) {
   const issuer = 'https://id.example.com'
   const port = await freePort()

@@ -1,5 +1,6 @@
 /**
- * Open requests when a user is locked or removed, blocks a client, or revokes an approval: the client gets a denial.
+ * A user is locked or removed, blocks a client, or revokes an approval, while requests are open. The client gets a
+ * denial.
  */
 import assert from 'node:assert/strict'
 import { describe, test } from 'node:test'
@@ -30,7 +31,8 @@ for (const engine of engines) {
         await byCommand(stage, ({ endUser }) => endUser(dora.id, ending, { mustBe: 'added', by: 'command' }))
 
         assert.equal((await stage.poll('kiosk', approved.authReqId)).body.error, 'access_denied')
-        // A pending poll is answered from memory until this node has heard of the change, which another process has made.
+        // This node answers polls of a pending request from memory until it is notified of the change, which another
+        // process has made.
         await until(async () => (await stage.poll('kiosk', polled.authReqId)).body.error === 'access_denied')
         const heard = await whileTimePasses(stage, endpoint.hears(2))
         const push = heard.find(({ body }) => 'error' in body)
@@ -208,7 +210,8 @@ for (const engine of engines) {
       assert.equal((await stage.poll('kiosk', waiting.body.auth_req_id)).body.error, 'access_denied')
       person.disabled = false
       assert.deepEqual((await inspect()).body, { active: false }, 'what ended does not come back')
-      // For a moment, the request could be one from before the ending that a node with another clock has received.
+      // For some seconds, new requests are refused, because a node with another clock may have received them before the
+      // ending.
       assert.equal((await stage.ring('kiosk')).status, 429)
       stage.clock.advance(5_000)
       assert.equal((await stage.ring('kiosk')).status, 200)
@@ -252,7 +255,10 @@ for (const engine of engines) {
   })
 }
 
-/** SQLite does not notify other processes: a server finds changes made by a command when its timers check. */
+/**
+ * Advances the clock until `waited` settles. SQLite does not notify other processes, so a server finds changes that a
+ * command made only when its timers run.
+ */
 async function whileTimePasses<Result>(stage: Stage, waited: Promise<Result>): Promise<Result> {
   const ticking = setInterval(() => stage.clock.advance(500), 50)
   try {

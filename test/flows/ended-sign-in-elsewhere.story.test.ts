@@ -1,4 +1,7 @@
-/** A sign-in at another provider, during which the user is signed out or locked here, gives no access. */
+/**
+ * A user signs in at another provider, and is signed out or locked here during that sign-in. The sign-in gives no
+ * access.
+ */
 import assert from 'node:assert/strict'
 import { test } from 'node:test'
 import { createEndUser } from '../../src/endings/end-user.ts'

@@ -1,4 +1,4 @@
-/** The event stream of a page ends when the session of the page ends, whatever other pages its user has open. */
+/** The event stream of a page ends when the session of the page ends, even if the user has other pages open. */
 import assert from 'node:assert/strict'
 import { type TestContext, test } from 'node:test'
 import { byCommand, dora } from '../support/commands.ts'

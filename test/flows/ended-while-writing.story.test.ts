@@ -1,4 +1,4 @@
-/** A call whose session or user ends before the call has written anything: it writes nothing. */
+/** The session or the user of a call ends before the call has written anything. The call then writes nothing. */
 import assert from 'node:assert/strict'
 import { type TestContext, test } from 'node:test'
 import { beforeSteps, beforeTurns } from '../support/before-steps.ts'
@@ -10,7 +10,10 @@ import { openPushService } from '../support/push-service.ts'
 import { ana, openStage, type Stage } from '../support/stage.ts'
 import { rowsOf } from '../support/tables.ts'
 
-/** @param statement the first statement of the transaction that is held up; by default, the move of a request is held up */
+/**
+ * @param statement the first statement of the transaction that is held up. If undefined, the transitions of requests
+ *   are held up
+ */
 async function scene(t: TestContext, engine: Engine, statement?: RegExp) {
   const gate = createGate()
   const openDatabase = statement === undefined ? beforeTurns(gate.pass) : beforeSteps(statement, gate.pass)
@@ -18,7 +21,7 @@ async function scene(t: TestContext, engine: Engine, statement?: RegExp) {
   const config = { webPush: { subject: 'mailto:ops@id.example' } }
   const stage = await openStage(t, { engine, config, parts: { openDatabase } })
   const token = await bearerOf(stage)
-  /** Sends a call, ends the session of Ana while it is held up, and resolves to its answer. */
+  /** Sends a call, ends Ana's session while the call is held up, and resolves to the answer of the call. */
   async function send(path: string, fields: Record<string, string>, end: SignOut = byApplication) {
     gate.hold()
     const answer = stage.post(path, fields, token)
@@ -34,7 +37,7 @@ type SignOut = (stage: Stage, token: string) => Promise<unknown>
 
 const byApplication: SignOut = (stage) => stage.doorbell.users.signOut(ana.id)
 
-/** What can make the token of a call invalid. */
+/** Events that make the token of a call invalid. */
 const signOuts: Record<string, SignOut> = {
   'signed out by the application': byApplication,
   'removed by the application': (stage) => stage.doorbell.users.end(ana.id),

@@ -1,4 +1,6 @@
-/** An operator erases a user whom the application still has: its hook still returns the user. */
+/**
+ * An operator erases a user whom the application has not removed: the hook of the application still returns the user.
+ */
 import assert from 'node:assert/strict'
 import { describe, type TestContext, test } from 'node:test'
 import type { UserHooks } from '../../src/index.ts'

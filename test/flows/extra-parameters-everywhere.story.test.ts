@@ -1,7 +1,7 @@
 /**
  * Every route that the server has registered is called with parameters that name Ben and Northbank: by Ana with her
- * token and in her browser, by clients, and by unauthenticated callers. Nothing about Ben changes or is shown, and Northbank gets no
- * token. A new route is called too, and fails the test until a call of it succeeds.
+ * token and in her browser, by clients, and by unauthenticated callers. Nothing about Ben changes or is shown, and
+ * Northbank gets no token. A new route is called too, and fails the test until a call of it succeeds.
  */
 import assert from 'node:assert/strict'
 import { describe, type TestContext, test } from 'node:test'
@@ -20,12 +20,12 @@ import { aboutBen } from './about-ben.ts'
 
 const config = { registration: { mode: 'open' }, webPush: { subject: 'mailto:ops@id.example' } } as const
 
-/** Only pages of Ben's show it. */
+/** Only Ben's pages show this text. */
 const onlyForBen = 'Parcel 8812'
 
 /**
- * Routes of which no call succeeds here. Most of them need a passkey, a registration and its token, or a step of the provider
- * before. `extra-parameters.story.test.ts` tests passkeys, codes and decisions one by one.
+ * Routes at which no call of this test succeeds. Most of them need a passkey, a registration with its token, or an
+ * earlier step at oidc-provider. `extra-parameters.story.test.ts` tests passkeys, codes and decisions one by one.
  */
 const servedElsewhere = [
   'DELETE /oauth/register/:client_id',
@@ -80,11 +80,14 @@ for (const engine of engines) {
   })
 }
 
-/** All registered routes, except those that only answer that the method is not allowed, or that oidc-provider does not know. */
+/**
+ * All registered routes, without those that only answer that the method is not allowed, and without those that
+ * oidc-provider does not know.
+ */
 async function addressesOf(stage: Stage) {
   const found: { method: string; url: string }[] = []
   for (const route of await routesOf(stage)) {
-    // These exist in development only, and let anyone decide.
+    // These routes exist in development only. Any caller can decide requests there.
     if (route.url.startsWith('/dev/')) continue
     for (const method of methods.filter((each) => route.method.includes(each))) {
       const { status } = await send(stage, { by: '', method, path: route.url, form: {}, headers: {} })
@@ -95,7 +98,7 @@ async function addressesOf(stage: Stage) {
   return found
 }
 
-/** What is stored about Ben, and for Northbank. */
+/** Reads what is stored about Ben and for Northbank. Resolves to a function that asserts that this has not changed. */
 async function watchBen(t: TestContext, stage: Stage) {
   await stage.ring('kiosk', { login_hint: 'ben', binding_message: onlyForBen })
   await bearerOf(stage, ben)
@@ -115,7 +118,7 @@ async function openCallers(t: TestContext, stage: Stage) {
   let bearer = ''
   let browser = openVisitor(stage.url)
 
-  /** A call may have ended Ana's sessions. */
+  /** Ana signs in again if a call has ended her sessions. */
   async function signInAgain(): Promise<string> {
     if ((await stage.get('/backchannel/authinfo', { authorization: bearer })).status !== 200)
       bearer = await bearerOf(stage)
@@ -125,12 +128,12 @@ async function openCallers(t: TestContext, stage: Stage) {
       await browser.signIn(ana)
       page = await browser.get('/user-code')
     }
-    // oidc-provider uses the real clock; by the stage's clock, a sign-in is still to come.
+    // oidc-provider uses the real clock. By the clock of the stage, the sign-in would be in the future.
     stage.clock.advance(Math.max(0, Date.now() - stage.clock.now()))
     return formTokenOn(page)
   }
 
-  /** What each route needs in order to succeed, all in one form. */
+  /** Resolves to a form with all values that any route needs in order to succeed. */
   async function meant(url: string): Promise<Record<string, string>> {
     const approved = await stage.ring('kiosk')
     await stage.decide(await stage.newestRequest(), 'approved')
@@ -172,7 +175,7 @@ async function openCallers(t: TestContext, stage: Stage) {
       const html = { accept: 'text/html' }
       return [
         { by: 'Ana, with her token', form: ofUser, headers: { authorization: bearer } },
-        // Lists are read where no request is named.
+        // Without the id of a request, some routes return a list.
         { by: 'Ana, with her token and no request', form: aboutBen, headers: { authorization: bearer } },
         { by: 'Ana, in her browser', form: { ...ofUser, form_token }, headers: { ...html, cookie: cookieOf(browser) } },
         {
@@ -205,7 +208,7 @@ async function beginSignIn(stage: Stage) {
 async function send({ url }: Stage, { method, path, form, headers }: Call) {
   const isRead = method === 'GET'
   const fields = String(new URLSearchParams(form))
-  // Some routes read the query of a POST, too.
+  // Some routes also read the query of a POST.
   const query = isRead ? fields : String(new URLSearchParams(aboutBen))
   const stop = new AbortController()
   const response = await fetch(`${url}${path}?${query}`, {

@@ -1,6 +1,7 @@
 /**
- * Parameters that an endpoint does not define change nothing: neither whose tokens are issued nor which client gets
- * them. A public client, which any caller can impersonate, can neither send an authentication request nor redeem one.
+ * Parameters that an endpoint does not define have no effect: they change neither whose tokens are issued nor which
+ * client gets them. Any caller can impersonate a public client. So a public client can neither send an authentication
+ * request nor redeem one.
  */
 import assert from 'node:assert/strict'
 import { describe, type TestContext, test } from 'node:test'
@@ -130,7 +131,7 @@ function typesOn({ name }: Engine): string[] {
   return name === 'sqlite' ? [form, 'application/json'] : [form]
 }
 
-/** Addresses at which a client acts with its own credentials. All others of the device API need a token of the user. */
+/** Addresses at which a client authenticates itself. All other addresses of the device API need a token of the user. */
 const addressesOfClients: string[] = [
   endpoints.backchannel,
   endpoints.clientconfig,
@@ -138,7 +139,7 @@ const addressesOfClients: string[] = [
   endpoints.complete,
 ]
 
-/** Addresses at which users manage what belongs to them, with their own token alone. */
+/** Addresses at which users manage their own data. These addresses need only the user's token. */
 async function ownAddressesOf(stage: Stage, method: 'GET' | 'POST'): Promise<string[]> {
   const all = (await routesOf(stage)).filter(({ url }) => url.startsWith('/backchannel/'))
   const notAllowed = async (url: string) => (await fetch(stage.url + url, { method })).status === 405
@@ -273,7 +274,7 @@ for (const engine of engines) {
     test('an authorization code belongs to the user who signed in, and to the client that asked', async (t) => {
       const stage = await openStage(t, { engine })
       const browser = openBrowser(stage.url)
-      // The second time with a session of Ana's.
+      // In the second round, the browser has a session of Ana.
       for (const beside of [aboutBen, { ...aboutBen, login_hint: ben.email }]) {
         const { exchange } = await codeFor(stage, ana, browser, beside)
         const { body } = await exchange({ ...besideToken, scope: 'openid offline_access ciba:decide' })
@@ -292,7 +293,7 @@ interface Bearer {
   post(path: string, form?: Record<string, string>): Promise<Answer>
 }
 
-/** Ana and Ben with a token each; every call also names the other one. */
+/** Signs in Ana and Ben, each with a token. Every call of one of them also names the other one. */
 async function bothSignedIn(t: TestContext, engine: Engine, type: string) {
   const stage = await openStage(t, { engine })
   const bearer = async (who: typeof ana | typeof ben, beside: Record<string, string>): Promise<Bearer> => {
@@ -313,7 +314,7 @@ async function bothSignedIn(t: TestContext, engine: Engine, type: string) {
     Object.entries(besideToken).map(([name, value]) => [name, value.replaceAll('ben', 'ana')]),
   )
   const both = { ana: await bearer(ana, besideToken), ben: await bearer(ben, aboutAna) }
-  // oidc-provider uses the real clock; by the stage's clock, their sign-in is still to come.
+  // oidc-provider uses the real clock. By the clock of the stage, their sign-in would be in the future.
   stage.clock.advance(Math.max(0, Date.now() - stage.clock.now()))
   return { stage, ...both }
 }

@@ -1,4 +1,6 @@
-/** Forms whose content type names a character set, as HTTP libraries send them without being asked (RFC 6749 appendix B). */
+/**
+ * Forms whose content type names a character set, as some HTTP libraries send them by default (RFC 6749 appendix B).
+ */
 import assert from 'node:assert/strict'
 import { describe, test } from 'node:test'
 import { engines } from '../support/engines.ts'

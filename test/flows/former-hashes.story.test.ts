@@ -1,6 +1,6 @@
 /**
- * Hashes of passwords and user codes that were made without a key, or at a lower cost: still accepted, and replaced at
- * the next use.
+ * Hashes of passwords and user codes that were made without a key, or at a lower cost. They are still accepted, and are
+ * replaced at the next use.
  */
 import assert from 'node:assert/strict'
 import { randomBytes, scryptSync } from 'node:crypto'
@@ -17,17 +17,17 @@ import { basic, cheapCost, openStage } from '../support/stage.ts'
 import { rowsOf } from '../support/tables.ts'
 import { boothSecret, code, config, openSignIn } from './held-hashing.ts'
 
-/** The secret of the tests' servers. */
+/** Derived from the secret of the test servers. */
 const vault = createVault(Buffer.alloc(32, 7).toString('base64url'))
 
-/** As hashes were made before there was a key. */
+/** Returns a hash without a key, as an earlier version made it. */
 async function keylessHash(password: string): Promise<string> {
   const salt = randomBytes(16)
   const hash = scryptSync(password, salt, 32, scryptOptions({ N: 2 ** 15, r: 8, p: 1 }))
   return `scrypt.${salt.toString('base64url')}.${hash.toString('base64url')}`
 }
 
-/** As hashes were made at a quarter of the present cost. */
+/** Returns a hash at a quarter of the present cost, as an earlier version made it. */
 function cheaperHash(password: string, of: string): Promise<string> {
   const cost = { ...cheapCost, N: cheapCost.N / 4 }
   return createPasswordHashing({ vault, scrypt: scryptHere, cost }).hash(password, of)

@@ -1,6 +1,6 @@
 /**
- * A user is removed, and another person gets the id: this person sees none of the former user's requests and decisions,
- * and can neither decide nor revoke anything by their ids.
+ * A user is removed, and another person gets the id. This person sees no request or decision of the former user, and
+ * can neither decide nor revoke anything by their ids.
  */
 import assert from 'node:assert/strict'
 import { describe, test } from 'node:test'
@@ -137,7 +137,7 @@ for (const engine of engines) {
 
 const nothing = { history: [], requests: [], exported: [], hasApproved: false }
 
-/** The configuration drops the user, and lists the id again later. */
+/** Removes the user from the configuration, and later lists the id again. */
 async function comeBackAs(stage: Stage, user: User) {
   await stage.restart({ users: [ben] })
   stage.clock.advance(60_000)
@@ -162,7 +162,7 @@ async function decide(stage: Stage, status: 'approved' | 'denied', message: stri
   return asked
 }
 
-/** What each way to a settled request answers to its own user, and to anybody else. */
+/** What a user gets in each way to reach a settled request of the user. `unknown` is what all other users get. */
 const settled = {
   byId: 1,
   byAuthReqId: 1,
@@ -182,7 +182,10 @@ const unknown = {
   revoked: 404,
 }
 
-/** Each way by which the user with Dora's id may reach a request: the device API, the page, and the application. */
+/**
+ * Resolves to what the user with Dora's id gets in each way to reach a request: the device API, the page, and the
+ * application.
+ */
 async function reached(stage: Stage, user: User, { id, authReqId }: Ids): Promise<typeof settled> {
   const authorization = await bearerOf(stage, user)
   const visitor = openVisitor(stage.url)
@@ -204,7 +207,7 @@ async function reached(stage: Stage, user: User, { id, authReqId }: Ids): Promis
 /** The binding messages that the user with Dora's id gets to see, and whether this user has approved the kiosk. */
 async function whatIsKnown(stage: Stage, user: User) {
   const authorization = await bearerOf(stage, user)
-  // An approval that was not collected when the user ended has a second row: it was denied.
+  // If an approval was not collected before the user ended, it has a second row, which says that it was denied.
   const messagesIn = (rows: unknown) => [
     ...new Set(((rows ?? []) as { binding_message: string }[]).map(({ binding_message }) => binding_message)),
   ]

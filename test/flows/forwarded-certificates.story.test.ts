@@ -90,7 +90,7 @@ async function openBehindProxy(t: TestContext, { header = own, chainHeader, ...r
     stage.logLines
       .filter((line) => line.includes('client_certificate.unreadable'))
       .map((line) => String((JSON.parse(line) as { reason?: string }).reason))
-  /** Unlike fetch, sends a header with several values in several lines. */
+  /** Unlike `fetch`, sends each value of a header in a separate line. */
   const post = (path: string, headers: Headers, body: Record<string, string>) =>
     new Promise<{ status: number; text: string }>((resolve, reject) => {
       const call = httpRequest(

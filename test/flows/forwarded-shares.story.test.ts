@@ -1,5 +1,5 @@
 /**
- * Fair shares at the endpoints that oidc-provider answers: neither one client nor callers that prove nothing can take the
+ * Limits at the endpoints that oidc-provider answers. Neither one client nor callers that prove nothing can take the
  * slots that other clients need.
  */
 import assert from 'node:assert/strict'
@@ -37,7 +37,7 @@ async function open(t: TestContext, engine: Engine) {
     gate.release()
     return Promise.allSettled(under)
   })
-  // From now on, both clients are known at this address.
+  // From now on, the server knows this address as an address of both clients.
   for (const client of ['kiosk', 'till'] as const) await stage.poll(client, junk)
   return {
     stage,
@@ -63,13 +63,13 @@ async function open(t: TestContext, engine: Engine) {
   }
 }
 
-/** Another client polls, from the same address. */
+/** Asserts that another client can poll from the same address. */
 async function assertOthersAreServed(stage: Stage) {
   const { body, text } = await stage.poll('kiosk', junk)
   assert.equal(body.error, 'invalid_grant', text)
 }
 
-/** Each resolves to a function that calls userinfo with a valid token of Kiosk. */
+/** For each way to send the access token: resolves to a function that calls userinfo with a valid token of Kiosk. */
 const waysToSend: Record<string, (stage: Stage) => Promise<() => Promise<Answer>>> = {
   async 'in the header'(stage) {
     const authorization = `Bearer ${await tokenOfKiosk(stage)}`
@@ -107,7 +107,8 @@ for (const engine of engines) {
       test(`${name}: one client gets half of the slots`, async (t) => {
         const { stage, callEightTimes, statuses } = await open(t, engine)
         let number = 0
-        // From addresses at which the client is not known yet, so that it is counted only once it is authenticated.
+        // Each call comes from an address that is not known as an address of the client. So the call is counted for the
+        // client only after the client is authenticated.
         const call = () => {
           const from = networks(`198.51.${++number}.7`)
           return callWith(stage, 'POST', path, { authorization: credentials.till, ...from }, form)
@@ -162,10 +163,10 @@ for (const engine of engines) {
         const calls: Promise<Answer>[] = []
         for (let number = 1; number <= 4; number++) {
           calls.push(call())
-          // A call that is refused does not wait.
+          // A refused call does not wait at the gate, so its answer ends the wait.
           await Promise.race([gate.waiting(number), calls.at(-1)])
         }
-        // Half of the slots are taken, so the client has its full share.
+        // Half of the slots are taken, so the client has reached its limit.
         let fifth: Answer | undefined
         call().then((answer) => (fifth = answer))
         await until(() => fifth !== undefined)

@@ -1,4 +1,4 @@
-/** Guessing user names or passwords: it reveals nothing and is slowed down. */
+/** Guessing user names or passwords reveals nothing, and is slowed down. */
 import assert from 'node:assert/strict'
 import { describe, type TestContext, test } from 'node:test'
 import type { ConfigInput } from '../../src/config/config.ts'
@@ -108,7 +108,7 @@ describe('unknown names', () => {
     }
     assertTooMuch(await stage.ring('kiosk', { login_hint: 'nobody' }), 60)
     await until(async () => {
-      // The sweep removes expired counts, a minute after its last run.
+      // The sweep removes expired counters once a minute.
       stage.clock.advance(minute)
       return (await countRows(stage)).unknown_users === 0
     })
@@ -177,7 +177,7 @@ describe('password attempts (M30)', () => {
       return browser.submit(page, { name, password })
     }
     for (const name of ['a', 'b', 'c']) assert.equal((await attempt(name)).status, 401)
-    // Signing in with one's own account gives back that attempt only.
+    // A successful sign-in is removed from the counter of the address. The failed attempts stay counted.
     assert.match((await attempt('ben', ben.password)).text, /Allow access/)
     assert.equal((await attempt('d')).status, 401)
     assert.equal((await attempt('e')).status, 429)
@@ -195,7 +195,7 @@ describe('password attempts (M30)', () => {
       const attempt = () => browser.submit(page, { name: 'ana', password: 'wrong' })
       const statuses = (await Promise.all(Array.from({ length: 20 }, attempt))).map(({ status }) => status)
       assert.equal(statuses.filter((status) => status === 401).length, 3)
-      // A caller that finds all places taken is told to retry, before the server has looked for a pause.
+      // A caller that finds the queue full is told to retry, before the server has checked whether there is a pause.
       assert.equal(statuses.filter((status) => status === 429 || status === 503).length, 17)
       await stage.restart()
       assert.equal((await attempt()).status, 429)

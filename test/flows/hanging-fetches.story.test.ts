@@ -1,6 +1,6 @@
 /**
- * What clients register for us to fetch (key sets) hangs, and unauthenticated callers can cause a thousand fetches: other
- * users and clients must not notice.
+ * The fetches of clients' key sets hang, and unauthenticated callers can cause a thousand such fetches. Other users and
+ * clients are not affected.
  */
 import assert from 'node:assert/strict'
 import { describe, test } from 'node:test'
@@ -28,7 +28,7 @@ import {
 } from './hanging-fetches.ts'
 
 /**
- * All places where a client proves itself with an assertion: our own endpoints and those that forward to oidc-provider.
+ * All endpoints at which a client can authenticate with an assertion: our own, and those that forward to oidc-provider.
  */
 const doors = [
   ...cibaEndpoints,
@@ -38,7 +38,7 @@ const doors = [
   { path: '/backchannel/clientconfig', form: {} },
 ]
 
-/** Calls that claim to be the client, with assertions that another key has signed. */
+/** Sends calls in the name of the client, with assertions that another key has signed. */
 async function unverifiable({ stage, from }: Scene, count: number, addressOf: (n: number) => string, as = 'slow') {
   const assertion = await assertionOf(stage, as, { key: foreign.privateKey })
   const ways = as === 'slow' ? doors : [{ path: '/backchannel/authinfo', form: { login_hint: 'ana' } }]
@@ -97,7 +97,7 @@ describe('the key set of a client hangs, and attackers claim to be that client',
         pollClient('selfish', { token_endpoint_auth_method: 'self_signed_tls_client_auth', jwks_uri: server.byName }),
       ]
       const it = await scene(t, { clients }, { engine })
-      // Before the stage closes: it would wait for the hanging calls.
+      // Drops the hanging calls before the stage closes, because the stage would wait for them.
       closeAfter(t, server.drop)
       const { x5c } = await certify({ subject: 'CN=self' })
       const calls = gather(

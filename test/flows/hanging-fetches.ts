@@ -1,4 +1,4 @@
-/** Clients whose key sets hang, beside others, and callers from any network. */
+/** Clients whose key sets hang, other clients, and callers from any network. */
 import assert from 'node:assert/strict'
 import { Agent, request } from 'node:http'
 import type { TestContext } from 'node:test'
@@ -9,22 +9,22 @@ import { asserted, assertionOf, cibaEndpoints, isBelieved, newKey, pollClient } 
 import { type DocumentServer, openDocumentServer } from '../support/document-server.ts'
 import { type Answer, basic, CIBA, openStage, type Stage, type StageOptions, secrets } from '../support/stage.ts'
 
-/** Far fewer wait for the fetch. */
+/** The number of slots for calls. It is far less than the number of calls that may wait for a fetch. */
 export const inFlight = 8
 export const attackers = '198.51.100'
-/** Every address is in a network of its own. */
+/** Returns an address. Each number gets an address in a network of its own. */
 export const manyNetworks = (n: number) => (n % 2 ? `10.${n >> 8}.${n & 255}.1` : `2001:db8:${n.toString(16)}::1`)
 export const { waiting, underWay } = fetchLimits
 
 /** The key of the clients that sign. */
 export const key = await newKey('one')
-/** Another key of the same name. */
+/** Another key with the same `kid`. */
 export const foreign = await newKey('one')
 
 export interface Scene {
   stage: Stage
   server: DocumentServer
-  /** Posts a form from an address. `certificate` is what the proxy says of the caller's certificate. */
+  /** Posts a form from an address. `certificate` is the client certificate that the proxy forwards. */
   from(
     address: string,
     certificate?: string,
@@ -47,7 +47,7 @@ export async function scene(t: TestContext, config: ConfigInput = {}, options: S
     config: {
       limits: { inFlight },
       proxy: { trust: ['127.0.0.0/8', '::1'], clientCertificateHeader: 'X-Client-Cert' },
-      // Nothing times out by itself while the test runs.
+      // No call reaches this time limit while the test runs.
       notifications: { timeout: 60 },
       ...config,
       clients: [
@@ -63,9 +63,10 @@ export async function scene(t: TestContext, config: ConfigInput = {}, options: S
       ],
     },
   })
-  // Before the stage closes: it would wait for the hanging calls.
+  // Drops the hanging calls before the stage closes, because the stage would wait for them.
   t.after(server.drop)
-  // Enough for all that wait; the others come one after the other, or the machine would be busy with connections.
+  // This is enough for all calls that wait for a fetch. Further calls wait for a connection, because more connections
+  // would slow the machine down.
   const agent = new Agent({ keepAlive: true, maxSockets: waiting.eachUrl + 24 })
   t.after(() => agent.destroy())
   const send = (address: string, path: string, body: string, headers: Record<string, string>, method = 'POST') =>
@@ -113,7 +114,10 @@ function call(
   })
 }
 
-/** Other clients are served: by secret and by key, polls and requests, from the attacker's network and from others. */
+/**
+ * Asserts that other clients are served: with a secret and with a key, polls and requests, from the attacker's network
+ * and from other networks.
+ */
 export async function assertOthersAreServed({ stage, from }: Scene): Promise<void> {
   const kiosk = basic('kiosk', secrets.kiosk)
   for (const address of [`${attackers}.250`, '203.0.113.9', '2001:db8::9']) {

@@ -1,6 +1,6 @@
 /**
- * The list of a sector hangs that clients name when they register, and anybody may register: other users and clients must
- * not notice.
+ * Clients name a list of their sector when they register, and the fetch of this list hangs. Any caller may register.
+ * Other users and clients are not affected.
  */
 import assert from 'node:assert/strict'
 import { describe, test } from 'node:test'
@@ -28,7 +28,7 @@ describe('registration is open, and the list of a sector hangs', () => {
       await until(() => it.server.asked() === underWay.eachNetwork)
       assert.deepEqual(calls.statuses(), [503])
       await assertOthersAreServed(it)
-      // Another receiver and another network: its list is fetched at once.
+      // This client has another receiver and another network, so its list is fetched at once.
       const list = await openDocumentServer(t)
       list.publish(metadata.redirect_uris)
       const other = await it.register('203.0.113.9', { ...metadata, sector_identifier_uri: list.byAddress })
@@ -39,7 +39,7 @@ describe('registration is open, and the list of a sector hangs', () => {
       assert.equal(it.server.asked(), underWay.eachNetwork)
     })
 
-    // Ten thousand would cost eight seconds of CPU on each engine; `fetches.test.ts` has as many callers.
+    // Ten thousand attempts would take eight seconds of CPU time on each engine. `fetches.test.ts` has as many callers.
     test(`a thousand attempts from as many networks at one receiver: the limit of fetches for one receiver holds, on ${engine.name}`, async (t) => {
       const it = await scene(t, open, { engine })
       const calls = gather(
@@ -88,7 +88,7 @@ describe('registration is open, and the list of a sector hangs', () => {
       it.stage.clock.advance(3600_000)
       assert.deepEqual(await tries(1, () => `${attackers}.1`), [1, 0])
       await until(async () => {
-        // The sweep removes expired counts, a minute after its last run.
+        // The sweep removes expired counters once a minute.
         it.stage.clock.advance(60_000)
         return (await rowsOf(it.stage, 'select attempts from registration_attempts')).length === 1
       })

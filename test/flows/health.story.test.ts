@@ -1,4 +1,4 @@
-/** Health checks: any caller may use them at any rate, so they cost almost nothing and reveal no numbers. */
+/** Health checks. Any caller may use them at any rate, so they cost almost nothing and reveal no numbers. */
 import assert from 'node:assert/strict'
 import { createServer } from 'node:http'
 import { describe, type TestContext, test } from 'node:test'
@@ -52,9 +52,12 @@ async function watched(t: TestContext, engine: Engine) {
   return {
     stage,
     gate,
-    /** The statements that read from the database since the server started. */
+    /** The statements that have read from the database since the server started. */
     asked,
-    /** That many calls at once. Resolves when all of them wait for the database; `answers` when they are answered. */
+    /**
+     * Sends this many calls at once. Resolves when all of them wait for the database. `answers` resolves when they are
+     * answered.
+     */
     async call(path: string, callers: number) {
       const before = arrived
       const answers = Promise.all(Array.from({ length: callers }, () => fetch(`http://127.0.0.1:${port}${path}`)))

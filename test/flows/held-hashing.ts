@@ -18,11 +18,14 @@ export const config: ConfigInput = {
   proxy: { trust: ['127.0.0.1/32', '::1'] },
   users: [{ ...ana, user_code: code }],
   clients: [pollClient('booth', { client_secret: boothSecret, backchannel_user_code_parameter: true })],
-  // Attempts must not be delayed by the limits of sign-in attempts alone.
+  // These limits are high, so that only the hashing delays attempts.
   limits: { signIn: { perName: 1000, perAddress: 1000 } },
 }
 
-/** Computes nothing until released: returns how many are under way, and the most there were. */
+/**
+ * Returns a `scrypt` that computes nothing until it is released. Also returns how many computations are in progress,
+ * and the highest number so far.
+ */
 export function heldUp() {
   const waiting: (() => void)[] = []
   const seen = { most: 0, begun: 0 }
@@ -49,7 +52,7 @@ export function heldUp() {
   }
 }
 
-/** Attempts at the sign-in page, all in one browser, from the given address. */
+/** Opens a sign-in page. All attempts on it come from one browser, at the given address. */
 export async function openSignIn(stage: Stage) {
   const visitor = openVisitor(stage.url)
   const page = await visitor.follow(await visitor.get('/'))
@@ -63,7 +66,7 @@ export async function openSignIn(stage: Stage) {
       redirect: 'manual',
       ...(signal && { signal }),
     })
-  /** An attempt at this sign-in by a browser that has begun another one. */
+  /** Makes an attempt at this sign-in from a browser that has begun another sign-in. */
   const withCookie = (cookie: string, address: string) =>
     fetch(stage.url + action, {
       method: 'POST',
@@ -87,7 +90,7 @@ export async function openHeldUp(t: TestContext, more: { engine?: Engine; config
   return { held, stage, statements, attempt: await openSignIn(stage) }
 }
 
-/** A whole flow of a client without user codes: a request, a decision, tokens. */
+/** Runs a whole flow of a client without user codes: a request, a decision, tokens. */
 export async function issueTokens(stage: Stage): Promise<void> {
   const { auth_req_id } = (await stage.ring('kiosk')).body
   await stage.decide(await stage.newestRequest(), 'approved')

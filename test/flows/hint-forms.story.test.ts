@@ -13,14 +13,17 @@ import { type Engine, engines } from '../support/engines.ts'
 import { signedRequest } from '../support/signed-requests.ts'
 import { type Answer, ana, basic, ben, CIBA, credentials, openStage, type Stage } from '../support/stage.ts'
 
-/** Configured with visual separators; Dora is added by command, in another spelling. */
+/** Carla is configured with visual separators. Dora is added by command, in another spelling. */
 const carla = { id: 'user-carla', username: 'carla', phone_number: '+49 (151) 23-45.67' }
 const dora = { id: 'user-dora', username: 'dora', email: 'dora@example.com', phone_number: '+44 20.7946-0018' }
-/** Configured as an address, and as a contact app copies a number; Finn is added in the first of these forms. */
+/**
+ * Emil is configured with a `tel:` address, and Erik with a number as a contact app copies it. Finn is added in the
+ * first of these forms.
+ */
 const emil = { id: 'user-emil', username: 'emil', phone_number: 'tel:+49-30-901820' }
 const erik = { id: 'user-erik', username: 'erik', phone_number: '\u202a+49\u00a030\u202f1234\u201156\u202c' }
 const finn = { id: 'user-finn', username: 'finn', phone_number: 'TEL:+353-1-677-1234' }
-/** Stored as an address, by a statement of the operator. */
+/** Gina's number is stored as a `tel:` address, by a statement of the operator. */
 const gina = { id: 'user-gina', username: 'gina', phone_number: 'tel:+33-1-70-18-99-00' }
 
 async function scene(t: TestContext, engine: Engine): Promise<Stage> {
@@ -70,7 +73,7 @@ for (const engine of engines) {
       [erik, [erik.phone_number, '+4930123456', 'tel:+49-30-1234-56']],
       [finn, [finn.phone_number, '+35316771234', 'tel:+353-1-6771234', '+353 (1) 677-1234']],
       [gina, [gina.phone_number, '+33170189900', 'tel:+33170189900', '+33 1 70 18 99 00']],
-      // As contact apps, word processors and web pages write a number.
+      // The number as contact apps, word processors and web pages write it.
       [
         ana,
         [
@@ -182,7 +185,7 @@ for (const engine of engines) {
       const here = new URL(stage.url).host
       const identifiers: [string, { id: string }][] = [
         [json('iss_sub', { iss: stage.url, sub: ana.id }), ana],
-        // As auth0-auth-js writes it: its issuers end with a slash.
+        // auth0-auth-js writes this form: its issuers end with a slash.
         [`{"format":"iss_sub","iss":"${stage.url}/","sub":"user-dora"}`, dora],
         [json('email', { email: 'Ana@Example.com' }), ana],
         [json('email', { email: 'dora@example.com' }), dora],

@@ -1,6 +1,7 @@
 /**
- * A caller that hangs up tries again, here or at another node. Work for the former call stops if it can be done only
- * once: its tokens would be lost, or a user would be asked in vain.
+ * A caller closes its connection and sends the call again, to this node or to another. If the first call does work that
+ * can be done only once, the server stops this work. Otherwise the tokens would be lost, or a user would be asked in
+ * vain.
  */
 import assert from 'node:assert/strict'
 import { once } from 'node:events'
@@ -52,7 +53,8 @@ test('a caller that hangs up causes no output outside the log, whichever part of
   const stage = await openStage(t)
   const { hostname, port } = new URL(stage.url)
   const call = `GET /oauth/jwks HTTP/1.1\r\nhost: ${hostname}\r\n\r\n`.repeat(30)
-  // The answer has to be written in the moment in which the connection ends: one in fifteen is.
+  // Such output is possible only if an answer is written at the moment when the connection ends. About one in fifteen
+  // answers is.
   for (let number = 0; number < 150; number++) {
     const socket = connect(Number(port), hostname).on('error', () => {})
     await once(socket, 'connect')
@@ -64,7 +66,7 @@ test('a caller that hangs up causes no output outside the log, whichever part of
   assert.equal(printed.mock.callCount(), 0)
 })
 
-/** Sends a call, and hangs up before it can be read. */
+/** Sends a call, and closes the connection before the server can read the call. */
 function hangUp({ url }: Stage, path: string, form: Record<string, string>): void {
   const body = String(new URLSearchParams(form))
   const lines = [

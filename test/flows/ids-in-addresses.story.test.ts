@@ -1,6 +1,6 @@
 /**
- * An `auth_req_id` in an address is written to the logs of proxies. So every call that names a request can be made without
- * one, and this server never writes an address to its own log.
+ * Proxies log the addresses of calls, and an `auth_req_id` must not be in their logs. So every call that names a
+ * request can be made without an `auth_req_id` in its address. This server never logs an address.
  */
 import assert from 'node:assert/strict'
 import { describe, test } from 'node:test'
@@ -37,7 +37,7 @@ for (const engine of engines) {
       const decide: ((body: { auth_req_id: string; action: string }) => Promise<{ status: number }>)[] = [
         (body) => stage.post('/dev/decide', body),
         json,
-        // As the conformance suite sends it.
+        // The conformance suite sends the parameters in this way.
         (body) => stage.post(`/dev/decide?${new URLSearchParams(body)}`, {}),
       ]
       for (const send of decide) {

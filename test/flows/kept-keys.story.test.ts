@@ -1,6 +1,6 @@
 /**
- * Fetches of other clients' key sets hang and take all places, those of a network or those of a receiver: clients whose
- * keys are known must not notice.
+ * Fetches of other clients' key sets hang, until the limit of fetches for a network or for a receiver is reached.
+ * Clients whose keys are known are not affected.
  */
 import assert from 'node:assert/strict'
 import { describe, type TestContext, test } from 'node:test'
@@ -19,7 +19,7 @@ import { everywhere, signs, unlimited } from './keyed-clients.ts'
 
 const own = '203.0.113.9'
 
-/** How others take all places that the fetch of the known client's keys needs. */
+/** The ways in which other clients' fetches reach a limit that also applies to the fetch of the known client's keys. */
 const takings = [
   {
     name: 'callers in the network of the client',
@@ -86,7 +86,7 @@ for (const engine of engines) {
   })
 }
 
-/** Who the known client is: its metadata, and the key that it publishes. */
+/** The known client: its metadata, and the key that it publishes. */
 interface Known {
   metadata: Partial<ClientMetadataInput>
   jwk: object
@@ -137,7 +137,7 @@ async function taken(
       const request = await signedRequest(it.stage, 'known-signing', { key: key.privateKey })
       return it.from(own)('/backchannel/authorize', { request }, basic('known-signing', secret))
     },
-    /** Makes the server begin as many fetches that hang as it allows, some time later. */
+    /** After this time, makes the server begin as many hanging fetches as it allows. */
     async takePlacesAfter(milliseconds: number): Promise<void> {
       await freePlaces()
       it.stage.clock.advance(milliseconds)

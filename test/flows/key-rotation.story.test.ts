@@ -33,7 +33,10 @@ const minute = 60_000
 const hour = 60 * minute
 const day = 24 * hour
 
-/** ID tokens last an hour, and keys are published an hour ahead: the defaults. Hints with old keys: a month. */
+/**
+ * ID tokens are valid for an hour, and keys are published an hour ahead (the defaults). Hints with former keys are
+ * accepted for a month.
+ */
 const settings = { keys: { publishAhead: 3600, keepForHints: 30 * 24 * 3600 }, tokens: { idTtl: 3600, accessTtl: 600 } }
 
 for (const engine of engines) {
@@ -61,7 +64,7 @@ for (const engine of engines) {
         const sets = [...fresh.map(({ keys }) => createLocalJWKSet(keys)), ...remote]
         for (const keys of sets) await jwtVerify(token, keys, { issuer: stage.url, audience: 'kiosk' })
       }
-      /** Many flows at once, on all nodes; `meanwhile` runs when the first half of them is under way. */
+      /** Runs eight flows at once, on all nodes. `meanwhile` is called while they are in progress. */
       const traffic = async (meanwhile: () => unknown = () => {}) => {
         const flows = Array.from({ length: 8 }, (_, n) => flow(nodes[n % nodes.length]!, nodes.at(-1)!))
         const happening = meanwhile()
@@ -85,21 +88,21 @@ for (const engine of engines) {
       const firstKeys = [...signers]
       assert.equal(firstKeys.length, 1)
 
-      // Up to the last moment with key sets that were fetched before the new key was published.
+      // Clients use cached key sets as long as they may, also those that were fetched before the new key was published.
       while (stage.clock.now() < start + hour - 5 * minute) {
         await step(5 * minute)
         if (stage.clock.now() >= fetched.at(-1)!.at + 25 * minute) await look()
         await traffic()
       }
       assert.deepEqual([...signers], firstKeys, 'the next key does not sign before its time')
-      // It takes over in the middle of this.
+      // The next key begins to sign while these flows are in progress.
       await traffic(() => step(start + hour - stage.clock.now() + 10_000))
       signers.clear()
       await traffic()
       assert.equal(signers.size, 1)
       assert.ok(!signers.has(firstKeys[0]!), 'from then on, it alone signs')
 
-      // The former key is published as long as its tokens live.
+      // The former key stays published until the tokens that it signed have expired.
       for (let n = 0; n < 12; n++) {
         await step(5 * minute)
         await look()
@@ -160,7 +163,7 @@ for (const engine of engines) {
       stage.clock.advance(day)
       await allNodesHave(stage, nodes, (keys) => !keys.some((key) => key.kid === kid))
       assert.equal((await hinted(stage, token)).status, 200)
-      // There is no session, so there is nothing to confirm.
+      // There is no session, so the user has nothing to confirm.
       assert.equal((await logOut(stage, token)).status, 303, 'nor does the user have to stay signed in')
       stage.clock.advance(retiredAt + 30 * day - minute - stage.clock.now())
       assert.equal((await hinted(stage, token)).status, 200)
@@ -323,7 +326,7 @@ type Node = Pick<Neighbour, 'url' | 'get' | 'post'>
 
 const here = (stage: Stage): Node => ({ url: stage.url, get: stage.get, post: stage.post })
 
-/** Two nodes on Postgres, one on SQLite, which serves one process. */
+/** Opens two nodes on Postgres, or one on SQLite, because only one process may use a SQLite file. */
 async function staged(t: TestContext, { alone = false, ...options }: StageOptions & { alone?: boolean }) {
   const config = { ...options.config, keys: { ...settings.keys, ...options.config?.keys } }
   const stage = await openStage(t, { ...options, config })
@@ -332,7 +335,7 @@ async function staged(t: TestContext, { alone = false, ...options }: StageOption
   return { stage, nodes }
 }
 
-/** Rotates with the lifetimes of these tests. */
+/** Runs a rotation with the lifetimes of these tests. */
 const rotateAt = <Result>(stage: Stage, rotate: (needs: RotationNeeds) => Promise<Result>): Promise<Result> =>
   rotateBeside(stage, keyTimesOf(settings), rotate)
 

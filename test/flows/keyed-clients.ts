@@ -1,4 +1,4 @@
-/** Clients that prove themselves with keys at every endpoint, and the address at which they publish these keys. */
+/** Clients that authenticate with keys at every endpoint, and the address at which they publish these keys. */
 import assert from 'node:assert/strict'
 import { once } from 'node:events'
 import { createServer, type ServerResponse } from 'node:http'
@@ -24,10 +24,10 @@ export const signs: Partial<ClientMetadataInput> = {
 }
 export const secret = newSecret()
 
-/** For servers at which clients call every endpoint repeatedly. */
+/** Switches off limits, for servers at which clients call every endpoint repeatedly. */
 export const unlimited = { perUser: { perMinute: 0 }, perClientAndUser: { open: 0, perMinute: 0 } }
 
-/** All places where a client proves itself. Each is called for something that does not exist. */
+/** All endpoints at which a client can authenticate. Each form names a request or a token that does not exist. */
 export const everywhere = [
   ...cibaEndpoints,
   { path: '/oauth/introspect', form: { token: 'unknown' } },

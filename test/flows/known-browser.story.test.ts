@@ -1,6 +1,6 @@
 /**
- * Attempts on a user's password are counted for the user and for the caller's network; a browser known to the user has
- * its own count.
+ * Password attempts for a user are counted for the user and for the caller's network. Attempts in a browser that is
+ * known for the user are counted separately.
  */
 import assert from 'node:assert/strict'
 import { describe, type TestContext, test } from 'node:test'
@@ -21,7 +21,7 @@ function openProxied(t: TestContext, engine?: Engine, limits: ConfigInput['limit
   return openStage(t, { ...(engine && { engine }), config: { proxy, limits } })
 }
 
-/** A browser at the sign-in page. Its attempts come from the given address. */
+/** Opens the sign-in page in a browser. Its attempts come from the given address. */
 async function openBrowserAt(stage: Stage, jar: ReadonlyMap<string, string> = new Map(), issuer?: string) {
   const visitor = openVisitor(stage.url, issuer)
   for (const [name, value] of jar) visitor.jar.set(name, value)
@@ -44,7 +44,10 @@ async function knownTo(stage: Stage, who: { username: string; password: string }
   return new Map([known])
 }
 
-/** Enough attempts on one user, under all names and from as many networks, that unknown browsers are refused. */
+/**
+ * Makes failed attempts for one user, under all names and from `times` networks. After that, attempts in unknown
+ * browsers are refused.
+ */
 async function besiege(stage: Stage, times = 12) {
   const { attempt } = await openBrowserAt(stage)
   for (let number = 0; number < times; number++) {
@@ -130,7 +133,7 @@ for (const engine of engines) {
       const { attempt } = await openBrowserAt(stage, one)
       const tries = await Promise.all(Array.from({ length: 20 }, () => attempt(ana.username)))
       assert.equal(tries.filter(({ status }) => status === 401).length, 4)
-      // A user has eight places; further attempts are not checked.
+      // The queue accepts eight attempts of a user. Further attempts are not checked.
       assert.equal(tries.filter(({ status }) => status === 429 || status === 503).length, 16)
       for (const name of names) assert.equal((await attempt(name, ana.password)).status, 429)
       assert.equal((await (await openBrowserAt(stage, other)).attempt(ana.email, ana.password)).status, 303)

@@ -1,4 +1,4 @@
-/** Limits on authentication requests: refused ones never reach the user (CD-4, CD-5, M30, M31). */
+/** Limits on authentication requests. A request that a limit refuses never reaches the user (CD-4, CD-5, M30, M31). */
 import assert from 'node:assert/strict'
 import { describe, type TestContext, test } from 'node:test'
 import { checkConfig } from '../../src/config/check.ts'
@@ -172,7 +172,7 @@ describe('a client that was denied', () => {
     assert.equal((await countRows(stage)).denial_pauses, 1)
     stage.clock.advance(24 * 60 * minute + 31 * second)
     await until(async () => {
-      // The sweep removes expired pauses, a minute after its last run.
+      // The sweep removes expired pauses once a minute.
       stage.clock.advance(minute)
       return (await countRows(stage)).denial_pauses === 0
     })
@@ -266,7 +266,7 @@ describe('pages that listen for changes', () => {
   })
 })
 
-/** That many requests at the same moment, the clients taking turns. */
+/** Sends this many requests at the same moment. The clients send them in turn. */
 function ringAtOnce(stage: Stage, times: number, who: RingingClient[], about = ['ana']): Promise<Answer[]> {
   const numbers = Array.from({ length: times }, (_, number) => number)
   return Promise.all(
@@ -276,7 +276,7 @@ function ringAtOnce(stage: Stage, times: number, who: RingingClient[], about = [
   )
 }
 
-/** The settings that a configuration leads to. */
+/** Returns the checked configuration for an input. */
 function checkedFor(input: Record<string, unknown>): CheckedConfig {
   const checked = checkConfig(input)
   return 'config' in checked ? checked.config : assert.fail(checked.problems.join())

@@ -1,4 +1,7 @@
-/** Pages that listen: the database reads that a change costs, the limits, and when streams end. Reads are counted. */
+/**
+ * Event streams of open pages: how many database reads a change causes, the limits, and when streams end. The reads are
+ * counted.
+ */
 import assert from 'node:assert/strict'
 import { describe, type TestContext, test } from 'node:test'
 import { Client } from 'pg'
@@ -160,9 +163,10 @@ async function listening(t: TestContext, engine: Engine, { users, pagesEach }: {
   const streams = { perSession: pagesEach, perUser: pagesEach }
   const house = await openHouse(t, engine, users, { limits: { streams } })
   const sessions = await signInMany(house.stage, users)
-  // The sessions were written by another process. On SQLite, the server notices this before the pages open.
+  // Another process wrote the sessions. On SQLite, the server must notice this before the pages open, so the clock is
+  // advanced.
   house.stage.clock.advance(2_000)
-  // The page that the sign-in led to has read too.
+  // The page that was shown after the sign-in has also read the requests.
   const before = house.looks()
   let pages: Page[] = []
   const opening = await house.looksDuring(async () => {
@@ -198,8 +202,8 @@ async function signIn(stage: Stage, number: number): Promise<string> {
 }
 
 /**
- * One really signs in; the others get copies of its session with their own name, because a sign-in costs more than all
- * the rest.
+ * One user really signs in. The other users get copies of this session with their own ids, because a sign-in takes
+ * longer than the rest of the test.
  */
 async function signInMany(stage: Stage, users: number): Promise<string[]> {
   const { clock, database: url } = stage
@@ -218,7 +222,7 @@ async function signInMany(stage: Stage, users: number): Promise<string[]> {
     clock,
     findClient: async () => undefined,
   })('AccessToken')
-  // Without a grant, because a grant belongs to one user.
+  // The copies have no grant, because a grant belongs to one user.
   const { expiresWithSession, grantId, ...token } = (await tokens.find(session.accessToken))!
   const all = await Promise.all(
     Array.from({ length: users }, async (_, number) => {
@@ -236,7 +240,7 @@ const sendRequest = (stage: Stage, number: number, more: Record<string, string> 
 
 interface Page {
   status: number
-  /** How often it was notified of a change. */
+  /** How often the page was notified of a change. */
   changes: number
   isOpen: boolean
   close(): void

@@ -12,7 +12,7 @@ import { openVisitor } from '../support/visitor.ts'
 
 const postgres = engines.find(({ name }) => name === 'postgres')!
 
-/** More calls than there are connections. */
+/** More calls than the server has connections. */
 const many = 12
 
 test('an anonymous page requests many passkey challenges at once: other calls are answered', async (t) => {
@@ -49,7 +49,7 @@ test('calls of five users are held up, and clients ask these users: requests and
   const other = new Client({ connectionString: stage.database })
   await other.connect()
   try {
-    // Only changes of the table wait; notifications of the users can still be addressed.
+    // The lock holds up only changes of the table. The server can still read the subscriptions of the users.
     await other.query('begin; lock table push_subscriptions in share mode')
     const changes = tokens.map((token) => stage.post('/backchannel/push-subscriptions', { subscription }, token))
     await until(async () => (await countWaiting(other, 'relation')) === people.length)
@@ -70,7 +70,7 @@ test('calls of five users are held up, and clients ask these users: requests and
   }
 })
 
-/** Holds up the commit of the first of many calls, by a lock on the table that all of them write. */
+/** Holds up the commit of the first of many calls, by a lock on the table that all these calls write. */
 async function otherCallsAreAnswered(
   t: TestContext,
   table: string,

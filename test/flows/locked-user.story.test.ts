@@ -1,4 +1,4 @@
-/** A locked user: nothing is approved any more, and clients cannot detect the lock. */
+/** A locked user cannot approve requests, and clients cannot detect the lock. */
 import assert from 'node:assert/strict'
 import { describe, type TestContext, test } from 'node:test'
 import type { UserHooks } from '../../src/user/user.ts'
@@ -11,7 +11,7 @@ import { countRows, rowsOf } from '../support/tables.ts'
 import { formTokenOn, openVisitor } from '../support/visitor.ts'
 import { second } from './limited-requests.ts'
 
-/** Users of an application; Ana can be locked at any time. */
+/** Opens a stage with users of an application. The test can lock Ana at any time. */
 async function openWithLock(t: TestContext, engine = engines[0]!, till?: string) {
   let disabled = false
   const { password, ...known } = ana
@@ -47,7 +47,9 @@ for (const engine of engines) {
     })
 
     type Decider = (stage: Stage, response: { requestId: string; authReqId: string }) => Promise<() => Promise<number>>
-    /** How each way of deciding reports a refusal; preparations come before the lock. */
+    /**
+     * The ways to decide a request, each with the status of a refusal. Each way is prepared before the user is locked.
+     */
     const ways: [string, number, Decider][] = [
       [
         'through the device service',
@@ -127,7 +129,7 @@ for (const engine of engines) {
       await stage.ring('till')
       const requestId = await stage.newestRequest()
       await stage.doorbell.idle()
-      // The worker is quick: she is locked right after the check whether she may decide.
+      // Ana is locked right after the check whether she may decide.
       lockAfterNextLook()
       assert.equal((await stage.doorbell.requests.approve(requestId, ana.id)).kind, 'settled')
       await till.hears(1)

@@ -127,7 +127,7 @@ for (const engine of engines) {
       await stage.restart()
       for (const { body, connection } of await Promise.all(answers)) {
         assert.equal(body.error, 'authorization_pending')
-        // Held, it would keep the server from ending.
+        // If this poll were held, it would keep the server from ending.
         assert.equal(connection, 'close')
       }
     })
@@ -173,7 +173,7 @@ for (const engine of engines) {
         authentication: {},
       })
       await elsewhere.close()
-      // On SQLite there are no notifications from other processes: it is checked four times a second.
+      // On SQLite, other processes cannot notify the server. So it checks held polls four times a second.
       stage.clock.advance(250)
       assert.equal((await answer).body.error, 'access_denied')
     })
@@ -229,7 +229,7 @@ async function patient(t: TestContext, engine: Engine, requests = {}, parts = {}
   return {
     stage,
     options,
-    /** Sends a request and returns how to poll it. */
+    /** Sends a request. Returns a function that polls for its result. */
     async sendRequest(parameters = {}) {
       const { auth_req_id } = (await stage.ring('kiosk', parameters)).body
       return (signal?: AbortSignal) => poll(stage, auth_req_id, signal)

@@ -1,4 +1,4 @@
-/** How often one call looks up the same thing in the database: once. */
+/** One call reads the same row from the database only once. */
 import assert from 'node:assert/strict'
 import { describe, type TestContext, test } from 'node:test'
 import { openDatabase } from '../../src/platform/storage/open.ts'
@@ -99,7 +99,8 @@ for (const engine of engines) {
       const list = () => stage.get('/backchannel/sessions', { authorization })
       assert.deepEqual(await during(list, 200), ['AccessToken', 'Session'])
       const note = () => stage.post('/backchannel/sessions', { browser: 'Firefox' }, authorization)
-      // oidc-provider reads the session to check the token, and does not return it.
+      // oidc-provider reads the session to check the token, but does not return the session. So the endpoint reads it
+      // again.
       assert.deepEqual(await during(note, 201), ['AccessToken', 'Session', 'Session'])
       const { body } = await list()
       assert.deepEqual(
@@ -120,7 +121,9 @@ for (const engine of engines) {
   })
 }
 
-/** Records which models of oidc-provider are looked up, how often passkeys are listed, and how often a grant is removed. */
+/**
+ * Records which models of oidc-provider are looked up, how often passkeys are listed, and how often a grant is removed.
+ */
 async function openCounted(t: TestContext, engine: Engine) {
   let models: string[] = []
   let lists = 0

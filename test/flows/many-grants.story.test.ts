@@ -1,6 +1,6 @@
 /**
- * Grants that a user gives to a client at the authorization endpoint: one for each session, when the browser follows the
- * redirect after the consent. Tokens of an earlier consent stay valid.
+ * Grants that a user gives to a client at the authorization endpoint. Each session has one grant. It is stored when the
+ * browser follows the redirect after the consent. Tokens of an earlier consent stay valid.
  */
 import assert from 'node:assert/strict'
 import { describe, type TestContext, test } from 'node:test'
@@ -108,7 +108,10 @@ for (const engine of engines) {
     })
 
     describe('a consent that is cancelled before the browser follows the redirect', () => {
-      /** Presses buttons of the consent page for more scopes. Resolves to what the client hears, and what it may have then. */
+      /**
+       * Presses buttons of the consent page for more scopes. Resolves to the answer that the client gets, and to the
+       * scopes that it may have after that.
+       */
       async function afterPressing(stage: Stage, hasGrant: boolean, buttons: ('allow' | 'cancel')[], atOnce = false) {
         const visitor = openVisitor(stage.url)
         await visitor.signIn(ana)

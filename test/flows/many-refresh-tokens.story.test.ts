@@ -1,6 +1,6 @@
 /**
- * Refresh tokens of a public client: each is replaced when it is used. The number of stored ones is limited, and a used one
- * that is sent again ends the grant, whether it is still stored or not.
+ * Each refresh token of a public client is replaced when it is used. The number of stored tokens is limited. If a used
+ * token is sent again, the grant ends, even if the token is no longer stored.
  */
 import assert from 'node:assert/strict'
 import { describe, type TestContext, test } from 'node:test'
@@ -36,7 +36,7 @@ async function signedIn(stage: Stage, browser = openBrowser(stage.url)): Promise
 const refresh = (stage: Stage, refresh_token: string, client_id = 'pocket-app') =>
   stage.post('/oauth/token', { grant_type: 'refresh_token', refresh_token, client_id })
 
-/** Refreshes again and again. Resolves to the tokens: the one that is given, and those that replaced it. */
+/** Refreshes repeatedly. Resolves to the given token, and to the tokens that replaced it. */
 async function refreshMany(stage: Stage, first: string, times: number): Promise<string[]> {
   const tokens = [first]
   for (let time = 0; time < times; time++) {

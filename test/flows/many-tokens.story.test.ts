@@ -1,4 +1,6 @@
-/** Tokens that a user causes in one session: their number is limited, and no other tab, browser or client loses its own. */
+/**
+ * The number of tokens that a user causes in one session is limited. No other tab, browser or client loses its tokens.
+ */
 import assert from 'node:assert/strict'
 import { describe, test } from 'node:test'
 import { mostOfGrant } from '../../src/openid-provider/old-token-store.ts'
@@ -23,7 +25,7 @@ const renew = async (visitor: Visitor) => (await visitor.follow(await visitor.ge
 
 const isServed = async (visitor: Visitor) => (await visitor.get('/activity')).status === 200
 
-/** Another tab of the same browser. It was opened before, so it has the cookies of that time. */
+/** Returns another tab of the same browser. The tab has a copy of the cookies that the browser has now. */
 function tabOf(stage: Stage, { jar }: Visitor): Visitor {
   const tab = openVisitor(stage.url)
   for (const [name, value] of jar) tab.jar.set(name, value)

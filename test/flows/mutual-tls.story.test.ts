@@ -1,4 +1,7 @@
-/** Clients that present a certificate (RFC 8705): authentication by it, and tokens that cannot be used without it. */
+/**
+ * Clients that present a certificate (RFC 8705): authentication by certificate, and tokens that cannot be used without
+ * it.
+ */
 import assert from 'node:assert/strict'
 import { after, before, describe, test } from 'node:test'
 import * as openid from 'openid-client'
@@ -270,7 +273,7 @@ describe('own TLS', () => {
 
   test('no other cipher suite, and no older version (TL-4, TL-6)', async () => {
     for (const ciphers of [
-      // FAPI allows these two, the suite warns of them (RFC 9325 §4.2).
+      // FAPI allows these two cipher suites, but the conformance suite warns of them (RFC 9325 §4.2).
       'DHE-RSA-AES128-GCM-SHA256',
       'DHE-RSA-AES256-GCM-SHA384',
       'ECDHE-RSA-AES128-SHA256',

@@ -1,4 +1,4 @@
-/** Clients that refresh, or poll, for a part of what was approved: some of the details, or one resource. */
+/** Clients that refresh or poll for a part of the approved request: some of the details, or one resource. */
 import assert from 'node:assert/strict'
 import { describe, test } from 'node:test'
 import * as openid from 'openid-client'

@@ -1,4 +1,7 @@
-/** Null in client assertions, signed requests and login_hint_tokens: libraries write it for a member that is not there. */
+/**
+ * Null members in client assertions, signed requests and login_hint_tokens. Libraries write null for a member that is
+ * not set.
+ */
 import assert from 'node:assert/strict'
 import { describe, type TestContext, test } from 'node:test'
 import { newSecret } from '../../src/platform/crypto.ts'

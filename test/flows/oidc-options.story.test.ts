@@ -1,4 +1,4 @@
-/** Options that an operator gives to oidc-provider directly change only what they name. */
+/** Options that an operator gives to oidc-provider change only the values that they name. */
 import assert from 'node:assert/strict'
 import { describe, test } from 'node:test'
 import { bearerOf } from '../support/phone-app.ts'
@@ -26,7 +26,7 @@ describe('options of oidc-provider', () => {
     const { body } = await stage.ring('kiosk')
     await stage.doorbell.requests.approve(await stage.newestRequest(), ana.id)
     assert.equal((await stage.poll('kiosk', body.auth_req_id)).body.expires_in, 77)
-    // A sign-in: its authorization code is still valid, its access token lives as long as any other.
+    // The sign-in works: its code can be redeemed, and its access token is valid.
     assert.ok(await bearerOf(stage))
   })
 

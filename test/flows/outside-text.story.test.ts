@@ -1,4 +1,4 @@
-/** No input leads to a 5xx: every text from outside is checked where it is read, at every address, on both engines. */
+/** No input leads to a 5xx. Every text from a caller is checked where it is read, at every address, on both engines. */
 import assert from 'node:assert/strict'
 import { describe, type TestContext, test } from 'node:test'
 import { SignJWT } from 'jose'
@@ -207,9 +207,12 @@ function encode(text: string): string {
 
 const clientsAddresses = /^\/(backchannel\/(authorize|clientconfig)|oauth\/(token|introspect|revoke))$/
 
-/** Every way to send input to a route: its path, each of its methods, and everything by the method that takes most. */
+/**
+ * Returns calls that send the input to a route: in the path with each method, and in the query or the body with the
+ * first method.
+ */
 function shotsAt({ method, url }: KnownRoute, [name, value]: [string, string], bearer: string): Shot[] {
-  // Streams do not end.
+  // Event streams do not end, so they are left out.
   const methods = ['POST', 'PUT', 'DELETE', 'GET'].filter((each) => [method].flat().includes(each as never))
   if (methods.length === 0 || url.endsWith('/events')) return []
   const auth = { authorization: clientsAddresses.test(url) ? credentials.kiosk : bearer }
@@ -240,7 +243,7 @@ async function send(stage: Stage, { method, path, headers = {}, body }: Shot) {
   return { status: answer.status, text: await answer.text() }
 }
 
-/** Several at once, so that it takes a few seconds. */
+/** Sends several calls at once, so that the test takes only a few seconds. */
 async function shootAll<One extends { name: string }>(
   shots: One[],
   shoot: (shot: One) => Promise<{ status: number; text: string }>,
@@ -258,7 +261,7 @@ async function shootAll<One extends { name: string }>(
   assert.deepEqual(faults.slice(0, 20), [])
 }
 
-/** The checks come before the database: it never had to refuse a text. */
+/** Asserts that texts are checked before they reach the database: the database has refused no text. */
 function assertNoneUnchecked({ logLines }: Stage): void {
   assert.deepEqual(
     logLines.filter((line) => /unchecked|"level":50/.test(line)).map((line) => line.slice(0, 400)),

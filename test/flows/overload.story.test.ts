@@ -1,4 +1,6 @@
-/** Load shedding: an overloaded server refuses early, answers what it accepted, and serves decisions. */
+/**
+ * Load shedding: an overloaded server refuses calls early, answers the calls that it accepted, and serves decisions.
+ */
 import assert from 'node:assert/strict'
 import { connect, type Socket } from 'node:net'
 import { describe, type TestContext, test } from 'node:test'
@@ -21,7 +23,10 @@ import { until } from '../support/until.ts'
 
 const people = [ana, ben]
 
-/** Looking for the user of a new request is held at the barrier: the call stays in work as long as the test wants. */
+/**
+ * Opens a server. The look-up of the user of a new request waits at the gate, so the call stays in progress as long as
+ * the test wants.
+ */
 async function busy(t: TestContext, inFlight: number) {
   const gate = createGate()
   const users: UserHooks = {
@@ -43,7 +48,7 @@ async function busy(t: TestContext, inFlight: number) {
   return {
     gate,
     stage,
-    /** The id of a request from before. */
+    /** The id of a request that was sent before. */
     waiting,
     held,
     async fill(as: RingingClient, count: number) {
@@ -121,7 +126,7 @@ describe('when the maximum of calls is in work', () => {
       assert.equal((await stage.post('/oauth/token', { foo: 'a' })).status, 401)
       assert.equal((await stage.post('/backchannel/authorize', {})).status, 401)
     }
-    // Kiosk's abandoned call is still running, and counts towards its share.
+    // Kiosk's abandoned call is still in progress, and counts towards Kiosk's limit.
     assertShed(await stage.poll('kiosk', 'unknown'))
     gate.release()
     await until(async () => (await stage.poll('kiosk', 'unknown')).status === 400)
@@ -134,7 +139,7 @@ describe('one client sends as many calls as it can', () => {
     await fill('kiosk', 4)
     assertShed(await stage.ring('kiosk'))
     assertShed(await stage.poll('kiosk', 'unknown'))
-    // Of two, each has a half of the half.
+    // Four slots are left. Northbank gets half of them.
     await fill('northbank', 2)
     assertShed(await stage.ring('northbank'))
     await fill('till', 1)
@@ -267,13 +272,13 @@ function open(t: TestContext, stage: Stage, said: string) {
   socket.on('data', (chunk) => {
     text += chunk
   })
-  // A caller that still writes after the server has closed gets a reset.
+  // If a caller still writes after the server has closed the connection, the connection is reset.
   socket.on('error', () => {})
   socket.on('close', () => end.resolve(text))
   socket.write(said)
   return {
     socket,
-    /** Everything that was answered until the other side closed. */
+    /** Resolves to all that was received when the connection has closed. */
     closed: () => end.promise,
     async heard(pattern: RegExp) {
       await until(() => pattern.test(text))

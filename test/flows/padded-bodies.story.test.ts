@@ -1,4 +1,4 @@
-/** What is kept of a call in memory does not keep the whole body of the call, on both engines. */
+/** A value that stays in memory after a call must not keep the whole body of the call in memory, on both engines. */
 import assert from 'node:assert/strict'
 import { mkdtemp, rm, writeFile } from 'node:fs/promises'
 import { tmpdir } from 'node:os'

@@ -69,7 +69,7 @@ describe('Ana confirms with her passkey', () => {
     assert.equal((await approve(stage, first.requestId, strong)).status, 200)
     assert.equal(idTokenClaims((await stage.poll('kiosk', first.authReqId)).body).acr, 'phr')
 
-    // oidc-provider takes the time of a sign-in from the real clock, which is slightly ahead of the stage's.
+    // oidc-provider takes the time of a sign-in from the real clock, which is slightly ahead of the clock of the stage.
     stage.clock.advance(5 * 60_000 + 5_000)
     const second = await sendRequest(stage, { acr_values: 'phr' })
     assert.equal(await requiredOf(stage, second.requestId, strong), true)
@@ -169,13 +169,13 @@ describe('Ana confirms with her passkey', () => {
 })
 
 async function sendRequest(stage: Stage, parameters: Record<string, string> = {}) {
-  // Not two at the same time, so that it is clear which is the newest.
+  // No two requests have the same time, so that it is clear which request is the newest.
   stage.clock.advance(1)
   const { body } = await stage.ring('kiosk', parameters)
   return { authReqId: body.auth_req_id, requestId: await stage.newestRequest() }
 }
 
-/** An authenticator's answer to a challenge for this request. */
+/** Returns an authenticator's response to a challenge for this request. */
 async function confirmed(
   stage: Stage,
   requestId: string,

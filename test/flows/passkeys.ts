@@ -41,7 +41,7 @@ export async function listed(stage: Stage, authorization: string): Promise<unkno
   return (await stage.get(passkeys, { authorization })).body.passkeys as unknown[]
 }
 
-/** An authenticator that has been used, and whose next answer is wrong in one way. */
+/** Responses of an authenticator that has been used before. Each response is wrong in one way. */
 export function lies(stage: Stage): Lies[] {
   return [
     { origin: 'https://evil.example' },

@@ -23,7 +23,7 @@ import {
   refusalsAmong,
 } from './held-hashing.ts'
 
-/** Passwords from unknown callers. Places: 5 for a network, 10 for a /48, 16 in all. */
+/** Callers that send passwords from unknown browsers. The queue accepts 5 of a network, 10 of a /48, and 16 in all. */
 const crowds: [string, number, (number: number) => string, number][] = [
   ['fifty from one address', 50, () => '192.0.2.1', 5],
   ['a hundred and fifty from three addresses', 150, (number) => `192.0.${number % 3}.1`, 15],
@@ -32,10 +32,10 @@ const crowds: [string, number, (number: number) => string, number][] = [
   ['a hundred and fifty from one /48', 150, (number) => `2001:db8:1:${number.toString(16)}::1`, 10],
 ]
 
-/** Sign-ins that look up their user at the same time. */
+/** How many sign-ins may look up their user at the same time. */
 const lookUpsAtOnce = 8
 
-/** User codes from authenticated clients. Places: 8 for a client, 32 for its network, 64 in all. */
+/** Authenticated clients that send user codes. The queue accepts 8 of a client, 32 of its network, and 64 in all. */
 const codeCrowds: [string, CodeCrowd][] = [
   ['fifty of one client', { count: 50, clients: 1, addressOf: () => '192.0.2.1', places: 8 }],
   ['a hundred of one client, from as many networks', { count: 100, clients: 1, addressOf: eachElsewhere, places: 8 }],
@@ -61,7 +61,7 @@ function eachElsewhere(number: number): string {
   return `10.${number >> 8}.${number & 255}.1`
 }
 
-/** Clients that use codes, with high limits of attempts, so that the number of places alone decides. */
+/** Configures clients that use codes. The limits of attempts are high, so that only the queue limits the calls. */
 function withCodes(clients: number): ConfigInput {
   const booth = { client_secret: boothSecret, backchannel_user_code_parameter: true }
   return {
@@ -72,8 +72,8 @@ function withCodes(clients: number): ConfigInput {
 }
 
 /**
- * Sends `count` calls, a hundred at a time: of 1500 at once some would be sent so late, on a busy machine, that the server
- * closes their connections. Resolves when all but `places` of them have been refused.
+ * Sends `count` calls, a hundred at a time. If 1500 calls were sent at once on a busy machine, the server would close
+ * some connections before the calls are sent. Resolves when all calls except `places` have been refused.
  */
 async function sendInGroups<A extends { status: number }>(
   count: number,
@@ -299,7 +299,7 @@ async function secretFor(password: string, of: string): Promise<string> {
   return sent
 }
 
-/** How many places in the queue are taken. */
+/** Resolves to the number of callers in the queue. */
 async function placesOf(stage: Stage): Promise<number> {
   const { text } = await stage.get('/metrics')
   return Number(/^doorbell_hashing_places (\d+)$/m.exec(text)?.[1])
@@ -310,7 +310,7 @@ async function triesOf(stage: Stage): Promise<number> {
   return Number(row!.tries)
 }
 
-/** Statements that count attempts, or uncount them. */
+/** Returns the statements that count attempts, or remove attempts from a counter. */
 function aboutTries(sql: string[]): string[] {
   return sql.filter((each) => /^(insert into|update|delete from) sign_in_attempts/.test(each))
 }

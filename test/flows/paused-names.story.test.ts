@@ -1,4 +1,4 @@
-/** A name whose password attempts are paused: what it costs others, and what it reveals. */
+/** A name whose password attempts are paused: attempts at this name do not affect other users, and reveal nothing. */
 import assert from 'node:assert/strict'
 import { type TestContext, test } from 'node:test'
 import { type Engine, engines } from '../support/engines.ts'
@@ -34,7 +34,7 @@ for (const engine of engines) {
   })
 }
 
-/** Ana's username is paused, by attempts from elsewhere. */
+/** Opens a stage on which Ana's username is paused, because of attempts from other networks. */
 async function openPaused(t: TestContext, engine: Engine) {
   const statements = listenToStatements()
   const { openDatabase } = statements

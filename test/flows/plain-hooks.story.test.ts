@@ -10,7 +10,7 @@ import { type Answer, ana, CIBA, credentials, openStage, type Stage } from '../s
 import { rowsOf } from '../support/tables.ts'
 import { added } from './passkeys.ts'
 
-/** The users of an application, which calls its own methods by `this`. */
+/** The users of an application. Its hooks call its own methods with `this`. */
 class PlainUsers {
   readonly nobody: null | undefined
   isGone = false
@@ -73,7 +73,7 @@ type Scene = Awaited<ReturnType<typeof prepare>>
 async function prepare(stage: Stage) {
   const issue = async () => {
     const { body } = await stage.ring('kiosk', { scope: 'openid offline_access' })
-    // The message to the mailbox must have been sent: after the decision it is not sent any more.
+    // The message to the mailbox must be sent before the decision, because it is not sent after the decision.
     await stage.doorbell.idle()
     await stage.decide(await stage.newestRequest(), 'approved')
     return body.auth_req_id

@@ -1,6 +1,6 @@
 /**
- * The interval is the client's pause between two polls, and a client always returns to its first interval (CIBA §7.3,
- * §11).
+ * A client must wait for its interval between two polls. The interval grows if the client polls too early, but always
+ * returns to the first interval (CIBA §7.3, §11).
  */
 import assert from 'node:assert/strict'
 import { describe, type TestContext, test } from 'node:test'
@@ -82,7 +82,7 @@ for (const engine of engines) {
           const heard: unknown[] = []
           for (const pause of pauses) {
             heard.push(await poll(pause))
-            // The interval is stored after the answer. No client comes back within that time.
+            // The interval is stored after the answer is sent. No real client polls again within that time.
             await stage.doorbell.idle()
           }
           assert.deepEqual(heard, spelledOut(answers), name)
@@ -97,7 +97,7 @@ for (const engine of engines) {
           stage.clock.advance(next.arrivesAt() - stage.clock.now())
           await next.poll()
         }
-        // The poll that was half a second late made the next one early.
+        // One poll of each client was half a second late, so the next poll was too early.
         assert.deepEqual(new Set(all.map(({ own }) => own)), new Set([10]))
         await stage.doorbell.idle()
         const rows = await rowsOf(stage, 'select distinct interval_seconds from backchannel_auth_requests')
@@ -136,7 +136,10 @@ async function waitingAt(stage: Stage, client: (typeof clients)[number]) {
   }
 }
 
-/** A client that polls on a timer, with 0 to 30 ms on the wire. Its third poll is more than half a second late. */
+/**
+ * Opens a client that polls on a timer. Each poll takes 0 to 30 ms to arrive. The third poll is more than half a second
+ * late.
+ */
 async function timer(stage: Stage, as: (typeof clients)[number], number: number) {
   const { auth_req_id } = (await stage.ring(as)).body
   let sentAt = stage.clock.now() + number * 37

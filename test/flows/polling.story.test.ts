@@ -1,4 +1,4 @@
-/** How often a client may ask, and what happens when many ask at once (CIBA §10.1, §11). */
+/** How often a client may poll, and what happens when many clients poll at once (CIBA §10.1, §11). */
 import assert from 'node:assert/strict'
 import { describe, test } from 'node:test'
 import * as openid from 'openid-client'

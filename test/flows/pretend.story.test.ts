@@ -290,7 +290,7 @@ describe('decoy users and user codes (M47)', () => {
       })
       return { ...shapeOf(answer!), sql }
     }
-    // It cannot be predicted which of them have a code.
+    // It cannot be predicted which of these names appear to have a code.
     const names = Array.from({ length: 30 }, (_, number) => `zoe${number}@example.com`)
     const withoutCode: string[] = []
     for (const name of names) if ((await ask(name)).status === 200) withoutCode.push(name)

@@ -1,4 +1,4 @@
-/** The profile FAPI-CIBA: configurations it refuses at start, and how its resources answer. */
+/** The profile FAPI-CIBA: configurations that are refused at the start, and responses of the resource endpoints. */
 import assert from 'node:assert/strict'
 import { describe, type TestContext, test } from 'node:test'
 import { createLocalJWKSet, jwtVerify } from 'jose'
@@ -163,7 +163,7 @@ describe('a bank under the profile, over TLS', () => {
     return { stage, sendRequest, post, asBank, certified, key }
   }
 
-  /** Whether an assertion with each of these audiences authenticates the client, at each endpoint. */
+  /** For each endpoint and each of these audiences: whether an assertion authenticates the client. */
   async function believed(bank: Awaited<ReturnType<typeof openBank>>, audiences: unknown[]) {
     const { stage, post, asBank, key } = bank
     const answers: [string, unknown, boolean][] = []

@@ -1,4 +1,4 @@
-/** Claims of the user store never make statements about the authentication, the session or the token. */
+/** Claims from the user store never make statements about the authentication, the session or the token. */
 import assert from 'node:assert/strict'
 import { describe, test } from 'node:test'
 import { decodeJwt } from 'jose'
@@ -40,7 +40,7 @@ const variants: [name: string, claims: Record<string, unknown>][] = [
   ],
 ]
 
-/** An operator who lists every claim, so that oidc-provider would select it. */
+/** The claims of an operator who lists every claim, so that oidc-provider would select it. */
 const listed = [
   'sub',
   'acr',
@@ -109,7 +109,7 @@ for (const engine of engines) {
   }
 }
 
-/** Whether anything is said: an empty object says nothing. */
+/** Whether a value contains a claim. An empty object contains none. */
 function hasNames(value: unknown): boolean {
   return value !== undefined && (typeof value !== 'object' || value === null || Object.keys(value).length > 0)
 }

@@ -1,7 +1,7 @@
 /**
  * The user is signed out, locked or removed, or revokes the approval, while a push of tokens waits for its next
- * attempt. The next attempt says `access_denied`, because the tokens no longer work (PU-8, PU-11). If the tokens have
- * expired instead, it says `transaction_failed`, because nobody has denied anything (PE-1).
+ * attempt. The next attempt sends `access_denied`, because the tokens are no longer valid (PU-8, PU-11). If the tokens
+ * have expired instead, it sends `transaction_failed`, because the user has denied nothing (PE-1).
  */
 import assert from 'node:assert/strict'
 import { describe, type TestContext, test } from 'node:test'

@@ -1,6 +1,6 @@
 /**
- * The client refuses a push of tokens permanently. Nobody has the tokens, so they are revoked; the client and the
- * history say so (M36, PU-11).
+ * The client refuses a push of tokens permanently. The client has not accepted the tokens, so the server revokes them.
+ * The error for the client and the history of the user show this (M36, PU-11).
  */
 import assert from 'node:assert/strict'
 import { describe, type TestContext, test } from 'node:test'
@@ -126,7 +126,10 @@ async function pushed(t: TestContext, engine: Engine, ...paces: ReceiverPace[]) 
   await stage.decide(await stage.newestRequest(), 'approved')
   await endpoint.hears(1)
   await stage.doorbell.idle()
-  /** Waits until the server has erased what was parked a day ago, which it does once a minute. */
+  /**
+   * Waits until the server has erased the content of notifications that were parked a day ago. The server does this
+   * once a minute.
+   */
   async function eraseParked(): Promise<void> {
     collected.clear()
     await until(() => {

@@ -1,4 +1,7 @@
-/** A signing key is revoked while a push waits for its next attempt: the client gets tokens that it can verify (PU-4, PU-11). */
+/**
+ * A signing key is revoked while a push waits for its next attempt. The client gets tokens that it can verify (PU-4,
+ * PU-11).
+ */
 import assert from 'node:assert/strict'
 import { describe, type TestContext, test } from 'node:test'
 import { createRemoteJWKSet, decodeJwt, decodeProtectedHeader, exportJWK, generateKeyPair, jwtVerify } from 'jose'

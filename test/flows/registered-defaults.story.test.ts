@@ -1,4 +1,7 @@
-/** The response to a registration names every value in force, and the tokens are as it says (RFC 7591 §3.2.1). */
+/**
+ * The response to a registration contains every value in force, and tokens are issued with these values (RFC 7591
+ * §3.2.1).
+ */
 import assert from 'node:assert/strict'
 import { describe, test } from 'node:test'
 import { createRemoteJWKSet, decodeProtectedHeader, jwtVerify } from 'jose'

@@ -44,11 +44,11 @@ for (const engine of engines) {
         if ((await register('198.51.100.2', gone.signal)) === 503) refused += 1
       })
       const left = Promise.allSettled(waiting)
-      // The network has 32 places; the first caller has one of them.
+      // The queue accepts 32 callers of this network. The first caller is one of them.
       await until(() => refused === 9)
       gone.abort()
       await left
-      // By then the server has read that they are gone.
+      // After these calls, the server has noticed that the callers are gone.
       for (let call = 0; call < 5; call++) await stage.get('/health/live')
     }
     const last = register('198.51.100.4')

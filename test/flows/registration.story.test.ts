@@ -292,7 +292,7 @@ describe('a registered client that an operator adds to the configuration', () =>
         config: { ...open, issuer: stage.url, clients: [adopted] },
       })
       const loaded = await loadConfig({ env: {}, overrides: config })
-      // A SQLite file is for one server; on Postgres the earlier server may keep running.
+      // Only one server may use a SQLite file. On Postgres, the earlier server may keep running.
       if (engine.name === 'sqlite') await stage.doorbell.close()
       const node = await createDoorbell(loaded, { clock: stage.clock, log: createLog('silent') })
       closeAfter(t, () => node.close())

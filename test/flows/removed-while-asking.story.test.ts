@@ -116,7 +116,7 @@ test('requests of one client are stored at the same time', async (t) => {
   const held = await holdStatements(t, stage.database, 'insert', 'backchannel_auth_requests')
   const asking = ask()
   await until(async () => (await held.waiting()) === 1)
-  // Another node, so that this request is not in the same group.
+  // Another node stores this request, so that it is not in the same batch.
   const other = await byCommand(stage, async ({ database }) => {
     const storing = createRequestStore(database).accept(
       newRequest(stage.clock.now(), { clientId: 'shop', userId: 'user-ben' }),

@@ -1,6 +1,6 @@
 /**
- * A client disconnects while its poll is held, and a proxy does not tell the server, so the tokens are lost. For some
- * seconds, and until one of the tokens is used, the client gets them if it repeats its poll.
+ * A client disconnects while its poll is held. A proxy does not tell the server, so the tokens are lost. For some
+ * seconds, and until one of the tokens is used, the client gets the same tokens if it repeats its poll.
  */
 import assert from 'node:assert/strict'
 import { describe, type TestContext, test } from 'node:test'
@@ -275,7 +275,9 @@ test('a held poll and its redemption need the same statements, whether or not th
   assert.equal(on!.redeeming.filter((sql) => sql.startsWith('insert into oidc_models')).length, 1)
 })
 
-/** The statements of a held poll until it is answered with tokens, and of polls that get none. */
+/**
+ * Resolves to the statements of a held poll until it is answered with tokens, and to those of polls that get no tokens.
+ */
 async function statementsOf(t: TestContext, repeatTokens: number) {
   const statements = listenToStatements()
   const parts = { openDatabase: statements.openDatabase }
@@ -333,8 +335,8 @@ async function scene(t: TestContext, engine: Engine, config: ConfigInput = {}) {
 }
 
 /**
- * A stage whose request is approved and collected. The first answer arrived, but the client behaves as if it had been
- * lost.
+ * Opens a stage on which a request is approved and its tokens are collected. The first answer arrived, but the client
+ * behaves as if it had been lost.
  */
 async function collected(t: TestContext, engine: Engine, config: ConfigInput = {}) {
   const { stage, authReqId, options } = await scene(t, engine, config)

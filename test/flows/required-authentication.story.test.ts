@@ -1,6 +1,7 @@
 /**
- * Clients that require to know when the user was authenticated (`require_auth_time`, `default_max_age`, essential claims):
- * an approval that cannot satisfy them is refused before anything is used up, and tokens satisfy them.
+ * Clients that require to know when the user was authenticated (`require_auth_time`, `default_max_age`, essential
+ * claims). An approval without this information is refused before it has any effect. The tokens contain the
+ * information.
  */
 import assert from 'node:assert/strict'
 import { describe, type TestContext, test } from 'node:test'
@@ -56,7 +57,7 @@ const idOf = (variant: string) => variant.replaceAll(' ', '-')
 const inSeconds = (stage: Stage, seconds: number) => Math.floor(stage.clock.now() / 1000) + seconds
 const essential = (claims: object) => JSON.stringify({ id_token: claims })
 
-/** What a device service says when it approves, and the seconds of its `auth_time` from now. */
+/** The values that a device service sends with an approval. `auth_time` is in seconds from now. */
 interface Said {
   auth_time?: number
   acr?: string
@@ -288,7 +289,7 @@ function insufficient(needed: object): object {
   return { status: 401, error: 'insufficient_user_authentication', ...needed }
 }
 
-/** Approves in vain. Resolves to the status and the members of the error. */
+/** Sends an approval that must be refused. Resolves to the status and the members of the error. */
 async function refusal(stage: Stage, bearer: string, form: Record<string, string>): Promise<object> {
   const { status, body } = await approve(stage, bearer, form)
   const { error_description, ...members } = body

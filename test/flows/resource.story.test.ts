@@ -1,6 +1,4 @@
-/**
- * Tokens for one service (RFC 8707): resources are named in the authentication request, and a token is for one of them.
- */
+/** Tokens for one service (RFC 8707). The authentication request names resources, and each token is for one of them. */
 import assert from 'node:assert/strict'
 import { describe, test } from 'node:test'
 import { createRemoteJWKSet, decodeJwt, jwtVerify } from 'jose'
@@ -146,7 +144,7 @@ for (const engine of engines) {
       const shown: object[] = []
       for (const { access_token } of [first, refreshed]) {
         const form = { token: String(access_token) }
-        // A JWT is not introspected: the service reads it.
+        // A JWT is not introspected, because the service reads it by itself.
         const claims =
           resource === urn ? decodeJwt(form.token) : (await stage.post('/oauth/introspect', form, credentials[as])).body
         shown.push(

@@ -1,7 +1,7 @@
 /**
- * Anonymous calls from many networks hold all slots that they may have. Users who have signed in before are served: they
- * renew the token of their session, open the list of requests, and their apps refresh. One user does not take the slots of
- * the others.
+ * Anonymous calls from many networks hold all slots that they may have. Users who have signed in before are still
+ * served: they renew the token of their session and open the list of requests, and their apps refresh. One user cannot
+ * take the slots of the others.
  */
 import assert from 'node:assert/strict'
 import { describe, type TestContext, test } from 'node:test'
@@ -17,7 +17,7 @@ import { inTime, until } from '../support/until.ts'
 import { openVisitor } from '../support/visitor.ts'
 
 const slots = 16
-/** Of the slots, unproven callers may have three quarters. */
+/** Unproven callers may have three quarters of the slots. */
 const ofStrangers = 12
 
 const pocketApp = {
@@ -31,8 +31,8 @@ const pocketApp = {
 const decidesOffline = { scope: pocketApp.scope, prompt: 'consent' }
 
 /**
- * A server with sixteen slots, behind a proxy: each call comes from a network of its own, unless it says otherwise. While the
- * gate is closed, no unknown client can be looked up, nor what `alsoHeld` finds.
+ * Opens a server with sixteen slots, behind a proxy. By default, each call comes from a network of its own. While the
+ * gate is closed, reads of unknown clients and reads that match `alsoHeld` wait.
  */
 async function scene(t: TestContext, engine: Engine, alsoHeld = /nothing/) {
   const gate = createGate()
@@ -63,9 +63,12 @@ async function scene(t: TestContext, engine: Engine, alsoHeld = /nothing/) {
     stage,
     gate,
     from,
-    /** A visitor from a network of its own. */
+    /** Opens a browser in a network of its own. */
     visitor: () => openVisitor(stage.url, stage.url, from()),
-    /** Ten times as many calls as there are slots, each from another network. Resolves when they hold what they may. */
+    /**
+     * Sends ten times as many calls as there are slots, each from another network. Resolves when these calls hold all
+     * slots that they may have.
+     */
     async flood(call: (number: number) => Promise<{ status: number }>) {
       gate.hold()
       const refused: number[] = []
@@ -81,11 +84,11 @@ async function scene(t: TestContext, engine: Engine, alsoHeld = /nothing/) {
 
 type Scene = Awaited<ReturnType<typeof scene>>
 
-/** At the addresses of users. */
+/** Floods an address that users call. */
 const floodUsers = ({ flood, visitor }: Scene) =>
   flood((number) => visitor().get(`/oauth/authorize?client_id=unknown${number}`))
 
-/** At the addresses of clients. */
+/** Floods an address that clients call. */
 const floodClients = ({ flood, stage, from }: Scene) =>
   flood((number) => callWith(stage, 'POST', '/oauth/token', from(), refreshing('x', `unknown${number}`)))
 

@@ -1,6 +1,6 @@
 /**
- * On Postgres: while a row is locked, calls that change this row wait in the process, and only one of them holds a connection.
- * The lock is that of another transaction, for example of another node.
+ * On Postgres: another transaction, for example of another node, has locked a row. Calls that change this row wait in
+ * the process, and only one of them holds a connection.
  */
 import assert from 'node:assert/strict'
 import { test } from 'node:test'
@@ -14,7 +14,7 @@ import { calls, poll } from './registration-calls.ts'
 
 const postgres = engines.find(({ name }) => name === 'postgres')!
 
-/** More calls than there are connections. */
+/** More calls than the server has connections. */
 const many = 12
 
 interface Waits {
@@ -79,7 +79,7 @@ const table: Record<string, Waits> = {
       const { pathname } = new URL(String(body.registration_client_uri))
       const metadata = { ...poll, client_id: body.client_id, client_name: 'Zed' }
       const replace = (token: unknown) => send('PUT', pathname, metadata, String(token))
-      // Each replacement changes the token.
+      // Each replacement changes the registration access token.
       const replaced = await replace(body.registration_access_token)
       return () => replace(replaced.body.registration_access_token)
     },

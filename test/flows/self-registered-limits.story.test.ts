@@ -17,7 +17,10 @@ import { calls, poll } from './registration-calls.ts'
 /** The defaults, in docs/configuration.md. */
 const defaults = { open: 100, perMinute: 60 }
 
-/** An application without user codes: otherwise, half of the invented users have a code that the client does not know. */
+/**
+ * An application without user codes. With user codes, half of the invented users would have a code that the client does
+ * not know.
+ */
 const users: ConfigInput['users'] = {
   find: async (id) => (id === ana.id ? ana : null),
   findByHint: async ({ value }) => (value === 'ana' ? ana : null),
@@ -43,7 +46,7 @@ for (const engine of engines) {
       assert.equal(reached.length, times - defaults.perMinute)
       assert.ok(reached.every(({ outcome, client }) => outcome === 'perClient.perMinute' && client === inventor.id))
 
-      // In the next minute, the number of its open requests is reached first: 60 + 40.
+      // In the next minute, the client first reaches the limit of its open requests: 60 + 40.
       stage.clock.advance(minute)
       for (const answer of (await flood(times)).filter(({ status }) => status !== 200)) assertTooMuch(answer)
       assert.equal(await countRequests(stage, inventor.id), defaults.open)
@@ -115,13 +118,13 @@ async function inventing(t: TestContext, config: ConfigInput = {}, engine?: Engi
   return { stage, options, inventor, sendRequest }
 }
 
-/** On Postgres two nodes. Only one server may use a SQLite file. */
+/** Opens two nodes on Postgres, or one on SQLite, because only one server may use a SQLite file. */
 async function flooded(t: TestContext, engine: Engine) {
   const { stage, options, inventor, sendRequest } = await inventing(t, {}, engine)
   const nodes = [stage.url]
   if (engine.name === 'postgres') nodes.push((await openNeighbour(t, stage, options)).url)
 
-  /** Sends this many requests, each about another invented user and from another network, to all nodes in turn. */
+  /** Sends this many requests to all nodes in turn, each about another invented user and from another network. */
   async function flood(times: number): Promise<Answer[]> {
     const answers: Answer[] = []
     for (let sent = 0; sent < times; sent += atOnce) {
@@ -135,7 +138,7 @@ async function flooded(t: TestContext, engine: Engine) {
   return { stage, inventor, flood }
 }
 
-/** Calls at the same time. */
+/** The number of calls at the same time. */
 const atOnce = 40
 
 async function countRequests(stage: Stage, clientId: string): Promise<number> {

@@ -31,7 +31,7 @@ async function sendRequest(stage: Stage, { client_id, client_secret }: Record<st
   return stage.post('/backchannel/authorize', form, basic(client_id!, client_secret!))
 }
 
-/** The worker sends it to the mailbox when the test lets it. */
+/** Resolves to the newest mail. The worker sends due mails to the mailbox before that. */
 async function newestMail(stage: Stage): Promise<{ text: string; html: string }> {
   await stage.doorbell.idle()
   const { body } = await stage.get('/dev/mailbox', { accept: 'application/json' })

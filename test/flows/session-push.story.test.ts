@@ -1,4 +1,7 @@
-/** A push subscription belongs to the session of its browser: it ends with it, wherever the session is ended. */
+/**
+ * A push subscription belongs to the session of its browser. When this session ends, at any place, the subscription
+ * ends too.
+ */
 import assert from 'node:assert/strict'
 import { type TestContext, test } from 'node:test'
 import type { DoorbellOptions } from '../../src/doorbell.ts'
@@ -30,7 +33,7 @@ for (const engine of engines) {
     const phone = service.newBrowser()
     const { endpoint } = phone.subscription
     await subscribe(before, phone)
-    // The app asks this whenever it is opened.
+    // The app makes this call whenever it is opened.
     const claimed = await stage.post('/backchannel/push-subscriptions/claim', { endpoint }, after)
     assert.deepEqual(claimed.body, { subscribed: true, ended_another: false })
     await endSessionOf(before, other)

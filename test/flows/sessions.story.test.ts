@@ -323,7 +323,7 @@ async function scene(t: TestContext, engine: Engine, config: ConfigInput = {}) {
   return { stage, home, office, bens }
 }
 
-/** The app's own session is over, the provider's is not. */
+/** Opens the app after the app's own session has ended. The session at the provider has not ended. */
 async function comeBack(visitor: Visitor, headers: Record<string, string> = {}): Promise<void> {
   visitor.jar.delete('doorbell_app')
   let seen = await visitor.get('/', headers)

@@ -1,4 +1,4 @@
-/** Clocks that are set back lock out nobody for longer: limits, locks and pauses from before are over. */
+/** After a clock is set back, limits, locks and pauses from before are over. So nobody is locked out for longer. */
 import assert from 'node:assert/strict'
 import { describe, type TestContext, test } from 'node:test'
 import * as openid from 'openid-client'
@@ -25,13 +25,16 @@ interface Lock {
   open(stage: Stage): Promise<() => Promise<boolean>>
 }
 
-/** Returns whether a status is that of the lock; any other status must be that of an attempt that was let through. */
+/** Returns whether a status is `locked`. Any other status must be `free`, the status of an attempt that was checked. */
 function isLocked(status: number, locked: number, free: number): boolean {
   assert.ok([locked, free].includes(status), String(status))
   return status === locked
 }
 
-/** Denies the pending request. It may not be the newest one: requests from before the clock was set back are newer. */
+/**
+ * Denies the pending request. It may not be the newest request, because requests from before the clock was set back
+ * have later times.
+ */
 async function deny(stage: Stage): Promise<void> {
   const pending = (await stage.waiting()).filter(({ status }) => status === 'pending')
   assert.equal(pending.length, 1)
@@ -96,7 +99,7 @@ const locks: Record<string, Lock> = {
     lasts: 30 * second,
     async open(stage) {
       let number = 0
-      // The counter of an address forgets attempts one by one: its time may be older than the last attempt.
+      // The counter of an address forgets attempts one by one, so its time may be older than the last attempt.
       return async () => {
         stage.clock.advance(second)
         return isLocked((await signsIn(stage)(`name-${number++}`)).status, 429, 401)

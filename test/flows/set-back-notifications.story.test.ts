@@ -34,7 +34,7 @@ for (const engine of engines) {
       test(`does not delay ${what}`, async (t) => {
         const { stage, endpoint } = await openFailing(t, engine, as, pace)
         stage.clock.setBack(setBack)
-        // The next look at the outbox, two seconds later at the latest.
+        // The server queries the outbox again after two seconds at the latest.
         stage.clock.advance(2 * second)
         await stage.doorbell.idle()
         await endpoint.hears(2)

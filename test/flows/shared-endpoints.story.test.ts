@@ -1,6 +1,7 @@
 /**
- * A platform runs the notification endpoints of many clients at one origin, or at one URL where the bearer token tells them
- * apart. Clients that registered themselves there hang: the pushes of another client there do not wait for theirs.
+ * A platform runs the notification endpoints of many clients at one origin, or at one URL where the bearer token
+ * identifies the client. Notifications to clients that registered themselves there hang. Pushes to another client there
+ * do not wait for them.
  */
 import assert from 'node:assert/strict'
 import { createServer } from 'node:http'
@@ -12,7 +13,7 @@ import { ana, basic, newNotificationToken, openStage, type Stage } from '../supp
 import { until } from '../support/until.ts'
 import { calls } from './registration-calls.ts'
 
-/** The slots of the kind for receivers that have not answered yet. */
+/** The number of slots of one kind of notification for receivers that have not answered yet. */
 const slotsOfNew = 32
 
 /** Users without user codes. */
@@ -34,7 +35,7 @@ for (const engine of engines) {
             registration: { mode: 'open', perHour: 1000 },
             requests: { unknownUsers: 'pretend', minExpiry: 30 },
             proxy: { trust: ['127.0.0.1', '::1'] },
-            // Nothing times out while the test runs.
+            // No notification reaches this time limit while the test runs.
             notifications: { timeout: 60 },
           },
         })
@@ -42,7 +43,7 @@ for (const engine of engines) {
           await pushToTill(stage)
           await until(() => gateway.answered() === 1)
 
-          // Ten at a time: more at once could be refused.
+          // Ten calls are sent at a time, because more calls at once could be refused.
           for (let first = 0; first < count; first += 10) {
             const ten = Array.from({ length: 10 }, (_, index) => sendAttack(stage, gateway, first + index))
             await Promise.all(ten)
@@ -69,7 +70,10 @@ async function pushToTill(stage: Stage): Promise<void> {
   assert.equal((await stage.decide(await stage.newestRequest(), 'approved')).status, 200)
 }
 
-/** From a network of its own, registers a client at the gateway, which asks about two users that it invents. */
+/**
+ * Registers a client at the gateway, from a network of its own. The client sends requests about two users that it
+ * invents.
+ */
 async function sendAttack(stage: Stage, gateway: Gateway, number: number): Promise<void> {
   const { status, body, text } = await calls(stage).register({
     backchannel_token_delivery_mode: 'push',

@@ -1,4 +1,4 @@
-/** A shop that asks users of this server for consent: a web application, so that it may ask with `prompt=none`. */
+/** A shop that asks users of this server for consent. It is a web application, so that it may send `prompt=none`. */
 import assert from 'node:assert/strict'
 import type { TestContext } from 'node:test'
 import { ana, openStage, type Stage, type StageOptions } from '../support/stage.ts'
@@ -34,14 +34,14 @@ export const pathOf = (scope: string, more: Record<string, string> = {}) =>
     ...more,
   })}`
 
-/** Resolves to what the client hears when this redirect is followed: `code`, or the error. */
+/** Follows a redirect. Resolves to what the client gets: `code`, or the error. */
 export async function heardAt(visitor: Visitor, location: string | undefined): Promise<string> {
   const seen = await visitor.follow(await visitor.get(location ?? ''))
   const heard = new URL(seen.location ?? '', callback).searchParams
   return heard.has('code') ? 'code' : (heard.get('error') ?? `${seen.status}`)
 }
 
-/** Exchanges a code of `pathOf`, whose verifier is that of RFC 7636, Appendix B. */
+/** Exchanges a code of an authorization request of `pathOf`. The verifier is that of RFC 7636, Appendix B. */
 export const exchange = (stage: Stage, code: string) =>
   stage.post('/oauth/token', {
     grant_type: 'authorization_code',
@@ -57,7 +57,7 @@ export async function grantsOf(stage: Stage): Promise<number> {
   return (await rowsOf(stage, "select id_hash from oidc_models where model = 'Grant' and client_id = 'shop'")).length
 }
 
-/** Ana has signed in. If `scope` is given, she has consented to it. */
+/** Opens a browser in which Ana has signed in. If `scope` is given, she has consented to it. */
 export async function visitorWith(stage: Stage, scope?: string): Promise<Visitor> {
   const visitor = openVisitor(stage.url)
   await visitor.signIn(ana)
@@ -75,7 +75,10 @@ export async function pageFor(visitor: Visitor, scope: string, more: Record<stri
   return location
 }
 
-/** Returns another tab of the same browser. The cookies of a sign-in belong to its path, which this browser does not look at. */
+/**
+ * Returns another tab of the same browser, with a copy of its cookies. The test browser ignores the paths of cookies,
+ * so the tab has the cookies of each sign-in.
+ */
 export function tabOf(visitor: Visitor, url: string): Visitor {
   const tab = openVisitor(url)
   for (const [name, value] of visitor.jar) tab.jar.set(name, value)

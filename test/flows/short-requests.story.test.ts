@@ -1,5 +1,6 @@
 /**
- * Requests with too little time for an answer: their lifetime is extended, and unanswered ones slow their client down.
+ * Requests with too little time for an answer. Their lifetime is extended. If they are not answered, their client must
+ * wait longer before its next request.
  */
 import assert from 'node:assert/strict'
 import { describe, type TestContext, test } from 'node:test'
@@ -21,7 +22,7 @@ const usual: ConfigInput = {
 
 for (const engine of engines) {
   describe(`requests that expire within a minute, on ${engine.name}`, () => {
-    // The sweep runs when the test says so, and at no other time.
+    // No workers run, so the sweep runs only when the test calls it.
     const open = (t: TestContext, config: ConfigInput = usual): Promise<Stage> =>
       openStage(t, { engine, config, parts: { workers: false } })
 
@@ -58,7 +59,7 @@ for (const engine of engines) {
         if (status === 200) acceptedAt.push(seconds)
         await wait(stage, 15)
       }
-      // Two are pending at once, expire one after the other, and each lengthens the pause.
+      // Two requests are pending at once. They expire one after the other, and each expiry makes the pause longer.
       assert.equal(acceptedAt.length, 8, String(acceptedAt))
     })
 

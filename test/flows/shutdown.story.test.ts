@@ -1,6 +1,6 @@
 /**
- * The shutdown of a server: readiness ends first, so that load balancers send calls elsewhere; no call is left without
- * an answer.
+ * The shutdown of a server. Readiness ends first, so that load balancers send calls to other servers. No call is left
+ * without an answer.
  */
 import assert from 'node:assert/strict'
 import { once } from 'node:events'
@@ -47,7 +47,7 @@ async function read(answer: IncomingMessage): Promise<Heard> {
   return { status: answer.statusCode ?? 0, connection, retryAfter, body: isJson ? JSON.parse(text) : { text } }
 }
 
-/** One connection, which is kept. */
+/** Opens one connection, which stays open. */
 function keptConnection(t: TestContext): Agent {
   const agent = new Agent({ keepAlive: true, maxSockets: 1 })
   t.after(() => agent.destroy())
@@ -58,7 +58,7 @@ const authenticationRequest: Call = { path: '/backchannel/authorize', form: { sc
 const poll = (id: unknown): Call => ({ path: '/oauth/token', form: { grant_type: CIBA, auth_req_id: String(id) } })
 const refresh: Call = { path: '/oauth/token', form: { grant_type: 'refresh_token', refresh_token: 'x' } }
 
-/** Looking for a user is held at the barrier. */
+/** Opens a server on which the look-up of a user waits at the gate. */
 async function openAtGate<Opened extends Stage>(
   t: TestContext,
   options: StageOptions,
@@ -102,12 +102,12 @@ for (const engine of engines) {
       assert.deepEqual([ready.status, ready.body.status, ready.body.server], [503, 'not ready', 'ending'])
       assert.ok(ready.retryAfter)
       assert.equal((await send(stage.url, { path: '/health/live' })).status, 200)
-      // On the connection from before, and on new ones.
+      // Calls are answered on the connection from before, and on new connections.
       const response = await send(stage.url, authenticationRequest, kept)
       assert.deepEqual([response.status, response.connection], [200, 'close'])
       const polled = await send(stage.url, poll(response.body.auth_req_id), keptConnection(t))
       assert.deepEqual([polled.status, polled.body.error, polled.connection], [400, 'authorization_pending', 'close'])
-      // An answer that oidc-provider writes, and an early poll, whose answer is precomputed.
+      // oidc-provider writes the answer to the refresh. The answer to the early poll is precomputed.
       for (const call of [refresh, poll(response.body.auth_req_id), { path: '/oauth/jwks' }, { path: '/nothing' }]) {
         assert.equal((await send(stage.url, call, keptConnection(t))).connection, 'close', call.path)
       }
@@ -125,7 +125,7 @@ for (const engine of engines) {
       const kept = keptConnection(t)
       const waiting = send(stage.url, authenticationRequest, kept)
       await gate.waiting(1)
-      // Waits for the same connection.
+      // This call waits for the same connection.
       const next = send(stage.url, { path: '/oauth/jwks' }, kept).catch((error: Error) => error)
       const closed = stage.doorbell.close()
       gate.release()
@@ -153,7 +153,7 @@ test('with TLS too, calls in work are answered at the end, each as the last of i
   for (const agent of kept)
     assert.equal((await send(stage.url, { path: '/health/live' }, agent)).connection, 'keep-alive')
   gate.hold()
-  // Six on connections that exist, and six on new ones.
+  // Six calls use existing connections, and six use new connections.
   const agents = kept.map((agent, n) => (n < 6 ? agent : new TlsAgent({ ca: stage.authority.cert })))
   const waiting = agents.map((agent) => send(stage.url, authenticationRequest, agent))
   await gate.waiting(agents.length)

@@ -6,7 +6,7 @@ import { ana, openStage, type Stage } from '../support/stage.ts'
 
 const client = { client_id: 'house-app', client_secret: 'the secret of the house app' }
 
-/** Two providers: users sign in at the bank, and decide at the house. */
+/** Two providers: users sign in at the provider `bank`, and decide at the provider `house`. */
 const verified = { ...ana, id: 'customer-4711', claims: { email_verified: true } }
 
 async function openBoth(t: TestContext, bankUsers: object[] = [verified]): Promise<{ bank: Stage; house: Stage }> {
@@ -19,7 +19,7 @@ async function openBoth(t: TestContext, bankUsers: object[] = [verified]): Promi
   return { bank, house: await openStage(t, { port, config: { login } }) }
 }
 
-/** From the house to the bank, through its pages, and back. */
+/** Signs a user in to `house` through the pages of `bank`. */
 async function signInAtBank(bank: Stage, house: Stage, who: { username: string; password: string }, to: string) {
   const [houseBrowser, bankBrowser] = [openBrowser(house.url), openBrowser(bank.url)]
   const sentTo = await houseBrowser.open(`${house.url}${to}`)

@@ -176,7 +176,7 @@ describe("a user's token at the device API", () => {
           authorization,
         )
       ).status
-    // A code that is used twice revokes the tokens it was redeemed for.
+    // If a code is used twice, the tokens that were issued for it are revoked.
     const { browser, page, tokens } = await startSignIn(stage)
     const end = await browser.submit(await browser.submit(page, { name: ana.username, password: ana.password }))
     const bought = `Bearer ${(await tokens(end.url)).access_token}`
@@ -212,7 +212,7 @@ describe("a user's token at the device API", () => {
 })
 
 describe('a CIBA client decides nothing, whatever it holds (M1)', () => {
-  /** It may send authentication requests and sign users in: the worst case. */
+  /** A client that may both send authentication requests and sign users in, which is the worst case. */
   const both: ClientMetadataInput = {
     client_id: 'both',
     client_secret: secrets.kiosk,

@@ -315,7 +315,7 @@ test('a signed request with any change is refused', async () => {
   assert.equal((await post(jwt)).status, 200, 'none of this has used it up')
 })
 
-/** Some of them are ignored by lenient parsers. */
+/** Characters, of which lenient parsers ignore some. */
 const letters = fc.constantFrom('', ...'ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789-_', ...'.=+/ \n')
 
 function critical(): Promise<string> {
@@ -326,7 +326,7 @@ function critical(): Promise<string> {
     .sign(key.privateKey, { crit: { 'urn:x': true } })
 }
 
-/** Correctly signed over its unencoded payload, here one that needs no encoding. */
+/** Returns a request that is correctly signed over its unencoded payload. This payload needs no encoding. */
 async function plainPayload(): Promise<string> {
   const [, payload = ''] = (await sign()).split('.')
   const header = { alg: 'ES256', b64: false, crit: ['b64'] }
@@ -347,7 +347,7 @@ function withOtherSignature(jwt: string): string {
   return `${header}.${payload}.${bytes.toString('base64url')}`
 }
 
-/** The same RSA key, for the older padding. */
+/** Returns options with the same RSA key for RS256, which uses the older padding. */
 async function asRs256(): Promise<Partial<SignedRequestOptions>> {
   const jwk = await exportJWK(rsa.privateKey)
   return { key: (await importJWK(jwk, 'RS256')) as CryptoKey, header: { alg: 'RS256' } }

@@ -71,7 +71,7 @@ for (const engine of engines) {
 
   test(`members that are null count as absent, on ${engine.name}`, async (t) => {
     const { key, stage } = await scene(t, engine)
-    // As a serializer writes a class whose optional members have no value.
+    // A serializer writes null for each optional member of a class that has no value.
     const { status, body, text } = await send(stage, key, {
       client_notification_token: null,
       acr_values: null,

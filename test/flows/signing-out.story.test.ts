@@ -1,4 +1,6 @@
-/** Signing out: it also ends the session at the provider, this browser's push messages, and calls that began before. */
+/**
+ * Signing out also ends the session at the provider, the push messages of this browser, and calls that began before.
+ */
 import assert from 'node:assert/strict'
 import { describe, type TestContext, test } from 'node:test'
 import type { ConfigInput } from '../../src/config/config.ts'
@@ -207,7 +209,7 @@ async function signedIn(t: TestContext, engine: Engine, config: ConfigInput = {}
   const stage = await openStage(t, { engine, config, parts: { openDatabase: open } })
   const visitor = openVisitor(stage.url)
   await visitor.signIn(ana)
-  /** Whether the provider still has a session for the browser: the app's own session is left out. */
+  /** Whether the provider still has a session for the browser. The app's own session is removed first. */
   const isSignedIn = async (who: Visitor) => {
     who.jar.delete('doorbell_app')
     who.jar.delete('doorbell_app_signed_out')

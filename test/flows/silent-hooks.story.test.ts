@@ -1,4 +1,7 @@
-/** A hook of the application never responds: background work does not wait for it for ever, and not at a shutdown. */
+/**
+ * A hook of the application never responds. Background work does not wait for it forever, and a shutdown does not wait
+ * for it.
+ */
 import assert from 'node:assert/strict'
 import { describe, type TestContext, test } from 'node:test'
 import type { UserHooks } from '../../src/index.ts'
@@ -10,7 +13,7 @@ import { rowsOf } from '../support/tables.ts'
 import { until } from '../support/until.ts'
 import { added } from './passkeys.ts'
 
-/** Each kind of message that needs a user, and what causes it. */
+/** Each kind of message that needs a user, and the action that causes it. */
 const messages: [kind: string, cause: (stage: Stage) => Promise<unknown>][] = [
   ['mailbox', (stage) => stage.ring('kiosk')],
   [
@@ -67,7 +70,7 @@ for (const engine of engines) {
       stage.clock.advance(30_000)
       await until(() => people.waiting === 8)
       const asked = people.asked.length
-      // The clock stands still: the shutdown waits for no time limit.
+      // The clock stands still, so the shutdown does not wait for a time limit.
       await stage.doorbell.close()
       assert.equal(people.asked.length, asked)
       assert.deepEqual(
@@ -91,8 +94,8 @@ for (const engine of engines) {
 }
 
 /**
- * @returns `people`: the ids that `find` was called with. If `silentOnceStored` is set, `find` never responds as soon as a
- *   message of this kind is stored; `waiting` counts these calls
+ * @returns `people.asked`: the ids that `find` was called with. If `silentOnceStored` is set, `find` does not respond
+ *   any more once a message of this kind is stored. `people.waiting` counts the calls of `find` that get no response
  */
 async function scene(t: TestContext, engine: Engine, timeoutSeconds = 60) {
   const people = { silentOnceStored: undefined as string | undefined, waiting: 0, asked: [] as string[] }

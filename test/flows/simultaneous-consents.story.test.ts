@@ -1,7 +1,7 @@
 /**
- * Two consents of one browser to the same client, in two tabs, that are continued at the same instant: both have read the
- * grant before one of them stores it, and none of them takes a scope from the other. And a consent that is continued while
- * its user signs out.
+ * A user consents to the same client in two tabs of one browser, and both tabs continue at the same instant. Both calls
+ * have read the grant before one of them stores it. Neither removes a scope of the other. In further tests, the user
+ * signs out while a consent is continued.
  */
 import assert from 'node:assert/strict'
 import { test } from 'node:test'
@@ -12,7 +12,7 @@ import { until } from '../support/until.ts'
 import type { Visitor } from '../support/visitor.ts'
 import { exchange, grantsOf, heardAt, openShop, pageFor, silently, tabOf, visitorWith } from './shop-consents.ts'
 
-/** What happens while the consent is stored, and the status of the answer to its code. */
+/** An event while the consent is stored, what causes it, and the status of the response to the code of this consent. */
 const signOuts: [string, (stage: Stage, tab: Visitor) => Promise<unknown>, number][] = [
   ['nothing', async () => {}, 200],
   ['a sign-out of this browser', (_stage, tab) => signOutAt(tab), 400],
@@ -58,7 +58,10 @@ for (const engine of engines) {
   }
 }
 
-/** Reads of a model of oidc-provider wait for each other: none continues before as many as expected have read. */
+/**
+ * Makes reads of a model of oidc-provider wait for each other. No read continues before the expected number of reads
+ * has arrived.
+ */
 function meetingOfReads(model: string) {
   let missing = 0
   let met = Promise.withResolvers<void>()

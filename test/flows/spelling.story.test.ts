@@ -13,7 +13,7 @@ interface Heard {
   body: string
 }
 
-/** One call on a connection of its own, with the target unchanged. */
+/** Sends one call over a connection of its own, with the target unchanged. */
 function say(port: number, method: string, target: string, headers: string[] = [], body = ''): Promise<Heard> {
   return new Promise((resolve, reject) => {
     let text = ''
@@ -78,7 +78,7 @@ function otherSpellings(path: string): string[] {
 const FORM = 'Content-Type: application/x-www-form-urlencoded'
 const refresh = 'grant_type=refresh_token&refresh_token=x'
 
-/** A call to each of these addresses whose answer is not 404. */
+/** For each address, a call that is not answered with 404. */
 const addresses: [method: string, path: string, headers: string[], body: string][] = [
   ['POST', '/oauth/token', [FORM, `Authorization: ${credentials.kiosk}`], refresh],
   ['OPTIONS', '/oauth/token', ['Origin: https://app.example', 'Access-Control-Request-Method: POST'], ''],
@@ -133,7 +133,7 @@ describe('each address has one spelling', () => {
       const parameter = /\/nothing(\/|$)/.test(path)
       for (const spelling of otherSpellings(path)) {
         const other = await say(port, method, spelling, headers, body)
-        // The route decides what a parameter may be: here an unknown id.
+        // The spelling differs only in a parameter, whose values the route checks: here the parameter is an unknown id.
         if (parameter && other.status === right.status && keepsItsSegments(spelling, path)) continue
         assert.ok([400, 404].includes(other.status), `${spelling} ${other.status}`)
         // Targets that HTTP does not allow are refused before there is a path.
@@ -189,7 +189,7 @@ describe('within another server', () => {
     t.after(() => generous.close())
 
     const mounted = createServer(stage.doorbell.handler).listen(0, '127.0.0.1')
-    // As frameworks do: a mounted handler gets the rest of the address.
+    // Frameworks do the same: a mounted handler gets the rest of the address.
     const prefixed = createServer((request, response) => {
       request.url = request.url?.replace(/^\/id/, '')
       stage.doorbell.handler(request, response)

@@ -1,6 +1,6 @@
 /**
- * A switch for another feature must not break CIBA (M49). Each is set alone, and every kind of client sends a request
- * and gets its tokens, or the error that the switch is for.
+ * A switch for another feature must not break CIBA (M49). Each switch is set alone. Every kind of client then sends a
+ * request and gets its tokens, or the error that the switch is for.
  */
 import assert from 'node:assert/strict'
 import { describe, test } from 'node:test'

@@ -1,6 +1,7 @@
 /**
- * Ten thousand clients poll one process and wait, each with its own connection (CIBA §10.1). They cost memory and
- * nothing else: the database is free, decisions arrive at once, and clients that leave leave nothing behind.
+ * Ten thousand clients poll one process and wait, each with its own connection (CIBA §10.1). Held polls cost memory
+ * only: the database is free, and decisions arrive at once. After clients have hung up, almost no memory of their polls
+ * stays in use.
  */
 import assert from 'node:assert/strict'
 import { spawnSync } from 'node:child_process'
@@ -24,20 +25,33 @@ import { CIBA, castConfig, credentials } from '../support/stage.ts'
 import { until } from '../support/until.ts'
 
 const many = 10_000
-/** The first of them get a decision, the last stay until the server stops. All others hang up. */
+/**
+ * How many of the first clients get a decision, and how many of the last clients stay until the server stops. All other
+ * clients hang up.
+ */
 const [decided, staying] = [200, 1_000]
-/** Polls that are sent at once: fewer than a client may have in work that has not authenticated from this address before. */
+/**
+ * How many polls are sent at once. A client may have more calls than this in progress, even if it has not authenticated
+ * from this address before.
+ */
 const wave = 200
-/** Seconds for which a poll is held, by a slow clock, so that none times out before the test is over. */
+/** Seconds for which a poll is held. The clock is slow, so that no poll times out before the test is over. */
 const longPoll = 25
 const clockPace = 0.08
-/** Milliseconds until it is clear that something will not happen. No test waits for them to pass. */
+/**
+ * Milliseconds after which the test fails if an expected event has not happened. A successful test does not wait for
+ * this time.
+ */
 const patience = 120_000
 
-/** Bytes that a held poll, with its connection, may cost: they were 11 500 and 27 000. Twice that would be too much. */
+/**
+ * Maximum number of bytes for a held poll with its connection. Measured were 11 500 and 27 000 bytes. Twice as many
+ * would be too much.
+ */
 const most = { kept: 18_000, resident: 45_000 }
 /**
- * Bytes that may be left of a finished poll: what is cached of its request, and its share of what grew at first use.
+ * Maximum number of bytes that stay in use after a poll: for its cached request, and for a part of what grew at first
+ * use.
  */
 const left = 2_000
 
@@ -102,7 +116,10 @@ for (const engine of engines) {
   })
 }
 
-/** Each process has one file descriptor for every connection. Node takes as many as the shell allows at most. */
+/**
+ * Each process needs one file descriptor for every connection. Node raises its limit to the maximum that the shell
+ * allows.
+ */
 function refuseTooFewFiles(): void {
   const allowed = spawnSync('sh', ['-c', 'ulimit -n'], { encoding: 'utf8' }).stdout.trim()
   const needed = many + 1_000
@@ -111,7 +128,7 @@ function refuseTooFewFiles(): void {
 }
 
 async function open(t: TestContext, engine: Engine) {
-  // The latest connections close first.
+  // Resources that were opened last are closed first.
   const endings: (() => unknown)[] = []
   t.after(async () => {
     for (const end of endings.toReversed()) await end()
@@ -140,7 +157,7 @@ async function open(t: TestContext, engine: Engine) {
     port,
     databaseIsFree: watch.isFree,
 
-    /** Checks at intervals: a check costs as much as some polls. */
+    /** Checks at intervals, because one check costs as much as some polls. */
     async untilHeld(count: number): Promise<void> {
       await until(async () => {
         const response = await fetch(`http://127.0.0.1:${port}/metrics`)
@@ -163,7 +180,7 @@ async function open(t: TestContext, engine: Engine) {
   }
 }
 
-/** By user: each has one. */
+/** Resolves to the ids of the requests, by user. Each user has one request. */
 async function readRequestIds(url: string): Promise<Map<string, string>> {
   const database = await openDatabase(url, { log: createLog('silent'), clock: systemClock })
   const rows = await database.read<{ id: string; user_id: string }>('select id, user_id from backchannel_auth_requests')
@@ -171,9 +188,9 @@ async function readRequestIds(url: string): Promise<Map<string, string>> {
   return new Map(rows.map(({ id, user_id: user }) => [user, id]))
 }
 
-/** Whether any connection holds the database: as seen by another process. */
+/** Functions that check from another process whether the server uses the database. */
 const watchers = {
-  /** Others may write: no transaction is open. */
+  /** Other processes may write, because no transaction is open. */
   async sqlite(url: string) {
     const database = new DatabaseSync(url.slice('sqlite:'.length))
     return {
@@ -205,7 +222,7 @@ const watchers = {
 }
 
 interface Outcome {
-  /** The time at which it arrived. */
+  /** The time at which the response arrived. */
   at: number
   body: Record<string, unknown>
 }

@@ -1,6 +1,6 @@
 /**
- * What a client may do with its CIBA tokens, and others may not: refresh, revocation, introspection (RFC 6749, 7009,
- * 7662).
+ * What a client may do with its CIBA tokens, and other clients may not: refresh, revocation, introspection (RFC 6749,
+ * 7009, 7662).
  */
 import assert from 'node:assert/strict'
 import { describe, test } from 'node:test'

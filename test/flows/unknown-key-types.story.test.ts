@@ -44,7 +44,10 @@ const variants: [name: string, key: Record<string, unknown>][] = [
   ['a key whose kid is a list', { ...otherKey, kid: ['one'] }],
 ]
 
-/** Keys that are complete, but have another member that cannot be understood: they are used without this member. */
+/**
+ * Keys that are complete, but have a further member that the server cannot understand. The server uses them without
+ * this member.
+ */
 const oddMembers: [name: string, odd: Record<string, unknown>][] = [
   ['an empty kid', { kid: '' }],
   ['a kid that is null', { kid: null }],

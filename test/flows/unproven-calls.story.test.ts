@@ -1,4 +1,6 @@
-/** Anonymous calls that wait for a look-up take only a share of the slots, so that other callers are not refused. */
+/**
+ * Anonymous calls that wait for a look-up take only a limited part of the slots, so that other callers are not refused.
+ */
 import assert from 'node:assert/strict'
 import { describe, test } from 'node:test'
 import type { ConfigInput } from '../../src/config/config.ts'
@@ -47,7 +49,7 @@ const anonymous: Row[] = [
   ]),
 ]
 
-/** What the calls look up. */
+/** Matches the statements with which these calls look up clients, tokens and registrations. */
 const lookUps =
   /from clients where id = \$1|registration_token_hash = \$2|initial_access_tokens|registered_from = \$1|from oidc_models\b.*\bid_hash = /s
 
@@ -68,7 +70,7 @@ for (const engine of engines) {
         const config: ConfigInput = { limits: { inFlight: 8 }, registration: { mode } }
         const stage = await openStage(t, { engine, config, parts: { openDatabase: open } })
         t.after(gate.release)
-        // From now on, both clients are known at this address.
+        // From now on, the server knows this address as an address of both clients.
         await stage.poll('kiosk', 'unknown')
         await stage.waiting()
         let number = 0
@@ -90,7 +92,7 @@ for (const engine of engines) {
           await answer.arrayBuffer()
           answers.push(answer.status)
         })
-        // Calls that name different clients have half of the slots, all others a third.
+        // Calls that name different clients may take half of the slots, and all other calls a third.
         const refused = form === undefined ? 5 : 4
         await until(() => answers.length === refused)
         assert.deepEqual(answers, Array(refused).fill(503))

@@ -1,6 +1,6 @@
 /**
- * Anonymous calls to the addresses of users that wait for a look-up take a share of the slots: users who are signed in are
- * served, and a user from another network can begin to sign in.
+ * Anonymous calls to the addresses of users take only a limited part of the slots while they wait for a look-up. Users
+ * who are signed in are served, and a user from another network can begin to sign in.
  */
 import assert from 'node:assert/strict'
 import { describe, type TestContext, test } from 'node:test'

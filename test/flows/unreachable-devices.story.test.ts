@@ -15,7 +15,7 @@ import { ana, ben, openStage, type Stage, type StageOptions } from '../support/s
 const webPush = { subject: 'mailto:ops@id.example' }
 const from = 'Doorbell <no-reply@id.example>'
 
-/** What push services answer if a subscription was made for another VAPID key. */
+/** Responses of push services to messages for a subscription that was made with another VAPID key. */
 const refusals: [name: string, status: number, body: string][] = [
   ['Apple', 400, '{"reason":"VapidPkHashMismatch"}'],
   [

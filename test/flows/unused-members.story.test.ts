@@ -1,4 +1,7 @@
-/** Members of client metadata that the server does not use: named at the start, or refused if they ask for encryption. */
+/**
+ * Members of client metadata that the server does not use. They are named at the start, or refused if they ask for
+ * encryption.
+ */
 import assert from 'node:assert/strict'
 import { describe, test } from 'node:test'
 import type { ClientMetadataInput, PublicJwk } from '../../src/client/metadata/client-metadata.ts'

@@ -176,7 +176,7 @@ for (const engine of engines) {
 
     test('of many wrong codes at once only the allowed number is checked, and all of those are counted', async (t) => {
       const stage = await openCodeStage(t, { engine })
-      // A client has eight places.
+      // The queue accepts eight calls of a client.
       const answers = await Promise.all(Array.from({ length: 20 }, () => stage.askFor('wrong')))
       const heard = Map.groupBy(answers, ({ body }) => body.error)
       assert.equal(heard.get('invalid_user_code')?.length, 5)
@@ -207,7 +207,7 @@ for (const engine of engines) {
       assert.equal(wrong.filter(({ body }) => body.error === 'invalid_user_code').length, 3)
       assert.equal(wrong.filter(({ body }) => body.error === 'access_denied').length, 5)
       stage.clock.advance(15 * minutes)
-      // Right codes among them are treated like later ones: they have no effect once the client is locked out.
+      // Right codes among them have no effect once the client is locked out, like right codes that are sent later.
       const mixed = await Promise.all(
         crowd.map(({ username }, each) => stage.askFor(each < 7 ? 'wrong' : code, { about: username })),
       )
@@ -327,7 +327,8 @@ for (const engine of engines) {
       assert.equal((await stage.askFor('pelican-2')).status, 200, 'clients are counted separately')
       // After a new sign-in the user sets a new code, and attempts at the old one no longer count.
       const again = await bearerOf(stage)
-      // oidc-provider uses the real time, which does not move on this stage.
+      // oidc-provider uses the real time for the sign-in. The stage is ahead of it, so the clock of the stage is set
+      // back.
       stage.clock.advance(-5 * minutes)
       assert.equal((await stage.post('/backchannel/user-code', { user_code: 'pelican-4' }, again)).status, 200)
       assert.equal((await stage.askFor('pelican-4')).status, 200)

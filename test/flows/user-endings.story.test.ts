@@ -1,5 +1,6 @@
 /**
- * A user who is removed, locked or signed out has nothing left that works: not later either, and not for another user.
+ * A user is removed, locked or signed out. After that, no session, token or request of the user works, even if the user
+ * is unlocked or the id is used again.
  */
 import assert from 'node:assert/strict'
 import { describe, type TestContext, test } from 'node:test'
@@ -22,7 +23,7 @@ import { ben, credentials, openStage, type Stage, type StageOptions } from '../s
 import { rowsOf } from '../support/tables.ts'
 import { openVisitor, type Visitor } from '../support/visitor.ts'
 
-/** How a user ends, or what a password's change ends. */
+/** Commands that end the sessions and codes of a user. */
 const endingsOfCodes: Record<string, (commands: Commands) => Promise<boolean>> = {
   removed: ({ endUser }) => endUser(dora.id, 'removed', { mustBe: 'added', by: 'command' }),
   erased: ({ endUser }) => endUser(dora.id, 'erased', { by: 'command' }),
@@ -38,14 +39,14 @@ for (const engine of engines) {
         const { stage, had } = await scene(t, { engine })
         assert.deepEqual(await whatWorks(stage, had), everything)
         await byCommand(stage, ({ endUser }) => endUser(dora.id, ending, { mustBe: 'added', by: 'command' }))
-        // A passkey does not belong to a session: a user who is signed out everywhere still signs in with it.
+        // A passkey does not belong to a session. So a user who was signed out everywhere can still sign in with it.
         const passkey = ending !== 'removed'
         assert.deepEqual(await whatWorks(stage, had), { ...nothing, passkey: ending === 'signed_out' })
         await byCommand(stage, async ({ addDora, unlock }) => {
           if (ending === 'removed') assert.equal(await addDora({ isSamePerson: true }), true)
           if (ending === 'locked') assert.equal(await unlock(dora.id), true)
         })
-        // A user who is unlocked has the passkey again; nothing else from before comes back.
+        // A user who was unlocked has the passkey again. Nothing else from before the ending is valid again.
         assert.deepEqual(await whatWorks(stage, had), { ...nothing, passkey })
         const anew = await signIn(stage, dora)
         assert.equal(await asksTheDeviceApi(stage, anew.access_token), true)
@@ -200,7 +201,7 @@ async function scene(t: TestContext, { added = true, ...options }: SceneOptions)
   const appToken = (await tokens((await browser.submit(consent)).url)).access_token
   const bearer = `Bearer ${appToken}`
   const authenticator = createAuthenticator(stage.url)
-  // oidc-provider uses the real clock; by the stage's clock, her sign-in is still to come.
+  // oidc-provider uses the real clock. By the clock of the stage, Dora's sign-in would be in the future.
   stage.clock.advance(Math.max(0, Date.now() - stage.clock.now()))
   const { body: creation, text } = await stage.post('/backchannel/passkeys/options', {}, bearer)
   assert.ok(creation.rp, text)
@@ -271,7 +272,7 @@ async function signsInByPasskey(stage: Stage, authenticator: Authenticator): Pro
 
 type Matches = (first: Statement) => boolean
 
-/** The write of a model about Dora. */
+/** Matches the statement that stores a model of Dora. */
 const keeping =
   (model: string): Matches =>
   (first) =>
@@ -281,7 +282,7 @@ const keeping =
 
 const redeeming: Matches = ({ sql }) => sql.includes("set status = 'redeemed'")
 
-/** Holds up such a step until the barrier is opened. */
+/** Holds up steps that match, until the gate is opened. */
 function gatedAt(matches: Matches, gate: Gate): typeof openDatabase {
   return async (...about) => {
     const database = await openDatabase(...about)

@@ -390,7 +390,7 @@ async function hmacSigned(): Promise<string> {
   return new SignJWT(claimsOf({})).setProtectedHeader({ alg: 'HS256' }).sign(new TextEncoder().encode(jwks.text))
 }
 
-/** What only the server has: the test uses the configured secret, and takes the key from the table. */
+/** Resolves to the signing key of the server. The test decrypts the key in the table with the configured secret. */
 async function ourSigningKey(of: Stage) {
   const [row] = await rowsOf(of, "select * from signing_keys where algorithm = 'ES256'")
   const vault = createVault(Buffer.alloc(32, 7).toString('base64url'))

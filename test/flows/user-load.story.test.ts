@@ -1,4 +1,4 @@
-/** What one user's calls may cost: a fixed number of statements for each call, and a limited number of calls at once. */
+/** The cost of one user's calls: a fixed number of statements for each call, and a limited number of calls at once. */
 import assert from 'node:assert/strict'
 import { describe, type TestContext, test } from 'node:test'
 import { mostOfOneUser } from '../../src/authentication-device/api/user-shares.ts'
@@ -69,7 +69,7 @@ for (const engine of engines) {
       const { stage, reads } = await openCounted(t, engine)
       const tokens = [await bearerOf(stage), await bearerOf(stage)]
       const call = (authorization: string) => stage.get('/backchannel/activity', { authorization })
-      // The tokens and the user are found; what follows waits.
+      // The reads of the token and the user are answered. The read after them waits.
       reads.hold(/from backchannel_auth_consent_history/)
       const half = mostOfOneUser - 1
       const calls = tokens.flatMap((token) => Array.from({ length: half }, () => call(token)))

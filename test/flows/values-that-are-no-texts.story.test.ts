@@ -1,6 +1,6 @@
 /**
- * Values of other types where a text is expected. `String()` throws for an object whose `toString` and `valueOf` are no
- * functions, and JSON can contain such an object wherever it can contain a text.
+ * Values of other types where a text is expected. `String()` throws for an object whose `toString` and `valueOf` are
+ * not functions, and JSON can contain such an object wherever it can contain a text.
  */
 import assert from 'node:assert/strict'
 import { describe, test } from 'node:test'
@@ -13,7 +13,7 @@ import { rowsOf } from '../support/tables.ts'
 import { openVisitor } from '../support/visitor.ts'
 import { opened, poll } from './registration-calls.ts'
 
-/** Cannot be converted to a text, a number or a primitive value. */
+/** An object that cannot be converted to a text, a number or a primitive value. */
 const spiteful = { toString: 1, valueOf: 1 }
 
 const acr = (request: object) => ({ id_token: { acr: { essential: true, ...request } } })
@@ -40,7 +40,7 @@ const unusable: [string, claims: object][] = [
   ['an object in a list of sub', { id_token: { sub: { values: [ana.id, spiteful] } } }],
 ]
 
-/** What is in the row of a request if an earlier version, which did not check the value, has stored it. */
+/** Stores a value in the row of a request, as an earlier version stored it without checking it. */
 async function storeAsBefore(stage: Stage, requestId: string, column: string, value: unknown): Promise<void> {
   const sql = `update backchannel_auth_requests set ${column} = $1 where id = $2 returning id`
   assert.equal((await rowsOf(stage, sql, [JSON.stringify(value), requestId])).length, 1)

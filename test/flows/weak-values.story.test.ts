@@ -26,7 +26,7 @@ const weak = {
   ],
 } satisfies ConfigInput
 
-/** As pino writes them. */
+/** Log levels, as pino writes them. */
 const [ERROR, WARN] = [50, 40]
 
 const named = [

@@ -1,4 +1,4 @@
-/** The operator takes something away from a client: tokens that were issued before have it no longer. */
+/** The operator withdraws a permission from a client. Tokens that were issued before no longer have the permission. */
 import assert from 'node:assert/strict'
 import { describe, type TestContext, test } from 'node:test'
 import { decodeJwt } from 'jose'

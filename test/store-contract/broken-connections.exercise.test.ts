@@ -1,4 +1,4 @@
-/** What happens to a step, and to its caller, when a connection breaks at the worst moment or a node stalls. */
+/** A connection breaks at the worst moment, or a node stalls: the effects on a step and on its caller. */
 import assert from 'node:assert/strict'
 import { request } from 'node:http'
 import { describe, type TestContext, test } from 'node:test'
@@ -56,7 +56,8 @@ test('a commit that was lost in a crash is not confused with a later one that ha
   t.after(() => server.stop())
   const sent = wire.next('lost')
   const lost = step('a')
-  // One listener hears of it before the test waits for it.
+  // The test awaits this promise only later. Without this handler, Node would report an unhandled rejection before
+  // that.
   lost.catch(() => {})
   await sent
   await server.end('crashed')
@@ -86,7 +87,7 @@ test('connections that break between two steps do not end the process', async (t
   )
   await operator.end()
   await until(() => answers.saying('57P01') === 10)
-  // Each connection is handed to the waiting caller and breaks at the same moment.
+  // Each connection is given to a waiting caller, and breaks at the same moment.
   answers.letGo()
   assert.equal((await first).length, 10)
   await waiting
@@ -103,7 +104,7 @@ test('a node that stalls in the middle of a step does not block the others, and 
   const sent = wire.next('kept')
   const standing = step('a')
   await sent
-  // Waits for the lock of the stalled node.
+  // This insert waits for the lock of the stalled node.
   const insert = { sql: "insert into doors values ('b') returning name", values: [] }
   assert.deepEqual(await other.step(insert, { lockKeys: 'doors' }), [{ name: 'b' }])
   assert.deepEqual(await standing, [{ name: 'a' }])
@@ -213,7 +214,7 @@ async function slowStage(t: TestContext, engine: Engine) {
   const wires = createWires(() => slowness)
   const stage = await openStage(t, { engine, parts: { openDatabase: wires.open } })
 
-  /** As Kiosk, without waiting for the answer. Resolves when the call has failed. */
+  /** Sends a call as Kiosk without waiting for the answer. Resolves when the call has failed. */
   async function hangUp(path: string, form: Record<string, string>): Promise<void> {
     await stage.doorbell.idle()
     slowness = 50

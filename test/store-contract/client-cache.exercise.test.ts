@@ -1,4 +1,4 @@
-/** How many clients are kept in memory, and which, on both engines. */
+/** The cache of clients: how many clients and which of them it keeps, on both engines. */
 import assert from 'node:assert/strict'
 import { describe, type TestContext, test } from 'node:test'
 import { createKnownClients } from '../../src/client/client-cache.ts'
@@ -7,7 +7,7 @@ import type { Database } from '../../src/platform/storage/database.ts'
 import { type Engine, engines } from '../support/engines.ts'
 import { furnished } from '../support/rows.ts'
 
-/** As many characters as a registration may have. */
+/** The maximum number of characters of a registration. */
 const large = 64_000
 
 for (const engine of engines) {
@@ -21,7 +21,7 @@ for (const engine of engines) {
         await register(id, { characters: large })
         await find(id)
       }
-      // The newest first: as soon as one is read from the table, the older ones are not cached either.
+      // The newest clients are checked first. If a client is not cached, no older client is cached either.
       let cached = 0
       for (const id of ids.toReversed()) if (await isCached(id)) cached += 1
       assert.ok(cached * large <= 8 * 1024 * 1024 && cached >= 50, `${cached} cached`)

@@ -1,4 +1,7 @@
-/** A node, or the machine of a command, whose clock is five minutes ahead: what it ends or removes. */
+/**
+ * The clock of a node, or of the machine that runs a command, is five minutes ahead: what this node or command ends or
+ * removes.
+ */
 import assert from 'node:assert/strict'
 import { describe, test } from 'node:test'
 import type { AuthenticationRequest } from '../../src/ciba/authentication-request/authentication-request.ts'

@@ -27,7 +27,7 @@ for (const engine of engines) {
           const { start, gate, events, generation, notices } = await openNodes(t, engine, count)
           gate.hold()
           const starts = Array.from({ length: count }, (_, node) => start(node, users))
-          // Each has read the stored users, and none has changed anything.
+          // Each node has read the stored users, and no node has changed a user yet.
           await gate.waiting(count)
           gate.release()
           await Promise.all(starts)

@@ -39,7 +39,7 @@ describe('on postgres only', () => {
     const clock = handClock()
     const database = await openDatabase(url, { log: logbook().log, clock })
     await dropAndWait()
-    // Until then, the pause that the clock waits for may still be that of the heartbeat.
+    // Until then, the clock may still wait for the next heartbeat, and not for the next attempt to reconnect.
     await until(() => !database.listening)
     for (const pause of [100, 200, 400, 800]) await clock.let(pause)
     assert.equal(database.listening, false)
@@ -162,7 +162,7 @@ describe('on postgres only', () => {
     t.after(drop)
     const database = await openDatabase(url, { log: logbook().log, clock: systemClock, connections: 1 })
     t.after(() => database.close())
-    // Otherwise, the connection would plan its statements again in the meantime.
+    // The clock stands still. Otherwise the connection would plan its statements again during the test.
     mock.method(systemClock as Required<Clock>, 'steady', () => 0)
     await migrate(database, systemClock)
     const describing = mock.method(Connection.prototype, 'describe')
@@ -202,7 +202,7 @@ describe('on postgres only', () => {
   })
 })
 
-/** A clock on which nothing happens until the test lets it. */
+/** A clock whose timers run only when the test calls `let`. */
 function handClock(): Clock & { let(milliseconds: number): Promise<void> } {
   const timers = flow<{ milliseconds: number; callback: () => void; cancelled: boolean }>()
   return {

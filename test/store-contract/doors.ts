@@ -1,4 +1,4 @@
-/** Databases with doors that are open or closed, visits and letters, and operations on them. */
+/** Test databases with tables of doors (open or closed), visits and letters, and operations on these tables. */
 import type { TestContext } from 'node:test'
 import { systemClock } from '../../src/platform/clock.ts'
 import { createLog } from '../../src/platform/log.ts'
@@ -26,7 +26,9 @@ export function claim(by: string): Statement {
   )
 }
 
-/** Opens one furnished database `count` times; everything is closed and dropped after the test. */
+/**
+ * Opens the same test database `count` times. After the test, all connections are closed and the database is dropped.
+ */
 export async function stage<Count extends 1 | 2 = 1>(
   t: TestContext,
   engine: Engine,
@@ -59,14 +61,14 @@ export async function furnish(database: Database): Promise<void> {
   for (const table of tables) await database.step(say(table))
 }
 
-/** The announcements on a topic, to be read one after the other. */
+/** Returns the announcements on a topic, to be read one after the other. */
 export function hearing(database: Database, topic: string) {
   const keys = flow<string>()
   const stop = database.listen(topic, keys.push)
   return { next: () => keys.next(`an announcement on ${topic}`), waiting: keys.waiting, stop }
 }
 
-/** Items that are read one after the other. To read one waits for it, at most 20 seconds. */
+/** Returns a queue of items. `next` waits for the next item, at most 20 seconds. */
 export function flow<Item>() {
   const items: Item[] = []
   const takers: ((item: Item) => void)[] = []
@@ -76,7 +78,7 @@ export function flow<Item>() {
       if (taker) taker(item)
       else items.push(item)
     },
-    /** @param awaited what the item is, for the error message if there is none */
+    /** @param awaited a description of the item, for the error message if no item arrives */
     next(awaited: string): Promise<Item> {
       if (items.length > 0) return Promise.resolve(items.shift()!)
       return inTime(new Promise<Item>((take) => takers.push(take)), () => awaited)

@@ -20,7 +20,7 @@ for (const engine of engines) {
         ] as const) {
           const { status, body } = await stage.post(path, form, basic(id, 'a secret'))
           const answer = `${status} ${body.error}`
-          // oidc-provider treats some of them as malformed and some as unknown.
+          // oidc-provider treats some of these ids as malformed and some as unknown.
           const right = ['401 invalid_client', '400 invalid_request']
           assert.ok(right.includes(answer), `${path} ${JSON.stringify(id.slice(0, 20))}: ${answer}`)
         }

@@ -1,6 +1,7 @@
 /**
- * A transaction that writes for a signed-in user is open while the session ends: the ending waits for it, and ends what it
- * wrote. On Postgres only, because SQLite runs one transaction after the other.
+ * A session ends while a transaction that writes for its user is in progress. The transaction that ends the session
+ * waits for the writing transaction, and ends what that transaction wrote. On Postgres only, because SQLite runs one
+ * transaction after the other.
  */
 import assert from 'node:assert/strict'
 import { test } from 'node:test'

@@ -1,6 +1,7 @@
 /**
- * The end of a user or a client covers every table. All columns are classified by hand; the schema and the content of
- * the tables after real flows are compared with this list, and the endings name every table that the list requires.
+ * The end of a user or a client covers every table. All columns are classified by hand. The schema, and the content of
+ * the tables after real flows, are compared with this list. The statements that end a user or a client must name every
+ * table that the list requires.
  */
 import assert from 'node:assert/strict'
 import { describe, test } from 'node:test'
@@ -60,7 +61,7 @@ for (const engine of engines) {
       assert.deepEqual(found.empty, unused[engine.name])
       const elsewhere = (who: 'user' | 'client') => [...found[who]].filter((column) => !columnsOf(who).includes(column))
       assert.deepEqual([elsewhere('user'), elsewhere('client')], [[], []])
-      // A search that finds nothing would prove nothing.
+      // A search that found no ids would prove nothing, so it must find enough columns.
       assert.ok(found.user.size >= 15 && found.client.size >= 10, `${[...found.user]} ${[...found.client]}`)
     })
   })
@@ -85,7 +86,7 @@ async function schemaOf(database: Database): Promise<string[]> {
   return (await database.read<{ column: string }>(sql)).map(({ column }) => column).sort()
 }
 
-/** Tables that stay empty. SQLite has no commit whose answer is lost. */
+/** Tables that stay empty. On SQLite, the answer to a commit is never lost. */
 const unused = {
   sqlite: ['last_commits'],
   postgres: [] as string[],

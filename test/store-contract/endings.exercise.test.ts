@@ -1,4 +1,4 @@
-/** What each ending of a user or a client removes and keeps, also while other calls are in progress. */
+/** The rows that each ending of a user or a client removes and keeps, also while other calls are in progress. */
 import assert from 'node:assert/strict'
 import { describe, test } from 'node:test'
 import { setTimeout as pause } from 'node:timers/promises'
@@ -20,7 +20,10 @@ import { createUserStore } from '../../src/user/user-store.ts'
 import { engines } from '../support/engines.ts'
 import { allRows, furnished, insert, newRequest, vault } from '../support/rows.ts'
 
-/** The tables in which rows of a user are left after each ending: written by hand, not taken from the lists of the product. */
+/**
+ * The tables in which rows of a user stay after each ending. The list is written by hand, so that it does not depend on
+ * the lists of the product.
+ */
 const evidence = [
   'backchannel_auth_consent_history',
   'backchannel_auth_requests',
@@ -67,7 +70,7 @@ for (const engine of engines) {
         const bens = await keptAbout(database, 'user-ben')
         assert.deepEqual(Object.keys(bens).sort(), Object.keys(keptByTable).sort(), 'rows of other users stay')
         if (ending !== 'erased') return
-        // An export finds these rows through the requests, which are gone, so the tables themselves are read.
+        // An export finds these rows through the requests, which are removed. So the tables themselves are read.
         const remaining = async (table: string, key: string) =>
           (await allRows(database, table)).map((row) => row[key]).sort()
         assert.deepEqual(await remaining('signed_requests', 'request_id'), ['old ben'])
@@ -116,7 +119,7 @@ for (const engine of engines) {
       const before = await registrationOf()
       await clients.remove('kiosk', endClient('kiosk', clock.now()))
       await add()
-      // Without a grant, only the registration shows to which of the two clients it belongs.
+      // Without a grant, only the registration id shows to which of the two clients a token belongs.
       for (const [idHash, clientRegistration] of [
         ['before', before],
         ['after', await registrationOf()],
@@ -205,7 +208,7 @@ for (const engine of engines) {
         const request = newRequest(clock.now() + aheadMs)
         return one.requests.accept(request, request.id, { maxOpenPerUser: 99 })
       }
-      // The clock of the node that received the request may be ahead of the one that ended the user.
+      // The clock of the node that received the request may be ahead of the clock of the node that ended the user.
       for (const aheadMs of [-60_000, -1, 0, 1, 50, 2_000, 4_999])
         assert.equal(await isAccepted(aheadMs), false, `${aheadMs}`)
       assert.equal(await isAccepted(5_000), true, 'a user who comes back can be asked')
@@ -323,7 +326,7 @@ async function fill(database: Database, now: number): Promise<Record<string, unk
       ...message,
       subject: `old ${name}`,
     })
-    // A push of a request that was pruned before: only its lane names the user.
+    // A push message of a request that was pruned before. Only its lane contains the id of the user.
     const ofPruned = { kind: 'web_push', lane: `web_push/${user}`, ...message, subject: `pruned ${name}` }
     await put('notifications', { id: `push of ${name}`, ...ofPruned })
     const ofAccount = { kind: 'account_email', lane: `user/${user}`, ...message, subject: user }

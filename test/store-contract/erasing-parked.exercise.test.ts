@@ -1,4 +1,7 @@
-/** The erasure of parked notifications reads only those whose content is still stored, however many rows are settled. */
+/**
+ * The erasure of parked notifications reads only rows whose content is still stored, even if many other rows are
+ * stored.
+ */
 import assert from 'node:assert/strict'
 import { DatabaseSync } from 'node:sqlite'
 import { type TestContext, test } from 'node:test'
@@ -12,7 +15,7 @@ import { collectStatements } from '../support/statements.ts'
 
 const settled = 20_000
 
-/** What the table contains, besides delivered notifications. */
+/** What the table contains in addition to delivered notifications. */
 const contents: [name: string, change: string][] = [
   ['nothing parked', "update notifications set state = 'delivered', sealed = null"],
   ['many parked, all erased', "update notifications set state = 'parked', sealed = null where settled_at % 2 = 0"],
@@ -62,7 +65,7 @@ async function planOfSqlite(url: string, sql: string, isAnalyzed: boolean): Prom
   return steps.map(({ detail }) => String(detail)).join('; ')
 }
 
-/** The settings are those of each connection of the server (`postgres-session.ts`). */
+/** Resolves to the plan of a statement, with the settings of the server's connections (`postgres-session.ts`). */
 async function planOfPostgres(url: string, sql: string, isAnalyzed: boolean): Promise<string> {
   const client = new Client(url)
   await client.connect()

@@ -1,5 +1,6 @@
 /**
- * The erasure of a user: calls that began before it write nothing that stays, and after ten minutes nothing contains the id.
+ * A user is erased. Calls that began before the erasure write no data that stays. After ten minutes, no table contains
+ * the id.
  */
 import assert from 'node:assert/strict'
 import { describe, type TestContext, test } from 'node:test'

@@ -1,6 +1,6 @@
 /**
- * What a step reports about its commit after the primary has died and its standby was promoted, or after a crash: it
- * reports success only if the database that goes on has it.
+ * The primary has died and its standby was promoted, or Postgres has crashed. A step reports success only if its commit
+ * is in the database that continues.
  */
 import assert from 'node:assert/strict'
 import { after, before, describe, type TestContext, test } from 'node:test'
@@ -16,7 +16,7 @@ import { openRelay } from '../support/relay.ts'
 import { openStage } from '../support/stage.ts'
 import { until } from '../support/until.ts'
 
-/** As many checkpoints as a promoted database makes after a while. */
+/** How many checkpoints have been made after the promotion. A promoted database makes them after a while. */
 const checkpoints = { 'before the first checkpoint': 0, 'after the second checkpoint': 2 }
 
 describe('a standby that was promoted', () => {
@@ -27,7 +27,7 @@ describe('a standby that was promoted', () => {
   })
   after(() => pair.stop())
 
-  /** The same pair for all tests; after a promotion, the next test gets a new pair. */
+  /** All tests use the same pair. After a promotion, the next test gets a new standby. */
   async function opened(t: TestContext, { synchronous = false } = {}) {
     if (!hasStandby) await pair.addStandby()
     hasStandby = true
@@ -36,7 +36,7 @@ describe('a standby that was promoted', () => {
     await pair.setSynchronous(synchronous)
     await ask(pair.primary, 'drop table if exists doors')
     const room = await furnish(t, pair.url)
-    // Every connection of the pool is there.
+    // All connections of the pool are opened before the test.
     await room.steps(Array.from({ length: 10 }, () => 'before'))
     const killAndPromote = async () => {
       hasStandby = false
@@ -120,7 +120,7 @@ describe('a standby that was promoted', () => {
       )
       await until(async () => (await waitingForStandby(onPrimary)).length === 3)
       await onPrimary(`select ${how}(pid) from pg_stat_activity where wait_event = 'SyncRep'`)
-      // The old primary regards it as committed.
+      // For the old primary, the interrupted transaction is committed.
       await until(async () => (await onPrimary("select 1 from doors where name <> 'before'")).length === 4)
       await until(async () => (await waitingForStandby(onPrimary)).length + told === 3)
       await killAndPromote()
@@ -153,7 +153,7 @@ for (const [when, times] of Object.entries(checkpoints)) {
     address.leadTo(port)
     const { step, wire, rows } = await furnish(t, Object.assign(new URL(server.url), { port: address.port }).href)
     const onServer = (sql: string) => ask(server.url, sql)
-    // Nothing else may write the log to the disk before the crash.
+    // Background processes must not write the log to the disk before the crash.
     for (const setting of ["wal_writer_delay = '10s'", "bgwriter_delay = '10s'", 'autovacuum = off']) {
       await onServer(`alter system set ${setting}`)
     }
@@ -177,7 +177,7 @@ type OnServer = (sql: string) => Promise<Record<string, unknown>[]>
 
 const waitingForStandby = (on: OnServer) => on("select 1 from pg_stat_activity where wait_event = 'SyncRep'")
 
-/** The id of the one open transaction. */
+/** Resolves to the id of the only open transaction. */
 async function idInUse(on: OnServer): Promise<number> {
   const found = await on('select cast(backend_xid as text) as id from pg_stat_activity where backend_xid is not null')
   assert.equal(found.length, 1)

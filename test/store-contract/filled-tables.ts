@@ -47,13 +47,13 @@ export const openWithAllFeatures = (t: TestContext, engine: Engine, parts: Stage
     config: {
       clients: own,
       registration: { mode: 'open' },
-      // Off in development unless set.
+      // These limits are off in development by default.
       limits: { pauseAfterDenial: { first: 30 }, perClient: { unknownPerMinute: 3 } },
       webPush: { subject: 'mailto:ops@id.example' },
     },
   })
 
-/** Fills the tables: flows in each mode, and what users, clients and strangers do besides. */
+/** Fills the tables: with flows in each mode, and with other calls of users, clients and anonymous callers. */
 export async function fillTables(t: TestContext, stage: Stage): Promise<void> {
   await askedInEachWay(stage)
   await keptByUsers(t, stage)
@@ -89,7 +89,7 @@ async function askedInEachWay(stage: Stage): Promise<void> {
 
 async function keptByUsers(t: TestContext, stage: Stage): Promise<void> {
   const authorization = await bearerOf(stage)
-  // oidc-provider uses the real clock; by the stage's clock, the sign-in is still to come.
+  // oidc-provider uses the real clock. By the clock of the stage, the sign-in would be in the future.
   stage.clock.advance(Math.max(0, Date.now() - stage.clock.now()))
   const post = async (path: string, more: Record<string, string> = {}) => {
     const { status, body, text } = await stage.post(`/backchannel/${path}`, more, authorization)

@@ -1,6 +1,6 @@
 /**
- * While the disk is full a node is not ready, until a write succeeds again: by a call, or by the readiness check
- * itself.
+ * While the disk is full, a node is not ready. It becomes ready when a write succeeds: a write of a call, or of the
+ * readiness check itself.
  */
 import assert from 'node:assert/strict'
 import { describe, type TestContext, test } from 'node:test'
@@ -101,13 +101,13 @@ async function opened(t: TestContext, engine: Engine) {
   return { stage, database: () => database, tries: () => tried, disk }
 }
 
-/** A file that may not grow. */
+/** The file of a SQLite database. `fill` prevents it from growing. */
 function fileOf(stage: Stage, database: () => Database) {
   return {
     async fill() {
       const [row] = await database().read<{ page_count: number }>('pragma page_count')
       await database().read(`pragma max_page_count = ${row!.page_count}`)
-      // Fills the free space of the last pages.
+      // These requests fill the free space of the last pages.
       let answered = 200
       while (answered === 200) answered = (await stage.ring('kiosk')).status
       assert.equal(answered, 503)
@@ -116,7 +116,10 @@ function fileOf(stage: Stage, database: () => Database) {
   }
 }
 
-/** Tables that may not grow: Postgres fails like this when a table's file cannot be extended. */
+/**
+ * Tables that `fill` prevents from growing: each insert fails with the error of Postgres for a file that cannot be
+ * extended.
+ */
 function tablesOf(stage: Stage) {
   const tables = ['backchannel_auth_requests', 'oidc_models']
   const each = (sql: (table: string) => string) => ask(stage.database, tables.map(sql).join(';'))

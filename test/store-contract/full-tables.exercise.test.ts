@@ -60,9 +60,9 @@ const limits = {
   perClientAndUser: { open: 50, perMinute: 60 },
 }
 
-/** Statements that must be among those collected: otherwise the flows miss them. */
+/** Statements that must be among the collected statements. If one is missing, the flows do not cover it. */
 const expected = [
-  // Counting stops at each limit: of the user, of the pair, of the client.
+  // Counting stops at each limit: that of the user, that of the client for this user, and that of the client.
   /^insert into backchannel_auth_requests .*( limit \d+\) as found.*){4}/,
   /from backchannel_auth_requests where auth_req_id_hash in/,
   /from backchannel_auth_requests where id in/,
@@ -157,7 +157,7 @@ async function playFlows(t: TestContext, engine: Engine) {
   return { stage, collected: statements.collected }
 }
 
-/** Each ending of a user and of a client, and what belongs to it: the export, and the completion of an erasure. */
+/** Runs each ending of a user and of a client, an export, and the completion of an erasure. */
 async function endAll(open: ReturnType<typeof collectStatements>['openDatabase'], stage: Stage): Promise<void> {
   const log = createLog('silent')
   const database = await open(stage.database, { log, clock: systemClock })
@@ -188,7 +188,7 @@ async function endAll(open: ReturnType<typeof collectStatements>['openDatabase']
 
 const endings = ['signed_out', 'locked', 'removed', 'erased'] as const
 
-/** The statements that the endings and the export list by table. */
+/** The statements that the endings execute for each listed table. */
 const listed = [
   ...endings.flatMap((ending) => statementsFor(ending, { userId: '', erasedAs: '', now: 0 })),
   ...endClient('', 0),
@@ -207,7 +207,7 @@ async function collectAndUse(stage: Stage, { authReqId }: { authReqId: string })
   await stage.post('/oauth/revoke', { token }, credentials.kiosk)
 }
 
-/** What the user sees of it, and revokes. */
+/** A user views decisions and sessions, and revokes an approval. */
 async function lookBack(stage: Stage): Promise<void> {
   const { access_token } = await signIn(stage)
   const anas = { authorization: `Bearer ${access_token}` }
@@ -232,7 +232,7 @@ async function reachLimits(stage: Stage): Promise<void> {
   assert.ok(answers.some(({ status }) => status === 403))
 }
 
-/** Transitions that take turns with others, or that are rare. */
+/** Calls functions of the stores that the flows may leave out. */
 async function storesOf(open: ReturnType<typeof collectStatements>['openDatabase'], stage: Stage): Promise<void> {
   const database = await open(stage.database, { log: createLog('silent'), clock: systemClock })
   const requests: RequestStore = createRequestStore(database)
@@ -256,7 +256,7 @@ async function storesOf(open: ReturnType<typeof collectStatements>['openDatabase
   const ending = { sessions: ['x'.repeat(43)], grants: [], tokens: [], endpoints: [], users: ['user-ana'] }
   await createSessionEndingStore(database).end(ending, now, [])
   const models = createOidcModelStore(database)
-  // As after a sign-in at another provider.
+  // A token without a grant, as after a sign-in at another provider.
   const token: KeptModel = {
     model: 'AccessToken',
     idHash: 'x'.repeat(43),
@@ -275,7 +275,7 @@ async function storesOf(open: ReturnType<typeof collectStatements>['openDatabase
   await database.close()
 }
 
-/** A registration with an initial access token. */
+/** Registers a client with an initial access token. */
 async function registerByToken(database: Database, now: number): Promise<void> {
   const tokens = createInitialAccessStore(database)
   await tokens.add('its token', 1, now, now + 1)
@@ -323,7 +323,7 @@ describe('with a million finished requests of one client', () => {
     await client.connect()
     client.on('error', () => {})
     t.after(() => client.end())
-    // The data need not survive a crash.
+    // The tables are unlogged, because their data need not survive a crash.
     for (const table of bigTables) await client.query(`alter table ${table} set unlogged`)
     await addFinishedRows({ url: stage.database, clientId: 'kiosk', count, inOthers: count / 10 })
     await addGrowingRows({ url: stage.database, count: count / 50 })
@@ -363,7 +363,7 @@ describe('with a million finished requests of one client', () => {
   })
 })
 
-/** The plan that each connection makes once, for all values. */
+/** Resolves to the plan that each connection makes once, for all values. */
 async function planOf(client: Client, name: string, sql: string, values: Value[]): Promise<Plan> {
   await client.query(`prepare ${name} as ${wordsOfPostgres(sql)}`)
   const literals = values.map((value) => (value === null ? 'null' : client.escapeLiteral(String(value))))
@@ -372,16 +372,16 @@ async function planOf(client: Client, name: string, sql: string, values: Value[]
   return rows[0]['QUERY PLAN'][0].Plan
 }
 
-/** Newest first, by the index of ids, until there are enough. */
+/** Whether a statement reads rows newest first, by the index of ids, until it has enough rows. */
 const readsNewestFirst = (sql: string) => /order by id desc limit \d+$/.test(sql.trim())
 
-/** The ending of a client deletes all its tokens. In these tables, they are nearly all rows. */
+/** Whether a statement deletes all tokens of a client that ends. In these tables, they are nearly all rows. */
 const isAsLongAsItsRows = (sql: string) => sql === 'delete from oidc_models where client_id = $1'
 
-/** An index of open rows, or of the operator's clients alone, has few rows. An index of all rows, or the table, does not. */
+/** Whether an index has few rows: it contains only open rows, or only clients of the operator. */
 const hasFewRows = (index: string) => /_open_by_|_running_out|_due|_by_lane|_parked|clients_of_operator/.test(index)
 
-/** Whether the node reads a growing table as a whole, or all of an index that has many rows. */
+/** Whether a node of a plan reads a whole growing table, or all of an index that has many rows. */
 function readsAll({ 'Node Type': type, 'Relation Name': table, 'Index Name': index, ...node }: Plan): boolean {
   // A bitmap scan of an index does not name the table.
   if (table !== undefined && !growingTables.includes(table)) return false

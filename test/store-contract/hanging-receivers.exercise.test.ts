@@ -1,4 +1,4 @@
-/** Receivers that hang, many of them, do not take the slots of receivers that respond, on both engines. */
+/** Many receivers hang. They do not take the slots of receivers that respond, on both engines. */
 import assert from 'node:assert/strict'
 import { describe, test } from 'node:test'
 import type { Outcome } from '../../src/outbox/notification.ts'
@@ -16,7 +16,7 @@ for (const engine of engines) {
       const { worker, table, serve, served, outbox, clock } = await teaRoom(t, { on: one.database })
       let answer = Promise.withResolvers<Outcome>()
       let hanging = 0
-      // A test that fails must not leave attempts that never end.
+      // Ends the attempts even if the test fails. Without this promise, they would never end.
       const isOver = Promise.withResolvers<Outcome>()
       serve(async ({ receiver }) => {
         if (!receiver.startsWith('hanging')) return drunk
@@ -49,10 +49,12 @@ for (const engine of engines) {
         assert.equal(hanging, 32)
         assert.equal(new Set(served.map(({ receiver }) => receiver)).size, 31, 'each of them has got its turn')
 
-        // When the first attempt of a receiver ends, the receiver is known to be slow. Until all have ended, others get slots.
+        // When the first attempt at a receiver has ended, the receiver is known to be slow. Until all first attempts
+        // have ended, other receivers get slots.
         endsSlowly()
         await until(async () => (await countSpilt(table)) === 32)
-        // Looks run one after the other: the second message is found by a look that knows all slow receivers.
+        // Queries of the outbox run one after the other. The query that finds the second message knows all slow
+        // receivers.
         for (let looks = 0; looks < 2; looks++) await arrives('till', 'announced')
         endsSlowly()
         await until(() => hanging === 16)
@@ -66,7 +68,7 @@ for (const engine of engines) {
         isOver.resolve(drunk)
       }
 
-      // They respond at last.
+      // The receivers respond at last.
       await worker.idle()
       clock.advance(2_000)
       await worker.idle()

@@ -1,4 +1,7 @@
-/** A server with many registered clients: its start reads few of them, or all of them in pages, and keeps none. */
+/**
+ * A server with many registered clients. Its start reads only few clients, or all of them in pages, and keeps none in
+ * memory.
+ */
 import assert from 'node:assert/strict'
 import { describe, type TestContext, test } from 'node:test'
 import { createClientStore } from '../../src/client/client-store.ts'
@@ -127,8 +130,8 @@ async function withMany(t: TestContext, engine: Engine, metadata: Record<string,
 }
 
 /**
- * A client of the configuration has no registration token; the index of these clients contains no others. Names of
- * configured clients are looked up in an index.
+ * Whether a statement finds its rows in an index. Clients of the configuration have no registration access token, and
+ * an index contains only clients without this token. Another index finds the names of configured clients.
  */
 const isByIndex = (sql: string) =>
   /where registration_token_hash is null\b|compared_name >=|name_with_signs is not null/.test(sql)

@@ -1,4 +1,7 @@
-/** A stored token removes those of its grant that are too many, and no others. A look-up reads few rows of the grant. */
+/**
+ * When a token is stored, tokens of its grant beyond the maximum are removed, and no other tokens. A look-up reads few
+ * rows of the grant.
+ */
 import assert from 'node:assert/strict'
 import { describe, type TestContext, test } from 'node:test'
 import { Client } from 'pg'
@@ -92,7 +95,7 @@ for (const engine of engines) {
         const { store, idsOf } = await scene(t, engine, of)
         const many = Array.from({ length: 4 * mostOfGrant }, (_, number) => number)
         await Promise.all(many.map((number) => store({ idHash: `${number}`, issuedAt: 1 }, number % 2)))
-        // One transaction removes at most a hundred.
+        // One transaction removes at most a hundred tokens, so several tokens are stored.
         for (const idHash of ['last 1', 'last 2', 'last 3']) await store({ idHash, issuedAt: 1000 })
         const ids = await idsOf()
         assert.equal(ids.length, mostOfGrant)
@@ -146,7 +149,7 @@ for (const engine of engines) {
 
     test('leave one after the other if there are many more, also when two nodes store some at once', async (t) => {
       const { store, idsOf } = await scene(t, engine, grant)
-      // Each grant has a token before it is stored, so it is never one of the unused ones.
+      // Each grant gets a token before it is stored, so it never counts as unused.
       const storeUsed = async (idHash: string, node = 0) => {
         await store({ model: 'RefreshToken', idHash: `${idHash} token`, grantHash: idHash, requestId: 'r' }, node)
         await store({ idHash, expiresAt: idHash.startsWith('last') ? 1000 : 1 }, node)
@@ -199,7 +202,7 @@ interface Plan {
   Plans?: Plan[]
 }
 
-/** The rows that a statement visits, found or not. */
+/** Returns the number of rows that a plan visits, including those that a filter removes. */
 function visitedIn({ Plans = [], ...plan }: Plan): number {
   const own = (plan['Actual Rows'] + (plan['Rows Removed by Filter'] ?? 0)) * plan['Actual Loops']
   return Plans.reduce((sum, inner) => sum + visitedIn(inner), own)

@@ -71,7 +71,7 @@ for (const engine of engines) {
       const [kind, ofOtherLane] = ['tea', 2]
       const first = await claim(one.outbox, clock.now(), { room: capacityFor({ ofOtherReceiver: ofOtherLane }) })
       assert.deepEqual(receiversOf(first), ['fast', 'fast', 'slow', 'slow'])
-      // One of the slow ones still goes, both of the fast ones have arrived.
+      // One message to the slow receiver is still being sent. Both messages to the fast receiver have been delivered.
       const single = { kind, receiver: 'slow', room: 1 }
       const second = await claim(one.outbox, clock.now(), {
         room: capacityFor({ ofOtherReceiver: ofOtherLane, receivers: [single] }),
@@ -115,7 +115,7 @@ for (const engine of engines) {
       const taken = await claim(one.outbox, clock.now(), {
         room: capacityFor({ ofOtherReceiver: 4, kinds, receivers: [full] }),
       })
-      // The oldest of each receiver.
+      // The oldest messages of each receiver are expected.
       const expected = [...hidden.slice(0, 4), ...hidden.slice(6, 10), coffee]
       assert.deepEqual(ids(taken).sort(), ids(expected).sort())
       const more = await claim(one.outbox, clock.now(), {
@@ -159,7 +159,7 @@ for (const engine of engines) {
             { kind: 'coffee', room: 64 },
           ],
         })
-      // The oldest of all, and not those of the first receivers by name.
+      // The oldest messages of all receivers are expected, and not those of the receivers whose names come first.
       const taken = await claim(one.outbox, clock.now(), { room: room(64) })
       assert.deepEqual(ids(taken).sort(), ids([...crowd.slice(0, 64), ...few]).sort())
       assert.equal(
@@ -244,7 +244,8 @@ for (const engine of engines) {
       assert.equal(await replace(first!, 'one'), 'one')
       clock.advance(1000)
       const [second] = await claim(one.outbox, clock.now())
-      // The first holder redeems the request in the same step: the content must not be lost with its lease.
+      // The first holder of the lease redeems the request in the same step. The content must not be lost although the
+      // lease has ended.
       assert.equal(await replace(first!, 'two'), 'two')
       await one.outbox.delivered(second!, 'answered 204', clock.now())
       assert.equal(await replace(second!, 'three'), undefined)

@@ -174,7 +174,7 @@ for (const engine of engines) {
       assert.deepEqual(known(), [undefined, 'slow_down', 'slow_down'])
       await small.poll('a', 'kiosk', arrivalAt(clock))
       assert.equal(known().filter((answer) => answer === undefined).length, 1)
-      // The interval of the dropped request had grown, and that is written all the same.
+      // The interval of the dropped request had grown. The new interval is written although the request was dropped.
       await small.close()
       for (const id of ['b', 'c']) assert.ok((await one.requests.find(id))!.interval >= 10)
     })
@@ -270,7 +270,7 @@ describe('several nodes', () => {
   test('a subscription without a sign of life for four seconds is not trusted', async (t) => {
     const { one, clock } = await furnished(t, postgres)
     assert.notEqual(one.database.epoch, undefined)
-    // As after a pause of the whole process: no timer has run, no answer has come.
+    // The jump is like a pause of the whole process: no timer has run, and no answer has arrived.
     clock.advance(4_001)
     assert.equal(one.database.epoch, undefined)
     await until(() => one.database.epoch !== undefined)
@@ -289,7 +289,7 @@ const yes = (now: number): Settlement => ({
   authentication: {},
 })
 
-/** A node with a memory, and another that writes to the same tables. */
+/** Opens a node with a memory of pending requests, and another node that writes to the same tables. */
 async function memory(t: TestContext, engine: Engine) {
   const { clock, one, other, logLines } = await furnished(t, engine, { count: 2 })
   const heard: string[] = []
@@ -336,7 +336,7 @@ async function memory(t: TestContext, engine: Engine) {
     }
   }
 
-  /** The clock jumped: the subscription shows a sign of life at the new time. */
+  /** After the clock has jumped, waits until the subscription shows a sign of life at the new time. */
   const awake = () => until(() => one.database.epoch !== undefined)
   const log = () => logLines.join('\n')
   return { clock, one, other, database, pending, polling, heard, awake, calls: () => calls, log }

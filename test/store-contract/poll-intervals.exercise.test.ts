@@ -1,4 +1,7 @@
-/** The rules for the interval exist twice: in TypeScript for polls in memory, in SQL for polls in the table. */
+/**
+ * The rules for the interval exist twice: in TypeScript for polls that are counted in memory, and in SQL for polls that
+ * are counted in the table.
+ */
 import assert from 'node:assert/strict'
 import { describe, test } from 'node:test'
 import { createRequestStore } from '../../src/ciba/authentication-request/authentication-request-store.ts'
@@ -8,7 +11,7 @@ import { allRows, furnished, newRequest } from '../support/rows.ts'
 
 const many = { maxOpenPerUser: 1000 }
 
-/** Milliseconds between polls; a clock that was set back makes them negative. */
+/** The pauses between polls are in milliseconds. A pause is negative if a clock was set back. */
 const sequences: [name: string, interval: number, longest: number, pauses: number[]][] = [
   ['at once', 5, 30, [0, 0, 0, 0, 0, 0, 0, 0]],
   ['around the tolerance', 5, 30, [4_500, 4_499, 9_000, 8_999, 13_500, 13_500, 4_500, 4_499]],

@@ -1,4 +1,7 @@
-/** Connections through a pooler: refused with the reason if it does not keep sessions, or has too few of them. */
+/**
+ * Connections through a pooler. They are refused with the reason if the pooler does not keep sessions, or has too few
+ * of them.
+ */
 import assert from 'node:assert/strict'
 import { describe, type TestContext, test } from 'node:test'
 import { Client } from 'pg'
@@ -87,7 +90,7 @@ describe('a pooler that has too few sessions', { concurrency: true }, () => {
     await assert.rejects(open(url), tooFew)
   })
 
-  /** One session of each pooler is used by the connection that listens. */
+  /** The connection that listens uses one session of the pooler. */
   const reads: [sessions: number, connections: number, refused: number][] = [
     [2, 2, 1],
     [2, 4, 3],

@@ -24,7 +24,7 @@ async function opened(t: TestContext, url: string): Promise<Database> {
 
 const portOf = (url: string) => Number(new URL(url).port)
 
-/** How this connection is encrypted, and which port it leads to; null for a unix socket. */
+/** Resolves to how a connection to this URL is encrypted, and to its port. The port is null for a unix socket. */
 async function seenFrom(url: string) {
   const database = await open(url)
   try {
@@ -123,10 +123,10 @@ describe('sslmode', () => {
   let authority: Certified
   let folder: string
   let server: PostgresServer
-  /** Its certificate is not for this machine. */
+  /** A server whose certificate is not for this machine. */
   let misnamed: PostgresServer
   let plain: PostgresServer
-  /** It accepts connections with TLS only, and only the owner of a certificate for the user `ana`. */
+  /** A server that accepts only connections with TLS, and only with a certificate for the user `ana`. */
   let strict: PostgresServer
 
   before(async () => {
@@ -237,7 +237,7 @@ describe('sslmode', () => {
     await endConnections()
     const second = await serial()
     assert.notEqual(second, first)
-    // The certificate is renewed, and its key is not yet: connections fail until it is.
+    // The certificate is renewed before its key. Connections fail until the key is renewed too.
     const third = await newCertificate()
     await writeFile(join(folder, 'renewed.pem'), third.cert)
     await endConnections()

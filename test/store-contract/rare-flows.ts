@@ -1,4 +1,4 @@
-/** Flows that read single rows of growing tables, and that the other flows do not contain. */
+/** Flows that read single rows of growing tables, and that other flows do not contain. */
 import assert from 'node:assert/strict'
 import { createSignedRequestStore } from '../../src/ciba/backchannel-authentication/signed-request-store.ts'
 import { systemClock } from '../../src/platform/clock.ts'
@@ -22,9 +22,9 @@ export const ofRareFlows = [
 
 /** Plays the flows. The server must be one of `openWithAllFeatures`. */
 export async function playRareFlows(stage: Stage, open: ReturnType<typeof collectStatements>['openDatabase']) {
-  // Ana has a passkey already, and would have to sign in with it.
+  // Ana already has a passkey, so she would have to sign in with it before she adds another passkey.
   const bearer = await bearerOf(stage, ben)
-  // oidc-provider uses the real clock; by the stage's clock, the sign-in is still to come.
+  // oidc-provider uses the real clock. By the clock of the stage, the sign-in would be in the future.
   stage.clock.advance(Math.max(0, Date.now() - stage.clock.now()))
   await signedInWith(stage, await added(stage, bearer))
   await changeRegistration(stage)
@@ -47,7 +47,7 @@ async function changeRegistration(stage: Stage): Promise<void> {
   assert.equal((await send('PUT', url, { client_id: body.client_id, ...poll }, token)).status, 200)
 }
 
-/** New user codes, each of which counts as a guess at the password, until they are refused for some time. */
+/** Sets new user codes until they are refused for some time. Each new code counts as a guess at the password. */
 async function setCodesUntilPaused(stage: Stage, bearer: string): Promise<void> {
   for (let number = 0; number < 20; number++) {
     const { status, text } = await stage.post('/backchannel/user-code', { user_code: `pelican-${number}` }, bearer)

@@ -79,7 +79,7 @@ for (const engine of engines) {
       const requests = Array.from({ length: 5 }, (_, number) => newRequest(clock.now(), { userId: `user-${number}` }))
       const message = newMessage(clock.now())
       const outcomes = await Promise.allSettled(
-        // Two of them add a row with the same key.
+        // Two of these transitions add a row with the same key.
         requests.map((request, number) =>
           one.requests.accept(request, request.id, many, { notifications: [1, 3].includes(number) ? [message] : [] }),
         ),

@@ -39,7 +39,7 @@ for (const engine of engines) {
         return (number % 2 ? one : other).requests.accept(request, newId(clock.now()), { maxOpenPerUser: 5 }, { facts })
       }
       const numbers = Array.from({ length: 40 }, (_, number) => number)
-      // All connections are opened before, so that the calls really come at once.
+      // All connections are opened before the calls, so that the calls really arrive at once.
       await Promise.all(numbers.map((number) => (number % 2 ? one : other).requests.find('nobody')))
       const [ana, ben] = await Promise.all([
         Promise.all(numbers.map((number) => sendRequest('user-ana', number))),

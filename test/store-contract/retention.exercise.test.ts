@@ -1,6 +1,6 @@
 /**
- * Finished rows are pruned after their retention time, in small steps; rows still in use stay (docs/operating.md,
- * Pruning).
+ * Finished rows are pruned in small steps after their retention time. Rows that are still in use stay
+ * (docs/operating.md, Pruning).
  */
 import assert from 'node:assert/strict'
 import { describe, type TestContext, test } from 'node:test'
@@ -150,7 +150,7 @@ for (const engine of engines) {
       await stage.decide(request, 'denied')
       await stage.doorbell.idle()
       assert.equal(await stage.doorbell.prune(), 0)
-      // Northbank does not answer: its ping is parked meanwhile.
+      // Northbank does not answer, so its ping is parked during this day.
       stage.clock.advance(day)
       await stage.doorbell.idle()
       stage.clock.advance(day + 1)
@@ -180,7 +180,7 @@ for (const engine of engines) {
       stage.clock.advance(10_000)
       assert.equal(await introspect(access_token), false)
       await stage.doorbell.prune()
-      // Of the one that can be refreshed: the refresh token, and its grant.
+      // Two rows stay for the request whose tokens can be refreshed: the refresh token, and its grant.
       assert.equal((await countRows(stage)).oidc_models, 2)
       assert.equal(await introspect(refresh_token), true)
     })

@@ -16,7 +16,7 @@ import { bearerOf } from '../support/phone-app.ts'
 import { freshPostgres } from '../support/postgres.ts'
 import { CIBA, credentials, openStage } from '../support/stage.ts'
 
-/** An engine whose databases have these defaults. */
+/** Returns an engine whose databases have these defaults. */
 function postgresWith(defaults: Record<string, string>): Engine {
   return {
     name: 'postgres',
@@ -65,7 +65,7 @@ for (const isolation of ['repeatable read', 'serializable', 'read uncommitted'])
         const post = number % 4 < 2 ? stage.post : neighbour.post
         return post('/backchannel/authorize', form, number % 3 ? credentials.kiosk : credentials.northbank)
       }
-      // All connections are opened before, so that the calls really come at once.
+      // All connections are opened before the calls, so that the calls really arrive at once.
       const poll = (post: typeof stage.post, number: number) =>
         post('/oauth/token', { grant_type: CIBA, auth_req_id: `${number}` }, credentials.kiosk)
       const numbers = Array.from({ length: 60 }, (_, number) => number)

@@ -13,7 +13,7 @@ import { engines } from '../support/engines.ts'
 import { allRows, furnished, vault } from '../support/rows.ts'
 
 const minute = 60_000
-/** The clock of the database shows the same time. */
+/** The clock of the database shows the same time as the clock of the server. */
 const byDatabase = ({ now }: Clock) => ({ now, toWallClock: (time: number) => time })
 const pause = { first: 30_000, longest: 900_000 }
 /** The default limits. */

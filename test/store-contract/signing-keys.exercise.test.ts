@@ -1,4 +1,6 @@
-/** The guarantees of the signing keys, on both engines: each rotation is one step, whatever runs beside it. */
+/**
+ * The guarantees of the signing keys, on both engines. Each rotation is one step, even if others run at the same time.
+ */
 import assert from 'node:assert/strict'
 import { copyFile, mkdtemp, readdir, rm } from 'node:fs/promises'
 import { tmpdir } from 'node:os'
@@ -73,7 +75,7 @@ for (const engine of engines) {
         const keys = signingKeysAt(kept, now, vault)
         assert.deepEqual(kidsOf(keys.published), published)
         assert.deepEqual(kidsOf(keys.public), verifying)
-        // oidc-provider signs with the first one.
+        // oidc-provider signs with the first key.
         assert.deepEqual(kidsOf(keys.private), verifying)
       }
       await one.keys.forgetRemoved(start + 30 * day + hour - 1)
@@ -201,7 +203,7 @@ for (const engine of engines) {
       clock.advance(1)
       const rotated = await look()
       assert.deepEqual(rotated.map(({ algorithm }) => algorithm).sort(), ['ES256', 'RS256'])
-      // Each signs for a day, as configured.
+      // Each key signs for a day, as configured.
       assert.ok(rotated.every(({ next, former }) => next.signsFrom - former!.signsFrom === day))
       assert.deepEqual(await look(), [])
       clock.advance(day - 1)
@@ -305,7 +307,7 @@ async function keyed(t: TestContext, engine: Engine) {
   return { nodes, one: nodes[0]!, clock }
 }
 
-/** As when the process dies after the first statements of a step. */
+/** Makes a step fail after its first statements, as if the process had died. */
 function breakingOff(database: Database): Database {
   const broken = { sql: 'insert into signing_keys (kid) values (null)', values: [] }
   return {

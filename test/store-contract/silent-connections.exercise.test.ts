@@ -1,6 +1,6 @@
 /**
- * Connections to Postgres on which nothing arrives any more, although they are open: the machine of Postgres has no power,
- * or a firewall has forgotten them. TCP would notice this after about 15 minutes.
+ * Connections to Postgres that are open, but on which nothing arrives any more: the machine of Postgres has no power,
+ * or a firewall has forgotten the connections. TCP would notice this after about 15 minutes.
  */
 import assert from 'node:assert/strict'
 import { createServer, type Socket } from 'node:net'
@@ -129,7 +129,10 @@ async function openSilentPort(t: TestContext): Promise<number> {
 
 const isEmpty = (list: unknown[]) => list.length === 0
 
-/** Returns a function that says whether so many checks of the connections have ended: each one sets the time of the next. */
+/**
+ * Returns a function that says whether this many checks of the connections have ended. Each check sets a timer for the
+ * next one.
+ */
 function countChecks(clock: Clock) {
   const after = clock.after
   let checks = 0
@@ -168,7 +171,7 @@ async function tables(t: TestContext, { clock = createStageClock() as Clock } = 
     clock: clock as ReturnType<typeof createStageClock>,
     database: url,
     step: (name: string) => database.step(insert(name), { also: [insert(name)], lockKeys: 'doors' }),
-    /** Reads on so many connections at the same time. */
+    /** Reads on this many connections at the same time. */
     use: (connections: number) =>
       Promise.all(Array.from({ length: connections }, () => database.read(`select cast(pg_sleep(0.05) as text)`))),
     rows: async () => {

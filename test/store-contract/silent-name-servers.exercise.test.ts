@@ -1,4 +1,7 @@
-/** Pings and pushes to hundreds of clients whose name servers are silent delay no ping to another client, on both engines. */
+/**
+ * Hundreds of clients have name servers that do not respond. Pings and pushes to them delay no ping to another client,
+ * on both engines.
+ */
 import assert from 'node:assert/strict'
 import { once } from 'node:events'
 import { createServer } from 'node:http'
@@ -15,7 +18,7 @@ import { furnished, post } from '../support/rows.ts'
 import { until } from '../support/until.ts'
 
 const kinds = ['ping', 'push']
-/** New receivers that get a slot of the outbox within a second, by ping and push together. */
+/** How many new receivers get a slot of the outbox within a second, for pings and pushes together. */
 const begunEachSecond = 64
 
 for (const engine of engines) {

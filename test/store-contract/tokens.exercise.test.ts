@@ -1,5 +1,6 @@
 /**
- * Tokens are issued once, completely, and with the request's latest data, on both engines, however slow the database.
+ * Tokens are issued once, completely, and with the latest data of the request, on both engines, even if the database is
+ * slow.
  */
 import assert from 'node:assert/strict'
 import { describe, test } from 'node:test'
@@ -50,7 +51,7 @@ for (const engine of engines) {
       const { auth_req_id: authReqId } = (await stage.ring('kiosk', { requested_expiry: '60' })).body
       await stage.decide(await stage.newestRequest(), 'approved')
       stage.clock.advance(59_000)
-      // Authentication and the poll itself are in time, the redemption is not.
+      // The authentication and the poll are before the deadline. The redemption is after it.
       let calls = 0
       wires.slowness = () => {
         calls += 1
@@ -68,7 +69,7 @@ for (const engine of engines) {
       const stage = await openStage(t, { engine, parts: { openDatabase: wires.open } })
       const { auth_req_id: authReqId } = (await stage.ring('kiosk')).body
       await stage.decide(await stage.newestRequest(), 'approved')
-      // The client is known, and the request is read; after that no statement gets through.
+      // The statements that find the client and the request succeed. All later statements fail.
       wires.cut(1)
       assert.equal((await stage.poll('kiosk', authReqId)).status, 500)
       await stage.restart()
@@ -151,7 +152,7 @@ for (const engine of engines) {
       till.behaves(500, 500, 204)
       const { auth_req_id: authReqId } = (await stage.ring('till')).body
       const requestId = await stage.newestRequest()
-      // The notified user was looked up too.
+      // The notification of Ana looks her up too, so the test waits until it is finished.
       await stage.doorbell.idle()
 
       // Ana approves, and is disabled at the same moment; when the push is retried, she is enabled again.
@@ -163,7 +164,7 @@ for (const engine of engines) {
       deciding = false
       user.disabled = false
       for (let attempt = 2; attempt <= 3; attempt++) {
-        // Longer than the pause, shorter than the lease.
+        // This is longer than the pause between attempts, and shorter than the lease of an attempt.
         stage.clock.advance(2_500)
         await till.hears(attempt)
         await stage.doorbell.idle()

@@ -19,15 +19,15 @@ test('Kiosk sends its request to one node, Ana decides at the other, Kiosk polls
   const { stage, other } = await twoNodes(t)
   const { auth_req_id: authReqId } = (await stage.ring('kiosk')).body
   assert.equal((await stage.poll('kiosk', authReqId)).body.error, 'authorization_pending')
-  // Each has its own clock for its polls: a client that keeps its interval is never told that it came too early because
-  // two nodes disagree about the time.
+  // Each node measures the time between polls with its own clock. So a client that keeps its interval never gets
+  // `slow_down` because the clocks of two nodes differ.
   const words = ['authorization_pending', 'slow_down']
   for (const word of words) {
     assert.equal((await other.post('/oauth/token', poll(authReqId), credentials.kiosk)).body.error, word)
   }
   const decision = { login_hint: 'ana', request_id: await stage.newestRequest(), status: 'approved' }
   assert.equal((await other.post('/backchannel/complete', decision, credentials.phoneService)).status, 200)
-  // The first node learns of it a moment later.
+  // The first node is notified of the decision a moment later.
   let tokens = await stage.poll('kiosk', authReqId)
   await until(async () => {
     if (words.includes(String(tokens.body.error))) tokens = await stage.poll('kiosk', authReqId)
@@ -78,7 +78,7 @@ test('two sweeps at once settle each request once', async (t) => {
   assert.deepEqual(new Set(requests.map(({ status }) => status)), new Set(['expired']))
   const settled = contents.backchannel_auth_consent_history!.map(({ request_id }) => String(request_id)).sort()
   assert.deepEqual(settled, requests.map(({ id }) => String(id)).sort())
-  // The timer may have swept a part before.
+  // The timer may have swept some of the requests before.
   assert.ok(swept.reduce((sum, count) => sum + count) <= 30)
   assert.equal(endpoint.heard.length, 10, 'each push client is notified once')
 })

@@ -1,4 +1,7 @@
-/** Temporary failures are answered 503 with `Retry-After`, on every kind of address; here they really happen. */
+/**
+ * Temporary failures are answered with 503 and `Retry-After`, on every kind of address. The failures in these tests are
+ * real.
+ */
 import assert from 'node:assert/strict'
 import { rename, writeFile } from 'node:fs/promises'
 import { DatabaseSync } from 'node:sqlite'
@@ -35,7 +38,7 @@ describe('on postgres', () => {
       await change(stage)
       assert.equal((await stage.ring('kiosk')).status, 200)
       assert.equal((await stage.get('/health/ready')).status, 200)
-      // The page that could not be shown is loaded again.
+      // The browser loads the page that could not be shown again.
       assert.deepEqual([(await comeBack()).status, (await comeBack()).status], [303, 400])
     })
   }
@@ -88,7 +91,7 @@ describe('on sqlite', () => {
       'pragma page_count',
     )
     await database().read(`pragma max_page_count = ${pages}`)
-    // Fills the free space of the last pages.
+    // These requests fill the free space of the last pages.
     for (let answered = 200; answered === 200; ) answered = (await stage.ring('kiosk')).status
     await unavailableAt({ ring: calls.ring, show: calls.ring, ready: () => stage.get('/health/ready') })
     await database().read('pragma max_page_count = 1000000')
@@ -194,7 +197,10 @@ async function signInUpToCallback(visitor: Visitor): Promise<string> {
   return seen.location!
 }
 
-/** Sets a default of the database for all new connections, or resets all defaults. Resolves when the open connections have ended. */
+/**
+ * Sets a default of the database for all new connections, or resets all defaults. Resolves when the open connections
+ * have ended.
+ */
 async function change({ database }: Stage, setting?: string): Promise<void> {
   const name = new URL(database).pathname.slice(1)
   const admin = Object.assign(new URL(database), { pathname: 'postgres' }).href

@@ -1,6 +1,6 @@
 /**
- * A request whose values for the notification cannot be decrypted, for instance after a change of the secret, ends like any
- * other. Only the notification of its client is left out.
+ * The values of a request for its notification cannot be decrypted, for instance after a change of the secret. The
+ * request ends like any other request, but its client gets no notification.
  */
 import assert from 'node:assert/strict'
 import { describe, test } from 'node:test'
@@ -24,7 +24,7 @@ const endUser =
   ({ one, clock, log }: Stage) =>
     createEndUser({ ...one.needs, database: one.database, clock, log })('user-ana', ending, { by: 'command' })
 
-/** What ends the requests, and the status that they have then. */
+/** The events that end the requests, each with the status that follows. */
 const endings: Record<string, [status: string, end: (stage: Stage, damaged: Request) => Promise<unknown>]> = {
   'its user is locked': ['denied', endUser('locked')],
   'its user is removed': ['denied', endUser('removed')],
@@ -99,7 +99,9 @@ for (const engine of engines) {
   })
 }
 
-/** Two requests for push of one client about one user. Those of the first one were encrypted with another secret. */
+/**
+ * Two requests of one push client about one user. The values of the first request were encrypted with another secret.
+ */
 async function scene(t: Parameters<typeof furnished>[0], engine: Parameters<typeof furnished>[1], mode?: 'ping') {
   const stage = await furnished(t, engine)
   const { one, clock } = stage

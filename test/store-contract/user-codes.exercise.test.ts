@@ -1,4 +1,4 @@
-/** Attempts at user codes: each is counted, however many come at once, to whichever node (UC-6). */
+/** Attempts at user codes. Each attempt is counted, even if many are made at once, at several nodes (UC-6). */
 import assert from 'node:assert/strict'
 import { describe, test } from 'node:test'
 import { createEndUser } from '../../src/endings/end-user.ts'

@@ -11,7 +11,10 @@ import { openDatabase } from '../../src/platform/storage/open.ts'
 
 const megabyte = 2 ** 20
 
-/** Each begins to read the file, and returns a function that stops reading. `turn` is called after each write. */
+/**
+ * For each way of reading: begins to read the file, and returns `end`, which stops reading. `turn` is called after each
+ * write.
+ */
 const readers: Record<string, (file: string) => { turn?(): void; end(): void }> = {
   'a transaction': (file) => reading(file),
   'a transaction of a connection that cannot write': (file) => reading(file, { readOnly: true }),

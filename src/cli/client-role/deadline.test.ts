@@ -1,4 +1,7 @@
-/** The command stops waiting for a result at the deadline of the request, also if the wall clock is set back meanwhile. */
+/**
+ * The command stops waiting for a result at the deadline of the request, even if the wall clock is set back in the
+ * meantime.
+ */
 import assert from 'node:assert/strict'
 import { mock, type TestContext, test } from 'node:test'
 import { freePort } from '../../../test/support/ports.ts'
@@ -11,7 +14,7 @@ import { requestAuthentication } from './ring.ts'
 
 const expires_in = 60
 
-/** A request whose time passes as soon as `pass` is called, while the wall clock is set back by an hour. */
+/** Starts a request. When `pass` is called, its lifetime passes, and the wall clock is set back by an hour. */
 async function started(t: TestContext) {
   let passedMs = 0
   const now = Date.now()
@@ -37,7 +40,7 @@ async function started(t: TestContext) {
     async redeem(authReqId: string) {
       polls.push(authReqId)
       pass()
-      // Any further poll would be one too many.
+      // The deadline has passed after the first poll, so a second poll would be wrong.
       return polls.length === 1 ? pending : denied
     },
   } as unknown as Connection

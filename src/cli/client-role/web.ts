@@ -59,8 +59,8 @@ function wordsFor(error: unknown, { origin }: URL): string {
 }
 
 /**
- * Returns the code of an error, or an empty text. An error of `fetch` has no code itself: the code is in its `cause`. If
- * `fetch` tried several addresses, the code is in the errors that `cause` lists.
+ * Returns the code of an error, or an empty text. An error of `fetch` has no code itself: the code is in its `cause`.
+ * If `fetch` tried several addresses, the code is in the errors that `cause` lists.
  */
 function codeOf(error: unknown): string {
   if (!(error instanceof Error)) return ''

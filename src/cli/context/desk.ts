@@ -29,11 +29,15 @@ export interface CommandContext {
   clock: Clock
   /** Writes to standard error if `isLogged` returns true. If not, log lines are discarded. */
   log: Log
-  /** Sends events to the configured audit hook. If `isLogged` returns true, events are also written to standard error. */
+  /**
+   * Sends events to the configured audit hook. If `isLogged` returns true, events are also written to standard error.
+   */
   audit: Audit
 }
 
-/** Opens the database of the configuration, runs `work`, and closes the database. Throws if the database does not exist. */
+/**
+ * Opens the database of the configuration, runs `work`, and closes the database. Throws if the database does not exist.
+ */
 export async function withDatabase<Result>(
   options: SettingOptions,
   work: (context: CommandContext) => Promise<Result>,
@@ -46,7 +50,10 @@ export async function withDatabase<Result>(
   return openCommandContext(settings.config, refuseOtherDatabase, work)
 }
 
-/** Does the same as `withDatabase`, but creates the database file if it does not exist, as the first start of a server does. */
+/**
+ * Does the same as `withDatabase`, but creates the database file if it does not exist, as the first start of a server
+ * does.
+ */
 export async function withNewDatabase<Result>(
   options: SettingOptions,
   work: (context: CommandContext) => Promise<Result>,

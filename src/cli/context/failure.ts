@@ -27,7 +27,8 @@ function wordsFor(error: unknown): string {
   if (error instanceof Failure || error instanceof ConfigError) return error.message
   if (isDebugging()) return error.stack ?? error.message
   const words = sentence(error.message || error.name)
-  // The errors are compared by name, because their classes are in modules of the server, which most commands do not load.
+  // The errors are compared by name, because their classes are in modules of the server, which most commands do not
+  // load.
   if (['SchemaError', 'SoleServerError', 'SeveralNamesError'].includes(error.name)) return words
   return `${words}\n"npx doorbell doctor" looks for the cause; DOORBELL_LOG_LEVEL=debug shows the stack trace.`
 }

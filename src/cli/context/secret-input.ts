@@ -8,8 +8,8 @@ export interface SecretOptions {
 }
 
 /**
- * Resolves to the secret from the option or from standard input, or to undefined if no secret was given. In that case the
- * caller looks for the secret in the configuration.
+ * Resolves to the secret from the option or from standard input, or to undefined if no secret was given. In that case
+ * the caller looks for the secret in the configuration.
  */
 export async function readSecret({ clientSecret, clientSecretStdin }: SecretOptions): Promise<string | undefined> {
   if (!clientSecretStdin) return clientSecret

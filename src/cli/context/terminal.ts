@@ -31,8 +31,8 @@ export function printProse(text: string): void {
 }
 
 /**
- * Wraps lines that are longer than `width`, between words. A continuation line has the same indentation as the line that
- * was wrapped.
+ * Wraps lines that are longer than `width`, between words. A continuation line has the same indentation as the line
+ * that was wrapped.
  */
 export function wrapped(text: string, width: number): string {
   return text

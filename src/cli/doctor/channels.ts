@@ -55,7 +55,10 @@ async function examineWebhook({ url }: NonNullable<Config['deviceWebhook']>): Pr
   }
 }
 
-/** Connects and disconnects without sending data: the service expects only notifications of requests, and no test data. */
+/**
+ * Connects and disconnects without sending data, because the service expects only notifications of requests, and no
+ * test data.
+ */
 function reach(host: string, port: number): Promise<void> {
   return new Promise((resolve, reject) => {
     const socket = connect({ host, port, timeout: answersWithinMs })

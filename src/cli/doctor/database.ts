@@ -234,7 +234,9 @@ async function examineClients({ database, config }: CommandContext): Promise<Fin
   ]
 }
 
-/** Returns the problems of a stored client: metadata that was registered in development may be invalid in production. */
+/**
+ * Returns the problems of a stored client: metadata that was registered in development may be invalid in production.
+ */
 function problemsIn({ client }: RegisteredClient, config: Config): string[] {
   // Only the hash of the client secret is stored, so a placeholder is checked instead of the secret. The length of the
   // secret was checked at registration.

@@ -8,8 +8,8 @@ import { count } from '../context/terminal.ts'
 import type { Finding } from './finding.ts'
 
 /**
- * Checks the TLS certificate, and finds members of clients that are not used. Outside development, it also finds settings
- * that are allowed but risky.
+ * Checks the TLS certificate, and finds members of clients that are not used. Outside development, it also finds
+ * settings that are allowed but risky.
  */
 export function examineSettings(config: Config): Finding[] {
   const certificate = config.tls === undefined ? [] : [examineCertificate(config.tls.cert, config.issuer)]

@@ -1,4 +1,4 @@
-/** Headers as programs have sent them: recorded, not written for this test. */
+/** Headers that real programs have sent. They were recorded, and not written for this test. */
 import assert from 'node:assert/strict'
 import { readFileSync } from 'node:fs'
 import { describe, test } from 'node:test'

@@ -66,7 +66,8 @@ function readSettings(form: Form, client: Client, context: ValidationContext): S
   const read = readClientMetadata(
     {
       ...client.metadata,
-      // The secret is stored hashed or encrypted, so a placeholder is used. The secret's length was checked at registration.
+      // The secret is stored hashed or encrypted, so a placeholder is used. The secret's length was checked at
+      // registration.
       ...(client.secretHash !== undefined && { client_secret: unavailableSecret }),
       backchannel_token_delivery_mode: mode,
       backchannel_client_notification_endpoint: endpoint ?? kept,

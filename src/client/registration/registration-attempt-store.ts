@@ -14,7 +14,9 @@ const hourMs = 3600_000
 const isCounting = (row: string) => isNotOver({ begin: `${row}.since`, length: hourMs }, '$2')
 const known = isCounting('registration_attempts')
 
-/** Counts the attempts to register clients, separately for each network. All times are times of the database's clock. */
+/**
+ * Counts the attempts to register clients, separately for each network. All times are times of the database's clock.
+ */
 export function createRegistrationAttemptStore(database: Database) {
   return {
     /**

@@ -32,8 +32,8 @@ export function secretText(what: string, holds: (value: string) => boolean, hint
 }
 
 /**
- * Returns the type of a PEM text. The configuration may also contain the name of a file: when the configuration is loaded,
- * the name is replaced by the text of the file. Error messages do not contain keys.
+ * Returns the type of a PEM text. The configuration may also contain the name of a file: when the configuration is
+ * loaded, the name is replaced by the text of the file. Error messages do not contain keys.
  */
 export function pem(what: 'key' | 'certificate' | 'certificates') {
   const form = pemForm(what)

@@ -1,4 +1,7 @@
-/** Information about a setting, besides its type. The documentation and the template of `doorbell init` are derived from it. */
+/**
+ * Information about a setting, besides its type. The documentation and the template of `doorbell init` are derived from
+ * it.
+ */
 import { z } from 'zod'
 
 export interface SettingInfo {
@@ -27,8 +30,8 @@ export interface SettingInfo {
 }
 
 /**
- * The information about all settings. This is not the global registry of zod, which belongs to the application that runs
- * Doorbell.
+ * The information about all settings. This is not the global registry of zod, which belongs to the application that
+ * runs Doorbell.
  */
 export const settingInfo = z.registry<SettingInfo>()
 

@@ -7,8 +7,8 @@ import { choice, list, readElsewhere, section, whole, year } from './kinds.ts'
 import { setting } from './setting.ts'
 
 /**
- * A type of authorization details in the configuration. A configuration in JSON can contain no code, so each member also
- * has a form without code.
+ * A type of authorization details in the configuration. A configuration in JSON can contain no code, so each member
+ * also has a form without code.
  */
 export interface DetailTypeInput {
   /** A schema of zod, or a JSON Schema, of all fields except `type`. */

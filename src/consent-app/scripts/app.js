@@ -1,5 +1,6 @@
 /**
- * Improves the app's pages: counts down the remaining time, keeps the list of requests up to date, offers notifications.
+ * Improves the app's pages: counts down the remaining time, keeps the list of requests up to date, offers
+ * notifications.
  */
 
 for (const place of document.querySelectorAll('[data-countdown]')) countDown(place)
@@ -48,8 +49,8 @@ function keepUpToDate(place) {
     if (answer === undefined) return
     if (!answer.ok || answer.redirected) return location.reload()
     const fresh = new DOMParser().parseFromString(await answer.text(), 'text/html').querySelector('[data-live]')
-    // If nothing has changed, the list is not replaced: screen readers do not read it again, and the focus stays where it
-    // is.
+    // If nothing has changed, the list is not replaced: screen readers do not read it again, and the focus stays where
+    // it is.
     if (fresh && fresh.innerHTML !== place.innerHTML) place.replaceChildren(...fresh.childNodes)
   }
 }
@@ -70,8 +71,8 @@ async function findOwnSubscription(signOut) {
 }
 
 /**
- * Removes the push subscription of this browser when the user signs out. Otherwise the next person at this browser could
- * read messages to this user.
+ * Removes the push subscription of this browser when the user signs out. Otherwise the next person at this browser
+ * could read messages to this user.
  */
 function endSubscriptionAtSignOut(form) {
   form.addEventListener('submit', async (event) => {

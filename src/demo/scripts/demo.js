@@ -1,6 +1,6 @@
 /**
- * The demo page: sends the order that is entered at the till, and shows the messages that the server reports. Nothing is
- * simulated.
+ * The demo page: sends the order that is entered at the till, and shows the messages that the server reports. Nothing
+ * is simulated.
  */
 
 const find = (name) => document.querySelector(`[data-${name}]`)
@@ -126,8 +126,8 @@ function showMessage(message) {
 }
 
 /**
- * Adds a row for a message. If the phone or the till repeats its last call, the row of that call is used again and counts
- * the repetitions.
+ * Adds a row for a message. If the phone or the till repeats its last call, the row of that call is used again and
+ * counts the repetitions.
  */
 function addRow(message) {
   const wire = find('wire')
@@ -183,8 +183,8 @@ function part(title, texts) {
 // ── the phone ──
 
 /**
- * Loads the phone. The sign-in page in the phone focuses its first field, to which the browser would scroll. The focus is
- * set on the button before, so that the browser does not scroll.
+ * Loads the phone. The sign-in page in the phone focuses its first field, to which the browser would scroll. The focus
+ * is set on the button before, so that the browser does not scroll.
  */
 function openPhone() {
   const phone = find('phone')

@@ -65,7 +65,7 @@ describe('text that is not a hash', () => {
     'scrypt..',
     'plain',
     '$scrypt$ln=4,r=8,p=1$c2FsdA$',
-    // 128 GiB.
+    // This cost needs 128 GiB of memory.
     `$scrypt$ln=27,r=8,p=1$c2FsdHNhbHRzYWx0c2FsdA$${'A'.repeat(43)}`,
     `$scrypt$ln=4,r=8,p=0$c2FsdHNhbHRzYWx0c2FsdA$${'A'.repeat(43)}`,
   ]) {

@@ -22,7 +22,7 @@ function openQueue() {
     })
   }
 
-  /** Ends the work that began first, and resolves when the next has begun. */
+  /** Ends the work that began first. Resolves when the next work has begun. */
   async function end(): Promise<void> {
     const [name, resolve] = [...ends][0]!
     ends.delete(name)
@@ -147,7 +147,7 @@ describe('a crowd', () => {
       const honest = opened.come('honest', elsewhere)
       assert.equal(await crowd(opened, 500, groupsOf), 500)
       assert.equal(opened.queue.counts().places, places, 'no more than before')
-      // Groups take turns, so each of the other groups has at most one turn before.
+      // Groups take turns. So each of the other groups has at most one turn before the honest caller.
       for (let turn = 0; turn < 4; turn++) await opened.end()
       assert.ok(opened.begun.includes('honest'))
       await opened.endAll()
@@ -161,7 +161,8 @@ describe('a crowd', () => {
     const opened = openQueue()
     await crowd(opened, 15, (number) => strangerAt(`203.0.${number % 3}.1`))
     const refused = await crowd(opened, 50, () => strangerAt('192.0.2.1'))
-    // Four of the sixteen places: each of the three other networks gives up one. A further exchange would not be fairer.
+    // The new network gets four of the sixteen places: the free place, and one place from each of the three other
+    // networks. A further exchange would not be fairer.
     assert.equal(refused, 46)
     assert.deepEqual(opened.queue.counts(), { places: 16, turns: 2 })
     await opened.endAll()
@@ -257,7 +258,7 @@ describe('callers that come again and again, one call at a time,', () => {
       let others = 0
       let isOver = false
       const again = comingAgain.map(async (groups) => {
-        // Bounded, so that the test fails instead of running for ever.
+        // The number of rounds is limited, so that the test fails instead of running forever.
         while (!isOver && others < 1000) {
           await queue.withTurn({ groups }, async () => {
             others += 1
