@@ -2,6 +2,8 @@
  * Load shedding: an overloaded server refuses calls early, answers the calls that it accepted, and serves decisions.
  */
 import assert from 'node:assert/strict'
+import { subscribe, unsubscribe } from 'node:diagnostics_channel'
+import type { IncomingMessage } from 'node:http'
 import { connect, type Socket } from 'node:net'
 import { describe, type TestContext, test } from 'node:test'
 import { serverTimeouts } from '../../src/platform/http/answer.ts'
@@ -228,6 +230,26 @@ describe('slow or endless input costs nothing', () => {
     const heard = await allowed.heard(new RegExp(`(HTTP/1\\.1 200 .*){${mostUnfinished - 1}}`, 's'))
     assert.match(heard, /^HTTP\/1\.1 400 .*access_denied/s)
   })
+
+  for (const [what, call] of [
+    ['calls', () => getting],
+    ['calls without Host', () => withoutHost(getting)],
+    ['polls', () => pollOf('unknown')],
+  ] as const) {
+    test(`the end of a connection with 1500 ${what} captures no stack trace for each of them`, async (t) => {
+      const stage = await openStage(t)
+      const started: IncomingMessage[] = []
+      const note = (message: unknown) => started.push((message as { request: IncomingMessage }).request)
+      subscribe('http.server.request.start', note)
+      t.after(() => unsubscribe('http.server.request.start', note))
+      const { stackTraceLimit } = Error
+      await open(t, stage, call().repeat(1500)).closed()
+      await until(() => started.every(({ destroyed }) => destroyed))
+      assert.ok(started.length > mostUnfinished, 'Node has begun more calls than are allowed')
+      const traced = started.filter(({ errored }) => /\n +at /.test(errored?.stack ?? ''))
+      assert.deepEqual([traced.length, Error.stackTraceLimit], [0, stackTraceLimit])
+    })
+  }
 
   test('a connection on which nothing moves is closed, as when the caller does not read', async (t) => {
     const stage = await openStage(t, { parts: impatient, config: { requests: { longPoll: 20 } } })

@@ -75,7 +75,7 @@ export function trackConnections(app: FastifyInstance): void {
     begin(request, response) {
       const socket = request.socket as CountedSocket
       if ((socket[unfinished] ?? 0) >= mostUnfinished) {
-        socket.destroy()
+        if (!socket.destroyed) abort(socket)
         return false
       }
       if (life.isEnding) closeAfter(response)
@@ -99,6 +99,23 @@ export function trackConnections(app: FastifyInstance): void {
     life.announceEnd()
     done()
   })
+}
+
+/**
+ * Closes a connection with many calls. Node has parsed all the calls that had arrived, which may be thousands. When the
+ * connection closes, Node emits an error for each of them. The stack traces of these errors are switched off: they would
+ * take most of the time, and nobody reads them.
+ */
+function abort(socket: Socket): void {
+  let usual = Error.stackTraceLimit
+  socket.prependOnceListener('close', () => {
+    usual = Error.stackTraceLimit
+    Error.stackTraceLimit = 0
+  })
+  socket.once('close', () => {
+    Error.stackTraceLimit = usual
+  })
+  socket.destroy()
 }
 
 const onOver = Symbol('onOver')

@@ -1,6 +1,6 @@
 /**
  * The pool of connections for statements. Each new connection is opened by the current route (`postgres-routes.ts`). A
- * connection that may be dead (`SilenceWatch.isSuspect`) is not used again.
+ * connection that may be dead (`SilenceWatch.isSuspect`), or that was replaced, is not used again.
  */
 import { Client, type ClientBase, type CustomTypesConfig, Pool, type PoolClient, type PoolConfig } from 'pg'
 import { longestWaitMs } from './lock-queue.ts'
@@ -16,8 +16,13 @@ export interface PoolOptions {
   silence: SilenceWatch
 }
 
+export interface StatementPool extends Pool {
+  /** Has each connection that is open now closed before it would be used again. */
+  replaceConnections(): void
+}
+
 /** Opens the pool. Its connections are opened when they are needed. */
-export function openPool(routes: Routes, { connections, getTypeParser, silence }: PoolOptions): Pool {
+export function openPool(routes: Routes, { connections, getTypeParser, silence }: PoolOptions): StatementPool {
   /**
    * For each connection error, the route on which it occurred. The pool may throw another error instead, with the
    * connection error as its `cause`.
@@ -25,11 +30,13 @@ export function openPool(routes: Routes, { connections, getTypeParser, silence }
   const failedOn = new WeakMap<Error, Route>()
   const routeOf = (error: Error) => failedOn.get(error) ?? failedOn.get(error.cause as Error)
   const takenBy = new WeakMap<ClientBase, Route>()
+  let current = new WeakSet<ClientBase>()
 
   class RoutedClient extends Client {
     constructor(config: PoolConfig) {
       super({ ...config, ...routes.current.config })
       takenBy.set(this, routes.current)
+      current.add(this)
       silence.add(this)
     }
 
@@ -77,10 +84,14 @@ export function openPool(routes: Routes, { connections, getTypeParser, silence }
   pool.connect = (async () => {
     for (;;) {
       const client = await connectByRoute()
-      if (!silence.isSuspect(client)) return client
-      silence.end(client)
+      const isSuspect = silence.isSuspect(client)
+      if (!isSuspect && current.has(client)) return client
+      if (isSuspect) silence.end(client)
       client.release(true)
     }
   }) as typeof pool.connect
-  return pool
+  const replaceConnections = () => {
+    current = new WeakSet()
+  }
+  return Object.assign(pool, { replaceConnections })
 }

@@ -18,18 +18,13 @@ import { createLockQueue, type LockQueue } from './lock-queue.ts'
 import { readPostgresUrl } from './postgres-address.ts'
 import { type CommitMark, createCommits, marking } from './postgres-commits.ts'
 import { sendTogether } from './postgres-pipeline.ts'
-import { openPool } from './postgres-pool.ts'
+import { openPool, type StatementPool } from './postgres-pool.ts'
+import { codeOf, withRetries } from './postgres-retries.ts'
 import { createRoutes } from './postgres-routes.ts'
 import { beginLong } from './postgres-session.ts'
 import { createSilenceWatch } from './postgres-silence.ts'
 import { channel, createPublisher, type Publisher, subscribe } from './postgres-subscription.ts'
 import { wordsOfPostgres } from './sql-dialect.ts'
-
-/**
- * SQLSTATEs after which a transaction is retried: Postgres has rolled the transaction back, and a retry may succeed.
- */
-const retriable = new Set(['40001', '40P01', '25P03'])
-const attempts = 3
 
 /**
  * Postgres makes the plan of a statement from the current table statistics, and at first the tables are empty. So each
@@ -116,7 +111,7 @@ export async function openPostgres(
     get clockOffset() {
       return subscription.clockOffset
     },
-    read: (sql, values = []) => track(() => query(pool, { sql, values })),
+    read: (sql, values = []) => track(() => withRetries(pool, () => query(pool, { sql, values }))),
     step: (first, options = {}) => track(() => inLockOrder(opened, first, options)),
     inLockOrder: opened.locks.withKeys,
     async writable() {
@@ -133,7 +128,7 @@ export async function openPostgres(
 }
 
 interface Opened {
-  pool: Pool
+  pool: StatementPool
   publisher: Publisher
   commits: ReturnType<typeof createCommits>
   locks: LockQueue
@@ -148,7 +143,7 @@ const readOnly: Statement = { sql: `select current_setting('transaction_read_onl
  */
 function inLockOrder<Row>(around: Opened, first: Statement, options: StepOptions<Row>): Promise<Row[]> {
   const { lockKeys = [], rowKeys = [], hasTurn = false } = options
-  const work = () => withRetries(() => step<Row>(around, first, options))
+  const work = () => withRetries(around.pool, () => step<Row>(around, first, options))
   return hasTurn ? work() : around.locks.withKeys([lockKeys, rowKeys].flat(), work)
 }
 
@@ -305,15 +300,6 @@ async function exclusively<T>(pool: Pool, work: (run: Run) => Promise<T>): Promi
   }
 }
 
-async function withRetries<T>(work: () => Promise<T>, left = attempts): Promise<T> {
-  try {
-    return await work()
-  } catch (error) {
-    if (left <= 1 || !retriable.has(codeOf(error))) throw error
-    return withRetries(work, left - 1)
-  }
-}
-
 function query<Row>(pool: Pool, statement: Statement): Promise<Row[]> {
   return withClient(pool, async (client) => {
     const [rows] = await send(client, [statement])
@@ -387,10 +373,6 @@ function parserOf(type: number, format?: string): (text: string) => unknown {
   if (type === BOOL) return (text) => (text === 't' ? 1 : 0)
   if (type === JSON_TEXT || type === JSONB) return String
   return types.getTypeParser(type, format as 'text')
-}
-
-function codeOf(error: unknown): string {
-  return error instanceof Error && 'code' in error ? String(error.code) : ''
 }
 
 /** Returns the message of an error. If a host has several addresses, Node's AggregateError has no message. */
