@@ -44,4 +44,14 @@ describe('options of oidc-provider', () => {
       assert.match(line, /; httponly/i, name)
     }
   })
+
+  test('another name of one cookie leaves the names of the others', async (t) => {
+    const usual = await cookiesOf(await openStage(t))
+    const stage = await openStage(t, { config: { oidc: { cookies: { names: { interaction: 'begun' } } } } })
+    const changed = await cookiesOf(stage)
+    assert.ok(changed.has('begun') && changed.has('begun.sig'))
+    const others = [...usual.keys()].filter((name) => !changed.has(name))
+    assert.equal(others.length, 2, 'only one cookie and its signature have another name')
+    assert.ok(changed.size > 2, 'there are other cookies')
+  })
 })

@@ -80,6 +80,25 @@ for (const engine of engines) {
     assert.deepEqual(await subscribed(), [])
   })
 
+  for (const [whose, forget] of [
+    ['another session of the user', undefined],
+    ['no session', 'update push_subscriptions set uid_hash = null returning id'],
+    ['a session that ended long ago', "update push_subscriptions set uid_hash = 'ended' returning id"],
+  ] as const) {
+    test(`a sign-out ends the messages to the browser that the page names, if they belong to ${whose}, on ${engine.name}`, async (t) => {
+      const { stage, service, subscribe, subscribed } = await scene(t, engine)
+      const [phone, elsewhere] = [service.newBrowser(), service.newBrowser()]
+      await subscribe(await bearerOf(stage), phone)
+      if (forget) await byCommand(stage, ({ database }) => database.step({ sql: forget, values: [] }))
+      await subscribe(await bearerOf(stage), elsewhere)
+      const visitor = openVisitor(stage.url)
+      await visitor.signIn(ana)
+      const form = { form_token: formTokenOn(await visitor.get('/')), endpoint: phone.subscription.endpoint }
+      assert.equal((await visitor.post('/session/end', form)).status, 303)
+      assert.deepEqual(await subscribed(), [fingerprint(elsewhere.subscription.endpoint)])
+    })
+  }
+
   test(`a sign-out ends the messages to its browser even if the page does not name the subscription, on ${engine.name}`, async (t) => {
     const { stage, service, subscribe, subscribed } = await scene(t, engine)
     const visitor = openVisitor(stage.url)

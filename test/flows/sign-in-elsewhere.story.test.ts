@@ -1,5 +1,6 @@
 import assert from 'node:assert/strict'
 import { describe, type TestContext, test } from 'node:test'
+import type { UserHooks } from '../../src/user/user.ts'
 import { openBrowser } from '../support/browser.ts'
 import { freePort } from '../support/ports.ts'
 import { ana, openStage, type Stage } from '../support/stage.ts'
@@ -9,14 +10,18 @@ const client = { client_id: 'house-app', client_secret: 'the secret of the house
 /** Two providers: users sign in at the provider `bank`, and decide at the provider `house`. */
 const verified = { ...ana, id: 'customer-4711', claims: { email_verified: true } }
 
-async function openBoth(t: TestContext, bankUsers: object[] = [verified]): Promise<{ bank: Stage; house: Stage }> {
+async function openBoth(
+  t: TestContext,
+  bankUsers: object[] | UserHooks = [verified],
+  houseUsers?: UserHooks,
+): Promise<{ bank: Stage; house: Stage }> {
   const port = await freePort()
   const house = `http://localhost:${port}`
   const bank = await openStage(t, {
     config: { clients: [{ ...client, redirect_uris: [`${house}/session/callback`] }], users: bankUsers as never },
   })
   const login = { issuer: bank.url, client_id: client.client_id, client_secret: client.client_secret }
-  return { bank, house: await openStage(t, { port, config: { login } }) }
+  return { bank, house: await openStage(t, { port, config: { login, ...(houseUsers && { users: houseUsers }) } }) }
 }
 
 /** Signs a user in to `house` through the pages of `bank`. */
@@ -69,4 +74,33 @@ describe('users sign in at another provider', () => {
       assert.equal(page.status, 403)
     })
   }
+
+  for (const [what, name] of [
+    ['NUL', 'A\0na'],
+    ['half of a character', 'A\ud800na'],
+  ] as const) {
+    test(`claims of the other provider with ${what} reach no hook, and sign nobody in`, async (t) => {
+      const asked: (string | undefined)[] = []
+      const house: UserHooks = {
+        find: async (id) => ({ id }),
+        async findByHint({ claims }) {
+          asked.push(claims?.name as string | undefined)
+          return { id: ana.id, name: 'Ana' }
+        },
+      }
+      const both = await openBoth(t, hooksOf({ ...verified, name: 'Ana' }), house)
+      assert.equal((await signInAtBank(both.bank, both.house, ana, '/')).status, 200)
+      assert.deepEqual(asked, ['Ana'])
+      const other = await openBoth(t, hooksOf({ ...verified, name }), house)
+      assert.equal((await signInAtBank(other.bank, other.house, ana, '/')).status, 403)
+      assert.deepEqual(asked, ['Ana'], 'not asked again')
+    })
+  }
+})
+
+/** Hooks with one user, whose claims are not checked, in contrast to those of a configured user. */
+const hooksOf = ({ password, ...user }: typeof verified): UserHooks => ({
+  find: async () => user,
+  findByHint: async () => user,
+  verifyPassword: async (_user, given) => given === password,
 })

@@ -62,6 +62,17 @@ describe('a standby that was promoted', () => {
     assert.equal((await stage.ring('kiosk')).status, 200)
   })
 
+  test('refuses what it cannot know: the answer was lost, and no server answers the question about it', async (t) => {
+    const { step, wire } = await opened(t)
+    const sent = wire.next('kept')
+    const lost = settled(step('lost'))
+    await sent
+    hasStandby = false
+    await pair.endPrimary('killed')
+    assert.match(await lost, /^refused: .*not known yet whether the commit happened/)
+    await pair.promote()
+  })
+
   for (const [when, times] of Object.entries(checkpoints)) {
     test(`does not make a caller report success when its transaction id is used again, ${when}`, async (t) => {
       const { step, wire, rows, killAndPromote, onPrimary } = await opened(t)

@@ -234,3 +234,22 @@ test('a response during shutdown does not keep the connection open', async (t) =
   assert.equal((await answer).headers.get('connection'), 'close')
   await closed
 })
+
+for (const [what, code] of [
+  ['a NUL', '22021'],
+  ['a text in another encoding', '22P05'],
+  ['a text that is no number', '22P02'],
+  ['a number out of range', '22003'],
+  ['a text that is too long for an index', '54000'],
+] as const) {
+  test(`${what} that only the database refuses (${code}) is a 400, and the log says that a check is missing`, async (t) => {
+    const { app, lines } = server(t, throwing(Object.assign(new Error('refused by the database'), { code })))
+    const answer = await app.inject('/')
+    assert.deepEqual([answer.statusCode, answer.json().error], [400, 'invalid_request'])
+    assert.doesNotMatch(answer.body, /database/)
+    assert.deepEqual(
+      lines.filter(({ level }) => level === 50).map(({ msg }) => msg),
+      ['a value from outside reached the database unchecked'],
+    )
+  })
+}
