@@ -2,7 +2,6 @@
  * Builds the whole server from configuration, database, clock and log. Each part of the server is built by a file in
  * `composition/`. This file calls them in order of dependency.
  */
-import type { IncomingMessage, ServerResponse } from 'node:http'
 import type { FastifyPluginAsync } from 'fastify'
 import type { createDeviceApi } from './authentication-device/api/in-process-api.ts'
 import { forTheApplication } from './composition/application.ts'
@@ -24,7 +23,7 @@ import type { Config } from './config/config.ts'
 import { type Clock, systemClock } from './platform/clock.ts'
 import type { CallerTimeouts } from './platform/http/answer.ts'
 import { createEnding } from './platform/http/life.ts'
-import { answerRaw, asPlugin } from './platform/http/mount.ts'
+import { asPlugin, createHandler, type Handler } from './platform/http/mount.ts'
 import { createLog, type Log } from './platform/log.ts'
 import { firstMigration, migrate, refuseOtherSchema } from './platform/storage/migrate.ts'
 import { openDatabase } from './platform/storage/open.ts'
@@ -52,11 +51,14 @@ export interface DoorbellOptions {
 /** A running Doorbell. */
 export interface Doorbell {
   /**
-   * For `http.createServer`, Express, Koa or Nest: responds to every address of Doorbell, and with 404 to all other
-   * addresses. Doorbell reads the bodies of requests itself, so mount it before any body parser.
+   * For `http.createServer`, Express, Koa or Nest: responds to every address of Doorbell. It passes other requests to
+   * `next`, or answers them with 404 if there is no `next`. It may be mounted before or after a body parser.
+   *
+   * @example
+   * express().use(doorbell.handler)
    */
-  handler(request: IncomingMessage, response: ServerResponse): void
-  /** A Fastify plugin that adds every Doorbell route to your own server. */
+  handler: Handler
+  /** A Fastify plugin that adds every Doorbell route to your own server. Routes that your server has already are kept. */
   fastify: FastifyPluginAsync
   /** For your own code: lists the requests of a user, and decides them. */
   requests: ReturnType<typeof createDeviceApi>
@@ -171,7 +173,7 @@ async function compose(given: Given, parts: DoorbellOptions): Promise<Doorbell> 
     },
   })
   return {
-    handler: (request, response) => answerRaw(app, given.log, request, response),
+    handler: createHandler(app, routes, given.log),
     fastify: asPlugin(app, routes),
     listen: ({ host = config.host, port = config.port } = {}) => app.listen({ host, port }),
     close,

@@ -2,6 +2,7 @@
 import type { IncomingMessage, ServerResponse } from 'node:http'
 import type { FastifyInstance, FastifyPluginAsync, HTTPMethods } from 'fastify'
 import type { Log } from '../log.ts'
+import { useBody } from './request-body.ts'
 import { jsonErrorHeaders, unavailable } from './unavailable.ts'
 
 export interface KnownRoute {
@@ -18,16 +19,67 @@ export function collectRoutes(app: FastifyInstance): readonly KnownRoute[] {
   return routes
 }
 
-/** Answers a request of a plain Node server. */
-export function answerRaw(app: FastifyInstance, log: Log, request: IncomingMessage, response: ServerResponse): void {
-  if (request.readableEnded) {
-    // Another body parser has already read the body. Doorbell would wait for the body for ever.
-    log.error({ event: 'mount.body_consumed' }, 'a body parser ran before Doorbell: mount Doorbell before it')
-    response.writeHead(500, { 'content-type': 'application/json' })
-    response.end(JSON.stringify({ error: 'server_error', error_description: 'the server is not set up correctly' }))
-    return
+/**
+ * A handler for Node's `http.createServer`, for Express, Koa or Nest. With `next`, a request to an address that is not
+ * Doorbell's is passed on, and otherwise answered with 404.
+ */
+export type Handler = (request: IncomingMessage, response: ServerResponse, next?: (error?: unknown) => void) => void
+
+/**
+ * Returns the handler of `app`.
+ * @param routes all routes of `app`
+ */
+export function createHandler(app: FastifyInstance, routes: readonly KnownRoute[], log: Log): Handler {
+  const isOurs = pathMatcher(routes)
+  return (request, response, next) => {
+    if (next !== undefined && !isOurs(request.url ?? '/')) return next()
+    // A body parser of the other server may have read the body. Otherwise Doorbell would wait for the body for ever.
+    if (request.readableEnded && !takeOver(request)) {
+      log.error(
+        { event: 'mount.body_consumed' },
+        'the body was read before Doorbell, and request.body does not contain it: mount Doorbell before the body parser',
+      )
+      response.writeHead(500, jsonErrorHeaders)
+      response.end(JSON.stringify({ error: 'server_error', error_description: 'the server is not set up correctly' }))
+      return
+    }
+    // Koa sets 404 before it calls a handler.
+    response.statusCode = 200
+    route(app, request, response)
   }
-  route(app, request, response)
+}
+
+/** Returns a function that returns whether a URL leads to one of the routes, with any method. */
+function pathMatcher(routes: readonly KnownRoute[]): (url: string) => boolean {
+  const urls = [...new Set(routes.map(({ url }) => url))]
+  const paths = new Set(urls.filter((url) => !url.includes(':')))
+  const patterns = urls
+    .filter((url) => url.includes(':'))
+    .map((url) => new RegExp(`^${url.replace(/[.*+?^${}()|[\]\\]/g, '\\$&').replace(/:\w+/g, '[^/]+')}$`))
+  return (url) => {
+    const [path = ''] = url.split('?', 1)
+    return paths.has(path) || patterns.some((pattern) => pattern.test(path))
+  }
+}
+
+/** Uses the body that a body parser has read. Returns false if there is none. */
+function takeOver(request: IncomingMessage & { body?: unknown }): boolean {
+  const body = bytesOf(request.body, request.headers['content-type'] ?? '')
+  if (body !== undefined) useBody(request, body)
+  return body !== undefined
+}
+
+/** Returns a parsed body as it may have been sent, or undefined if it is not known. */
+function bytesOf(parsed: unknown, contentType: string): Buffer | undefined {
+  if (Buffer.isBuffer(parsed)) return parsed
+  if (typeof parsed === 'string') return Buffer.from(parsed)
+  if (typeof parsed !== 'object' || parsed === null) return undefined
+  if (!/^application\/x-www-form-urlencoded\b/i.test(contentType)) return Buffer.from(JSON.stringify(parsed))
+  // A parameter that was sent twice is a list, and is refused if it may be sent once only.
+  const pairs = Object.entries(parsed).flatMap(([name, value]) =>
+    [value].flat().map((one) => [name, typeof one === 'string' ? one : JSON.stringify(one)]),
+  )
+  return Buffer.from(String(new URLSearchParams(pairs as [string, string][])))
 }
 
 /**
@@ -45,14 +97,16 @@ function route(app: FastifyInstance, request: IncomingMessage, response: ServerR
 }
 
 /**
- * Returns a plugin that adds `routes` to another Fastify server. That server does not read the bodies, so that `app`
- * can read them.
+ * Returns a plugin that adds `routes` to another Fastify server, except routes that this server has already. That server
+ * does not read the bodies, so that `app` can read them.
  */
 export function asPlugin(app: FastifyInstance, routes: readonly KnownRoute[]): FastifyPluginAsync {
   return async (host) => {
     host.removeAllContentTypeParsers()
     host.addContentTypeParser('*', (_request, _payload, done) => done(null))
-    for (const { method, url } of routes) {
+    for (const { method: methods, url } of routes) {
+      const method = methods.filter((each) => !host.hasRoute({ method: each, url }))
+      if (method.length === 0) continue
       host.route({
         method,
         url,

@@ -23,7 +23,7 @@ export type TakeBody = (error: OAuthError | null, body?: Buffer) => void
 
 const body = Symbol('body')
 
-type Receiving = IncomingMessage & { [body]?: RequestBody }
+type Receiving = IncomingMessage & { [body]?: Pick<RequestBody, 'take'> }
 
 /**
  * Begins to receive the body of a call, if it has one. Must be called at once for each call, even for a GET and for a
@@ -31,9 +31,16 @@ type Receiving = IncomingMessage & { [body]?: RequestBody }
  */
 export function beginBody(request: IncomingMessage): void {
   const { 'transfer-encoding': coding, 'content-length': announced } = request.headers
+  if ((request as Receiving)[body] !== undefined) return
   // In HTTP/2, and in a request that the server itself injects, a call may have a body without these two headers.
   if (coding === undefined && announced === undefined && request instanceof IncomingMessage) return
   ;(request as Receiving)[body] = new RequestBody(request, announced)
+}
+
+/** Sets the body of a call that another server has received already. Must be called before `beginBody`. */
+export function useBody(request: IncomingMessage, whole: Buffer): void {
+  const isTooLarge = whole.length > MAX_BODY_BYTES
+  ;(request as Receiving)[body] = { take: (take) => (isTooLarge ? take(tooLarge()) : take(null, whole)) }
 }
 
 /**

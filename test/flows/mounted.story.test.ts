@@ -1,0 +1,144 @@
+/**
+ * Doorbell is mounted in the server of an application: in Express, in Koa or in Fastify, before or after body parsers. The
+ * application keeps its own routes.
+ */
+import assert from 'node:assert/strict'
+import { once } from 'node:events'
+import { createServer, type RequestListener, type Server } from 'node:http'
+import type { AddressInfo } from 'node:net'
+import { describe, type TestContext, test } from 'node:test'
+import express from 'express'
+// @ts-expect-error The types of Express 4 have the name of those of Express 5.
+import express4 from 'express4'
+import Fastify from 'fastify'
+import Koa from 'koa'
+import { CIBA, credentials, openStage, type Stage } from '../support/stage.ts'
+
+async function listen(t: TestContext, listener: RequestListener): Promise<string> {
+  const server: Server = createServer(listener).listen(0, '127.0.0.1')
+  await once(server, 'listening')
+  t.after(() => {
+    server.closeAllConnections()
+    server.close()
+  })
+  return `http://127.0.0.1:${(server.address() as AddressInfo).port}`
+}
+
+interface Answered {
+  status: number
+  body: Record<string, unknown>
+}
+
+async function send(url: string, authorization: string, body: URLSearchParams | object): Promise<Answered> {
+  const isForm = body instanceof URLSearchParams
+  const headers = { authorization, ...(!isForm && { 'content-type': 'application/json' }) }
+  const response = await fetch(url, { method: 'POST', headers, body: isForm ? body : JSON.stringify(body) })
+  return { status: response.status, body: (await response.json()) as Record<string, unknown> }
+}
+
+/** A request, a decision in JSON, and a poll that gets tokens. */
+async function assertServes(host: string, stage: Stage): Promise<void> {
+  const asked = { scope: 'openid', login_hint: 'ana', binding_message: 'Café & 4.20 + tip' }
+  const rung = await send(`${host}/backchannel/authorize`, credentials.kiosk, new URLSearchParams(asked))
+  assert.equal(rung.status, 200)
+  const auth_req_id = String(rung.body.auth_req_id)
+  const [shown] = await stage.waiting()
+  assert.equal(shown!.binding_message, asked.binding_message)
+  const decision = { login_hint: 'ana', auth_req_id, status: 'approved' }
+  const decided = await send(`${host}/backchannel/complete`, credentials.phoneService, decision)
+  assert.deepEqual([decided.status, decided.body.status], [200, 'approved'])
+  const form = new URLSearchParams({ grant_type: CIBA, auth_req_id })
+  assert.equal((await send(`${host}/oauth/token`, credentials.kiosk, form)).status, 200)
+  const twice = new URLSearchParams([...Object.entries(asked), ['scope', 'openid email']])
+  const refused = await send(`${host}/backchannel/authorize`, credentials.kiosk, twice)
+  assert.deepEqual([refused.status, refused.body.error], [400, 'invalid_request'], 'a repeated parameter')
+  assert.equal((await fetch(`${host}/.well-known/openid-configuration`)).status, 200)
+  assert.equal((await fetch(`${host}/approve/no-such`, { redirect: 'manual' })).status, 303, 'a page')
+}
+
+const textOf = async (url: string) => {
+  const response = await fetch(url)
+  return `${response.status} ${await response.text()}`
+}
+
+for (const [version, make] of [
+  ['Express 5', express],
+  ['Express 4', express4 as typeof express],
+] as const) {
+  describe(version, () => {
+    const parsers = {
+      'no body parser': [],
+      'parsers of forms and JSON': [make.urlencoded({ extended: false }), make.json()],
+      'an extended parser of forms': [make.urlencoded({ extended: true }), make.json({ type: '*/*' })],
+      'a parser of bytes': [make.raw({ type: '*/*' })],
+      'a parser of text': [make.text({ type: '*/*' })],
+    }
+    for (const [what, before] of Object.entries(parsers)) {
+      test(`after ${what}: Doorbell's routes work, and the others are the application's`, async (t) => {
+        const stage = await openStage(t)
+        const app = make()
+        for (const parser of before) app.use(parser)
+        app.use(stage.doorbell.handler)
+        app.use(make.json())
+        app.get('/shop', (_request, response) => void response.send('the shop'))
+        app.post('/shop', (request, response) => void response.send(`sold ${request.body.item ?? request.body}`))
+        app.use((_request, response) => void response.status(404).send('not in the shop'))
+        const host = await listen(t, app)
+        await assertServes(host, stage)
+        assert.equal(await textOf(`${host}/shop?page=2`), '200 the shop')
+        for (const path of ['/shop/nowhere', '/oauth', '/OAuth/token', '/approve', '/approve/a/b/c']) {
+          assert.equal(await textOf(host + path), '404 not in the shop', path)
+        }
+        if (before.length === 0) {
+          const headers = { 'content-type': 'application/json' }
+          const sold = await fetch(`${host}/shop`, { method: 'POST', headers, body: '{"item":"tea"}' })
+          assert.equal(await sold.text(), 'sold tea')
+        }
+      })
+    }
+
+    test('a body that was read and is nowhere is an error of the set-up, and the log says what to do', async (t) => {
+      const stage = await openStage(t)
+      const app = make()
+      app.use((request, _response, next) => void request.resume().on('end', next))
+      app.use(stage.doorbell.handler)
+      const form = new URLSearchParams({ scope: 'openid', login_hint: 'ana' })
+      const refused = await send(`${await listen(t, app)}/backchannel/authorize`, credentials.kiosk, form)
+      assert.deepEqual([refused.status, refused.body.error], [500, 'server_error'])
+      assert.match(stage.logLines.join(), /mount\.body_consumed.*mount Doorbell before the body parser/)
+    })
+  })
+}
+
+test('Koa: good answers are 200, although Koa begins with 404', async (t) => {
+  const stage = await openStage(t)
+  const app = new Koa()
+  app.use((context, next) => {
+    context.respond = false
+    stage.doorbell.handler(context.req, context.res, () => {
+      context.respond = true
+      void next()
+    })
+  })
+  app.use((context) => {
+    context.body = 'the shop'
+  })
+  const host = await listen(t, app.callback())
+  await assertServes(host, stage)
+  assert.equal(await textOf(`${host}/shop`), '200 the shop')
+})
+
+test('Fastify: the routes that the application has itself are kept, also those that Doorbell has', async (t) => {
+  const stage = await openStage(t)
+  const app = Fastify()
+  t.after(() => app.close())
+  app.get('/', async () => 'the shop')
+  app.post('/shop', async (request) => `sold ${(request.body as { item: string }).item}`)
+  await app.register(stage.doorbell.fastify)
+  const host = await app.listen({ port: 0, host: '127.0.0.1' })
+  await assertServes(host, stage)
+  assert.equal(await textOf(host), '200 the shop')
+  const headers = { 'content-type': 'application/json' }
+  const sold = await fetch(`${host}/shop`, { method: 'POST', headers, body: '{"item":"tea"}' })
+  assert.equal(await sold.text(), 'sold tea')
+})
