@@ -7,9 +7,9 @@ import type { FastifyInstance } from 'fastify'
 import { onSessionsEnded, USER_REQUESTS } from '../ciba/authentication-request/user-announcement.ts'
 import { consentAppEndpoint } from '../consent-app/consent-app-endpoint.ts'
 import { createDeviceApiClient, type SendToServer } from '../consent-app/device-api.ts'
-import { admitOwn, createSignIn, fetchFrom } from '../consent-app/sign-in.ts'
+import { admitOwn, createSignIn, fetchFrom, fromProvider } from '../consent-app/sign-in.ts'
 import { createDeviceToken } from '../openid-provider/device-token.ts'
-import { createBeginFor } from '../openid-provider/held-generations.ts'
+import { createBeginFor } from '../openid-provider/generations-of-call.ts'
 import { cookieNames } from '../openid-provider/paths.ts'
 import { createAdmission } from '../openid-provider/sign-in/external-sign-in.ts'
 import { type BoundedWait, createBoundedWait } from '../platform/http/bounded-wait.ts'
@@ -86,7 +86,7 @@ function signingInElsewhere({ platform, clients, users, openid }: CibaNeeds) {
     clientSecret: client_secret!,
     scope: 'openid profile email',
     // The operator has configured the address of the other provider, so it may be in a private network.
-    fetch: fetchThrough(openCaller({ allowPrivateNetworks: true, timeoutMs: signInTimeoutMs })),
+    fetch: fromProvider(fetchThrough(openCaller({ allowPrivateNetworks: true, timeoutMs: signInTimeoutMs }))),
     admit: createAdmission({
       users: users.users,
       usersAreHooks: !Array.isArray(config.users),

@@ -8,6 +8,7 @@ import { type CallerTimeouts, type ErrorPages, edge, edgeOptions, serverTimeouts
 import { nameCallers } from '../platform/http/caller-address.ts'
 import { collectRoutes } from '../platform/http/mount.ts'
 import { tlsOptions } from '../platform/http/tls.ts'
+import type { Unavailable } from '../platform/http/unavailable.ts'
 import { chooseLanguage, type Texts } from '../platform/i18n/texts.ts'
 import { pageHeaders, renderError } from '../platform/pages/pages.ts'
 import { profiles } from '../platform/security-profile.ts'
@@ -47,7 +48,7 @@ function strictTransport({ issuer, development, hsts }: Config): Record<string, 
 }
 
 function errorPages(texts: Texts): ErrorPages {
-  const render = (key: 'error.away' | 'error.not_found', acceptLanguage: string | undefined) => {
+  const render = (key: Unavailable['textKey'] | 'error.not_found', acceptLanguage: string | undefined) => {
     const lang = chooseLanguage(acceptLanguage)
     const say = texts.in(lang)
     const link = key === 'error.not_found' ? { href: '/', text: say('error.back') } : undefined
@@ -57,7 +58,7 @@ function errorPages(texts: Texts): ErrorPages {
     }
   }
   return {
-    unavailable: (acceptLanguage) => render('error.away', acceptLanguage),
+    unavailable: (acceptLanguage, textKey = 'error.away') => render(textKey, acceptLanguage),
     notFound: (acceptLanguage) => render('error.not_found', acceptLanguage),
   }
 }

@@ -1,5 +1,5 @@
 /** Completes and checks the configuration, and reports all problems at once. */
-import { violationsOf } from '../platform/rule.ts'
+import { violationsOf } from '../platform/input-rule.ts'
 import { profiles } from '../platform/security-profile.ts'
 import { readSettings } from '../platform/validation.ts'
 import { readDetailTypes, readResources } from './authorization-details.ts'

@@ -330,7 +330,7 @@ export type RegistrationHelp = {
 export type LoginHelp = {
   /** Where users sign in: at this server (`self`), or at another OpenID provider, given by its issuer. Value: `self`, or an https address. */
   issuer?: unknown
-  /** The `client_id` of Doorbell at the provider `login.issuer`. Value: a string. */
+  /** The `client_id` of Doorbell at the provider `login.issuer`. There, register the redirect URI `<issuer>/session/callback`, where `<issuer>` is the `issuer` of Doorbell. Value: a string. */
   client_id?: unknown
   /** The `client_secret` of Doorbell at the provider `login.issuer`. Preferably set in `DOORBELL_LOGIN_CLIENT_SECRET`. Value: a string. */
   client_secret?: unknown

@@ -5,7 +5,7 @@ import type { Clock } from '../platform/clock.ts'
 import { fingerprint } from '../platform/crypto.ts'
 import type { BoundedWait } from '../platform/http/bounded-wait.ts'
 import { type LoadShedding, slotOf } from '../platform/http/load-shedding.ts'
-import { isUnavailable } from '../platform/http/unavailable.ts'
+import { isUnavailable, unavailableIn } from '../platform/http/unavailable.ts'
 import type { DeviceApi } from './device-api.ts'
 import { type Cookies, rememberedForSeconds, safeReturn } from './session.ts'
 import { formOf, type Shell } from './shell.ts'
@@ -87,7 +87,7 @@ export function sessionEndpoint(app: FastifyInstance, shell: Shell, needs: Sessi
     } catch (error) {
       // If a provider or the database is unavailable, the cookie of the sign-in is kept, so that the user can load the
       // page again.
-      if (isUnavailable(error)) throw error
+      if (isUnavailable(error)) throw unavailableIn(error) ?? error
       reply.clearCookie(signInName, cookies.options)
       audit({ event: 'sign_in.failed', address: request.ip, by: 'consent app', outcome: nameOfError(error) })
       return startAgain(reply, reader, underWay.to)

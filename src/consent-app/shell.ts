@@ -105,7 +105,7 @@ function problemPages(page: ShowPage) {
   }
 
   function notOurUser(reply: FastifyReply, reader: Reader) {
-    return page(reply.code(403), 'outcome', reader, { key: 'not_yours', client: '', to: '/' })
+    return page(reply.code(403), 'outcome', reader, { key: 'no_user', client: '', to: '/' })
   }
 
   function sessionOver(reply: FastifyReply, reader: Reader, to: string) {

@@ -3,7 +3,7 @@
  */
 import * as openid from 'openid-client'
 import { toResponse } from '../platform/http/fetch.ts'
-import { Unavailable } from '../platform/http/unavailable.ts'
+import { Unavailable, unavailableIn } from '../platform/http/unavailable.ts'
 import type { SendToServer } from './device-api.ts'
 import type { Session, SignInUnderWay } from './session.ts'
 
@@ -58,12 +58,37 @@ export interface StartedSignIn {
 
 export type SignIn = ReturnType<typeof createSignIn>
 
+/** Thrown if the provider at which users sign in cannot be reached, or does not work. */
+export class ProviderUnavailable extends Unavailable {
+  override readonly name = 'ProviderUnavailable'
+  override readonly description = 'the provider for sign-ins cannot be reached, please try again'
+  override readonly textKey = 'error.provider_away'
+  override readonly retryAfterSeconds = 10
+}
+
+/** Returns a `fetch` with errors that say that the other provider, and not this server, cannot answer. */
+export function fromProvider(send: openid.CustomFetch): openid.CustomFetch {
+  return async (url, options) => {
+    const response = await send(url, options).catch((cause: unknown) => {
+      throw new ProviderUnavailable(`the provider for sign-ins cannot be reached: ${String(cause)}`, { cause })
+    })
+    if (response.status < 500) return response
+    const cause = `status ${response.status} at ${new URL(url).pathname}`
+    throw new ProviderUnavailable(`the provider for sign-ins answered with ${cause}`, { cause })
+  }
+}
+
 /** Creates the OpenID Connect client. The provider is discovered at the first sign-in. */
 export function createSignIn(needs: SignInNeeds) {
   let discovered: Promise<openid.Configuration> | undefined
 
   function provider(): Promise<openid.Configuration> {
-    discovered ??= discover(needs)
+    discovered ??= discover(needs).catch((cause: unknown) => {
+      // openid-client wraps the errors of `fetch` in errors without a reason.
+      throw (
+        unavailableIn(cause) ?? new ProviderUnavailable(`the provider ${needs.issuer} cannot be discovered`, { cause })
+      )
+    })
     // A failed discovery is tried again at the next sign-in.
     discovered.catch(() => {
       discovered = undefined

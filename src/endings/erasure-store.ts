@@ -1,6 +1,6 @@
 import { atMostRows, type Database } from '../platform/storage/database.ts'
+import { signOutLock } from '../user/token-validity-store.ts'
 import { longestCallMs } from '../user/user-generation-store.ts'
-import { signOutLock } from '../user/validity-store.ts'
 import { type Ended, statementsFor } from './ending-store.ts'
 
 /**

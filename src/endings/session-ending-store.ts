@@ -1,6 +1,6 @@
 import { deleteOldest } from '../platform/storage/bounded-deletion.ts'
 import type { Change, Database, Statement } from '../platform/storage/database.ts'
-import { signOutLock } from '../user/validity-store.ts'
+import { signOutLock } from '../user/token-validity-store.ts'
 
 /** The rows to remove when sessions end. All values are SHA-256 hashes, except `users`. */
 export interface SessionRows {

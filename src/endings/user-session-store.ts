@@ -3,8 +3,8 @@ import { deleteOldest } from '../platform/storage/bounded-deletion.ts'
 import { atMostRows, type Change, type Database, type Statement } from '../platform/storage/database.ts'
 import type { RowOf } from '../platform/storage/row.ts'
 import { byAge } from '../platform/storage/stored-period.ts'
+import { isValid, signOutLock } from '../user/token-validity-store.ts'
 import { createUserGenerationStore } from '../user/user-generation-store.ts'
-import { isValid, signOutLock } from '../user/validity-store.ts'
 import { endingGrants } from './session-ending-store.ts'
 
 /** A session as the user sees it. Times are in milliseconds since 1970. */

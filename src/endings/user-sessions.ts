@@ -6,7 +6,7 @@ import type { CurrentProvider } from '../openid-provider/openid-provider.ts'
 import type { Audit } from '../platform/audit.ts'
 import type { Clock } from '../platform/clock.ts'
 import { fingerprint, newId } from '../platform/crypto.ts'
-import { signOutLock } from '../user/validity-store.ts'
+import { signOutLock } from '../user/token-validity-store.ts'
 import { endingSessions } from './session-ending-store.ts'
 import type { UserSessionStore } from './user-session-store.ts'
 

@@ -11,7 +11,7 @@ import { targetOf } from '../platform/http/one-spelling.ts'
 import { chooseLanguage, type Texts } from '../platform/i18n/texts.ts'
 import { pageHeaders, renderError } from '../platform/pages/pages.ts'
 import type { ForwardToOidcProvider } from './oidc-call.ts'
-import type { ReturningUsers } from './oidc-call-share.ts'
+import type { ReturningUsers } from './oidc-call-limits.ts'
 import type { OidcModelStore } from './oidc-model-store.ts'
 import { NoPlace, type SignInPlace, type SignInPlaces, withoutPlace } from './sign-in-places.ts'
 

@@ -12,7 +12,7 @@ import { browserName } from '../platform/http/browser-name.ts'
 import type { ListStatement, Statement } from '../platform/storage/database.ts'
 import { placeOfThisCall } from './authorize-endpoint.ts'
 import { forgetFound, foundInCall, removeOnceInCall } from './call-memory.ts'
-import { heldGeneration, heldRegistration, holdGeneration, holdRegistration } from './held-generations.ts'
+import { heldGeneration, heldRegistration, holdGeneration, holdRegistration } from './generations-of-call.ts'
 import type { KnownTokens } from './known-tokens.ts'
 import { mergedGrant } from './merged-grant.ts'
 import type {

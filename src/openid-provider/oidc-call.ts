@@ -14,7 +14,7 @@ import { slotOf } from '../platform/http/load-shedding.ts'
 import { targetOf } from '../platform/http/one-spelling.ts'
 import { refuseUnstorableForm } from '../platform/http/outside-text.ts'
 import { rememberingFound } from './call-memory.ts'
-import { holdingGenerations } from './held-generations.ts'
+import { holdingGenerations } from './generations-of-call.ts'
 import {
   type AuthenticateForwarded,
   authenticatingRouteAt,
@@ -22,7 +22,6 @@ import {
   withoutCredentials,
 } from './oidc-call-client.ts'
 import { createReadForwardedProof, type ForwardedProof, rememberProof } from './oidc-call-dpop-proof.ts'
-import { withConfiguredResources } from './oidc-call-resources.ts'
 import {
   type CallCounting,
   isUserinfo,
@@ -31,7 +30,8 @@ import {
   returningUserOf,
   workForClient,
   workForToken,
-} from './oidc-call-share.ts'
+} from './oidc-call-limits.ts'
+import { withConfiguredResources } from './oidc-call-resources.ts'
 import type { CurrentProvider, Provider } from './openid-provider.ts'
 
 export type ForwardToOidcProvider = ReturnType<typeof createForwardToOidcProvider>

@@ -7,7 +7,7 @@ import {
   type SingleStatement,
   type Statement,
 } from '../platform/storage/database.ts'
-import { isValid } from '../user/validity-store.ts'
+import { isValid } from '../user/token-validity-store.ts'
 
 /**
  * A model of oidc-provider as it is stored: ids are hashed and the content is encrypted, so that the database contains

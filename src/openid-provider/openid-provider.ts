@@ -18,9 +18,9 @@ import {
 } from './middlewares.ts'
 import { trustOurAuthentication } from './oidc-call-client.ts'
 import { markProofsInOneStep } from './oidc-call-dpop-proof.ts'
+import { withAtomicGrants } from './oidc-call-transaction.ts'
 import { endWholeSession, endWithoutSession } from './sign-out-page.ts'
 import type { SigningKeyWatch } from './signing-keys/signing-key-watch.ts'
-import { withAtomicGrants } from './token-transaction.ts'
 import { nameGrants } from './used-refresh-tokens.ts'
 
 export type { Provider }

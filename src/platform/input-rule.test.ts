@@ -1,6 +1,6 @@
 import assert from 'node:assert/strict'
 import { test } from 'node:test'
-import { type Rule, violationsOf } from './rule.ts'
+import { type Rule, violationsOf } from './input-rule.ts'
 
 interface Range {
   min: number

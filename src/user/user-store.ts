@@ -2,8 +2,8 @@ import type { Database, Statement } from '../platform/storage/database.ts'
 import type { RowOf } from '../platform/storage/row.ts'
 import { type OnUnreadable, parseStored, throwUnreadable } from '../platform/unreadable-values.ts'
 import { plainNumber, plainNumberIn, storedNumber } from './phone-number.ts'
+import { signOutLock } from './token-validity-store.ts'
 import type { User } from './user.ts'
-import { signOutLock } from './validity-store.ts'
 
 /** A user of the built-in directory, with the hash of the password. */
 export interface KnownUser extends User {

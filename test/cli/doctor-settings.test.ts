@@ -250,7 +250,12 @@ describe('doctor checks the settings', () => {
       login: { issuer: url, client_id: 'x', client_secret: 'x' },
     })
     const states = (found: Finding[]) => ['hints', 'login'].map((about) => of(found, about)[0]?.state)
-    assert.deepEqual(states(await findings(settings(there))), ['ok', 'ok'])
+    const found = await findings(settings(there))
+    assert.deepEqual(states(found), ['ok', 'ok'])
+    assert.match(
+      of(found, 'login')[0]!.says,
+      /the redirect URI of this server is http:\/\/localhost:4000\/session\/callback$/,
+    )
     assert.deepEqual(states(await findings(settings(nowhere))), ['fail', 'fail'])
   })
 })

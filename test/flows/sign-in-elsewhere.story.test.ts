@@ -1,4 +1,6 @@
 import assert from 'node:assert/strict'
+import { once } from 'node:events'
+import { createServer } from 'node:http'
 import { describe, type TestContext, test } from 'node:test'
 import type { UserHooks } from '../../src/user/user.ts'
 import { openBrowser } from '../support/browser.ts'
@@ -60,6 +62,11 @@ describe('users sign in at another provider', () => {
 
     assert.equal(page.status, 403)
     assert.doesNotMatch(page.text, /Coffee|Kiosk/)
+    assert.match(
+      page.text,
+      /<h1[^>]*>No account here<\/h1>\s*<p>You have signed in, but your account is not known here\./,
+    )
+    assert.match(page.text, /Use another account<\/a>/)
   })
 
   const pretenders = {
@@ -97,6 +104,71 @@ describe('users sign in at another provider', () => {
     })
   }
 })
+
+describe('the other provider', () => {
+  for (const [what, answer] of [
+    ['cannot be reached', undefined],
+    ['fails', { status: 502, body: '<h1>Bad gateway</h1>' }],
+    ['is not at this address', { status: 404, body: '{}' }],
+    ['has another issuer', { status: 200, body: '{"issuer":"https://another.example"}' }],
+    ['does not answer in JSON', { status: 200, body: 'hello' }],
+  ] as const) {
+    test(`${what}: a page says so, the log has the reason, and the sign-in works as soon as it is back`, async (t) => {
+      const port = await freePort()
+      const login = {
+        issuer: `http://localhost:${port}`,
+        client_id: client.client_id,
+        client_secret: client.client_secret,
+      }
+      const house = await openStage(t, { config: { login } })
+      const broken = answer && (await brokenProvider(t, port, answer))
+      const page = await openBrowser(house.url).open(house.url)
+      assert.equal(page.status, 503)
+      assert.equal(page.headers.get('retry-after'), '10')
+      assert.match(page.text, /The service at which you sign in cannot be reached at the moment\. Please try again/)
+      const { status, body } = await house.get('/session/start')
+      assert.deepEqual([status, body.error], [503, 'temporarily_unavailable'])
+      assert.match(
+        house.logLines.join('\n'),
+        /"detail":"the provider (for sign-ins (cannot be reached: |answered with status 502 at )|http.* cannot be discovered")/,
+      )
+      await broken?.close()
+      await openStage(t, {
+        port,
+        config: {
+          clients: [{ ...client, redirect_uris: [`${house.url}/session/callback`] }],
+          users: [verified] as never,
+        },
+      })
+      assert.ok((await openBrowser(house.url).open(house.url)).url.startsWith(`${login.issuer}/oauth/authorize`))
+    })
+  }
+
+  test('stops between the sign-in and the return: a page says so, and loading it again finishes the sign-in', async (t) => {
+    const { bank, house } = await openBoth(t)
+    const [houseBrowser, bankBrowser] = [openBrowser(house.url), openBrowser(bank.url)]
+    const signInPage = await bankBrowser.open((await houseBrowser.open(house.url)).url)
+    const consentPage = await bankBrowser.submit(signInPage, { name: ana.username, password: ana.password })
+    const cameBack = await bankBrowser.submit(consentPage)
+    await bank.doorbell.close()
+    const page = await houseBrowser.open(cameBack.url)
+    assert.equal(page.status, 503)
+    assert.match(page.text, /The service at which you sign in cannot be reached/)
+    await bank.restart()
+    const again = await houseBrowser.open(cameBack.url)
+    assert.deepEqual([again.status, again.url], [200, `${house.url}/`])
+  })
+})
+
+async function brokenProvider(t: TestContext, port: number, { status, body }: { status: number; body: string }) {
+  const server = createServer((_request, response) => {
+    response.writeHead(status, { 'content-type': 'application/json', connection: 'close' }).end(body)
+  })
+  server.listen(port, 'localhost')
+  await once(server, 'listening')
+  t.after(() => server.close())
+  return { close: () => new Promise((resolve) => server.close(resolve)) }
+}
 
 /** Hooks with one user, whose claims are not checked, in contrast to those of a configured user. */
 const hooksOf = ({ password, ...user }: typeof verified): UserHooks => ({

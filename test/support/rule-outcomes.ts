@@ -1,5 +1,5 @@
 /** Records whether tests have seen each rule of a list both satisfied and violated. */
-import type { Rule } from '../../src/platform/rule.ts'
+import type { Rule } from '../../src/platform/input-rule.ts'
 
 /**
  * From now on, records the outcomes of each rule, by replacing its function `requires`.

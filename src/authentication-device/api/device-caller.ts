@@ -17,7 +17,7 @@ import {
 import type { ClientStore } from '../../client/client-store.ts'
 import { DECIDE_SCOPE } from '../../client/metadata/client-metadata.ts'
 import { type CallWithProof, type Proofs, proofSentWith } from '../../client/sender-constraint/dpop-proof.ts'
-import type { ReturningUsers } from '../../openid-provider/oidc-call-share.ts'
+import type { ReturningUsers } from '../../openid-provider/oidc-call-limits.ts'
 import type { CurrentProvider } from '../../openid-provider/openid-provider.ts'
 import { fingerprint } from '../../platform/crypto.ts'
 import { accessTokenOf, type SentAccessToken } from '../../platform/http/authorization.ts'

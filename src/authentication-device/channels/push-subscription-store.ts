@@ -1,6 +1,6 @@
 import type { Database } from '../../platform/storage/database.ts'
 import type { RowOf } from '../../platform/storage/row.ts'
-import { isSignedIn, signedInLock } from '../../user/validity-store.ts'
+import { isSignedIn, signedInLock } from '../../user/token-validity-store.ts'
 
 /** A subscription as stored; `sealed` is encrypted. */
 export interface KeptSubscription {

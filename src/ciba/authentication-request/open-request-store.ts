@@ -12,7 +12,7 @@ import {
   type Statement,
 } from '../../platform/storage/database.ts'
 import type { OnUnreadable } from '../../platform/unreadable-values.ts'
-import { isSignedIn, signedInLock, signOutLock } from '../../user/validity-store.ts'
+import { isSignedIn, signedInLock, signOutLock } from '../../user/token-validity-store.ts'
 import { type AuthenticationRequest, decoyUserId } from './authentication-request.ts'
 import { type RequestRow, toRequest } from './request-row.ts'
 

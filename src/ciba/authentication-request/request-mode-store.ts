@@ -2,7 +2,7 @@
 import type { DeliveryMode } from '../../client/metadata/client-metadata.ts'
 import type { OutboxMessage } from '../../outbox/notification.ts'
 import type { Database, Statement } from '../../platform/storage/database.ts'
-import { signOutLock } from '../../user/validity-store.ts'
+import { signOutLock } from '../../user/token-validity-store.ts'
 import type { AuthenticationRequest } from './authentication-request.ts'
 import { announced } from './request-move-store.ts'
 

@@ -17,7 +17,7 @@ import {
   type Value,
 } from '../../platform/storage/database.ts'
 import type { Authentication } from '../../user/authentication.ts'
-import { isSignedIn, signedInLock, signOutLock } from '../../user/validity-store.ts'
+import { isSignedIn, signedInLock, signOutLock } from '../../user/token-validity-store.ts'
 import type { AuthenticationRequest } from './authentication-request.ts'
 import {
   acceptedWithin,

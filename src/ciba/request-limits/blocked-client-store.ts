@@ -1,5 +1,5 @@
 import type { Database, Statement } from '../../platform/storage/database.ts'
-import { isSignedIn, signOutLock } from '../../user/validity-store.ts'
+import { isSignedIn, signOutLock } from '../../user/token-validity-store.ts'
 import type { Pair } from '../authentication-request/open-request-store.ts'
 
 export type BlockedClientStore = ReturnType<typeof createBlockedClientStore>

@@ -57,7 +57,7 @@ function examineClock({ headers }: Answer): Finding | undefined {
  * Checks the other servers: the provider where users sign in, the address for mutual TLS, and the issuers of
  * login_hint_tokens.
  */
-export async function examineOthers({ login, hints, mutualTls, tls }: Config): Promise<Finding[]> {
+export async function examineOthers({ issuer, login, hints, mutualTls, tls }: Config): Promise<Finding[]> {
   const discovery = '/.well-known/openid-configuration'
   const asked = [
     ...(login.issuer === 'self' ? [] : [['login', login.issuer.replace(/\/+$/, '') + discovery, 'login.issuer']]),
@@ -70,7 +70,9 @@ export async function examineOthers({ login, hints, mutualTls, tls }: Config): P
       jwksUri === undefined ? [] : [['hints', jwksUri, 'hints.tokenIssuers']],
     ),
   ] as [about: string, url: string, setting: string][]
-  return Promise.all(asked.map(([about, url, setting]) => examineOther(about, url, setting)))
+  const findings = await Promise.all(asked.map(([about, url, setting]) => examineOther(about, url, setting)))
+  const redirectUri = `; the redirect URI of this server is ${issuer}/session/callback`
+  return findings.map((each) => (each.about === 'login' ? { ...each, says: each.says + redirectUri } : each))
 }
 
 async function examineOther(about: string, url: string, setting: string): Promise<Finding> {

@@ -1,6 +1,6 @@
 /** Rules that concern several members of client metadata, in the order in which problems are reported. */
 import { isLoopback } from '../../platform/http/web-address.ts'
-import type { Rule } from '../../platform/rule.ts'
+import type { Rule } from '../../platform/input-rule.ts'
 import { profiles, secretSigning } from '../../platform/security-profile.ts'
 import { subjectMetadata } from '../certificate/subject-name.ts'
 import {

@@ -1,5 +1,5 @@
 /** Checks client metadata against the security profile of the deployment. */
-import { type Rule, type Violation, violationsOf } from '../../platform/rule.ts'
+import { type Rule, type Violation, violationsOf } from '../../platform/input-rule.ts'
 import { type Profile, profiles } from '../../platform/security-profile.ts'
 import type { ClientMetadata } from './client-metadata.ts'
 

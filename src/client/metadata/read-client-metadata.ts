@@ -2,7 +2,7 @@
  * Validates client metadata in three steps: checks each member by itself, adds the defaults, and checks the rules
  * between members.
  */
-import { violationsOf } from '../../platform/rule.ts'
+import { violationsOf } from '../../platform/input-rule.ts'
 import { type Profile, profiles } from '../../platform/security-profile.ts'
 import { isPlain, readSettings } from '../../platform/validation.ts'
 import { CIBA_GRANT, type ClientMetadata, type DeliveryMode } from './client-metadata.ts'

@@ -3,10 +3,10 @@ import { calculateJwkThumbprint, EmbeddedJWK, type JWK, type JWTPayload, jwtVeri
 import type { Clock } from '../../platform/clock.ts'
 import { fingerprint } from '../../platform/crypto.ts'
 import { targetOf } from '../../platform/http/one-spelling.ts'
+import type { Rule } from '../../platform/input-rule.ts'
 import { isPlainJws } from '../../platform/jose/jws.ts'
 import { isCostlyToVerify, privateMembers } from '../../platform/jose/key-members.ts'
 import { OAuthError } from '../../platform/oauth-error.ts'
-import type { Rule } from '../../platform/rule.ts'
 import type { Nonces } from './dpop-nonces.ts'
 
 /** The proof of a call as received, if there is one, and the properties of the call that the proof must match. */

@@ -55,7 +55,8 @@ export const clientAndUserSettings = {
     ),
     client_id: setting(
       z.string(expectation('a string')).exactOptional(),
-      'The `client_id` of Doorbell at the provider `login.issuer`.',
+      'The `client_id` of Doorbell at the provider `login.issuer`. There, register the redirect URI ' +
+        '`<issuer>/session/callback`, where `<issuer>` is the `issuer` of Doorbell.',
       { values: 'a string', example: "'doorbell'", isSketch: true },
     ),
     client_secret: setting(

@@ -28,19 +28,31 @@ function countDown(place) {
   tick()
 }
 
+/**
+ * Loads the list again when the server says that it has changed. All tabs of a browser share one event stream, because
+ * browsers open only six connections to a server with HTTP/1.1. A hidden tab lets go of the stream.
+ */
 function keepUpToDate(place) {
-  const events = new EventSource(place.dataset.live)
   const lost = document.querySelector('[data-live-lost]')
-  // Fetches the page when the stream opens, because requests may have changed before that, or while the connection was
-  // lost.
-  events.addEventListener('open', () => {
-    lost.hidden = true
-    return look()
-  })
-  events.addEventListener('error', () => {
-    lost.hidden = events.readyState !== EventSource.CLOSED
-  })
-  events.addEventListener('changed', look)
+  const heard = {
+    // Fetches the page when the stream opens, because requests may have changed before that, or while the connection
+    // was lost.
+    open() {
+      lost.hidden = true
+      return look()
+    },
+    changed: look,
+    lost() {
+      lost.hidden = false
+    },
+  }
+  let letGo
+  const update = () => {
+    letGo?.()
+    letGo = document.hidden ? undefined : shareStream(place.dataset.live, (event) => heard[event]())
+  }
+  document.addEventListener('visibilitychange', update)
+  update()
 
   async function look() {
     const answer = await fetch(location.href, { headers: { accept: 'text/html' } }).catch(() => undefined)
@@ -52,7 +64,62 @@ function keepUpToDate(place) {
     // If nothing has changed, the list is not replaced: screen readers do not read it again, and the focus stays where
     // it is.
     if (fresh && fresh.innerHTML !== place.innerHTML) place.replaceChildren(...fresh.childNodes)
+    return closeNotificationsBeside(place)
   }
+}
+
+/** Closes the notifications of requests that are not in the list: they were decided elsewhere, or have expired. */
+async function closeNotificationsBeside(place) {
+  const registration = await navigator.serviceWorker?.getRegistration()
+  const listed = new Set([...place.querySelectorAll('a[href]')].map(({ pathname }) => pathname))
+  for (const notification of (await registration?.getNotifications()) ?? []) {
+    const { pathname } = new URL(notification.data.link, location.href)
+    if (pathname.startsWith('/approve/') && !listed.has(pathname)) notification.close()
+  }
+}
+
+/**
+ * Calls `hear` with `open`, `changed` or `lost`. The tab that has the lock opens the stream, and tells the others. When it
+ * is closed or hidden, the next tab gets the lock. Without a secure context, there are no locks: each tab has a stream.
+ *
+ * @returns a function that ends this
+ */
+function shareStream(url, hear) {
+  const canShare = navigator.locks !== undefined && 'BroadcastChannel' in window
+  if (!canShare) return openStream(url, hear)
+  const others = new BroadcastChannel('doorbell live')
+  others.addEventListener('message', ({ data }) => hear(data))
+  // The stream of another tab may be open already, and says so only once.
+  hear('open')
+  const ended = new AbortController()
+  const untilEnded = (close) =>
+    new Promise((resolve) => {
+      ended.signal.addEventListener('abort', () => resolve(close()))
+    })
+  const lead = () =>
+    untilEnded(
+      openStream(url, (event) => {
+        others.postMessage(event)
+        hear(event)
+      }),
+    )
+  navigator.locks.request('doorbell live', { signal: ended.signal }, lead).catch(() => {})
+  return () => {
+    ended.abort()
+    others.close()
+  }
+}
+
+/** @returns a function that closes the stream */
+function openStream(url, hear) {
+  const events = new EventSource(url)
+  events.addEventListener('open', () => hear('open'))
+  events.addEventListener('changed', () => hear('changed'))
+  events.addEventListener('error', () => {
+    // In all other cases, the browser connects again by itself.
+    if (events.readyState === EventSource.CLOSED) hear('lost')
+  })
+  return () => events.close()
 }
 
 /**
@@ -67,7 +134,16 @@ async function findOwnSubscription(signOut) {
   const answer = await fetch('/notifications/claim', { method: 'POST', body: new URLSearchParams(fields) })
   const { subscribed, ended_another: endedAnother } = await answer.json()
   if (endedAnother) await subscription.unsubscribe()
-  return subscribed ? subscription : null
+  return subscribed && hasServersKey(subscription) ? subscription : null
+}
+
+/** Returns whether a subscription is for the current key of the server. Messages with another key are refused. */
+function hasServersKey({ options }) {
+  const form = document.querySelector('form[data-push]')
+  const key = options?.applicationServerKey
+  if (!form || !key) return true
+  const text = btoa(String.fromCharCode(...new Uint8Array(key)))
+  return text.replaceAll('+', '-').replaceAll('/', '_').replace(/=+$/, '') === form.dataset.push
 }
 
 /**
@@ -118,7 +194,9 @@ async function offerNotifications(form, own) {
         send(form, { endpoint: now.endpoint })
       }
     } catch {
-      show('denied', true)
+      const isDenied = Notification.permission === 'denied'
+      show('denied', isDenied)
+      show('failed', !isDenied)
     }
   })
 }

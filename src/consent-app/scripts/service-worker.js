@@ -4,7 +4,7 @@
  */
 
 self.addEventListener('push', (event) => {
-  const { title, body, link, tag, actions } = event.data.json()
+  const { title, body, link, tag, actions } = messageIn(event.data)
   event.waitUntil(
     self.registration.showNotification(title, {
       body,
@@ -21,3 +21,14 @@ self.addEventListener('notificationclick', (event) => {
   event.notification.close()
   event.waitUntil(self.clients.openWindow(event.notification.data.link))
 })
+
+/** A push service may deliver a message without its content. Then the notification leads to the list of requests. */
+function messageIn(data) {
+  const unknown = { title: 'Doorbell', link: '/', tag: 'doorbell' }
+  try {
+    const message = data.json()
+    return typeof message?.title === 'string' ? message : unknown
+  } catch {
+    return unknown
+  }
+}

@@ -7,7 +7,7 @@ import { holdsOnlyStorable } from '../../platform/http/outside-text.ts'
 import type { Authentication } from '../../user/authentication.ts'
 import type { User, UserHooks } from '../../user/user.ts'
 import type { createDeviceToken } from '../device-token.ts'
-import { type BeginFor, holdingGenerations } from '../held-generations.ts'
+import { type BeginFor, holdingGenerations } from '../generations-of-call.ts'
 
 export interface AdmissionNeeds {
   users: UserHooks
@@ -59,6 +59,8 @@ export function createAdmission({ users, usersAreHooks, app, audit, deviceToken,
       const all = { ...userInfo, ...claims }
       if (isTooDeep(all) || !holdsOnlyStorable(all)) return null
       if (usersAreHooks) return users.findByHint({ kind: 'id_token_hint', value: idToken, claims: all }, app)
+      // What the provider denies in one place does not count as verified because of another place.
+      if ([claims, userInfo].some(({ email_verified }) => isFalse(email_verified))) return null
       return (await findByMail(claims, users, app)) ?? (await findByMail(userInfo, users, app))
     }
   }
@@ -73,10 +75,14 @@ async function findByMail(
   users: UserHooks,
   app: ClientMetadata,
 ): Promise<User | null> {
-  if (email_verified !== true || typeof email !== 'string') return null
+  if (!isTrue(email_verified) || typeof email !== 'string') return null
   const user = await users.findByHint({ kind: 'login_hint', value: email }, app)
   return user?.email?.toLowerCase() === email.toLowerCase() ? user : null
 }
+
+/** Some providers write the claim `email_verified` as a string, contrary to OpenID Connect Core §5.1. */
+const isTrue = (claim: unknown) => claim === true || claim === 'true'
+const isFalse = (claim: unknown) => claim === false || claim === 'false'
 
 function authenticationOf({ acr, amr, auth_time }: Record<string, unknown>): Authentication {
   return {

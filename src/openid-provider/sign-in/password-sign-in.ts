@@ -15,7 +15,7 @@ import {
 import type { CheckPassword } from '../../user/password/password-check.ts'
 import { knownUser, lookingUpFrom, strangerAt } from '../../user/password/queued-callers.ts'
 import type { User, UserHooks } from '../../user/user.ts'
-import type { BeginFor } from '../held-generations.ts'
+import type { BeginFor } from '../generations-of-call.ts'
 import type { KnownBrowsers } from './known-browsers.ts'
 
 export interface PasswordSignInNeeds {

@@ -7,6 +7,8 @@ export class Unavailable extends Error {
   override readonly name: string = 'Unavailable'
   /** `error_description` of the response. */
   readonly description: string = unavailable.body.error_description
+  /** The key of the text on the page for browsers. */
+  readonly textKey: 'error.away' | 'error.provider_away' = 'error.away'
   /** After how many seconds the call should be tried again. */
   readonly retryAfterSeconds: number = 1
 }
@@ -40,18 +42,28 @@ export function isUnavailable(error: unknown): boolean {
   return error instanceof Error && error.cause !== undefined && isUnavailable(error.cause)
 }
 
-/** Renders a page for browsers, in the requested language. */
-export type ErrorPage = (acceptLanguage: string | undefined) => { headers: Record<string, string>; text: string }
+/** Returns the error, or the cause of it, that says what is unavailable. Errors of the database say nothing else. */
+export function unavailableIn(error: unknown): Unavailable | undefined {
+  if (error instanceof Unavailable) return error
+  return error instanceof Error ? unavailableIn(error.cause) : undefined
+}
+
+/** Renders a page for browsers, in the requested language. `textKey` is the key of its text, if it is not always the same. */
+export type ErrorPage = (
+  acceptLanguage: string | undefined,
+  textKey?: Unavailable['textKey'],
+) => { headers: Record<string, string>; text: string }
 
 /** Sends the 503: as a page if the caller is a browser and `page` is given, and as JSON if not. */
 export function answerUnavailable(error: Error, request: FastifyRequest, reply: FastifyReply, page?: ErrorPage): void {
+  const reason = unavailableIn(error)
   reply.code(unavailable.status).headers(unavailable.headers)
-  if (error instanceof Unavailable) reply.header('Retry-After', String(error.retryAfterSeconds))
+  if (reason !== undefined) reply.header('Retry-After', String(reason.retryAfterSeconds))
   if (page && request.headers.accept?.includes('text/html')) {
-    const { headers, text } = page(request.headers['accept-language'])
+    const { headers, text } = page(request.headers['accept-language'], reason?.textKey)
     reply.headers(headers).send(text)
   } else {
-    const error_description = error instanceof Unavailable ? error.description : unavailable.body.error_description
+    const error_description = reason?.description ?? unavailable.body.error_description
     reply.headers(jsonErrorHeaders).send(JSON.stringify({ ...unavailable.body, error_description }))
   }
 }

@@ -4,7 +4,7 @@ import { createOutboxStore } from '../../outbox/outbox-store.ts'
 import type { Database, Statement } from '../../platform/storage/database.ts'
 import type { RowOf } from '../../platform/storage/row.ts'
 import { type OnUnreadable, parseStored, throwUnreadable } from '../../platform/unreadable-values.ts'
-import { isSignedIn, signOutLock } from '../validity-store.ts'
+import { isSignedIn, signOutLock } from '../token-validity-store.ts'
 
 /** A passkey, with which a user signs in and confirms requests. The server stores its public key. */
 export interface Passkey {

@@ -4,7 +4,7 @@ import { createOutboxStore } from '../../outbox/outbox-store.ts'
 import { deleteOldest } from '../../platform/storage/bounded-deletion.ts'
 import type { Change, Database, SingleStatement, Statement } from '../../platform/storage/database.ts'
 import { isNotOver } from '../../platform/storage/stored-period.ts'
-import { isSignedIn, signedInLock } from '../validity-store.ts'
+import { isSignedIn, signedInLock } from '../token-validity-store.ts'
 
 /** The code that the user set last: its hash, or undefined if the user removed the code. */
 export interface KeptCode {
