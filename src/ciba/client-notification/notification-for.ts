@@ -26,7 +26,7 @@ export interface NotificationContent extends CallBack {
   tokensUntil?: number
 }
 
-/** `giveUpAt` of a notification is at least this many milliseconds after the time at which the request is settled. */
+/** After a request is settled, its notification can be sent for at least this many milliseconds (`giveUpAt`). */
 const pushedFor = 10 * 60_000
 
 export interface NotificationNeeds {
@@ -37,13 +37,13 @@ export interface NotificationNeeds {
 /**
  * Returns the notification that a settlement causes, or undefined if there is none.
  *
- * A poll client gets none. A ping client gets one after an approval or denial, not after an expiry (CIBA §10.2). A push
- * client gets one in all three cases (CIBA §10.3, §12). The delivery mode and the endpoint of the client are checked
- * again when the notification is sent.
+ * A poll client gets no notification. A ping client gets a notification after an approval or a denial, but not after an
+ * expiry (CIBA §10.2). A push client gets a notification in all three cases (CIBA §10.3, §12). The delivery mode and
+ * the endpoint of the client are checked again when the notification is sent.
  *
  * If the values for the notification cannot be decrypted, the failure is logged and there is no notification.
  *
- * @param mode the client's delivery mode, if it differs from the mode of the request
+ * @param mode the current delivery mode of the client. Default: the delivery mode of the request
  * @throws if the values for an approval of a push client cannot be decrypted, because this client could never get its
  *   tokens
  */
@@ -76,9 +76,9 @@ export function notificationFor(
 }
 
 /**
- * Decrypts the values for the notification. This fails if another secret is configured now, or if the row is damaged.
- * The failure must not prevent a denial, an expiry or the removal of a user, because these are more important than the
- * notification. A ping client gets the result at its next poll anyway.
+ * Decrypts the values for the notification. The decryption fails if the configured secret was changed, or if the row is
+ * damaged. The failure must not prevent a denial, an expiry or the removal of a user, because these are more important
+ * than the notification. A ping client gets the result at its next poll anyway.
  */
 function callBackOf(
   { id, clientId, deliveryMode }: AuthenticationRequest,
@@ -106,7 +106,9 @@ export function sealContent(messageId: string, content: NotificationContent, vau
   return vault.seal(JSON.stringify(content), contentAad(messageId))
 }
 
-/** Whether the body of a push contains tokens. If so, they were issued, and the client has not confirmed the push. */
+/**
+ * Whether the body of a push contains tokens. If so, the tokens were issued, and the client has not confirmed the push.
+ */
 export function holdsTokens(content: NotificationContent): content is NotificationContent & { body: string } {
   return content.body !== undefined && 'access_token' in (JSON.parse(content.body) as object)
 }
