@@ -33,7 +33,10 @@ export interface RememberedRequest extends Moment, PollInterval {
   changes: number
   /** The value of `changes` when `interval` and `keptPolls` were last written to the table. */
   writtenChanges: number
-  /** When the request was last polled, by the steady time of this process; undefined if it was not polled. */
+  /**
+   * When the request was last polled, by the steady time of this process (`steadyTime`); undefined if it was not
+   * polled.
+   */
   lastPolledAt: number | undefined
   /**
    * The time of the last poll in the table, converted to the steady time of this process; undefined if there is none.
@@ -45,7 +48,7 @@ export interface RememberedRequest extends Moment, PollInterval {
 
 export type RememberedRequests = ReturnType<typeof createRememberedRequests>
 
-/** What the cache needs. */
+/** The limits of the cache, and the conversion of times. */
 export interface RememberingNeeds {
   /** Maximum number of requests; each takes about 700 bytes. */
   most: number
@@ -60,8 +63,8 @@ export function createRememberedRequests({ most, longestInterval, toSteady }: Re
   const byId = new Map<string, RememberedRequest>()
 
   /**
-   * Removes requests until `most` remain. Removes approximately those that were not polled for the longest time. The
-   * changes of their intervals are still written to the table.
+   * Removes requests until `most` remain. The removed requests are approximately those that were not polled for the
+   * longest time. The changes of their intervals are still written to the table.
    */
   function makeRoom(): void {
     while (byAuthReqId.size > most) {
