@@ -74,7 +74,7 @@ export const decoyUserId = (digest: string) => `∅ ${digest}`
 
 /**
  * Whether the request is about a decoy user. No device is notified of such a request, and no user can see or decide it.
- * So the request expires at its deadline.
+ * So a pending request about a decoy user expires at its deadline.
  */
 export function isDecoy({ userId }: Pick<AuthenticationRequest, 'userId'>): boolean {
   return userId.startsWith(decoyUserId(''))

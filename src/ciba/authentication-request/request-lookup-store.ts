@@ -136,7 +136,7 @@ export function requestsListedIn(database: Database, onUnreadable?: OnUnreadable
 
     /**
      * Resolves to the requests about a user, newest first. Requests about an earlier person who had the same user id
-     * are left out. With `open`, this needs no condition in the SQL, because no request about an earlier person is
+     * are left out. The SQL for `open` has no condition on the person, because no request about an earlier person is
      * pending.
      *
      * @param only `open` lists only pending requests whose deadline has not passed
@@ -160,7 +160,7 @@ export function requestsListedIn(database: Database, onUnreadable?: OnUnreadable
     },
 
     /**
-     * Resolves to the newest requests of all users, for the operator. With `open`, only pending requests are listed.
+     * Resolves to the newest requests about all users, for the operator. With `open`, only pending requests are listed.
      * With `all`, the requests are sorted by id, because ids grow with time and have an index.
      */
     async list(only: 'open' | 'all', now: number, limit = 100): Promise<AuthenticationRequest[]> {

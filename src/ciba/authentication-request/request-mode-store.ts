@@ -35,9 +35,9 @@ export function modesIn(database: Database) {
     },
 
     /**
-     * Changes a redeemed request back to approved, and its delivery mode to `mode`. The statements `facts` remove the
-     * tokens in the same transaction. Resolves to whether the request was changed. It is changed only under these
-     * conditions:
+     * Changes the status of a redeemed request back to approved, and the delivery mode of the request to `mode`. The
+     * statements `facts` remove the tokens in the same transaction. Resolves to whether the request was changed. The
+     * request is changed only under these conditions:
      * - Its deadline has not passed.
      * - The notification still contains the tokens, and was not delivered.
      * - The tokens were not revoked.

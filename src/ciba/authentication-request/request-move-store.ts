@@ -285,8 +285,8 @@ export function settlingIn(database: Database, needs: MoveNeeds) {
     },
 
     /**
-     * Settles a pending or approved request as expired, after its deadline. `consequences` depend on the status before
-     * the expiry. So the request is settled only if its stored status is still `status`.
+     * Changes the status of a pending or approved request to expired, after its deadline. `consequences` depend on the
+     * status before the expiry. So the status is changed only if the stored status is still `status`.
      */
     expire: (
       { id, status }: Pick<AuthenticationRequest, 'id' | 'status'>,

@@ -17,7 +17,8 @@ export interface Poll {
 /** Polls of one request that a node has counted in memory and not written to the table yet. */
 export interface UnwrittenPolls {
   /**
-   * The time of the last unwritten poll by the clock of the database, in milliseconds since 1970; 0 if there was none.
+   * The time of the last poll that the node knows, in milliseconds since 1970 by the clock of the database; 0 if it
+   * knows none.
    */
   lastPolledAt: number
   /** The interval after the unwritten polls; undefined if the polls have not changed it. */

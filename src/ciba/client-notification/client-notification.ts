@@ -1,7 +1,7 @@
 /**
- * Sends the notification of a settled request to its client. The current delivery mode and endpoint of the client are
- * used, even if they were different when the request was made. The reason is that tokens must not be sent to an
- * endpoint that the client has removed from its registration.
+ * Sends the notification of an approved, denied or expired request to its client. The current delivery mode and
+ * endpoint of the client are used, even if they were different when the request was made. The reason is that tokens
+ * must not be sent to an endpoint that the client has removed from its registration.
  */
 
 import type { Client } from '../../client/client.ts'

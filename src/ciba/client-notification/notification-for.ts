@@ -1,4 +1,7 @@
-/** Makes the notification that a client gets when its request is settled, depending on the client's delivery mode. */
+/**
+ * Makes the notification that a client gets when its request is settled (approved, denied or expired). The notification
+ * depends on the client's delivery mode.
+ */
 
 import type { DeliveryMode } from '../../client/metadata/client-metadata.ts'
 import { compose, contentAad, type OutboxMessage } from '../../outbox/notification.ts'
@@ -18,7 +21,10 @@ import type { SettledStatus } from '../authentication-request/request-move-store
  */
 export interface NotificationContent extends CallBack {
   outcome?: SettledStatus
-  /** The deadline of the request, in milliseconds since 1970. A ping after this deadline would be useless. */
+  /**
+   * The deadline of the request, in milliseconds since 1970. A ping after this deadline would be useless, because the
+   * client could not get tokens any more.
+   */
   expiresAt?: number
   /** The body of a push, which is the same at every attempt; undefined if it is not composed yet. */
   body?: string | undefined
@@ -35,7 +41,7 @@ export interface NotificationNeeds {
 }
 
 /**
- * Returns the notification that a settlement causes, or undefined if there is none.
+ * Returns the notification for an approval, a denial or an expiry, or undefined if there is none.
  *
  * A poll client gets no notification. A ping client gets a notification after an approval or a denial, but not after an
  * expiry (CIBA §10.2). A push client gets a notification in all three cases (CIBA §10.3, §12). The delivery mode and

@@ -31,8 +31,8 @@ export interface TakenBackAs {
    */
   replaced?: string | undefined
   /**
-   * Whether the transaction that takes back the tokens also settles the notification. If not, the caller sends or
-   * settles the notification.
+   * Whether the transaction that takes back the tokens also marks the notification as delivered (`supersede`). If not,
+   * the caller sends the notification or marks it as delivered.
    */
   settles?: boolean
   now: number

@@ -49,7 +49,7 @@ export function createRefusedPush({ outbox, removeIssued, vault, audit }: Undeli
   }
 }
 
-/** Number of notifications that are read together. */
+/** Maximum number of notifications that one query reads. */
 const batch = 200
 
 /**

@@ -65,8 +65,8 @@ export function createAbsentUsers(needs: AbsentUserNeeds) {
   }
 
   /**
-   * If the check of one user fails, for example because of a damaged row, the error is logged and the other users are
-   * still checked.
+   * Checks one user. If the check fails, for example because of a damaged row, the error is logged and the other users
+   * are still checked.
    */
   async function unlessItFails(userId: string): Promise<number> {
     try {

@@ -21,7 +21,10 @@ export const ofPresentUser = `history.user_id = $1 and ${ofPresentPerson('histor
 
 export type DecidedBy = 'user' | 'device_service' | 'clock' | 'application'
 
-/** Why a request was denied, if the user neither denied it nor revoked the approval. */
+/**
+ * The events, other than an answer, a revocation or the deadline, that end an open request. The request is then denied
+ * or, after `client_removed`, expired.
+ */
 export type EndingReason = 'user_signed_out' | 'user_locked' | 'user_removed' | 'client_blocked' | 'client_removed'
 
 /** How a request was settled: by whom, through which client, and how the user was authenticated. */
@@ -38,7 +41,7 @@ export interface Decision extends Authentication {
   reported: boolean
   /** The authorization details that the user approved. */
   approvedDetails?: AuthorizationDetail[] | undefined
-  /** Only for requests that were denied although the user neither denied them nor revoked the approval. */
+  /** The event that ended the request; undefined if the request ended by an answer, a revocation or its deadline. */
   reason?: EndingReason | undefined
   decidedAt: number
 }

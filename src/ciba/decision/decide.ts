@@ -117,7 +117,9 @@ export function createDecide(needs: DecisionNeeds): Decide {
   }
 }
 
-/** Settles one request whose deadline has passed. Resolves to whether this call settled it. */
+/**
+ * Changes the status of one request whose deadline has passed to `expired`. Resolves to whether this call changed it.
+ */
 export async function expire(request: AuthenticationRequest, needs: DecisionNeeds): Promise<boolean> {
   const now = needs.clock.now()
   const decision: Decision = {

@@ -1,4 +1,7 @@
-/** Settles expired requests periodically, so that their rows are up to date and push clients are notified. */
+/**
+ * Periodically changes the status of requests whose deadline has passed to `expired`, so that the rows are up to date
+ * and push clients are notified.
+ */
 import { setImmediate as nextTurn } from 'node:timers/promises'
 import { steadyTime } from '../../platform/clock.ts'
 import { createPeriodicTask } from '../../platform/periodic-task.ts'
@@ -10,7 +13,7 @@ import { type DecisionNeeds, expire } from './decide.ts'
 
 export interface ExpirySweep {
   start(): void
-  /** Settles the expired requests. Resolves to the number of requests that it has settled. */
+  /** Settles the expired requests. Resolves to the number of requests that this call has settled. */
   sweep(): Promise<number>
   stop(): Promise<void>
 }

@@ -147,7 +147,7 @@ function hold(result: Result, call: TokenCall, needs: CibaGrantNeeds): Promise<R
 async function holdPending(result: PendingResult, call: TokenCall, needs: CibaGrantNeeds): Promise<Result> {
   const { id, expiresAt } = result
   const longPollEnd = call.arrival.steadyAt + needs.longPoll * 1000
-  // The deadline is a time of the wall clock. It is converted to the steady time of this process (`steadyTime`), by
+  // The deadline is a time of the wall clock. It is converted to the monotonic clock of this process (`steadyTime`), by
   // which held polls are released.
   const deadline = steadyTime(needs.clock) + expiresAt - needs.clock.now()
   // If the request expires before the poll has to be released, the poll is released just after the deadline. Then the

@@ -18,7 +18,7 @@ export type Release = 'changed' | 'over' | 'left'
 
 export interface HeldPoll {
   requestId: string
-  /** The time at which the poll is released at the latest, by the steady time of this process (`steadyTime`). */
+  /** The time at which the poll is released at the latest, by the monotonic clock of this process (`steadyTime`). */
   until: number
   /** Whether the request is known to be pending now. If not, the table is read again. */
   isCertain: boolean

@@ -17,7 +17,7 @@ import { applyUpdate, createRememberedRequests, type Moment, type RememberedRequ
 export interface Arrival {
   /** By the wall clock, in milliseconds since 1970. It is compared with deadlines. */
   at: number
-  /** By the steady time of this process (`steadyTime`). It is compared with the arrivals of other polls. */
+  /** By the monotonic clock of this process (`steadyTime`). It is compared with the arrivals of other polls. */
   steadyAt: number
 }
 
@@ -63,8 +63,8 @@ const usualMost = 100_000
 /** Returns the cache of this process. Call `close` before the process ends. */
 export function createPendingRequests(needs: PendingNeeds): PendingRequests {
   const { requests, database, clock, log, longestInterval = usualLongestInterval } = needs
-  // The table contains times of the database's clock, because several nodes compare them. The memory contains steady
-  // times of this process (`steadyTime`), because they never go back.
+  // The table contains times of the database's clock, because several nodes compare them. The memory contains times of
+  // the monotonic clock of this process (`steadyTime`), because this clock is never set back.
   const toDatabaseTime = (steadyAt: number) => steadyAt + database.clockOffset
   const toSteady = (databaseTime: number) => databaseTime - database.clockOffset
   const remembered = createRememberedRequests({ most: needs.most ?? usualMost, longestInterval, toSteady })
@@ -152,7 +152,7 @@ function isPending({ status, expiresAt }: AuthenticationRequest, now: number): b
 
 /**
  * Follows the announced changes of requests and of clients. A change of a client matters, because the removal of a
- * client settles its requests without an announcement for each request.
+ * client ends its open requests without an announcement for each request.
  */
 function listenForChanges(database: PendingNeeds['database'], invalidate: (id: string) => void) {
   /** Incremented when all cached requests may have changed. */

@@ -34,12 +34,13 @@ export interface RememberedRequest extends Moment, PollInterval {
   /** The value of `changes` when `interval` and `keptPolls` were last written to the table. */
   writtenChanges: number
   /**
-   * When the request was last polled, by the steady time of this process (`steadyTime`); undefined if it was not
+   * When the request was last polled, by the monotonic clock of this process (`steadyTime`); undefined if it was not
    * polled.
    */
   lastPolledAt: number | undefined
   /**
-   * The time of the last poll in the table, converted to the steady time of this process; undefined if there is none.
+   * The time of the last poll in the table, converted to the monotonic clock of this process (`steadyTime`); undefined
+   * if there is none.
    */
   writtenAt: number | undefined
   /** Whether the request was polled since `makeRoom` last checked it. */
@@ -52,9 +53,11 @@ export type RememberedRequests = ReturnType<typeof createRememberedRequests>
 export interface RememberingNeeds {
   /** Maximum number of requests; each takes about 700 bytes. */
   most: number
-  /** The longest permitted interval, in seconds. The table may contain a longer one, stored by an earlier version. */
+  /**
+   * The longest permitted interval, in seconds. The table may contain a longer interval, stored by an earlier version.
+   */
   longestInterval: number
-  /** Converts a time by the clock of the database to the steady time of this process. */
+  /** Converts a time by the clock of the database to the monotonic clock of this process (`steadyTime`). */
   toSteady(databaseTime: number): number
 }
 

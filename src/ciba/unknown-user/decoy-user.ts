@@ -19,7 +19,7 @@ export function hidesUnknownUsers({ metadata }: Client, unknownUsers: 'error' | 
 /**
  * Returns a function that makes the decoy user for an identifier, such as the identifier in a hint. The same identifier
  * gives the same decoy user, so that the limits for one user also apply to decoy users. Half of the decoy users have a
- * user code. A client cannot predict which of them have one, because it does not have the key of the HMAC.
+ * user code. A client cannot predict which decoy users have a code, because it does not know the key of the HMAC.
  */
 export function createDecoyUsers(vault: Vault): (named: string) => UserOrDecoy {
   const key = vault.key('users who are not there')

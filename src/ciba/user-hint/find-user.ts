@@ -41,7 +41,7 @@ export interface HintNeeds {
   issuer: string
   /**
    * Resolves to this server's public keys, including retired keys that are still stored. An `id_token_hint` is accepted
-   * only while the key that signed it is among them. Called for each `id_token_hint`.
+   * only if the key that signed it is among these keys. Called for each `id_token_hint`.
    */
   publicKeys(): Promise<JSONWebKeySet>
   /**
