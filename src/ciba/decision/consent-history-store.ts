@@ -22,8 +22,8 @@ export const ofPresentUser = `history.user_id = $1 and ${ofPresentPerson('histor
 export type DecidedBy = 'user' | 'device_service' | 'clock' | 'application'
 
 /**
- * The events, other than an answer, a revocation or the deadline, that end an open request. The request is then denied
- * or, after `client_removed`, expired.
+ * The event that ended an open request, if it was not an answer, a revocation or the deadline. `client_removed` changes
+ * the status of the request to expired. The other events change it to denied.
  */
 export type EndingReason = 'user_signed_out' | 'user_locked' | 'user_removed' | 'client_blocked' | 'client_removed'
 
