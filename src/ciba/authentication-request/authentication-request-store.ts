@@ -11,14 +11,14 @@ import { type PollStoreNeeds, pollsIn } from './request-poll-store.ts'
 export type RequestStore = ReturnType<typeof createRequestStore>
 
 /**
- * Stores the authentication requests. Each transition of a request is one conditional statement. If two transitions of
- * a request run at the same time, only the first finds its condition true. Concurrent transitions of different requests
- * that use the same SQL are written in one batch. Each transition is announced to all nodes under the topic `request`.
- * A transition that changes which requests wait for a user is also announced under the topic `user_requests`, with the
- * key of the user (`user-announcement.ts`).
+ * Stores the authentication requests. Each transition of a request from one status to another is one conditional SQL
+ * statement. If two transitions of the same request run at the same time, only the first finds its condition true.
+ * Concurrent transitions of different requests are executed in one batch if their SQL is the same. Each transition is
+ * announced to all nodes under the topic `request`. A transition that changes which requests wait for a decision of a
+ * user is also announced under the topic `user_requests`, with the key of the user (`user-announcement.ts`).
  *
- * @param needs not required for reading. Without `enqueue`, this process sends no notifications. The notifications stay
- *   in the outbox until a server sends them
+ * @param needs not required if the requests are only read. Without `needs.enqueue`, this process does not send the
+ *   notifications that it adds to the outbox. A server process sends them later
  */
 export function createRequestStore(database: Database, needs: Partial<MoveNeeds> & PollStoreNeeds = {}) {
   const moving = { userKey: fingerprint, enqueue: enqueueForOthers(createOutboxStore(database)), ...needs }
@@ -30,8 +30,8 @@ export function createRequestStore(database: Database, needs: Partial<MoveNeeds>
     ...pollsIn(database, needs),
     ...modesIn(database),
     /**
-     * Removes at most `atMost` denied, expired and redeemed requests that were settled before `before`. A request is
-     * kept while a token that was issued for it exists, because the user can revoke the token only while the row
+     * Removes at most `atMost` denied, expired and redeemed requests whose `settled_at` is before `before`. A request
+     * is kept while a token that was issued for it exists, because the user can revoke the token only while the row
      * exists. Ids grow with time, so the condition on the id excludes newer rows without reading them.
      */
     forgetFinished: pruneByCursor({

@@ -5,7 +5,10 @@ import type { Confirmation } from '../../client/sender-constraint/confirmation.t
 import type { Authentication } from '../../user/authentication.ts'
 import type { RequestedClaims } from './requested-claims.ts'
 
-/** The stored status. `statusAt` returns the status with the deadline taken into account. */
+/**
+ * The stored status. It can still be `pending` or `approved` after the deadline. `statusAt` takes the deadline into
+ * account.
+ */
 export type RequestStatus = 'pending' | 'approved' | 'denied' | 'expired' | 'redeemed'
 
 export interface AuthenticationRequest {
@@ -16,8 +19,8 @@ export interface AuthenticationRequest {
   scope: string
   acrValues: string | undefined
   /**
-   * The claims that the client requested with the parameter `claims`, without claims that the client is not permitted
-   * to get.
+   * The claims that the client requested with the parameter `claims`. Claims that the client is not permitted to get
+   * are left out.
    */
   claims?: RequestedClaims | undefined
   bindingMessage: string | undefined
@@ -29,12 +32,12 @@ export interface AuthenticationRequest {
   resources?: string[] | undefined
   /**
    * The client's delivery mode and notification endpoint when the request was received. If the client changes them
-   * before a notification is sent, the new values apply. But a request that was made for poll stays a request for poll,
-   * because it has no notification token.
+   * before a notification is sent, the new values apply. There is one exception: a request of a poll client stays in
+   * poll mode, because it has no notification token.
    */
   deliveryMode: DeliveryMode
   notificationEndpoint: string | undefined
-  /** The encrypted `CallBack`. It is kept while a ping or push may still have to be composed from it. */
+  /** The encrypted `CallBack`. It is stored as long as a ping or push may have to be composed from it. */
   callBackSealed: string | undefined
   status: RequestStatus
   /** Milliseconds since 1970, like all times in this interface. */
@@ -47,13 +50,14 @@ export interface AuthenticationRequest {
   interval: number
   settledAt: number | undefined
   /**
-   * True if a stored JSON value, such as the details, resources or claims, cannot be read. Then it is unknown what was
-   * requested. So the request cannot be approved, and no tokens are issued for it.
+   * True if a stored JSON value, such as the details, resources or claims, cannot be parsed. It is then unknown what
+   * the client requested. So the request cannot be approved, and no tokens are issued for it.
    */
   isDamaged?: true
   /**
    * The client certificate or DPoP key to which the tokens of a push client are bound. A push client never calls the
-   * token endpoint, so it proves with the authentication request that it has the key. Empty for poll and ping.
+   * token endpoint, so it proves the possession of the key when it sends the authentication request. Empty for poll and
+   * ping.
    */
   binding: Confirmation
   /** How the user was authenticated when the user decided. Empty before the decision. */
@@ -64,13 +68,13 @@ export interface AuthenticationRequest {
  * Returns the user id of a decoy user. A decoy user takes the place of a user that does not exist, so that the client
  * cannot find out that there is no such user. Real user ids are ASCII, so none of them equals the id of a decoy user.
  *
- * @param digest distinguishes decoy users, and reveals nothing about the hint
+ * @param digest a keyed hash, which is different for each decoy user and does not reveal the hint
  */
 export const decoyUserId = (digest: string) => `∅ ${digest}`
 
 /**
  * Whether the request is about a decoy user. No device is notified of such a request, and no user can see or decide it.
- * So it expires at its deadline.
+ * So a pending request about a decoy user expires at its deadline.
  */
 export function isDecoy({ userId }: Pick<AuthenticationRequest, 'userId'>): boolean {
   return userId.startsWith(decoyUserId(''))
@@ -83,14 +87,14 @@ export interface CallBack {
 }
 
 /**
- * Returns the additional authenticated data of an encrypted `CallBack`. A `CallBack` that is copied to the row of
- * another request cannot be decrypted.
+ * Returns the additional authenticated data (AAD) for the encryption of a `CallBack`. The AAD contains the request id,
+ * so a `CallBack` that is copied to the row of another request cannot be decrypted.
  */
 export const callBackAad = (requestId: string) => `backchannel_auth_requests/${requestId}`
 
 /**
- * Returns the status at `now`. After the deadline, a row that still says `pending` or `approved` counts as expired. A
- * denied or redeemed request does not expire.
+ * Returns the status at `now`. From the deadline on, a request with the stored status `pending` or `approved` counts as
+ * expired. A denied or redeemed request does not expire.
  */
 export function statusAt(request: Pick<AuthenticationRequest, 'status' | 'expiresAt'>, now: number): RequestStatus {
   const open = request.status === 'pending' || request.status === 'approved'
@@ -98,8 +102,8 @@ export function statusAt(request: Pick<AuthenticationRequest, 'status' | 'expire
 }
 
 /**
- * In milliseconds. A shorter lifetime may leave the user too little time to answer. So if a request with a shorter
- * lifetime expires unanswered, the client has to pause, as after a denial.
+ * In milliseconds. A request with a shorter lifetime may expire before the user can deny it. So if such a request
+ * expires unanswered, the client has to pause, as after a denial.
  */
 export const shortLife = 60_000
 

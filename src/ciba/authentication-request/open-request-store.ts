@@ -1,8 +1,8 @@
 /**
  * Denies open requests in the same transaction as the change that causes the denial, such as the removal of a user. A
- * request is open if its stored status is `pending` or `approved`. Its deadline is not compared with the time. If the
- * clock of this node or command were ahead, a request would count as expired here, although the client could still
- * redeem it at another node. Denying a request whose deadline has passed does no harm.
+ * request is open if its stored status is `pending` or `approved`. The deadline is not checked, because the clock of
+ * this process may be ahead. A check would then leave out requests that the client can still redeem at another node. To
+ * deny a request after its deadline does no harm.
  */
 import {
   atMostRows,
@@ -17,8 +17,8 @@ import { type AuthenticationRequest, decoyUserId } from './authentication-reques
 import { type RequestRow, toRequest } from './request-row.ts'
 
 /**
- * Further statements and announcements of a transaction. They depend on the requests that its first statement has
- * found.
+ * The further statements and the announcements of a transaction. They are made from the requests that the first
+ * statement of the transaction returns.
  */
 export interface Followed {
   statements: Statement[]
@@ -26,7 +26,8 @@ export interface Followed {
 }
 
 /**
- * A user and a client. `tokenHash` is the hash of the user's access token, if the change is made by a call of the user.
+ * A user and a client. If a call of the user causes the change, `tokenHash` is the hash of the access token of this
+ * call.
  */
 export interface Pair {
   userId: string
@@ -35,8 +36,8 @@ export interface Pair {
 }
 
 /**
- * Identifies one request of one user. `tokenHash` is the hash of the user's access token, if the user's own call reads
- * or changes the request.
+ * Identifies one request of one user. If a call of the user changes the request, `tokenHash` is the hash of the access
+ * token of this call.
  */
 export interface OneRequest {
   id: string
@@ -47,7 +48,7 @@ export interface OneRequest {
 type Follow = (found: AuthenticationRequest[]) => Followed
 
 /**
- * Which users the transaction accepts:
+ * The condition on the user. If it is false, the transaction changes nothing. The user must be:
  * - `added`: a user that was added to the built-in directory
  * - `configured`: a user of the configuration
  * - `configured_open`: a user of the configuration who is not locked
@@ -80,8 +81,10 @@ export function createOpenRequestStore(database: Database, onUnreadable?: OnUnre
 
   return {
     /**
-     * Locks a user's open requests. Executes in the same transaction what `follow` returns for these requests.
-     * @returns the requests as they were before; undefined, without any change, if the user is not as `mustBe` requires
+     * Locks a user's open requests. The same transaction executes the statements that `follow` returns for these
+     * requests.
+     * @returns the requests as they were before the transaction; undefined if the user does not meet the condition
+     *   `mustBe`. In this case, nothing is changed
      */
     endOfUser: (userId: string, mustBe: MustBe, follow: Follow) => {
       const [kind, password] = typeof mustBe === 'string' ? [mustBe, null] : ['with_password', mustBe.withPassword]
@@ -89,7 +92,7 @@ export function createOpenRequestStore(database: Database, onUnreadable?: OnUnre
     },
 
     /**
-     * Resolves to the ids of users with pending requests, in ascending order.
+     * Resolves to the ids of at most `most` users with pending requests, in ascending order. Decoy users are left out.
      * @param after only ids greater than this id are returned
      */
     async usersWithPending(after: string, most: number): Promise<string[]> {
@@ -103,18 +106,19 @@ export function createOpenRequestStore(database: Database, onUnreadable?: OnUnre
     },
 
     /**
-     * Locks the open requests of one client about one user. Executes in the same transaction what `follow` returns for
-     * them.
-     * @returns the requests as they were before; undefined, without any change, if the access token is not valid any
-     *   more
+     * Locks the open requests of one client about one user. The same transaction executes the statements that `follow`
+     * returns for these requests.
+     * @returns the requests as they were before the transaction; undefined if the access token is not valid any more.
+     *   In this case, nothing is changed
      */
     endOfPair: ({ userId, clientId, tokenHash }: Pair, follow: Follow) =>
       step({ sql: ofPair, values: [userId, clientId, tokenHash ?? null] }, follow, userId),
 
     /**
-     * Locks one request of a user, in any state. Executes in the same transaction what `follow` returns for it.
-     * @returns the request as it was before, and whether tokens exist that were issued for it; undefined if the request
-     *   is not found, or if the access token is not valid any more
+     * Locks one request of a user, whatever its status is. The same transaction executes the statements that `follow`
+     * returns for this request.
+     * @returns the request as it was before the transaction, and whether tokens that were issued for it exist;
+     *   undefined if the request is not found, or if the access token is not valid any more
      */
     async endOne({ id, userId, tokenHash }: OneRequest, follow: (found: AuthenticationRequest) => Followed) {
       const followed = once(([row]: FoundRow[]) => follow(toRequest(row as RequestRow, onUnreadable)))
@@ -146,8 +150,9 @@ export function endOpen(id: string, settledBy: string, now: number): ListStateme
 }
 
 /**
- * A row of the first statement of a transaction. `database.step` executes the other statements only if the first
- * statement returns a row. So if there are no open requests, the first statement returns one row of nulls.
+ * A row that the first statement of a transaction returns. `database.step` executes the other statements only if the
+ * first statement returns a row. So if the condition on the user is true but there are no open requests, the first
+ * statement returns one row of nulls.
  */
 type FoundRow = RequestRow | { id: null }
 
@@ -178,8 +183,8 @@ const one = `
   from named`
 
 /**
- * Returns a function that calls `work` only once, even if the function is called several times with the same rows. Each
- * of these calls returns the same result. `work` generates ids, which must be the same in the statements and in the
+ * Returns a function that calls `work` only once for the same rows, and returns the same result at each further call
+ * with these rows. The reason is that `work` generates ids, which must be the same in the statements and in the
  * announcements.
  */
 function once<Row>(work: (rows: Row[]) => Followed): (rows: Row[]) => Followed {

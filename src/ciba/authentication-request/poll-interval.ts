@@ -1,11 +1,11 @@
 /**
- * When a poll is too early, and how the interval of a request grows and shrinks. Polls are counted in memory or in the
- * table, by the same rules: each rule is written in TypeScript and in SQL.
+ * Decides whether a poll is too early, and changes the interval of a request. Polls are counted either in memory or in
+ * the table, by the same rules. So each rule exists in TypeScript and in SQL.
  */
 
 /**
- * The interval of a request. `keptPolls` is the number of polls in a row that were not too early, counted since the
- * interval was lengthened.
+ * The interval of a request. `keptPolls` is the number of consecutive polls that were not too early since the interval
+ * was lengthened.
  */
 export interface PollInterval {
   /** Seconds that the client has to wait between two polls. */
@@ -18,7 +18,9 @@ export interface PollInterval {
 /** Seconds by which `slow_down` lengthens the interval (CIBA Core §11). */
 const growthSeconds = 5
 
-/** A lengthened interval is reset to the first interval after this number of polls in a row that were not too early. */
+/**
+ * A lengthened interval is reset to the first interval after this number of consecutive polls that were not too early.
+ */
 const keptEnough = 2
 
 /** The smallest tolerance, in milliseconds, for polls that arrive early. */
@@ -28,9 +30,10 @@ const leastTolerance = 500
 export const usualLongestInterval = 30
 
 /**
- * Returns the least number of milliseconds between the arrivals of two polls. This is the interval minus a tolerance: a
- * tenth of the interval, but at least half a second. The tolerance is needed because the client measures the interval
- * between sending two polls. If the first poll takes longer to arrive than the second, the server sees a shorter pause.
+ * Returns the minimum time between the arrivals of two polls, in milliseconds. It is the interval minus a tolerance of
+ * a tenth of the interval, but of at least half a second. The tolerance is needed because the client measures the time
+ * between sending two polls. If the first poll takes longer to arrive than the second, the time between the arrivals is
+ * shorter.
  */
 export function leastPauseMs(interval: number): number {
   return interval * 1000 - Math.max(leastTolerance, interval * 100)
@@ -42,7 +45,7 @@ export const leastPauseSql = (interval: string) =>
 
 /**
  * Whether a poll that arrives `elapsedMs` after the previous poll is too early. If `elapsedMs` is negative, a clock was
- * set back and the real pause is unknown. Such a poll does not count as too early.
+ * set back and the real time between the polls is unknown. The poll then does not count as too early.
  */
 export function isTooEarly(elapsedMs: number, interval: number): boolean {
   return elapsedMs >= 0 && elapsedMs < leastPauseMs(interval)

@@ -2,10 +2,10 @@
  * Limits on authentication requests. The statement that stores a new request also counts the stored requests, so that
  * concurrent requests cannot exceed a limit.
  *
- * The statement stops counting at the limit, and counts nothing if there is no limit. So its cost depends on the
- * limits, not on the number of rows in the table. The number after `limit` in the SQL is a constant, because the
- * planner of Postgres would expect a parameter to mean a tenth of the rows. The constant is the limit rounded up to a
- * power of ten, so that there are only a few different SQL strings.
+ * The statement counts at most as many rows as the limit, rounded up to a power of ten. Without a limit, it counts no
+ * rows. So its cost depends on the limits, not on the number of rows in the table. The number after `limit` in the SQL
+ * is a constant. If it were a parameter, the planner of Postgres would assume a tenth of the rows. The limit is rounded
+ * up so that there are only a few different SQL strings.
  */
 import { isNotOver } from '../../platform/storage/stored-period.ts'
 import { begunBefore } from '../../user/user-generation-store.ts'
@@ -19,8 +19,8 @@ export interface RequestLimits {
   perClient?: OpenAndPerMinute
   perClientAndUser?: OpenAndPerMinute
   /**
-   * The registration of the client that authenticated (`Client.registrationId`). If given, the request is accepted only
-   * while the client has this registration.
+   * The id of the registration with which the client was authenticated (`Client.registrationId`). If given, the request
+   * is accepted only if the client still has this registration.
    */
   clientRegistration?: string | undefined
   /** Whether a client has to pause after a denial, or after an unanswered request with a lifetime below `shortLife`. */
@@ -39,7 +39,7 @@ export type LimitName =
   | 'clientRemoved'
   /** The user was locked, removed or enabled again at about the time of the request. */
   | 'userChanged'
-  /** The user is locked, removed or erased, although the application's hook returns the user. */
+  /** The user is locked, removed or erased, although the application's hook still returns the user. */
   | 'userClosed'
   | 'blocked'
   | 'pauseAfterDenial'
@@ -54,8 +54,7 @@ export type LimitName =
 export interface ReachedLimit {
   limit: LimitName
   /**
-   * The limit prevents requests at most until this time, in milliseconds since 1970; undefined if the time is not
-   * known.
+   * The latest time until which this limit refuses requests, in milliseconds since 1970; undefined if it is not known.
    */
   until: number | undefined
 }
@@ -77,7 +76,7 @@ interface Count {
   most: number
 }
 
-/** Returns the limits by the names of their columns in the statements. */
+/** Returns an object with the limits. Its keys are the names of the columns in the SQL statements. */
 function limitsByName({ maxOpenPerUser, perUser, perClientAndUser: pair, perClient }: RequestLimits) {
   return {
     user_open: maxOpenPerUser,
@@ -108,7 +107,7 @@ interface Asked {
 /**
  * Returns the SQL that selects the rows to count. The rows of a pair of user and client must be found by the index on
  * the user, because a client has many more rows than a user. SQLite keeps no statistics and would use the index on the
- * client. The `coalesce` in `ofPair` prevents this.
+ * client. The `coalesce` in `ofPair` prevents the use of that index.
  */
 function rowsOf(name: Counted, { user, client, now }: Asked): string {
   const [who, which] = name.split('_') as ['user' | 'pair' | 'client', 'open' | 'recent']
@@ -136,8 +135,8 @@ function orderOf(most: number): number {
 
 /**
  * Returns the SQL conditions for the limits on open requests or on recent requests, depending on `which`. The rows of a
- * pair of user and client are among the rows of the user, so one subquery counts both. If the `limit` of the subquery
- * leaves out rows of the pair, the limit of the user is reached anyway.
+ * pair of user and client are among the rows of the user, so one subquery counts both. The `limit` of the subquery
+ * leaves out rows of the pair only if the limit of the user is reached, and then the request is refused anyway.
  */
 function within(limits: RequestLimits, which: 'open' | 'recent', asked: Asked): string[] {
   const counts = countsOf(limits).filter(({ name }) => name.endsWith(which))
@@ -173,15 +172,15 @@ function leavesRoomAt({ name }: Count, asked: Asked): string {
 
 /**
  * Returns the SQL condition for requests of a pair of user and client that had a short lifetime, expired unanswered,
- * and are not settled yet. The client's pause begins when the sweep (`expiry-sweep.ts`) settles such a request. Until
- * then, this condition prevents another request of the client about this user.
+ * and still have the stored status `pending`. The client's pause begins when the sweep (`expiry-sweep.ts`) changes the
+ * status to `expired`. Before this change, the condition prevents another request of the client about this user.
  */
 function unsettledShort({ user, client, now }: Asked, short: string): string {
   return `${ofPair(user, client)} and status = 'pending' and expires_at <= cast(${now} as bigint)
     and expires_at - created_at < cast(${short} as bigint)`
 }
 
-/** Returns the SQL condition that the pause of a row of `denial_pauses` is not over. */
+/** Returns the SQL condition that the pause in a row of `denial_pauses` is not over. */
 const isPaused = (now: string) => isNotOver({ begin: 'paused_until - pause', length: 'pause' }, now)
 
 /** SQL: the names and types of the input columns for the limits, in the statement that accepts requests. */
@@ -191,8 +190,8 @@ export const limitColumns = `user_open bigint, user_recent bigint, pair_open big
 /**
  * Returns the values for the columns of `limitColumns`.
  *
- * @param databaseNow when the request was received. A time of the database's clock, like the times of pauses in the
- *   table
+ * @param databaseNow when the request was received, by the clock of the database. The pauses in the table are also
+ *   times of this clock
  */
 export function limitRow(limits: RequestLimits, databaseNow: number): Record<string, number | string | undefined> {
   const { pauses, clientRegistration } = limits
@@ -216,12 +215,12 @@ export function acceptedWithin(limits: RequestLimits): string {
     `not exists (select 1 from denial_pauses
       where user_id = asked.user_id and client_id = asked.client_id and ${isPaused('asked.database_now')})`,
     ...(limits.pauses
-      ? // `exists` is not used: Postgres would turn it into a join that reads all open requests.
+      ? // `count` replaces `exists`, because Postgres would turn `exists` into a join that reads all open requests.
         [`(select count(*) from backchannel_auth_requests where ${unsettledShort(asked, 'short_life')}) = 0`]
       : []),
     'not exists (select 1 from blocked_clients where user_id = asked.user_id and client_id = asked.client_id)',
-    // For users of the application's own directory, `is_closed` is not set. Only `changed_at` shows that a user was
-    // locked or removed.
+    // If the application supplies the users, `is_closed` is not set when a user is removed. Only `changed_at` shows the
+    // removal.
     `not exists (select 1 from user_generations where user_id = asked.user_id
       and (is_closed = 1 or ${begunBefore('changed_at', asked.now)}))`,
     registered('asked.client_id', 'asked.client_registration'),
@@ -246,8 +245,8 @@ export type ObstacleRow = { is_registered: number } & {
 } & { [until in `${Counted}_until`]?: number | null }
 
 /**
- * Returns the query that finds out why a request was not accepted. The times that it returns are times of the wall
- * clock.
+ * Returns the query that finds out why a request was not accepted. The query returns times by the wall clock of this
+ * node.
  */
 export function lookingForObstacle(
   { userId, clientId }: Pick<AuthenticationRequest, 'userId' | 'clientId'>,

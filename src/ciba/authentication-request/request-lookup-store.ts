@@ -7,14 +7,14 @@ import { ofPresentPerson } from '../../user/user-generation-store.ts'
 import type { AuthenticationRequest } from './authentication-request.ts'
 import { its, type RequestRow, toRequest } from './request-row.ts'
 
-/** A request, and what its row says about its polls. */
+/** A request, and the data about its polls from its row. */
 export interface PolledRequest {
   request: AuthenticationRequest
   /** The time of the last poll by the clock of the database, in milliseconds since 1970; 0 if never polled. */
   lastPolledAt: number
   /** The interval that the client was told in the acknowledgement, in seconds. */
   firstInterval: number
-  /** How many polls in a row were not too early since the interval was lengthened. */
+  /** The number of consecutive polls that were not too early since the interval was lengthened. */
   keptPolls: number
 }
 
@@ -23,7 +23,8 @@ const isOpen = (now: string) => `status = 'pending' and expires_at > ${now}`
 /** Finds single requests. */
 export function requestsFoundIn(database: Database, onUnreadable?: OnUnreadable) {
   /**
-   * Returns a function that finds a request by a column with a unique index. Concurrent look-ups share one statement.
+   * Returns a function that finds a request by a column with a unique index. Concurrent calls are combined into one
+   * query.
    */
   function finds(column: 'id' | 'auth_req_id_hash'): (value: string) => Promise<RequestRow | undefined> {
     const sql = `select * from backchannel_auth_requests where ${column} in (select value from each($1))`
@@ -79,8 +80,8 @@ export function requestsFoundIn(database: Database, onUnreadable?: OnUnreadable)
     },
 
     /**
-     * Finds a request that the user may see and decide: it must be about this user, and not about an earlier person who
-     * had the same user id.
+     * Finds a request that the user may see and decide. The request must be about this user, and not about an earlier
+     * person who had the same user id.
      */
     async findForUser(
       userId: string,
@@ -110,7 +111,7 @@ export function requestsFoundIn(database: Database, onUnreadable?: OnUnreadable)
   }
 }
 
-/** Returns the functions that list requests, at most `limit` of them, and that count all pending requests. */
+/** Returns the functions that list at most `limit` requests, and the functions that count or check pending requests. */
 export function requestsListedIn(database: Database, onUnreadable?: OnUnreadable) {
   const toRequests = (rows: RequestRow[]) => rows.map((row) => toRequest(row, onUnreadable))
 
@@ -134,11 +135,11 @@ export function requestsListedIn(database: Database, onUnreadable?: OnUnreadable
     },
 
     /**
-     * Resolves to the requests about a user, newest first. Leaves out those about an earlier person who had the same
-     * user id. With `open`, the SQL needs no condition for this, because all requests about an earlier person are
-     * settled.
+     * Resolves to the requests about a user, newest first. Requests about an earlier person who had the same user id
+     * are left out. The SQL for `open` has no condition on the person, because no request about an earlier person is
+     * pending.
      *
-     * @param only `open` leaves out settled and expired requests
+     * @param only `open` lists only pending requests whose deadline has not passed
      */
     async listForUser(
       userId: string,
@@ -159,7 +160,7 @@ export function requestsListedIn(database: Database, onUnreadable?: OnUnreadable
     },
 
     /**
-     * Resolves to the newest requests of all users, for the operator. With `open`, only pending requests are listed.
+     * Resolves to the newest requests about all users, for the operator. With `open`, only pending requests are listed.
      * With `all`, the requests are sorted by id, because ids grow with time and have an index.
      */
     async list(only: 'open' | 'all', now: number, limit = 100): Promise<AuthenticationRequest[]> {
@@ -178,8 +179,8 @@ export function requestsListedIn(database: Database, onUnreadable?: OnUnreadable
     },
 
     /**
-     * Resolves to requests whose deadline has passed, but whose row is not settled as expired yet. The request with the
-     * oldest deadline comes first.
+     * Resolves to requests whose deadline has passed, but whose stored status is still `pending` or `approved`. The
+     * request with the oldest deadline comes first.
      */
     async runOut(now: number, limit: number): Promise<AuthenticationRequest[]> {
       const rows = await database.read<RequestRow>(

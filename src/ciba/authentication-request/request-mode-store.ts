@@ -7,7 +7,8 @@ import type { AuthenticationRequest } from './authentication-request.ts'
 import { announced } from './request-move-store.ts'
 
 /**
- * A push that contains tokens and that the client has not confirmed, and how the client is to get the result instead.
+ * A push with tokens that the client has not confirmed. `mode` and `endpoint` define how the client gets the result
+ * instead.
  */
 export interface UnconfirmedPush {
   /** The delivery mode and the notification endpoint that the client has now. */
@@ -34,9 +35,9 @@ export function modesIn(database: Database) {
     },
 
     /**
-     * Changes a redeemed request back to approved, and its delivery mode to `mode`. The statements `facts` remove the
-     * tokens in the same transaction. Resolves to whether the request was changed. It is changed only under these
-     * conditions:
+     * Changes the status of a redeemed request back to approved, and the delivery mode of the request to `mode`. The
+     * statements `facts` remove the tokens in the same transaction. Resolves to whether the request was changed. The
+     * request is changed only under these conditions:
      * - Its deadline has not passed.
      * - The notification still contains the tokens, and was not delivered.
      * - The tokens were not revoked.
@@ -51,8 +52,8 @@ export function modesIn(database: Database) {
           sql: takingBack,
           values: [id, mode, endpoint ?? null, now, notification.id, notification.sealed ?? null],
         },
-        // A revocation by the user also takes the first lock. A transaction that parks the notification, or erases its
-        // content, also takes the second lock.
+        // With the first lock, no revocation by the user runs at the same time. With the second lock, no transaction
+        // that parks the notification or erases its content runs at the same time.
         { also: facts, announce: announced(id), lockKeys: [signOutLock(userId), pushLock(id)] },
       )
       return rows.length > 0

@@ -1,7 +1,7 @@
 /**
- * The transitions of an authentication request from one state to another. Each transition is one conditional statement.
- * If two transitions of a request run at the same time, only the first finds its condition true. Concurrent transitions
- * of different requests that use the same SQL are written in one batch.
+ * The transitions of an authentication request from one status to another. Each transition is one conditional SQL
+ * statement. If two transitions of the same request run at the same time, only the first finds its condition true.
+ * Concurrent transitions of different requests are executed in one batch if their SQL is the same.
  */
 import type { AuthorizationDetail } from '../../authorization-details/detail-types.ts'
 import { clientLock } from '../../client/client-store.ts'
@@ -49,15 +49,15 @@ export interface Settlement {
   approvedDetails?: AuthorizationDetail[] | undefined
 }
 
-/** A request whose state was changed. If the row has `user_id`, the change is also announced for this user. */
+/** A request whose status was changed. If the row has `user_id`, the change is also announced for this user. */
 interface MovedRow {
   id: string
   user_id?: string
 }
 
 /**
- * What the transaction of a transition writes in addition. If the state of the request is not changed, nothing is
- * written.
+ * The further writes of the transaction that changes the status of a request. If the status is not changed, these
+ * writes are not executed.
  */
 export interface Consequences {
   facts?: Statement[]
@@ -94,15 +94,18 @@ export interface MoveNeeds {
   toDatabaseTime?: (wallClockTime: number) => number
 }
 
-/** Returns the announcement that the state of the request has changed. */
+/** Returns the announcement that the status of the request has changed. */
 export const announced = (id: string): Change[] => [{ topic: 'request', key: id }]
 
-/** Returns the function that executes transitions with this statement. It resolves to whether the state was changed. */
+/**
+ * Returns the function that executes transitions with the statement `sql`. That function resolves to whether the status
+ * was changed.
+ */
 type Moves = (sql: string) => (move: Move, consequences: Consequences) => Promise<boolean>
 
 function createMoves(database: Database, { userKey, enqueue }: MoveNeeds): Moves {
   /**
-   * @param sql a statement that takes a list of rows, and returns a `MovedRow` for each request whose state it changed
+   * @param sql a statement that takes a list of rows, and returns a `MovedRow` for each request whose status it changed
    */
   function moves(sql: string): ReturnType<Moves> {
     const execute = writeBatch<MoveStep, boolean>({
@@ -161,12 +164,13 @@ export function acceptingIn(database: Database, needs: MoveNeeds) {
   const { toDatabaseTime = (time: number) => time } = needs
 
   /**
-   * The functions that store requests, by `orderKey`. There are only a few, because many limits have the same
+   * The functions that store requests, by `orderKey`. There are only a few functions, because many limits have the same
    * `orderKey`.
    */
   const keepers = new Map<string, ReturnType<typeof moves>>()
   /**
-   * The functions in `keepers`, by `RequestLimits` object: finding an object is faster than computing its `orderKey`.
+   * The same functions as in `keepers`, by `RequestLimits` object. To find an object is faster than to compute its
+   * `orderKey`.
    */
   const byLimits = new WeakMap<RequestLimits, ReturnType<typeof moves>>()
   function keepWithin(limits: RequestLimits): ReturnType<typeof moves> {
@@ -220,12 +224,13 @@ export function acceptingIn(database: Database, needs: MoveNeeds) {
           resources: jsonOf(request.resources),
           ...limitRow(limits, toDatabaseTime(request.createdAt)),
         },
-        // Without these locks, two concurrent transactions would not count each other's request. Without the shared
-        // lock, a request that is accepted at the same time as its client is removed would stay pending.
+        // Without `lockKeys`, two concurrent transactions would not count each other's request. Without
+        // `sharedLockKeys`, a request that is accepted while its client is being removed would stay pending.
         lockKeys: [signOutLock(request.userId), ...(limits.perClient ? [clientLock(request.clientId)] : [])],
         sharedLockKeys: [clientLock(request.clientId)],
-        // A client can send any number of requests, which all wait for the lock of the user. A decision, a block or a
-        // sign-out of this user needs the same lock, and overtakes requests that have not waited for long.
+        // A client can send any number of requests, and all of them wait for the lock of the user. A decision or a
+        // sign-out by this user needs the same lock. With `yields`, it runs before requests that have waited only for a
+        // short time (`inLockOrder`).
         yields: true,
       }
       return keepWithin(limits)(move, consequences)
@@ -280,8 +285,8 @@ export function settlingIn(database: Database, needs: MoveNeeds) {
     },
 
     /**
-     * Settles a pending or approved request as expired, after its deadline. `consequences` depend on the status before
-     * the expiry. So the request is settled only if its stored status is still `status`.
+     * Changes the status of a pending or approved request to expired, after its deadline. `consequences` depend on the
+     * status before the expiry. So the status is changed only if the stored status is still `status`.
      */
     expire: (
       { id, status }: Pick<AuthenticationRequest, 'id' | 'status'>,

@@ -10,14 +10,15 @@ import { its, type RequestRow, toRequest } from './request-row.ts'
 export interface Poll {
   request: AuthenticationRequest
   tooEarly: boolean
-  /** How many polls in a row were not too early since the interval was lengthened. */
+  /** The number of consecutive polls that were not too early since the interval was lengthened. */
   keptPolls: number
 }
 
 /** Polls of one request that a node has counted in memory and not written to the table yet. */
 export interface UnwrittenPolls {
   /**
-   * The time of the last unwritten poll by the clock of the database, in milliseconds since 1970; 0 if there was none.
+   * The time of the last poll that the node knows, in milliseconds since 1970 by the clock of the database; 0 if it
+   * knows none.
    */
   lastPolledAt: number
   /** The interval after the unwritten polls; undefined if the polls have not changed it. */
@@ -32,7 +33,7 @@ export interface KeptPoll extends UnwrittenPolls {
 export interface PollStoreNeeds {
   /** The interval does not grow beyond this number of seconds. */
   longestInterval?: number | undefined
-  /** Called with each request that cannot be read completely. Default: throws. */
+  /** Called for each stored value of a request that cannot be parsed. Default: throws the error. */
   onUnreadable?: OnUnreadable | undefined
 }
 
@@ -44,12 +45,12 @@ export function pollsIn(
   return {
     /**
      * Counts a poll by the client that owns the request, and changes the interval (`poll-interval.ts`) if the request
-     * is pending. The first poll is never too early. All of this is one statement. So if two polls are counted at the
-     * same time, the second takes the first into account. Resolves to undefined, and changes nothing, if the request is
-     * unknown or belongs to another client.
+     * is pending. The first poll is never too early. The poll is counted in one SQL statement. So if two polls are
+     * counted at the same time, the second takes the first into account. If the request is unknown or belongs to
+     * another client, the function resolves to undefined and changes nothing.
      *
-     * @param polledAt when the poll arrived, in milliseconds since 1970. A time of the database's clock, because
-     *   several nodes count the polls of a request
+     * @param polledAt when the poll arrived, in milliseconds since 1970 by the clock of the database. All nodes use
+     *   this clock, because several nodes may count the polls of one request
      * @param unwritten polls that were counted in memory and are written together with this poll
      */
     async poll(
@@ -83,7 +84,7 @@ export function pollsIn(
 
     /** Writes polls that were counted in memory. */
     async keepPolls(polls: KeptPoll[]): Promise<void> {
-      // Each poll is one string with fields of fixed width, because `each` takes a list of strings.
+      // Each poll is encoded as one string with fields at fixed positions, because `each` takes a list of strings.
       const texts = polls.map(
         ({ authReqIdHash, lastPolledAt, changed }) =>
           authReqIdHash.padEnd(43) +
@@ -110,9 +111,7 @@ const isChanged = 'length(each.value) > 58'
 const longest = 'cast($7 as bigint)'
 const atMostLongest = (seconds: string) => `case when ${seconds} > ${longest} then ${longest} else ${seconds} end`
 
-/**
- * SQL: the interval before the poll. The stored interval may be longer than is permitted now, so it is limited here.
- */
+/** SQL: the interval before the poll. The stored interval may exceed the configured maximum, so it is limited here. */
 const interval = atMostLongest('coalesce(cast($5 as bigint), interval_seconds)')
 const first = atMostLongest('coalesce(first_interval_seconds, interval_seconds)')
 const kept = 'coalesce(cast($6 as bigint), kept_polls, 0)'

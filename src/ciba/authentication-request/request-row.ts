@@ -34,7 +34,7 @@ export interface RequestRow {
   resources: string | null
 }
 
-/** Converts a row; columns that are null become undefined. JSON columns that cannot be read are reported. */
+/** Converts a row. Null becomes undefined. A JSON column that cannot be parsed is reported to `onUnreadable`. */
 export function toRequest(row: RequestRow, onUnreadable = throwUnreadable): AuthenticationRequest {
   let isDamaged = false
   const fromJson = <Value>(text: string | null): Value | undefined => {
@@ -78,8 +78,8 @@ export function jsonOf(value: object | undefined): string | undefined {
 }
 
 /**
- * Returns the SQL for a column in a form for which the database uses no index on this column. Statements that find
- * requests by id need this. With the plain column, Postgres would use the index on the status and read all open
- * requests for each id, as long as its statistics say that few requests are open.
+ * Returns an SQL expression with the value of a column, for which the database cannot use the index on this column.
+ * Statements that find requests by id use this expression for the status. With the plain column, Postgres would use the
+ * index on the status if its statistics say that few requests are open, and would read all open requests for each id.
  */
 export const its = (column: string) => `${column} || ''`

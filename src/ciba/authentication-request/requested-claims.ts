@@ -1,4 +1,4 @@
-/** The claims that a client requests one by one with the parameter `claims` (OpenID Connect Core §5.5). */
+/** The claims that a client requests by name with the parameter `claims` (OpenID Connect Core §5.5). */
 import { isTooDeep } from '../../platform/http/form.ts'
 import { holdsOnlyStorable } from '../../platform/http/outside-text.ts'
 import { isPlain } from '../../platform/validation.ts'
@@ -18,9 +18,12 @@ export interface RequestedClaims {
 export type ScopesOfClaims = ReadonlyMap<string, readonly string[]>
 
 const places = ['id_token', 'userinfo'] as const
-/** Maximum number of claims in a request. A user cannot judge more. */
+/** Maximum number of claims in a request. A user cannot judge a longer list. */
 const mostClaims = 50
-/** Maximum length of all values of `acr`, in characters. They become one parameter of the header `WWW-Authenticate`. */
+/**
+ * Maximum total length of the values of `acr`, in characters. They are sent in one parameter of the header
+ * `WWW-Authenticate`.
+ */
 const longestAcrs = 1024
 
 /**
@@ -63,7 +66,7 @@ export function acceptedValues(claims: RequestedClaims | undefined, claim: strin
 
 /**
  * Returns the accepted values of `acr` as `acr_values`, without values that a response header cannot contain. Returns
- * undefined if there are no such values, or if they are too long.
+ * undefined if no value remains, or if the remaining values are longer than `longestAcrs`.
  */
 export function acrValuesIn(claims: RequestedClaims | undefined): string | undefined {
   const text = acceptedValues(claims, 'acr').filter(isAcr).join(' ')

@@ -1,8 +1,7 @@
 /**
  * Changes of a user's requests are announced to all nodes (`NOTIFY` on Postgres) with a key of the user. So only the
  * listeners for this user read the requests again. The key is a hash of a secret and the user id. The user id itself is
- * not announced, because it can be an e-mail address, and every database role that may connect can receive
- * announcements.
+ * not announced, because it can be an e-mail address: every database role that may connect can receive announcements.
  */
 import { hash } from 'node:crypto'
 import type { Clock } from '../../platform/clock.ts'
@@ -52,22 +51,22 @@ export function onSessionsEnded(
   }
 }
 
-/** Milliseconds between two checks whether another process has written to the database. A check is cheap. */
+/** Milliseconds between two checks whether another process has written to the database. */
 const foreignChangesMs = 2_000
 
 /**
- * Length of a key in base64url characters of 6 bits. Keys are part of announcements, so they are short. With 132 bits,
- * it is practically impossible that two users have the same key.
+ * Length of a key in base64url characters of 6 bits. Keys are short, because each announcement contains one. With 132
+ * bits, it is practically impossible that two users have the same key.
  */
 const keyLength = 22
 
 export type UserKey = ReturnType<typeof createUserKey>
 
 /**
- * Returns the function that makes the key of a user, with which changes of the user's requests are announced. All nodes
- * make the same keys. Every request needs a key, so speed matters: a hash that begins with a secret takes 0.7 µs, an
- * HMAC 2.5 µs. A length-extension attack is not possible, because it needs all 256 bits of the hash, and the key
- * contains only 132.
+ * Returns the function that makes the key of a user. Changes of the user's requests are announced with this key. All
+ * nodes make the same key for a user. Every request needs a key, so the function must be fast: a hash of the secret and
+ * the user id takes 0.7 µs, an HMAC takes 2.5 µs. A length-extension attack is not possible, because it needs all 256
+ * bits of the hash, and the key contains only 132 bits.
  */
 export function createUserKey(vault: Vault) {
   const secret = vault.key('announcements of users').toString('base64url')

@@ -16,7 +16,7 @@ export interface Acceptance {
   request: AuthenticationRequest
   /**
    * The `auth_req_id`, returned to the client once. It is stored as a hash. For ping and push, it is also stored
-   * encrypted.
+   * encrypted, because the notification contains it.
    */
   authReqId: string
 }
@@ -48,7 +48,7 @@ export function accept(
   const callBack = { authReqId, notificationToken: asked.notificationToken }
   const details = detailsOf(asked)
   const claims = claimsOf(asked, client, policy)
-  // One of the rules (`rules.ts`) has checked that each resource is configured. Tokens contain the resources as spelled
+  // The rule `resourcesAreKnown` has checked that each resource is configured. Tokens contain the resources as spelled
   // in the configuration.
   const resources = [
     ...new Set(asked.resources.map((address) => configuredAddress(policy.resources, String(address))!)),
@@ -67,7 +67,7 @@ export function accept(
       ...(resources.length > 0 && { resources }),
       deliveryMode: client.deliveryMode!,
       notificationEndpoint: client.notificationEndpoint,
-      // A poll client gets no notification, so its `auth_req_id` is not needed again.
+      // A poll client gets no notification, so its `auth_req_id` is not stored encrypted.
       callBackSealed:
         client.deliveryMode === 'poll' ? undefined : vault.seal(JSON.stringify(callBack), callBackAad(id)),
       status: 'pending',
@@ -92,7 +92,7 @@ function scopeFor({ scope }: Asked, { metadata }: Client): string {
 
 function claimsOf(asked: Asked, client: Client, policy: RequestPolicy): RequestedClaims | undefined {
   if (asked.claims === undefined) return undefined
-  // One of the rules (`rules.ts`) has checked that the value has this type.
+  // The rule `claimsAreObjects` has checked that the value has this type.
   return permittedClaims(asked.claims as RequestedClaims, (claim) => mayRequestClaim(claim, client, policy))
 }
 

@@ -46,7 +46,7 @@ export interface BackchannelNeeds {
   /** Returns a decoy user, for a client that must not learn that a user does not exist. */
   decoyFor: ReturnType<typeof createDecoyUsers>
   demandUserCode: DemandUserCode
-  /** Whether every request of the client for the user is refused. */
+  /** Resolves to whether the user has blocked the client, or is locked, removed or erased. */
   isRefused: BlockedClientStore['isRefused']
   requests: RequestStore
   accepting: AcceptingShares
@@ -173,9 +173,9 @@ async function limitError(request: AuthenticationRequest, client: Client, about:
 }
 
 /**
- * Resolves to the error for a user who was locked, removed or erased, but whom a hook of the application still returns.
- * The client gets the same error as for an unknown user. If the user was changed at about the time of the request, it
- * gets an error after which it can try again.
+ * Resolves to the error for a user who is locked, removed or erased (`userClosed`), or who was changed at about the
+ * time of the request (`userChanged`). For `userClosed`, a client that may learn which users exist gets the same error
+ * as for an unknown user. In all other cases, the error has status 429, so that the client can try again.
  */
 async function endedUserError(
   userId: string,
@@ -188,8 +188,8 @@ async function endedUserError(
   if (obstacle === 'userClosed' && !hidesUnknown) {
     return noUserError(`user ${userId} was locked, removed or erased`, client, about, needs)
   }
-  // A client that must not learn which users exist must not learn either that a user has changed. The next request is
-  // about a decoy user (`findUserToAsk`).
+  // A client that must not learn which users exist must also not learn that a user was changed. If the user is still
+  // locked or removed when the client tries again, a decoy user replaces the user (`findUserToAsk`).
   const description = hidesUnknown
     ? 'too many requests; try again later'
     : 'the user was changed at about the time of the request; try again'
@@ -205,8 +205,8 @@ interface UserToAsk {
 
 /**
  * Resolves to the user that the hint identifies. Throws if there is no such user, or if the user code is wrong. For a
- * client that must not learn which users exist, a decoy user replaces an unknown user. The same checks are made for a
- * decoy user.
+ * client that must not learn which users exist, a decoy user replaces an unknown user. A decoy user undergoes the same
+ * checks as a real user.
  */
 async function findUserToAsk(
   asked: Asked,
@@ -229,15 +229,16 @@ async function findUserToAsk(
   const from = { address: call.address, connection: call.caller }
   await needs.demandUserCode(asked.userCode, user, client, decoy, from)
   // A client that must not learn which users exist must also not learn which users have blocked it, or are locked or
-  // removed. So a decoy user replaces such a user. For other clients, the statement that accepts requests checks this.
+  // removed. So a decoy user replaces each of these users. For other clients, the statement that stores the request
+  // refuses it in these cases.
   if (!hidesUnknown || !(await needs.isRefused(user.id, client.id))) return { user, decoy }
   const substitute = needs.decoyFor(user.id)
   return { user: substitute, decoy: substitute }
 }
 
 /**
- * Throws if the client got `unknown_user_id` too often. Called before the user is looked up, so that a client that has
- * reached its limit gets the same error whether the user exists or not.
+ * Throws if the client got `unknown_user_id` too often within a minute. Called before the user is looked up, so that a
+ * client that has reached its limit gets the same error whether the user exists or not.
  */
 async function enforceUnknownUserLimit(client: Client, about: About, needs: BackchannelNeeds): Promise<void> {
   const most = unknownLimitFor(client, needs.policy)
@@ -248,8 +249,8 @@ async function enforceUnknownUserLimit(client: Client, about: About, needs: Back
 }
 
 /**
- * Resolves to the error `unknown_user_id`, or to an error with status 429 if the client got `unknown_user_id` too
- * often.
+ * Resolves to the error `unknown_user_id`, or to an error with status 429 if the client got `unknown_user_id` too often
+ * within a minute.
  */
 async function noUserError(detail: string, client: Client, about: About, needs: BackchannelNeeds): Promise<OAuthError> {
   const most = unknownLimitFor(client, needs.policy)
@@ -264,7 +265,7 @@ function unknownUserLimitReached(until: number, now: number, about: About, needs
   return refusalFor({ limit, until }, now)
 }
 
-/** At most so many values of `sub` are compared with the user of the hint: each comparison may need a query. */
+/** Maximum number of values of `sub` that are compared with the user of the hint. Each comparison may need a query. */
 const mostSubjects = 10
 
 const isText = (value: unknown) => typeof value === 'string'

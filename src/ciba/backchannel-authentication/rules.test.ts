@@ -41,7 +41,7 @@ function asked(parameters: Record<string, string>): Asked {
 const good = { scope: 'openid', login_hint: 'ana' }
 
 describe('the rules apply in order: the first one that is violated gives the error (CIBA §7.2)', () => {
-  // From the last rule to the first. Each request has its own fault and all faults above it in this list.
+  // The rules from the last to the first. Each request has the fault of its own line and the faults of all lines above.
   const faults: [rule: keyof typeof rules, fault: Record<string, string>][] = [
     ['resourcesAreKnown', { resource: 'https://coffee.example' }],
     ['resourcesAreAddresses', { resource: '/tea' }],

@@ -16,7 +16,10 @@ export interface RequestPolicy {
   scopes: readonly string[]
   /** Maximum length, in characters. */
   maxBindingMessageLength: number
-  /** Whether binding messages are mailed to users. Mail programs turn a text that looks like a link into a link. */
+  /**
+   * Whether binding messages are mailed to users. Then they must not look like links, because mail programs make such
+   * texts clickable.
+   */
   mailed: boolean
   /** Whether all requests must be signed, even if the client has not registered a request signing algorithm. */
   requireSigned: boolean
@@ -51,7 +54,7 @@ export interface RequestRule extends Rule<Asked, RequestContext, keyof Asked> {
  * is looked up after the last rule, so a malformed request cannot be used to find out which users exist.
  */
 export const rules = {
-  // This rule comes first, because the parameters of an unsigned request may have been changed on the way.
+  // This rule comes first, because an attacker may have changed the parameters of an unsigned request on the way.
   signedWhereItMustBe: {
     settings: ['signedRequest'],
     requires: (asked, { client, policy }) =>

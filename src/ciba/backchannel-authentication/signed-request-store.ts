@@ -4,8 +4,8 @@ import { atMostRows, type Database, type Statement } from '../../platform/storag
 export type SignedRequestStore = ReturnType<typeof createSignedRequestStore>
 
 /**
- * Returns the additional authenticated data of an encrypted request. An encrypted request that is copied to another row
- * cannot be decrypted.
+ * Returns the additional authenticated data (AAD) for the encryption of a signed request. The AAD contains the request
+ * id, so a signed request that is copied to another row cannot be decrypted.
  */
 const aad = (requestId: string) => `signed_requests/${requestId}`
 

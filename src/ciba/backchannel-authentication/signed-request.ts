@@ -38,12 +38,12 @@ const longestLife = 3600
 const longestRequest = 16_384
 
 /**
- * Accepted values of `typ`: for any JWT, or for a signed request (RFC 9101 §10.8). Other values mean another kind of
- * JWT.
+ * Accepted values of `typ`. `jwt` can be used for any JWT, `oauth-authz-req+jwt` only for a signed request (RFC 9101
+ * §10.8).
  */
 const types = ['jwt', 'oauth-authz-req+jwt']
 
-/** Claims that are about the JWT itself (RFC 7519 §4.1). They are never parameters of the request. */
+/** Claims about the JWT itself (RFC 7519 §4.1). They are not parameters of the authentication request. */
 const registeredClaims = ['iss', 'sub', 'aud', 'exp', 'nbf', 'iat', 'jti']
 
 /**
@@ -80,7 +80,7 @@ function parametersIn(claims: RequestClaims): SignedClaims {
   return Object.fromEntries(Object.entries(claims).filter(([name]) => !registeredClaims.includes(name)))
 }
 
-/** Refuses a JWT of another kind. `typ` may be missing, or one of `types`. */
+/** Refuses a JWT of another kind. A JWT is accepted if `typ` is missing, or is one of `types`. */
 function refuseOtherKinds(jwt: string): void {
   const type = typeIn(readHeader(jwt))
   if (type !== undefined && !types.includes(type)) throw refused('its typ is that of another kind of JWT')

@@ -1,7 +1,7 @@
 /**
- * Sends the notification of a settled request to its client. The delivery mode and the endpoint are those that the
- * client has now, even if they were different when the request was made. The reason: tokens must not go to an endpoint
- * that the client has removed from its registration.
+ * Sends the notification of an approved, denied or expired request to its client. The current delivery mode and
+ * endpoint of the client are used, even if they were different when the request was made. The reason is that tokens
+ * must not be sent to an endpoint that the client has removed from its registration.
  */
 
 import type { Client } from '../../client/client.ts'
@@ -43,8 +43,9 @@ export function createNotifyClient(needs: NotifyNeeds): Send {
 }
 
 /**
- * Called if the delivery mode of the client is poll now. Changes the delivery mode of the request to poll. Sends
- * nothing.
+ * Called if the current delivery mode of the client is poll. Changes the delivery mode of the request to poll, and
+ * sends no notification. If tokens were already issued for a push, they are revoked and the request becomes approved
+ * again.
  */
 async function leaveToPoll(
   message: OutboxMessage,
@@ -58,7 +59,7 @@ async function leaveToPoll(
 
 /**
  * Sends a ping. If tokens were already issued for a push, they are first revoked and the request becomes approved
- * again. Then the client can get new tokens at the token endpoint.
+ * again. So the client can get new tokens at the token endpoint.
  */
 async function pingInstead(
   { message, content, client, signal, onCall }: PingTask,

@@ -47,10 +47,10 @@ export async function post(
 /**
  * Returns the outcome for a response:
  * - 2xx: delivered.
- * - 3xx and 4xx, except 429: refused. A redirect is never followed. The same call would be refused again, so an
- *   operator has to act.
  * - 429 and 5xx: failed for now. The call is repeated after a pause. `Retry-After` can lengthen the pause to at most
  *   one hour.
+ * - All others, such as 3xx and 400: refused. A redirect is not followed. The same call would be refused again, so an
+ *   operator has to act.
  */
 export function meaningOf(status: number, headers: Record<string, string> = {}): Outcome {
   const words = `answered ${status}`

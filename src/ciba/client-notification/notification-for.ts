@@ -1,4 +1,7 @@
-/** Makes the notification that a client gets when its request is settled, depending on the client's delivery mode. */
+/**
+ * Makes the notification that a client gets when its request is settled (approved, denied or expired). The notification
+ * depends on the client's delivery mode.
+ */
 
 import type { DeliveryMode } from '../../client/metadata/client-metadata.ts'
 import { compose, contentAad, type OutboxMessage } from '../../outbox/notification.ts'
@@ -18,7 +21,10 @@ import type { SettledStatus } from '../authentication-request/request-move-store
  */
 export interface NotificationContent extends CallBack {
   outcome?: SettledStatus
-  /** The deadline of the request, in milliseconds since 1970. A ping after this deadline would be useless. */
+  /**
+   * The deadline of the request, in milliseconds since 1970. A ping after this deadline would be useless, because the
+   * client could not get tokens any more.
+   */
   expiresAt?: number
   /** The body of a push, which is the same at every attempt; undefined if it is not composed yet. */
   body?: string | undefined
@@ -26,7 +32,7 @@ export interface NotificationContent extends CallBack {
   tokensUntil?: number
 }
 
-/** `giveUpAt` of a notification is at least this many milliseconds after the time at which the request is settled. */
+/** After a request is settled, its notification can be sent for at least this many milliseconds (`giveUpAt`). */
 const pushedFor = 10 * 60_000
 
 export interface NotificationNeeds {
@@ -35,15 +41,15 @@ export interface NotificationNeeds {
 }
 
 /**
- * Returns the notification that a settlement causes, or undefined if there is none.
+ * Returns the notification for an approval, a denial or an expiry, or undefined if there is none.
  *
- * A poll client gets none. A ping client gets one after an approval or denial, not after an expiry (CIBA §10.2). A push
- * client gets one in all three cases (CIBA §10.3, §12). The delivery mode and the endpoint of the client are checked
- * again when the notification is sent.
+ * A poll client gets no notification. A ping client gets a notification after an approval or a denial, but not after an
+ * expiry (CIBA §10.2). A push client gets a notification in all three cases (CIBA §10.3, §12). The delivery mode and
+ * the endpoint of the client are checked again when the notification is sent.
  *
  * If the values for the notification cannot be decrypted, the failure is logged and there is no notification.
  *
- * @param mode the client's delivery mode, if it differs from the mode of the request
+ * @param mode the current delivery mode of the client. Default: the delivery mode of the request
  * @throws if the values for an approval of a push client cannot be decrypted, because this client could never get its
  *   tokens
  */
@@ -76,9 +82,9 @@ export function notificationFor(
 }
 
 /**
- * Decrypts the values for the notification. This fails if another secret is configured now, or if the row is damaged.
- * The failure must not prevent a denial, an expiry or the removal of a user, because these are more important than the
- * notification. A ping client gets the result at its next poll anyway.
+ * Decrypts the values for the notification. The decryption fails if the configured secret was changed, or if the row is
+ * damaged. The failure must not prevent a denial, an expiry or the removal of a user, because these are more important
+ * than the notification. A ping client gets the result at its next poll anyway.
  */
 function callBackOf(
   { id, clientId, deliveryMode }: AuthenticationRequest,
@@ -106,7 +112,9 @@ export function sealContent(messageId: string, content: NotificationContent, vau
   return vault.seal(JSON.stringify(content), contentAad(messageId))
 }
 
-/** Whether the body of a push contains tokens. If so, they were issued, and the client has not confirmed the push. */
+/**
+ * Whether the body of a push contains tokens. If so, the tokens were issued, and the client has not confirmed the push.
+ */
 export function holdsTokens(content: NotificationContent): content is NotificationContent & { body: string } {
   return content.body !== undefined && 'access_token' in (JSON.parse(content.body) as object)
 }

@@ -8,8 +8,8 @@ import { callBack } from './notification-endpoint.ts'
 import type { NotificationContent } from './notification-for.ts'
 
 /**
- * Sends a ping. After the deadline of the request, the client cannot get tokens any more, so no ping is sent or
- * retried.
+ * Sends a ping. After the deadline of the request, no ping is sent or retried, because the client cannot get tokens any
+ * more.
  *
  * @param now milliseconds since 1970
  */

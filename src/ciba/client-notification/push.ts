@@ -22,8 +22,8 @@ export interface PushNeeds {
   issueTokens: IssueTokens
   hasValidGrant: OidcModelStore['hasValidGrant']
   /**
-   * Returns the current signing keys. Undefined if the operator configured the keys, because Doorbell does not rotate
-   * configured keys.
+   * Returns the current signing keys. This member is undefined if the operator configured the keys, because Doorbell
+   * does not rotate configured keys.
    */
   signingKeys: (() => SigningKeys) | undefined
   /** Milliseconds that the look-up of the user may take. */
@@ -63,7 +63,7 @@ async function composeBody(
   signal: AbortSignal,
 ): Promise<string | undefined> {
   switch (content.outcome) {
-    // An earlier version stored no outcome in a ping, and the client may have changed to push since then. So
+    // An earlier version stored no outcome in a ping. If the client has changed from ping to push since then,
     // `issuePushTokens` reads the status of the request.
     case undefined:
     case 'approved':
@@ -77,8 +77,9 @@ async function composeBody(
 
 /**
  * Issues the tokens. One transaction redeems the request and stores the body, encrypted, in the outbox message. If the
- * process crashes before this transaction, the request is still approved. If it crashes later, the stored body is sent.
- * If no tokens can be issued, the error is stored as the body, so that every attempt sends the same body.
+ * process crashes before the commit, the request is still approved. If the process crashes after the commit, the next
+ * attempt sends the stored body. If no tokens can be issued, the error is stored as the body, so that every attempt
+ * sends the same body.
  */
 async function issuePushTokens(
   message: OutboxMessage,
@@ -133,7 +134,7 @@ async function bodyOfRetry(
   const body = (await errorInstead(message, content, needs)) ?? (await withVerifiableTokens(content.body, needs))
   if (body === content.body) return body
   const sealed = sealContent(message.id, { ...content, body }, needs.vault)
-  // If another worker has changed the content first, all attempts send the body that this worker stored.
+  // If another worker has changed the content before, this attempt sends the body that the other worker stored.
   return (await needs.outbox.exchangeContent(message, sealed)) ? body : findStoredBody(message, needs)
 }
 
@@ -164,8 +165,8 @@ async function withVerifiableTokens(body: string, needs: PushNeeds): Promise<str
 }
 
 /**
- * Resolves to the body that another worker stored but did not send before its lease ended. Resolves to undefined if
- * there is no such body.
+ * Reads the message again and resolves to its body, which another worker may have stored. Resolves to undefined if no
+ * body is stored.
  */
 async function findStoredBody({ id }: OutboxMessage, { outbox, vault }: PushNeeds): Promise<string | undefined> {
   const message = await outbox.find(id)
@@ -175,7 +176,7 @@ async function findStoredBody({ id }: OutboxMessage, { outbox, vault }: PushNeed
 /** The error codes of CIBA §12. */
 type PushError = 'access_denied' | 'expired_token' | 'transaction_failed'
 
-/** Returns the body of a push which says that the approval was revoked or has ended. */
+/** Returns the body of a push with the error that the approval was revoked or has ended. */
 export function revokedBody(content: Pick<NotificationContent, 'authReqId'>): string {
   return errorBody(content, 'access_denied', 'the approval was revoked or ended before the tokens could be delivered')
 }

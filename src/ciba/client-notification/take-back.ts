@@ -1,8 +1,8 @@
 /**
  * Takes back the tokens of a push if the client changes its delivery mode to poll or ping before it has confirmed the
  * push. To take back the tokens means: the tokens are revoked, and the request becomes approved again. So the client
- * gets new tokens at the token endpoint. The client may also have received the first tokens. Because these are revoked,
- * it never has two valid sets of tokens.
+ * gets new tokens at the token endpoint. The client may have received the first tokens, too. Because the first tokens
+ * are revoked, the client never has two valid sets of tokens.
  */
 
 import type { OidcModelStore } from '../../openid-provider/oidc-model-store.ts'
@@ -31,8 +31,8 @@ export interface TakenBackAs {
    */
   replaced?: string | undefined
   /**
-   * Whether the transaction that takes back the tokens also settles the notification. If not, the caller sends or
-   * settles the notification.
+   * Whether the transaction that takes back the tokens also marks the notification as delivered (`supersede`). If not,
+   * the caller sends the notification or marks it as delivered.
    */
   settles?: boolean
   now: number
@@ -60,9 +60,9 @@ export function createTakeBack({ requests, outbox, removeIssued }: TakeBackNeeds
 }
 
 /**
- * Takes back the tokens of a redeemed request, so that the client can poll for new ones. Resolves to false if this is
- * not possible. One possible reason is that the content of the push cannot be decrypted. Then it is not known whether
- * the tokens were issued for this push.
+ * Takes back the tokens of a redeemed request, so that the client can poll for new ones. Resolves to false if the
+ * tokens cannot be taken back. One possible reason is that the content of the push cannot be decrypted, so that it is
+ * not known whether the tokens were issued for this push.
  */
 export type TakeBackForPoll = (request: AuthenticationRequest, now: number) => Promise<boolean>
 

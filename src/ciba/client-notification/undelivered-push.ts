@@ -1,6 +1,7 @@
 /**
  * Revokes the tokens of a push that can no longer be delivered, because tokens that the client does not have must not
- * stay valid.
+ * stay valid. A push is parked if it can no longer be delivered. A parked push is sent again only if an operator
+ * retries it.
  */
 
 import type { OidcModelStore } from '../../openid-provider/oidc-model-store.ts'
@@ -22,9 +23,9 @@ export interface UndeliveredNeeds {
 }
 
 /**
- * Returns the function to call when a client has refused a push permanently. It resolves to statements that revoke the
- * tokens of the push and replace the tokens by an error. The transaction that parks the push executes these statements.
- * If an operator retries the parked push, the client gets this error.
+ * Returns the function to call when a client has refused a push permanently. The function resolves to statements that
+ * revoke the tokens of the push and replace the tokens in its content by an error. The transaction that parks the push
+ * executes these statements. If an operator retries the parked push, the client gets this error.
  */
 export function createRefusedPush({ outbox, removeIssued, vault, audit }: UndeliveredNeeds) {
   return async ({ id }: OutboxMessage): Promise<Refusal | undefined> => {
@@ -48,7 +49,7 @@ export function createRefusedPush({ outbox, removeIssued, vault, audit }: Undeli
   }
 }
 
-/** Number of notifications that are read together. */
+/** Maximum number of notifications that one query reads. */
 const batch = 200
 
 /**
@@ -57,8 +58,8 @@ const batch = 200
  */
 export function createForgetUndelivered({ outbox, removeIssued, vault, audit }: UndeliveredNeeds) {
   async function forget(message: OutboxMessage): Promise<void> {
-    // The content cannot be decrypted if the secret was changed. Then it is not known whether the content contains
-    // tokens. So the content is erased, but no tokens are revoked.
+    // The content cannot be decrypted if the configured secret was changed. In this case, it is not known whether the
+    // content contains tokens. So the content is erased, but no tokens are revoked.
     const content = contentOf(message, vault)
     const isHolding = content !== undefined && holdsTokens(content)
     const statements = isHolding ? [removeIssued(message.subject)] : []

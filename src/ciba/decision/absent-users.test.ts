@@ -73,7 +73,7 @@ test('a user about whom the application does not answer within ten seconds keeps
     log: createLog('warn', { write: (line) => void lines.push(line) }),
     openRequests: { usersWithPending: async () => [...users] },
     async findUser(id: string) {
-      // After the other answers, which are due at once.
+      // `setImmediate` resolves `allAsked` after the hook has answered for the other users.
       if (++asked === users.length) setImmediate(allAsked.resolve)
       return id === 'user-3' || id === 'user-11' ? await new Promise(() => {}) : { id }
     },

@@ -1,7 +1,8 @@
 /**
  * Denies the pending requests of users whom an application has removed or disabled. An application that supplies the
  * users should call `doorbell.users.end` in this case, but not every application does. So this task regularly calls the
- * hook `users.find`. Clients then get `access_denied` and need not wait until their requests expire.
+ * hook `users.find` for each user with pending requests. If the user was removed or disabled, the client gets
+ * `access_denied` and need not wait until its request expires.
  */
 import { createPeriodicTask } from '../../platform/periodic-task.ts'
 import { createRepeatedFailures } from '../../platform/repeated-failures.ts'
@@ -21,7 +22,7 @@ export type AbsentUsers = ReturnType<typeof createAbsentUsers>
 
 /** Milliseconds between two rounds. A round checks all users with pending requests. */
 const pauseMs = 30_000
-/** Maximum number of users that are read from the database at once. */
+/** Maximum number of users that one query reads. */
 const batchSize = 1000
 /** Maximum number of calls of the hook at the same time. */
 const atOnce = 8
@@ -64,8 +65,8 @@ export function createAbsentUsers(needs: AbsentUserNeeds) {
   }
 
   /**
-   * If the check of one user fails, for example because of a damaged row, the error is logged and the other users are
-   * still checked.
+   * Checks one user. If the check fails, for example because of a damaged row, the error is logged and the other users
+   * are still checked.
    */
   async function unlessItFails(userId: string): Promise<number> {
     try {
@@ -111,7 +112,7 @@ export function createAbsentUsers(needs: AbsentUserNeeds) {
   return {
     start: () => task.start(pauseMs),
     look,
-    /** Stops the task. A round in progress checks no further users. The task cannot be started again. */
+    /** Stops the task. A round in progress checks no further users. The task cannot be restarted. */
     stop(): Promise<void> {
       stopping.abort()
       return task.stop()

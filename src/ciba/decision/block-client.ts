@@ -1,4 +1,4 @@
-/** A user blocks a client. The client's pending requests about this user are denied in the same transaction. */
+/** Blocks a client for a user, and denies the client's pending requests about this user in the same transaction. */
 
 import type { Audit } from '../../platform/audit.ts'
 import type { Clock } from '../../platform/clock.ts'

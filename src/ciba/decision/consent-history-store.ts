@@ -12,16 +12,19 @@ import { jsonOf } from '../authentication-request/request-row.ts'
 import type { RequestedClaims } from '../authentication-request/requested-claims.ts'
 
 /**
- * SQL condition, with `$1` as the user id: the row `history` is about a request of the person who has this id now. When
- * another person gets the id of a removed user, the rows of the former person are marked (`is_former`). A decision on a
- * request of the former person may be stored after that, without a mark. So the mark of the request is checked, too.
+ * SQL condition, with `$1` as the user id: the row `history` is about the person who has this id now. When another
+ * person gets the id of a removed user, the rows of the former person are marked (`is_former`). A decision on a request
+ * of the former person may be stored later, without a mark. So the mark of the request is checked, too.
  */
 export const ofPresentUser = `history.user_id = $1 and ${ofPresentPerson('history', 'decided_at')} and not exists (
   select 1 from backchannel_auth_requests theirs where theirs.id = history.request_id and theirs.is_former = 1)`
 
 export type DecidedBy = 'user' | 'device_service' | 'clock' | 'application'
 
-/** Why a request was denied although the user did not answer it. */
+/**
+ * The event that ended an open request, if it was not an answer, a revocation or the deadline. `client_removed` changes
+ * the status of the request to expired. The other events change it to denied.
+ */
 export type EndingReason = 'user_signed_out' | 'user_locked' | 'user_removed' | 'client_blocked' | 'client_removed'
 
 /** How a request was settled: by whom, through which client, and how the user was authenticated. */
@@ -30,13 +33,15 @@ export interface Decision extends Authentication {
   requestId: string
   outcome: SettledStatus
   decidedBy: DecidedBy
-  /** The client through which the user decided: the app with the user's token, or the device service. */
+  /**
+   * The client through which the user decided: the app that called with the user's access token, or the device service.
+   */
   deviceClientId: string | undefined
   /** Whether the user reported the request as unexpected ("this was not me"). */
   reported: boolean
   /** The authorization details that the user approved. */
   approvedDetails?: AuthorizationDetail[] | undefined
-  /** Only for requests that were denied although the user did not answer them. */
+  /** The event that ended the request; undefined if the request ended by an answer, a revocation or its deadline. */
   reason?: EndingReason | undefined
   decidedAt: number
 }
@@ -60,7 +65,10 @@ type EntryRow = DecisionRow & { in_use: number }
 
 export type DecisionStore = ReturnType<typeof createDecisionStore>
 
-/** Stores the consent history. The transaction that settles a request writes a row. Rows are never changed. */
+/**
+ * Stores the consent history. The transaction that settles a request adds a row. A later decision on the same request,
+ * such as a revocation, adds another row.
+ */
 export function createDecisionStore(database: Database, onUnreadable = throwUnreadable) {
   const { toDecision, toEntry } = readingRows(onUnreadable)
   return {
@@ -79,9 +87,9 @@ export function createDecisionStore(database: Database, onUnreadable = throwUnre
     }),
 
     /**
-     * Resolves to the decisions on a user's requests, newest first, without those about a former person with the same
-     * id. For `inUse`, a subquery looks for valid tokens that were issued under the grant of the request. The subquery
-     * has no condition on the column `model`. With such a condition, SQLite would read all tokens and would not use the
+     * Resolves to the decisions on a user's requests, newest first. Decisions about a former person with the same id
+     * are left out. For `inUse`, a subquery looks for valid tokens that were issued under the grant of the request. The
+     * subquery has no condition on the column `model`, because SQLite would then read all tokens instead of using the
      * index on the grant.
      */
     async listForUser(userId: string, now: number, limit = 100): Promise<HistoryEntry[]> {
@@ -152,7 +160,7 @@ export function createDecisionStore(database: Database, onUnreadable = throwUnre
   }
 }
 
-/** Returns the row of a decision: what the user was shown, and how it was decided. */
+/** Returns the row to store: the decision, and the parts of the request that the user was shown. */
 function rowOf(decision: Decision, request: AuthenticationRequest) {
   return {
     id: decision.id,

@@ -60,8 +60,8 @@ export interface Answer {
 export type DecisionResult =
   | { kind: 'settled'; status: 'approved' | 'denied' }
   /**
-   * The request is unknown, or is about another user; the result does not show which. A damaged request, which cannot
-   * be approved, also gives this result.
+   * The request does not exist, or is about another user; the result does not show which. The approval of a damaged
+   * request also has this result.
    */
   | { kind: 'unknown' }
   /** The user does not exist any more or is disabled, or the session of the caller has ended. */
@@ -86,7 +86,7 @@ export function createDecide(needs: DecisionNeeds): Decide {
       return { kind: 'user unavailable' }
     }
 
-    // If a part of the request cannot be read, it is not known what the user would approve.
+    // If a stored part of the request cannot be parsed, it is not known what the user would approve.
     if (answer.outcome === 'approved' && request.isDamaged) return { kind: 'unknown' }
 
     const now = needs.clock.now()
@@ -117,7 +117,9 @@ export function createDecide(needs: DecisionNeeds): Decide {
   }
 }
 
-/** Settles one request whose deadline has passed. Resolves to whether this call settled it. */
+/**
+ * Changes the status of one request whose deadline has passed to `expired`. Resolves to whether this call changed it.
+ */
 export async function expire(request: AuthenticationRequest, needs: DecisionNeeds): Promise<boolean> {
   const now = needs.clock.now()
   const decision: Decision = {
@@ -129,8 +131,8 @@ export async function expire(request: AuthenticationRequest, needs: DecisionNeed
     reported: false,
     decidedAt: now,
   }
-  // Only a push client is notified of an expiry. A client may have changed from ping to push after its request. So the
-  // current delivery mode of the client is read.
+  // Only a push client is notified of an expiry. A client may have changed from ping to push since the request was
+  // received. So the current delivery mode of the client is read.
   const mode =
     request.deliveryMode === 'ping' ? (await needs.findClient(request.clientId))?.deliveryMode : request.deliveryMode
   const expired = await needs.requests.expire(request, decision.id, now, consequences(request, decision, needs, mode))
@@ -157,7 +159,8 @@ function consequences(
 
 /**
  * Returns the statements for the client's pause. A denial lengthens the pause, and so does the expiry of an unanswered
- * request with a lifetime below `shortLife`. An approval clears the pause. A report also blocks the client.
+ * request with a lifetime below `shortLife`. An approval clears the pause. A denial that reports the request also
+ * blocks the client.
  */
 function pauseStatements(request: AuthenticationRequest, decision: Decision, needs: DecisionNeeds): Statement[] {
   const { userId, clientId } = request
@@ -189,8 +192,8 @@ function toDecision(answer: Answer, now: number): Decision {
 function describeConflict(request: AuthenticationRequest | undefined, now: number): DecisionResult {
   if (request === undefined) return { kind: 'unknown' }
   const status = statusAt(request, now)
-  // If the request is still pending, no other call has decided it. So this call was refused because its session has
-  // ended.
+  // If the request is still pending, no other call has decided it. So this call was refused because the session of the
+  // user has ended.
   if (status === 'pending') return { kind: 'user unavailable' }
   return status === 'expired' ? { kind: 'expired' } : { kind: 'already decided', status }
 }

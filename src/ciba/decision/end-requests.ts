@@ -1,4 +1,7 @@
-/** Denies open requests when the user is locked or removed, blocks the client, or revokes an approval. */
+/**
+ * Denies open requests when the user is locked, removed or signed out everywhere, blocks the client, or revokes an
+ * approval.
+ */
 
 import type { OutboxMessage } from '../../outbox/notification.ts'
 import { OUTBOX, type OutboxStore } from '../../outbox/outbox-store.ts'
@@ -20,7 +23,9 @@ export interface EndRequestsNeeds {
   log: Pick<Log, 'error'>
 }
 
-/** What the history and the audit say about denied requests. `reason` is undefined if the user revokes an approval. */
+/**
+ * What the history and the audit record about denied requests. `reason` is undefined if the user revokes an approval.
+ */
 export interface EndedBy extends Pick<Decision, 'decidedBy' | 'deviceClientId'> {
   reason?: EndingReason | undefined
   /** If set, the audit records this value instead of `decidedBy`, because it is more precise. Example: `command`. */
@@ -28,10 +33,10 @@ export interface EndedBy extends Pick<Decision, 'decidedBy' | 'deviceClientId'> 
 }
 
 /**
- * Returns the statements and announcements that settle open requests as denied. The statements write the status, the
- * history and, for a pending request, the same ping or push as after a denial by the user. An approved request of a
- * push client needs no new notification: the message that is already in the outbox delivers the error. A request whose
- * notification cannot be composed is denied without one.
+ * Returns the statements and announcements that settle open requests as denied. The statements write the status and the
+ * history. For a pending request, they also add the same ping or push as after a denial by the user. An approved
+ * request of a push client needs no new notification: the message that is already in the outbox delivers the error. If
+ * a notification cannot be composed, the request is denied without a notification.
  */
 export function endRequests(
   open: readonly AuthenticationRequest[],

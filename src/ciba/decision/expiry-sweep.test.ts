@@ -86,7 +86,9 @@ test('a failed sweep is logged and repeated; other old rows are removed once a m
 
 test('while one call does not remove all old rows, each sweep removes more of them', async (t) => {
   const { clock, sweep, forgot, full } = await scene(t)
-  // Five transactions at each of two sweeps, and two at the third.
+  // Each of the eleven entries makes one transaction remove as many rows as it may. Five of these transactions run in
+  // each of the first two sweeps. In the third sweep, the last one is followed by a transaction that removes fewer
+  // rows.
   full.push(...Array.from({ length: 11 }, () => 1))
   sweep.start()
   await until(() => {
@@ -105,8 +107,8 @@ test('while one call does not remove all old rows, each sweep removes more of th
 
 test('a kind of old rows that cannot be removed keeps no other kind, and is logged once until it can be', async (t) => {
   const { clock, sweep, forgot, failures, logLines } = await scene(t)
-  // Three minutes with failures of different kinds, one without, and one more with a failure. The clock goes on during the
-  // work of a sweep, so the number of minutes is counted by the other kind.
+  // The removal of `tea` fails three times with different errors, then succeeds, and later fails once more. It is tried
+  // once a minute. The minutes are counted by the removals of `coffee`, because the clock advances while a sweep runs.
   const broken = new Error('a damaged index')
   const slow = Object.assign(new Error('canceling statement due to statement timeout'), { code: '57014' })
   failures.push(broken, slow, broken)
@@ -141,7 +143,7 @@ test('other old rows are removed once a minute, also if the wall clock is set ba
     passedMs += 1000
     return forgot.length === 2
   })
-  // A few seconds may pass while one sweep runs.
+  // The clock may advance by a few seconds while one sweep runs.
   assert.ok(passedMs < 120_000, `${passedMs} ms`)
   await sweep.stop()
 })

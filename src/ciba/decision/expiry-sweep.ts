@@ -1,4 +1,7 @@
-/** Settles expired requests periodically, so that their rows are up to date and push clients are notified. */
+/**
+ * Periodically changes the status of requests whose deadline has passed to `expired`, so that the rows are up to date
+ * and push clients are notified.
+ */
 import { setImmediate as nextTurn } from 'node:timers/promises'
 import { steadyTime } from '../../platform/clock.ts'
 import { createPeriodicTask } from '../../platform/periodic-task.ts'
@@ -10,7 +13,7 @@ import { type DecisionNeeds, expire } from './decide.ts'
 
 export interface ExpirySweep {
   start(): void
-  /** Settles the expired requests. Resolves to the number of requests that it has settled. */
+  /** Settles the expired requests. Resolves to the number of requests that this call has settled. */
   sweep(): Promise<number>
   stop(): Promise<void>
 }
@@ -24,8 +27,8 @@ const mostFailed = 1_000
 const pauseMs = 1_000
 const batch = 200
 /**
- * Upper limit for the rows that one transaction removes, as for `createPruning`. During this transaction, SQLite
- * executes nothing else.
+ * Maximum number of rows that one transaction removes. The number is small, because SQLite executes no other statement
+ * during the transaction.
  */
 const atMost = 100
 /**
@@ -46,9 +49,9 @@ export interface OldRows {
 }
 
 /**
- * @param alsoForget the kinds of old rows that are also removed. They are removed once a minute. If a sweep possibly
- *   has not removed all of them, the next sweep removes further rows. The kinds are removed one after the other. If one
- *   kind fails, the others are still removed
+ * @param alsoForget the kinds of old rows that are also removed, once a minute. If old rows may be left after a sweep,
+ *   the next sweep removes more of them. The kinds are removed one after the other. If the removal of one kind fails,
+ *   the other kinds are still removed
  */
 export function createExpirySweep(needs: DecisionNeeds, alsoForget: readonly OldRows[]): ExpirySweep {
   const { clock, log } = needs
@@ -63,7 +66,7 @@ export function createExpirySweep(needs: DecisionNeeds, alsoForget: readonly Old
       const over = found.filter(({ id }) => !failed.has(id))
       const done = await Promise.all(over.map((request) => settle(request, failed)))
       settled += done.filter(Boolean).length
-      // This loop comes to an end, because a request that this node or another node has settled is not read again.
+      // The loop ends, because a request that this node or another node has settled is not read again.
       if (over.length < batch || failed.size >= mostFailed) break
     }
     failedBefore = failed
@@ -74,8 +77,8 @@ export function createExpirySweep(needs: DecisionNeeds, alsoForget: readonly Old
   let failedBefore: ReadonlySet<string> = new Set()
 
   /**
-   * If a request cannot be settled, for example because its row is damaged, this is logged and the others are still
-   * settled.
+   * Settles one request. If this fails, for example because the row is damaged, the error is logged and the other
+   * requests are still settled.
    */
   async function settle(request: AuthenticationRequest, failed: Set<string>): Promise<boolean> {
     try {
@@ -111,7 +114,7 @@ export function createExpirySweep(needs: DecisionNeeds, alsoForget: readonly Old
   async function forgetSome(forget: Forget, now: number): Promise<boolean> {
     for (let transaction = 0; transaction < mostTransactions; transaction++) {
       if ((await forget(now, atMost)) < atMost) return false
-      // Other work of this process can run between two transactions, even if SQLite answers at once.
+      // Lets other work of this process run between two transactions, even if SQLite answers at once.
       await nextTurn()
     }
     return true

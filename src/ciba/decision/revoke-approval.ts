@@ -1,6 +1,6 @@
 /**
- * Revokes an approval for the user who gave it. One transaction denies the request, if it is not redeemed yet, and
- * removes the tokens that were issued for it.
+ * Revokes an approval for the user who gave it. If the request is not redeemed yet, it is denied. If tokens were issued
+ * for the request, they are removed in the same transaction.
  */
 import type { OidcModelStore } from '../../openid-provider/oidc-model-store.ts'
 import type { Audit } from '../../platform/audit.ts'
@@ -29,15 +29,15 @@ export type RevokeApproval = (revocation: {
 /**
  * Returns the function that revokes an approval. If the client has not redeemed the request, the request is denied and
  * the client gets `access_denied`. If tokens were issued, they are removed. The function resolves to whether there was
- * anything to revoke. If the access token of the call is not valid any more, the function changes nothing and resolves
- * to undefined.
+ * an approval or a token to revoke. If the access token of the call is not valid any more, the function changes nothing
+ * and resolves to undefined.
  */
 export function createRevokeApproval(needs: RevokeNeeds): RevokeApproval {
   return async ({ request: before, tokenHash, address }) => {
     const now = needs.clock.now()
     const by: EndedBy = { decidedBy: 'user', deviceClientId: undefined }
-    // The deadline is not compared with `now`. If the clock of this node were ahead, the request would count as expired
-    // here, although the client could still redeem it at another node.
+    // The deadline is not checked. If the clock of this node were ahead, the request would count as expired here,
+    // although the client could still redeem it at another node.
     const redeemable = (request: AuthenticationRequest) => (request.status === 'approved' ? [request] : [])
 
     const { id, userId } = before
@@ -48,8 +48,8 @@ export function createRevokeApproval(needs: RevokeNeeds): RevokeApproval {
     })
     if (found === undefined) return undefined
     recordEnded(redeemable(found.request), by, needs.audit, address)
-    // The client may have redeemed the request while this transaction waited for the lock of the request. Then
-    // `hasIssued` can be false although tokens were issued.
+    // If the client redeemed the request while this transaction waited for the lock of the request, `hasIssued` can be
+    // false although tokens were issued.
     const isJustCollected = before.status === 'approved' && found.request.status === 'redeemed'
     return redeemable(found.request).length > 0 || found.hasIssued || isJustCollected
   }

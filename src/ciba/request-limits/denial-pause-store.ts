@@ -51,8 +51,8 @@ export function createDenialPauseStore(
 }
 
 /**
- * Upper limit for the number of doublings in one statement. It is never too low: after 17 doublings, the shortest
- * possible pause (one second) exceeds the longest possible pause (one day).
+ * Maximum number of doublings in one statement. It is high enough: after 17 doublings, the shortest possible pause (one
+ * second) exceeds the longest possible pause (one day).
  */
 const mostDoublings = 20
 

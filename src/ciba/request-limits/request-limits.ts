@@ -15,10 +15,7 @@ export interface LimitSettings {
   pauseAfterDenial: { first: number }
 }
 
-/**
- * A cache of computed limits, by client object. As long as a client is cached, all its requests get the same limits
- * object.
- */
+/** The computed limits, by client object. All requests with the same client object get the same limits object. */
 const known = new WeakMap<Client, { defaults: LimitSettings; limits: RequestLimits }>()
 
 /** Returns the limits for a client. The limits in the client's metadata take precedence. */
@@ -40,15 +37,15 @@ function computeLimits(client: Client, defaults: LimitSettings): RequestLimits {
     perClientAndUser: whereLimited({ ...defaults.perClientAndUser, ...own?.perClientAndUser }),
     clientRegistration: registrationId,
     pauses: defaults.pauseAfterDenial.first > 0,
-    // If `perClient` is set, the requests of the client are counted, and accepted one after the other. So `perClient`
-    // is set only if the client has such a limit.
+    // If `perClient` is set, the requests of the client are counted, and are stored one after the other. So `perClient`
+    // is set only if the client has a limit.
     ...((perClient.open > 0 || perClient.perMinute > 0) && { perClient: whereLimited(perClient) }),
   }
 }
 
 /**
  * Returns the limits that the settings place on the requests of one client. A client that registered itself has
- * additional limits, because it may send requests about many users, and the limits for each user do not prevent this.
+ * additional limits, because the limits per user do not prevent such a client from sending requests about many users.
  */
 function perClientLimits({ registeredItself }: Client, defaults: LimitSettings): { open: number; perMinute: number } {
   const { perClient, perSelfRegisteredClient: own } = defaults
@@ -71,8 +68,8 @@ function whereLimited({ open, perMinute }: OpenAndPerMinute): OpenAndPerMinute {
 }
 
 /**
- * Maximum `Retry-After` in seconds when too many requests are pending. Users may decide the requests long before the
- * requests expire.
+ * Maximum `Retry-After` in seconds when too many requests are pending. It is short, because users may decide the
+ * requests long before the requests expire.
  */
 const longestAfterOpen = 60
 

@@ -49,7 +49,9 @@ export interface TokenCall extends ClientCredentials {
   mayBeHeld: boolean
 }
 
-/** The answers for a pending request. They are the most frequent answers, so they are returned, not thrown. */
+/**
+ * The answers for a pending request. They are the most frequent answers, so they are returned and not thrown as errors.
+ */
 export type StillWaiting = 'authorization_pending' | 'slow_down'
 
 /**
@@ -97,7 +99,7 @@ interface PendingResult {
 interface ApprovedResult {
   answer: 'issue tokens'
   request: AuthenticationRequest
-  /** Whether the poll was held. If so, the client may have disconnected without the server noticing. */
+  /** Whether the poll was held. If so, the server may not know that the client has disconnected. */
   wasHeld: boolean
 }
 
@@ -145,7 +147,8 @@ function hold(result: Result, call: TokenCall, needs: CibaGrantNeeds): Promise<R
 async function holdPending(result: PendingResult, call: TokenCall, needs: CibaGrantNeeds): Promise<Result> {
   const { id, expiresAt } = result
   const longPollEnd = call.arrival.steadyAt + needs.longPoll * 1000
-  // The deadline is a time of the wall clock. It is converted to the steady time, by which held polls are released.
+  // The deadline is a time of the wall clock. It is converted to the monotonic clock of this process (`steadyTime`), by
+  // which held polls are released.
   const deadline = steadyTime(needs.clock) + expiresAt - needs.clock.now()
   // If the request expires before the poll has to be released, the poll is released just after the deadline. Then the
   // answer is `expired_token`.
@@ -187,9 +190,9 @@ async function refuseUnlessMadeForPoll(authReqId: string, client: Client, { requ
 }
 
 /**
- * Makes the tokens. They are saved in the transaction that changes the request from approved to redeemed. If several
- * polls redeem the same request at the same time, only one succeeds. If this poll was held, a repetition of it gets the
- * same tokens for some seconds. All other polls get `invalid_grant`.
+ * Makes the tokens. The tokens are saved in the transaction that changes the request from approved to redeemed. If
+ * several polls redeem the same request at the same time, only one succeeds. If this poll was held and the client
+ * repeats it within some seconds, the repeated poll gets the same tokens. All other polls get `invalid_grant`.
  */
 async function redeemApproved(
   { request, wasHeld }: ApprovedResult,

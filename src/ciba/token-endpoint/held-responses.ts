@@ -1,7 +1,7 @@
 /**
  * Keeps the token responses of held polls for some seconds. A client may disconnect while its poll is held, and a proxy
- * may hide this from the server. Then the response is lost. If the client repeats the poll, it gets the same response
- * (docs/decisions/0031-tokens-given-again.md).
+ * may hide the disconnection from the server. Then the response is lost. If the client repeats the poll, it gets the
+ * same response (docs/decisions/0031-tokens-given-again.md).
  */
 import type { Client } from '../../client/client.ts'
 import type { Confirmation } from '../../client/sender-constraint/confirmation.ts'
@@ -22,8 +22,8 @@ export interface HeldResponsesNeeds {
   repeatSeconds: number
   findUser: UserHooks['find']
   /**
-   * Returns the current signing keys. Undefined if the operator configured the keys, because Doorbell does not rotate
-   * configured keys.
+   * Returns the current signing keys. This member is undefined if the operator configured the keys, because Doorbell
+   * does not rotate configured keys.
    */
   signingKeys: (() => SigningKeys) | undefined
   database: Pick<Database, 'clockOffset'>
@@ -72,7 +72,10 @@ interface Content {
 /** Returns the store of the responses to held polls. */
 export function createHeldResponses(needs: HeldResponsesNeeds): HeldResponses {
   const { models, repeatSeconds, findUser, signingKeys, database, vault, clock } = needs
-  /** The current time by the clock of the database, which all nodes share: the repeated poll may reach another node. */
+  /**
+   * The current time by the clock of the database. All nodes use this clock, because the repeated poll may reach
+   * another node.
+   */
   const present = () => steadyTime(clock) + database.clockOffset
 
   /**
@@ -89,8 +92,8 @@ export function createHeldResponses(needs: HeldResponsesNeeds): HeldResponses {
 
   /**
    * The encryption key depends on the `auth_req_id`. The database contains only a hash of the `auth_req_id`, except in
-   * a ping that is not delivered yet. So the database and the configured secret are usually not enough to decrypt a
-   * response.
+   * a ping that is not delivered yet. So somebody who has the database and the configured secret usually cannot decrypt
+   * a response.
    */
   const sealingFor = ({ form }: RepeatablePoll) => vault.sealingWith(form.get('auth_req_id')!)
 

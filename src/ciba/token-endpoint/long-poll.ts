@@ -18,9 +18,9 @@ export type Release = 'changed' | 'over' | 'left'
 
 export interface HeldPoll {
   requestId: string
-  /** The time at which the poll is released at the latest, by the steady time of this process. */
+  /** The time at which the poll is released at the latest, by the monotonic clock of this process (`steadyTime`). */
   until: number
-  /** Whether the request is known to be pending now. If not, the table is read once more. */
+  /** Whether the request is known to be pending now. If not, the table is read again. */
   isCertain: boolean
 }
 
@@ -103,8 +103,8 @@ export function createHeldPolls(needs: HeldPollsNeeds): HeldPolls {
 
   /**
    * Reads from the table whether the requests of the held polls are still pending. Called when announcements may have
-   * been missed. On SQLite, changes by other processes are not announced. Such a change begins a new epoch
-   * (`Database.epoch`) instead, and a new epoch causes this check.
+   * been missed. On SQLite, changes by other processes are not announced. Instead, each of these changes begins a new
+   * epoch (`Database.epoch`), and a new epoch causes this check.
    */
   async function checkAll(): Promise<void> {
     if (isChecking) {

@@ -13,7 +13,7 @@ export type PollAnswer =
  * Returns the answer to a poll.
  *
  * @param now milliseconds since 1970
- * @param tooEarly whether the poll came before the interval was over. It changes the answer only while the request is
+ * @param tooEarly whether the poll came before the interval was over. This changes the answer only if the request is
  *   pending
  * @example
  * answerPoll({ status: 'pending', expiresAt: 600_000 }, 1_000, false) // 'authorization_pending'

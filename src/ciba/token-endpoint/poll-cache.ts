@@ -1,6 +1,6 @@
 /**
  * A cache of pending requests and the times of their polls. Most polls are polls of pending requests. A node answers
- * such polls from memory, as long as it receives the announcements of changes of requests. If the status is not known
+ * these polls from memory, as long as it receives the announcements of changes of requests. If the status is not known
  * to be `pending`, the request is read from the table.
  */
 import { fingerprint } from '../../platform/crypto.ts'
@@ -17,7 +17,7 @@ import { applyUpdate, createRememberedRequests, type Moment, type RememberedRequ
 export interface Arrival {
   /** By the wall clock, in milliseconds since 1970. It is compared with deadlines. */
   at: number
-  /** By the steady time of this process. It is compared with the arrivals of other polls. */
+  /** By the monotonic clock of this process (`steadyTime`). It is compared with the arrivals of other polls. */
   steadyAt: number
 }
 
@@ -63,8 +63,8 @@ const usualMost = 100_000
 /** Returns the cache of this process. Call `close` before the process ends. */
 export function createPendingRequests(needs: PendingNeeds): PendingRequests {
   const { requests, database, clock, log, longestInterval = usualLongestInterval } = needs
-  // The table contains times of the database's clock, because several nodes compare them. The memory contains steady
-  // times of this process, because they never go back.
+  // The table contains times of the database's clock, because several nodes compare them. The memory contains times of
+  // the monotonic clock of this process (`steadyTime`), because this clock is never set back.
   const toDatabaseTime = (steadyAt: number) => steadyAt + database.clockOffset
   const toSteady = (databaseTime: number) => databaseTime - database.clockOffset
   const remembered = createRememberedRequests({ most: needs.most ?? usualMost, longestInterval, toSteady })
@@ -74,7 +74,7 @@ export function createPendingRequests(needs: PendingNeeds): PendingRequests {
   /**
    * Called when a change of the request is announced. The next poll then reads the request again. The request may still
    * be pending, because the change may have been made before the request was cached. If the time of the last poll is
-   * only in this entry and not in the table yet, the entry is kept until the deadline.
+   * not in the table yet, the entry is kept until the deadline.
    */
   function invalidate(known: RememberedRequest | undefined): void {
     if (known && known.lastPolledAt !== known.writtenAt && clock.now() < known.expiresAt) known.epoch = undefined
@@ -152,7 +152,7 @@ function isPending({ status, expiresAt }: AuthenticationRequest, now: number): b
 
 /**
  * Follows the announced changes of requests and of clients. A change of a client matters, because the removal of a
- * client settles its requests without an announcement for each request.
+ * client ends its open requests without an announcement for each request.
  */
 function listenForChanges(database: PendingNeeds['database'], invalidate: (id: string) => void) {
   /** Incremented when all cached requests may have changed. */

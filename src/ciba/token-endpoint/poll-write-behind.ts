@@ -14,7 +14,7 @@ export interface WriteBehindNeeds {
   requests: Pick<RequestStore, 'keepPolls'>
   /** The interval does not grow beyond this number of seconds. */
   longestInterval: number
-  /** Converts the steady time of this process to the time of the database's clock. */
+  /** Converts a time of the monotonic clock of this process (`steadyTime`) to a time of the database's clock. */
   toDatabaseTime(steadyTime: number): number
   clock: Clock
   log: Log
@@ -88,7 +88,7 @@ export function createPollWriteBehind(needs: WriteBehindNeeds) {
      * Counts a poll. The first poll of a request is never too early. Of two polls that arrive at the same time, the
      * second is too early.
      *
-     * @param arrivedAt by the steady time of this process
+     * @param arrivedAt by the monotonic clock of this process (`steadyTime`)
      * @returns whether the poll came too early
      */
     account(known: RememberedRequest, arrivedAt: number): boolean {

@@ -33,10 +33,14 @@ export interface RememberedRequest extends Moment, PollInterval {
   changes: number
   /** The value of `changes` when `interval` and `keptPolls` were last written to the table. */
   writtenChanges: number
-  /** When the request was last polled, by the steady time of this process; undefined if it was not polled. */
+  /**
+   * When the request was last polled, by the monotonic clock of this process (`steadyTime`); undefined if it was not
+   * polled.
+   */
   lastPolledAt: number | undefined
   /**
-   * The time of the last poll in the table, converted to the steady time of this process; undefined if there is none.
+   * The time of the last poll in the table, converted to the monotonic clock of this process (`steadyTime`); undefined
+   * if there is none.
    */
   writtenAt: number | undefined
   /** Whether the request was polled since `makeRoom` last checked it. */
@@ -45,13 +49,15 @@ export interface RememberedRequest extends Moment, PollInterval {
 
 export type RememberedRequests = ReturnType<typeof createRememberedRequests>
 
-/** What the cache needs. */
+/** The limits of the cache, and the conversion of times. */
 export interface RememberingNeeds {
   /** Maximum number of requests; each takes about 700 bytes. */
   most: number
-  /** The longest permitted interval, in seconds. The table may contain a longer one, stored by an earlier version. */
+  /**
+   * The longest permitted interval, in seconds. The table may contain a longer interval, stored by an earlier version.
+   */
   longestInterval: number
-  /** Converts a time by the clock of the database to the steady time of this process. */
+  /** Converts a time by the clock of the database to the monotonic clock of this process (`steadyTime`). */
   toSteady(databaseTime: number): number
 }
 
@@ -60,8 +66,8 @@ export function createRememberedRequests({ most, longestInterval, toSteady }: Re
   const byId = new Map<string, RememberedRequest>()
 
   /**
-   * Removes requests until `most` remain. Removes approximately those that were not polled for the longest time. The
-   * changes of their intervals are still written to the table.
+   * Removes requests until `most` remain. The removed requests are approximately those that were not polled for the
+   * longest time. The changes of their intervals are still written to the table.
    */
   function makeRoom(): void {
     while (byAuthReqId.size > most) {

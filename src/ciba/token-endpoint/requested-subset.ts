@@ -16,8 +16,8 @@ export interface RequestedSubset {
 }
 
 /**
- * Reads `resource` (RFC 8707) and `authorization_details` (RFC 9396) for an approved request. If this throws, the
- * request stays approved, so the client can repeat the call.
+ * Reads `resource` (RFC 8707) and `authorization_details` (RFC 9396) for an approved request. If the function throws,
+ * the request stays approved, so the client can repeat the call.
  *
  * @throws {OAuthError} `invalid_target`, `invalid_authorization_details`
  */

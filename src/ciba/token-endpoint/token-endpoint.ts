@@ -29,8 +29,8 @@ export function tokenEndpoint(app: FastifyInstance, path: string, needs: TokenEn
     const form = readForm(request.headers['content-type'], rawBody(request))
     const caller = callerOf(reply)
     if (form.get('grant_type') !== CIBA_GRANT) {
-      // A client that has disconnected would not get the response, and would repeat a refresh. If a refresh token is
-      // used twice, its whole grant is revoked. So a call of such a client is not forwarded.
+      // If the client has disconnected, the call is not forwarded. Otherwise, the client would not get the response to
+      // a refresh and would repeat the refresh. If a refresh token is used twice, its whole grant is revoked.
       await caller.throwIfClosed()
       return needs.forwardToOidcProvider(request, reply)
     }
@@ -50,8 +50,8 @@ export function tokenEndpoint(app: FastifyInstance, path: string, needs: TokenEn
 }
 
 /**
- * A poll with a longer body, in bytes, is not held, because a held poll keeps several copies of its body. Real polls
- * are shorter.
+ * Maximum length of the body of a held poll, in bytes. A poll with a longer body is not held, because a held poll keeps
+ * several copies of its body in memory. The polls of real clients are shorter.
  */
 const mostHeldBytes = 4 * 1024
 

@@ -1,7 +1,7 @@
 /**
- * Makes the tokens for an approved request. They are made with the classes of oidc-provider, so that they work at
- * refresh, userinfo, introspection and revocation. Nothing is saved here: the caller gets the statements that save the
- * tokens, and executes them in the transaction that redeems the request.
+ * Makes the tokens for an approved request. The tokens are made with the classes of oidc-provider, so that they work at
+ * refresh, userinfo, introspection and revocation. This module does not save the tokens: the caller gets the statements
+ * that save them, and executes these statements in the transaction that redeems the request.
  */
 
 import { type AuthorizationDetail, detailsAt } from '../../authorization-details/detail-types.ts'
@@ -87,8 +87,8 @@ export function createIssueTokens(
     const request = withoutWithdrawn(approved, permissions)
     if (!request.scope.split(' ').includes('openid')) return undefined
     const share = { ...asked, details: asked.details?.filter(permissions.mayHaveDetail) }
-    // No token is issued if an approved resource was removed from the configuration. The alternative, a token without
-    // this audience, would be valid for more than was approved.
+    // No token is issued if an approved resource was removed from the configuration. A token without this audience
+    // would be valid for more than the user approved.
     if (request.resources?.some((address) => resourceAt(known.resources, address) === undefined)) return undefined
 
     const [issued, statements] = await collectWrites(request.id, async () => {
@@ -111,8 +111,8 @@ export function createIssueTokens(
 }
 
 /**
- * Returns a request without those scopes, claims and details that its client is no longer permitted to get. What
- * remains is all or a part of what the user has approved.
+ * Returns a request without those scopes, claims and details that its client is no longer permitted to get. The
+ * remaining scopes, claims and details are all or a part of those that the user approved.
  */
 function withoutWithdrawn(request: AuthenticationRequest, permissions: Permissions): AuthenticationRequest {
   const { scope, claims, approvedDetails, ...rest } = request
@@ -128,7 +128,7 @@ function withoutWithdrawn(request: AuthenticationRequest, permissions: Permissio
 
 type OidcClient = NonNullable<Awaited<ReturnType<Provider['Client']['find']>>>
 
-/** Claims that are also in an ID token that the client gets by a refresh. */
+/** These claims are also in each ID token that the client gets by a refresh. */
 const authenticationClaims = { acr: null, amr: null, auth_time: null }
 
 /**
@@ -184,7 +184,8 @@ async function issueAccess(
       resourceServer: new provider.ResourceServer(address!, resourceServer(resource, tokens)),
     }),
   } as never)
-  // Sets `acr`, `amr` and `auth_time`. After a refresh, the access token gets these claims from the refresh token.
+  // Sets `acr`, `amr` and `auth_time` of the access token. After a refresh, the new access token gets these claims from
+  // the refresh token.
   setAuthenticationContext(access, request.authentication)
   const accessToken = await access.save()
 

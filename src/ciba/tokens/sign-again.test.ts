@@ -30,7 +30,7 @@ describe('tokens whose key was revoked', () => {
       pairs.set('ES256', await newPair('ES256'))
       const rsa = await newPair('RS256')
       pairs.set('RS256', rsa)
-      // The same key, imported for the other algorithm.
+      // The RSA key is used for RS256 and for PS256.
       const privateKey = (await importJWK(rsa.privateJwk, 'PS256')) as Pair['privateKey']
       pairs.set('PS256', { ...rsa, privateKey })
     }

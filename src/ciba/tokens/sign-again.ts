@@ -43,7 +43,7 @@ const isPublished = ({ header }: SignedToken, { published }: SigningKeys) =>
   published.some(({ kid }) => kid === header.kid)
 
 async function sign({ header, payload }: SignedToken, keys: SigningKeys): Promise<string> {
-  // Of the keys of one type, the first is the key with which new tokens are signed.
+  // Among the keys of one type, the first is the key that signs new tokens.
   const key = keys.private.find(({ kty }) => kty === keyTypeOf(header.alg)) as JWK
   return new CompactSign(payload)
     .setProtectedHeader({ ...header, kid: key.kid! })

@@ -19,7 +19,7 @@ export function hidesUnknownUsers({ metadata }: Client, unknownUsers: 'error' | 
 /**
  * Returns a function that makes the decoy user for an identifier, such as the identifier in a hint. The same identifier
  * gives the same decoy user, so that the limits for one user also apply to decoy users. Half of the decoy users have a
- * user code. A client cannot predict which of them have one, because it does not have the key of the HMAC.
+ * user code. A client cannot predict which decoy users have a code, because it does not know the key of the HMAC.
  */
 export function createDecoyUsers(vault: Vault): (named: string) => UserOrDecoy {
   const key = vault.key('users who are not there')
@@ -27,9 +27,9 @@ export function createDecoyUsers(vault: Vault): (named: string) => UserOrDecoy {
     const digest = createHmac('sha256', key).update(named).digest()
     return {
       id: decoyUserId(digest.subarray(1).toString('base64url')),
-      // Most real users have a mail address, so a message to a real user is usually stored. With this address, a
-      // message is also stored for a decoy user, so that accepting a request takes the same time. The message is never
-      // sent.
+      // Most real users have a mail address, so a message to the user is usually stored with a request. With this
+      // address, a message to a decoy user is also stored, so that accepting a request takes the same time. This
+      // message is never sent.
       email: 'nobody@nowhere.invalid',
       hasCode: digest[0]! % 2 === 0,
     }

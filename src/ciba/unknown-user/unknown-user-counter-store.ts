@@ -14,8 +14,8 @@ const isCounting = isNotOver({ begin: 'unknown_users.since', length: minute }, '
 const mostKnown = 10_000
 
 /**
- * Counts how often each client got `unknown_user_id`, by the clock of the database. Each new count is announced under
- * the topic `unknown_user`.
+ * Counts how often each client got `unknown_user_id` within a minute, measured by the clock of the database. Each new
+ * count is announced under the topic `unknown_user`.
  */
 export function createUnknownUserStore(database: Database) {
   /** Clients that were below their limit when their counter was read. */

@@ -41,10 +41,13 @@ export interface HintNeeds {
   issuer: string
   /**
    * Resolves to this server's public keys, including retired keys that are still stored. An `id_token_hint` is accepted
-   * only while the key that signed it is among them. Called for each `id_token_hint`.
+   * only if the key that signed it is among these keys. Called for each `id_token_hint`.
    */
   publicKeys(): Promise<JSONWebKeySet>
-  /** Resolves to the user id of a subject (`sub`). The two differ only if the client has pairwise subjects. */
+  /**
+   * Resolves to the user id of a subject (`sub`). The user id and the subject differ only if the client has pairwise
+   * subjects.
+   */
   userOfSubject(client: Client, subject: string): Promise<string | undefined>
   /** Undefined if no issuer of `login_hint_token`s is configured. Then the hook gets the token without verification. */
   readHintToken: ReadHintToken | undefined
@@ -153,7 +156,7 @@ async function ask(hint: UserHint, client: Client, { users }: HintNeeds): Promis
 function nameIn({ kind, value, claims, subject, identifier }: UserHint): string {
   const plain = (identifier && textOf(identifier)) || value
   const name = subject?.value ?? (kind === 'id_token_hint' && claims?.sub ? claims.sub : plain)
-  // String() throws for some JSON objects, for example for `{"toString": 1}`.
+  // `JSON.stringify` is used, because `String` throws for some JSON objects, for example for `{"toString": 1}`.
   const text = typeof name === 'string' ? name : JSON.stringify(name)
   return plainNumber(text) ?? text.toLowerCase()
 }

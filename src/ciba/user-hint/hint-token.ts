@@ -57,7 +57,7 @@ export interface ReadToken {
 const skew = 10
 /** Maximum number of characters. A longer token is not decoded. */
 const longestToken = 16_384
-/** Accepted values of `typ`: for any JWT, or for a `login_hint_token`. Other values mean another kind of JWT. */
+/** Accepted values of `typ`. `jwt` can be used for any JWT, the other two values only for a `login_hint_token`. */
 const types = ['jwt', 'login-hint+jwt', 'login_hint_token+jwt']
 
 /**
@@ -80,7 +80,7 @@ export function createReadHintToken(needs: HintTokenNeeds): ReadHintToken {
     const claims = await verify(token, issuer, slot, needs)
     const claim = issuer.subject ?? 'sub'
     if (claims[claim] === undefined) throw refused(`the claim ${claim} is missing`)
-    // Even a trusted issuer may have copied unchecked input into its claims.
+    // The claims are checked, because even a trusted issuer may have copied unchecked input into them.
     if (!isSound(claims)) throw refused('a claim has characters that are not allowed, or is nested too deeply')
     return { claims, subject: { claim, value: claims[claim] } }
   }
