@@ -76,8 +76,8 @@ export function createEnqueue({ outbox, sending, timeout, isRunning, onEnqueued,
       kept = await step(queued.map(outbox.add), topics)
       return kept
     } finally {
-      // If the step took long, the rest of the lease may be too short for an attempt. Then the message is not sent now.
-      // A worker claims it again after the lease has ended.
+      // If the step took a long time, the rest of the lease may be too short for an attempt. In this case, the messages
+      // are not sent now. A worker claims them again after the lease has ended.
       const isInTime = clock.now() <= lease.dueAt - timeout
       for (const message of queued.filter(({ state }) => state === 'sending')) {
         if (kept && isInTime) sending.send(message)

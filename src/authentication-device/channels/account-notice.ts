@@ -81,7 +81,7 @@ export interface AccountNoticeNeeds {
   users: UserHooks
   /** Milliseconds that the look-up of the user may take. */
   timeout: number
-  /** The page on which users check their account and remove what is not theirs. */
+  /** The page on which users check their sessions or passkeys, and remove those that are not theirs. */
   link: string
   vault: Vault
 }

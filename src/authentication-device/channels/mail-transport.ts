@@ -25,7 +25,7 @@ export async function openTransport(server: MailServer) {
     ...settingsFor(server),
     pool: true,
     maxConnections: 10,
-    // Shorter than the idle timeout of mail servers, which is at least some minutes.
+    // Milliseconds. A mail server also closes idle connections, but only after some minutes.
     idleTimeout: 10_000,
     // Nodemailer sends a mail once more only if the mail server has closed the connection. The outbox makes all other
     // retries.
@@ -98,7 +98,7 @@ function greetingName(hostname: string): string {
 
 interface SmtpError {
   code?: string
-  /** The code of the original error, if nodemailer has replaced that error by its own. */
+  /** The code of the original error, if nodemailer has replaced the original error by another error. */
   originalCode?: string
   responseCode?: number
   response?: string

@@ -18,8 +18,8 @@ export interface OwnSubscription extends PushSubscription {
 export type PushSubscriptions = ReturnType<typeof createPushSubscriptions>
 
 /**
- * Maximum number of subscriptions of one user. It is limited because each message is sent to all subscriptions of a
- * user.
+ * Maximum number of subscriptions of one user. There is a limit because each message to a user is sent to all
+ * subscriptions of the user.
  */
 const mostOfAUser = 20
 
@@ -75,7 +75,10 @@ export function createPushSubscriptions(needs: { store: PushSubscriptionStore; v
      */
     claim: (userId: string, endpointHash: string, tokenHash?: string) => store.claim(userId, endpointHash, tokenHash),
 
-    /** Resolves to whether the user had this subscription; undefined if the access token is not valid any more. */
+    /**
+     * Removes a subscription. Resolves to whether the user had this subscription, or to undefined if the access token
+     * is not valid any more.
+     */
     remove: (userId: string, endpoint: string, tokenHash?: string): Promise<boolean | undefined> =>
       store.remove(userId, fingerprint(endpoint), tokenHash),
   }

@@ -86,8 +86,8 @@ async function sendTo(
 }
 
 /**
- * Resolves to undefined if the key of the subscription is invalid. It does not throw, because an invalid key of one
- * browser must not prevent messages to the user's other browsers.
+ * Encrypts a message for a subscription. Resolves to undefined, and does not throw, if the key of the subscription is
+ * invalid: an invalid key of one browser must not prevent messages to the user's other browsers.
  */
 async function tryToEncrypt(
   subscription: PushSubscription,
