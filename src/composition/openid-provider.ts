@@ -1,6 +1,6 @@
 /**
- * Builds the parts around oidc-provider, for everything that is not CIBA: its configuration, sign-in, and the requests that
- * are forwarded to it.
+ * Builds the parts around oidc-provider, which are needed for all functions other than CIBA: the configuration of
+ * oidc-provider, sign-in, and the requests that are forwarded to oidc-provider.
  */
 import type { FastifyInstance } from 'fastify'
 import { createUserKey } from '../ciba/authentication-request/user-announcement.ts'

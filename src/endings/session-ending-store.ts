@@ -58,8 +58,8 @@ export function createSessionEndingStore(database: Database) {
           values: [endpointList],
         },
       ]
-      // The first statement has no condition, because the result is the same if another call has already ended the
-      // session.
+      // `also` is executed only if the first statement returns a row. Here the first statement always returns a row,
+      // because the result is the same if another call has already ended the session.
       await database.step({ sql: 'select 1 as one', values: [] }, { also, announce, lockKeys: users.map(signOutLock) })
     },
 
@@ -101,8 +101,8 @@ export function endingSessions(sessions: string[], now: number): Statement[] {
 
 /**
  * Returns the statements that remove the grants under which the tokens of these sessions were issued, and everything
- * else that was issued under these grants. A refresh that is in progress stores its tokens later. They are invalid,
- * because their grant does not exist any more.
+ * else that was issued under these grants. A refresh that is in progress stores its tokens later. These tokens are
+ * invalid, because their grant does not exist any more.
  *
  * @param sessions the hashes of the `uid`s of the sessions
  */

@@ -22,7 +22,8 @@ export interface UserSession {
 
 /**
  * Maximum number of sessions of one user. A further sign-in ends the session that was not used for the longest time. If
- * two sign-ins at the same time end the same session, there is one session too many. The next sign-in then ends two.
+ * two sign-ins at the same time end the same session, the user has one session too many. The next sign-in then ends two
+ * sessions.
  */
 export const mostSessions = 100
 /** Upper limit for the sessions that one sign-in ends. It is reached only after an update from an earlier version. */
@@ -99,7 +100,7 @@ export function createUserSessionStore(database: Database) {
     /**
      * Ends all sessions of a user, from sign-ins to all clients. Also removes the grants and tokens of these sessions,
      * and the user's push subscriptions. Approvals of authentication requests stay valid, because users can revoke them
-     * in the list of approvals. A new generation of the user begins. So sign-ins in progress fail, and no browser
+     * in the list of approvals. A new generation of the user begins, so that sign-ins in progress fail and no browser
      * counts as known (`known-browsers.ts`). The grants of approvals are moved to the new generation.
      */
     async endAll(userId: string, now: number, announce: Change[]): Promise<void> {
@@ -174,7 +175,7 @@ function ending(userId: string, uidHash: string, now: number): Statement[] {
  * Locks the open requests of a user (`$1`). A redemption first changes its request, then stores the grant. So this
  * statement waits for a redemption that is in progress, and the later statements find the grant. A redemption that
  * begins later waits for the commit, and stores its grant with the new generation. The statement returns one row,
- * because the first statement of a step must return a row.
+ * because the first statement of a step (a transaction) must return a row.
  */
 const lockingOpenRequests = `
   with open as materialized (

@@ -90,8 +90,8 @@ export type Outcome =
   | { kind: 'delivered'; words: string }
   /**
    * A later attempt may succeed. `after` is the pause in milliseconds that the receiver asked for. From `usefulUntil`
-   * on, no attempt is made, because the receiver could not use the message any more. If `usefulUntil` is undefined, only
-   * `giveUpAt` applies.
+   * on, no attempt is made, because the receiver could not use the message any more. If `usefulUntil` is undefined,
+   * only `giveUpAt` applies.
    */
   | { kind: 'failed'; words: string; after?: number; usefulUntil?: number }
   /** A retry would not help, so the notification is parked for an operator. */

@@ -20,8 +20,8 @@ test('a receiver that hangs delays only its own messages, and never gets more th
     return drunk
   })
   worker.start()
-  // The test waits for each message to Ana. So the worker finds each pair by a separate query, while earlier messages to
-  // Ben are in progress.
+  // The test waits for each message to Ana. So the worker finds each pair by a separate query, while earlier messages
+  // to Ben are in progress.
   for (let number = 0; number < 10; number++) {
     await post(table, tea({ receiver: 'ben' }), tea({ receiver: 'ana' }))
     await until(() => served.filter(({ receiver }) => receiver === 'ana').length === number + 1)

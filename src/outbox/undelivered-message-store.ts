@@ -50,8 +50,8 @@ export function undeliveredIn(database: Database) {
     },
 
     /**
-     * Sets the time of the next attempt to `now` for messages that wait until a later time, but for at most `atMost`
-     * messages. Resolves to the number of changed messages.
+     * Sets `due_at` to `now` for at most `atMost` waiting messages that would be due later. Resolves to the number of
+     * changed messages.
      */
     async endPauses(now: number, atMost: number): Promise<number> {
       // The condition contains both states, like the condition of the partial index on `due_at`, so that the index is
@@ -68,9 +68,9 @@ export function undeliveredIn(database: Database) {
     },
 
     /**
-     * Sets the time of the next attempt to `now` for messages whose times were written by a clock that was ahead, but for
-     * at most `atMost` messages. These are messages whose `created_at` is in the future, or whose `due_at` is later than
-     * the longest pause or lease permits. Resolves to the number of changed messages.
+     * Sets `due_at` to `now` for at most `atMost` messages whose times were written by a clock that was ahead. These are
+     * messages whose `created_at` is in the future, or whose `due_at` is later than the longest pause or lease permits.
+     * Resolves to the number of changed messages.
      *
      * @param longestLeaseMs the longest lease, in milliseconds
      */
