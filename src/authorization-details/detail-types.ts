@@ -152,7 +152,7 @@ function hasShorterLists(asked: AuthorizationDetail, approved: AuthorizationDeta
   })
 }
 
-/** Whether `part` is `whole` without some of its members, in the same order. */
+/** Whether all members of `part` are members of `whole`, in the same order. */
 function isPartOf(part: readonly unknown[], whole: readonly unknown[]): boolean {
   let next = 0
   for (const member of whole) if (next < part.length && isDeepStrictEqual(member, part[next])) next++

@@ -59,8 +59,9 @@ export const tablesOfUser: readonly TableOfUser[] = [
   {
     table: 'user_generations',
     in: ['removed'],
-    // Requests for the user are refused if they were received up to `changed_at`. Users whom an application supplies
-    // have `is_closed = 0`, so they are not changed: the application decides who gets the id of a removed user.
+    // `removed_at` marks the user as removed. If another person gets the id later, the remaining rows of the removed
+    // user are marked as rows of a former person (`markingFormerPersons`). Users whom an application supplies have
+    // `is_closed = 0`. They are not marked, because the application decides who gets the id of a removed user.
     statements: ({ userId }) => [
       {
         sql: 'update user_generations set removed_at = changed_at where user_id = $1 and is_closed = 1',

@@ -60,7 +60,7 @@ export function newLease(now: number, timeout: number) {
 
 /**
  * Returns `enqueue`, and two functions for shutdown and tests. `underWay` returns the calls of `enqueue` that are in
- * progress. `isIdle` returns whether there are none.
+ * progress. `isIdle` returns whether no call is in progress.
  */
 export function createEnqueue({ outbox, sending, timeout, isRunning, onEnqueued, clock }: EnqueueNeeds) {
   const underWay = new Set<Promise<boolean>>()

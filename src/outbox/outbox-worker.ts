@@ -10,7 +10,7 @@ import type { OutboxMessage } from './notification.ts'
 import { createSending } from './sending.ts'
 
 export interface OutboxNeeds extends DeliveryNeeds {
-  /** Milliseconds that an attempt may take. The lease of a message is a little longer. */
+  /** Milliseconds that an attempt may take. The lease of a message is `leaseMarginMs` longer. */
   timeout: number
   /** Calls `listener` when a waiting message is announced. Returns a function that removes the listener. */
   onChange(listener: () => void): () => void

@@ -43,7 +43,8 @@ export interface DeviceCaller {
    */
   tokenHash: string | undefined
   /**
-   * The `uid` of the session at this provider to which the access token belongs. Undefined if it belongs to no session.
+   * The `uid` of the session at this provider to which the access token belongs. Undefined if the token belongs to no
+   * session.
    */
   sessionUid?: string | undefined
   /**
@@ -99,8 +100,8 @@ export function createIdentifyCaller(needs: CallerNeeds): IdentifyCaller {
     const sent = accessTokenOf(credentials.authorization)
     if (sent === undefined) return workFor(await asDeviceService(credentials, needs))
     // Anyone can send any number of invalid tokens, and each look-up of a token reads the database. Therefore two
-    // limits apply during the look-up: the limit for calls of one user, here applied to calls with the same token, and
-    // the limit for all callers that are not authenticated yet.
+    // limits apply during the look-up. `shares` limits the calls with the same token, and `whileUnproven` limits the
+    // calls of all callers that are not authenticated yet.
     const returning = needs.returningUsers.byToken(sent.token)
     const find = () => asUser({ ...sent, call }, needs)
     return shares.within(`token ${fingerprint(sent.token)}`, async () =>

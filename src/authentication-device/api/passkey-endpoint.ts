@@ -1,5 +1,6 @@
 /**
- * A user's own passkeys in the device API: adds, lists and removes them, and returns options for confirming a request.
+ * A user's own passkeys in the device API: adds, lists and removes passkeys, and returns the WebAuthn options for
+ * confirming a request with a passkey.
  */
 import type { FastifyInstance } from 'fastify'
 import { statusAt } from '../../ciba/authentication-request/authentication-request.ts'

@@ -38,7 +38,7 @@ export interface Channel {
    * channel have one receiver.
    */
   receiverOf?(user: User): string
-  /** Whether the messages are only shown to a developer, so that they do not reach the user. */
+  /** Whether the messages are shown only to a developer. Such messages do not reach the user. */
   isForDevelopers?: boolean
   /** Whether the messages go to a program, which decides what to show. Number matching does not apply to programs. */
   toProgram?: boolean

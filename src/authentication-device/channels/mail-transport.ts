@@ -7,7 +7,7 @@ import { isLoopback } from '../../platform/http/web-address.ts'
 export interface MailServer {
   /** `smtp://user:password@host:port`, or `smtps://` for TLS from the first byte. */
   smtp: string
-  /** PEM certificates of authorities that are trusted besides those that Node trusts. */
+  /** PEM certificates of authorities that are trusted in addition to the authorities that Node trusts. */
   ca?: string | undefined
   /** The host name with which this server introduces itself. */
   hostname: string
