@@ -129,8 +129,8 @@ function settingsOf({ config, profile, details, vault, texts, clock, log, audit 
 }
 
 /**
- * Returns what oidc-provider needs to find clients, to bind tokens to DPoP keys, to compute pairwise subjects, and to
- * fetch documents of clients.
+ * Returns the parts that oidc-provider needs to find clients, to bind tokens to DPoP keys, to compute pairwise
+ * subjects, and to fetch documents of clients.
  */
 function clientsSeenBy({ config, keySets, toDocuments }: Platform, ours: Clients) {
   const { clients, ownApp, nonceKey, pairwise } = ours

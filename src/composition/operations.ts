@@ -72,7 +72,7 @@ export function composeWork(needs: CibaNeeds, around: LookedAfter) {
   }
 }
 
-/** Returns the task that settles expired requests. It also removes rows that are needed only for a certain time. */
+/** Returns the task that settles expired requests and removes rows that are needed only for a certain time. */
 function composeExpirySweep(needs: CibaNeeds, { ciba, device, signingKeys }: LookedAfter) {
   const { platform, clients, users, openid, stored, outbox } = needs
   const { config, databaseClock } = platform
@@ -110,7 +110,7 @@ function composeExpirySweep(needs: CibaNeeds, { ciba, device, signingKeys }: Loo
 
 /**
  * Returns a `Forget` that calls `remove` and always resolves to 0, so that the sweep does not call it again
- * immediately. Use it if one call of `remove` removes all rows that are old enough.
+ * immediately. Use this function if one call of `remove` removes all rows that are old enough.
  */
 function allAtOnce(remove: (now: number) => Promise<void>): Forget {
   return async (now) => {

@@ -100,8 +100,8 @@ export function composePlatform({ config, database, clock, log }: Given) {
     /** The key sets of clients. */
     keySets: openKeySets(),
     /**
-     * Returns an empty cache of key sets. It is used for the key sets of other issuers: if they were in the cache of
-     * clients' key sets, fetches for clients could delay fetches for issuers.
+     * Returns an empty cache of key sets. The key sets of other issuers have a cache of their own, so that fetches of
+     * clients' key sets cannot delay fetches of issuers' key sets.
      */
     openKeySets,
     async close(): Promise<void> {

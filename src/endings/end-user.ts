@@ -1,6 +1,6 @@
 /**
- * Signs out, locks, removes or erases a user, in one transaction. Each of these actions is called an ending, because it
- * ends sessions, grants, tokens and open requests. A removal also deletes other data of the user (see `UserEnding`).
+ * Signs out, locks, removes or erases a user, in one transaction. Each of these actions is called an ending, because
+ * each of them ends sessions, grants, tokens and open requests. `UserEnding` says which other data is deleted.
  */
 
 import type { AuthenticationRequest } from '../ciba/authentication-request/authentication-request.ts'
@@ -74,8 +74,8 @@ export function createEndUser({ database, vault, clock, log, audit }: EndUserNee
     const closes = options.closes ?? ending !== 'signed_out'
     const endedBy: EndedBy = { decidedBy: 'application', auditedAs: by, deviceClientId: undefined, reason }
 
-    // A sign-out does not change pending requests, because the user can still decide them. It denies approved requests,
-    // because an attacker with a stolen session may have approved them.
+    // A sign-out does not change pending requests, because the user can still decide them. A sign-out denies approved
+    // requests, because an attacker with a stolen session may have approved them.
     const isOver = ({ status }: AuthenticationRequest) => ending !== 'signed_out' || status === 'approved'
 
     function follow(open: AuthenticationRequest[]): Followed {

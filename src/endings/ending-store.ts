@@ -209,7 +209,7 @@ export const untouchedByClient: Record<string, string> = {
   user_code_tries: 'a client that is registered again with this id stays locked out; removed by age',
 }
 
-/** Returns the statements that remove what belongs to a client, in order of execution. */
+/** Returns the statements for all tables when a client is removed, in order of execution. */
 export function statementsForClient(clientId: string, now: number): Statement[] {
   return tablesOfClient.flatMap(({ statements }) => statements(clientId, now))
 }

@@ -17,7 +17,7 @@ export interface SessionRows {
 
 export type SessionEndingStore = ReturnType<typeof createSessionEndingStore>
 
-/** Removes what belongs to a session that ends. */
+/** Removes sessions that end, and the grants, tokens and push subscriptions that belong to these sessions. */
 export function createSessionEndingStore(database: Database) {
   /**
    * Removes push subscriptions by their endpoints, if no session was found. Writes nothing if there are no such
@@ -76,8 +76,8 @@ export function createSessionEndingStore(database: Database) {
 }
 
 /**
- * Returns the statements that record the end of sessions and remove the sessions. They also remove the tokens of the
- * sessions, the grants of these tokens, and the push subscriptions of the browsers.
+ * Returns the statements that record the end of sessions and remove the sessions. The statements also remove the tokens
+ * of the sessions, the grants of these tokens, and the push subscriptions of the browsers.
  *
  * @param sessions the hashes of the `uid`s of the sessions
  */

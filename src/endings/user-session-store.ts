@@ -26,7 +26,7 @@ export interface UserSession {
  * sessions.
  */
 export const mostSessions = 100
-/** Upper limit for the sessions that one sign-in ends. It is reached only after an update from an earlier version. */
+/** Upper limit for the sessions that one sign-in ends, reached only after an update from an earlier version. */
 const mostEndedAtOnce = 20
 
 export type UserSessionStore = ReturnType<typeof createUserSessionStore>
@@ -42,8 +42,8 @@ export function createUserSessionStore(database: Database) {
 
     /**
      * Resolves to the valid sessions of a user, the most recently used first. The list contains the sessions from
-     * sign-ins to all clients, not only to the consent app. It is longer than `mostSessions` only if several sign-ins
-     * happened at the same time.
+     * sign-ins to all clients, not only to the consent app. The list is longer than `mostSessions` only if several
+     * sign-ins happened at the same time.
      */
     async list(userId: string, now: number): Promise<UserSession[]> {
       const rows = await database.read<RowOf<UserSession>>(
@@ -123,7 +123,7 @@ export function createUserSessionStore(database: Database) {
           values: [userId],
         },
         {
-          // Moves the tokens of approvals. This is needed only for nodes of earlier versions, which check the
+          // Moves the tokens of approvals to the new generation, for nodes of earlier versions, which check the
           // generation of each token. This version checks the generation of the grant instead (see `isValid`).
           sql: `update oidc_models ${toNewGeneration} and grant_hash in (
                   select id_hash from oidc_models where user_id = $1 and model = 'Grant')`,
@@ -163,8 +163,8 @@ function ending(userId: string, uidHash: string, now: number): Statement[] {
     { sql: `delete from oidc_models where model = 'Session' and uid_hash = $1`, values: [uidHash] },
     ...endingGrants([uidHash]),
     {
-      // A subscription that an earlier version stored has no `uid_hash`. It is removed too, because it may belong to
-      // this session.
+      // A subscription that an earlier version stored has no `uid_hash`. Such a subscription is removed too, because it
+      // may belong to this session.
       sql: 'delete from push_subscriptions where user_id = $1 and (uid_hash = $2 or uid_hash is null)',
       values: [userId, uidHash],
     },

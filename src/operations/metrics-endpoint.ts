@@ -77,8 +77,8 @@ function refusal({ token }: MetricsAccess): OAuthError {
 }
 
 /**
- * Returns a function that resolves to counts from the database. It queries the database at most once in `countedFor`
- * milliseconds.
+ * Returns a function that resolves to counts from the database. The function queries the database at most once in
+ * `countedFor` milliseconds.
  */
 function createCounting({ countOpen, outbox, clock }: MetricsNeeds) {
   let last: { at: number; families: Promise<Family[]> } | undefined

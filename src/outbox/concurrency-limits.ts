@@ -180,7 +180,7 @@ export function createConcurrencyLimits() {
   }
 }
 
-/** Remembers the receivers to which messages are being sent, and those that have responded lately. */
+/** Remembers the receivers to which messages are being sent, and receivers that have responded lately. */
 function createKnownReceivers() {
   const kinds = new Map<string, Map<string, KnownReceiver>>()
 

@@ -1,7 +1,7 @@
 /**
- * A notification to a client or to the device of a user. It is stored before it is sent, and retried until it is
- * delivered or parked. The outbox does not depend on CIBA, because the caller supplies the functions that send each
- * kind of notification.
+ * A notification to a client or to the device of a user. Each notification is stored before it is sent, and retried
+ * until it is delivered or parked. The outbox does not depend on CIBA, because the caller supplies the functions that
+ * send each kind of notification.
  */
 import { newId, type Vault } from '../platform/crypto.ts'
 

@@ -154,7 +154,7 @@ function reportingOn(database: Database) {
 
     /**
      * sending → parked. The message is kept with the reason, so that an operator can look at it.
-     * @param also further statements of the same transaction, and the lock keys that they need
+     * @param also further statements of the same transaction, and the lock keys that these statements need
      */
     async park(message: OutboxMessage, reason: string, now: number, also?: Along): Promise<boolean> {
       if (also === undefined) {

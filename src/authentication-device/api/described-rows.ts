@@ -1,4 +1,4 @@
-/** Describes the rows of a list one by one, so that one row that cannot be described does not hide the others. */
+/** Describes the rows of a list one by one, so that an error in one row does not hide the other rows. */
 import type { AuthorizationDetail } from '../../authorization-details/detail-types.ts'
 import { visible } from '../../authorization-details/detail-types.ts'
 import type { Log } from '../../platform/log.ts'

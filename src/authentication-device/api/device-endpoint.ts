@@ -190,7 +190,7 @@ async function complete(form: Form, address: string, caller: DeviceCaller, needs
   const request = await named(form, caller, needs.requests)
   if (request === undefined) throw notFound()
   // `identifyCaller` refuses every client that may send authentication requests. This check also refuses a client that
-  // could send this request, but whose registration has changed since then.
+  // sent this request, but may send no requests any more because its registration was changed.
   if (request.clientId === caller.clientId)
     throw new OAuthError('access_denied', 'a client cannot decide its own request')
 
@@ -237,7 +237,7 @@ function readApproved(
   return narrowed(request, parseDetails(text), details)
 }
 
-/** Resolves to whether the user picked a number other than the one that the client shows. */
+/** Resolves to whether the user picked another number than the number that the client shows. */
 async function picksWrong(request: AuthenticationRequest, caller: DeviceCaller, form: Form, needs: DeviceNeeds) {
   if (caller.kind !== 'user' || needs.numbers.choicesFor(request) === undefined) return false
   const picked = form.get('number')

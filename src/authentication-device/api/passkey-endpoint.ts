@@ -37,7 +37,7 @@ export interface PasskeyEndpointNeeds {
 /**
  * How often a user may try to add a passkey within an hour. The user gets a message for each added passkey.
  * `mostPasskeys` does not limit the number of messages, because the user can add a passkey, remove it, and add another
- * one.
+ * passkey.
  */
 export const mostAttempts = 20
 

@@ -69,7 +69,7 @@ async function reaching(user: User, channels: readonly Channel[]): Promise<Chann
   return channels.filter((_channel, index) => reaches[index])
 }
 
-/** Composes a message. It is stored without the address of the user, which is read when the message is sent. */
+/** Composes a message without the address of the user, because the address is read when the message is sent. */
 function composeNotice(channel: Channel, request: AuthenticationRequest, user: User, vault: Vault): OutboxMessage {
   const receiver = channel.receiverOf?.(user) ?? channel.kind
   const notification = { kind: channel.kind, subject: request.id, receiver, content: {}, giveUpAt: request.expiresAt }
@@ -97,7 +97,7 @@ export function createNoticeSenders(channels: readonly Channel[], needs: NoticeN
   return Object.fromEntries(channels.map((channel) => [channel.kind, senderOf(channel)]))
 }
 
-/** Returns the sender of a channel. It sends nothing for a request that is no longer pending. */
+/** Returns the sender of a channel. The sender sends nothing for a request that is no longer pending. */
 function createSend(channel: Channel, channels: readonly Channel[], needs: NoticeNeeds): Send {
   return async (message, signal, onCall) => {
     const request = await needs.findRequest(message.subject)
@@ -127,7 +127,7 @@ function createSend(channel: Channel, channels: readonly Channel[], needs: Notic
   }
 }
 
-/** Returns those fields of the response of /backchannel/authinfo that matter for a pending request. */
+/** Returns the fields of the response of /backchannel/authinfo that matter for a pending request. */
 function describe(request: AuthenticationRequest, client: Client | undefined): PendingRequest {
   return {
     request_id: request.id,

@@ -40,8 +40,8 @@ export async function openTransportForOne(server: MailServer, more: object = {})
 }
 
 /**
- * Connects to the mail server and authenticates. Resolves to undefined if both succeed, or to the reason why one
- * failed.
+ * Connects to the mail server and authenticates. Resolves to undefined if both steps succeed, or to the reason of the
+ * failure.
  */
 export async function tryMailServer(server: MailServer): Promise<string | undefined> {
   const transport = await openTransportForOne(server)

@@ -17,8 +17,8 @@ export function createPushSubscriptionStore(database: Database) {
   return {
     /**
      * Adds a subscription. Each endpoint has one row, which belongs to the user who subscribed last. Only the newest
-     * `most` subscriptions of a user are kept. Resolves to whether the subscription was added. It is not added if the
-     * user is locked or was removed, or if the access token with the hash `tokenHash` is not valid any more.
+     * `most` subscriptions of a user are kept. Resolves to whether the subscription was added. No subscription is added
+     * if the user is locked or was removed, or if the access token with the hash `tokenHash` is not valid any more.
      */
     async add(subscription: KeptSubscription, now: number, most: number, tokenHash?: string): Promise<boolean> {
       const { id, userId, endpointHash, sealed } = subscription

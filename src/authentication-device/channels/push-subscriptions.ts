@@ -34,8 +34,8 @@ export function createPushSubscriptions(needs: { store: PushSubscriptionStore; v
   return {
     /**
      * Subscribes a browser for this user. A subscription of another user in the same browser is replaced. Resolves to
-     * whether the subscription was added. It is not added if the access token with the hash `tokenHash` is not valid
-     * any more.
+     * whether the subscription was added. No subscription is added if the access token with the hash `tokenHash` is not
+     * valid any more.
      */
     async add(
       userId: string,
@@ -85,8 +85,8 @@ export function createPushSubscriptions(needs: { store: PushSubscriptionStore; v
 }
 
 /**
- * Returns the additional authenticated data of a subscription. It contains the user id. So a row that is assigned to
- * another user in the database cannot be decrypted.
+ * Returns the additional authenticated data of a subscription. The data contains the user id, so that a row that is
+ * assigned to another user in the database cannot be decrypted.
  */
 const aadOf = (userId: string, endpointHash: string) => `push_subscriptions/${userId}/${endpointHash}`
 
