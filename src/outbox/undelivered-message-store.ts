@@ -68,8 +68,8 @@ export function undeliveredIn(database: Database) {
     },
 
     /**
-     * Sets `due_at` to `now` for at most `atMost` messages whose times were written by a clock that was ahead. These are
-     * messages whose `created_at` is in the future, or whose `due_at` is later than the longest pause or lease permits.
+     * Sets `due_at` to `now` for at most `atMost` messages whose times were written by a clock that was ahead. In such
+     * a message, `created_at` is in the future, or `due_at` is later than the longest pause or lease permits.
      * Resolves to the number of changed messages.
      *
      * @param longestLeaseMs the longest lease, in milliseconds
