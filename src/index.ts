@@ -1,5 +1,5 @@
 /**
- * The public API: every public name is exported here, and no other name is public.
+ * The public API: this file exports all public names.
  *
  * @example
  * import { createServer } from 'node:http'
@@ -15,8 +15,8 @@ import { type Doorbell, type DoorbellOptions, createDoorbell as openDoorbell } f
 import { OAuthError, type OAuthErrorCode, type OAuthErrorOptions } from './platform/oauth-error.ts'
 
 /**
- * Resolves to a complete CIBA provider on the configured database. Its workers are running, except if `options.workers`
- * is false.
+ * Resolves to a complete CIBA provider on the configured database. The workers of the provider are running, except if
+ * `options.workers` is false.
  *
  * @param config the settings, as for `defineConfig`; a setting that is left out has its default
  * @param options optional parts, for example your own clock and log

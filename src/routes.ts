@@ -20,8 +20,8 @@ export const endpoints = {
 export { paths }
 
 /**
- * Routes that clients call. The calls of these routes have a limit of their own (`limits.inFlight`), and so do the
- * calls of all other routes. So polls of clients cannot delay the decisions of users.
+ * Routes that clients call. `limits.inFlight` limits the calls to these routes. A separate limit applies to the calls
+ * to all other routes, so that polls of clients cannot delay the decisions of users.
  */
 export const routesOfClients = [
   endpoints.backchannel,
@@ -36,8 +36,8 @@ export const routesOfClients = [
 ]
 
 /**
- * Routes whose calls load shedding never refuses: routes for operators, and event streams of pages, which have their
- * own limit.
+ * Routes whose calls load shedding never refuses: the routes for operators, and the event streams of pages. The number
+ * of event streams has its own limit.
  */
 export const routesNeverRefused = ['/health/live', '/health/ready', '/metrics', '/events', '/demo/events']
 

@@ -1,6 +1,7 @@
 /**
- * Number matching: the user does not compare the numbers on both devices, but picks the number that the client's device
- * shows. A user who approves without looking is likely to pick a wrong number, which denies the request.
+ * Number matching: the consumption device shows a number, and the user picks this number from several numbers on the
+ * authentication device. A user who approves without looking is likely to pick a wrong number. A wrong number denies
+ * the request.
  */
 import { createHmac } from 'node:crypto'
 import { type AuthenticationRequest, isNumberToMatch } from '../ciba/authentication-request/authentication-request.ts'
@@ -17,8 +18,8 @@ const fakes = 2
 /**
  * Returns number matching that shows the right number among wrong numbers.
  *
- * @param key the key from which the wrong numbers are derived. They are the same each time the page is loaded. If they
- *   changed, the user could recognise the right number as the one that stays
+ * @param key the key from which the wrong numbers are derived, so that they are the same each time the page is loaded.
+ *   If the wrong numbers changed, the right number would be recognisable, because only the right number would stay
  */
 export function createNumberMatching(key: Buffer): NumberMatching {
   return {

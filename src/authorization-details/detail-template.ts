@@ -6,8 +6,8 @@ import { type Language, languages } from '../platform/i18n/texts.ts'
 import { type AuthorizationDetail, type DescribeDetail, inWords } from './detail-types.ts'
 
 /**
- * Texts by language. A language without a text uses the first text. A list contains several lines. A line with
- * placeholders is left out if the detail has none of the fields in these placeholders.
+ * Texts by language. A language without a text uses the first text. A list of texts describes a detail in several
+ * lines. A line with placeholders is left out if the detail has none of the fields in these placeholders.
  */
 export type DetailTexts = { readonly [Locale in Language]?: string | readonly string[] }
 

@@ -7,7 +7,7 @@ import type { Language } from '../platform/i18n/texts.ts'
 import { isPlain } from '../platform/validation.ts'
 import { isSameAddress } from './resources.ts'
 
-/** One authorization detail. It is stored and returned as received: nothing is normalised. */
+/** One authorization detail. It is stored and returned exactly as the client or the device sent it. */
 export interface AuthorizationDetail {
   readonly type: string
   readonly [field: string]: unknown
@@ -122,8 +122,8 @@ export function createDetailTypes(
 }
 
 /**
- * Returns the details for a resource: those with one of `names` in `locations` (RFC 9396 §2.2, §9), and those without
- * `locations`.
+ * Returns the details for a resource: the details with one of `names` in `locations` (RFC 9396 §2.2, §9), and the
+ * details without `locations`.
  */
 export function detailsAt(details: readonly AuthorizationDetail[], names: readonly string[]): AuthorizationDetail[] {
   return details.filter(
@@ -152,7 +152,7 @@ function hasShorterLists(asked: AuthorizationDetail, approved: AuthorizationDeta
   })
 }
 
-/** Whether `part` is `whole` without some of its members, in the same order. */
+/** Whether all members of `part` are members of `whole`, in the same order. */
 function isPartOf(part: readonly unknown[], whole: readonly unknown[]): boolean {
   let next = 0
   for (const member of whole) if (next < part.length && isDeepStrictEqual(member, part[next])) next++
@@ -176,7 +176,7 @@ export function inWords(value: unknown): string {
   return Object.values(value).map(inWords).join(' ')
 }
 
-/** Replaces characters that are invisible or change the writing direction, so that the user sees the whole line. */
+/** Replaces invisible characters, and characters that change the writing direction, so that the user sees all text. */
 export function visible(line: string): string {
   return line.replaceAll(/[\p{Cc}\p{Cf}\p{Cs}\p{Co}\p{Cn}\p{Zl}\p{Zp}]/gu, '\uFFFD')
 }

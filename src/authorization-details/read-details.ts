@@ -8,7 +8,8 @@ import { isPlain } from '../platform/validation.ts'
 import type { AuthorizationDetail } from './detail-types.ts'
 
 /**
- * Maximum size of the JSON in bytes. A user cannot judge longer details. In addition, every token contains the details.
+ * Maximum size of the JSON in bytes. The size is limited because a user cannot judge long details, and because every
+ * token contains the details.
  */
 const mostBytes = 16 * 1024
 const mostDetails = 20
@@ -57,8 +58,8 @@ function isWord(value: unknown): boolean {
 }
 
 /**
- * Whether a value stays the same when it is stored and read again, so that the user approves exactly what is stored.
- * Also checks that lists and objects are nested at most `levels` deep.
+ * Whether a value stays the same when it is stored and read again, so that the stored value is exactly the value that
+ * the user approves. Also checks that lists and objects are nested at most `levels` deep.
  */
 function isSound(value: unknown, levels: number): boolean {
   if (typeof value === 'string') return isStorable(value)

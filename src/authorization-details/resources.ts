@@ -22,7 +22,7 @@ const byNormalForm = new WeakMap<Resources, Map<string, string>>()
 
 /**
  * Returns the address of a resource as spelled in the configuration, or undefined if the resource is not configured.
- * Clients may use another spelling that means the same: some libraries add a slash to an address without a path.
+ * Clients may spell the address differently. For example, some libraries add a slash to an address without a path.
  */
 export function configuredAddress(resources: Resources, address: string): string | undefined {
   if (Object.hasOwn(resources, address)) return address

@@ -17,8 +17,8 @@ export function forTheApplication(
         await users.endUser(userId, 'signed_out', { by: 'application' })
       },
       async end(userId: string) {
-        // `closes` is false if an application supplies the users: then only its hooks decide whether a user exists, and
-        // Doorbell does not mark the user as removed.
+        // If an application supplies the users, `closes` is false: Doorbell does not mark the user as removed, because
+        // only the hooks of the application decide whether a user exists.
         await users.endUser(userId, 'removed', { by: 'application', closes: Array.isArray(config.users) })
       },
     },

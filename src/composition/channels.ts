@@ -74,8 +74,8 @@ type VapidKeys = Awaited<ReturnType<typeof loadVapidKeys>>
 type Subscriptions = ReturnType<typeof createPushSubscriptions>
 
 function webPushOf({ config, texts, clock, openCaller }: Platform, keys: VapidKeys, subscriptions: Subscriptions) {
-  // The addresses of push services come from users' browsers, so they are not trusted. Outside development, calls to
-  // private networks are forbidden here, even if they are allowed for calls to clients.
+  // The addresses of push services come from users' browsers, so they are not trusted. Outside development, this HTTP
+  // client makes no calls to private networks, even if the configuration allows such calls to clients.
   const caller = openCaller({ allowPrivateNetworks: config.development })
   return createWebPushChannel({ ...config.webPush!, keys, subscriptions, texts, caller, clock })
 }

@@ -1,6 +1,6 @@
 /**
- * Builds the parts that handle authentication requests. A client sends a request, and the user decides it. Then the client
- * polls for the result, or the result is delivered to the client. A request that is not decided expires.
+ * Builds the parts that handle authentication requests. A client sends a request, and the user decides it. The client
+ * then polls for the result, or the server delivers the result to the client. A request that is not decided expires.
  */
 import type { FastifyInstance } from 'fastify'
 import { noticesFor } from '../authentication-device/channels/device-notice.ts'
@@ -102,7 +102,7 @@ function sendersOf(needs: CibaNeeds, issueTokens: IssueTokens): Senders {
   return { ping: toClient, push: toClient, ...channels.senders }
 }
 
-/** Returns what is needed to revoke the tokens of a push that cannot be delivered. */
+/** Returns the parts that are needed to revoke the tokens of a push that cannot be delivered. */
 export function undeliveredNeedsOf({ platform, openid, outbox }: CibaNeeds) {
   const { vault, audit } = platform
   return { outbox: outbox.store, removeIssued: openid.models.removeByRequest, vault, audit }
@@ -156,8 +156,8 @@ function heldResponsesOf(needs: CibaNeeds) {
 }
 
 /**
- * Returns a function that gets the current signing keys. If tokens are signed with the operator's own keys
- * (`oidc.jwks`), there is no such function, and the result is undefined.
+ * Returns a function that returns the current signing keys. Returns undefined if tokens are signed with the operator's
+ * own keys (`oidc.jwks`), because these keys are not rotated.
  */
 function rotatedKeysOf({ platform, signingKeys }: CibaNeeds) {
   return platform.config.oidc.jwks === undefined ? signingKeys.watch.now : undefined

@@ -64,7 +64,7 @@ export async function composeClients(platform: Platform) {
     log.warn({ event: 'client.same_name', ...each, advice: adviceOnSameName(each) }, saySameName(each))
   }
   for (const client of dropped) audit({ event: 'client.removed', client, by: 'configuration' })
-  // Load undici, the client for outgoing HTTP, now, so that no authentication request or ping waits for it later.
+  // Loads the HTTP client undici at the start, so that no authentication request or ping waits for it later.
   if (config.hints.tokenIssuers.length > 0 || isAnyCalled) await prepareCalls()
 
   return {
@@ -153,7 +153,7 @@ interface ClientRouteNeeds {
   hasUserCodes: boolean
 }
 
-/** Adds the endpoint at which clients change their notification settings, and the endpoints at which clients register. */
+/** Adds the endpoints at which clients register, and the endpoint at which they change their notification settings. */
 export function addClientRoutes(
   app: FastifyInstance,
   { platform, clients: ours, provider, hasUserCodes }: ClientRouteNeeds,
@@ -197,7 +197,7 @@ export function addClientRoutes(
 }
 
 /**
- * Returns the client metadata of the consent app. The consent app is a confidential client like others. Every node
+ * Returns the client metadata of the consent app. The consent app is an ordinary confidential client. Every node
  * derives the same client secret from the configured secret.
  */
 function ownClient(issuer: string, vault: Vault): ClientMetadata {
@@ -220,15 +220,16 @@ const mostListed = 20
  * Resolves to whether the server will probably call a client, at its notification endpoint or for its keys. Reads the
  * clients page by page. If the security profile has no rules for clients, reads only the first page.
  *
- * @throws {ProfileError} if a client violates the profile, because it was registered before the profile was configured.
- *   The consent app is not checked, because it is part of the server
+ * @throws {ProfileError} if a client violates the profile. This can happen if the client was registered before the
+ *   profile was configured. The consent app is not checked, because it is part of the server
  */
 async function checkRegistered(clients: Pick<ClientStore, 'pages'>, profile: Profile): Promise<boolean> {
   let isAnyCalled = false
   let violating = 0
   const problems: string[] = []
   for await (const page of clients.pages()) {
-    // In a full page of clients, probably at least one has to be called. So the further pages are not read to find out.
+    // In a full page of clients, the server probably has to call at least one client. So no further pages are read for
+    // this purpose.
     isAnyCalled ||= page.length === clientPageSize || page.some(isCalled)
     if (!restrictsClients(profile)) break
     for (const { client } of page) {

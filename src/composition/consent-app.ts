@@ -19,7 +19,7 @@ import type { Framing } from '../platform/pages/pages.ts'
 import type { CibaNeeds } from './ciba.ts'
 
 export interface ConsentAppParts {
-  /** Sends a request to this server itself. */
+  /** Sends a request to this server, without a network connection. */
   send: SendToServer
   framing: Framing
 }
@@ -98,7 +98,7 @@ function signingInElsewhere({ platform, clients, users, openid }: CibaNeeds) {
   }
 }
 
-/** Returns a function that sends requests to this server itself, without a network connection. */
+/** Returns a function that sends requests to this server, without a network connection. */
 export function sendTo(app: FastifyInstance): SendToServer {
   return async ({ path, body, from, ...request }) => {
     const call = { ...request, url: path, ...(body !== undefined && { payload: body }) }

@@ -1,6 +1,6 @@
 /**
- * Builds the device API, by which users see and decide their requests, and manage their passkeys, user codes, subscriptions
- * and sessions.
+ * Builds the device API, by which users see and decide their requests, and manage their passkeys, user codes, push
+ * subscriptions and sessions.
  */
 import type { FastifyInstance } from 'fastify'
 import { activityEndpoint } from '../authentication-device/api/activity-endpoint.ts'

@@ -1,6 +1,6 @@
 /**
- * Builds the HTTP server to which all routes are added. It sets timeouts, headers and error pages, measures all responses,
- * and limits the calls in progress.
+ * Builds the HTTP server to which all routes are added. The server sets timeouts, headers and error pages, measures all
+ * responses, and limits the calls in progress.
  */
 import { type FastifyInstance, fastify } from 'fastify'
 import type { Config } from '../config/config.ts'
@@ -14,7 +14,7 @@ import { pageHeaders, renderError } from '../platform/pages/pages.ts'
 import { profiles } from '../platform/security-profile.ts'
 import type { Platform } from './platform.ts'
 
-/** Returns a Fastify server without routes, and a list. Each route that is added to the server is also added to this list. */
+/** Returns a Fastify server without routes, and the list of the routes that are added to the server later. */
 export function composeHttpServer(
   { config, texts, profile, metrics, loadShedding, log }: Platform,
   patience?: CallerTimeouts,

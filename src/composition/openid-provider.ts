@@ -1,6 +1,6 @@
 /**
- * Builds the parts around oidc-provider, for everything that is not CIBA: its configuration, sign-in, and the requests that
- * are forwarded to it.
+ * Builds the parts around oidc-provider, which are needed for all functions other than CIBA: the configuration of
+ * oidc-provider, sign-in, and the requests that are forwarded to oidc-provider.
  */
 import type { FastifyInstance } from 'fastify'
 import { createUserKey } from '../ciba/authentication-request/user-announcement.ts'
@@ -129,8 +129,8 @@ function settingsOf({ config, profile, details, vault, texts, clock, log, audit 
 }
 
 /**
- * Returns what oidc-provider needs to find clients, to bind tokens to DPoP keys, to compute pairwise subjects, and to
- * fetch documents of clients.
+ * Returns the parts that oidc-provider needs to find clients, to bind tokens to DPoP keys, to compute pairwise
+ * subjects, and to fetch documents of clients.
  */
 function clientsSeenBy({ config, keySets, toDocuments }: Platform, ours: Clients) {
   const { clients, ownApp, nonceKey, pairwise } = ours

@@ -1,4 +1,4 @@
-/** Builds the background work (expiry, removal by age) and the parts for operators (health routes, metrics, warnings). */
+/** Builds the background work (expiry, removal by age), and the health routes, metrics and warnings for operators. */
 import type { FastifyInstance } from 'fastify'
 import { createForgetUndelivered } from '../ciba/client-notification/undelivered-push.ts'
 import { createAbsentUsers } from '../ciba/decision/absent-users.ts'
@@ -20,13 +20,13 @@ export interface LookedAfter {
   signingKeys: SigningKeys
 }
 
-/** A parked notification keeps its content for this many milliseconds, so that an operator can retry the notification. */
+/** Milliseconds for which a parked notification keeps its content, so that an operator can retry the notification. */
 const parkedKeepContentMs = 24 * 3600_000
 
 /**
- * Milliseconds for which rows against replay and guessing are kept after they have expired: used assertions, DPoP
- * proofs and signed requests, counters of attempts, and marks of ended sessions. A node whose clock is behind may still
- * need such rows. A node whose clock is ahead for a moment must not remove them too early.
+ * Milliseconds for which rows that prevent replay and guessing are kept after they have expired. These are the rows of
+ * used assertions, DPoP proofs and signed requests, of counted attempts, and of ended sessions. A node whose clock is
+ * behind may still need such rows. A node whose clock is ahead for a moment must not remove such rows too early.
  */
 const protectsLongerMs = 3600_000
 
@@ -42,9 +42,9 @@ export function composeWork(needs: CibaNeeds, around: LookedAfter) {
   const { ciba, signingKeys } = around
   const { outbox, platform } = needs
   const sweep = composeExpirySweep(needs, around)
-  // This task looks for users whom the application no longer supplies. It is needed only if an application supplies the
-  // users. If not, users who are deleted from the configuration are removed at the next start, and all others by
-  // command.
+  // This task looks for users whom the application no longer supplies. The task is needed only if an application
+  // supplies the users. Otherwise, users who are deleted from the configuration are removed at the next start, and all
+  // other users are removed by command.
   const absentUsers = Array.isArray(platform.config.users) ? undefined : createAbsentUsers(ciba.decisionNeeds)
   const pruning = composePruning(needs)
   return {
@@ -54,8 +54,8 @@ export function composeWork(needs: CibaNeeds, around: LookedAfter) {
     /**
      * Starts the work.
      *
-     * @param options.works if false, this process only follows changes of the signing keys; another process must do the
-     * rest of the work
+     * @param options.works if false, this process only follows changes of the signing keys, and another process must do
+     *   the rest of the work
      */
     start({ works }: { works: boolean }): void {
       signingKeys.watch.start({ rotates: works })
@@ -72,14 +72,14 @@ export function composeWork(needs: CibaNeeds, around: LookedAfter) {
   }
 }
 
-/** Returns the task that settles expired requests. It also removes rows that are needed only for a certain time. */
+/** Returns the task that settles expired requests and removes rows that are needed only for a certain time. */
 function composeExpirySweep(needs: CibaNeeds, { ciba, device, signingKeys }: LookedAfter) {
   const { platform, clients, users, openid, stored, outbox } = needs
   const { config, databaseClock } = platform
   const forgetUndelivered = createForgetUndelivered(undeliveredNeedsOf(needs))
   const forgetParked: Forget = async (now, atMost) => {
-    // `forgetUndelivered` comes first: the transaction in which it erases the content of a push also revokes the
-    // push's tokens. If this transaction fails, `eraseParked` must not erase the content.
+    // `forgetUndelivered` comes first, because its transaction erases the content of a push and revokes the tokens in
+    // this content. If this transaction fails, `eraseParked` must not erase the content.
     await forgetUndelivered(now - parkedKeepContentMs)
     return outbox.store.eraseParked(now - parkedKeepContentMs, atMost)
   }
@@ -110,7 +110,7 @@ function composeExpirySweep(needs: CibaNeeds, { ciba, device, signingKeys }: Loo
 
 /**
  * Returns a `Forget` that calls `remove` and always resolves to 0, so that the sweep does not call it again
- * immediately. Use it if one call of `remove` removes all rows that are old enough.
+ * immediately. Use this function if one call of `remove` removes all rows that are old enough.
  */
 function allAtOnce(remove: (now: number) => Promise<void>): Forget {
   return async (now) => {
@@ -159,7 +159,7 @@ export function addOperationsRoutes(app: FastifyInstance, { platform, users, sto
   })
 }
 
-/** At the start, logs the settings that an operator should change. */
+/** Logs, when the server starts, the settings that an operator should change. */
 export function warnOfWeakSettings({ platform, users, channels }: CibaNeeds): void {
   const { config, log } = platform
   for (const { setting, problem } of config.unused ?? []) {

@@ -32,8 +32,8 @@ export function composePlatform({ config, database, clock, log }: Given) {
     clock,
     log,
     listeners: [metrics.hear, ...(config.audit ? [config.audit] : [])],
-    // In development the configuration changes often, and the demo clients and users are added and removed again. So
-    // the audit events of these changes are logged at level `info`.
+    // In development, the configuration changes often, and the demo clients and users are added and removed again. So
+    // the audit events of these changes are logged at level `info`, not at a higher level.
     isUsual: ({ by }) => config.development && by === 'configuration',
   })
   const onUnreadable = createUnreadableReport(log)
@@ -61,8 +61,8 @@ export function composePlatform({ config, database, clock, log }: Given) {
       ca: config.notifications.ca,
     })
   const toClients = openCallerToClients()
-  // Unauthenticated callers can cause fetches of clients' documents. So that these fetches do not delay notifications,
-  // they have their own limits for DNS lookups and connections.
+  // Unauthenticated callers can cause fetches of clients' documents. These fetches have their own limits for DNS
+  // lookups and connections, so that they do not delay notifications.
   const toDocuments = openCallerToClients()
   const loadShedding = createLoadShedding({
     most: config.limits.inFlight,
@@ -100,8 +100,8 @@ export function composePlatform({ config, database, clock, log }: Given) {
     /** The key sets of clients. */
     keySets: openKeySets(),
     /**
-     * Returns an empty cache of key sets. It is used for the key sets of other issuers: if they were in the cache of
-     * clients' key sets, fetches for clients could delay fetches for issuers.
+     * Returns an empty cache of key sets. The key sets of other issuers have a cache of their own, so that fetches of
+     * clients' key sets cannot delay fetches of issuers' key sets.
      */
     openKeySets,
     async close(): Promise<void> {

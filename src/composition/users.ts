@@ -52,8 +52,8 @@ export async function composeUsers(platform: Platform, { enqueue }: Outbox, part
   }
   const scryptThreads = createScryptThreads(atOnce)
   const hashing = createPasswordHashing({ vault, scrypt: scryptThreads.scrypt, ...hashingParts })
-  // There is no limit here if an application supplies the users. It checks the passwords itself, so it must also limit
-  // how many it checks at the same time.
+  // If an application supplies the users, the queue has no limit. The application checks the passwords itself, so it
+  // must also limit how many passwords it checks at the same time.
   const credentialQueue = createFairQueue(Array.isArray(config.users) ? atOnce : Number.POSITIVE_INFINITY, clock)
   const users: UserHooks = Array.isArray(config.users)
     ? createUserDirectory(config.users, store, config.issuer)

@@ -3,8 +3,8 @@ import type { ConfiguredUser } from '../user/user.ts'
 import { markingFormerPersons } from '../user/user-generation-store.ts'
 
 /**
- * Stores the users of the configuration, with a keyed hash of their passwords. So at its next start, the server notices
- * which users were removed from the configuration, and which passwords were changed.
+ * Stores the users of the configuration, with a keyed hash of each password. From these rows, the server finds out at
+ * its next start which users were removed from the configuration, and which passwords were changed.
  */
 export function createConfiguredUserStore(database: Database) {
   return {

@@ -12,7 +12,7 @@ import { createUserGenerationStore } from '../user/user-generation-store.ts'
 import { createConfiguredUserStore } from './configured-user-store.ts'
 import type { EndUser } from './end-user.ts'
 
-/** What `endUnnamedUsers` needs. */
+/** The values and parts that `endUnnamedUsers` needs. */
 export interface ConfiguredUserNeeds {
   database: Database
   endUser: EndUser
@@ -43,8 +43,8 @@ export async function endUnnamedUsers(
     const before = known.get(id)
     if (before === undefined || before === passwordHash) continue
     const also = [store.settingPassword(id, passwordHash)]
-    // If the password was removed and not replaced, the user is not notified, because no sign-in with a new password is
-    // possible.
+    // If the password was removed and not replaced, the user is not notified, because nobody can sign in with a new
+    // password.
     const notices = password === undefined ? [] : noticesOfChange({ type: 'password.set', userId: id })
     await endUser(id, 'signed_out', { mustBe: { withPassword: before }, by, also, notices })
   }

@@ -1,6 +1,6 @@
 /**
- * Removes what belongs to a client when the client is removed. A client is removed by a command, by its own request, or
- * because the configuration no longer contains it.
+ * Removes the tokens of a client, and settles its requests and notifications, when the client is removed. A client is
+ * removed by a command, by its own request, or because the configuration no longer contains the client.
  */
 import type { Statement } from '../platform/storage/database.ts'
 import { statementsForClient } from './ending-store.ts'

@@ -12,7 +12,7 @@ import { fingerprint } from '../platform/crypto.ts'
 import type { SessionEndingStore } from './session-ending-store.ts'
 
 /**
- * What the caller knows about a session. `accessToken` alone, or `providerSession` alone, is enough to find the
+ * The session that ends, as far as the caller knows it. Either `accessToken` or `providerSession` is enough to find the
  * session, its grants and its tokens.
  */
 export interface SessionToEnd {

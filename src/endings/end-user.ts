@@ -1,6 +1,6 @@
 /**
- * Signs out, locks, removes or erases a user, in one transaction. Each of these actions is called an ending, because it
- * ends sessions, grants, tokens and open requests. A removal also deletes other data of the user (see `UserEnding`).
+ * Signs out, locks, removes or erases a user, in one transaction. Each of these actions is called an ending, because
+ * each of them ends sessions, grants, tokens and open requests. `UserEnding` says which other data is deleted.
  */
 
 import type { AuthenticationRequest } from '../ciba/authentication-request/authentication-request.ts'
@@ -27,8 +27,8 @@ export type { UserEnding }
 
 /**
  * An authentication request for the user is refused if its time of receipt is up to this many milliseconds after the
- * ending. The reason is that the clock of a node may be ahead. A request that this node received before the ending may
- * then have a time of receipt after the ending.
+ * ending. The reason is that the clock of a node may be ahead. If such a node received a request before the ending, the
+ * stored time of receipt may still be after the ending.
  */
 const clockDifferenceMs = 5_000
 
@@ -58,7 +58,7 @@ export interface EndingOptions {
   alsoEvent?: AuditEventName
 }
 
-/** Resolves to whether the ending happened. If `mustBe` does not permit it for this user, nothing is changed. */
+/** Resolves to whether the ending happened. If `mustBe` does not permit the ending for this user, changes nothing. */
 export type EndUser = (userId: string, ending: UserEnding, options: EndingOptions) => Promise<boolean>
 
 /** @example await endUser('u1', 'locked', { mustBe: 'added', by: 'command' }) */
@@ -74,8 +74,8 @@ export function createEndUser({ database, vault, clock, log, audit }: EndUserNee
     const closes = options.closes ?? ending !== 'signed_out'
     const endedBy: EndedBy = { decidedBy: 'application', auditedAs: by, deviceClientId: undefined, reason }
 
-    // A sign-out does not change pending requests, because the user can still decide them. It denies approved requests,
-    // because an attacker with a stolen session may have approved them.
+    // A sign-out does not change pending requests, because the user can still decide them. A sign-out denies approved
+    // requests, because an attacker with a stolen session may have approved them.
     const isOver = ({ status }: AuthenticationRequest) => ending !== 'signed_out' || status === 'approved'
 
     function follow(open: AuthenticationRequest[]): Followed {
@@ -110,8 +110,8 @@ export function createEndUser({ database, vault, clock, log, audit }: EndUserNee
 }
 
 /**
- * Returns the value that is stored instead of the id of an erased user. The value does not reveal the id, but prevents
- * that the id is assigned to another user.
+ * Returns the value that is stored instead of the id of an erased user. The value does not reveal the id. With this
+ * value, Doorbell recognises the id and does not assign it to another user.
  */
 export function erasedAs(userId: string, vault: Vault): string {
   return `erased ${vault.keyedHash(`user ${userId}`)}`

@@ -44,8 +44,8 @@ const all: readonly UserEnding[] = ['signed_out', 'locked', 'removed', 'erased']
 const gone: readonly UserEnding[] = ['removed', 'erased']
 
 /**
- * The tables with data about users, in the order in which the statements are executed. If the rows of a table are found
- * through the rows of another table, the rows of the other table are deleted later.
+ * The tables with data about users, in the order in which the statements are executed. If a statement finds rows of one
+ * table through rows of a second table, the rows of the second table are deleted later.
  */
 export const tablesOfUser: readonly TableOfUser[] = [
   {
@@ -59,8 +59,9 @@ export const tablesOfUser: readonly TableOfUser[] = [
   {
     table: 'user_generations',
     in: ['removed'],
-    // Requests for the user are refused if they were received up to `changed_at`. The users of an application are left
-    // out: their `is_closed` is 0. The application itself decides who gets the id of a removed user.
+    // `removed_at` marks the user as removed. If another person gets the id later, the remaining rows of the removed
+    // user are marked as rows of a former person (`markingFormerPersons`). Users whom an application supplies have
+    // `is_closed = 0`. They are not marked, because the application decides who gets the id of a removed user.
     statements: ({ userId }) => [
       {
         sql: 'update user_generations set removed_at = changed_at where user_id = $1 and is_closed = 1',
@@ -173,8 +174,9 @@ interface TableOfClient {
 }
 
 /**
- * The statements for each table when a client is removed. The table of authentication requests comes first. So if a
- * request is redeemed at the same time, the redemption is either complete before the removal, or fails.
+ * The statements for each table when a client is removed. The table of authentication requests comes first, because its
+ * statements lock the requests. So if the client redeems a request at the same time, the redemption either is complete
+ * before the removal, or fails.
  */
 export const tablesOfClient: readonly TableOfClient[] = [
   {
@@ -207,7 +209,7 @@ export const untouchedByClient: Record<string, string> = {
   user_code_tries: 'a client that is registered again with this id stays locked out; removed by age',
 }
 
-/** Returns the statements that remove what belongs to a client, in order of execution. */
+/** Returns the statements for all tables when a client is removed, in order of execution. */
 export function statementsForClient(clientId: string, now: number): Statement[] {
   return tablesOfClient.flatMap(({ statements }) => statements(clientId, now))
 }
@@ -230,8 +232,7 @@ const requestsOf = `select id from backchannel_auth_requests where user_id = $1
   union select request_id from backchannel_auth_consent_history where user_id = $1`
 const deletingSigned = `delete from signed_requests where request_id in (${requestsOf})`
 
-// There are three statements, because each of them uses a different index. One statement with `or` would read the whole
-// table.
+// The three statements use different indexes. One statement with `or` would use no index and read the whole table.
 const deletingNoticesOfRequests = `delete from notifications where subject in (${requestsOf})
   and (kind not in ('ping', 'push') or state in ('delivered', 'parked'))`
 const deletingNoticesOfUser = 'delete from notifications where subject = $1'
@@ -239,7 +240,7 @@ const deletingNoticesToBrowsers = `delete from notifications where kind = 'web_p
 
 /**
  * Denied requests whose deadline has not passed are not deleted yet, because the client may still poll for them. This
- * statement replaces the user id by that of a decoy user, and erases what the request says about the user.
+ * statement replaces the user id by the id of a decoy user, and erases the data about the user.
  */
 const anonymizing = `update backchannel_auth_requests set user_id = $2, binding_message = null, acr_values = null,
     authorization_details = null, approved_details = null, acr = null, amr = null, auth_time = null
@@ -247,7 +248,8 @@ const anonymizing = `update backchannel_auth_requests set user_id = $2, binding_
 
 /**
  * Writes a row in the history for each open request. The row gets the id of the request. This statement comes first,
- * because it looks for open requests and locks them. So they are still open when the next statement changes them.
+ * because it finds the open requests and locks them. So these requests are still open when the next statement changes
+ * them.
  */
 const recordingEnded = `with open as materialized (
     select * from backchannel_auth_requests
@@ -261,8 +263,8 @@ const recordingEnded = `with open as materialized (
   from open where true
   on conflict (id) do nothing`
 /**
- * Sets the status of the requests to expired. It would not be enough to set their deadline to the current time. Whether
- * they count as expired would then depend on the clocks of other nodes.
+ * Sets the status of the requests to expired. It would not be enough to set the deadline of the requests to the current
+ * time: a node whose clock is behind would still treat the requests as open.
  */
 const endingRequests = `update backchannel_auth_requests
   set status = 'expired', settled_by = id, settled_at = $2, call_back_sealed = null

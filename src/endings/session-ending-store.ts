@@ -17,7 +17,7 @@ export interface SessionRows {
 
 export type SessionEndingStore = ReturnType<typeof createSessionEndingStore>
 
-/** Removes what belongs to a session that ends. */
+/** Removes sessions that end, and the grants, tokens and push subscriptions that belong to these sessions. */
 export function createSessionEndingStore(database: Database) {
   /**
    * Removes push subscriptions by their endpoints, if no session was found. Writes nothing if there are no such
@@ -58,8 +58,8 @@ export function createSessionEndingStore(database: Database) {
           values: [endpointList],
         },
       ]
-      // The first statement has no condition, because the result is the same if another call has already ended the
-      // session.
+      // `also` is executed only if the first statement returns a row. Here the first statement always returns a row,
+      // because the result is the same if another call has already ended the session.
       await database.step({ sql: 'select 1 as one', values: [] }, { also, announce, lockKeys: users.map(signOutLock) })
     },
 
@@ -76,8 +76,8 @@ export function createSessionEndingStore(database: Database) {
 }
 
 /**
- * Returns the statements that record the end of sessions and remove the sessions. They also remove the tokens of the
- * sessions, the grants of these tokens, and the push subscriptions of the browsers.
+ * Returns the statements that record the end of sessions and remove the sessions. The statements also remove the tokens
+ * of the sessions, the grants of these tokens, and the push subscriptions of the browsers.
  *
  * @param sessions the hashes of the `uid`s of the sessions
  */
@@ -101,8 +101,8 @@ export function endingSessions(sessions: string[], now: number): Statement[] {
 
 /**
  * Returns the statements that remove the grants under which the tokens of these sessions were issued, and everything
- * else that was issued under these grants. A refresh that is in progress stores its tokens later. They are invalid,
- * because their grant does not exist any more.
+ * else that was issued under these grants. A refresh that is in progress stores its tokens later. These tokens are
+ * invalid, because their grant does not exist any more.
  *
  * @param sessions the hashes of the `uid`s of the sessions
  */

@@ -10,8 +10,8 @@ const requestsOfPresentPerson = `select id from backchannel_auth_requests
 
 /**
  * For each table, the query for the data about a user. `$1` is the user id. The queries leave out secrets, data that
- * helps to find a secret, and what is stored about a former person with this id. Each table of `tablesOfUser` is
- * included: a test compares the two lists.
+ * helps to find a secret, and data about an earlier person who had this id. Each table of `tablesOfUser` is included. A
+ * test compares the two lists.
  */
 export const keptByTable: Record<string, string> = {
   users: `select id, username, email, phone_number, name, locale, disabled, claims, created_at,

@@ -22,10 +22,11 @@ export interface UserSession {
 
 /**
  * Maximum number of sessions of one user. A further sign-in ends the session that was not used for the longest time. If
- * two sign-ins at the same time end the same session, there is one session too many. The next sign-in then ends two.
+ * two sign-ins at the same time end the same session, the user has one session too many. The next sign-in then ends two
+ * sessions.
  */
 export const mostSessions = 100
-/** Upper limit for the sessions that one sign-in ends. It is reached only after an update from an earlier version. */
+/** Upper limit for the sessions that one sign-in ends, reached only after an update from an earlier version. */
 const mostEndedAtOnce = 20
 
 export type UserSessionStore = ReturnType<typeof createUserSessionStore>
@@ -41,8 +42,8 @@ export function createUserSessionStore(database: Database) {
 
     /**
      * Resolves to the valid sessions of a user, the most recently used first. The list contains the sessions from
-     * sign-ins to all clients, not only to the consent app. It is longer than `mostSessions` only if several sign-ins
-     * happened at the same time.
+     * sign-ins to all clients, not only to the consent app. The list is longer than `mostSessions` only if several
+     * sign-ins happened at the same time.
      */
     async list(userId: string, now: number): Promise<UserSession[]> {
       const rows = await database.read<RowOf<UserSession>>(
@@ -99,7 +100,7 @@ export function createUserSessionStore(database: Database) {
     /**
      * Ends all sessions of a user, from sign-ins to all clients. Also removes the grants and tokens of these sessions,
      * and the user's push subscriptions. Approvals of authentication requests stay valid, because users can revoke them
-     * in the list of approvals. A new generation of the user begins. So sign-ins in progress fail, and no browser
+     * in the list of approvals. A new generation of the user begins, so that sign-ins in progress fail and no browser
      * counts as known (`known-browsers.ts`). The grants of approvals are moved to the new generation.
      */
     async endAll(userId: string, now: number, announce: Change[]): Promise<void> {
@@ -122,7 +123,7 @@ export function createUserSessionStore(database: Database) {
           values: [userId],
         },
         {
-          // Moves the tokens of approvals. This is needed only for nodes of earlier versions, which check the
+          // Moves the tokens of approvals to the new generation, for nodes of earlier versions, which check the
           // generation of each token. This version checks the generation of the grant instead (see `isValid`).
           sql: `update oidc_models ${toNewGeneration} and grant_hash in (
                   select id_hash from oidc_models where user_id = $1 and model = 'Grant')`,
@@ -162,8 +163,8 @@ function ending(userId: string, uidHash: string, now: number): Statement[] {
     { sql: `delete from oidc_models where model = 'Session' and uid_hash = $1`, values: [uidHash] },
     ...endingGrants([uidHash]),
     {
-      // A subscription that an earlier version stored has no `uid_hash`. It is removed too, because it may belong to
-      // this session.
+      // A subscription that an earlier version stored has no `uid_hash`. Such a subscription is removed too, because it
+      // may belong to this session.
       sql: 'delete from push_subscriptions where user_id = $1 and (uid_hash = $2 or uid_hash is null)',
       values: [userId, uidHash],
     },
@@ -174,7 +175,7 @@ function ending(userId: string, uidHash: string, now: number): Statement[] {
  * Locks the open requests of a user (`$1`). A redemption first changes its request, then stores the grant. So this
  * statement waits for a redemption that is in progress, and the later statements find the grant. A redemption that
  * begins later waits for the commit, and stores its grant with the new generation. The statement returns one row,
- * because the first statement of a step must return a row.
+ * because the first statement of a step (a transaction) must return a row.
  */
 const lockingOpenRequests = `
   with open as materialized (

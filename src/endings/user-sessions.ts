@@ -29,8 +29,8 @@ export function createUserSessions({ provider, store, userKey, clock, audit }: U
      * Records that a session was used. Resolves to false if the session has ended. If the token belongs to no session
      * at this provider, records nothing and resolves to true.
      * @param sessionUid the `uid` of the session to which the access token of this call belongs
-     * @param browser the name of the browser. It is a parameter because an application may know a more exact name than
-     *   the `User-Agent` header contains
+     * @param browser the name of the browser. The caller passes the name, because an application may know a more exact
+     *   name than the `User-Agent` header contains
      */
     async note(sessionUid: string | undefined, browser: string): Promise<boolean> {
       const found = sessionUid === undefined ? undefined : await provider().Session.findByUid(sessionUid)

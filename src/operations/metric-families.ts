@@ -1,6 +1,6 @@
 /**
- * Counters, histograms and gauges in the text format of Prometheus (0.0.4). docs/decisions/0022-libraries-weighed.md
- * says why prom-client is not used.
+ * Counters, histograms and gauges in the text format of Prometheus (0.0.4). The document
+ * docs/decisions/0022-libraries-weighed.md says why the library prom-client is not used.
  */
 
 export type Labels = Record<string, string>
@@ -39,14 +39,18 @@ export function createCounter(name: string, help: string) {
       seriesOf(labels).value += 1
     },
     /**
-     * Returns the series with these labels. Use it for frequent events: to increment its `value` is faster than `add`.
+     * Returns the series with these labels. For frequent events, increment the `value` of the series: this is faster
+     * than `add`.
      */
     seriesOf,
     samples: () => [...values.values()],
   } satisfies Family & { add(labels: Labels): void; seriesOf(labels: Labels): { value: number } }
 }
 
-/** Returns a key for a set of label values. It is called once or twice for each HTTP request, so it builds no array. */
+/**
+ * Returns a key for a set of label values. This function builds no array, because it is called once or twice for each
+ * HTTP request.
+ */
 function keyOf(labels: Labels): string {
   let key = ''
   for (const name in labels) key += `${labels[name]}\n`
@@ -108,8 +112,8 @@ export function gauge(name: string, help: string, value: number | Sample[]): Fam
 }
 
 /**
- * Returns a counter whose current count is `value`. Use it for a value that something else counts, for instance the CPU
- * time that the operating system counts.
+ * Returns a counter whose current count is `value`. Use this function for a value that Doorbell does not count itself,
+ * for example the CPU time that the operating system counts.
  */
 export function total(name: string, help: string, value: number): Family {
   return { name, help, type: 'counter', samples: () => samplesOf(value) }

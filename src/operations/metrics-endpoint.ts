@@ -1,6 +1,6 @@
 /**
- * Adds `/metrics` for Prometheus. A caller needs the token, or must call from a configured address. Other callers get
- * 401, or 404 if no token is configured.
+ * Adds `/metrics` for Prometheus. A caller must send the token, or must call from a configured address. Other callers
+ * get 401, or 404 if no token is configured.
  */
 import type { FastifyInstance, FastifyRequest } from 'fastify'
 import type { RequestStore } from '../ciba/authentication-request/authentication-request-store.ts'
@@ -77,8 +77,8 @@ function refusal({ token }: MetricsAccess): OAuthError {
 }
 
 /**
- * Returns a function that resolves to counts from the database. It queries the database at most once in `countedFor`
- * milliseconds.
+ * Returns a function that resolves to counts from the database. The function queries the database at most once in
+ * `countedFor` milliseconds.
  */
 function createCounting({ countOpen, outbox, clock }: MetricsNeeds) {
   let last: { at: number; families: Promise<Family[]> } | undefined

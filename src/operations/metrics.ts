@@ -10,7 +10,8 @@ export interface Metrics {
   /** Counts an event of the audit stream. */
   hear(event: AuditEvent): void
   /**
-   * Counts an authentication request by its client and its result. Clients that registered themselves share one label.
+   * Counts an authentication request by its client and its result. All clients that registered themselves have the same
+   * label value.
    */
   requested(client: Client, result: string): void
   /** Counts a poll by the response that it got, for instance `authorization_pending`. */

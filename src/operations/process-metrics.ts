@@ -1,5 +1,6 @@
 /**
- * Metrics of the process: CPU, event loop, garbage collection and memory. They have the names that prom-client uses.
+ * Metrics of the process: CPU, event loop, garbage collection and memory. The metrics have the names that the library
+ * prom-client uses.
  */
 import {
   constants,

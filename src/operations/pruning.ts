@@ -33,8 +33,8 @@ const pauseMs = 10_000
 const restMs = 25
 
 /**
- * Upper limit for the rows that one transaction removes. Such a transaction takes some milliseconds. In this time
- * SQLite does nothing else.
+ * Upper limit for the rows that one transaction removes. Such a transaction takes some milliseconds. On SQLite, all
+ * other statements wait until the transaction ends.
  */
 const batch = 100
 

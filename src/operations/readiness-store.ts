@@ -1,6 +1,6 @@
 /**
- * Checks whether the database responds and accepts changes. Only one check runs at a time. A check is cheap: a trivial
- * statement on Postgres, a look at the file on SQLite.
+ * Checks whether the database responds and accepts changes. Only one check runs at a time. A check is cheap: it
+ * executes a trivial statement on Postgres, or checks the database file on SQLite.
  */
 import type { Clock } from '../platform/clock.ts'
 import type { Database } from '../platform/storage/database.ts'

@@ -1,7 +1,7 @@
 /**
- * Records where messages have to wait for capacity, so that newer messages wait behind them. Capacity is limited for
- * each receiver, for all receivers with the same standing (`Standing`), and for each kind of message. Each of these is
- * called a place. A place has a backlog if messages wait for its capacity.
+ * Records which limits messages have to wait for, so that newer messages wait behind these messages. There is a limit
+ * for each receiver, for all receivers with the same standing (`Standing`), and for each kind of message. A `Place`
+ * identifies one of these limits. A place has a backlog if messages wait for its capacity.
  */
 import {
   type Capacity,
@@ -17,9 +17,9 @@ export type Backlog = ReturnType<typeof createBacklog>
 /** Returns an empty backlog. */
 export function createBacklog() {
   /**
-   * The places with a backlog, by key. The worker's queries for due messages are numbered. `sinceLook` is the number
-   * that the latest query had when a message was last recorded as waiting for this place. Only a query with a higher
-   * number can show that no message waits for the place any more.
+   * The places with a backlog, by key. The worker's queries for due messages are numbered. `sinceLook` is the number of
+   * the query that was the latest when a message was last recorded as waiting for this place. Only a query with a
+   * higher number can show that no message waits for the place any more.
    */
   const places = new Map<string, { place: Place; sinceLook: number }>()
   /** The number of the latest query that has begun. */
@@ -39,8 +39,8 @@ export function createBacklog() {
     /**
      * Records that the worker begins a query for due messages.
      *
-     * @returns a function that must be called with the messages that the worker has claimed. That function removes the
-     *   backlog of each place whose capacity was not used up, because no message waits for that place any more
+     * @returns a function that must be called with the messages that the worker has claimed. The function removes the
+     *   backlog of each place whose capacity was not used up. No message waits for such a place any more
      */
     look(room: Capacity): (taken: readonly Receiver[]) => void {
       looks += 1
@@ -49,7 +49,7 @@ export function createBacklog() {
         if (places.size === 0) return
         const isFilled = filling(taken, room)
         for (const [key, { place, sinceLook }] of places) {
-          // A message that was recorded as waiting after the query began may be missing in the result of the query. So
+          // If a message was recorded as waiting after the query began, the query may not have found this message. So
           // the backlog of its place is kept.
           if (sinceLook < number && !isFilled(place)) places.delete(key)
         }
@@ -75,7 +75,7 @@ function filling(taken: readonly Receiver[], room: Capacity): (place: Place) => 
     if (standing === 'new' && ofKind && isTaken({ kind, standing }, ofKind.roomOfNew)) return true
     if (standing === 'slow' && ofKind && isTaken({ kind, standing }, ofKind.roomOfSlow)) return true
     if (receiver === undefined) return false
-    // Of each receiver, the query may have considered only the first `initialCapacityOfReceiver` messages, even if the
+    // The query may have considered only the first `initialCapacityOfReceiver` messages to each receiver, even if the
     // receiver has more capacity.
     const ofReceiver = known.get(keyOf({ kind, receiver }))?.room ?? room.ofOtherReceiver
     return isTaken({ kind, receiver }, Math.min(ofReceiver, initialCapacityOfReceiver))

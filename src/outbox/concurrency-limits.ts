@@ -1,10 +1,12 @@
 /**
- * Limits how many messages are being sent at the same time. Each kind has its own limit, a number of slots, so that a
- * channel that hangs does not delay other channels. Within a kind, each receiver has a small limit, which is higher
- * while the receiver responds quickly. All slow receivers together can use only a part of the kind's slots. The same is
- * true of all receivers that have not responded yet. An attempt that does not end quickly gives its slot back and
- * counts as hanging. Only an attempt to a receiver that was already slow keeps its slot. So, however many receivers
- * hang, slots are left for receivers that respond quickly.
+ * Limits how many messages are being sent at the same time:
+ * - Each kind of message has a number of slots, so that a channel that hangs does not delay other channels.
+ * - Each receiver has a small limit. The limit is higher while the receiver responds quickly.
+ * - All slow receivers of a kind together can use only a part of the slots of the kind. All receivers that have not
+ *   responded yet can together also use only a part of the slots.
+ * - An attempt that does not end quickly counts as hanging and gives its slot back. The attempt keeps its slot if the
+ *   receiver was already slow, or if `mostHanging` attempts of the kind hang without a slot.
+ * So receivers that hang leave slots for receivers that respond quickly.
  */
 
 /** A receiver of messages of one kind. */
@@ -16,7 +18,7 @@ export interface Receiver {
 /** How a receiver has responded lately. If this is not known, the receiver is `new`. */
 export type Standing = 'quick' | 'new' | 'slow'
 
-/** What has a limited capacity: one receiver, all receivers of a kind with the same standing, or a whole kind. */
+/** Identifies one limit: for one receiver, for all receivers of a kind with the same standing, or for a whole kind. */
 export type Place = Pick<Receiver, 'kind'> & { receiver?: string; standing?: Standing }
 
 /**
@@ -32,8 +34,8 @@ export const initialCapacityOfReceiver = 4
  */
 const mostHanging = 256
 /**
- * Upper limit for the messages that are being sent to a receiver that responds quickly. It equals the limit for
- * connections to one origin.
+ * Upper limit for the messages that are being sent to a receiver that responds quickly. This limit equals the limit for
+ * connections to one origin (`outgoing.ts`).
  */
 const mostCapacityOfReceiver = 16
 /** Upper limit for the receivers of a kind that are remembered although no message is being sent to them. */
@@ -41,15 +43,15 @@ const maxIdleReceivers = 1_000
 /** Number of quick responses after which a new receiver counts as quick. */
 const owedByNew = 1
 /**
- * Number of quick responses that outweigh one slow response. More than one is needed, because a slow attempt uses its
- * slot for much longer than a quick attempt.
+ * Number of quick responses that outweigh one slow response. The number is greater than one, because a slow attempt
+ * uses its slot for much longer than a quick attempt.
  */
 const owedForSlow = 4
 const mostOwed = owedForSlow * mostCapacityOfReceiver
 
 /**
- * How many more messages may be claimed: for each kind in `kinds` and each receiver in `receivers`, and the numbers
- * that apply to every other kind and to every other receiver.
+ * How many more messages may be claimed, for each kind and for each receiver. `ofOtherKind` applies to each kind that
+ * is not in `kinds`, and `ofOtherReceiver` to each receiver that is not in `receivers`.
  */
 export interface Capacity {
   kinds: KindCapacity[]
@@ -93,15 +95,15 @@ export interface Attempt {
 
 export type ConcurrencyLimits = ReturnType<typeof createConcurrencyLimits>
 
-/** Returns the limits. At the beginning, no messages are being sent. */
+/** Returns the limits for a process that is not sending any messages yet. */
 export function createConcurrencyLimits() {
   const slots = createSlots()
   const receivers = createKnownReceivers()
 
   return {
     /**
-     * Returns the place whose lack of capacity prevents a message from being sent, or undefined if the message may be
-     * sent. The kind is checked first, then the standing, then the receiver.
+     * Returns the limit that prevents a message from being sent now, or undefined if the message may be sent. The limit
+     * of the kind is checked first, then the limit of the standing, then the limit of the receiver.
      *
      * @param of the standing whose slots are checked. Default: the standing of the receiver
      */
@@ -138,8 +140,8 @@ export function createConcurrencyLimits() {
     },
 
     /**
-     * Frees the slot of an attempt that takes long, so that other messages can be sent. The standing of the receiver
-     * does not change.
+     * Frees the slot of an attempt that takes a long time, so that other messages can be sent. Does not change the
+     * standing of the receiver.
      */
     giveUpSlot: (attempt: Attempt): void => slots.giveUp(attempt),
 
@@ -178,7 +180,7 @@ export function createConcurrencyLimits() {
   }
 }
 
-/** Remembers the receivers to which messages are being sent, and those that have responded lately. */
+/** Remembers the receivers to which messages are being sent, and receivers that have responded lately. */
 function createKnownReceivers() {
   const kinds = new Map<string, Map<string, KnownReceiver>>()
 
@@ -205,7 +207,7 @@ function createKnownReceivers() {
 
     /**
      * Called when no message is being sent to a receiver any more. The receiver is remembered if its standing is
-     * `quick` or `slow`. If too many such receivers of its kind are remembered, the one to which no message was sent
+     * `quick` or `slow`. If too many such receivers of a kind are remembered, the receiver to which no message was sent
      * for the longest time is removed.
      */
     becomeIdle(receiver: KnownReceiver): void {
@@ -242,7 +244,7 @@ function createSlots() {
     for (const place of [{ kind }, { kind, standing }]) used.set(keyOf(place), usedBy(place) + sign)
   }
 
-  /** Returns how many more messages may be sent to receivers with this standing. */
+  /** Returns how many more messages of a kind may be sent to receivers with this standing. */
   const room = (kind: string, standing: Standing) =>
     Math.max(0, slotsOfKind[standing] - usedBy(standing === 'quick' ? { kind } : { kind, standing }))
 

@@ -9,14 +9,14 @@ import type { OutboxStore } from './outbox-store.ts'
 /**
  * Sends a notification of one kind. Delivery is at least once: the function may be called again for a notification that
  * has already arrived. The returned promise must settle soon after `signal` is aborted. The function calls `onCall`
- * directly before it calls the receiver, so that only the time that the receiver takes is measured.
+ * directly before it calls the receiver, so that the response time of the receiver can be measured.
  */
 export type Send = (message: OutboxMessage, signal: AbortSignal, onCall: () => void) => Promise<Outcome>
 
 /** How one kind of notification is sent. */
 export interface Sender {
   send: Send
-  /** Whether attempts continue until `giveUpAt`, however many have failed. */
+  /** Whether attempts continue until `giveUpAt`, without a limit for the number of failed attempts. */
   isTriedToTheEnd?: boolean
   /**
    * Called if the receiver has refused the notification permanently. The transaction that parks the notification also
@@ -59,13 +59,13 @@ export type Deliver = (
 ) => Promise<Outcome['kind'] | undefined>
 
 /**
- * Functions that are called during an attempt. The time between `onCall` and `onAnswer` is the time that the receiver
- * takes.
+ * Functions that are called during an attempt. The time between `onCall` and `onAnswer` is the response time of the
+ * receiver.
  */
 export interface Progress {
-  /** The receiver is called now. This function is not called if there is nothing to send. */
+  /** Called directly before the receiver is called. Not called if there is nothing to send. */
   onCall(): void
-  /** The attempt has ended, and its outcome is recorded next. */
+  /** Called when the attempt has ended, before its outcome is recorded. */
   onAnswer(): void
 }
 
@@ -100,8 +100,8 @@ export function createDelivery(senders: Senders, { outbox, clock, log, audit, ..
     const about = { ...subject, by: message.kind, about: message.id, attempt: message.attempts }
     const tell = (event: 'delivered' | 'failed' | 'parked', outcome: string) =>
       audit({ event: `notification.${event}`, ...about, outcome })
-    // If the lease has ended, another worker may have claimed the message. Then the functions of the outbox resolve to
-    // false, and the outcome is not audited.
+    // If the lease has ended, another worker may have claimed the message. In this case, the functions of the outbox
+    // resolve to false, and the outcome is not audited.
     switch (next.state) {
       case 'delivered':
         if (await outbox.delivered(message, outcome.words, now)) tell('delivered', outcome.words)

@@ -60,7 +60,7 @@ export function newLease(now: number, timeout: number) {
 
 /**
  * Returns `enqueue`, and two functions for shutdown and tests. `underWay` returns the calls of `enqueue` that are in
- * progress. `isIdle` returns whether there are none.
+ * progress. `isIdle` returns whether no call is in progress.
  */
 export function createEnqueue({ outbox, sending, timeout, isRunning, onEnqueued, clock }: EnqueueNeeds) {
   const underWay = new Set<Promise<boolean>>()
@@ -76,8 +76,8 @@ export function createEnqueue({ outbox, sending, timeout, isRunning, onEnqueued,
       kept = await step(queued.map(outbox.add), topics)
       return kept
     } finally {
-      // If the step took long, the rest of the lease may be too short for an attempt. Then the message is not sent now.
-      // A worker claims it again after the lease has ended.
+      // If the step took a long time, the rest of the lease may be too short for an attempt. In this case, the messages
+      // are not sent now. A worker claims them again after the lease has ended.
       const isInTime = clock.now() <= lease.dueAt - timeout
       for (const message of queued.filter(({ state }) => state === 'sending')) {
         if (kept && isInTime) sending.send(message)

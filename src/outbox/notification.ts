@@ -1,7 +1,7 @@
 /**
- * A notification to a client or to the device of a user. It is stored before it is sent, and retried until it is
- * delivered or parked. The outbox does not depend on CIBA: for each kind of notification, a function that sends it is
- * registered.
+ * A notification to a client or to the device of a user. Each notification is stored before it is sent, and retried
+ * until it is delivered or parked. The outbox does not depend on CIBA, because the caller supplies the functions that
+ * send each kind of notification.
  */
 import { newId, type Vault } from '../platform/crypto.ts'
 
@@ -23,8 +23,8 @@ export interface Notification {
   state: NotificationState
   createdAt: number
   /**
-   * The time of the next attempt. During an attempt: the end of the lease, when another worker may claim the
-   * notification.
+   * The time of the next attempt. During an attempt: the end of the lease. From this time on, another worker may claim
+   * the notification.
    */
   dueAt: number
   /** From this time on, no attempt is made. */
@@ -35,7 +35,7 @@ export interface Notification {
   settledAt: number | undefined
 }
 
-/** A notification with its encrypted content. The content never appears in a list or a log. */
+/** A notification with its encrypted content. Lists and logs never contain the content. */
 export interface OutboxMessage extends Notification {
   sealed: string | undefined
   /** Identifies the claim of the message by a worker. Only the worker with this claim may record the outcome. */
@@ -90,14 +90,15 @@ export type Outcome =
   | { kind: 'delivered'; words: string }
   /**
    * A later attempt may succeed. `after` is the pause in milliseconds that the receiver asked for. From `usefulUntil`
-   * on, no attempt is made, because it would be useless. If `usefulUntil` is undefined, only `giveUpAt` applies.
+   * on, no attempt is made, because the receiver could not use the message any more. If `usefulUntil` is undefined,
+   * only `giveUpAt` applies.
    */
   | { kind: 'failed'; words: string; after?: number; usefulUntil?: number }
   /** A retry would not help, so the notification is parked for an operator. */
   | { kind: 'refused'; words: string }
 
 /**
- * The state after an attempt. If the message waits, also the time of the next attempt; if it is parked, also the
+ * The state after an attempt. A waiting message also has the time of the next attempt. A parked message also has the
  * reason.
  */
 export type NextState =
@@ -118,8 +119,8 @@ export const longestRetryAfterMs = 3_600_000
  * Returns the state after an attempt.
  *
  * @param attempts the maximum number of attempts
- * @param dice a random number from 0 to 1. It varies the pauses, so that messages that failed at the same time are
- *   retried at different times
+ * @param dice a random number from 0 to 1. The pauses vary with this number, so that messages that failed at the same
+ *   time are retried at different times
  */
 export function nextState(
   outcome: Outcome,

@@ -154,7 +154,7 @@ function reportingOn(database: Database) {
 
     /**
      * sending → parked. The message is kept with the reason, so that an operator can look at it.
-     * @param also further statements of the same transaction, and the lock keys that they need
+     * @param also further statements of the same transaction, and the lock keys that these statements need
      */
     async park(message: OutboxMessage, reason: string, now: number, also?: Along): Promise<boolean> {
       if (also === undefined) {
@@ -197,8 +197,8 @@ function reportingOn(database: Database) {
 function lookingAfter(database: Database) {
   return {
     /**
-     * parked → waiting. The message is due at once, and its attempts are counted from the beginning. Resolves to false
-     * if its content has been erased, or if it is not parked.
+     * parked → waiting. The message is due at once, and its attempts are counted from zero. Resolves to false if its
+     * content has been erased, or if it is not parked.
      */
     async retry(id: string, now: number, giveUpAt: number): Promise<boolean> {
       return changed(
@@ -280,9 +280,9 @@ function lookingAt(database: Database) {
 }
 
 /**
- * Upper limit for the due messages that are considered in the order in which they became due. Usually fewer are due. If
- * this many are due, some receivers have a backlog, and the messages of the other receivers are looked up by receiver
- * (the column `lane`).
+ * Upper limit for the due messages that `claiming` considers in the order in which they became due. Usually fewer
+ * messages are due. If at least this many are due, all of the first ones may be to a few receivers. So `claiming` then
+ * also looks up messages by receiver (the column `lane`).
  */
 const manyDue = 512
 
@@ -297,18 +297,21 @@ const nthOfLanes = (place: number) => `
 
 /**
  * Claims due messages. A lane contains the messages of one kind to one receiver. The statement considers the first
- * `manyDue` messages, in the order in which they became due. If more are due, it also considers the first few messages
- * of each lane in `lane_room`. The first `manyDue` messages may contain fewer messages to new receivers than a kind has
- * capacity for. Then the statement also considers the first few messages of each lane of this kind. It finds these
- * lanes one after the other through the index.
+ * `manyDue` messages, in the order in which they became due. If `manyDue` or more messages are due, the statement also
+ * considers:
+ * - the first few messages of each lane in `lane_room` that has capacity
+ * - the first few messages of each lane of a kind, if the first `manyDue` messages contain fewer messages to new
+ *   receivers than this kind has capacity for. The statement finds these lanes one after the other through the index
  *
  * From these messages, the statement selects in three stages. First, it takes from each lane as many messages as the
  * lane has capacity for. Of these, it takes for each standing as many as the kind has capacity for with this standing.
  * Of these, it takes as many as the whole kind has capacity for. The last two stages prefer messages with a low `turn`:
  * the position of the message in its lane, plus the number of the lane's messages that are being sent. So a lane with
- * many waiting messages does not take the slots of other lanes. Rows are selected before they are locked, because
- * Postgres cannot lock rows in a query with window functions. The selections are materialized. If they were not,
- * Postgres might compute a selection again for each row of the next one.
+ * many waiting messages does not take the slots of other lanes.
+ *
+ * Rows are selected before they are locked, because Postgres cannot lock rows in a query with window functions. The
+ * selections are materialized, because Postgres might otherwise compute a selection again for each row of the next
+ * selection.
  */
 const claiming = `
   with recursive kind_room as (

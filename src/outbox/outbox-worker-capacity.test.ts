@@ -1,4 +1,4 @@
-/** How many messages are sent at once: to one receiver, of one kind, and in all. */
+/** Tests of how many messages are sent at once: to one receiver, of one kind, and in total. */
 import assert from 'node:assert/strict'
 import { test } from 'node:test'
 import { drunk, postFour, postOne, spilt, tea, teaRoom, turn } from '../../test/support/outbox.ts'
@@ -20,7 +20,8 @@ test('a receiver that hangs delays only its own messages, and never gets more th
     return drunk
   })
   worker.start()
-  // Messages are added in pairs, so that at each look the receiver already has a message under way.
+  // The test waits for each message to Ana. So the worker finds each pair by a separate query, while earlier messages
+  // to Ben are in progress.
   for (let number = 0; number < 10; number++) {
     await post(table, tea({ receiver: 'ben' }), tea({ receiver: 'ana' }))
     await until(() => served.filter(({ receiver }) => receiver === 'ana').length === number + 1)
@@ -46,7 +47,8 @@ test('if three messages hang and four more arrive, still four are sent at once',
   await until(() => hanging === 3)
   await post(table, tea(), tea(), tea(), tea())
   await until(() => hanging === 4)
-  // Looks run one after the other: when the message to the other receiver is being sent, the previous look has ended.
+  // The worker's queries run one after the other. So when the message to the other receiver is being sent, the previous
+  // query has ended.
   const other = tea({ receiver: 'ben' })
   await post(table, other)
   await until(async () => (await outbox.find(other.id))!.state === 'sending')
@@ -89,7 +91,7 @@ test('a kind that hangs for all receivers does not delay another kind', async (t
   await post(table, ...Array.from({ length: 700 }, (_, number) => tea({ receiver: `receiver ${number}` })))
   worker.start()
   await until(() => served.length === 32)
-  // Before the milk, more messages are due than one look considers.
+  // More messages became due before the milk than one query considers (`manyDue`).
   const milk = tea({ kind: 'milk' })
   await post(table, milk)
   await until(async () => (await outbox.find(milk.id))!.state === 'delivered')
@@ -117,7 +119,7 @@ test('a message without capacity waits, and later messages do not overtake it', 
   assert.deepEqual(await postOne(worker, table, tea({ receiver: 'ben' })), [])
   await until(() => served.length === 5)
 
-  // There is capacity again, but the waiting message has not been found yet.
+  // There is capacity again, but the worker's query fails, so that the worker does not find the waiting message yet.
   fail(1)
   first.resolve(drunk)
   await until(() => logLines.some((line) => line.includes('outbox.look_failed')))
@@ -195,7 +197,7 @@ test('while its whole kind is full, a message to a free receiver waits too, and 
   const { table, worker, served, serve, fail, logLines } = await teaRoom(t)
   const [first, others] = [Promise.withResolvers<Outcome>(), Promise.withResolvers<Outcome>()]
   const toEach = () => Array.from({ length: 64 }, (_, number) => tea({ receiver: `receiver ${number}` }))
-  // Receivers that have not responded yet would not get all slots of the kind.
+  // Each receiver responds once, because receivers that have not responded yet do not get all slots of the kind.
   await post(table, ...toEach())
   worker.start()
   await worker.idle()

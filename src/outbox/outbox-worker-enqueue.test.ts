@@ -1,4 +1,4 @@
-/** Messages are sent as soon as the step that adds them is committed. */
+/** Tests that messages are sent as soon as the step (the transaction) that adds them is committed. */
 import assert from 'node:assert/strict'
 import { test } from 'node:test'
 import { postFour, postOne, start, tea, teaRoom, turn } from '../../test/support/outbox.ts'
@@ -19,7 +19,8 @@ test('a message is sent as soon as it is stored, without a query for due message
     return rows.length > 0
   })
   assert.equal(happened, true)
-  // The messages are already claimed. If this process ended now, another process would claim them at the end of the lease.
+  // The step itself has claimed the messages. If this process ended now, another process would claim them after the end
+  // of the lease.
   assert.deepEqual(rowsWhenKept, [
     ['sending', 1, start + 3000],
     ['sending', 1, start + 3000],
@@ -92,7 +93,7 @@ test('before the worker starts and after it stops, messages wait for other nodes
   await worker.idle()
   assert.equal(served.length, 1)
 
-  // The worker is stopped while a step is under way.
+  // The worker is stopped while a step (a transaction) is in progress.
   const kept = Promise.withResolvers<boolean>()
   const message = tea()
   const posted = worker.enqueue([message], async (adding) => {

@@ -1,4 +1,4 @@
-/** The worker of these tests serves tea and nothing else, which shows that the outbox is independent of CIBA. */
+/** The messages of these tests are orders of tea, because the outbox does not depend on CIBA. */
 import assert from 'node:assert/strict'
 import { test } from 'node:test'
 import { drunk, spilt, start, tea, teaRoom, turn } from '../../test/support/outbox.ts'
@@ -44,7 +44,7 @@ test('a failed attempt is made again after growing pauses, until it succeeds', a
     const { state, attempts, dueAt, lastOutcome } = (await outbox.find(message.id))!
     assert.deepEqual([state, attempts, lastOutcome], ['waiting', before, 'spilt'])
     assert.ok(dueAt - clock.now() >= pause / 2 && dueAt - clock.now() <= pause)
-    // The worker has set a timer for `dueAt`. Nothing else wakes the worker.
+    // Only the timer for `dueAt` wakes the worker.
     clock.advance(dueAt - clock.now() - 1)
     await worker.idle()
     assert.equal(served.length, before)
@@ -132,7 +132,8 @@ test('a message that is not sent within the grace period is released, as if it h
   worker.start()
   await begun.promise
   const stopped = worker.stop(3000)
-  // The timer of the grace period is set only after the last look, so the clock advances until it has fired.
+  // The worker sets the timer of the grace period only after its last query. So the clock is advanced until this timer
+  // has fired.
   let over = false
   stopped.then(() => {
     over = true

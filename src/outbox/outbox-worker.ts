@@ -10,7 +10,7 @@ import type { OutboxMessage } from './notification.ts'
 import { createSending } from './sending.ts'
 
 export interface OutboxNeeds extends DeliveryNeeds {
-  /** Milliseconds that an attempt may take. The lease of a message is a little longer. */
+  /** Milliseconds that an attempt may take. The lease of a message is `leaseMarginMs` longer. */
   timeout: number
   /** Calls `listener` when a waiting message is announced. Returns a function that removes the listener. */
   onChange(listener: () => void): () => void
@@ -45,13 +45,13 @@ const recheckMs = 200
 const leastPauseMs = 10
 /** Upper limit for the messages that one statement makes due after the wall clock was set back. */
 const mostMadeDue = 500
-/** Milliseconds between two queries for messages whose times were written by a clock that was ahead. */
+/** Milliseconds between two queries for messages whose times are too far in the future. */
 const searchIntervalMs = 60_000
 
 /**
- * Returns the function that claims due messages. Before it claims, it makes messages due whose times were written by a
- * clock that was ahead. Without this, such messages could wait for hours, and a push client cannot get its tokens in
- * another way. There are two cases:
+ * Returns the function that claims due messages. If a clock was ahead when it wrote the time of a message, the message
+ * could wait for hours, and a push client cannot get its tokens in another way. So the function first makes such
+ * messages due. There are two cases:
  * - The wall clock was set back since the last call: all waiting messages are made due.
  * - The wall clock was set back before this process began, or the clock of another node was ahead: only messages whose
  *   times are too far in the future are made due.

@@ -13,7 +13,7 @@ export interface SendingNeeds {
   kinds(): string[]
   /** Sends a message and records the outcome. */
   deliver(message: OutboxMessage, progress: Progress): Promise<Outcome['kind'] | undefined>
-  /** Called when there is capacity again for a receiver or a kind, and when a message may be due again. */
+  /** Called when a receiver or a kind has capacity again, and when a message may be due again. */
   onChance(): void
   /** Returns true while a caller is waiting for the end of all attempts. */
   isAwaited(): boolean
@@ -31,12 +31,12 @@ export function createSending({ kinds, deliver, onChance, isAwaited, clock }: Se
   const backlog = createBacklog()
   const underWay = new Set<Promise<void>>()
 
-  /** Messages for which capacity was reserved and that are not being sent yet, by id. */
+  /** The attempts whose capacity is reserved and that have not begun yet, by id of the message. */
   const reserved = new Map<string, Attempt>()
 
   /**
-   * Frees the capacity that a message used. If all capacity was used until now, other messages may be waiting for
-   * capacity.
+   * Frees the capacity that an attempt used. If all capacity was in use until now, other messages may be waiting, so
+   * `onChance` is called.
    */
   function freeCapacity(attempt: Attempt, manner?: 'quickly' | 'badly'): void {
     const wasFull = limits.fullPlace(attempt.receiver, attempt.standing) !== undefined
@@ -57,8 +57,8 @@ export function createSending({ kinds, deliver, onChance, isAwaited, clock }: Se
         work()
         onChance()
       })
-    // A delay before the receiver is called has another cause, such as a slow look-up of the user. Such a delay frees
-    // the slot, but does not change the standing of the receiver.
+    // A delay before the receiver is called is not caused by the receiver, but for example by a slow look-up of the
+    // user. So this delay frees the slot, but does not change the standing of the receiver.
     let stopTimer = whenLate(() => limits.giveUpSlot(attempt))
     const onCall = () => {
       stopTimer()
@@ -78,8 +78,8 @@ export function createSending({ kinds, deliver, onChance, isAwaited, clock }: Se
 
   return {
     /**
-     * If there is capacity for a message and no older message waits for this capacity, reserves it and returns true. If
-     * not, returns false. Then the message has to wait, and later messages wait behind it.
+     * If there is capacity for a message and no older message waits for this capacity, reserves the capacity and
+     * returns true. If not, returns false: the message has to wait, and later messages wait behind this message.
      */
     reserve(message: OutboxMessage): boolean {
       const { kind, receiver } = message

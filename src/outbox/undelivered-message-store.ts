@@ -50,11 +50,12 @@ export function undeliveredIn(database: Database) {
     },
 
     /**
-     * Makes at most `atMost` messages that wait for another attempt due at once. Resolves to the number of these
-     * messages.
+     * Sets `due_at` to `now` for at most `atMost` waiting messages that would be due later. Resolves to the number of
+     * changed messages.
      */
     async endPauses(now: number, atMost: number): Promise<number> {
-      // The condition contains both states, like that of the partial index on `due_at`, so that the index is used.
+      // The condition contains both states, like the condition of the partial index on `due_at`, so that the index is
+      // used.
       const rows = await database.step({
         sql: `with paused as materialized (
                 select id from notifications where state in ('waiting', 'sending') and state = 'waiting' and due_at > $1
@@ -67,9 +68,9 @@ export function undeliveredIn(database: Database) {
     },
 
     /**
-     * Makes at most `atMost` messages due at once whose times were written by a clock that was ahead. These are
-     * messages whose `created_at` is in the future, or whose `due_at` is later than the longest pause or lease permits.
-     * Resolves to the number of these messages.
+     * Sets `due_at` to `now` for at most `atMost` messages whose times were written by a clock that was ahead. In such
+     * a message, `created_at` is in the future, or `due_at` is later than the longest pause or lease permits.
+     * Resolves to the number of changed messages.
      *
      * @param longestLeaseMs the longest lease, in milliseconds
      */

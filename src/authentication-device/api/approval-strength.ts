@@ -30,9 +30,9 @@ const freshFor = 5 * 60
 const skew = 10_000
 
 /**
- * Returns whether this approver must confirm with a passkey. A passkey is needed if the request or its client requires
- * one. It is not needed if the user has recently signed in with a passkey. A device service needs no passkey, because
- * it authenticates its users itself.
+ * Returns whether this approver must confirm with a passkey. The confirmation is needed if the request or its client
+ * requires a passkey, and the user has not recently signed in with a passkey. A device service never needs a passkey,
+ * because it authenticates its users itself.
  */
 export function passkeyRequired(
   request: AuthenticationRequest,
@@ -78,9 +78,8 @@ export function signedInJustNow({ authTime }: Authentication, now: number): bool
 
 /**
  * Returns the function that checks how the approving user is authenticated. The function resolves to the authentication
- * that is stored with the approval. This is the confirmation with the passkey if `passkey` (the authenticator's
- * response as JSON text) is given. If not, it is the user's sign-in, or the authentication that a device service
- * states.
+ * that is stored with the approval. If `passkey` (the authenticator's response as JSON text) is given, the confirmation
+ * with the passkey is stored. If not, the user's sign-in is stored, or the authentication that a device service states.
  *
  * The function throws an `OAuthError`:
  * - `access_denied` if `passkey` is not accepted, or if it is missing although a passkey is required

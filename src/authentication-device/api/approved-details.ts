@@ -1,6 +1,6 @@
 /**
- * The authorization details that the user approves: everything that was requested, or less if the type of a detail
- * permits it.
+ * The authorization details that the user approves: all requested details. If the type of a detail permits it, the user
+ * may approve a part of this detail.
  */
 
 import type { AuthorizationDetail, DetailTypes } from '../../authorization-details/detail-types.ts'
@@ -9,10 +9,11 @@ import type { AuthenticationRequest } from '../../ciba/authentication-request/au
 import { OAuthError } from '../../platform/oauth-error.ts'
 
 /**
- * Returns the details that the user approves. Returns undefined if the device sent no details. Then the user approves
- * all requested details.
- * @param approved as the device sent it
- * @throws {OAuthError} `invalid_authorization_details` if `approved` is neither what was requested nor a permitted part
+ * Returns the details that the user approves. Returns undefined if the device sent no details, because the user then
+ * approves all requested details.
+ * @param approved the details that the device sent, parsed as JSON but not checked
+ * @throws {OAuthError} `invalid_authorization_details` if `approved` is neither equal to the requested details nor a
+ *   permitted part of them
  */
 export function narrowed(
   request: AuthenticationRequest,

@@ -1,11 +1,11 @@
-/** Describes the rows of a list one by one, so that one row that cannot be described does not hide the others. */
+/** Describes the rows of a list one by one, so that an error in one row does not hide the other rows. */
 import type { AuthorizationDetail } from '../../authorization-details/detail-types.ts'
 import { visible } from '../../authorization-details/detail-types.ts'
 import type { Log } from '../../platform/log.ts'
 
 export interface Describers<Row, Shown, Less> {
   describe: (row: Row) => Shown
-  /** Describes a row for which `describe` threw. This function must not throw, whatever the row contains. */
+  /** Describes a row for which `describe` threw. This function must not throw for any content of the row. */
   describeLess: (row: Row) => Less
   idOf: (row: Row) => string
   log: Log
@@ -33,7 +33,7 @@ export function describeEach<Row, Shown, Less>(
   })
 }
 
-/** Returns authorization details as JSON text, for users. This is possible for any stored value. */
+/** Returns authorization details as JSON text, for users. This function does not throw for any stored value. */
 export function detailsAsJson(stored: readonly AuthorizationDetail[] | undefined): { lines: string[] }[] | undefined {
   return stored && [stored].flat().map((detail) => ({ lines: [visible(JSON.stringify(detail))] }))
 }

@@ -43,7 +43,8 @@ export interface DeviceCaller {
    */
   tokenHash: string | undefined
   /**
-   * The `uid` of the session at this provider to which the access token belongs. Undefined if it belongs to no session.
+   * The `uid` of the session at this provider to which the access token belongs. Undefined if the token belongs to no
+   * session.
    */
   sessionUid?: string | undefined
   /**
@@ -99,8 +100,8 @@ export function createIdentifyCaller(needs: CallerNeeds): IdentifyCaller {
     const sent = accessTokenOf(credentials.authorization)
     if (sent === undefined) return workFor(await asDeviceService(credentials, needs))
     // Anyone can send any number of invalid tokens, and each look-up of a token reads the database. Therefore two
-    // limits apply during the look-up: the limit for calls of one user, here applied to calls with the same token, and
-    // the limit for all callers that are not authenticated yet.
+    // limits apply during the look-up. `shares` limits the calls with the same token, and `whileUnproven` limits the
+    // calls of all callers that are not authenticated yet.
     const returning = needs.returningUsers.byToken(sent.token)
     const find = () => asUser({ ...sent, call }, needs)
     return shares.within(`token ${fingerprint(sent.token)}`, async () =>
@@ -111,7 +112,7 @@ export function createIdentifyCaller(needs: CallerNeeds): IdentifyCaller {
 
 /**
  * Refuses a call without an access token. Used at endpoints that accept no other authentication, and for every GET. A
- * device service would have to send its credentials and the hint in the URL of a GET, and they must not be in a URL.
+ * device service cannot use GET, because it would have to send its credentials and the hint in the URL.
  * @throws {OAuthError} `invalid_token` if no access token was sent
  */
 export function requireAccessToken(authorization: string | undefined): void {
@@ -144,7 +145,10 @@ async function asUser(sent: SentToken, needs: CallerNeeds): Promise<DeviceCaller
   return { kind: 'user', userId: user.id, clientId: client.id, tokenHash, sessionUid, authentication }
 }
 
-/** Refuses a sender-constrained token without its certificate (RFC 8705 §3) or DPoP proof (RFC 9449 §7). */
+/**
+ * Refuses a sender-constrained token if the call does not prove possession of its key, by the client certificate
+ * (RFC 8705 §3) or a DPoP proof (RFC 9449 §7).
+ */
 async function refuseUnlessTheirs(
   { token, scheme, call }: SentToken,
   boundTo: { 'x5t#S256'?: string | undefined; jkt?: string | undefined },
@@ -160,7 +164,7 @@ async function refuseUnlessTheirs(
   if (boundTo.jkt === undefined) throw invalidToken('the access token is not bound to a key', challenge)
   if (isBearer) throw invalidToken('the access token is bound to a key, but no DPoP proof was sent', challenge)
   const proof = await proofs.read(proofSentWith(call), token)
-  // The key is compared before the costly check of the signature, and before the proof is stored as used.
+  // The key is compared first, because `accept` makes a costly check of the signature and stores the proof as used.
   if (proof.key !== boundTo.jkt) throw invalidToken('the access token is bound to another key', challenge)
   await proof.accept()
 }

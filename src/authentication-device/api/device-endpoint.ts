@@ -34,8 +34,8 @@ export interface DeviceNeeds {
   numbers: NumberMatching
   authenticateApproval: AuthenticateApproval
   /**
-   * The declared types of authorization details: they describe details to users, and decide which parts users may leave
-   * out.
+   * The declared types of authorization details. They describe details to users, and determine which parts users may
+   * leave out.
    */
   details: DetailTypes
   clock: Clock
@@ -88,7 +88,10 @@ async function authinfo(call: DeviceCall, form: Form, caller: DeviceCaller, need
   return { requests: shown }
 }
 
-/** Resolves to the request that the form identifies, or to all requests of the user if the form identifies none. */
+/**
+ * Resolves to a list of the request that the form identifies, or of all requests of the user if the form identifies
+ * none. If the form asks for pending requests only, the other requests are left out.
+ */
 async function asked(form: Form, caller: DeviceCaller, now: number, { requests }: DeviceNeeds) {
   const openOnly = form.get('status') === 'pending' || form.get('poolingMode') === 'true'
   if (!form.has('request_id') && !form.has('auth_req_id')) {
@@ -98,7 +101,7 @@ async function asked(form: Form, caller: DeviceCaller, now: number, { requests }
   return one !== undefined && (!openOnly || statusAt(one, now) === 'pending') ? [one] : []
 }
 
-/** Resolves to the request that the form identifies. A request of another user is treated as unknown. */
+/** Resolves to the request that the form identifies, or to undefined if this user has no such request. */
 async function named(
   form: Form,
   { userId }: DeviceCaller,
@@ -133,7 +136,7 @@ function describe(request: AuthenticationRequest, { caller, language, now, clien
   return {
     request_id: request.id,
     status: statusAt(request, now),
-    // With number matching, the binding message is the right number, which must not be shown.
+    // With number matching, the binding message is the number that the user has to pick. So it must not be shown.
     binding_message: choices === undefined ? request.bindingMessage : undefined,
     scope: request.scope,
     claims: request.claims,
@@ -157,7 +160,7 @@ function describe(request: AuthenticationRequest, { caller, language, now, clien
   }
 }
 
-/** Describes a request for which `describe` threw. This function uses nothing that could throw for a stored value. */
+/** Describes a request for which `describe` threw. This function does not throw for any stored value. */
 function describeLess(request: AuthenticationRequest, { now }: Describing) {
   return {
     request_id: request.id,
@@ -187,7 +190,7 @@ async function complete(form: Form, address: string, caller: DeviceCaller, needs
   const request = await named(form, caller, needs.requests)
   if (request === undefined) throw notFound()
   // `identifyCaller` refuses every client that may send authentication requests. This check also refuses a client that
-  // could send this request, but whose registration has changed since then.
+  // sent this request, but may send no requests any more because its registration was changed.
   if (request.clientId === caller.clientId)
     throw new OAuthError('access_denied', 'a client cannot decide its own request')
 
@@ -218,8 +221,8 @@ async function complete(form: Form, address: string, caller: DeviceCaller, needs
 }
 
 /**
- * Returns the details that the user approves, or undefined if the user approves all. Called before the decision, and
- * before the challenge of a passkey is used up.
+ * Returns the details that the user approves, or undefined if the user approves all. Called before the passkey is
+ * checked, so that invalid details do not use up the challenge of the passkey.
  */
 function readApproved(
   form: Form,
@@ -234,7 +237,7 @@ function readApproved(
   return narrowed(request, parseDetails(text), details)
 }
 
-/** Resolves to whether the user picked a number other than the one that the client shows. */
+/** Resolves to whether the user picked another number than the number that the client shows. */
 async function picksWrong(request: AuthenticationRequest, caller: DeviceCaller, form: Form, needs: DeviceNeeds) {
   if (caller.kind !== 'user' || needs.numbers.choicesFor(request) === undefined) return false
   const picked = form.get('number')

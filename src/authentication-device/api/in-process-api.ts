@@ -1,4 +1,4 @@
-/** Listing and deciding requests without HTTP, for an application that runs Doorbell in its own process. */
+/** Lists and decides requests without HTTP, for an application that runs Doorbell in its own process. */
 
 import type { AuthorizationDetail, DetailTypes } from '../../authorization-details/detail-types.ts'
 import {
@@ -80,9 +80,9 @@ export function createDeviceApi({ requests, clients, decide, details, clock }: D
     /**
      * Approves a request. The application must have asked the user before.
      *
-     * @param less the part of the authorization details that the user approves. If it is left out, all details are
-     *   approved
-     * @throws {OAuthError} `invalid_authorization_details` if `less` is not a permitted part of what was requested,
+     * @param less the part of the authorization details that the user approves. If `authorizationDetails` is left out,
+     *   all details are approved
+     * @throws {OAuthError} `invalid_authorization_details` if `less` is not a permitted part of the requested details;
      *   `insufficient_user_authentication` if the client requires an `authTime`, a later `authTime`, or another `acr`
      */
     async approve(
@@ -94,7 +94,7 @@ export function createDeviceApi({ requests, clients, decide, details, clock }: D
       const now = clock.now()
       const request = await requests.findForUser(userId, { id: requestId })
       const answer = { requestId, request, userId, outcome: 'approved' as const, decidedBy, authentication } as const
-      // If the request is unknown or not pending, `decide` returns that as its result.
+      // If the request is unknown or not pending, the result of `decide` says why it cannot be approved.
       if (request === undefined || statusAt(request, now) !== 'pending') return decide(answer)
       const { authorizationDetails } = less
       const approvedDetails = authorizationDetails && narrowed(request, authorizationDetails, details)

@@ -1,5 +1,6 @@
 /**
- * A user's own passkeys in the device API: adds, lists and removes them, and returns options for confirming a request.
+ * A user's own passkeys in the device API: adds, lists and removes passkeys, and returns the WebAuthn options for
+ * confirming a request with a passkey.
  */
 import type { FastifyInstance } from 'fastify'
 import { statusAt } from '../../ciba/authentication-request/authentication-request.ts'
@@ -36,7 +37,7 @@ export interface PasskeyEndpointNeeds {
 /**
  * How often a user may try to add a passkey within an hour. The user gets a message for each added passkey.
  * `mostPasskeys` does not limit the number of messages, because the user can add a passkey, remove it, and add another
- * one.
+ * passkey.
  */
 export const mostAttempts = 20
 

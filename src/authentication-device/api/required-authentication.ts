@@ -41,7 +41,7 @@ export function authenticationNeeded(
   const accepted = isEssential(request.claims, 'acr') ? acceptedValues(request.claims, 'acr') : []
   const isOther = accepted.length > 0 && !accepted.includes(acr)
   const maxAge = client?.default_max_age
-  // A time in the future says nothing about when the user was authenticated.
+  // An authentication time in the future cannot be right. It is treated as unknown.
   const at = authTime !== undefined && authTime * 1000 <= now + skew ? authTime * 1000 : undefined
   const mustBeKnown =
     maxAge !== undefined || client?.require_auth_time === true || isEssential(request.claims, 'auth_time')

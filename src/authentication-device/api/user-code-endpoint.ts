@@ -81,8 +81,8 @@ export function userCodeEndpoint(app: FastifyInstance, path: string, needs: User
   }
 
   /**
-   * Returns the notifications to the user about a new code. The removal of a code causes none, because it gives no
-   * attacker access.
+   * Returns the notifications to the user about a new code. The user is not notified of the removal of a code, because
+   * an attacker gains no access by removing it.
    */
   function noticesOf(code: string | undefined, userId: string, userAgent: string | undefined) {
     if (code === undefined) return []

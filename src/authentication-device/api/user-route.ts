@@ -1,4 +1,4 @@
-/** Routes of the device API that only accept the user's own access token, and only act on that user's data. */
+/** Routes of the device API that accept only the user's own access token, and act only on this user's data. */
 import type { FastifyInstance, FastifyReply, FastifyRequest } from 'fastify'
 import { onlyMethods, rawBody } from '../../platform/http/answer.ts'
 import { type Form, readJsonFields } from '../../platform/http/form.ts'
@@ -37,7 +37,7 @@ export function userRoute(
 
 /**
  * Returns a required field.
- * @throws {OAuthError} `invalid_request` if it is missing
+ * @throws {OAuthError} `invalid_request` if the field is missing
  */
 export function needed(form: Form, name: string): string {
   const value = form.get(name)

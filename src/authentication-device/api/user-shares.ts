@@ -1,17 +1,20 @@
 /**
- * Limits the calls in progress of one user. All calls of a process share the connections of the database, so a user with
- * hundreds of calls in progress would delay the calls of clients and of other users.
+ * Limits the calls in progress of one user. All calls of a process share the connections of the database. So a user
+ * with hundreds of calls in progress would delay the calls of clients and of other users.
  */
 import { Overloaded } from '../../platform/http/unavailable.ts'
 
-/** Maximum number of calls in progress of one user. A user has a few devices, and a page makes a few calls at once. */
+/**
+ * Maximum number of calls in progress of one user. This is enough, because a user has only a few devices, and a page
+ * makes only a few calls at once.
+ */
 export const mostOfOneUser = 32
 
 export interface UserShares {
   /**
-   * Runs `work`, and counts it for the key until it has ended, even if the caller disconnects.
+   * Runs `work`. The call counts as in progress for the key until `work` has settled, even if the caller disconnects.
    *
-   * @throws {Overloaded} if the key already has `most` calls in progress. Then `work` does not run
+   * @throws {Overloaded} if the key already has `most` calls in progress. In this case `work` does not run
    */
   within<Result>(key: string, work: () => Promise<Result>): Promise<Result>
 }

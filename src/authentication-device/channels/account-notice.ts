@@ -16,8 +16,8 @@ export interface NewAccountChange {
   type: AccountChange['type']
   userId: string
   /**
-   * The names of the browser and the operating system, if known. They come from a fixed list, so the mail contains no
-   * text that the caller chose.
+   * The names of the browser and the operating system, if known. Both names come from a fixed list, so that the mail
+   * contains no text that the caller chose.
    */
   browser?: string
 }
@@ -81,7 +81,7 @@ export interface AccountNoticeNeeds {
   users: UserHooks
   /** Milliseconds that the look-up of the user may take. */
   timeout: number
-  /** The page on which users check their account and remove what is not theirs. */
+  /** The page on which users check their sessions or passkeys, and remove those that are not theirs. */
   link: string
   vault: Vault
 }
@@ -97,8 +97,8 @@ function createSend(channel: Channel, { users, timeout, link, vault }: AccountNo
     const user = await untilAborted(untilTimeout(users.find(message.subject), timeout), signal)
     // A locked user is notified too, because this user's account was changed.
     if (user === null) return { kind: 'refused', words: 'the user no longer exists' }
-    // If a channel sends messages to a program, it is unknown which users the program reaches. So every message is
-    // sent.
+    // If a channel sends messages to a program, this server does not know which users the program reaches. So it sends
+    // every message.
     if (channel.sendAccount === undefined || !(channel.toProgram || (await channel.reaches(user)))) {
       return { kind: 'delivered', words: 'not needed: this channel does not reach the user' }
     }

@@ -29,20 +29,23 @@ export interface AccountNotice {
 
 /** A way to notify a user: mail, a push message, … */
 export interface Channel {
-  /** The name of the channel, and the kind of its messages in the outbox. */
+  /** The name of the channel. It is also the kind of the channel's messages in the outbox. */
   kind: string
   /** Whether the channel can reach this user, as far as is known before sending. */
   reaches(user: User): boolean | Promise<boolean>
   /**
-   * Returns the receiver. A slow delivery delays only messages to the same receiver. By default, all messages of a channel
-   * have one receiver.
+   * Returns the receiver. A slow delivery delays only messages to the same receiver. By default, all messages of a
+   * channel have one receiver.
    */
   receiverOf?(user: User): string
-  /** Whether the messages are only shown to a developer, so that they do not reach the user. */
+  /** Whether the messages are shown only to a developer. Such messages do not reach the user. */
   isForDevelopers?: boolean
   /** Whether the messages go to a program, which decides what to show. Number matching does not apply to programs. */
   toProgram?: boolean
-  /** Sends a message. May be called again for a message that was delivered. Must settle soon after `signal` is aborted. */
+  /**
+   * Sends a message. May be called again for a message that was delivered. The promise must settle soon after `signal`
+   * is aborted.
+   */
   send(notice: Notice, signal: AbortSignal): Promise<Outcome>
   /** Sends a message about a change of the user's account. Undefined if the channel sends no such messages. */
   sendAccount?(notice: AccountNotice, signal: AbortSignal): Promise<Outcome>
@@ -66,7 +69,7 @@ async function reaching(user: User, channels: readonly Channel[]): Promise<Chann
   return channels.filter((_channel, index) => reaches[index])
 }
 
-/** Composes a message. It is stored without the address of the user, which is read when the message is sent. */
+/** Composes a message without the address of the user, because the address is read when the message is sent. */
 function composeNotice(channel: Channel, request: AuthenticationRequest, user: User, vault: Vault): OutboxMessage {
   const receiver = channel.receiverOf?.(user) ?? channel.kind
   const notification = { kind: channel.kind, subject: request.id, receiver, content: {}, giveUpAt: request.expiresAt }
@@ -94,7 +97,7 @@ export function createNoticeSenders(channels: readonly Channel[], needs: NoticeN
   return Object.fromEntries(channels.map((channel) => [channel.kind, senderOf(channel)]))
 }
 
-/** Returns the sender of a channel. It sends nothing for a request that is no longer pending. */
+/** Returns the sender of a channel. The sender sends nothing for a request that is no longer pending. */
 function createSend(channel: Channel, channels: readonly Channel[], needs: NoticeNeeds): Send {
   return async (message, signal, onCall) => {
     const request = await needs.findRequest(message.subject)
@@ -111,8 +114,8 @@ function createSend(channel: Channel, channels: readonly Channel[], needs: Notic
     const described = { ...describe(request, client), ...(toPick && { binding_message: undefined }) }
     onCall()
     const outcome = await channel.send({ id: message.id, request: described, user, link }, signal)
-    // If the message was refused, it is possible that no channel reaches the user any more: for example, the browser's
-    // subscription may have been removed.
+    // If the message was refused, it is possible that no channel reaches the user any more, for example because the
+    // browser's subscription was removed. An audit event reports such a user.
     if (
       outcome.kind === 'refused' &&
       (await reaching(user, channels)).every(({ isForDevelopers }) => isForDevelopers)
@@ -124,7 +127,7 @@ function createSend(channel: Channel, channels: readonly Channel[], needs: Notic
   }
 }
 
-/** Returns those fields of the response of /backchannel/authinfo that matter for a pending request. */
+/** Returns the fields of the response of /backchannel/authinfo that matter for a pending request. */
 function describe(request: AuthenticationRequest, client: Client | undefined): PendingRequest {
   return {
     request_id: request.id,

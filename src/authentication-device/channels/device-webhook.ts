@@ -57,8 +57,8 @@ function standardSignature(key: Buffer, id: string, seconds: number, body: strin
 
 /**
  * Returns the key of Standard Webhooks. A secret in the format of this standard, `whsec_` and base64, is decoded. Any
- * other secret is used as it is. The receiver then configures its library with `whsec_` followed by the base64 of the
- * secret.
+ * other secret is used unchanged. The receiver of such a secret has to configure its library with `whsec_` followed by
+ * the base64 of the secret.
  */
 function standardKeyOf(secret: string): Buffer {
   const encoded = /^whsec_(.+)$/.exec(secret)?.[1]

@@ -1,6 +1,6 @@
 /**
  * Mail addresses that not every mail server accepts. An address whose local part is not ASCII needs a mail server with
- * SMTPUTF8 (RFC 6531). A domain that is not ASCII needs nothing special: it is sent in its ASCII form.
+ * SMTPUTF8 (RFC 6531). A domain that is not ASCII works with every mail server, because it is sent in its ASCII form.
  */
 
 /** Returns whether the local part of a mail address contains characters that are not ASCII. */
@@ -8,7 +8,7 @@ export function needsSmtpUtf8(address: string): boolean {
   return /\P{ASCII}/u.test(address.slice(0, address.lastIndexOf('@')))
 }
 
-/** Returns the address of a `From` header: within angle brackets, or the whole value. */
+/** Returns the address in a `From` header: the text in angle brackets, or the whole value if it has no brackets. */
 export const addressIn = (from: string) => /<([^<>]*)>\s*$/.exec(from)?.[1] ?? from
 
 /**

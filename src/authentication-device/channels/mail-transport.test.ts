@@ -1,4 +1,4 @@
-/** The mail server's certificate, the connections to it, and the words for what goes wrong. */
+/** Tests of the connections to the mail server: its certificate, the open connections, and the texts of errors. */
 import assert from 'node:assert/strict'
 import { describe, type TestContext, test } from 'node:test'
 import { type CertificateOptions, type Certified, certify } from '../../../test/support/certificates.ts'

@@ -7,7 +7,7 @@ import { isLoopback } from '../../platform/http/web-address.ts'
 export interface MailServer {
   /** `smtp://user:password@host:port`, or `smtps://` for TLS from the first byte. */
   smtp: string
-  /** PEM certificates of authorities that are trusted besides those that Node trusts. */
+  /** PEM certificates of authorities that are trusted in addition to the authorities that Node trusts. */
   ca?: string | undefined
   /** The host name with which this server introduces itself. */
   hostname: string
@@ -25,7 +25,7 @@ export async function openTransport(server: MailServer) {
     ...settingsFor(server),
     pool: true,
     maxConnections: 10,
-    // Shorter than the idle timeout of mail servers, which is at least some minutes.
+    // Milliseconds. A mail server also closes idle connections, but only after some minutes.
     idleTimeout: 10_000,
     // Nodemailer sends a mail once more only if the mail server has closed the connection. The outbox makes all other
     // retries.
@@ -40,8 +40,8 @@ export async function openTransportForOne(server: MailServer, more: object = {})
 }
 
 /**
- * Connects to the mail server and authenticates. Resolves to undefined if both succeed, or to the reason why one
- * failed.
+ * Connects to the mail server and authenticates. Resolves to undefined if both steps succeed, or to the reason of the
+ * failure.
  */
 export async function tryMailServer(server: MailServer): Promise<string | undefined> {
   const transport = await openTransportForOne(server)
@@ -98,7 +98,7 @@ function greetingName(hostname: string): string {
 
 interface SmtpError {
   code?: string
-  /** The code of the original error, if nodemailer has replaced that error by its own. */
+  /** The code of the original error, if nodemailer has replaced the original error by another error. */
   originalCode?: string
   responseCode?: number
   response?: string

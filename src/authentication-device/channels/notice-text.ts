@@ -41,7 +41,8 @@ function unlinked(text: string): string {
 }
 
 /**
- * Replaces control characters and line separators with spaces, because they could begin a new line or a new mail header.
+ * Replaces control characters and line separators with spaces, because such characters could begin a new line or a new
+ * mail header.
  */
 export function onOneLine(text: string): string {
   return text.replace(/[\p{Cc}\u2028\u2029]+/gu, ' ').trim()

@@ -42,8 +42,8 @@ export function createNotifyHook({ users, timeout, log }: NotifyHookNeeds): Chan
 }
 
 /**
- * Returns the outcome of a failed hook. The error is logged, but not stored, because it is unknown what the error
- * contains.
+ * Returns the outcome of a failed hook. The error is logged, but not stored, because Doorbell does not know which data
+ * of the application the error contains.
  */
 function failure(error: unknown, about: object, log: Log): Outcome {
   if (error instanceof DOMException && error.name === 'TimeoutError') return { kind: 'failed', words: 'timeout' }

@@ -17,8 +17,8 @@ export function createPushSubscriptionStore(database: Database) {
   return {
     /**
      * Adds a subscription. Each endpoint has one row, which belongs to the user who subscribed last. Only the newest
-     * `most` subscriptions of a user are kept. Resolves to whether the subscription was added. It is not added if the
-     * user is locked or was removed, or if the access token with the hash `tokenHash` is not valid any more.
+     * `most` subscriptions of a user are kept. Resolves to whether the subscription was added. No subscription is added
+     * if the user is locked or was removed, or if the access token with the hash `tokenHash` is not valid any more.
      */
     async add(subscription: KeptSubscription, now: number, most: number, tokenHash?: string): Promise<boolean> {
       const { id, userId, endpointHash, sealed } = subscription
@@ -84,7 +84,7 @@ export function createPushSubscriptionStore(database: Database) {
         [endpointHash, userId, tokenHash ?? null],
       )
       if (own === undefined) return undefined
-      // If the user has signed in again since the subscription was stored, it still belongs to the earlier session.
+      // If the user has signed in again since the subscription was stored, the row still names the earlier session.
       if (own.is_subscribed === 1 && own.is_of_another_session === 1) {
         await database.step(
           {
@@ -145,7 +145,7 @@ const counting = 'update push_subscriptions set refusals = refusals + 1 where id
 const sessionOfToken = (hash: string) => `(select uid_hash from oidc_models
   where model = 'AccessToken' and id_hash = cast(${hash} as text))`
 
-/** SQL: whether the subscription belongs to a session other than that of the access token `$3`. */
+/** SQL: whether the subscription belongs to another session than the access token `$3`. */
 const isOfAnother = `${sessionOfToken('$3')} <> coalesce(uid_hash, '')`
 
 /** SQL: counts the user's subscriptions with an endpoint. Returns no row if the access token `$3` is not valid. */

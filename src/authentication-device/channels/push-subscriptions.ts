@@ -18,8 +18,8 @@ export interface OwnSubscription extends PushSubscription {
 export type PushSubscriptions = ReturnType<typeof createPushSubscriptions>
 
 /**
- * Maximum number of subscriptions of one user. It is limited because each message is sent to all subscriptions of a
- * user.
+ * Maximum number of subscriptions of one user. There is a limit because each message to a user is sent to all
+ * subscriptions of the user.
  */
 const mostOfAUser = 20
 
@@ -34,8 +34,8 @@ export function createPushSubscriptions(needs: { store: PushSubscriptionStore; v
   return {
     /**
      * Subscribes a browser for this user. A subscription of another user in the same browser is replaced. Resolves to
-     * whether the subscription was added. It is not added if the access token with the hash `tokenHash` is not valid
-     * any more.
+     * whether the subscription was added. No subscription is added if the access token with the hash `tokenHash` is not
+     * valid any more.
      */
     async add(
       userId: string,
@@ -75,15 +75,18 @@ export function createPushSubscriptions(needs: { store: PushSubscriptionStore; v
      */
     claim: (userId: string, endpointHash: string, tokenHash?: string) => store.claim(userId, endpointHash, tokenHash),
 
-    /** Resolves to whether the user had this subscription; undefined if the access token is not valid any more. */
+    /**
+     * Removes a subscription. Resolves to whether the user had this subscription, or to undefined if the access token
+     * is not valid any more.
+     */
     remove: (userId: string, endpoint: string, tokenHash?: string): Promise<boolean | undefined> =>
       store.remove(userId, fingerprint(endpoint), tokenHash),
   }
 }
 
 /**
- * Returns the additional authenticated data of a subscription. It contains the user id. So a row that is assigned to
- * another user in the database cannot be decrypted.
+ * Returns the additional authenticated data of a subscription. The data contains the user id, so that a row that is
+ * assigned to another user in the database cannot be decrypted.
  */
 const aadOf = (userId: string, endpointHash: string) => `push_subscriptions/${userId}/${endpointHash}`
 

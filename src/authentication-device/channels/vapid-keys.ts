@@ -1,6 +1,6 @@
 /**
- * The key pair by which push services identify this server (RFC 8292). It is generated at the first start and is the same
- * on all nodes.
+ * The key pair by which push services identify this server (RFC 8292). The key pair is generated at the first start and
+ * is the same on all nodes.
  */
 import type { Clock } from '../../platform/clock.ts'
 import type { Vault } from '../../platform/crypto.ts'
@@ -19,7 +19,8 @@ const name = 'vapid'
 const aad = 'server_keys/vapid'
 
 /**
- * Reads the keys, or generates them if there are none. Even if several nodes do this at once, all get the same keys.
+ * Reads the keys, or generates them if there are none. All nodes get the same keys, even if several nodes call this
+ * function at the same time.
  */
 export async function loadVapidKeys(needs: { keys: ServerKeyStore; vault: Vault; clock: Clock }): Promise<VapidKeys> {
   const { keys, vault } = needs

@@ -28,7 +28,7 @@ export interface PushMessage {
   title: string
   body: string
   link: string
-  /** In the browser, a message replaces an earlier one with the same tag. */
+  /** In the browser, a message replaces an earlier message with the same tag. */
   tag: string
   /** The buttons of the notification. Each button only opens the page, because a user must sign in to decide. */
   actions: { action: 'approve' | 'deny'; title: string }[]
@@ -46,8 +46,8 @@ export function createWebPushChannel(needs: WebPushNeeds): Channel {
   return {
     kind: 'web_push',
     reaches: (user) => needs.subscriptions.has(user.id),
-    // The user's browser chooses the push service. If the push service does not respond, only messages to this user are
-    // delayed.
+    // The user's browser chooses the push service. Each user is a separate receiver, so that a push service that does
+    // not respond delays only messages to this user.
     receiverOf: (user) => `web_push/${user.id}`,
     send: (notice, signal) =>
       sendToAll(
@@ -86,8 +86,8 @@ async function sendTo(
 }
 
 /**
- * Resolves to undefined if the key of the subscription is invalid. It does not throw, because an invalid key of one
- * browser must not prevent messages to the user's other browsers.
+ * Encrypts a message for a subscription. Resolves to undefined, and does not throw, if the key of the subscription is
+ * invalid: an invalid key of one browser must not prevent messages to the user's other browsers.
  */
 async function tryToEncrypt(
   subscription: PushSubscription,
@@ -153,7 +153,7 @@ function shorten(text: string): string {
   return letters.length <= 240 ? text : `${letters.slice(0, 239).join('')}…`
 }
 
-/** Combines the outcomes for all browsers into one: delivered if the message was delivered for at least one browser. */
+/** Combines the outcomes for all browsers. The result is `delivered` if at least one browser got the message. */
 function sum(outcomes: Outcome[]): Outcome {
   const those = (kind: Outcome['kind']) => outcomes.filter((outcome) => outcome.kind === kind)
   const count = `${those('delivered').length} of ${outcomes.length} devices`
