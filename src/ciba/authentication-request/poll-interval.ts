@@ -4,8 +4,8 @@
  */
 
 /**
- * The interval of a request. `keptPolls` is the number of consecutive polls that were not too early since the interval
- * was lengthened.
+ * The interval of a request. After the interval was lengthened, `keptPolls` counts the consecutive polls that were not
+ * too early.
  */
 export interface PollInterval {
   /** Seconds that the client has to wait between two polls. */

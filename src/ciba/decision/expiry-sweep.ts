@@ -66,7 +66,8 @@ export function createExpirySweep(needs: DecisionNeeds, alsoForget: readonly Old
       const over = found.filter(({ id }) => !failed.has(id))
       const done = await Promise.all(over.map((request) => settle(request, failed)))
       settled += done.filter(Boolean).length
-      // The loop ends, because a request that this node or another node has settled is not read again.
+      // The loop cannot run forever: a request that this node or another node has settled is not read again, and the
+      // number of requests that could not be settled is limited by `mostFailed`.
       if (over.length < batch || failed.size >= mostFailed) break
     }
     failedBefore = failed

@@ -119,8 +119,8 @@ export async function revokeKey(kid: string, needs: RotationNeeds): Promise<Rota
     const algorithm = lost.algorithm as KeyAlgorithm
     const now = needs.clock.now()
     const changed = await succeed({ algorithm, signsFrom: now, revoke: { kid, now } }, kept, needs)
-    // If nothing changed, another process rotated at the same time. The key is not revoked yet, so the loop tries
-    // again.
+    // This attempt changes nothing if another process rotates at the same time. Then the key that must be revoked is
+    // not revoked yet, so the loop tries again.
     if (changed) return report(algorithm, true, kept, await needs.keys.list())
   }
 }
