@@ -22,27 +22,37 @@ const tables = [
   'signing_keys',
 ]
 
-/** A request, a poll, an approval and a poll that gets tokens. Resolves to the status of each. */
-async function flow(stage: Stage): Promise<number[]> {
-  const { status, body } = await stage.ring('kiosk', { scope: 'openid offline_access', binding_message: 'x' })
-  const authReqId = String(body.auth_req_id)
-  const pending = await stage.poll('kiosk', authReqId)
-  const form = { login_hint: 'ana', auth_req_id: authReqId, status: 'approved' }
-  const decided = await stage.post('/backchannel/complete', form, credentials.phoneService)
+/**
+ * Requests, polls, approvals, polls that get tokens, and refreshes. Each kind of call is made for all requests at once. The
+ * clock advances while no call is in progress: otherwise a connection that is being opened would count as silent.
+ *
+ * @returns the statuses of each request
+ */
+async function batch(stage: Stage, count: number): Promise<string[]> {
+  const all = <T>(call: (index: number) => Promise<T>) =>
+    Promise.all(Array.from({ length: count }, (_, index) => call(index)))
+  const rung = await all(() => stage.ring('kiosk', { scope: 'openid offline_access', binding_message: 'x' }))
+  const ids = rung.map(({ body }) => String(body.auth_req_id))
+  const pending = await all((index) => stage.poll('kiosk', ids[index]))
+  const decided = await all((index) => {
+    const form = { login_hint: 'ana', auth_req_id: ids[index]!, status: 'approved' }
+    return stage.post('/backchannel/complete', form, credentials.phoneService)
+  })
+  await stage.doorbell.idle()
   stage.clock.advance(6000)
-  const tokens = await stage.poll('kiosk', authReqId)
-  const form2 = { grant_type: 'refresh_token', refresh_token: String(tokens.body.refresh_token) }
-  const refreshed = await stage.post('/oauth/token', form2, credentials.kiosk)
-  return [status, pending.status, decided.status, tokens.status, refreshed.status]
+  const tokens = await all((index) => stage.poll('kiosk', ids[index]))
+  const refreshed = await all((index) => {
+    const form = { grant_type: 'refresh_token', refresh_token: String(tokens[index]!.body.refresh_token) }
+    return stage.post('/oauth/token', form, credentials.kiosk)
+  })
+  return ids.map((_, index) => [rung, pending, decided, tokens, refreshed].map((each) => each[index]!.status).join())
 }
 
 async function scene(t: TestContext) {
   const stage = await openStage(t, { engine: postgres, config: { requests: { maxOpenPerUser: 1000 } } })
   const flows = async (count: number, atOnce: number) => {
     const statuses: string[] = []
-    for (let begun = 0; begun < count; begun += atOnce) {
-      statuses.push(...(await Promise.all(Array.from({ length: atOnce }, () => flow(stage)))).map(String))
-    }
+    for (let begun = 0; begun < count; begun += atOnce) statuses.push(...(await batch(stage, atOnce)))
     return [...new Set(statuses)]
   }
   async function alter(table: string) {
@@ -54,6 +64,9 @@ async function scene(t: TestContext) {
   return { stage, flows, alter }
 }
 
+const errorsOf = ({ logLines }: Stage) =>
+  logLines.filter((line) => /"level":[56]0|cannot be answered|cached plan/.test(line)).join('\n')
+
 const allWell = ['200,400,200,200,200']
 
 test('after each added column, all calls of all connections succeed, and the log has no error', async (t) => {
@@ -61,12 +74,10 @@ test('after each added column, all calls of all connections succeed, and the log
   assert.deepEqual(await flows(24, 12), allWell)
   for (const table of tables) {
     await alter(table)
-    assert.deepEqual(await flows(12, 12), allWell, table)
+    const statuses = await flows(12, 12)
+    assert.deepEqual(statuses, allWell, `${table}: ${errorsOf(stage)}`)
   }
-  assert.deepEqual(
-    stage.logLines.filter((line) => /"level":[56]0|cached plan/.test(line)),
-    [],
-  )
+  assert.equal(errorsOf(stage), '')
 })
 
 test('columns that are added while calls are in progress let none fail', async (t) => {
