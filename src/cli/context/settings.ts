@@ -48,12 +48,12 @@ export function configFile(options: SettingOptions): string | undefined {
 }
 
 /**
- * Returns whether the environment variables describe a server: they contain its secret, or an https issuer. The demo
- * makes its own secret, and may have an http issuer.
+ * Returns whether the environment variables describe a server: they contain its issuer and its secret, or an https
+ * issuer. The demo may have an http issuer, and usually makes its own secret.
  */
 function describesServer(): boolean {
   const { DOORBELL_ISSUER: issuer, DOORBELL_SECRET: secret } = process.env
-  return Boolean(secret) || issuer?.startsWith('https:') === true
+  return Boolean(issuer && secret) || issuer?.startsWith('https:') === true
 }
 
 function sourceOf(file: string | undefined, demo: boolean): string {
