@@ -7,6 +7,7 @@
  * the code below it, a sentence between arrows in its paragraph.
  */
 import { globSync, readFileSync } from 'node:fs'
+import { createRandom } from '../test/fuzz/random.ts'
 
 const each = 20
 const [seed = '1'] = process.argv.slice(2)
@@ -27,20 +28,9 @@ for (const [title, texts] of [
   }
 }
 
-/** Mulberry32: the same numbers on every machine. */
-function createRandom(state: number): () => number {
-  let next = state
-  return () => {
-    next = (next + 0x6d2b79f5) | 0
-    let mixed = Math.imul(next ^ (next >>> 15), 1 | next)
-    mixed = (mixed + Math.imul(mixed ^ (mixed >>> 7), 61 | mixed)) ^ mixed
-    return ((mixed ^ (mixed >>> 14)) >>> 0) / 2 ** 32
-  }
-}
-
 function choose(texts: readonly Text[], count: number): Text[] {
   const left = [...texts]
-  return Array.from({ length: count }, () => left.splice(Math.floor(random() * left.length), 1)[0]!)
+  return Array.from({ length: count }, () => left.splice(random.below(left.length), 1)[0]!)
 }
 
 /** Returns the comments of a file, each with the two lines of code that follow it. */

@@ -81,17 +81,22 @@ function rowsOf({ applied, pending, unknown }: MigrationStatus): string[][] {
 
 /** Prints SQL comments, not sentences, so that the whole output can be executed. */
 async function printSql({ database }: CommandContext, { json }: MigrateOptions): Promise<void> {
+  await refuseNewer(database)
   const sql = await pendingSql(database)
   if (json) printJson({ sql })
   else print(sql === '' ? '-- Nothing to do: the schema is up to date.' : sql.trimEnd())
 }
 
 async function apply({ database, clock }: CommandContext, { json }: MigrateOptions): Promise<void> {
+  await refuseNewer(database)
+  const applied = await migrate(database, clock)
+  if (json) printJson({ applied })
+  else print(applied.length > 0 ? `Applied ${applied.join(', ')}.` : 'Nothing to do: the schema is up to date.')
+}
+
+async function refuseNewer(database: CommandContext['database']): Promise<void> {
   const { unknown } = await migrationStatus(database)
   if (unknown.length > 0) {
     throw new Failure(`The database is newer than this program (${unknown.join(', ')}). Use the newer Doorbell.`)
   }
-  const applied = await migrate(database, clock)
-  if (json) printJson({ applied })
-  else print(applied.length > 0 ? `Applied ${applied.join(', ')}.` : 'Nothing to do: the schema is up to date.')
 }

@@ -68,12 +68,12 @@ export function sessionEndpoint(app: FastifyInstance, shell: Shell, needs: Sessi
   app.get('/session/callback', async (request, reply) => {
     const reader = readerOf(request)
     const { state } = request.query as { state?: unknown }
-    const signInName = cookies.signInName(String(state))
-    const underWay = cookies.openSignIn(request.cookies[signInName])
-    if (underWay === undefined) {
+    const underWay = cookies.openSignIn(request.cookies[cookies.signInName(String(state))])
+    if (underWay === undefined || underWay.state !== state) {
       // The user has loaded the page again after signing in, or has signed in in another tab since.
       return reader.session ? reply.redirect('/', 303) : startAgain(reply, reader, '/')
     }
+    const signInName = cookies.signInName(underWay.state)
     try {
       const answer = new URL(request.url, issuer)
       const finish = () => signIn.finish(answer, underWay, clock.now())

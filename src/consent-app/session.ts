@@ -120,7 +120,9 @@ export function createCookies({ secure, vault, clock }: { secure: boolean; vault
     signInsToClear(sent) {
       const expiryOf = (name: string) => open<SignInUnderWay>(sent[name], 'consent-app/sign-in')?.expiresAt ?? 0
       const oldestFirst = Object.keys(sent)
-        .filter((name) => name.startsWith(signInPrefix))
+        .filter((name) => name.startsWith(signInPrefix) && /^[\w-]+$/.test(name.slice(signInPrefix.length)))
+        // A browser keeps fewer. This bounds the response to a caller that sends many small cookies.
+        .slice(0, 2 * mostSignIns)
         .map((name) => ({ name, expiresAt: expiryOf(name) }))
         .sort((one, two) => one.expiresAt - two.expiresAt)
       const tooMany = oldestFirst.length - mostSignIns + 1

@@ -97,6 +97,18 @@ for (const [engine, open] of Object.entries(engines)) {
       assert.deepEqual(await atPrinted.json(['migrate']), { applied: [] })
     })
 
+    test('a database of a newer version is refused, not called up to date', async (t) => {
+      const target = await open(t)
+      const terminal = await openTerminal(t, { DOORBELL_DATABASE: target.url })
+      assert.equal((await terminal.run(['migrate'])).code, 0)
+      await target.execute("insert into doorbell_migrations values (9001, '9001_later', 'x', 1)")
+      for (const more of [[], ['--print']]) {
+        const { code, stdout, stderr } = await terminal.run(['migrate', ...more])
+        assert.deepEqual([code, stdout], [1, ''])
+        assert.match(stderr, /newer than this program \(9001_later\)/)
+      }
+    })
+
     test('migrations that have been applied are not printed again', async (t) => {
       const target = await open(t)
       const terminal = await openTerminal(t, { DOORBELL_DATABASE: target.url })

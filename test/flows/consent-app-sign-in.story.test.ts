@@ -178,6 +178,26 @@ describe('sign-ins in several tabs of one browser', () => {
     }
   })
 
+  test('a cookie of a sign-in with another name is ignored, and a thousand are not all cleared', async (t) => {
+    const stage = await openStage(t)
+    const visitor = openVisitor(stage.url)
+    await visitor.get('/session/start')
+    const [[, value]] = signInCookies(visitor) as [[string, string]]
+    for (const suffix of ['a(b', 'a[b]c{d}e@f', '"', '', 'abcdefghijkl']) {
+      const name = `doorbell_app_sign_in_${suffix}`
+      const cookie = `${name}=${value}`
+      const path = `/session/callback?code=x&state=${encodeURIComponent(suffix)}`
+      assertRefused(await openVisitor(stage.url).get(path, { cookie }), 400)
+      assert.equal((await openVisitor(stage.url).get('/session/start', { cookie })).status, 303, suffix)
+    }
+    const many = Array.from(
+      { length: 300 },
+      (_, number) => `doorbell_app_sign_in_${String(number).padStart(12, '0')}=x`,
+    )
+    const { headers } = await openVisitor(stage.url).get('/session/start', { cookie: many.join('; ') })
+    assert.equal(headers.getSetCookie().length, 17)
+  })
+
   test('of twenty sign-ins the newest eight are kept, and none that has expired', async (t) => {
     const stage = await openStage(t)
     const visitor = openVisitor(stage.url)
