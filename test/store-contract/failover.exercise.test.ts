@@ -141,6 +141,33 @@ describe('a standby that was promoted', () => {
     })
   }
 
+  test('lacks what an inquiry found on the old primary only: the caller gets no success', async (t) => {
+    const { step, killAndPromote, onPrimary, rows } = await opened(t, { synchronous: true })
+    pair.replication.cut()
+    let isOver = false
+    const lost = settled(step('lost')).finally(() => {
+      isOver = true
+    })
+    /** Ends the wait for the standby of the only transaction that waits, and resolves to the id of its process. */
+    const endWait = async (how: string, except?: unknown) => {
+      let pid: unknown
+      await until(async () => {
+        pid = (await waitingForStandby(onPrimary))[0]?.pid
+        return isOver || (pid !== undefined && pid !== except)
+      })
+      if (!isOver) await onPrimary(`select ${how}(${pid})`)
+      return pid
+    }
+    const writer = await endWait('pg_terminate_backend')
+    // The inquiry waits on another connection. Postgres reports a cancelled wait as success, with a warning.
+    await endWait('pg_cancel_backend', writer)
+    await until(async () => isOver || (await waitingForStandby(onPrimary)).length === 1)
+    await killAndPromote()
+    pair.lead()
+    assert.match(await lost, /^refused/)
+    assert.deepEqual(await rows(), [])
+  })
+
   test('has what was committed also when it comes back late: the caller gets success', async (t) => {
     const { step, single, onPrimary, rows } = await opened(t, { synchronous: true })
     pair.replication.cut()
@@ -186,7 +213,7 @@ for (const [when, times] of Object.entries(checkpoints)) {
 
 type OnServer = (sql: string) => Promise<Record<string, unknown>[]>
 
-const waitingForStandby = (on: OnServer) => on("select 1 from pg_stat_activity where wait_event = 'SyncRep'")
+const waitingForStandby = (on: OnServer) => on("select pid from pg_stat_activity where wait_event = 'SyncRep'")
 
 /** Resolves to the id of the only open transaction. */
 async function idInUse(on: OnServer): Promise<number> {
