@@ -140,7 +140,7 @@ async function compose(given: Given, parts: DoorbellOptions): Promise<Doorbell> 
 
   // Only the demo shows the consent pages in a frame. On the page of the demo, the frame stands for the phone.
   const framing = channels.demoWire ? 'self' : 'none'
-  const { app, routes } = composeHttpServer(platform, parts.callerPatience)
+  const { app, routes, basePaths } = composeHttpServer(platform, parts.callerPatience)
   const send = sendTo(app)
   addCibaRoutes(app, needs, ciba)
   addDeviceRoutes(app, needs, ciba, device)
@@ -173,7 +173,7 @@ async function compose(given: Given, parts: DoorbellOptions): Promise<Doorbell> 
     },
   })
   return {
-    handler: createHandler(app, routes, given.log),
+    handler: createHandler(app, { routes, basePaths }, given.log),
     fastify: asPlugin(app, routes),
     listen: ({ host = config.host, port = config.port } = {}) => app.listen({ host, port }),
     close,

@@ -5,6 +5,7 @@
 import { type FastifyInstance, fastify } from 'fastify'
 import type { Config } from '../config/config.ts'
 import { type CallerTimeouts, type ErrorPages, edge, edgeOptions, serverTimeouts } from '../platform/http/answer.ts'
+import { basePathOf, rewriting, serveBelow } from '../platform/http/base-path.ts'
 import { nameCallers } from '../platform/http/caller-address.ts'
 import { collectRoutes } from '../platform/http/mount.ts'
 import { tlsOptions } from '../platform/http/tls.ts'
@@ -20,14 +21,19 @@ export function composeHttpServer(
   patience?: CallerTimeouts,
 ) {
   const { ofNode, ...timeouts } = serverTimeouts(patience)
+  const basePath = basePathOf(config.issuer)
+  const addresses = [config.issuer, ...(config.mutualTls ? [config.mutualTls.issuer] : [])]
+  const basePaths = addresses.map(basePathOf).filter((path) => path !== '')
   const app: FastifyInstance = fastify({
     ...edgeOptions,
     logger: false,
     ...(config.tls ? { https: { ...tlsOptions(config.tls, profile === profiles.core), ...ofNode } } : { http: ofNode }),
     forceCloseConnections: 'idle',
     ...timeouts,
+    ...rewriting(basePaths),
   })
-  edge(app, log, errorPages(texts), strictTransport(config))
+  serveBelow(app, basePath)
+  edge(app, log, errorPages(texts, basePath), strictTransport(config))
   nameCallers(app, config.proxy.trust)
   app.addHook('onResponse', ({ method, routeOptions }, { statusCode: status, elapsedTime }, done) => {
     metrics.answered({ route: routeOptions.url ?? 'none', method, status }, elapsedTime / 1000)
@@ -35,7 +41,7 @@ export function composeHttpServer(
   })
   const routes = collectRoutes(app)
   loadShedding.guard(app)
-  return { app, routes }
+  return { app, routes, basePaths }
 }
 
 /**
@@ -47,14 +53,14 @@ function strictTransport({ issuer, development, hsts }: Config): Record<string, 
   return { 'strict-transport-security': `max-age=${hsts.maxAge}` }
 }
 
-function errorPages(texts: Texts): ErrorPages {
+function errorPages(texts: Texts, base: string): ErrorPages {
   const render = (key: Unavailable['textKey'] | 'error.not_found', acceptLanguage: string | undefined) => {
     const lang = chooseLanguage(acceptLanguage)
     const say = texts.in(lang)
     const link = key === 'error.not_found' ? { href: '/', text: say('error.back') } : undefined
     return {
       headers: pageHeaders,
-      text: renderError({ lang, say, title: say('error.title'), description: say(key), link }),
+      text: renderError({ base, lang, say, title: say('error.title'), description: say(key), link }),
     }
   }
   return {

@@ -48,11 +48,11 @@ export function composeOpenidProvider(platform: Platform, clients: Clients, user
   const { openPerNetwork, openInAll } = config.limits.signIn
   const models = createOidcModelStore(database, { repeatsTokens: repeatSecondsOf(config.requests) > 0 })
   const endedSessions = createSessionEndingStore(database)
-  const appCookies = createCookies({ secure: config.issuer.startsWith('https:'), vault, clock })
+  const appCookies = createCookies({ issuer: config.issuer, vault, clock })
   const places = createSignInPlaces({ perNetwork: openPerNetwork, inAll: openInAll }, clock)
   const knownTokens = createKnownTokens()
   const knownBrowsers = createKnownBrowsers({
-    secure: config.issuer.startsWith('https:'),
+    issuer: config.issuer,
     generationOf: async (userId) => (await users.generations.find(userId)).generation,
     vault,
     clock,

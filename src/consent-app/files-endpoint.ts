@@ -8,11 +8,12 @@ export function filesEndpoint(app: FastifyInstance): void {
   const manifest = JSON.stringify({
     name: 'Doorbell',
     short_name: 'Doorbell',
-    start_url: '/',
+    // Browsers resolve these addresses relative to that of the manifest.
+    start_url: './',
     display: 'standalone',
     background_color: '#f4f2ee',
     theme_color: '#8a5a00',
-    icons: [{ src: '/assets/icon.svg', sizes: 'any', type: 'image/svg+xml', purpose: 'any' }],
+    icons: [{ src: 'assets/icon.svg', sizes: 'any', type: 'image/svg+xml', purpose: 'any' }],
   })
   const files = {
     '/assets/app.js': ['text/javascript; charset=utf-8', appScript],

@@ -75,7 +75,7 @@ export function sessionEndpoint(app: FastifyInstance, shell: Shell, needs: Sessi
     }
     const signInName = cookies.signInName(underWay.state)
     try {
-      const answer = new URL(request.url, issuer)
+      const answer = new URL(issuer + request.url)
       const finish = () => signIn.finish(answer, underWay, clock.now())
       const session = await whileSigningIn(slotOf(request.raw), finish, returningUserOf(request))
       reply.clearCookie(signInName, cookies.options)

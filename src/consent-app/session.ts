@@ -1,6 +1,7 @@
 /** The session of the app, in a cookie that only this server can read and write. */
 import type { Clock } from '../platform/clock.ts'
 import { newSecret, sameSecret, type Vault } from '../platform/crypto.ts'
+import { cookieNaming } from '../platform/http/cookie-names.ts'
 
 export interface Session {
   userId: string
@@ -81,12 +82,9 @@ const signInTakes = 15 * 60_000
 /** How many sign-ins in progress a browser keeps. Their cookies have about 500 bytes each, and are sent with every call. */
 const mostSignIns = 8
 
-/**
- * Returns functions that read and write the cookies. With https, their names have the prefix `__Host-`, so that no
- * other host and no http page can set them.
- */
-export function createCookies({ secure, vault, clock }: { secure: boolean; vault: Vault; clock: Clock }): Cookies {
-  const prefix = secure ? '__Host-' : ''
+/** Returns functions that read and write the cookies. */
+export function createCookies({ issuer, vault, clock }: { issuer: string; vault: Vault; clock: Clock }): Cookies {
+  const { secure, prefix, suffix } = cookieNaming(issuer)
 
   function openExpired<T>(value: string | undefined, aad: string): T | undefined {
     if (value === undefined) return undefined
@@ -107,20 +105,24 @@ export function createCookies({ secure, vault, clock }: { secure: boolean; vault
     return sent?.slice(name.length + 1)
   }
 
-  const sessionName = `${prefix}doorbell_app`
-  const signInPrefix = `${prefix}doorbell_app_sign_in_`
-  const browserName = `${prefix}doorbell_app_browser`
+  const sessionName = `${prefix}doorbell_app${suffix}`
+  const signInName = (state: string) => `${prefix}doorbell_app_sign_in_${state}${suffix}`
+  const isSignInName = (name: string) => {
+    const state = name.slice(signInName('').length - suffix.length, name.length - suffix.length)
+    return /^[\w-]+$/.test(state) && name === signInName(state)
+  }
+  const browserName = `${prefix}doorbell_app_browser${suffix}`
   const openBrowser = (value: string | undefined) =>
     open<{ pushEndpointHash: string; expiresAt: number }>(value, 'consent-app/browser')?.pushEndpointHash
 
   return {
     sessionName,
     // A prefix of the state identifies the sign-in. The whole state is in the cookie, and is compared at the callback.
-    signInName: (state) => `${signInPrefix}${state.slice(0, 12)}`,
+    signInName: (state) => signInName(state.slice(0, 12)),
     signInsToClear(sent) {
       const expiryOf = (name: string) => open<SignInUnderWay>(sent[name], 'consent-app/sign-in')?.expiresAt ?? 0
       const oldestFirst = Object.keys(sent)
-        .filter((name) => name.startsWith(signInPrefix) && /^[\w-]+$/.test(name.slice(signInPrefix.length)))
+        .filter(isSignInName)
         // A browser keeps fewer. This bounds the response to a caller that sends many small cookies.
         .slice(0, 2 * mostSignIns)
         .map((name) => ({ name, expiresAt: expiryOf(name) }))
@@ -128,7 +130,7 @@ export function createCookies({ secure, vault, clock }: { secure: boolean; vault
       const tooMany = oldestFirst.length - mostSignIns + 1
       return oldestFirst.filter(({ expiresAt }, index) => expiresAt === 0 || index < tooMany).map(({ name }) => name)
     },
-    signedOutName: `${prefix}doorbell_app_signed_out`,
+    signedOutName: `${prefix}doorbell_app_signed_out${suffix}`,
     browserName,
     options: { path: '/', httpOnly: true, sameSite: 'lax', secure },
     // Each session gets a new form token. So a form token that an attacker put into the browser before the sign-in is

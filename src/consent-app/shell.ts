@@ -54,6 +54,7 @@ export function createShell(app: FastifyInstance, { issuer, cookies, texts, fram
     const { session, language, say } = reader
     return reply.headers(headers).send(
       renderPage(name, {
+        base: app.basePath,
         lang: language,
         say,
         session,

@@ -35,7 +35,7 @@ export interface DemoNeeds {
 export function demoEndpoint(app: FastifyInstance, { paths, till, wire, mostStreams, clock }: DemoNeeds): void {
   watchPhone(app, paths, wire)
 
-  app.get('/demo', (_request, reply) => reply.headers(demoHeaders).send(renderPage('demo', {})))
+  app.get('/demo', (_request, reply) => reply.headers(demoHeaders).send(renderPage('demo', { base: app.basePath })))
   asset('demo.css', 'text/css', fileText(new URL('./views/demo.css', import.meta.url)))
   asset('demo.js', 'text/javascript', fileText(new URL('./scripts/demo.js', import.meta.url)))
 

@@ -80,11 +80,16 @@ export function developmentEndpoint(app: FastifyInstance, needs: DevelopmentNeed
   callbackRoutes(app, needs)
 
   if (!needs.hasDemo) {
-    app.get('/demo', (_request, reply) => reply.code(404).headers(pageHeaders).send(renderPage('no-demo', {})))
+    app.get('/demo', (_request, reply) =>
+      reply
+        .code(404)
+        .headers(pageHeaders)
+        .send(renderPage('no-demo', { base: app.basePath })),
+    )
   }
   app.get('/dev/mailbox', (request, reply) => {
     if (request.headers.accept?.includes('application/json')) return reply.send({ mails: needs.mailbox.mails() })
-    return reply.headers(pageHeaders).send(renderPage('mailbox', { mails: needs.mailbox.mails() }))
+    return reply.headers(pageHeaders).send(renderPage('mailbox', { base: app.basePath, mails: needs.mailbox.mails() }))
   })
 }
 

@@ -128,7 +128,7 @@ export function authorizeEndpoint(app: FastifyInstance, path: string, needs: Aut
     return reply
       .code(status)
       .headers(pageHeaders)
-      .send(renderError({ lang, say, title: say('error.title'), description, error }))
+      .send(renderError({ base: app.basePath, lang, say, title: say('error.title'), description, error }))
   }
 }
 

@@ -8,6 +8,7 @@ import type { PermissionsOf } from '../client/permissions.ts'
 import type { Audit } from '../platform/audit.ts'
 import type { Clock } from '../platform/clock.ts'
 import type { Vault } from '../platform/crypto.ts'
+import { basePathOf } from '../platform/http/base-path.ts'
 import type { fetchThrough } from '../platform/http/fetch.ts'
 import { isUnavailable } from '../platform/http/unavailable.ts'
 import { chooseLanguage, type Texts } from '../platform/i18n/texts.ts'
@@ -102,8 +103,8 @@ const interactionTtl = 3600
  */
 const anonymousTtl = 600
 
-/** Returns the address of the first page of a sign-in. */
-export const signInPageOf = (uid: string) => `/sign-in/${uid}`
+/** Returns a function that returns the path of the first page of a sign-in. */
+export const signInPageAt = (issuer: string) => (uid: string) => `${basePathOf(issuer)}/sign-in/${uid}`
 
 /** Returns the whole configuration of oidc-provider. The operator's own settings override ours. */
 export function configurationOf(needs: AuthorizationServerNeeds): Configuration {
@@ -150,7 +151,7 @@ export function configurationOf(needs: AuthorizationServerNeeds): Configuration 
       },
       // The consent app is part of this server, so users are not asked whether the app may have access.
       loadExistingGrant: (ctx) => loadGrant(ctx, needs.ownClient),
-      interactions: { url: (_ctx, interaction) => signInPageOf(interaction.uid), policy: signInPolicy() },
+      interactions: { url: (_ctx, { uid }) => signInPageAt(needs.issuer)(uid), policy: signInPolicy() },
       cookies: {
         keys: [vault.key('cookies').toString('base64url')],
         names: cookieNames(needs.issuer),
@@ -305,6 +306,7 @@ function showError(ctx: KoaContextWithOIDC, out: ErrorOut, error: Error, texts: 
   const say = texts.in(lang)
   ctx.set(pageHeaders)
   ctx.body = renderError({
+    base: basePathOf(ctx.oidc.issuer),
     lang,
     say,
     title: say('error.title'),

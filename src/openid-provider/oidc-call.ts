@@ -8,6 +8,7 @@ import type { Resources } from '../authorization-details/resources.ts'
 import type { ClientCertificate, ReadCertificate } from '../client/certificate/client-certificate.ts'
 import { type Proofs, proofSentWith } from '../client/sender-constraint/dpop-proof.ts'
 import { rawBody } from '../platform/http/answer.ts'
+import { basePathOf } from '../platform/http/base-path.ts'
 import { callerOf } from '../platform/http/connection.ts'
 import { type Form, isForm, readForm } from '../platform/http/form.ts'
 import { slotOf } from '../platform/http/load-shedding.ts'
@@ -183,6 +184,8 @@ function replay(
     rawHeaders: raw.rawHeaders,
     method: raw.method,
     url: path + search,
+    // oidc-provider puts this path before the paths of the addresses that it returns.
+    baseUrl: basePathOf(address.href),
     socket: raw.socket,
     connection: raw.socket,
     httpVersion: raw.httpVersion,

@@ -5,7 +5,7 @@
 import type { Provider } from 'oidc-provider'
 import { CIBA_GRANT } from '../client/metadata/client-metadata.ts'
 import { hashAccessTokens } from './access-token-hash.ts'
-import { type AuthorizationServerNeeds, configurationOf, signInPageOf } from './configuration.ts'
+import { type AuthorizationServerNeeds, configurationOf, signInPageAt } from './configuration.ts'
 import { announcedMembers } from './discovery.ts'
 import { reportErrors, reportTokens } from './events.ts'
 import {
@@ -65,7 +65,7 @@ function createProvider(needs: AuthorizationServerNeeds): Provider {
   // If the operator has configured `interactions`, the sign-in pages may have other addresses, and a browser may return
   // from them although no page has stored a result. So the browser is then not redirected.
   if (needs.extra.interactions === undefined) {
-    returnToSignInPage(provider, { pageOf: signInPageOf, signed: configuration.cookies?.short?.signed })
+    returnToSignInPage(provider, { pageOf: signInPageAt(needs.issuer), signed: configuration.cookies?.short?.signed })
   }
   hashAccessTokens(provider)
   nameGrants(provider, needs)

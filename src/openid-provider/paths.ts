@@ -1,4 +1,5 @@
 /** The paths of oidc-provider, and the names of its cookies. */
+import { cookieNaming } from '../platform/http/cookie-names.ts'
 
 /** The paths of oidc-provider's endpoints: the same paths as in Doorkeeper. */
 export const paths = {
@@ -12,16 +13,12 @@ export const paths = {
   registration: '/oauth/register',
 } as const
 
-/**
- * Returns the names of the cookies. With https, the prefix `__Host-` prevents other hosts and http pages from setting
- * the session cookie. The other two cookies have the path of one sign-in, but `__Host-` requires the path `/`. So they
- * have the weaker prefix `__Secure-`.
- */
+/** Returns the names of the cookies. The cookies of an interaction have the path of one sign-in. */
 export function cookieNames(issuer: string) {
-  const [host, secure] = issuer.startsWith('https:') ? ['__Host-', '__Secure-'] : ['', '']
+  const { prefix, prefixBelowPath, suffix } = cookieNaming(issuer)
   return {
-    session: `${host}doorbell_session`,
-    interaction: `${secure}doorbell_interaction`,
-    resume: `${secure}doorbell_resume`,
+    session: `${prefix}doorbell_session${suffix}`,
+    interaction: `${prefixBelowPath}doorbell_interaction${suffix}`,
+    resume: `${prefixBelowPath}doorbell_resume${suffix}`,
   }
 }

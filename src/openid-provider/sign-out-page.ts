@@ -3,6 +3,7 @@
  * hosts.
  */
 import { type Configuration, type KoaContextWithOIDC, Provider } from 'oidc-provider'
+import { basePathOf } from '../platform/http/base-path.ts'
 import { chooseLanguage, type Texts } from '../platform/i18n/texts.ts'
 import { pageHeaders, pagesIn, renderError } from '../platform/pages/pages.ts'
 import type { UserHooks } from '../user/user.ts'
@@ -30,7 +31,7 @@ export function signOutPages({ texts, findUser }: SignOutNeeds): RpInitiatedLogo
       const lang = languageOf(ctx, user?.locale)
       const name = user?.name ?? user?.username ?? user?.email ?? ''
       ctx.set(pageHeaders)
-      ctx.body = renderPage('sign-out', { lang, say: texts.in(lang), form, name })
+      ctx.body = renderPage('sign-out', { base: basePathOf(ctx.oidc.issuer), lang, say: texts.in(lang), form, name })
     },
     async postLogoutSuccessSource(ctx) {
       const { client, provider } = ctx.oidc
@@ -41,6 +42,7 @@ export function signOutPages({ texts, findUser }: SignOutNeeds): RpInitiatedLogo
       const left = client && say('sign_out.left', { client: client.clientName ?? client.clientId })
       ctx.set(pageHeaders)
       ctx.body = renderError({
+        base: basePathOf(provider.issuer),
         lang,
         say,
         title: say(isOut ? 'sign_out.done_title' : 'sign_out.still_title'),

@@ -233,7 +233,7 @@ describe('on the phone', () => {
     assert.deepEqual([url, errors], [`${origin}/manifest.webmanifest`, []])
     const manifest = JSON.parse(data!) as { name: string; display: string; icons: { src: string }[] }
     assert.deepEqual([manifest.name, manifest.display], ['Doorbell', 'standalone'])
-    const icon = await page.request.get(`${origin}${manifest.icons[0]!.src}`)
+    const icon = await page.request.get(new URL(manifest.icons[0]!.src, url).href)
     assert.equal(icon.headers()['content-type'], 'image/svg+xml')
     const { installabilityErrors } = await devtools.send('Page.getInstallabilityErrors')
     // A test's context is a private window, which can install nothing.

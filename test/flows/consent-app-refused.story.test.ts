@@ -19,7 +19,7 @@ const open = async (t: Parameters<typeof openStage>[0], engine: Engine) => openS
  */
 async function withoutScope(stage: Stage): Promise<{ visitor: Visitor; form_token: string }> {
   const { access_token: accessToken } = await signIn(stage, ana, { scope: 'openid profile' })
-  const cookies = createCookies({ secure: false, vault, clock: stage.clock })
+  const cookies = createCookies({ issuer: 'http://localhost', vault, clock: stage.clock })
   const expiresAt = stage.clock.now() + 600_000
   const sealed = cookies.sealSession({ userId: ana.id, name: ana.name, locale: 'en', accessToken, expiresAt })
   const visitor = openVisitor(stage.url)

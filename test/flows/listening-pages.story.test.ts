@@ -207,7 +207,7 @@ async function signIn(stage: Stage, number: number): Promise<string> {
  */
 async function signInMany(stage: Stage, users: number): Promise<string[]> {
   const { clock, database: url } = stage
-  const cookies = createCookies({ secure: false, vault, clock })
+  const cookies = createCookies({ issuer: 'http://localhost', vault, clock })
   const session = cookies.openSession((await signIn(stage, 0)).split('doorbell_app=')[1]?.split(';')[0])!
   const database = await openDatabase(url, { clock, log: createLog('silent') })
   const models = createOidcModelStore(database)

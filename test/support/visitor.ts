@@ -65,7 +65,7 @@ export function openVisitor(url: string, issuer = url, always: Record<string, st
     },
     async signIn({ username, password }, path = '/') {
       const page = await visitor.follow(await visitor.get(path))
-      const action = /<form method="post" action="(\/sign-in\/[^"/]+)">/.exec(page.text)?.[1]
+      const action = /<form method="post" action="([^"]*\/sign-in\/[^"/]+)">/.exec(page.text)?.[1]
       if (action === undefined) throw new Error(`no sign-in page: ${page.status} ${page.text}`)
       return visitor.follow(await visitor.post(action, { name: username, password }))
     },

@@ -3,10 +3,13 @@
  * notifications.
  */
 
+/** The path of the app. It ends with a slash. */
+const base = new URL('..', document.currentScript.src).pathname
+
 for (const place of document.querySelectorAll('[data-countdown]')) countDown(place)
 for (const place of document.querySelectorAll('[data-live]')) keepUpToDate(place)
 if ('serviceWorker' in navigator) {
-  navigator.serviceWorker.register('/service-worker.js').catch(() => {})
+  navigator.serviceWorker.register(`${base}service-worker.js`).catch(() => {})
   const signOut = document.querySelector('form[data-sign-out]')
   if (signOut && 'PushManager' in window) {
     const own = findOwnSubscription(signOut).catch(() => null)
@@ -74,7 +77,7 @@ async function closeNotificationsBeside(place) {
   const listed = new Set([...place.querySelectorAll('a[href]')].map(({ pathname }) => pathname))
   for (const notification of (await registration?.getNotifications()) ?? []) {
     const { pathname } = new URL(notification.data.link, location.href)
-    if (pathname.startsWith('/approve/') && !listed.has(pathname)) notification.close()
+    if (pathname.startsWith(`${base}approve/`) && !listed.has(pathname)) notification.close()
   }
 }
 
@@ -87,7 +90,9 @@ async function closeNotificationsBeside(place) {
 function shareStream(url, hear) {
   const canShare = navigator.locks !== undefined && 'BroadcastChannel' in window
   if (!canShare) return openStream(url, hear)
-  const others = new BroadcastChannel('doorbell live')
+  // Several servers may have issuers on this host that differ in their paths.
+  const name = `doorbell live ${base}`
+  const others = new BroadcastChannel(name)
   others.addEventListener('message', ({ data }) => hear(data))
   // The stream of another tab may be open already, and says so only once.
   hear('open')
@@ -103,7 +108,7 @@ function shareStream(url, hear) {
         hear(event)
       }),
     )
-  navigator.locks.request('doorbell live', { signal: ended.signal }, lead).catch(() => {})
+  navigator.locks.request(name, { signal: ended.signal }, lead).catch(() => {})
   return () => {
     ended.abort()
     others.close()
@@ -131,7 +136,7 @@ async function findOwnSubscription(signOut) {
   const subscription = await registration?.pushManager.getSubscription()
   if (!subscription) return null
   const fields = { form_token: signOut.elements.namedItem('form_token').value, endpoint: subscription.endpoint }
-  const answer = await fetch('/notifications/claim', { method: 'POST', body: new URLSearchParams(fields) })
+  const answer = await fetch(`${base}notifications/claim`, { method: 'POST', body: new URLSearchParams(fields) })
   const { subscribed, ended_another: endedAnother } = await answer.json()
   if (endedAnother) await subscription.unsubscribe()
   return subscribed && hasServersKey(subscription) ? subscription : null

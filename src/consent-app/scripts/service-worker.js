@@ -10,7 +10,7 @@ self.addEventListener('push', (event) => {
       body,
       tag,
       actions,
-      icon: '/assets/icon.svg',
+      icon: new URL('assets/icon.svg', self.registration.scope).href,
       requireInteraction: true,
       data: { link },
     }),
@@ -24,7 +24,7 @@ self.addEventListener('notificationclick', (event) => {
 
 /** A push service may deliver a message without its content. Then the notification leads to the list of requests. */
 function messageIn(data) {
-  const unknown = { title: 'Doorbell', link: '/', tag: 'doorbell' }
+  const unknown = { title: 'Doorbell', link: self.registration.scope, tag: 'doorbell' }
   try {
     const message = data.json()
     return typeof message?.title === 'string' ? message : unknown

@@ -3,6 +3,8 @@
  * is simulated.
  */
 
+/** The path of the server. It ends with a slash. */
+const base = new URL('..', document.currentScript.src).pathname
 const find = (name) => document.querySelector(`[data-${name}]`)
 const form = find('till')
 const display = document.querySelector('.display')
@@ -39,7 +41,7 @@ async function ring(event) {
 }
 
 function listen() {
-  const events = new EventSource('/demo/events')
+  const events = new EventSource(`${base}demo/events`)
   const lost = (is) => {
     find('lost').hidden = !is
     find('live').hidden = is
@@ -192,7 +194,7 @@ function openPhone() {
   phone.addEventListener('load', () => {
     if (lastMail !== '' && phone.contentWindow?.location.pathname === lastMail) calmBanner()
   })
-  phone.src = '/'
+  phone.src = base
 }
 
 function showMail({ link }) {
@@ -206,7 +208,7 @@ function showMail({ link }) {
 
 function calmBanner() {
   const banner = find('banner')
-  banner.href = '/'
+  banner.href = base
   delete banner.dataset.fresh
   find('banner-text').textContent = 'No new mail'
 }

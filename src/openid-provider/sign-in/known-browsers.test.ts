@@ -10,7 +10,7 @@ const cookieOf = (setCookie: string) => setCookie.split(';')[0]!
 test('a browser is known for a user until all sessions of the user end', async () => {
   const generations = new Map([['ana', 1]])
   const browsers = createKnownBrowsers({
-    secure: true,
+    issuer: 'https://id.example.com',
     generationOf: async (userId) => generations.get(userId) ?? 0,
     vault,
     clock: systemClock,
@@ -28,7 +28,11 @@ test('a browser is known for a user until all sessions of the user end', async (
 
 test('a browser is known for 180 days after the sign-in, by the clock of the server', async () => {
   let now = 1_000_000
-  const browsers = createKnownBrowsers({ secure: true, vault, clock: { ...systemClock, now: () => now } })
+  const browsers = createKnownBrowsers({
+    issuer: 'https://id.example.com',
+    vault,
+    clock: { ...systemClock, now: () => now },
+  })
   const cookies = cookieOf(await browsers.remember('ana', undefined))
   now += 180 * 24 * 3600_000 - 1
   assert.equal(browsers.signInsOf(cookies).length, 1)
@@ -37,7 +41,7 @@ test('a browser is known for 180 days after the sign-in, by the clock of the ser
 })
 
 test('each sign-in gives the browser a new id, so that a copy of the former cookie is counted separately', async () => {
-  const browsers = createKnownBrowsers({ secure: true, vault, clock: systemClock })
+  const browsers = createKnownBrowsers({ issuer: 'https://id.example.com', vault, clock: systemClock })
   const before = cookieOf(await browsers.remember('ana', undefined))
   const after = cookieOf(await browsers.remember('ana', before))
   const ids = [before, after].map((cookies) => browsers.signInsOf(cookies).map(({ browserId }) => browserId))
@@ -47,7 +51,7 @@ test('each sign-in gives the browser a new id, so that a copy of the former cook
 })
 
 test('over https the cookie has the prefix __Host- and stays below 4096 bytes for any number of users', async () => {
-  const browsers = createKnownBrowsers({ secure: true, vault, clock: systemClock })
+  const browsers = createKnownBrowsers({ issuer: 'https://id.example.com', vault, clock: systemClock })
   let set = ''
   for (let number = 0; number < 300; number++) {
     set = await browsers.remember(String(number).padEnd(255, '\\'), set === '' ? undefined : cookieOf(set))

@@ -5,6 +5,7 @@
  */
 import type { Clock } from '../../platform/clock.ts'
 import { newSecret, type Vault } from '../../platform/crypto.ts'
+import { cookieNaming } from '../../platform/http/cookie-names.ts'
 
 /** The last sign-in of one user in a browser. */
 interface KnownSignIn {
@@ -17,8 +18,7 @@ interface KnownSignIn {
 }
 
 export interface KnownBrowserNeeds {
-  /** Whether the cookie is sent only over https. */
-  secure: boolean
+  issuer: string
   /**
    * Resolves to a number that changes whenever all sessions of the user are ended. After such a change, no browser is
    * known for the user.
@@ -56,8 +56,9 @@ const keptForSeconds = 180 * 24 * 3600
 const aad = 'known browser'
 
 export function createKnownBrowsers(needs: KnownBrowserNeeds): KnownBrowsers {
-  const { secure, generationOf = async () => 0, vault, clock } = needs
-  const cookieName = `${secure ? '__Host-' : ''}doorbell_browser`
+  const { issuer, generationOf = async () => 0, vault, clock } = needs
+  const { secure, prefix, suffix } = cookieNaming(issuer)
+  const cookieName = `${prefix}doorbell_browser${suffix}`
 
   function signInsOf(cookies: string | undefined): KnownSignIn[] {
     const sent = cookies?.split(/; */).find((cookie) => cookie.startsWith(`${cookieName}=`))

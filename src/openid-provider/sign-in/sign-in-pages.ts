@@ -81,7 +81,8 @@ export function createSignInPages(needs: SignInPageNeeds) {
   function over(request: FastifyRequest, reply: FastifyReply) {
     const lang = languageOf(request)
     const say = texts.in(lang)
-    const values = { lang, say, title: say('sign_in.over_title'), description: say('sign_in.over') }
+    const base = request.server.basePath
+    const values = { base, lang, say, title: say('sign_in.over_title'), description: say('sign_in.over') }
     return reply.code(410).headers(headers).send(renderError(values))
   }
 
@@ -90,7 +91,7 @@ export function createSignInPages(needs: SignInPageNeeds) {
    * nothing from the database.
    */
   function busy(request: FastifyRequest, reply: FastifyReply) {
-    const page = busyPageIn(languageOf(request))
+    const page = busyPageIn(languageOf(request), request.server.basePath)
     return reply.code(503).header('retry-after', String(retryAfterSeconds)).headers(headers).send(page)
   }
 
@@ -105,15 +106,15 @@ export function createSignInPages(needs: SignInPageNeeds) {
  * Returns the function that renders the page of `busy`. It renders only once for each language, because many callers
  * may get this page at the same time.
  */
-function renderingBusyPage(texts: Texts): (lang: Language) => string {
+function renderingBusyPage(texts: Texts): (lang: Language, base: string) => string {
   const rendered = new Map<Language, string>()
-  return (lang) => {
+  return (lang, base) => {
     const known = rendered.get(lang)
     if (known !== undefined) return known
     const say = texts.in(lang)
     // The page has the address of the sign-in, so the link leads back to the form.
     const link = { href: '?', text: say('error.try_again') }
-    const page = renderError({ lang, say, title: say('error.title'), description: say('sign_in.busy'), link })
+    const page = renderError({ base, lang, say, title: say('error.title'), description: say('sign_in.busy'), link })
     rendered.set(lang, page)
     return page
   }
@@ -128,6 +129,7 @@ function showing({ provider, users, texts, checksPasswords }: SignInPageNeeds, h
     const say = texts.in(lang)
     const { missingOIDCScope = [] } = interaction.prompt.details as { missingOIDCScope?: string[] }
     const page = renderPage(isConsent ? 'consent' : 'sign-in', {
+      base: request.server.basePath,
       lang,
       say,
       uid: interaction.uid,

@@ -2,6 +2,7 @@
 import type { IncomingMessage, ServerResponse } from 'node:http'
 import type { FastifyInstance, FastifyPluginAsync, HTTPMethods } from 'fastify'
 import type { Log } from '../log.ts'
+import { withoutBasePath } from './base-path.ts'
 import { useBody } from './request-body.ts'
 import { jsonErrorHeaders, unavailable } from './unavailable.ts'
 
@@ -28,11 +29,24 @@ export type Handler = (request: IncomingMessage, response: ServerResponse, next?
 /**
  * Returns the handler of `app`.
  * @param routes all routes of `app`
+ * @param basePaths the paths of the issuer and of its aliases, without empty ones
  */
-export function createHandler(app: FastifyInstance, routes: readonly KnownRoute[], log: Log): Handler {
-  const isOurs = pathMatcher(routes)
+export function createHandler(
+  app: FastifyInstance,
+  { routes, basePaths }: { routes: readonly KnownRoute[]; basePaths: readonly string[] },
+  log: Log,
+): Handler {
+  const isRoute = pathMatcher(routes)
+  const isOurs = (request: IncomingMessage & { originalUrl?: string }) => {
+    const { url = '/', originalUrl } = request
+    const path = withoutBasePath(url, basePaths)
+    // If Express has removed no path, it passes on all calls of the application. Then only addresses below the issuer
+    // are ours.
+    const isBeside = basePaths.length > 0 && path === url && originalUrl === url
+    return !isBeside && isRoute(path)
+  }
   return (request, response, next) => {
-    if (next !== undefined && !isOurs(request.url ?? '/')) return next()
+    if (next !== undefined && !isOurs(request)) return next()
     // A body parser of the other server may have read the body. Otherwise Doorbell would wait for the body for ever.
     if (request.readableEnded && !takeOver(request)) {
       log.error(
@@ -98,13 +112,16 @@ function route(app: FastifyInstance, request: IncomingMessage, response: ServerR
 
 /**
  * Returns a plugin that adds `routes` to another Fastify server, except routes that this server has already. That server
- * does not read the bodies, so that `app` can read them.
+ * does not read the bodies, so that `app` can read them. Without a prefix, the
+ * routes are added below the path of the issuer.
  */
 export function asPlugin(app: FastifyInstance, routes: readonly KnownRoute[]): FastifyPluginAsync {
   return async (host) => {
+    const [prefixes, start] = host.prefix === '' ? [[], app.basePath] : [[host.prefix], '']
     host.removeAllContentTypeParsers()
     host.addContentTypeParser('*', (_request, _payload, done) => done(null))
-    for (const { method: methods, url } of routes) {
+    for (const { method: methods, url: path } of routes) {
+      const url = start + path
       const method = methods.filter((each) => !host.hasRoute({ method: each, url }))
       if (method.length === 0) continue
       host.route({
@@ -113,6 +130,7 @@ export function asPlugin(app: FastifyInstance, routes: readonly KnownRoute[]): F
         exposeHeadRoute: false,
         handler(request, reply) {
           reply.hijack()
+          request.raw.url = withoutBasePath(request.raw.url ?? '/', prefixes)
           route(app, request.raw, reply.raw)
         },
       })

@@ -3,8 +3,14 @@ import { readFileSync } from 'node:fs'
 import { fileURLToPath } from 'node:url'
 import { Eta } from 'eta'
 
+/** The values that a page shows. */
+export interface PageValues extends Record<string, unknown> {
+  /** The path of the issuer, which a page puts before the paths in its links (`base-path.ts`). */
+  base: string
+}
+
 /** Renders a page by its name. Every value is escaped where it is shown. */
-export type RenderPage<Name extends string> = (name: Name, values: Record<string, unknown>) => string
+export type RenderPage<Name extends string> = (name: Name, values: PageValues) => string
 
 /** Returns a renderer for the pages in a folder. `@layout` is the layout that all pages may use. */
 export function pagesIn<Name extends string>(folder: URL): RenderPage<Name> {
@@ -17,7 +23,7 @@ const layout = read('./views/layout.eta')
 const renderOwn = pagesIn<'error'>(new URL('./views/', import.meta.url))
 
 /** Renders the error page for browsers. */
-export const renderError = (values: Record<string, unknown>) => renderOwn('error', values)
+export const renderError = (values: PageValues) => renderOwn('error', values)
 
 export const styleSheet = read('./views/doorbell.css')
 export const icon = read('./views/icon.svg')
