@@ -2,7 +2,7 @@
 
 /** The description of each setting, which editors show. It is combined with the type that contains the settings. */
 export type EditorHelp = {
-  /** The address at which clients and users reach this server: https, without a slash at the end. It is also the issuer identifier (`iss` in tokens), which clients compare character by character. It may have a path (`docs/guides/proxies.md#an-issuer-with-a-path`). Required outside development. Value: `https://…`; in development also `http://…`. */
+  /** The address at which clients and users reach this server: https, without a slash at the end. It is also the issuer identifier (`iss` in tokens), which clients compare character by character. It may have a path (`docs/guides/proxies.md`). Required outside development. Value: `https://…`; in development also `http://…`. */
   issuer?: unknown
   /** The address to listen on. Keep the default if a proxy on this machine is in front of the server. Value: a host name or an IP address, without scheme and port. */
   host?: unknown

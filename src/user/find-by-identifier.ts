@@ -1,5 +1,5 @@
 /** Finds the user of the built-in directory whom a subject identifier (RFC 9493) identifies. */
-import { accountIn } from './subject-identifier.ts'
+import { accountIn, usernameIn } from './subject-identifier.ts'
 import type { HintSubject, SubjectIdentifier, User } from './user.ts'
 
 /** The functions with which the built-in directory finds a user. */
@@ -43,9 +43,9 @@ export function createFindByIdentifier({ find, findByName, findBySubject, issuer
    * of the account is that of this server, the part before the `@` may also be the username.
    */
   async function findByAccount(account: string): Promise<User | null> {
-    const [name, host] = account.split(/@(?=[^@]*$)/)
-    const isHere = host !== undefined && host.toLowerCase() === new URL(issuer).host
-    return (await findByName(account)) ?? (isHere ? findBySubject({ claim: 'preferred_username', value: name }) : null)
+    const value = usernameIn(account, issuer)
+    const named = await findByName(account)
+    return named ?? (value === undefined ? null : findBySubject({ claim: 'preferred_username', value }))
   }
 
   /**

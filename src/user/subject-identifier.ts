@@ -61,6 +61,15 @@ export function accountIn(uri: string): string {
   }
 }
 
+/**
+ * Returns the username in an account of this server, for example `alice` for `alice@id.example.com`. Returns undefined if
+ * the host of the account is that of another server.
+ */
+export function usernameIn(account: string, issuer: string): string | undefined {
+  const [name, host] = account.split(/@(?=[^@]*$)/)
+  return host !== undefined && host.toLowerCase() === new URL(issuer).host ? name : undefined
+}
+
 function parsed(text: string): unknown {
   try {
     return JSON.parse(text)

@@ -26,6 +26,7 @@ export function createUserDirectory(
 ): UserHooks {
   const byId = new Map(configured.map((user) => [user.id, user]))
   const byIdentifier = new Map(configured.flatMap((user) => identifiersOf(user).map((name) => [name, user])))
+  const byEmail = new Map(configured.map((user) => [user.email?.toLowerCase(), user]))
   const byNumber = new Map(configured.map((user) => [plainNumber(user.phone_number ?? ''), user]))
 
   const find = async (id: string): Promise<User | null> => {
@@ -37,7 +38,7 @@ export function createUserDirectory(
     const number = plainNumber(name)
     const configured =
       byIdentifier.get(name) ??
-      byIdentifier.get(name.toLowerCase()) ??
+      byEmail.get(name.toLowerCase()) ??
       (number === undefined ? undefined : byNumber.get(number))
     // The users that were added by command are searched even if the configuration contains the name, so that the time
     // does not reveal which names exist.

@@ -5,6 +5,7 @@
 import assert from 'node:assert/strict'
 import { once } from 'node:events'
 import { createServer, type RequestListener, type Server } from 'node:http'
+import { type ClientHttp2Session, connect } from 'node:http2'
 import type { AddressInfo } from 'node:net'
 import { describe, type TestContext, test } from 'node:test'
 import express from 'express'
@@ -12,7 +13,9 @@ import express from 'express'
 import express4 from 'express4'
 import Fastify from 'fastify'
 import Koa from 'koa'
+import type { UserHooks } from '../../src/user/user.ts'
 import { CIBA, credentials, openStage, type Stage } from '../support/stage.ts'
+import { until } from '../support/until.ts'
 
 async function listen(t: TestContext, listener: RequestListener): Promise<string> {
   const server: Server = createServer(listener).listen(0, '127.0.0.1')
@@ -142,3 +145,93 @@ test('Fastify: the routes that the application has itself are kept, also those t
   const sold = await fetch(`${host}/shop`, { method: 'POST', headers, body: '{"item":"tea"}' })
   assert.equal(await sold.text(), 'sold tea')
 })
+
+describe('limits of calls in progress', () => {
+  /** Doorbell with users of the application. `asked` are the hints of the calls that have reached the application. */
+  async function withHook(t: TestContext, { holds = false, inFlight = 100 } = {}) {
+    const asked: string[] = []
+    const gate = Promise.withResolvers<void>()
+    const users: UserHooks = {
+      find: async () => null,
+      async findByHint({ value }) {
+        asked.push(value)
+        if (holds) await gate.promise
+        return null
+      },
+    }
+    return { stage: await openStage(t, { config: { users, limits: { inFlight } } }), asked, open: () => gate.resolve() }
+  }
+
+  const asking = (hint: string) => ({
+    method: 'POST',
+    headers: { authorization: credentials.kiosk, 'content-type': 'application/x-www-form-urlencoded' },
+    body: String(new URLSearchParams({ scope: 'openid', login_hint: hint })),
+  })
+
+  test('a call whose caller hung up while a middleware of the application waited is not processed', async (t) => {
+    const { stage, asked } = await withHook(t)
+    const gate = Promise.withResolvers<void>()
+    let [arrived, closed] = [0, 0]
+    const app = express()
+    app.use(async (_request, response, next) => {
+      arrived += 1
+      response.on('close', () => {
+        closed += 1
+      })
+      await gate.promise
+      next()
+    })
+    app.use(stage.doorbell.handler)
+    const url = `${await listen(t, app)}/backchannel/authorize`
+    const leaving = new AbortController()
+    const left = Array.from({ length: 20 }, (_, n) =>
+      fetch(url, { ...asking(`left ${n}`), signal: leaving.signal }).catch(() => 'gone'),
+    )
+    await until(() => arrived === 20)
+    leaving.abort()
+    await Promise.all(left)
+    await until(() => closed === 20)
+    gate.resolve()
+    assert.equal((await fetch(url, asking('stays'))).status, 400)
+    assert.deepEqual(asked, ['stays'])
+  })
+
+  test('with HTTP/2, calls are counted, many calls of one connection are answered, and closing waits for them', async (t) => {
+    const { stage, asked, open } = await withHook(t, { holds: true, inFlight: 8 })
+    const app = Fastify({ http2: true })
+    t.after(() => app.close())
+    await app.register(stage.doorbell.fastify)
+    const connection = connect(await app.listen({ port: 0, host: '127.0.0.1' }))
+    t.after(() => connection.destroy())
+    const sent = Array.from({ length: 60 }, (_, n) => callOver(connection, asking(`hint ${n}`)))
+    let answered = 0
+    const statuses = Promise.all(sent.map((call) => call.finally(() => (answered += 1))))
+    await until(() => answered === 60 - asked.length)
+    assert.equal(asked.length, 4, 'a client has half of the places at most')
+    const closing = stage.doorbell.close()
+    open()
+    await closing
+    const counted = (await statuses).reduce(
+      (counts, status) => counts.set(status, (counts.get(status) ?? 0) + 1),
+      new Map(),
+    )
+    assert.deepEqual(Object.fromEntries(counted), { 400: 4, 503: 56 })
+  })
+})
+
+interface Asking {
+  method: string
+  headers: Record<string, string>
+  body: string
+}
+
+function callOver(connection: ClientHttp2Session, { method, headers, body }: Asking): Promise<number> {
+  const call = connection.request({ ...headers, ':method': method, ':path': '/backchannel/authorize' })
+  return new Promise((resolve, reject) => {
+    call.on('response', (answer) => {
+      call.resume().on('end', () => resolve(Number(answer[':status'])))
+    })
+    call.on('error', reject)
+    call.end(body)
+  })
+}

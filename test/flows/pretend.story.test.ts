@@ -97,6 +97,41 @@ for (const engine of engines) {
   })
 }
 
+describe('a client cannot find out by what happens to a user whom it knows', () => {
+  for (const engine of engines) {
+    test(`whether another user exists: aliases are refused, on ${engine.name}`, async (t) => {
+      const stage = await pretending(t, { engine })
+      for (const other of ['ana@example.com', 'nobody@example.com', 'ben@example.com']) {
+        const identifiers = [ben.email, other].map((email) => ({ format: 'email', email }))
+        const login_hint = JSON.stringify({ format: 'aliases', identifiers })
+        const { status, body } = await stage.ring('kiosk', { login_hint })
+        assert.deepEqual([status, body.error], [400, 'invalid_request'], other)
+      }
+      assert.deepEqual([await stage.waiting('ben'), await stage.waiting('ana')], [[], []])
+    })
+
+    test(`whether a username exists: it is counted once, however it is spelled, on ${engine.name}`, async (t) => {
+      const stage = await pretending(t, { engine, config: { limits: { perClientAndUser: { open: 2 } } } })
+      const { host } = new URL(stage.url)
+      const statuses = async (name: string) => {
+        const account = (uri: string) => JSON.stringify({ format: 'account', uri })
+        const hints = [
+          name,
+          account(`acct:${name}@${host}`),
+          account(`ACCT:${name}@${host.toUpperCase()}`),
+          name,
+          name.toUpperCase(),
+        ]
+        const answers: number[] = []
+        for (const login_hint of hints) answers.push((await stage.ring('kiosk', { login_hint })).status)
+        return answers
+      }
+      assert.deepEqual(await statuses('ana'), [200, 200, 429, 429, 200])
+      assert.deepEqual(await statuses('nobody'), [200, 200, 429, 429, 200])
+    })
+  }
+})
+
 describe('a request about a decoy user', () => {
   test('is not notified, shown, or open to a decision', async (t) => {
     const hook = await openNotificationEndpoint(t)
@@ -150,7 +185,7 @@ describe('a request about a decoy user', () => {
     assert.equal(pinged.heard.length, 0)
   })
 
-  test('counts for the limit of open requests: by name, in any case, however it was sent', async (t) => {
+  test('counts for the limit of open requests: by name, e-mail addresses in any case, however it was sent', async (t) => {
     const key = await newKey('finder')
     const tokenIssuers = [{ issuer: 'https://finder.example', jwks: { keys: [key.publicJwk] } }]
     const stage = await pretending(t, { config: { requests: { maxOpenPerUser: 2 }, hints: { tokenIssuers } } })
@@ -160,7 +195,7 @@ describe('a request about a decoy user', () => {
       return all
     }
     assert.deepEqual(await statuses(['ana', 'ANA@example.com', 'user-ana']), [200, 200, 403])
-    assert.deepEqual(await statuses(['zoe', 'ZOE', 'Zoe', 'zoe2']), [200, 200, 403, 200])
+    assert.deepEqual(await statuses(['zoe@x.example', 'ZOE@x.example', 'Zoe@X.example', 'zoe']), [200, 200, 403, 200])
     assert.deepEqual(await statuses(['dora', 'dora@example.com', 'DORA@example.com']), [200, 200, 403])
     const token = (jti: string) => {
       const now = Math.floor(stage.clock.now() / 1000)

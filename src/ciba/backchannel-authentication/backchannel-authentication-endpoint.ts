@@ -24,7 +24,12 @@ import type { ReachedLimit } from '../authentication-request/request-limit-store
 import { acceptedValues, type RequestedClaims } from '../authentication-request/requested-claims.ts'
 import type { BlockedClientStore } from '../request-limits/blocked-client-store.ts'
 import { type LimitSettings, limitsFor, refusalFor, unknownLimitFor } from '../request-limits/request-limits.ts'
-import { type createDecoyUsers, hidesUnknownUsers, type UserOrDecoy } from '../unknown-user/decoy-user.ts'
+import {
+  type createDecoyUsers,
+  hidesUnknownUsers,
+  refuseAliases,
+  type UserOrDecoy,
+} from '../unknown-user/decoy-user.ts'
 import type { UnknownUserStore } from '../unknown-user/unknown-user-counter-store.ts'
 import { type SeekUser, unknownUser } from '../user-hint/find-user.ts'
 import { type AcceptancePolicy, type Acknowledgement, accept, acknowledge } from './accept.ts'
@@ -216,7 +221,8 @@ async function findUserToAsk(
   needs: BackchannelNeeds,
 ): Promise<UserToAsk> {
   const hidesUnknown = hidesUnknownUsers(client, needs.policy.unknownUsers)
-  if (!hidesUnknown) await enforceUnknownUserLimit(client, about, needs)
+  if (hidesUnknown) refuseAliases(asked.hints[0]!)
+  else await enforceUnknownUserLimit(client, about, needs)
   // If the client requests the claim `sub` with values, the user must have one of them (OpenID Connect Core §5.5.1).
   const subjects = acceptedValues(asked.claims as RequestedClaims | undefined, 'sub')
     .filter(isText)

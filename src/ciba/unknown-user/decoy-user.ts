@@ -5,15 +5,29 @@
 import { createHmac } from 'node:crypto'
 import type { Client } from '../../client/client.ts'
 import type { Vault } from '../../platform/crypto.ts'
+import { OAuthError } from '../../platform/oauth-error.ts'
+import { readSubjectIdentifier } from '../../user/subject-identifier.ts'
 import type { User } from '../../user/user.ts'
 import type { DecoyUser } from '../../user/user-code/user-code.ts'
 import { decoyUserId } from '../authentication-request/authentication-request.ts'
+import type { SentHint } from '../user-hint/find-user.ts'
 
 export type UserOrDecoy = User & DecoyUser
 
 /** Whether this client must not learn that a user does not exist. */
 export function hidesUnknownUsers({ metadata }: Client, unknownUsers: 'error' | 'pretend'): boolean {
   return (metadata.backchannel_unknown_users ?? unknownUsers) === 'pretend'
+}
+
+/**
+ * Throws `invalid_request` if the hint is a subject identifier in the format `aliases`. A client could combine an
+ * identifier of a user whom it knows with an identifier that another user may have. If such a user exists, the hint
+ * identifies nobody, and the known user is not asked. So the client would learn from the known user that the other user
+ * exists.
+ */
+export function refuseAliases({ kind, value }: SentHint): void {
+  if (kind !== 'login_hint' || readSubjectIdentifier(value)?.format !== 'aliases') return
+  throw new OAuthError('invalid_request', 'this client must not send a login_hint in the format aliases')
 }
 
 /**

@@ -12,7 +12,7 @@ export const serverSettings = {
     secretText('an address', () => true).exactOptional(),
     'The address at which clients and users reach this server: https, without a slash at the end. It is also the ' +
       'issuer identifier (`iss` in tokens), which clients compare character by character. It may have a path ' +
-      '([guides/proxies.md](guides/proxies.md#an-issuer-with-a-path)). Required outside development.',
+      '([guides/proxies.md](guides/proxies.md)). Required outside development.',
     {
       values: '`https://…`; in development also `http://…`',
       unlessSet: '`http://localhost:<port>` in development',

@@ -1,5 +1,5 @@
 /** Receives request bodies, and converts errors to responses. */
-import { IncomingMessage, type OutgoingHttpHeaders, type ServerResponse } from 'node:http'
+import type { IncomingMessage, OutgoingHttpHeaders, ServerResponse } from 'node:http'
 import type {
   FastifyError,
   FastifyInstance,
@@ -11,7 +11,7 @@ import type {
 import type { Log } from '../log.ts'
 import { OAuthError } from '../oauth-error.ts'
 import { challengeFor, sessionChallenge } from './challenge.ts'
-import { trackConnections } from './life.ts'
+import { isFromNetwork, trackConnections } from './life.ts'
 import { refuseOtherSpellings } from './one-spelling.ts'
 import { isUnstorableForDatabase } from './outside-text.ts'
 import { beginBody, MAX_BODY_BYTES, type TakeBody, takeBody } from './request-body.ts'
@@ -238,9 +238,8 @@ function beginCalls(app: FastifyInstance): void {
 }
 
 /**
- * Counts a call and begins to receive its body. Returns false if the call must not be processed any further. There are
- * two such cases: the connection had too many calls and was closed, or the call has no `Host` and was answered with
- * 400.
+ * Counts a call and begins to receive its body. Returns false if the call must not be processed any further: if
+ * `life.begin` returns false, or if the call has no `Host` and was answered with 400.
  */
 function beginCall(
   { life, commonHeaders }: FastifyInstance,
@@ -248,7 +247,7 @@ function beginCall(
   response: ServerResponse,
 ): boolean {
   // A request that the server itself injects is not counted: it is part of a call that is already counted.
-  if (request instanceof IncomingMessage && !life.begin(request, response)) return false
+  if (isFromNetwork(request) && !life.begin(request, response)) return false
   beginBody(request)
   if (!lacksHost(request)) return true
   const body = JSON.stringify(membersOf(malformed()))

@@ -14,6 +14,7 @@ export interface IncomingConnection {
    * @throws {OAuthError} if the connection is closed
    */
   throwIfClosed(): Promise<void>
+  /** Calls `listener` once when the connection closes; soon after this call if it is closed already. */
   onClose(listener: () => void): void
 }
 
@@ -29,7 +30,11 @@ export function callerOf({ raw }: Pick<FastifyReply, 'raw'>): IncomingConnection
       await turn()
       if (isClosed()) throw new OAuthError('invalid_request', 'the connection ended before the answer')
     },
-    onClose: (listener) => raw.once('close', listener),
+    onClose(listener) {
+      // A response emits `close` only once.
+      if (raw.destroyed) queueMicrotask(listener)
+      else raw.once('close', listener)
+    },
   }
 }
 

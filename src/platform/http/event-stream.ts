@@ -58,7 +58,6 @@ export function openEventStream(reply: FastifyReply, { clock, mayGoOn, onEnd }: 
 
   caller.onClose(end)
   cancelBeat = clock.after(heartbeatMs, beat)
-  if (caller.isClosed()) queueMicrotask(end)
   return {
     send(event, data) {
       if (!isOver && !raw.writableEnded) raw.write(`event: ${event}\ndata: ${data}\n\n`)

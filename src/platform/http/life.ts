@@ -2,7 +2,7 @@
  * Tracks the calls in progress, and limits them for each connection. For a graceful shutdown, the server first
  * announces the shutdown, then finishes the calls in progress, and then refuses further calls.
  */
-import type { IncomingMessage, ServerResponse } from 'node:http'
+import { IncomingMessage, type ServerResponse } from 'node:http'
 import type { Socket } from 'node:net'
 import type { FastifyInstance } from 'fastify'
 import { type Clock, systemClock } from '../clock.ts'
@@ -17,8 +17,9 @@ export interface Life {
   readonly isShuttingDown: boolean
   announceEnd(): void
   /**
-   * Must be called at the beginning of each call. If the connection of the call has too many calls whose responses have
-   * not been read, closes the connection and returns false.
+   * Must be called at the beginning of each call. Returns false if the call must not be processed: if its caller has
+   * hung up already, or if its connection has too many calls whose responses have not been read. In the second case,
+   * the connection is closed.
    */
   begin(request: IncomingMessage, response: ServerResponse): boolean
   /**
@@ -74,7 +75,11 @@ export function trackConnections(app: FastifyInstance): void {
     },
     begin(request, response) {
       const socket = request.socket as CountedSocket
-      if ((socket[unfinished] ?? 0) >= mostUnfinished) {
+      // If another server runs its own code first, the caller may hang up during that time. Then `close` was emitted
+      // before, and a call that waits for it would never end.
+      if (response.destroyed || socket.destroyed) return false
+      // With HTTP/2, the other server limits the calls of a connection (`maxConcurrentStreams`).
+      if (request.httpVersionMajor < 2 && (socket[unfinished] ?? 0) >= mostUnfinished) {
         if (!socket.destroyed) abort(socket)
         return false
       }
@@ -155,9 +160,19 @@ function createUnorderedList<T extends object>() {
   }
 }
 
+/**
+ * Returns whether a call has arrived over the network. If not, this server has injected it itself, as a part of another
+ * call that is already counted.
+ */
+export function isFromNetwork(request: IncomingMessage): boolean {
+  // Calls by HTTP/2 have another class. It is not named here, because Node would then load its whole HTTP/2 part.
+  return request.httpVersionMajor === 2 || request instanceof IncomingMessage
+}
+
 /** Closes the connection after this response. */
 function closeAfter(response: ServerResponse): void {
-  if (!response.headersSent) response.setHeader('connection', 'close')
+  // HTTP/2 has no header `Connection`.
+  if (!response.headersSent && response.req.httpVersionMajor < 2) response.setHeader('connection', 'close')
 }
 
 export interface EndingNeeds {

@@ -2,11 +2,11 @@
  * Limits the number of calls in progress: each of them has a slot. If no slot is free, a call is refused at once, if
  * possible before its body is read. So the calls in progress stay fast. A refused caller gets a 503 with `Retry-After`.
  */
-import { IncomingMessage, type ServerResponse } from 'node:http'
+import type { ServerResponse } from 'node:http'
 import type { FastifyInstance, FastifyReply, FastifyRequest } from 'fastify'
 import { isTooLargeToDrain } from './answer.ts'
 import { ClientShares, type Share } from './client-shares.ts'
-import { onResponseEnd } from './life.ts'
+import { isFromNetwork, onResponseEnd } from './life.ts'
 import { Overloaded } from './unavailable.ts'
 import { type Claim, claimOf, ProvenCallers, ReturningUsers, UnprovenCallers } from './unproven-callers.ts'
 
@@ -273,7 +273,9 @@ function refuseWhenFull(group: RouteGroup) {
  */
 function takePlace(group: RouteGroup) {
   return (request: FastifyRequest, reply: FastifyReply, done: (refused?: Error) => void) => {
-    if (isOwnCall(request) || reply.raw.destroyed) return done()
+    if (isOwnCall(request)) return done()
+    // The caller has hung up while the body was received. Its call would have no slot, so it is not processed.
+    if (reply.raw.destroyed) return void reply.hijack()
     if (isFull(group)) return done(new Overloaded())
     ;(request.raw as WithSlot)[slotKey] = new Slot(group, request)
     onResponseEnd(reply.raw, endSlot)
@@ -290,5 +292,5 @@ function endSlot(response: ServerResponse): void {
  * another call, which is already counted.
  */
 function isOwnCall({ raw }: FastifyRequest): boolean {
-  return !(raw instanceof IncomingMessage)
+  return !isFromNetwork(raw)
 }
