@@ -8,18 +8,20 @@ import { createUserStore, type UserStore } from '../user/user-store.ts'
 import { type CommandContext, withDatabase } from './context/desk.ts'
 import { Failure } from './context/failure.ts'
 import { type SettingOptions, withSettings } from './context/settings.ts'
-import { colour, examples, listing, print, printJson } from './context/terminal.ts'
+import { colour, examples, inShell, listing, print, printJson } from './context/terminal.ts'
 import { noticesOfChange } from './notices-of-change.ts'
 import {
   configuredUsers,
   hashingWith,
   idOf,
+  inConfiguration,
   mayBeOfApplication,
-  namesOf,
-  nearTo,
+  named,
+  noData,
   notAdded,
   readSecret,
   refuseWeakPassword,
+  wasErased,
 } from './which-user.ts'
 
 interface UserOptions extends SettingOptions {
@@ -110,27 +112,30 @@ function about<Result>(who: string, options: SettingOptions, work: (meant: Meant
 /**
  * Signs out, locks or removes a user who was added by command, as `ending` says. Resolves to the id of the user. Throws
  * if the user was not added by command.
+ *
+ * @param inConfiguration what to do for a user of the configuration, for the error
  */
 function end(
   who: string,
   ending: UserEnding,
   options: SettingOptions,
+  inConfiguration: string,
   more: (meant: Meant) => Promise<Partial<EndingOptions>> = async () => ({}),
 ): Promise<string> {
   return about(who, options, async (meant) => {
     const { id, context, users, endUser } = meant
     configuredUsers(context.config)
     if (await endUser(id, ending, { ...(await more(meant)), mustBe: 'added', by: 'command' })) return id
-    throw await notAdded(who, id, context, users)
+    throw await notAdded(who, id, context, users, inConfiguration)
   })
 }
 
 async function runPassword(who: string, options: PasswordOptions): Promise<void> {
   const given = options.passwordStdin ? await readSecret('password') : undefined
   const password = given ?? newSecret(12)
-  const id = await end(who, 'signed_out', options, async ({ id, users, context }) => {
+  const id = await end(who, 'signed_out', options, inConfiguration.password, async ({ id, users, context }) => {
     const user = await users.find(id)
-    if (user === undefined) throw await notAdded(who, id, context, users)
+    if (user === undefined) throw await notAdded(who, id, context, users, inConfiguration.password)
     refuseWeakPassword(given, user, context.config)
     const hash = await hashingWith(context.vault).hash(password, passwordOf(id))
     return { ...(await passwordSetting(id, hash, users, context)), alsoEvent: 'user.password_set' }
@@ -170,14 +175,16 @@ async function runSignOut(who: string, options: UserOptions): Promise<void> {
 }
 
 async function runLock(who: string, options: UserOptions): Promise<void> {
-  const id = await end(who, 'locked', options)
+  const id = await end(who, 'locked', options, inConfiguration.lock)
   if (options.json) printJson({ locked: id })
-  else print(`Locked ${who}.`)
+  else print(`Locked ${named(who, id)}. All sessions and tokens have ended, and open requests are denied.`)
 }
 
 async function runUnlock(who: string, options: UserOptions): Promise<void> {
   const id = await about(who, options, async ({ id, context, users }) => {
-    if (!(await users.unlock(id, context.clock.now()))) throw await notAdded(who, id, context, users)
+    if (!(await users.unlock(id, context.clock.now()))) {
+      throw await notAdded(who, id, context, users, inConfiguration.unlock)
+    }
     context.audit({ event: 'user.unlocked', user: id, by: 'command' })
     return id
   })
@@ -186,9 +193,13 @@ async function runUnlock(who: string, options: UserOptions): Promise<void> {
 }
 
 async function runRemove(who: string, options: UserOptions): Promise<void> {
-  const id = await end(who, 'removed', options)
-  if (options.json) printJson({ removed: id })
-  else print(`Removed ${who}. No client can ask this user any more.`)
+  const id = await end(who, 'removed', options, inConfiguration.remove)
+  if (options.json) return printJson({ removed: id })
+  print(
+    `Removed ${named(who, id)}. All sessions, tokens and passkeys have ended, and open requests are denied.\n` +
+      'No client can ask this user any more. The history of decisions is kept under the id. To delete it too:\n' +
+      `  npx doorbell user erase ${inShell(id)}`,
+  )
 }
 
 /**
@@ -196,26 +207,29 @@ async function runRemove(who: string, options: UserOptions): Promise<void> {
  * programs.
  */
 async function runExport(who: string, options: UserOptions): Promise<void> {
-  const kept = await about(who, options, ({ id, context }) => {
+  const kept = await about(who, options, async ({ id, context, users }) => {
     const configured = Array.isArray(context.config.users)
       ? context.config.users.find((user) => user.id === id)
       : undefined
-    return exportUser(id, configured, context)
+    const kept = await exportUser(id, configured, context)
+    if (kept === undefined) throw await noData(who, id, context, users)
+    return kept
   })
-  if (kept === undefined) throw new Failure(`There is no data about ${who}; "npx doorbell user list" lists the users.`)
   printJson(kept)
 }
 
 /**
- * Erases a user. Succeeds even if there is nothing to erase: the user may have been erased before, or the name may be
- * mistyped.
+ * Erases a user. Succeeds if the user with this id was erased before. Throws if there is no data under the name and no
+ * user with this id was erased: a removed user has no name any more, and the history may still be there.
  */
 async function runErase(who: string, options: EraseOptions): Promise<void> {
-  const { id, wasThere, others } = await about(who, options, async ({ id, context, endUser, users: added }) => {
+  const { id, wasThere } = await about(who, options, async ({ id, context, endUser, users: added }) => {
     const { users } = context.config
     if (Array.isArray(users) ? users.some((user) => user.id === id) : await users.find(id)) {
       const where = Array.isArray(users) ? 'the configuration' : 'your application'
-      throw new Failure(`${who} comes from ${where}. Remove the user there first.`)
+      throw new Failure(
+        `${who} comes from ${where}. Remove the user there first${Array.isArray(users) ? ', and restart the server' : ''}.`,
+      )
     }
     if (Array.isArray(users) && !options.removedFromApplication && (await mayBeOfApplication(id, context.database))) {
       throw new Failure(
@@ -227,10 +241,11 @@ async function runErase(who: string, options: EraseOptions): Promise<void> {
     }
     const wasThere = (await exportUser(id, undefined, context)) !== undefined
     if (wasThere) await endUser(id, 'erased', { by: 'command' })
-    return { id, wasThere, others: wasThere ? [] : await namesOf(added) }
+    else if (!(await wasErased(id, context))) throw await noData(who, id, context, added)
+    return { id, wasThere }
   })
   if (options.json) return printJson({ erased: id, ...(!wasThere && { nothing_left: true }) })
-  if (!wasThere) print(`There is no data about ${who}: nothing to erase${nearTo(who, others) || '.'}`)
+  if (!wasThere) print(`${who} was erased before: nothing is left to erase.`)
   else
     print(
       `Erased ${who}. A hash of the id is kept, so that no other user gets the same id; the id itself is deleted after ten minutes.`,

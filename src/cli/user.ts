@@ -2,7 +2,7 @@
 import { randomInt } from 'node:crypto'
 import type { Command } from 'commander'
 import { readUsers } from '../config/users.ts'
-import { erasedAs } from '../endings/end-user.ts'
+import { clockDifferenceMs, erasedAs } from '../endings/end-user.ts'
 import { newId, newSecret } from '../platform/crypto.ts'
 import { createPasskeyStore } from '../user/passkey/passkey-store.ts'
 import { passwordOf, userCodeOf } from '../user/password/password-hashing.ts'
@@ -14,7 +14,7 @@ import { createUserStore } from '../user/user-store.ts'
 import { withDatabase, withNewDatabase } from './context/desk.ts'
 import { Failure } from './context/failure.ts'
 import { type SettingOptions, withSettings } from './context/settings.ts'
-import { colour, examples, listing, print, printJson, table } from './context/terminal.ts'
+import { colour, examples, iso, listing, print, printJson, table } from './context/terminal.ts'
 import { noticesOfChange } from './notices-of-change.ts'
 import { addUserEndings } from './user-endings.ts'
 import {
@@ -95,9 +95,13 @@ export function addUser(program: Command): void {
   const list = user
     .command('list')
     .description('List the users of the configuration and those added by command.')
+    .option('--removed', 'list the ids of removed users, whose history is kept, instead')
     .option('--json', 'answer in JSON')
     .action((_options, command: Command) => runList(command.optsWithGlobals()))
-  examples(withSettings(list), [['npx doorbell user list --json', 'for a script']])
+  examples(withSettings(list), [
+    ['npx doorbell user list --json', 'for a script'],
+    ['npx doorbell user list --removed', 'the ids for "npx doorbell user erase"'],
+  ])
 
   addUserEndings(user)
 
@@ -211,12 +215,17 @@ async function runCode(who: string, options: CodeOptions): Promise<void> {
   print('It is shown only once: give it to the user in a safe way. They can change it on /user-code.')
 }
 
+interface ListOptions extends UserOptions {
+  removed?: boolean
+}
+
 interface ListedUser {
   user: User
   from: 'configuration' | 'command'
 }
 
-async function runList(options: UserOptions): Promise<void> {
+async function runList(options: ListOptions): Promise<void> {
+  if (options.removed) return listRemoved(options)
   const users = await withDatabase(options, async ({ config, database }): Promise<ListedUser[]> => {
     const added = await createUserStore(database).list()
     return [
@@ -228,6 +237,21 @@ async function runList(options: UserOptions): Promise<void> {
   else if (users.length > 0)
     print(table(['USER', 'USERNAME', 'EMAIL', 'PHONE', 'NAME', 'LOCALE', 'FROM'], users.map(rowOf)))
   else print('There are no users yet. "npx doorbell user add --help" says how.')
+}
+
+async function listRemoved(options: UserOptions): Promise<void> {
+  const removed = await withDatabase(options, ({ database }) => createUserGenerationStore(database).removed())
+  // The stored time is later than the removal: until then, requests of nodes whose clock is ahead are refused.
+  const listed = removed.map(({ id, removedAt }) => ({ id, removed_at: iso(removedAt - clockDifferenceMs) }))
+  if (options.json) printJson({ removed: listed })
+  else if (listed.length > 0)
+    print(
+      table(
+        ['ID', 'REMOVED'],
+        listed.map(({ id, removed_at }) => [id, removed_at]),
+      ),
+    )
+  else print('No history of removed users is kept.')
 }
 
 /**

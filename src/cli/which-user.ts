@@ -2,6 +2,7 @@
 import { text as readAll } from 'node:stream/consumers'
 import type { Config } from '../config/config.ts'
 import { type NamesOfUser, weaknessOfPassword, weaknessOfUserCode } from '../config/weak-values.ts'
+import { erasedAs } from '../endings/end-user.ts'
 import { exportUser } from '../endings/export-user.ts'
 import type { Vault } from '../platform/crypto.ts'
 import type { Database } from '../platform/storage/database.ts'
@@ -39,15 +40,30 @@ export function named(who: string, id: string): string {
   return who === id ? who : `${who} (${id})`
 }
 
-/** Resolves to the failure for a user who was not added by command, and therefore cannot be changed by command. */
+/** What an operator does in the configuration to change a user who is listed there, as a sentence. */
+export const inConfiguration = {
+  lock: 'Set "disabled: true" in the user\'s entry there, and restart the server.',
+  unlock: 'Remove "disabled" from the user\'s entry there, and restart the server.',
+  password: 'Change "password" in the user\'s entry there, and restart the server.',
+  remove: `Remove the user's entry there, and restart the server. This deletes the passkeys
+and the user code of the user permanently. To lock the user instead, set "disabled: true" in the entry.`,
+}
+
+/**
+ * Resolves to the failure for a user who was not added by command, and therefore cannot be changed by command.
+ *
+ * @param change how a user of the configuration is changed, one of `inConfiguration`; undefined for commands that also
+ *   apply to such users
+ */
 export async function notAdded(
   who: string,
   id: string,
   { config, database }: CommandContext,
   users: UserStore,
+  change?: string,
 ): Promise<Failure> {
-  if (configuredUsers(config).some((user) => user.id === id)) {
-    return new Failure(`${who} comes from the configuration. Remove the user there and restart the server.`)
+  if (change !== undefined && configuredUsers(config).some((user) => user.id === id)) {
+    return new Failure(`${who} comes from the configuration. ${change}`)
   }
   if (await mayBeOfApplication(id, database)) {
     return new Failure(
@@ -69,6 +85,25 @@ export async function mayBeOfApplication(id: string, database: Database): Promis
   if ((await createUserStore(database).find(id)) !== undefined) return false
   if ((await createUserGenerationStore(database).find(id)).isClosed) return false
   return (await exportUser(id, undefined, { database })) !== undefined
+}
+
+/**
+ * Resolves to the failure for a name or id under which there is neither a user nor data. The user may have been removed:
+ * then the data that is kept can be found only by the id.
+ */
+export async function noData(who: string, id: string, context: CommandContext, users: UserStore): Promise<Failure> {
+  if (await wasErased(id, context)) return new Failure(`${who} was erased: there is no data about this user any more.`)
+  return new Failure(
+    `There is no user ${who}, and no data under the id ${who}.\n` +
+      'The username, email and phone of a removed user are deleted; what is kept about the user can be found only by the id.\n' +
+      `"npx doorbell user list --removed" lists these ids; the audit event user.removed contains the id too${nearTo(who, await namesOf(users)) || '.'}`,
+  )
+}
+
+/** Resolves to whether a user with this id was erased. Of such a user, the database keeps a hash of the id. */
+export async function wasErased(id: string, { database, vault }: CommandContext): Promise<boolean> {
+  const closed = await createUserGenerationStore(database).closedOf([erasedAs(id, vault)])
+  return closed.size > 0
 }
 
 /** Resolves to all ids, usernames and email addresses of the users that were added by command. */

@@ -30,7 +30,7 @@ export type { UserEnding }
  * ending. The reason is that the clock of a node may be ahead. If such a node received a request before the ending, the
  * stored time of receipt may still be after the ending.
  */
-const clockDifferenceMs = 5_000
+export const clockDifferenceMs = 5_000
 
 export interface EndUserNeeds {
   database: Database

@@ -83,6 +83,17 @@ export function createUserGenerationStore(database: Pick<Database, 'read'>) {
     },
 
     /**
+     * Resolves to the ids of removed users of whom something is kept, and when they were removed. Erased users are left
+     * out.
+     */
+    async removed(): Promise<{ id: string; removedAt: number }[]> {
+      const rows = await database.read<{ user_id: string; removed_at: number }>(
+        'select user_id, removed_at from user_generations where removed_at is not null and erased_at is null order by removed_at',
+      )
+      return rows.map(({ user_id, removed_at }) => ({ id: user_id, removedAt: removed_at }))
+    },
+
+    /**
      * Returns the statement that begins the next generation of a user.
      *
      * @param ending.closes whether the user is marked as locked or removed

@@ -80,32 +80,82 @@ for (const engine of engines) {
       )
       assert.match((await terminal.run(['user', 'erase', 'ana'])).stderr, /Remove the user there first/)
       assert.deepEqual(await terminal.json(['user', 'erase', 'dora']), { erased: 'dora' })
-      assert.match((await terminal.run(['user', 'export', 'dora'])).stderr, /There is no data about dora/)
+      assert.match(
+        (await terminal.run(['user', 'export', 'dora'])).stderr,
+        /^dora was erased: there is no data about this user any more\.$/m,
+      )
       assert.match(
         (await terminal.run(['user', 'add', '--id', 'dora', '--username', 'y'])).stderr,
         /belonged to another user before/,
       )
     })
 
-    test('erase may be repeated: with no data left it succeeds', async (t) => {
+    test('erase may be repeated with the id: with no data left it succeeds', async (t) => {
       const { terminal } = await openOn(t, engine)
       await writeFile(join(terminal.cwd, 'doorbell.config.json'), '{"issuer":"https://id.example.com"}')
       const { id } = await terminal.json(['user', 'add', '--username', 'dora'])
       await terminal.json(['user', 'add', '--username', 'emil'])
       assert.match((await terminal.run(['user', 'erase', 'dora'])).stdout, /^Erased dora\./)
-      for (const who of ['dora', String(id)]) {
-        const { code, stdout, stderr } = await terminal.run(['user', 'erase', who])
-        const says = `There is no data about ${who}: nothing to erase.\n`
-        assert.deepEqual([code, stdout], [0, says], stderr)
-        assert.deepEqual(await terminal.json(['user', 'erase', who]), { erased: who, nothing_left: true })
-      }
+      const { code, stdout, stderr } = await terminal.run(['user', 'erase', String(id)])
+      assert.deepEqual([code, stdout], [0, `${id} was erased before: nothing is left to erase.\n`], stderr)
+      assert.deepEqual(await terminal.json(['user', 'erase', String(id)]), { erased: id, nothing_left: true })
       const slip = await terminal.run(['user', 'erase', 'emill'])
-      assert.deepEqual([slip.code, /did you mean emil\?$/m.test(slip.stdout)], [0, true], slip.stdout)
+      assert.deepEqual([slip.code, /did you mean emil\?$/m.test(slip.stderr)], [1, true], slip.stderr)
       const { users } = (await terminal.json(['user', 'list'])) as { users: { username: string }[] }
       assert.deepEqual(
         users.map(({ username }) => username),
         ['emil'],
       )
+    })
+
+    test('a removed user has no name any more: erase and export refuse it, and say where the id is', async (t) => {
+      const { terminal } = await openOn(t, engine)
+      await writeFile(join(terminal.cwd, 'doorbell.config.json'), '{"issuer":"https://id.example.com"}')
+      const { id } = await terminal.json(['user', 'add', '--username', 'gone'])
+      const removed = await terminal.run(['user', 'remove', 'gone'])
+      assert.match(removed.stdout, new RegExp(`^Removed gone \\(${id}\\)\\. .*open requests`, 's'))
+      assert.match(removed.stdout, new RegExp(`npx doorbell user erase ${id}$`, 'm'))
+
+      for (const command of ['erase', 'export']) {
+        const { code, stdout, stderr } = await terminal.run(['user', command, 'gone'])
+        assert.deepEqual([code, stdout], [1, ''], stderr)
+        assert.match(stderr, /There is no user gone, and no data under the id gone\./)
+        assert.match(stderr, /"npx doorbell user list --removed" lists these ids/)
+      }
+      const listed = await terminal.json(['user', 'list', '--removed'])
+      assert.partialDeepStrictEqual(listed, { removed: [{ id }] })
+      assert.match((await terminal.run(['user', 'list', '--removed'])).stdout, new RegExp(`^${id} +\\d`, 'm'))
+
+      assert.match((await terminal.run(['user', 'erase', String(id)])).stdout, /^Erased /)
+      assert.deepEqual(await terminal.json(['user', 'list', '--removed']), { removed: [] })
+    })
+
+    test('advice for a user of the configuration is to change the entry, not to remove the user', async (t) => {
+      const { terminal } = await openOn(t, engine)
+      const configuration = { issuer: 'https://id.example.com', users: [{ id: 'ana', username: 'ana' }] }
+      await writeFile(join(terminal.cwd, 'doorbell.config.json'), JSON.stringify(configuration))
+      const advice = {
+        lock: 'ana comes from the configuration. Set "disabled: true" in the user\'s entry there, and restart the server.',
+        unlock:
+          'ana comes from the configuration. Remove "disabled" from the user\'s entry there, and restart the server.',
+        password:
+          'ana comes from the configuration. Change "password" in the user\'s entry there, and restart the server.',
+        remove:
+          "ana comes from the configuration. Remove the user's entry there, and restart the server. This deletes the passkeys\n" +
+          'and the user code of the user permanently. To lock the user instead, set "disabled: true" in the entry.',
+      }
+      for (const [command, says] of Object.entries(advice)) {
+        const { code, stderr } = await terminal.run(['user', command, 'ana'])
+        assert.deepEqual([code, stderr.replace(/^Using .*\n/, '').trimEnd()], [1, says])
+      }
+    })
+
+    test('lock says what has ended', async (t) => {
+      const { terminal } = await openOn(t, engine)
+      await writeFile(join(terminal.cwd, 'doorbell.config.json'), '{"issuer":"https://id.example.com"}')
+      await terminal.json(['user', 'add', '--id', 'dora', '--username', 'dora'])
+      const says = 'Locked dora. All sessions and tokens have ended, and open requests are denied.\n'
+      assert.equal((await terminal.run(['user', 'lock', 'dora'])).stdout, says)
     })
   })
 }
