@@ -1,6 +1,7 @@
 /** Converts errors of commands to messages and exit codes. */
 import { CommanderError } from 'commander'
 import { ConfigError } from '../../platform/validation.ts'
+import { adviceOnDatabase } from './database-advice.ts'
 import { colour } from './terminal.ts'
 
 /** Thrown if a command cannot continue. The message consists of a few plain sentences, and says what to do next. */
@@ -30,6 +31,8 @@ function wordsFor(error: unknown): string {
   // The errors are compared by name, because their classes are in modules of the server, which most commands do not
   // load.
   if (['SchemaError', 'SoleServerError', 'SeveralNamesError'].includes(error.name)) return words
+  const advice = adviceOnDatabase(error)
+  if (advice !== undefined) return `${words}\n${sentence(advice)}`
   return `${words}\n"npx doorbell doctor" looks for the cause; DOORBELL_LOG_LEVEL=debug shows the stack trace.`
 }
 

@@ -15,9 +15,11 @@ import { createSigningKeyStore } from '../../openid-provider/signing-keys/signin
 import { keyAlgorithms, signingKeyAad, stateOf } from '../../openid-provider/signing-keys/signing-keys.ts'
 import { createOutboxStore } from '../../outbox/outbox-store.ts'
 import { profiles } from '../../platform/security-profile.ts'
+import { tryWriting } from '../../platform/storage/full-disk.ts'
 import { migrationStatus } from '../../platform/storage/migrate.ts'
 import { type LackingPrivilege, lackingPrivilege, statementThatPermitsUse } from '../../platform/storage/privileges.ts'
 import { createUserStore } from '../../user/user-store.ts'
+import { adviceOnDatabase } from '../context/database-advice.ts'
 import { type CommandContext, openCommandContext } from '../context/desk.ts'
 import { adviceOnOtherSecret } from '../context/other-secret.ts'
 import { fileOfDatabase, nameOfDatabase } from '../context/settings.ts'
@@ -46,11 +48,7 @@ export async function examineDatabase(config: Config): Promise<Finding[]> {
       ],
     )
   } catch (error) {
-    const cause = error instanceof Error ? error.cause : undefined
-    const isUnknown = (cause as { code?: unknown } | undefined)?.code === '3D000'
-    const advice = isUnknown
-      ? 'create the database, or correct the setting "database" (DOORBELL_DATABASE)'
-      : 'is it running, and is the setting "database" (DOORBELL_DATABASE) right?'
+    const advice = adviceOnDatabase(error) ?? 'is it running, and is the setting "database" (DOORBELL_DATABASE) right?'
     const says = error instanceof Error ? error.message : String(error)
     return [{ about, state: 'fail', says, advice }, ...examineProtection(config)]
   }
@@ -78,6 +76,7 @@ async function examineContent(context: CommandContext): Promise<Finding[]> {
   if (schema.state !== 'ok') return [schema]
   return [
     schema,
+    ...(await examineWriting(context)),
     await examineSecret(context),
     await examineKeys(context),
     ...(await examineClients(context)),
@@ -119,6 +118,23 @@ const permitting = (statement: string) => `As an administrator of Postgres: ${st
 
 /** SQLSTATE of Postgres. */
 const insufficientPrivilege = '42501'
+
+/**
+ * Writes a row and deletes it, in one transaction. Reading still works on a full disk, and while Postgres accepts no
+ * changes. The transaction is committed, because SQLite uses space on the disk only when a transaction is committed.
+ */
+async function examineWriting({ database }: CommandContext): Promise<Finding[]> {
+  const about = 'writing'
+  try {
+    await tryWriting(database)
+    return []
+  } catch (error) {
+    const says = `the database accepts no changes: ${error instanceof Error ? error.message : String(error)}`
+    const isDenied = (error as { code?: unknown }).code === insufficientPrivilege
+    const advice = isDenied ? permitting(await statementThatPermitsUse(database)) : adviceOnDatabase(error)
+    return [{ about, state: 'fail', says, ...(advice !== undefined && { advice }) }]
+  }
+}
 
 async function examineSecret({ database, vault, config }: CommandContext): Promise<Finding> {
   const about = 'secret'

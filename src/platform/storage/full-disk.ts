@@ -41,10 +41,9 @@ export function watchingForFullDisk(database: Database, clock: Clock): Database 
   }
 
   /** Resolves to whether the disk is still full. */
-  async function tryWriting(): Promise<boolean> {
-    const { first, also } = trial()
+  async function isStillFull(): Promise<boolean> {
     try {
-      await step(first, { also })
+      await tryWriting({ step })
       return false
     } catch (error) {
       if (isDiskFull(error)) return true
@@ -56,7 +55,7 @@ export function watchingForFullDisk(database: Database, clock: Clock): Database 
     if (nextTryAt === undefined) return false
     if (steadyTime(clock) < nextTryAt) return true
     nextTryAt = steadyTime(clock) + triesEveryMs
-    return tryWriting()
+    return isStillFull()
   }
 
   return {
@@ -78,6 +77,15 @@ export function watchingForFullDisk(database: Database, clock: Clock): Database 
     exclusively: database.exclusively,
     close: database.close,
   }
+}
+
+/**
+ * Inserts a row and deletes it, in one transaction. Rejects if the database accepts no changes, for instance because the
+ * disk is full or because it is a standby.
+ */
+export async function tryWriting({ step }: Pick<Database, 'step'>): Promise<void> {
+  const { first, also } = trial()
+  await step(first, { also })
 }
 
 /**
