@@ -28,7 +28,7 @@ export async function fetchWhole(url: string, request: RequestInit): Promise<Res
     const { status, statusText, headers } = response
     return new Response((await response.text()) || null, { status, statusText, headers })
   } catch (error) {
-    throw new Unreachable(wordsFor(error, new URL(url)))
+    throw Object.assign(new Unreachable(wordsFor(error, new URL(url))), { cause: error })
   }
 }
 
@@ -62,7 +62,7 @@ function wordsFor(error: unknown, { origin }: URL): string {
  * Returns the code of an error, or an empty text. An error of `fetch` has no code itself: the code is in its `cause`.
  * If `fetch` tried several addresses, the code is in the errors that `cause` lists.
  */
-function codeOf(error: unknown): string {
+export function codeOf(error: unknown): string {
   if (!(error instanceof Error)) return ''
   if (error.name === 'TimeoutError') return 'timeout'
   if ('code' in error && typeof error.code === 'string') return error.code

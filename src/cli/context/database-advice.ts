@@ -51,7 +51,9 @@ const otherAuthority = 'name the authority of the certificate of the database by
  */
 export function adviceOnDatabase(error: unknown): string | undefined {
   if (!(error instanceof Error)) return undefined
-  const { code, errcode } = error as { code?: unknown; errcode?: unknown }
+  const { code, errcode, syscall } = error as { code?: unknown; errcode?: unknown; syscall?: unknown }
+  // ENOENT of another call means that a file is missing, which may be any file.
+  if (code === 'ENOENT' && syscall !== 'connect') return undefined
   const advice =
     code === 'ERR_SQLITE_ERROR' ? bySqliteCode[Number(errcode) & 0xff] : adviceOnCode(String(code), error.message)
   return advice ?? adviceOnDatabase(error instanceof AggregateError ? error.errors[0] : error.cause)

@@ -1,34 +1,65 @@
 /** `doorbell doctor`: checks the server itself, and the other servers that it calls. */
 import type { Config } from '../../config/config.ts'
+import { createSigningKeyStore } from '../../openid-provider/signing-keys/signing-key-store.ts'
 import { type Answer, call } from '../client-role/web.ts'
+import { openCommandContext } from '../context/desk.ts'
+import { isDatabaseMissing } from './database.ts'
 import type { Finding } from './finding.ts'
+import { whyUnreachable } from './unreachable.ts'
 
 /** Milliseconds within which each of the other servers must respond. */
 export const answersWithinMs = 3000
 
-export async function examineServer({ issuer }: Config): Promise<Finding[]> {
+export async function examineServer(config: Config): Promise<Finding[]> {
+  const { issuer } = config
   const about = 'issuer'
   const clockSkipped: Finding = { about: 'clock', state: 'skipped', says: 'there is no clock to compare it with' }
   try {
     const answer = await call(`${issuer}/.well-known/openid-configuration`, {
       signal: AbortSignal.timeout(answersWithinMs),
     })
-    return [judgeIssuer(answer, issuer), examineClock(answer) ?? clockSkipped]
-  } catch {
-    const advice = 'start the server, or check whether this machine can reach it (DNS, proxy, certificate)'
-    return [{ about, state: 'warn', says: `no server answers at ${issuer}`, advice }, clockSkipped]
+    return [await judgeIssuer(answer, config), examineClock(answer) ?? clockSkipped]
+  } catch (error) {
+    return [{ about, state: 'warn', ...whyUnreachable(error, { url: issuer, setting: 'issuer' }) }, clockSkipped]
   }
 }
 
-function judgeIssuer({ status, body }: Answer, issuer: string): Finding {
+async function judgeIssuer({ status, body }: Answer, config: Config): Promise<Finding> {
+  const { issuer } = config
   const about = 'issuer'
   if (status !== 200) {
     const advice = 'does a proxy forward this address to another server?'
     return { about, state: 'fail', says: `the server at ${issuer} is not an OpenID provider (${status})`, advice }
   }
-  if (body.issuer === issuer) return { about, state: 'ok', says: `${issuer} answers` }
+  if (body.issuer === issuer) {
+    if (await isOurs(String(body.jwks_uri), config)) return { about, state: 'ok', says: `${issuer} answers` }
+    const advice =
+      'another Doorbell listens there, perhaps a forgotten one: stop it, or correct "issuer", "port" or "database"'
+    return { about, state: 'fail', says: `the server at ${issuer} uses another database than this command`, advice }
+  }
   const advice = 'clients compare it character by character: the setting "issuer" and the address must be the same'
   return { about, state: 'fail', says: `the server at ${issuer} has the issuer ${String(body.issuer)}`, advice }
+}
+
+/**
+ * Resolves to whether the server publishes a key of this database. A server on another database has other keys. Also
+ * resolves to true if the keys cannot be compared: other findings say what is wrong with the database or the server.
+ */
+async function isOurs(jwksUri: string, config: Config): Promise<boolean> {
+  if (isDatabaseMissing(config)) return config.database === 'sqlite::memory:'
+  try {
+    const signal = AbortSignal.timeout(answersWithinMs)
+    const { body } = await call(jwksUri, { signal })
+    const published = (body.keys as { kid?: unknown }[]).map(({ kid }) => kid)
+    const stored = await openCommandContext(
+      config,
+      async () => {},
+      ({ database }) => createSigningKeyStore(database).list(),
+    )
+    return stored.some(({ kid }) => published.includes(kid))
+  } catch {
+    return true
+  }
 }
 
 /**
@@ -77,13 +108,13 @@ export async function examineOthers({ issuer, login, hints, mutualTls, tls }: Co
 
 async function examineOther(about: string, url: string, setting: string): Promise<Finding> {
   const { host } = new URL(url)
-  const advice = `is it running, and is ${setting} right?`
+  const advice = `is ${setting} right?`
   try {
     const { status, body } = await call(url, { signal: AbortSignal.timeout(answersWithinMs) })
     const isThere = status === 200 && ('issuer' in body || Array.isArray(body.keys))
     if (isThere) return { about, state: 'ok', says: `${host} answers` }
     return { about, state: 'fail', says: `${host} gives an unexpected answer (${status})`, advice }
-  } catch {
-    return { about, state: 'fail', says: `${host} cannot be reached`, advice }
+  } catch (error) {
+    return { about, state: 'fail', ...whyUnreachable(error, { url, setting }) }
   }
 }
