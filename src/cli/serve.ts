@@ -6,7 +6,7 @@ import { ConfigError, loadConfig } from '../config/load.ts'
 import type { Doorbell } from '../doorbell.ts'
 import { OtherSecretError } from '../platform/crypto.ts'
 import { createLog, type Log } from '../platform/log.ts'
-import { Failure, sentence } from './context/failure.ts'
+import { Failure, sentence, wordsForProblems } from './context/failure.ts'
 import { adviceOnOtherSecret } from './context/other-secret.ts'
 import { createReadableLog } from './context/readable-log.ts'
 import { configFile, type SettingOptions } from './context/settings.ts'
@@ -81,7 +81,7 @@ function explainMissingFile(options: ServeOptions) {
   return (error: unknown): never => {
     if (!(error instanceof ConfigError) || configFile(options) !== undefined) throw error
     throw new Failure(
-      `${error.message}\n\nThere is no doorbell.config.ts here. "npx doorbell init" creates one; "npx doorbell serve --demo" needs none.`,
+      `${wordsForProblems(error)}\n\nThere is no doorbell.config.ts here. "npx doorbell init" creates one; "npx doorbell serve --demo" needs none.`,
     )
   }
 }

@@ -52,9 +52,9 @@ describe('clients', () => {
   test('are named in problems by their position', () => {
     assert.deepEqual(problemsIn({ ...production, clients: [till, local, { ...local, scope: 'x' }] }), [
       'clients[0].backchannel_client_notification_endpoint is missing; backchannel_token_delivery_mode ping needs it (RG-3)',
-      'clients[1].backchannel_client_notification_endpoint must be an https address, without user name and fragment; it is 21 characters long',
+      'clients[1].backchannel_client_notification_endpoint must be an https address, without user name and fragment; it begins with "http://"',
       'clients[1].client_id is the same as clients[0].client_id',
-      'clients[2].backchannel_client_notification_endpoint must be an https address, without user name and fragment; it is 21 characters long',
+      'clients[2].backchannel_client_notification_endpoint must be an https address, without user name and fragment; it begins with "http://"',
       'clients[2].client_id is the same as clients[0].client_id',
     ])
   })

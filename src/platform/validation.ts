@@ -97,7 +97,7 @@ function without(settings: Record<string, unknown>, [first, ...rest]: string[]):
  * settings that are not secret.
  */
 export function expectation(what: string): { error: (issue: { input?: unknown }) => string } {
-  return { error: ({ input }) => `must be ${what}; it is ${show(input)}` }
+  return { error: ({ input }) => `must be ${what}; it ${describeValue(input)}` }
 }
 
 /**
@@ -109,16 +109,37 @@ export function secretExpectation(
   what: string,
   hint: (value: unknown) => string = () => '',
 ): { error: (issue: { input?: unknown }) => string } {
-  return { error: ({ input }) => `must be ${what}; it is ${showSecret(input)}${hint(input)}` }
+  return { error: ({ input }) => `must be ${what}; it ${describeSecret(input)}${hint(input)}` }
 }
 
-function show(value: unknown): string {
+/** Describes a value that may be secret: by what is unusual about it, if it is an address, or by its length or type. */
+function describeSecret(value: unknown): string {
+  return (typeof value === 'string' ? describeAddress(value) : undefined) ?? `is ${showSecret(value)}`
+}
+
+function describeValue(value: unknown): string {
   // The operator may have put a secret into the wrong setting: a long key, or a URL with a password.
   const isPrivate = typeof value === 'string' && (value.length > 40 || value.includes('://'))
-  if (isPrivate) return showSecret(value)
-  if (typeof value === 'string') return JSON.stringify(value)
-  if (typeof value === 'number' || typeof value === 'boolean') return String(value)
-  return showKind(value)
+  if (isPrivate) return describeSecret(value)
+  if (typeof value === 'string') return `is ${JSON.stringify(value)}`
+  if (typeof value === 'number' || typeof value === 'boolean') return `is ${value}`
+  return `is ${showKind(value)}`
+}
+
+/**
+ * Returns what is unusual about an address, without the address itself: another scheme than https, a user name or a
+ * fragment. Returns undefined if nothing is, or if the value is not an address.
+ */
+function describeAddress(value: string): string | undefined {
+  const [, scheme] = /^(https?|wss?|ftp|file|smtps?|postgres(?:ql)?|sqlite):\/\//i.exec(value) ?? []
+  if (scheme === undefined || !URL.canParse(value)) return undefined
+  const { username, hash } = new URL(value)
+  const unusual = [
+    ...(scheme === 'https' ? [] : [`begins with "${scheme}://"`]),
+    ...(username === '' ? [] : ['contains a user name']),
+    ...(hash === '' ? [] : ['contains a fragment']),
+  ]
+  return unusual.length === 0 ? undefined : unusual.join(' and ')
 }
 
 function showSecret(value: unknown): string {

@@ -220,6 +220,34 @@ describe('doctor checks the settings', () => {
     }
   })
 
+  test('a file .env that is not loaded: serve and doctor say so, and not the values', async () => {
+    const terminal = await openTerminal(suite)
+    await writeFile(join(terminal.cwd, 'doorbell.config.json'), JSON.stringify({ issuer: 'https://id.example.com' }))
+    const secret = newSecret()
+    await writeFile(join(terminal.cwd, '.env'), `# production\nDOORBELL_SECRET=${secret}\nexport DOORBELL_PORT=4001\n`)
+    const hint =
+      'he file .env in this folder contains DOORBELL_SECRET and 1 more, but Doorbell does not read this file; load it into the shell: set -a; . ./.env; set +a'
+    const { stderr } = await terminal.run(['serve'])
+    assert.ok(stderr.includes(hint), stderr)
+    const { stdout } = await terminal.run(['doctor'])
+    assert.ok(stdout.includes(hint), stdout)
+    assert.ok(!(stderr + stdout).includes(secret))
+    const loaded = { DOORBELL_SECRET: 'x', DOORBELL_PORT: '4001' }
+    assert.doesNotMatch((await terminal.run(['doctor'], { env: loaded })).stdout, /\.env/)
+  })
+
+  test('a configuration file with a syntax error: advice to correct the file', async () => {
+    const terminal = await openTerminal(suite, { DOORBELL_SECRET: newSecret() })
+    for (const [name, text] of [
+      ['doorbell.config.ts', 'export default { // tls: {\n key: 1,\n },\n }'],
+      ['doorbell.config.json', '{ "issuer": '],
+    ] as const) {
+      await writeFile(join(terminal.cwd, name), text)
+      const { findings } = (await terminal.json(['doctor', '--config', name])) as { findings: Finding[] }
+      assert.match(findings[0]!.advice!, /^correct the file; if you have removed "\/\/"/)
+    }
+  })
+
   test('a certificate: its host, and the days until it expires', async () => {
     const server = (names: string, until: number) =>
       certify({ subject: 'CN=x', names: [{ type: 'dns', value: names }], until, from: -30 })

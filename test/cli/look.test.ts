@@ -236,6 +236,15 @@ describe('beside a server', () => {
     assert.deepEqual([added.code, /is Doorbell's own client/.test(added.stderr)], [1, true])
   })
 
+  test('client add: an http endpoint is named as the problem', async () => {
+    const { code, stderr } = await terminal.run(
+      ['client', 'add', '--mode', 'ping', '--endpoint', 'http://localhost:5000/ciba'],
+      { env: { DOORBELL_DEVELOPMENT: 'false', DOORBELL_ISSUER: 'https://id.example.com' } },
+    )
+    assert.equal(code, 1)
+    assert.match(stderr, /must be an https address, without user name and fragment; it begins with "http:\/\/"/)
+  })
+
   test('client add: from a file, with all problems', async () => {
     const file = join(terminal.cwd, 'metadata.json')
     const endpoint = 'https://bank.example/ciba'

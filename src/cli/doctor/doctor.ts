@@ -2,6 +2,7 @@
 import type { Command } from 'commander'
 import { ConfigError } from '../../config/load.ts'
 import { newSecret } from '../../platform/crypto.ts'
+import { adviceOnProblem } from '../context/configuration-advice.ts'
 import { loadSettings, type SettingOptions, type Settings, withSettings } from '../context/settings.ts'
 import { colour, count, examples, print, printJson } from '../context/terminal.ts'
 import { examineChannels } from './channels.ts'
@@ -58,7 +59,7 @@ async function readConfiguration(options: DoctorOptions): Promise<Settings | Fin
       about: 'configuration',
       state: 'fail',
       says: problem,
-      advice: 'change the setting, or remove it to use its default',
+      advice: adviceOnProblem(problem, options),
     }))
   }
 }
