@@ -31,7 +31,11 @@ export function createRepeatedFailures(
   }
 
   function succeeded(): void {
-    if (failures > 0) log.info({ event: 'failures.over', failures }, `${message}; now it has succeeded`)
+    if (failures > 0)
+      log.info(
+        { event: 'failures.over', of: about.event, ...(about.what && { what: about.what }), failures },
+        `${message}; now it has succeeded`,
+      )
     failures = 0
   }
 

@@ -115,6 +115,17 @@ test('an unavailable dependency is a 503, whatever error it caused', async (t) =
   assert.equal((await app.inject('/')).statusCode, 500)
 })
 
+test('while a dependency is away, only the first call writes an error line, with the cause', async (t) => {
+  const gone = Object.assign(new Error('away'), { code: 'ECONNREFUSED' })
+  const { app, lines } = server(t, throwing(gone))
+  for (let call = 0; call < 5; call += 1) assert.equal((await app.inject('/')).statusCode, 503)
+  const errors = lines.filter(({ level }) => level === 50)
+  assert.deepEqual(
+    errors.map(({ event, cause, error }) => [event, cause, error]),
+    [['calls.unavailable', 'ECONNREFUSED: away', undefined]],
+  )
+})
+
 test('bodies of any type arrive raw', async (t) => {
   const { app } = server(t, (app) => {
     app.post('/', (request, reply) => reply.send(rawBody(request).toString('hex')))

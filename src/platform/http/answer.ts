@@ -16,6 +16,7 @@ import { refuseOtherSpellings } from './one-spelling.ts'
 import { isUnstorableForDatabase } from './outside-text.ts'
 import { beginBody, MAX_BODY_BYTES, type TakeBody, takeBody } from './request-body.ts'
 import { answerUnavailable, type ErrorPage, isUnavailable, jsonErrorHeaders, Unavailable } from './unavailable.ts'
+import { createUnavailableLog, type LogUnavailable } from './unavailable-log.ts'
 
 /** Options for Fastify's constructor. `edge` makes all other settings of the server. */
 export const edgeOptions: FastifyServerOptions = {
@@ -170,8 +171,9 @@ export function edge(app: FastifyInstance, log: Log, pages?: ErrorPages, more: R
   beginCalls(app)
   keepBodiesRaw(app)
   refuseOtherSpellings(app, answerNotFound)
+  const logUnavailable = createUnavailableLog(log)
   app.setErrorHandler((error: Error, request, reply) =>
-    answerProblem(error, request, reply, { log, page: pages?.unavailable }),
+    answerProblem(error, request, reply, { log, logUnavailable, page: pages?.unavailable }),
   )
   app.setNotFoundHandler((request, reply) => answerNotFound(request, reply))
   app.decorateReply('isUsual', false)
@@ -264,7 +266,7 @@ function answerProblem(
   error: Error,
   request: FastifyRequest,
   reply: FastifyReply,
-  { log, page }: { log: Log; page: ErrorPage | undefined },
+  { log, logUnavailable, page }: { log: Log; logUnavailable: LogUnavailable; page: ErrorPage | undefined },
 ): void {
   if (error instanceof OAuthError) {
     log.info({ request: request.id, code: error.code, detail: error.detail }, 'refused')
@@ -280,7 +282,7 @@ function answerProblem(
     log.error({ request: request.id, error }, 'a value from outside reached the database unchecked')
     answerOAuthError(reply, malformed())
   } else if (isUnavailable(error)) {
-    log.error({ request: request.id, error }, 'cannot be answered now')
+    logUnavailable(request.id, error)
     answerUnavailable(error, request, reply, page)
   } else {
     log.error({ request: request.id, error }, 'a request failed')
