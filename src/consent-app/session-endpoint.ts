@@ -49,6 +49,7 @@ export function sessionEndpoint(app: FastifyInstance, shell: Shell, needs: Sessi
   // The session cookie of the provider, and the cookie with the signature of the session cookie.
   const providerCookies = providerCookie === undefined ? [] : [providerCookie, `${providerCookie}.sig`]
   const { readerOf, isTrustworthy, isFromElsewhere, notOurUser, formExpired, startAgain } = shell
+  const finishOnce = createOnceAtATime<Awaited<ReturnType<SignIn['finish']>>>()
   const returningUserOf = (request: FastifyRequest) => needs.returningUser(request.headers.cookie)
 
   app.get('/session/start', async (request, reply) => {
@@ -76,7 +77,7 @@ export function sessionEndpoint(app: FastifyInstance, shell: Shell, needs: Sessi
     const signInName = cookies.signInName(underWay.state)
     try {
       const answer = new URL(issuer + request.url)
-      const finish = () => signIn.finish(answer, underWay, clock.now())
+      const finish = () => finishOnce(underWay.state, () => signIn.finish(answer, underWay, clock.now()))
       const session = await whileSigningIn(slotOf(request.raw), finish, returningUserOf(request))
       reply.clearCookie(signInName, cookies.options)
       if (session === undefined) return notOurUser(reply, reader)
@@ -124,6 +125,22 @@ export function sessionEndpoint(app: FastifyInstance, shell: Shell, needs: Sessi
   async function endSubscriptionOfAnother(request: FastifyRequest, { accessToken }: { accessToken: string }) {
     const endpoint_hash = cookies.openBrowser(request.cookies[cookies.browserName])
     if (endpoint_hash !== undefined) await api.claimSubscription(accessToken, { endpoint_hash })
+  }
+}
+
+/**
+ * Returns a function that does not begin the same work again while it is in progress, but resolves to the same result.
+ * Some browsers send a callback twice at once. If the code in it were used twice, the provider would end all tokens of
+ * the session (RFC 6749 §4.1.2).
+ */
+function createOnceAtATime<Result>() {
+  const inProgress = new Map<string, Promise<Result>>()
+  return (key: string, work: () => Promise<Result>): Promise<Result> => {
+    const known = inProgress.get(key)
+    if (known !== undefined) return known
+    const begun = work().finally(() => inProgress.delete(key))
+    inProgress.set(key, begun)
+    return begun
   }
 }
 

@@ -20,7 +20,7 @@ export type Sought =
   | { user: User }
   | {
       user: undefined
-      /** If the user is disabled, the user id. If not, the identifier in the hint in a normal form (`nameIn`). */
+      /** The identifier in the hint in a normal form (`nameIn`). */
       named: string
       /** Why there is no user, for the log. */
       detail: string
@@ -68,15 +68,11 @@ export function createSeekUser(needs: HintNeeds): SeekUser {
   return async (sent, client, slot, subjects = []) => {
     const hint = await read(sent, client, slot, needs)
     const user = isDisproved(hint) ? null : await ask(hint, client, needs)
-    if (user === null)
-      return { user: undefined, named: nameIn(hint, needs.issuer), detail: `no user for a ${sent.kind}` }
-    if (user.disabled) return { user: undefined, named: user.id, detail: `user ${user.id} is disabled` }
+    const nobody = (detail: string) => ({ user: undefined, named: nameIn(hint, needs.issuer), detail })
+    if (user === null) return nobody(`no user for a ${sent.kind}`)
+    if (user.disabled) return nobody(`user ${user.id} is disabled`)
     if (subjects.length > 0 && !(await hasSubject(user, subjects, client, needs))) {
-      return {
-        user: undefined,
-        named: nameIn(hint, needs.issuer),
-        detail: `claims names another subject than the ${sent.kind}`,
-      }
+      return nobody(`claims names another subject than the ${sent.kind}`)
     }
     return { user }
   }
