@@ -24,6 +24,8 @@ export interface SessionNeeds {
   /** Returns the user who has signed in before with the browser that sent this `Cookie` header, or undefined. */
   returningUser(cookies: string | undefined): string | undefined
   cookies: Cookies
+  /** Whether users manage their user codes on a page of this app. */
+  userCodes: boolean
   /**
    * Ends a session of the app, and the user's session at this OpenID provider. The device API cannot end the latter.
    */
@@ -81,7 +83,8 @@ export function sessionEndpoint(app: FastifyInstance, shell: Shell, needs: Sessi
       reply.clearCookie(signInName, cookies.options)
       if (session === undefined) return notOurUser(reply, reader)
       await endSubscriptionOfAnother(request, session)
-      reply.setCookie(cookies.sessionName, cookies.sealSession(session), cookies.options)
+      const hasUserCode = await findsUserCode(session, needs)
+      reply.setCookie(cookies.sessionName, cookies.sealSession({ ...session, hasUserCode }), cookies.options)
       reply.clearCookie(cookies.signedOutName, cookies.options)
       return reply.redirect(underWay.to, 303)
     } catch (error) {
@@ -125,6 +128,13 @@ export function sessionEndpoint(app: FastifyInstance, shell: Shell, needs: Sessi
     const endpoint_hash = cookies.openBrowser(request.cookies[cookies.browserName])
     if (endpoint_hash !== undefined) await api.claimSubscription(accessToken, { endpoint_hash })
   }
+}
+
+/** Resolves to whether the user has a user code. If that cannot be found out now, resolves to false. */
+async function findsUserCode(session: { accessToken: string }, needs: SessionNeeds): Promise<boolean> {
+  if (!needs.userCodes) return false
+  const answer = await needs.api.userCode(session.accessToken).catch(() => undefined)
+  return answer?.status === 200 && answer.body.set
 }
 
 function nameOfError(error: unknown): string {

@@ -8,6 +8,11 @@ export interface Session {
   /** The language tag of the user (BCP 47), if the provider returned one. */
   locale: string | undefined
   accessToken: string
+  /**
+   * Whether the user had a user code when this browser last asked. The navigation shows the page of the user code only to
+   * those who have one.
+   */
+  hasUserCode?: boolean
   /** Every form must contain this token, which protects against cross-site request forgery. */
   formToken: string
   /** Milliseconds since 1970. */
@@ -53,6 +58,8 @@ export interface Cookies {
   /** The attributes in `Set-Cookie` that all cookies of the app have. */
   options: { path: '/'; httpOnly: true; sameSite: 'lax'; secure: boolean }
   sealSession(session: Omit<Session, 'formToken'>): string
+  /** Like `sealSession`, but keeps the form token, so that forms in other tabs stay valid. */
+  resealSession(session: Session): string
   openSession(value: string | undefined): Session | undefined
   /**
    * Returns the id of the user whose session is in the `Cookie` header, even if the session has expired. Undefined if
@@ -135,6 +142,7 @@ export function createCookies({ secure, vault, clock }: { secure: boolean; vault
     // not valid after it.
     sealSession: (session) =>
       vault.seal(JSON.stringify({ ...session, formToken: newSecret(16) }), 'consent-app/session'),
+    resealSession: (session) => vault.seal(JSON.stringify(session), 'consent-app/session'),
     openSession: (value) => open<Session>(value, 'consent-app/session'),
     userIn: (header) => openExpired<Session>(valueIn(header, sessionName), 'consent-app/session')?.userId,
     sealSignIn: (signIn) =>

@@ -36,9 +36,11 @@ const servedElsewhere = [
   'POST /backchannel/passkeys',
   'POST /backchannel/passkeys/confirm-options',
   'POST /backchannel/passkeys/remove',
+  'POST /backchannel/passkeys/rename',
   'POST /oauth/logout/confirm',
   'POST /oauth/register',
   'POST /passkeys/remove',
+  'POST /passkeys/rename',
   'POST /sign-in/:uid/passkey',
   'PUT /oauth/register/:client_id',
 ]
