@@ -218,6 +218,12 @@ export function createDeviceApiClient(send: SendToServer) {
       post<object>(token, '/backchannel/user-code/remove', fields, from),
     subscribe: (token: string, subscription: string) =>
       post<object>(token, '/backchannel/push-subscriptions', { subscription }),
+    /**
+     * Subscribes, and removes the subscription that the browser had before, in one step.
+     * @param replaces_hash the SHA-256 of the endpoint that the browser had before
+     */
+    replaceSubscription: (token: string, fields: { subscription: string; replaces_hash: string }) =>
+      post<object>(token, '/backchannel/push-subscriptions', fields),
     unsubscribe: (token: string, endpoint: string) =>
       post<object>(token, '/backchannel/push-subscriptions/remove', { endpoint }),
     /**

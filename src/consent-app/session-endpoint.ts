@@ -108,7 +108,7 @@ export function sessionEndpoint(app: FastifyInstance, shell: Shell, needs: Sessi
     const ended = {
       accessToken: reader.session?.accessToken,
       providerSession: providerCookie && request.cookies[providerCookie],
-      pushEndpointHash: endpoint ? fingerprint(endpoint) : cookies.openBrowser(request.cookies[cookies.browserName]),
+      pushEndpointHash: endpoint ? fingerprint(endpoint) : cookies.browserIn(request.headers.cookie),
       address: request.ip,
     }
     if (reader.session !== undefined) await endSession(ended)
@@ -125,7 +125,7 @@ export function sessionEndpoint(app: FastifyInstance, shell: Shell, needs: Sessi
    * not sign out.
    */
   async function endSubscriptionOfAnother(request: FastifyRequest, { accessToken }: { accessToken: string }) {
-    const endpoint_hash = cookies.openBrowser(request.cookies[cookies.browserName])
+    const endpoint_hash = cookies.browserIn(request.headers.cookie)
     if (endpoint_hash !== undefined) await api.claimSubscription(accessToken, { endpoint_hash })
   }
 }

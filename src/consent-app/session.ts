@@ -31,6 +31,13 @@ export interface SignInUnderWay {
   expiresAt: number
 }
 
+/** Who has switched on notifications in a browser. */
+export interface SubscribedBrowser {
+  pushEndpointHash: string
+  /** Undefined in cookies of earlier versions. */
+  userId?: string
+}
+
 export interface Cookies {
   sessionName: string
   /**
@@ -51,8 +58,9 @@ export interface Cookies {
    */
   signedOutName: string
   /**
-   * The name of a cookie with the SHA-256 of the endpoint of this browser's push subscription. The cookie is kept when
-   * another user signs in, so that the subscription of the previous user can be removed.
+   * The name of a cookie with the SHA-256 of the endpoint of this browser's push subscription, and its user. The cookie is
+   * kept when another user signs in, so that the subscription of the previous user can be removed. It is cleared when the
+   * user switches notifications off, or signs out.
    */
   browserName: string
   /** The attributes in `Set-Cookie` that all cookies of the app have. */
@@ -68,10 +76,10 @@ export interface Cookies {
   userIn(header: string | undefined): string | undefined
   sealSignIn(signIn: Omit<SignInUnderWay, 'expiresAt'>): string
   openSignIn(value: string | undefined): SignInUnderWay | undefined
-  sealBrowser(pushEndpointHash: string): string
-  /** Returns the hash in the cookie `browserName`; undefined if its value is missing or not valid. */
-  openBrowser(value: string | undefined): string | undefined
-  /** Like `openBrowser`, but for a whole `Cookie` header. */
+  sealBrowser(subscriber: SubscribedBrowser): string
+  /** Returns the content of the cookie `browserName`; undefined if its value is missing or not valid. */
+  openBrowser(value: string | undefined): SubscribedBrowser | undefined
+  /** Returns the hash of the endpoint in a `Cookie` header. */
   browserIn(header: string | undefined): string | undefined
 }
 
@@ -118,7 +126,7 @@ export function createCookies({ secure, vault, clock }: { secure: boolean; vault
   const signInPrefix = `${prefix}doorbell_app_sign_in_`
   const browserName = `${prefix}doorbell_app_browser`
   const openBrowser = (value: string | undefined) =>
-    open<{ pushEndpointHash: string; expiresAt: number }>(value, 'consent-app/browser')?.pushEndpointHash
+    open<SubscribedBrowser & { expiresAt: number }>(value, 'consent-app/browser')
 
   return {
     sessionName,
@@ -148,13 +156,13 @@ export function createCookies({ secure, vault, clock }: { secure: boolean; vault
     sealSignIn: (signIn) =>
       vault.seal(JSON.stringify({ ...signIn, expiresAt: clock.now() + signInTakes }), 'consent-app/sign-in'),
     openSignIn: (value) => open<SignInUnderWay>(value, 'consent-app/sign-in'),
-    sealBrowser: (pushEndpointHash) =>
+    sealBrowser: (subscriber) =>
       vault.seal(
-        JSON.stringify({ pushEndpointHash, expiresAt: clock.now() + rememberedForSeconds * 1000 }),
+        JSON.stringify({ ...subscriber, expiresAt: clock.now() + rememberedForSeconds * 1000 }),
         'consent-app/browser',
       ),
     openBrowser,
-    browserIn: (header) => openBrowser(valueIn(header, browserName)),
+    browserIn: (header) => openBrowser(valueIn(header, browserName))?.pushEndpointHash,
   }
 }
 

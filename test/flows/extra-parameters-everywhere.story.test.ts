@@ -37,6 +37,8 @@ const servedElsewhere = [
   'POST /backchannel/passkeys/confirm-options',
   'POST /backchannel/passkeys/remove',
   'POST /backchannel/passkeys/rename',
+  // Only scripts of the app may call it (push-renewed.story.test.ts).
+  'POST /notifications/renew',
   'POST /oauth/logout/confirm',
   'POST /oauth/register',
   'POST /passkeys/remove',
