@@ -50,6 +50,14 @@ export function createShell(app: FastifyInstance, { issuer, cookies, texts, fram
     return (origin !== undefined && origin !== 'null' && origin !== new URL(issuer).origin) || site === 'cross-site'
   }
 
+  /**
+   * Whether a script or the service worker of this app has sent the call. The service worker has no page, and so no form
+   * token. Browsers send `Origin` with each POST of a script, and no page can set it.
+   */
+  function isFromOurScript({ headers }: FastifyRequest): boolean {
+    return headers.origin === new URL(issuer).origin
+  }
+
   function page(reply: FastifyReply, name: AppPage, reader: Reader, values: Record<string, unknown>) {
     const { session, language, say } = reader
     return reply.headers(headers).send(
@@ -90,7 +98,7 @@ export function createShell(app: FastifyInstance, { issuer, cookies, texts, fram
     return reply.code(error.status).send({ error: error.code ?? 'server_error' })
   })
 
-  return { readerOf, page, act, isTrustworthy, isFromElsewhere, ...problems }
+  return { readerOf, page, act, isTrustworthy, isFromElsewhere, isFromOurScript, ...problems }
 }
 
 type ShowPage = (reply: FastifyReply, name: AppPage, reader: Reader, values: Record<string, unknown>) => FastifyReply

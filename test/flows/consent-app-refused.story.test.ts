@@ -60,6 +60,7 @@ for (const engine of engines) {
         ['/activity/revoke', { request_id: id }],
         ['/activity/block', { client_id: 'kiosk', blocked: 'true' }],
         ['/passkeys', { passkey: '{}' }],
+        ['/passkeys/rename', { id: 'x', name: 'y' }],
         ['/passkeys/remove', { id: 'x' }],
         ['/sessions/end', {}],
         ['/user-code', { user_code: '493817', repeated: '493817' }],

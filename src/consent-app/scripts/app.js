@@ -138,8 +138,21 @@ async function findOwnSubscription(signOut) {
   const fields = { form_token: signOut.elements.namedItem('form_token').value, endpoint: subscription.endpoint }
   const answer = await fetch(`${base}notifications/claim`, { method: 'POST', body: new URLSearchParams(fields) })
   const { subscribed, ended_another: endedAnother } = await answer.json()
-  if (endedAnother) await subscription.unsubscribe()
-  return subscribed && hasServersKey(subscription) ? subscription : null
+  if (endedAnother) {
+    await subscription.unsubscribe()
+    return null
+  }
+  return hasServersKey(subscription) && (subscribed || (await renew(subscription))) ? subscription : null
+}
+
+/**
+ * Resolves to whether the server has stored a subscription by which the browser has replaced that of this user. Usually
+ * the service worker has told the server, but not if no user was signed in, or if the server could not be reached.
+ */
+async function renew(subscription) {
+  const body = new URLSearchParams({ subscription: JSON.stringify(subscription) })
+  const answer = await fetch(`${base}notifications/renew`, { method: 'POST', body })
+  return answer.ok && (await answer.json()).subscribed
 }
 
 /** Returns whether a subscription is for the current key of the server. Messages with another key are refused. */
