@@ -62,7 +62,8 @@ function errorPages(texts: Texts, base: string): ErrorPages {
   const toRequests = (say: Say) => ({ href: '/', text: say('error.to_requests') })
   return {
     unavailable: (acceptLanguage, textKey = 'error.away') =>
-      page(acceptLanguage, (say) => ({ description: say(textKey), link: undefined })),
+      // The page has the address that was called, so the link repeats the call, or leads to the page of a form.
+      page(acceptLanguage, (say) => ({ description: say(textKey), link: { href: '', text: say('error.try_again') } })),
     notFound: (acceptLanguage) =>
       page(acceptLanguage, (say) => ({ title: say('error.not_found_title'), description: say('error.not_found') })),
     failed: (acceptLanguage, id) => page(acceptLanguage, (say) => ({ description: say('error.failed', { id }) })),

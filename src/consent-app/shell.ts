@@ -118,7 +118,11 @@ function problemPages(page: ShowPage) {
   }
 
   function sessionOver(reply: FastifyReply, reader: Reader, to: string) {
-    return page(reply.code(401), 'problem', reader, { text: reader.say('error.session_over'), to, signIn: true })
+    return page(reply.code(401), 'problem', signedOut(reader), {
+      text: reader.say('error.session_over'),
+      to,
+      signIn: true,
+    })
   }
 
   function formExpired(reply: FastifyReply, reader: Reader, to: string) {
@@ -138,11 +142,15 @@ function problemPages(page: ShowPage) {
     const to = safeReturn(method === 'GET' ? path : `/${path.split('/')[1]}`)
     const what = error.status === 400 ? 'error.refused_form' : 'error.server'
     const text = reader.say(error.needsSignIn ? 'error.session_over' : what)
-    return page(reply.code(error.status), 'problem', reader, { text, to, signIn: error.needsSignIn })
+    const seen = error.needsSignIn ? signedOut(reader) : reader
+    return page(reply.code(error.status), 'problem', seen, { text, to, signIn: error.needsSignIn })
   }
 
   return { toSignIn, notTheirs, notOurUser, sessionOver, formExpired, startAgain, refused }
 }
+
+/** Returns a reader for pages that do not say that a user is signed in. */
+const signedOut = (reader: Reader): Reader => ({ ...reader, session: undefined })
 
 /** Returns the fields of a form; empty if there is no body. */
 export function formOf(request: FastifyRequest): Form {
