@@ -12,6 +12,7 @@ import { createDeviceToken } from '../openid-provider/device-token.ts'
 import { createBeginFor } from '../openid-provider/generations-of-call.ts'
 import { cookieNames } from '../openid-provider/paths.ts'
 import { createAdmission } from '../openid-provider/sign-in/external-sign-in.ts'
+import { createFirstSignIn } from '../openid-provider/sign-in/first-sign-in.ts'
 import { type BoundedWait, createBoundedWait } from '../platform/http/bounded-wait.ts'
 import { fetchThrough } from '../platform/http/fetch.ts'
 import { Unavailable } from '../platform/http/unavailable.ts'
@@ -89,13 +90,20 @@ function signingInElsewhere({ platform, clients, users, openid }: CibaNeeds) {
     fetch: fromProvider(fetchThrough(openCaller({ allowPrivateNetworks: true, timeoutMs: signInTimeoutMs }))),
     admit: createAdmission({
       users: users.users,
-      usersAreHooks: !Array.isArray(config.users),
+      findInDirectory: Array.isArray(config.users) ? findingInDirectory({ platform, clients, users }) : undefined,
       app: ownApp,
       audit,
       deviceToken: createDeviceToken(openid.provider, ownApp.client_id),
       beginFor: createBeginFor(users.generations),
     }),
   }
+}
+
+function findingInDirectory({ platform, clients, users }: Pick<CibaNeeds, 'platform' | 'clients' | 'users'>) {
+  const { config, clock, audit } = platform
+  const { createUsers: createsUsers } = config.login
+  const { store, usedIdsOf } = users
+  return createFirstSignIn({ users: users.users, store, createsUsers, usedIdsOf, app: clients.ownApp, clock, audit })
 }
 
 /** Returns a function that sends requests to this server, without a network connection. */

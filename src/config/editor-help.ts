@@ -334,4 +334,6 @@ export type LoginHelp = {
   client_id?: unknown
   /** The `client_secret` of Doorbell at the provider `login.issuer`. Preferably set in `DOORBELL_LOGIN_CLIENT_SECRET`. Value: a string. */
   client_secret?: unknown
+  /** Whether a person who signs in at the provider `login.issuer`, and has no account here, becomes a user of the built-in directory. If so, everybody who can sign in there can sign in here, except locked and removed users. Value: `true`, `false`. */
+  createUsers?: unknown
 }
