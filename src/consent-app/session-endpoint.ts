@@ -44,11 +44,9 @@ export interface EndedSession {
 }
 
 export function sessionEndpoint(app: FastifyInstance, shell: Shell, needs: SessionNeeds): void {
-  const { issuer, api, signIn, whileSigningIn, whileUnproven, cookies, endSession, providerCookie, clock, audit } =
-    needs
-  // The session cookie of the provider, and the cookie with the signature of the session cookie.
-  const providerCookies = providerCookie === undefined ? [] : [providerCookie, `${providerCookie}.sig`]
-  const { readerOf, isTrustworthy, isFromElsewhere, notOurUser, formExpired, startAgain } = shell
+  const { issuer, api, signIn, whileSigningIn, cookies, clock, audit } = needs
+  const { readerOf, notOurUser, startAgain } = shell
+  signOutRoutes(app, shell, needs)
   const returningUserOf = (request: FastifyRequest) => needs.returningUser(request.headers.cookie)
 
   app.get('/session/start', async (request, reply) => {
@@ -94,6 +92,22 @@ export function sessionEndpoint(app: FastifyInstance, shell: Shell, needs: Sessi
     }
   })
 
+  /**
+   * Removes the push subscription of this browser if it belongs to another user. This can happen if the other user did
+   * not sign out.
+   */
+  async function endSubscriptionOfAnother(request: FastifyRequest, { accessToken }: { accessToken: string }) {
+    const endpoint_hash = cookies.openBrowser(request.cookies[cookies.browserName])
+    if (endpoint_hash !== undefined) await api.claimSubscription(accessToken, { endpoint_hash })
+  }
+}
+
+function signOutRoutes(app: FastifyInstance, shell: Shell, needs: SessionNeeds): void {
+  const { whileUnproven, cookies, endSession, providerCookie } = needs
+  const { readerOf, isTrustworthy, isFromElsewhere, formExpired, signedOut } = shell
+  // The session cookie of the provider, and the cookie with the signature of the session cookie.
+  const providerCookies = providerCookie === undefined ? [] : [providerCookie, `${providerCookie}.sig`]
+
   // This route also serves browsers without a session of the app, because they may still have a session at this OpenID
   // provider and a push subscription.
   app.post('/session/end', async (request, reply) => {
@@ -109,22 +123,21 @@ export function sessionEndpoint(app: FastifyInstance, shell: Shell, needs: Sessi
       address: request.ip,
     }
     if (reader.session !== undefined) await endSession(ended)
-    else await whileUnproven('', slotOf(request.raw), () => endSession(ended), returningUserOf(request))
+    else
+      await whileUnproven('', slotOf(request.raw), () => endSession(ended), needs.returningUser(request.headers.cookie))
     for (const name of [cookies.sessionName, cookies.browserName, ...providerCookies]) {
       if (request.cookies[name] !== undefined) reply.clearCookie(name, cookies.options)
     }
     reply.setCookie(cookies.signedOutName, 'yes', { ...cookies.options, maxAge: rememberedForSeconds })
-    return reply.redirect('/session/start', 303)
+    // A form of this app may lead only to this origin (`form-action`), and browsers also check each redirect after the
+    // form. So a redirect to another provider would be blocked.
+    return reply.redirect(providerCookie === undefined ? '/session/ended' : '/session/start', 303)
   })
 
-  /**
-   * Removes the push subscription of this browser if it belongs to another user. This can happen if the other user did
-   * not sign out.
-   */
-  async function endSubscriptionOfAnother(request: FastifyRequest, { accessToken }: { accessToken: string }) {
-    const endpoint_hash = cookies.openBrowser(request.cookies[cookies.browserName])
-    if (endpoint_hash !== undefined) await api.claimSubscription(accessToken, { endpoint_hash })
-  }
+  app.get('/session/ended', (request, reply) => {
+    const reader = readerOf(request)
+    return reader.session ? reply.redirect('/', 303) : signedOut(reply, reader)
+  })
 }
 
 function nameOfError(error: unknown): string {

@@ -94,7 +94,7 @@ export function createShell(app: FastifyInstance, { issuer, cookies, texts, fram
 
 type ShowPage = (reply: FastifyReply, name: AppPage, reader: Reader, values: Record<string, unknown>) => FastifyReply
 
-/** Error pages, each with a link to continue. */
+/** The error pages and the page after a sign-out, each with a link to continue. */
 function problemPages(page: ShowPage) {
   function toSignIn(reply: FastifyReply, to: string) {
     return reply.redirect(`/session/start?to=${encodeURIComponent(to)}`, 303)
@@ -120,6 +120,10 @@ function problemPages(page: ShowPage) {
     return page(reply.code(400), 'problem', reader, { text: reader.say('sign_in.over'), to, signIn: true })
   }
 
+  function signedOut(reply: FastifyReply, reader: Reader) {
+    return page(reply, 'signed-out', reader, {})
+  }
+
   /**
    * Shows the error page for a call that the device API has refused. The link on the error page leads back to the page
    * that made the call, after a sign-in if needed.
@@ -132,7 +136,7 @@ function problemPages(page: ShowPage) {
     return page(reply.code(error.status), 'problem', reader, { text, to, signIn: error.needsSignIn })
   }
 
-  return { toSignIn, notTheirs, notOurUser, sessionOver, formExpired, startAgain, refused }
+  return { toSignIn, notTheirs, notOurUser, sessionOver, formExpired, startAgain, signedOut, refused }
 }
 
 /** Returns the fields of a form; empty if there is no body. */
