@@ -71,6 +71,7 @@ function signingInHere({ platform, clients }: CibaNeeds, send: SendToServer) {
     issuer: platform.config.issuer,
     clientId: ownApp.client_id,
     clientSecret: ownApp.client_secret!,
+    authMethod: 'client_secret_basic' as const,
     scope: ownApp.scope!,
     fetch: fetchFrom(send),
     admit: admitOwn,
@@ -80,11 +81,12 @@ function signingInHere({ platform, clients }: CibaNeeds, send: SendToServer) {
 function signingInElsewhere({ platform, clients, users, openid }: CibaNeeds) {
   const { config, audit, openCaller } = platform
   const { ownApp } = clients
-  const { issuer, client_id, client_secret } = config.login
+  const { issuer, client_id, client_secret, token_endpoint_auth_method } = config.login
   return {
     issuer,
     clientId: client_id!,
     clientSecret: client_secret!,
+    authMethod: token_endpoint_auth_method,
     scope: 'openid profile email',
     // The operator has configured the address of the other provider, so it may be in a private network.
     fetch: fromProvider(fetchThrough(openCaller({ allowPrivateNetworks: true, timeoutMs: signInTimeoutMs }))),

@@ -65,6 +65,11 @@ export const clientAndUserSettings = {
         '`DOORBELL_LOGIN_CLIENT_SECRET`.',
       { example: "'preferably-set-in-DOORBELL_LOGIN_CLIENT_SECRET'", isSketch: true },
     ),
+    token_endpoint_auth_method: setting(
+      choice(['client_secret_basic', 'client_secret_post']).default('client_secret_basic'),
+      'How Doorbell authenticates at the token endpoint of the provider `login.issuer`. Choose `client_secret_post` for ' +
+        'a provider that does not decode the header of `client_secret_basic` as RFC 6749 §2.3.1 requires.',
+    ),
     createUsers: setting(
       yesOrNo().default(false),
       'Whether a person who signs in at the provider `login.issuer`, and has no account here, becomes a user of the ' +
