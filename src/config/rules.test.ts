@@ -216,6 +216,16 @@ const cases: [problem: string, broken: Input, mended: Input, options?: { demo: t
     { ...production, login: { issuer: login.issuer } },
     { ...production, login },
   ],
+  [
+    'login.createUsers must not be true without login.issuer',
+    { ...production, login: { createUsers: true } },
+    { ...production, login: { ...login, createUsers: true } },
+  ],
+  [
+    'login.createUsers must not be true if users are hooks',
+    { ...production, login: { ...login, createUsers: true }, users: { find: () => null, findByHint: () => null } },
+    { ...production, login: { ...login, createUsers: true }, users: [] },
+  ],
 ]
 
 const notSeenBothWays = noteOutcomes(rules)

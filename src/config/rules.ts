@@ -275,6 +275,17 @@ export const rules: SettingRule[] = [
       login.issuer === 'self' || (login.client_id !== undefined && login.client_secret !== undefined),
     message: 'and login.client_secret are needed to sign users in at another provider',
   },
+  {
+    settings: ['login.createUsers', 'login.issuer'],
+    requires: ({ login }) => !login.createUsers || login.issuer !== 'self',
+    message: 'must not be true without login.issuer: users who sign in here must exist already',
+  },
+  {
+    settings: ['login.createUsers', 'users'],
+    requires: ({ login, users }) => !login.createUsers || Array.isArray(users),
+    message:
+      'must not be true if users are hooks: your application creates its users itself, for instance in the hook findByHint, which gets the claims of the person',
+  },
 ]
 
 /**

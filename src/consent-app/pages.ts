@@ -1,7 +1,16 @@
 /** The pages of the app, and their scripts. */
 import { fileText, pageHeaders, pagesIn } from '../platform/pages/pages.ts'
 
-export type AppPage = 'waiting' | 'approve' | 'outcome' | 'activity' | 'passkeys' | 'sessions' | 'user-code' | 'problem'
+export type AppPage =
+  | 'waiting'
+  | 'approve'
+  | 'outcome'
+  | 'activity'
+  | 'passkeys'
+  | 'sessions'
+  | 'user-code'
+  | 'problem'
+  | 'signed-out'
 
 /** Renders a page of the app as HTML. */
 export const renderPage = pagesIn<AppPage>(new URL('./views/', import.meta.url))

@@ -47,7 +47,7 @@ export interface EndedSession {
 
 export function sessionEndpoint(app: FastifyInstance, shell: Shell, needs: SessionNeeds): void {
   signInRoutes(app, shell, needs)
-  signOutRoute(app, shell, needs)
+  signOutRoutes(app, shell, needs)
 }
 
 function signInRoutes(app: FastifyInstance, shell: Shell, needs: SessionNeeds): void {
@@ -110,9 +110,9 @@ function signInRoutes(app: FastifyInstance, shell: Shell, needs: SessionNeeds): 
   }
 }
 
-function signOutRoute(app: FastifyInstance, shell: Shell, needs: SessionNeeds): void {
+function signOutRoutes(app: FastifyInstance, shell: Shell, needs: SessionNeeds): void {
   const { whileUnproven, cookies, endSession, providerCookie } = needs
-  const { readerOf, isTrustworthy, isFromElsewhere, formExpired } = shell
+  const { readerOf, isTrustworthy, isFromElsewhere, formExpired, signedOut } = shell
   // The session cookie of the provider, and the cookie with the signature of the session cookie.
   const providerCookies = providerCookie === undefined ? [] : [providerCookie, `${providerCookie}.sig`]
 
@@ -137,7 +137,14 @@ function signOutRoute(app: FastifyInstance, shell: Shell, needs: SessionNeeds): 
       if (request.cookies[name] !== undefined) reply.clearCookie(name, cookies.options)
     }
     reply.setCookie(cookies.signedOutName, 'yes', { ...cookies.options, maxAge: rememberedForSeconds })
-    return reply.redirect('/session/start', 303)
+    // A form of this app may lead only to this origin (`form-action`), and browsers also check each redirect after the
+    // form. So a redirect to another provider would be blocked.
+    return reply.redirect(providerCookie === undefined ? '/session/ended' : '/session/start', 303)
+  })
+
+  app.get('/session/ended', (request, reply) => {
+    const reader = readerOf(request)
+    return reader.session ? reply.redirect('/', 303) : signedOut(reply, reader)
   })
 }
 

@@ -103,7 +103,7 @@ export function createShell(app: FastifyInstance, { issuer, cookies, texts, fram
 
 type ShowPage = (reply: FastifyReply, name: AppPage, reader: Reader, values: Record<string, unknown>) => FastifyReply
 
-/** Error pages, each with a link to continue. */
+/** The error pages and the page after a sign-out, each with a link to continue. */
 function problemPages(page: ShowPage) {
   function toSignIn(reply: FastifyReply, to: string) {
     return reply.redirect(`/session/start?to=${encodeURIComponent(to)}`, 303)
@@ -118,7 +118,7 @@ function problemPages(page: ShowPage) {
   }
 
   function sessionOver(reply: FastifyReply, reader: Reader, to: string) {
-    return page(reply.code(401), 'problem', signedOut(reader), {
+    return page(reply.code(401), 'problem', withoutSession(reader), {
       text: reader.say('error.session_over'),
       to,
       signIn: true,
@@ -133,6 +133,10 @@ function problemPages(page: ShowPage) {
     return page(reply.code(400), 'problem', reader, { text: reader.say('sign_in.over'), to, signIn: true })
   }
 
+  function signedOut(reply: FastifyReply, reader: Reader) {
+    return page(reply, 'signed-out', reader, {})
+  }
+
   /**
    * Shows the error page for a call that the device API has refused. The link on the error page leads back to the page
    * that made the call, after a sign-in if needed.
@@ -142,15 +146,15 @@ function problemPages(page: ShowPage) {
     const to = safeReturn(method === 'GET' ? path : `/${path.split('/')[1]}`)
     const what = error.status === 400 ? 'error.refused_form' : 'error.server'
     const text = reader.say(error.needsSignIn ? 'error.session_over' : what)
-    const seen = error.needsSignIn ? signedOut(reader) : reader
+    const seen = error.needsSignIn ? withoutSession(reader) : reader
     return page(reply.code(error.status), 'problem', seen, { text, to, signIn: error.needsSignIn })
   }
 
-  return { toSignIn, notTheirs, notOurUser, sessionOver, formExpired, startAgain, refused }
+  return { toSignIn, notTheirs, notOurUser, sessionOver, formExpired, startAgain, signedOut, refused }
 }
 
 /** Returns a reader for pages that do not say that a user is signed in. */
-const signedOut = (reader: Reader): Reader => ({ ...reader, session: undefined })
+const withoutSession = (reader: Reader): Reader => ({ ...reader, session: undefined })
 
 /** Returns the fields of a form; empty if there is no body. */
 export function formOf(request: FastifyRequest): Form {

@@ -101,6 +101,10 @@ const pages: Record<string, (page: Page, stage: Stage) => Promise<unknown>> = {
     await page.context().clearCookies({ name: 'doorbell_app' })
     await press(page, says('approve.approve'))
   },
+  'signed out': async (page, stage) => {
+    await page.context().clearCookies({ name: 'doorbell_app' })
+    await page.goto(`${stage.url}/session/ended`)
+  },
   'form too old': async (page, stage) => {
     await openRequest(page, stage)
     await page

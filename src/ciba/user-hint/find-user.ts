@@ -166,8 +166,8 @@ function nameIn({ kind, value, claims, subject, identifier }: UserHint, issuer: 
 function textIn(identifier: SubjectIdentifier, issuer: string): string {
   const text = textOf(identifier)
   if (identifier.format === 'account') return usernameIn(text, issuer) || text
-  // A subject of another issuer is no user here, whatever user has the same id.
-  return identifier.format === 'iss_sub' && identifier.iss !== issuer ? JSON.stringify(identifier) : text
+  // A subject of another issuer is another person than the user here with the same id.
+  return identifier.format === 'iss_sub' && identifier.iss !== issuer ? `${text} ${identifier.iss}` : text
 }
 
 /**
