@@ -22,7 +22,8 @@ export function composeHttpServer(
   const { ofNode, ...timeouts } = serverTimeouts(patience)
   const basePath = basePathOf(config.issuer)
   const addresses = [config.issuer, ...(config.mutualTls ? [config.mutualTls.issuer] : [])]
-  const basePaths = addresses.map(basePathOf).filter((path) => path !== '')
+  // The longest path comes first, because one may begin with another.
+  const basePaths = [...new Set(addresses.map(basePathOf))].filter((path) => path !== '').sort(byLength)
   const app: FastifyInstance = fastify({
     ...edgeOptions,
     logger: false,
@@ -42,6 +43,8 @@ export function composeHttpServer(
   loadShedding.guard(app)
   return { app, routes, basePaths }
 }
+
+const byLength = (one: string, other: string) => other.length - one.length
 
 /**
  * Returns the header `Strict-Transport-Security`. In development, returns no header: browsers apply HSTS to all ports

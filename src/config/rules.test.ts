@@ -22,12 +22,32 @@ const login = { issuer: 'https://op.example.com', client_id: 'doorbell', client_
 const inside = { allowPrivateNetworks: true }
 
 type Input = Record<string, unknown>
-const cases: [problem: string, broken: Input, mended: Input, options?: { demo: true }][] = [
+type Case = [problem: string, broken: Input, mended: Input, options?: { demo: true }]
+const cases: Case[] = [
   ['issuer is missing; it must be', { secret }, production],
   [
     'issuer is missing; with port 0',
     { development: true, port: 0 },
     { development: true, port: 0, issuer: 'http://localhost:5000' },
+  ],
+  ...['/a;b=c', '/a%20b', '/a//b', '/.a', '/a/..b'].map(
+    (path): Case => [
+      'issuer must have a path of letters',
+      { ...production, issuer: `https://id.example.com${path}` },
+      { ...production, issuer: 'https://id.example.com/a-b/c.d' },
+    ],
+  ),
+  ...['/oauth', '/health/x', '/session'].map(
+    (path): Case => [
+      'issuer must have a path that does not begin with',
+      { ...production, issuer: `https://id.example.com${path}` },
+      { ...production, issuer: `https://id.example.com/x${path}` },
+    ],
+  ),
+  [
+    'mutualTls.issuer must have a path that does not begin with /oauth',
+    { ...production, proxy, mutualTls: { issuer: 'https://mtls.example.com/oauth' } },
+    { ...production, proxy, mutualTls: { issuer: 'https://mtls.example.com/mtls' } },
   ],
   ['issuer must be written', { ...production, issuer: 'https://id.example.com/' }, production],
   [

@@ -8,6 +8,7 @@ import { profiles } from '../platform/security-profile.ts'
 import { isPlain } from '../platform/validation.ts'
 import { type CheckedConfig, type Config, seesCertificates } from './config.ts'
 import { demoClientWithSecret } from './demo.ts'
+import { issuerPathProblem } from './issuer-path.ts'
 import { type GivenSettings, valuesOf } from './schema.ts'
 import { secretForm } from './settings/formats.ts'
 
@@ -112,6 +113,11 @@ export const rules: SettingRule[] = [
     settings: ['issuer', 'development'],
     requires: (config, given) => given.issuer === undefined || issuerProblem(config) === undefined,
     message: (config) => issuerProblem(config)!,
+  },
+  {
+    settings: ['mutualTls.issuer'],
+    requires: ({ mutualTls }) => mutualTls === undefined || issuerPathProblem(mutualTls.issuer) === undefined,
+    message: ({ mutualTls }) => issuerPathProblem(mutualTls!.issuer)!,
   },
   {
     // The reason for this rule: in development, every caller that reaches `/dev/decide` can approve every request.
@@ -332,7 +338,7 @@ function issuerProblem({ issuer, development }: CheckedConfig): string | undefin
   if (/[?#]/.test(issuer)) return 'must have no query and no fragment'
   const plainest = url.href.replace(/\/+$/, '')
   return issuer === plainest
-    ? undefined
+    ? issuerPathProblem(issuer)
     : `must be written "${plainest}": in normalized form, without a slash at the end`
 }
 

@@ -125,6 +125,49 @@ for (const status of [503, 429, 500]) {
   })
 }
 
+test('a list that cannot be fetched stays on the screen, and is fetched again', async (t) => {
+  const { stage, tabs } = await openTabs(t, 1)
+  const page = tabs[0]!
+  let isLost = true
+  await page.route(`${stage.url}/`, (route) => (isLost ? route.abort('connectionreset') : route.continue()))
+  await stage.ring('kiosk')
+  await notLive(page).waitFor()
+  isLost = false
+  await shows(page, 'Kiosk')
+  await notLive(page).waitFor({ state: 'hidden' })
+})
+
+test('an older answer that arrives late does not replace a newer one', async (t) => {
+  const { stage, tabs } = await openTabs(t, 1)
+  const page = tabs[0]!
+  const late = Promise.withResolvers<void>()
+  let fetched = 0
+  await page.route(`${stage.url}/`, async (route) => {
+    const response = await route.fetch()
+    fetched += 1
+    if (fetched === 1) await late.promise
+    await route.fulfill({ response })
+  })
+  await stage.ring('kiosk')
+  await until(() => fetched === 1)
+  await stage.ring('northbank')
+  late.resolve()
+  await shows(page, 'Northbank')
+  await shows(page, 'Kiosk')
+  assert.equal(fetched, 2)
+})
+
+test('opening a window makes the others fetch nothing', async (t) => {
+  const { stage, streams, tabs } = await openTabs(t, 3)
+  await until(() => streams() === 1)
+  let fetched = 0
+  for (const page of tabs) page.on('request', () => (fetched += 1))
+  await openTab(tabs[0]!.context(), stage)
+  await stage.ring('kiosk')
+  await Promise.all(tabs.map((page) => shows(page, 'Kiosk')))
+  assert.equal(fetched, 3, 'each has fetched the new request')
+})
+
 test('when another user signs in, all windows show the list of this user', async (t) => {
   const { stage, tabs } = await openTabs(t, 2)
   await tabs[1]!.goto(`${stage.url}/session/start?as=another`)

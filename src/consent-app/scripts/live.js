@@ -21,6 +21,7 @@ function keepUpToDate(place) {
     isRefused[what] = isNow
     for (const text of document.querySelectorAll('[data-live-lost]')) text.hidden = !isRefused.stream && !isRefused.page
   }
+  const look = oneAtATime(fetchAgain)
   const heard = {
     // Requests may have changed before the stream was opened, or while the connection was lost.
     open() {
@@ -29,6 +30,8 @@ function keepUpToDate(place) {
     },
     changed: look,
     lost: () => note('stream', true),
+    'is open': () => note('stream', false),
+    'is lost': () => note('stream', true),
   }
   const update = () => {
     letGo?.()
@@ -38,13 +41,10 @@ function keepUpToDate(place) {
   document.addEventListener('visibilitychange', update)
   update()
 
-  async function look() {
+  async function fetchAgain() {
     const answer = await fetch(location.href, { headers: { accept: 'text/html' } }).catch(() => undefined)
-    // If the page cannot be fetched, the stream is disconnected as well. When it is connected again, this function is
-    // called again.
-    if (answer === undefined) return
     // A reload would replace the page by an error page, which does not come back by itself.
-    if (answer.status === 429 || answer.status >= 500) {
+    if (answer === undefined || answer.status === 429 || answer.status >= 500) {
       note('page', true)
       pauses.begin(look)
       return
@@ -68,6 +68,28 @@ function keepUpToDate(place) {
   }
 }
 
+/**
+ * Returns a function that does the work again if it is called meanwhile, but only after the work is done. Otherwise an
+ * older answer could arrive later than a newer one, and replace it.
+ */
+function oneAtATime(work) {
+  let isWorking = false
+  let again = false
+  return async () => {
+    again = true
+    if (isWorking) return
+    isWorking = true
+    try {
+      while (again) {
+        again = false
+        await work()
+      }
+    } finally {
+      isWorking = false
+    }
+  }
+}
+
 /** Closes the notifications of requests that are not in the list: they were decided elsewhere, or have expired. */
 async function closeNotificationsBeside(place) {
   const registration = await navigator.serviceWorker?.getRegistration()
@@ -79,8 +101,8 @@ async function closeNotificationsBeside(place) {
 }
 
 /**
- * Calls `hear` with `open`, `changed` or `lost`. The tab that has the lock opens the stream, and tells the others. When it
- * is closed or hidden, the next tab gets the lock. Without a secure context, there are no locks: each tab has a stream.
+ * Calls `hear` with `open`, `changed` or `lost`, or with `is open` or `is lost` if this has been so for a while. The tab
+ * that has the lock opens the stream, and tells the others. When it is closed or hidden, the next tab gets the lock. Without a secure context, there are no locks: each tab has a stream.
  *
  * @returns a function that ends this
  */
@@ -95,10 +117,11 @@ function shareStream(url, hear) {
   let told
   others.addEventListener('message', ({ data }) => {
     if (data !== 'state?') hear(data)
-    else if (told !== undefined) others.postMessage(told)
+    else if (told !== undefined) others.postMessage(`is ${told}`)
   })
   // The stream of another tab may be open, or lost, and says so only once.
   others.postMessage('state?')
+  hear('changed')
   const lead = () =>
     new Promise((resolve) => {
       const close = openStream(url, (event) => {
