@@ -1,49 +1,35 @@
 /**
  * Checks two nodes behind nginx, HAProxy, Apache, Caddy and Envoy, one proxy after the other, with the configurations
- * in docs/proxies. The check covers sign-in, the live list of the consent app, long polls, disconnecting clients,
- * client certificates, and a node that is killed. It takes half a minute for each proxy.
+ * in docs/proxies. The check covers sign-in, the live list of the consent app, HTTP/2, long polls, disconnecting
+ * clients, client certificates, and a node that is killed. It takes half a minute for each proxy.
  *
  *     node checks/proxies.ts [nginx|haproxy|apache|caddy|envoy]
  */
 import type { ChildProcess } from 'node:child_process'
-import { X509Certificate } from 'node:crypto'
 import { writeFile } from 'node:fs/promises'
 import { join } from 'node:path'
 import { setTimeout as pause } from 'node:timers/promises'
 import { getCACertificates, setDefaultCACertificates } from 'node:tls'
 import { fileURLToPath } from 'node:url'
-import { newSecret } from '../src/platform/crypto.ts'
-import { type Certified, certify, certifyServer } from '../test/support/certificates.ts'
+import type { Certified } from '../test/support/certificates.ts'
 import { freePort } from '../test/support/ports.ts'
 import { startPostgres } from '../test/support/postgres.ts'
 import { openVisitor, type Visitor } from '../test/support/visitor.ts'
 import { type Called, call, callerNamesSent, listenTo } from './proxy-calls.ts'
+import { openHttp2 } from './proxy-http2.ts'
 import {
-  begin,
-  chosenProxies,
-  end,
-  inFolder,
-  type ProxyTls,
-  proxies,
-  startProxy,
-  untilReady,
-} from './proxy-programs.ts'
+  ana,
+  type Certificates,
+  CIBA,
+  kiosk,
+  makeCertificates,
+  metricsToken,
+  phones,
+  settingsOf,
+} from './proxy-nodes.ts'
+import { begin, chosenProxies, end, inFolder, proxies, startProxy, untilReady } from './proxy-programs.ts'
 
-const CIBA = 'urn:openid:params:grant-type:ciba'
 const bin = fileURLToPath(new URL('../bin/doorbell.js', import.meta.url))
-const kiosk = newSecret()
-const phones = newSecret()
-const metricsToken = newSecret()
-const ana = { id: 'ana', username: 'ana', password: newSecret(12) }
-
-/** The certificates of the check. */
-interface Certificates {
-  files: ProxyTls
-  authority: Certified
-  /** `till` is signed by the authority, `self` is self-signed. */
-  till: Certified
-  self: Certified
-}
 
 interface Node {
   url: string
@@ -69,23 +55,6 @@ await inFolder(async (folder) => {
     await postgres.stop()
   }
 })
-
-async function makeCertificates(folder: string): Promise<Certificates> {
-  const { authority, server } = await certifyServer()
-  const file = async (name: string, text: string) => {
-    await writeFile(join(folder, name), text)
-    return join(folder, name)
-  }
-  const files = {
-    host: 'localhost',
-    cert: await file('server.pem', server.cert),
-    key: await file('server.key', server.key),
-    both: await file('both.pem', server.cert + server.key),
-    clientCa: await file('clients-ca.pem', authority.cert),
-  }
-  const till = await certify({ subject: 'CN=till', by: authority })
-  return { files, authority, till, self: await certify({ subject: 'CN=self' }) }
-}
 
 interface Surroundings {
   folder: string
@@ -114,6 +83,7 @@ async function check(name: string, { folder, certificates, database }: Surroundi
   const visitor = openVisitor(url)
   await signsIn(visitor)
   await showsRequestsAtOnce(scene, visitor)
+  await sharesOneConnection(scene, visitor)
   await holdsPolls(scene)
   await noticesHangUps(scene)
   await forwardsCertificates(scene)
@@ -121,60 +91,6 @@ async function check(name: string, { folder, certificates, database }: Surroundi
   await saysThatNoNodeIsLeft(scene)
   await end(proxy)
   for (const { process } of nodes) if (process.exitCode === null && process.signalCode === null) await end(process)
-}
-
-interface NodeSettings {
-  name: string
-  url: string
-  port: number
-  database: string
-  certificates: Certificates
-}
-
-function settingsOf({ name, url, port, database, certificates }: NodeSettings) {
-  const poll = { grant_types: [CIBA], backchannel_token_delivery_mode: 'poll' }
-  const header = name === 'envoy' ? 'x-forwarded-client-cert' : 'X-Client-Cert'
-  return {
-    issuer: url,
-    host: '127.0.0.1',
-    port,
-    database,
-    secret: Buffer.alloc(32, 7).toString('base64url'),
-    proxy: {
-      trust: ['127.0.0.1'],
-      clientCertificateHeader: header,
-      ...(name === 'haproxy' && { clientCertificateChainHeader: 'X-Client-Cert-Chain' }),
-      clientCa: certificates.authority.cert,
-    },
-    // A poll is repeated two seconds after a node was killed. With an interval of one second, this poll is not too
-    // early.
-    requests: { longPoll: 20, interval: 1, maxOpenPerUser: 1000 },
-    limits: { perUser: { perMinute: 0 }, perClientAndUser: { perMinute: 0, open: 0 } },
-    metrics: { token: metricsToken },
-    logLevel: 'fatal',
-    clients: [
-      { client_id: 'kiosk', client_secret: kiosk, ...poll },
-      { client_id: 'phones', client_secret: phones, backchannel_device_service: true },
-      {
-        client_id: 'till',
-        ...poll,
-        token_endpoint_auth_method: 'tls_client_auth',
-        tls_client_auth_subject_dn: 'CN=till',
-        tls_client_certificate_bound_access_tokens: true,
-      },
-      {
-        client_id: 'self',
-        ...poll,
-        token_endpoint_auth_method: 'self_signed_tls_client_auth',
-        jwks: { keys: [{ ...publicKeyOf(certificates.self), x5c: [certificates.self.x5c] }] },
-      },
-    ],
-    users: [ana],
-  }
-}
-
-function publicKeyOf({ cert }: Certified) {
-  return new X509Certificate(cert).publicKey.export({ format: 'jwk' })
 }
 
 /** Prints a result. If `isRight` is false, the check fails. */
@@ -250,6 +166,39 @@ async function showsRequestsAtOnce(scene: Scene, visitor: Visitor): Promise<void
   await pause(1_000)
   report('live list', `the stream stays open`, live.isOpen())
   live.close()
+}
+
+/**
+ * A browser with many tabs uses one HTTP/2 connection. While eight event streams and a poll are held, a page must be
+ * answered. When the browser closes a stream, it only resets the stream; the proxy must tell the node as before.
+ */
+async function sharesOneConnection(scene: Scene, visitor: Visitor): Promise<void> {
+  const browser = await openHttp2(scene.url)
+  const expected = proxies[scene.name]!.offersHttp2 ? 'h2' : 'http/1.1'
+  report('HTTP/2', `negotiated: ${browser.protocol}`, browser.protocol === expected)
+  if (browser.protocol !== 'h2') return browser.close()
+  const tabs = Array.from({ length: 8 }, () => browser.listenTo('/events', visitor.jar))
+  const opened = await within(5_000, () => tabs.every((tab) => tab.isOpen()))
+  const id = await ring(scene)
+  const came = await within(5_000, () => tabs.every((tab) => tab.events() > 0))
+  report(
+    'HTTP/2',
+    `eight event streams: ${tabs.filter((tab) => tab.events() > 0).length} get the event`,
+    opened && came,
+  )
+  const held = browser.post('/oauth/token', { grant_type: CIBA, auth_req_id: id }, as('kiosk', kiosk))
+  const isHeld = await within(5_000, () => holding(scene, 1))
+  const page = await browser.get('/', visitor.jar)
+  report('HTTP/2', `a page beside them and a held poll: ${page}`, isHeld && page === 200)
+  held.reset()
+  const isTold = await within(2_000, () => holding(scene, 0))
+  report(
+    'HTTP/2',
+    `a reset stream is ${isTold ? '' : 'not '}passed on`,
+    isTold === proxies[scene.name]!.passesHangUpsOn,
+  )
+  for (const tab of tabs) tab.close()
+  browser.close()
 }
 
 async function holdsPolls(scene: Scene): Promise<void> {

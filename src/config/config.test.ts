@@ -72,7 +72,7 @@ test('defaults', () => {
       streams: { perSession: 10, perUser: 20, inAll: 10_000 },
     },
     metrics: { enabled: false, from: [] },
-    login: { issuer: 'self' },
+    login: { issuer: 'self', token_endpoint_auth_method: 'client_secret_basic', createUsers: false },
     logLevel: 'info',
     demo: false,
   })

@@ -334,4 +334,8 @@ export type LoginHelp = {
   client_id?: unknown
   /** The `client_secret` of Doorbell at the provider `login.issuer`. Preferably set in `DOORBELL_LOGIN_CLIENT_SECRET`. Value: a string. */
   client_secret?: unknown
+  /** How Doorbell authenticates at the token endpoint of the provider `login.issuer`. Choose `client_secret_post` for a provider that does not decode the header of `client_secret_basic` as RFC 6749 §2.3.1 requires. Value: `client_secret_basic`, `client_secret_post`. */
+  token_endpoint_auth_method?: unknown
+  /** Whether a person who signs in at the provider `login.issuer`, and has no account here, becomes a user of the built-in directory. If so, everybody who can sign in there can sign in here, except locked and removed users. Value: `true`, `false`. */
+  createUsers?: unknown
 }

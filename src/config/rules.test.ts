@@ -4,6 +4,7 @@ import { certify } from '../../test/support/certificates.ts'
 import { noteOutcomes } from '../../test/support/rule-outcomes.ts'
 import { newSecret } from '../platform/crypto.ts'
 import { checkConfig } from './check.ts'
+import { issuerPathProblem } from './issuer-path.ts'
 import { rules } from './rules.ts'
 
 const one = await certify({ subject: 'CN=one' })
@@ -22,12 +23,18 @@ const login = { issuer: 'https://op.example.com', client_id: 'doorbell', client_
 const inside = { allowPrivateNetworks: true }
 
 type Input = Record<string, unknown>
-const cases: [problem: string, broken: Input, mended: Input, options?: { demo: true }][] = [
+type Case = [problem: string, broken: Input, mended: Input, options?: { demo: true }]
+const cases: Case[] = [
   ['issuer is missing; it must be', { secret }, production],
   [
     'issuer is missing; with port 0',
     { development: true, port: 0 },
     { development: true, port: 0, issuer: 'http://localhost:5000' },
+  ],
+  [
+    'mutualTls.issuer must have a path that does not begin with /oauth',
+    { ...production, proxy, mutualTls: { issuer: 'https://mtls.example.com/oauth' } },
+    { ...production, proxy, mutualTls: { issuer: 'https://mtls.example.com/mtls' } },
   ],
   ['issuer must be written', { ...production, issuer: 'https://id.example.com/' }, production],
   [
@@ -216,6 +223,16 @@ const cases: [problem: string, broken: Input, mended: Input, options?: { demo: t
     { ...production, login: { issuer: login.issuer } },
     { ...production, login },
   ],
+  [
+    'login.createUsers must not be true without login.issuer',
+    { ...production, login: { createUsers: true } },
+    { ...production, login: { ...login, createUsers: true } },
+  ],
+  [
+    'login.createUsers must not be true if users are hooks',
+    { ...production, login: { ...login, createUsers: true }, users: { find: () => null, findByHint: () => null } },
+    { ...production, login: { ...login, createUsers: true }, users: [] },
+  ],
 ]
 
 const notSeenBothWays = noteOutcomes(rules)
@@ -227,6 +244,19 @@ for (const [problem, broken, mended, options] of cases) {
     assert.deepEqual(problemsIn(mended, options), [])
   })
 }
+
+test('the path of an issuer has plain segments, and does not begin like a path of this server', () => {
+  for (const path of ['', '/', '/ciba', '/tenants/bank-1', '/a_b/c.d/~e', '/x/oauth']) {
+    assert.equal(issuerPathProblem(`https://id.example.com${path}`), undefined, path)
+  }
+  for (const path of ['/a;b=c', '/a%20b', '/a%2fb', '/a//b', '//a', '/.a', '/a/.b', '/a(b']) {
+    assert.match(issuerPathProblem(`https://id.example.com${path}`)!, /path of letters/, path)
+  }
+  for (const path of ['/oauth', '/health/x', '/session']) {
+    assert.match(issuerPathProblem(`https://id.example.com${path}`)!, /does not begin with/, path)
+  }
+  assert.match(problemsIn({ ...production, issuer: 'https://id.example.com/oauth' })[0]!, /^issuer must have a path/)
+})
 
 test('the cases above show each rule satisfied and violated', () => {
   assert.equal(cases.length, rules.length)

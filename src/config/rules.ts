@@ -8,6 +8,7 @@ import { profiles } from '../platform/security-profile.ts'
 import { isPlain } from '../platform/validation.ts'
 import { type CheckedConfig, type Config, seesCertificates } from './config.ts'
 import { demoClientWithSecret } from './demo.ts'
+import { issuerPathProblem } from './issuer-path.ts'
 import { type GivenSettings, valuesOf } from './schema.ts'
 import { secretForm } from './settings/formats.ts'
 
@@ -112,6 +113,11 @@ export const rules: SettingRule[] = [
     settings: ['issuer', 'development'],
     requires: (config, given) => given.issuer === undefined || issuerProblem(config) === undefined,
     message: (config) => issuerProblem(config)!,
+  },
+  {
+    settings: ['mutualTls.issuer'],
+    requires: ({ mutualTls }) => mutualTls === undefined || issuerPathProblem(mutualTls.issuer) === undefined,
+    message: ({ mutualTls }) => issuerPathProblem(mutualTls!.issuer)!,
   },
   {
     // The reason for this rule: in development, every caller that reaches `/dev/decide` can approve every request.
@@ -275,6 +281,17 @@ export const rules: SettingRule[] = [
       login.issuer === 'self' || (login.client_id !== undefined && login.client_secret !== undefined),
     message: 'and login.client_secret are needed to sign users in at another provider',
   },
+  {
+    settings: ['login.createUsers', 'login.issuer'],
+    requires: ({ login }) => !login.createUsers || login.issuer !== 'self',
+    message: 'must not be true without login.issuer: users who sign in here must exist already',
+  },
+  {
+    settings: ['login.createUsers', 'users'],
+    requires: ({ login, users }) => !login.createUsers || Array.isArray(users),
+    message:
+      'must not be true if users are hooks: your application creates its users itself, for instance in the hook findByHint, which gets the claims of the person',
+  },
 ]
 
 /**
@@ -321,7 +338,7 @@ function issuerProblem({ issuer, development }: CheckedConfig): string | undefin
   if (/[?#]/.test(issuer)) return 'must have no query and no fragment'
   const plainest = url.href.replace(/\/+$/, '')
   return issuer === plainest
-    ? undefined
+    ? issuerPathProblem(issuer)
     : `must be written "${plainest}": in normalized form, without a slash at the end`
 }
 

@@ -1,6 +1,6 @@
 /** Reads the users of a configuration: a list, or hooks of the application. */
 import { z } from 'zod'
-import { isLanguageTag } from '../platform/i18n/texts.ts'
+import { asLanguageTag, isLanguageTag } from '../platform/i18n/texts.ts'
 import { didYouMean, expectation, isPlain, nearest, readSettings, secretExpectation } from '../platform/validation.ts'
 import { plainNumber, storedNumber } from '../user/phone-number.ts'
 import type { ConfiguredUser, UserHooks } from '../user/user.ts'
@@ -67,6 +67,22 @@ const userSchema = z.strictObject({
 })
 
 const knownOfUser = Object.keys(userSchema.shape)
+
+/**
+ * Returns those members of a user that are valid, for values from another server. A locale in another form, such as
+ * `de_DE`, is converted.
+ */
+export function validMembers({ email, name, locale }: Record<'email' | 'name' | 'locale', unknown>) {
+  const { shape } = userSchema
+  const address = shape.email.safeParse(email)
+  const line = shape.name.safeParse(name)
+  const tag = shape.locale.safeParse(typeof locale === 'string' ? asLanguageTag(locale) : undefined)
+  return {
+    ...(address.success && { email: address.data }),
+    ...(line.success && { name: line.data }),
+    ...(tag.data !== undefined && { locale: Intl.getCanonicalLocales(tag.data)[0]! }),
+  }
+}
 
 function readList(input: unknown[]): { users: ConfiguredUser[]; problems: string[] } {
   const problems: string[] = []

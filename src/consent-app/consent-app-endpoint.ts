@@ -24,8 +24,6 @@ export interface ConsentAppNeeds extends SessionNeeds {
   texts: Texts
   /** The public key with which browsers subscribe to push messages; undefined if push messages are off. */
   pushKey: string | undefined
-  /** Whether users manage their user codes on a page of this app. */
-  userCodes: boolean
   /**
    * Calls `listener` with the `userKey` of each user whose requests have changed. If changes may have been missed,
    * calls it with '', which stands for all users. Returns a function that removes `listener`.
@@ -76,7 +74,7 @@ export async function consentAppEndpoint(app: FastifyInstance, needs: ConsentApp
   activityEndpoint(app, shell, api)
   passkeysEndpoint(app, shell, api)
   if (has.sessions) sessionsEndpoint(app, shell, api)
-  if (userCodes) userCodeEndpoint(app, shell, api)
+  if (userCodes) userCodeEndpoint(app, shell, needs)
   notificationsEndpoint(app, shell, needs)
   sessionEndpoint(app, shell, needs)
 }

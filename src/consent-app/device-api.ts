@@ -119,6 +119,7 @@ export interface Answered<Body> {
     locked?: boolean
     too_often?: boolean
     is_password?: boolean
+    bad_name?: boolean
   }
 }
 
@@ -193,13 +194,16 @@ export function createDeviceApiClient(send: SendToServer) {
       post<object>(token, '/backchannel/block', { client_id: clientId, blocked }, from),
     passkeys: (token: string) =>
       get<{ passkeys: ShownPasskey[]; sign_in_needed?: SignInNeeded }>(token, '/backchannel/passkeys'),
-    passkeyOptions: (token: string) => post<object>(token, '/backchannel/passkeys/options', {}),
+    /** @param name the name that the user wants to give to the passkey */
+    passkeyOptions: (token: string, name: string) => post<object>(token, '/backchannel/passkeys/options', { name }),
     /**
      * @param userAgent the `User-Agent` of the browser. The message that notifies the user contains the name of this
      *   browser
      */
-    addPasskey: (token: string, passkey: string, from: string, userAgent?: string) =>
-      post<object>(token, '/backchannel/passkeys', { passkey }, from, userAgent),
+    addPasskey: (token: string, fields: { passkey: string; name: string }, from: string, userAgent?: string) =>
+      post<object>(token, '/backchannel/passkeys', fields, from, userAgent),
+    renamePasskey: (token: string, fields: { id: string; name: string }, from: string) =>
+      post<object>(token, '/backchannel/passkeys/rename', fields, from),
     removePasskey: (token: string, id: string, from: string) =>
       post<object>(token, '/backchannel/passkeys/remove', { id }, from),
     confirmOptions: (token: string, requestId: string) =>
@@ -214,6 +218,12 @@ export function createDeviceApiClient(send: SendToServer) {
       post<object>(token, '/backchannel/user-code/remove', fields, from),
     subscribe: (token: string, subscription: string) =>
       post<object>(token, '/backchannel/push-subscriptions', { subscription }),
+    /**
+     * Subscribes, and removes the subscription that the browser had before, in one step.
+     * @param replaces_hash the SHA-256 of the endpoint that the browser had before
+     */
+    replaceSubscription: (token: string, fields: { subscription: string; replaces_hash: string }) =>
+      post<object>(token, '/backchannel/push-subscriptions', fields),
     unsubscribe: (token: string, endpoint: string) =>
       post<object>(token, '/backchannel/push-subscriptions/remove', { endpoint }),
     /**

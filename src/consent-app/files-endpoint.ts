@@ -1,7 +1,7 @@
 /** The static files of the app. */
 import type { FastifyInstance } from 'fastify'
 import { icon } from '../platform/pages/pages.ts'
-import { appScript, serviceWorker } from './pages.ts'
+import { appScript, liveScript, serviceWorker } from './pages.ts'
 
 /** Adds the static files, with the manifest and the service worker that make the app installable. */
 export function filesEndpoint(app: FastifyInstance): void {
@@ -17,6 +17,7 @@ export function filesEndpoint(app: FastifyInstance): void {
   })
   const files = {
     '/assets/app.js': ['text/javascript; charset=utf-8', appScript],
+    '/assets/live.js': ['text/javascript; charset=utf-8', liveScript],
     '/assets/icon.svg': ['image/svg+xml', icon],
     '/service-worker.js': ['text/javascript; charset=utf-8', serviceWorker],
     '/manifest.webmanifest': ['application/manifest+json', manifest],

@@ -1,12 +1,23 @@
 /** The pages of the app, and their scripts. */
 import { fileText, pageHeaders, pagesIn } from '../platform/pages/pages.ts'
 
-export type AppPage = 'waiting' | 'approve' | 'outcome' | 'activity' | 'passkeys' | 'sessions' | 'user-code' | 'problem'
+export type AppPage =
+  | 'waiting'
+  | 'approve'
+  | 'outcome'
+  | 'activity'
+  | 'passkeys'
+  | 'sessions'
+  | 'user-code'
+  | 'problem'
+  | 'signed-out'
 
 /** Renders a page of the app as HTML. */
 export const renderPage = pagesIn<AppPage>(new URL('./views/', import.meta.url))
 
 export const appScript = fileText(new URL('./scripts/app.js', import.meta.url))
+/** The script that keeps open pages up to date. */
+export const liveScript = fileText(new URL('./scripts/live.js', import.meta.url))
 /** The service worker, which makes the app installable. */
 export const serviceWorker = fileText(new URL('./scripts/service-worker.js', import.meta.url))
 

@@ -24,6 +24,8 @@ export interface SessionNeeds {
   /** Returns the user who has signed in before with the browser that sent this `Cookie` header, or undefined. */
   returningUser(cookies: string | undefined): string | undefined
   cookies: Cookies
+  /** Whether users manage their user codes on a page of this app. */
+  userCodes: boolean
   /**
    * Ends a session of the app, and the user's session at this OpenID provider. The device API cannot end the latter.
    */
@@ -44,11 +46,14 @@ export interface EndedSession {
 }
 
 export function sessionEndpoint(app: FastifyInstance, shell: Shell, needs: SessionNeeds): void {
-  const { issuer, api, signIn, whileSigningIn, whileUnproven, cookies, endSession, providerCookie, clock, audit } =
-    needs
-  // The session cookie of the provider, and the cookie with the signature of the session cookie.
-  const providerCookies = providerCookie === undefined ? [] : [providerCookie, `${providerCookie}.sig`]
-  const { readerOf, isTrustworthy, isFromElsewhere, notOurUser, formExpired, startAgain } = shell
+  signInRoutes(app, shell, needs)
+  signOutRoutes(app, shell, needs)
+}
+
+function signInRoutes(app: FastifyInstance, shell: Shell, needs: SessionNeeds): void {
+  const { issuer, api, signIn, whileSigningIn, cookies, clock, audit } = needs
+  const { readerOf, notOurUser, startAgain } = shell
+  const finishOnce = createOnceAtATime<Awaited<ReturnType<SignIn['finish']>>>()
   const returningUserOf = (request: FastifyRequest) => needs.returningUser(request.headers.cookie)
 
   app.get('/session/start', async (request, reply) => {
@@ -76,12 +81,13 @@ export function sessionEndpoint(app: FastifyInstance, shell: Shell, needs: Sessi
     const signInName = cookies.signInName(underWay.state)
     try {
       const answer = new URL(issuer + request.url)
-      const finish = () => signIn.finish(answer, underWay, clock.now())
+      const finish = () => finishOnce(underWay.state, () => signIn.finish(answer, underWay, clock.now()))
       const session = await whileSigningIn(slotOf(request.raw), finish, returningUserOf(request))
       reply.clearCookie(signInName, cookies.options)
       if (session === undefined) return notOurUser(reply, reader)
       await endSubscriptionOfAnother(request, session)
-      reply.setCookie(cookies.sessionName, cookies.sealSession(session), cookies.options)
+      const hasUserCode = await findsUserCode(session, needs)
+      reply.setCookie(cookies.sessionName, cookies.sealSession({ ...session, hasUserCode }), cookies.options)
       reply.clearCookie(cookies.signedOutName, cookies.options)
       return reply.redirect(underWay.to, 303)
     } catch (error) {
@@ -94,6 +100,22 @@ export function sessionEndpoint(app: FastifyInstance, shell: Shell, needs: Sessi
     }
   })
 
+  /**
+   * Removes the push subscription of this browser if it belongs to another user. This can happen if the other user did
+   * not sign out.
+   */
+  async function endSubscriptionOfAnother(request: FastifyRequest, { accessToken }: { accessToken: string }) {
+    const endpoint_hash = cookies.browserIn(request.headers.cookie)
+    if (endpoint_hash !== undefined) await api.claimSubscription(accessToken, { endpoint_hash })
+  }
+}
+
+function signOutRoutes(app: FastifyInstance, shell: Shell, needs: SessionNeeds): void {
+  const { whileUnproven, cookies, endSession, providerCookie } = needs
+  const { readerOf, isTrustworthy, isFromElsewhere, formExpired, signedOut } = shell
+  // The session cookie of the provider, and the cookie with the signature of the session cookie.
+  const providerCookies = providerCookie === undefined ? [] : [providerCookie, `${providerCookie}.sig`]
+
   // This route also serves browsers without a session of the app, because they may still have a session at this OpenID
   // provider and a push subscription.
   app.post('/session/end', async (request, reply) => {
@@ -105,26 +127,48 @@ export function sessionEndpoint(app: FastifyInstance, shell: Shell, needs: Sessi
     const ended = {
       accessToken: reader.session?.accessToken,
       providerSession: providerCookie && request.cookies[providerCookie],
-      pushEndpointHash: endpoint ? fingerprint(endpoint) : cookies.openBrowser(request.cookies[cookies.browserName]),
+      pushEndpointHash: endpoint ? fingerprint(endpoint) : cookies.browserIn(request.headers.cookie),
       address: request.ip,
     }
     if (reader.session !== undefined) await endSession(ended)
-    else await whileUnproven('', slotOf(request.raw), () => endSession(ended), returningUserOf(request))
+    else
+      await whileUnproven('', slotOf(request.raw), () => endSession(ended), needs.returningUser(request.headers.cookie))
     for (const name of [cookies.sessionName, cookies.browserName, ...providerCookies]) {
       if (request.cookies[name] !== undefined) reply.clearCookie(name, cookies.options)
     }
     reply.setCookie(cookies.signedOutName, 'yes', { ...cookies.options, maxAge: rememberedForSeconds })
-    return reply.redirect('/session/start', 303)
+    // A form of this app may lead only to this origin (`form-action`), and browsers also check each redirect after the
+    // form. So a redirect to another provider would be blocked.
+    return reply.redirect(providerCookie === undefined ? '/session/ended' : '/session/start', 303)
   })
 
-  /**
-   * Removes the push subscription of this browser if it belongs to another user. This can happen if the other user did
-   * not sign out.
-   */
-  async function endSubscriptionOfAnother(request: FastifyRequest, { accessToken }: { accessToken: string }) {
-    const endpoint_hash = cookies.openBrowser(request.cookies[cookies.browserName])
-    if (endpoint_hash !== undefined) await api.claimSubscription(accessToken, { endpoint_hash })
+  app.get('/session/ended', (request, reply) => {
+    const reader = readerOf(request)
+    return reader.session ? reply.redirect('/', 303) : signedOut(reply, reader)
+  })
+}
+
+/**
+ * Returns a function that does not begin the same work again while it is in progress, but resolves to the same result.
+ * Some browsers send a callback twice at once. If the code in it were used twice, the provider would end all tokens of
+ * the session (RFC 6749 §4.1.2).
+ */
+function createOnceAtATime<Result>() {
+  const inProgress = new Map<string, Promise<Result>>()
+  return (key: string, work: () => Promise<Result>): Promise<Result> => {
+    const known = inProgress.get(key)
+    if (known !== undefined) return known
+    const begun = work().finally(() => inProgress.delete(key))
+    inProgress.set(key, begun)
+    return begun
   }
+}
+
+/** Resolves to whether the user has a user code. If that cannot be found out now, resolves to false. */
+async function findsUserCode(session: { accessToken: string }, needs: SessionNeeds): Promise<boolean> {
+  if (!needs.userCodes) return false
+  const answer = await needs.api.userCode(session.accessToken).catch(() => undefined)
+  return answer?.status === 200 && answer.body.set
 }
 
 function nameOfError(error: unknown): string {

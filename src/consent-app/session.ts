@@ -9,6 +9,11 @@ export interface Session {
   /** The language tag of the user (BCP 47), if the provider returned one. */
   locale: string | undefined
   accessToken: string
+  /**
+   * Whether the user had a user code when this browser last asked. The navigation shows the page of the user code only to
+   * those who have one.
+   */
+  hasUserCode?: boolean
   /** Every form must contain this token, which protects against cross-site request forgery. */
   formToken: string
   /** Milliseconds since 1970. */
@@ -25,6 +30,13 @@ export interface SignInUnderWay {
   codeVerifier: string
   to: string
   expiresAt: number
+}
+
+/** Who has switched on notifications in a browser. */
+export interface SubscribedBrowser {
+  pushEndpointHash: string
+  /** Undefined in cookies of earlier versions. */
+  userId?: string
 }
 
 export interface Cookies {
@@ -47,13 +59,16 @@ export interface Cookies {
    */
   signedOutName: string
   /**
-   * The name of a cookie with the SHA-256 of the endpoint of this browser's push subscription. The cookie is kept when
-   * another user signs in, so that the subscription of the previous user can be removed.
+   * The name of a cookie with the SHA-256 of the endpoint of this browser's push subscription, and its user. The cookie is
+   * kept when another user signs in, so that the subscription of the previous user can be removed. It is cleared when the
+   * user switches notifications off, or signs out.
    */
   browserName: string
   /** The attributes in `Set-Cookie` that all cookies of the app have. */
   options: { path: '/'; httpOnly: true; sameSite: 'lax'; secure: boolean }
   sealSession(session: Omit<Session, 'formToken'>): string
+  /** Like `sealSession`, but keeps the form token, so that forms in other tabs stay valid. */
+  resealSession(session: Session): string
   openSession(value: string | undefined): Session | undefined
   /**
    * Returns the id of the user whose session is in the `Cookie` header, even if the session has expired. Undefined if
@@ -62,10 +77,10 @@ export interface Cookies {
   userIn(header: string | undefined): string | undefined
   sealSignIn(signIn: Omit<SignInUnderWay, 'expiresAt'>): string
   openSignIn(value: string | undefined): SignInUnderWay | undefined
-  sealBrowser(pushEndpointHash: string): string
-  /** Returns the hash in the cookie `browserName`; undefined if its value is missing or not valid. */
-  openBrowser(value: string | undefined): string | undefined
-  /** Like `openBrowser`, but for a whole `Cookie` header. */
+  sealBrowser(subscriber: SubscribedBrowser): string
+  /** Returns the content of the cookie `browserName`; undefined if its value is missing or not valid. */
+  openBrowser(value: string | undefined): SubscribedBrowser | undefined
+  /** Returns the hash of the endpoint in a `Cookie` header. */
   browserIn(header: string | undefined): string | undefined
 }
 
@@ -113,7 +128,7 @@ export function createCookies({ issuer, vault, clock }: { issuer: string; vault:
   }
   const browserName = `${prefix}doorbell_app_browser${suffix}`
   const openBrowser = (value: string | undefined) =>
-    open<{ pushEndpointHash: string; expiresAt: number }>(value, 'consent-app/browser')?.pushEndpointHash
+    open<SubscribedBrowser & { expiresAt: number }>(value, 'consent-app/browser')
 
   return {
     sessionName,
@@ -137,18 +152,19 @@ export function createCookies({ issuer, vault, clock }: { issuer: string; vault:
     // not valid after it.
     sealSession: (session) =>
       vault.seal(JSON.stringify({ ...session, formToken: newSecret(16) }), 'consent-app/session'),
+    resealSession: (session) => vault.seal(JSON.stringify(session), 'consent-app/session'),
     openSession: (value) => open<Session>(value, 'consent-app/session'),
     userIn: (header) => openExpired<Session>(valueIn(header, sessionName), 'consent-app/session')?.userId,
     sealSignIn: (signIn) =>
       vault.seal(JSON.stringify({ ...signIn, expiresAt: clock.now() + signInTakes }), 'consent-app/sign-in'),
     openSignIn: (value) => open<SignInUnderWay>(value, 'consent-app/sign-in'),
-    sealBrowser: (pushEndpointHash) =>
+    sealBrowser: (subscriber) =>
       vault.seal(
-        JSON.stringify({ pushEndpointHash, expiresAt: clock.now() + rememberedForSeconds * 1000 }),
+        JSON.stringify({ ...subscriber, expiresAt: clock.now() + rememberedForSeconds * 1000 }),
         'consent-app/browser',
       ),
     openBrowser,
-    browserIn: (header) => openBrowser(valueIn(header, browserName)),
+    browserIn: (header) => openBrowser(valueIn(header, browserName))?.pushEndpointHash,
   }
 }
 

@@ -50,6 +50,14 @@ export function createShell(app: FastifyInstance, { issuer, cookies, texts, fram
     return (origin !== undefined && origin !== 'null' && origin !== new URL(issuer).origin) || site === 'cross-site'
   }
 
+  /**
+   * Whether a script or the service worker of this app has sent the call. The service worker has no page, and so no form
+   * token. Browsers send `Origin` with each POST of a script, and no page can set it.
+   */
+  function isFromOurScript({ headers }: FastifyRequest): boolean {
+    return headers.origin === new URL(issuer).origin
+  }
+
   function page(reply: FastifyReply, name: AppPage, reader: Reader, values: Record<string, unknown>) {
     const { session, language, say } = reader
     return reply.headers(headers).send(
@@ -90,12 +98,12 @@ export function createShell(app: FastifyInstance, { issuer, cookies, texts, fram
     return reply.code(error.status).send({ error: error.code ?? 'server_error' })
   })
 
-  return { readerOf, page, act, isTrustworthy, isFromElsewhere, ...problems }
+  return { readerOf, page, act, isTrustworthy, isFromElsewhere, isFromOurScript, ...problems }
 }
 
 type ShowPage = (reply: FastifyReply, name: AppPage, reader: Reader, values: Record<string, unknown>) => FastifyReply
 
-/** Error pages, each with a link to continue. */
+/** The error pages and the page after a sign-out, each with a link to continue. */
 function problemPages(page: ShowPage) {
   function toSignIn(reply: FastifyReply, to: string) {
     return reply.redirect(`/session/start?to=${encodeURIComponent(to)}`, 303)
@@ -110,7 +118,11 @@ function problemPages(page: ShowPage) {
   }
 
   function sessionOver(reply: FastifyReply, reader: Reader, to: string) {
-    return page(reply.code(401), 'problem', reader, { text: reader.say('error.session_over'), to, signIn: true })
+    return page(reply.code(401), 'problem', withoutSession(reader), {
+      text: reader.say('error.session_over'),
+      to,
+      signIn: true,
+    })
   }
 
   function formExpired(reply: FastifyReply, reader: Reader, to: string) {
@@ -119,6 +131,10 @@ function problemPages(page: ShowPage) {
 
   function startAgain(reply: FastifyReply, reader: Reader, to: string) {
     return page(reply.code(400), 'problem', reader, { text: reader.say('sign_in.over'), to, signIn: true })
+  }
+
+  function signedOut(reply: FastifyReply, reader: Reader) {
+    return page(reply, 'signed-out', reader, {})
   }
 
   /**
@@ -130,11 +146,15 @@ function problemPages(page: ShowPage) {
     const to = safeReturn(method === 'GET' ? path : `/${path.split('/')[1]}`)
     const what = error.status === 400 ? 'error.refused_form' : 'error.server'
     const text = reader.say(error.needsSignIn ? 'error.session_over' : what)
-    return page(reply.code(error.status), 'problem', reader, { text, to, signIn: error.needsSignIn })
+    const seen = error.needsSignIn ? withoutSession(reader) : reader
+    return page(reply.code(error.status), 'problem', seen, { text, to, signIn: error.needsSignIn })
   }
 
-  return { toSignIn, notTheirs, notOurUser, sessionOver, formExpired, startAgain, refused }
+  return { toSignIn, notTheirs, notOurUser, sessionOver, formExpired, startAgain, signedOut, refused }
 }
+
+/** Returns a reader for pages that do not say that a user is signed in. */
+const withoutSession = (reader: Reader): Reader => ({ ...reader, session: undefined })
 
 /** Returns the fields of a form; empty if there is no body. */
 export function formOf(request: FastifyRequest): Form {

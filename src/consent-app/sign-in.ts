@@ -11,6 +11,8 @@ export interface SignInNeeds {
   issuer: string
   clientId: string
   clientSecret: string
+  /** How the app authenticates at the token endpoint. */
+  authMethod: 'client_secret_basic' | 'client_secret_post'
   redirectUri: string
   scope: string
   /** Sends requests to the provider. */
@@ -163,11 +165,12 @@ export async function admitOwn({ claims, userInfo, accessToken, scope, expiresIn
 }
 
 async function discover(needs: SignInNeeds): Promise<openid.Configuration> {
+  const authenticate = needs.authMethod === 'client_secret_post' ? openid.ClientSecretPost : openid.ClientSecretBasic
   return openid.discovery(
     new URL(needs.issuer),
     needs.clientId,
     { redirect_uris: [needs.redirectUri] },
-    openid.ClientSecretBasic(needs.clientSecret),
+    authenticate(needs.clientSecret),
     {
       // The issuer is an `http://` URL only if the configuration permits plain http.
       execute: needs.issuer.startsWith('http://') ? [openid.allowInsecureRequests] : [],

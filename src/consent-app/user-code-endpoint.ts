@@ -1,9 +1,15 @@
 /** The page on which users set, change or remove their user code (CIBA Core §7.1.2). */
-import type { FastifyInstance } from 'fastify'
+import type { FastifyInstance, FastifyReply } from 'fastify'
 import { type Answered, type DeviceApi, Refused, succeeded } from './device-api.ts'
+import type { Cookies, Session } from './session.ts'
 import type { Shell } from './shell.ts'
 
-export function userCodeEndpoint(app: FastifyInstance, shell: Shell, api: DeviceApi): void {
+export interface UserCodeNeeds {
+  api: DeviceApi
+  cookies: Pick<Cookies, 'sessionName' | 'resealSession' | 'options'>
+}
+
+export function userCodeEndpoint(app: FastifyInstance, shell: Shell, { api, cookies }: UserCodeNeeds): void {
   const { readerOf, page, act, toSignIn } = shell
 
   app.get('/user-code', async (request, reply) => {
@@ -12,14 +18,28 @@ export function userCodeEndpoint(app: FastifyInstance, shell: Shell, api: Device
     const answer = await api.userCode(reader.session.accessToken)
     if (answer.status === 401) return toSignIn(reply, '/user-code')
     const { set: isSet, present_code_needed: proofNeeded } = succeeded(answer)
+    const session = remember(reply, reader.session, isSet)
     const { done, problem } = request.query as { done?: string; problem?: string }
-    return page(reply, 'user-code', reader, {
-      isSet,
-      proofNeeded,
-      message: ['set', 'removed'].includes(done ?? '') ? reader.say(`user_code.${done}`) : undefined,
-      problem: codeProblems.includes(problem ?? '') ? reader.say(`user_code.${problem}`) : undefined,
-    })
+    return page(
+      reply,
+      'user-code',
+      { ...reader, session },
+      {
+        isSet,
+        proofNeeded,
+        message: ['set', 'removed'].includes(done ?? '') ? reader.say(`user_code.${done}`) : undefined,
+        problem: codeProblems.includes(problem ?? '') ? reader.say(`user_code.${problem}`) : undefined,
+      },
+    )
   })
+
+  /** Stores in the session whether the user has a code. Returns the session. */
+  function remember(reply: FastifyReply, session: Session, hasUserCode: boolean): Session {
+    if ((session.hasUserCode ?? false) === hasUserCode) return session
+    const changed = { ...session, hasUserCode }
+    reply.setCookie(cookies.sessionName, cookies.resealSession(changed), cookies.options)
+    return changed
+  }
 
   act('/user-code', async ({ accessToken }, form, from, { request }) => {
     const [user_code, repeated] = [form.get('user_code') ?? '', form.get('repeated')]

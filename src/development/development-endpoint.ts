@@ -52,6 +52,27 @@ const callsKept = 50
 /** Maximum number of names in /dev/callback/:name whose calls are kept. */
 const namesKept = 100
 
+/** The page of the mailbox shows each mail in a frame. */
+const mailboxHeaders = {
+  ...pageHeaders,
+  'content-security-policy': `${pageHeaders['content-security-policy']}; frame-src 'self'`,
+}
+
+/**
+ * Headers of a mail in a frame of the mailbox. Like a mail program, the frame runs no script, loads nothing, and applies
+ * the style that is written into the mail.
+ */
+const mailHeaders = {
+  'content-type': 'text/html; charset=utf-8',
+  'content-security-policy':
+    "sandbox allow-top-navigation-by-user-activation; default-src 'none'; style-src 'unsafe-inline'; frame-ancestors 'self'",
+  'cache-control': 'no-store',
+  'referrer-policy': 'no-referrer',
+}
+
+/** Returns the mail with links that open in the whole window, because the pages of the app cannot be shown in a frame. */
+const openingLinksOutside = (html: string) => html.replace('<head>', '<head><base target="_top">')
+
 const renderPage = pagesIn<'mailbox' | 'no-demo'>(new URL('./views/', import.meta.url))
 
 export function developmentEndpoint(app: FastifyInstance, needs: DevelopmentNeeds): void {
@@ -89,7 +110,14 @@ export function developmentEndpoint(app: FastifyInstance, needs: DevelopmentNeed
   }
   app.get('/dev/mailbox', (request, reply) => {
     if (request.headers.accept?.includes('application/json')) return reply.send({ mails: needs.mailbox.mails() })
-    return reply.headers(pageHeaders).send(renderPage('mailbox', { base: app.basePath, mails: needs.mailbox.mails() }))
+    return reply
+      .headers(mailboxHeaders)
+      .send(renderPage('mailbox', { base: app.basePath, mails: needs.mailbox.mails() }))
+  })
+  app.get<{ Params: { id: string } }>('/dev/mailbox/:id', (request, reply) => {
+    const mail = needs.mailbox.mails().find(({ id }) => id === request.params.id)
+    if (mail === undefined) throw new OAuthError('not_found', 'there is no such mail')
+    return reply.headers(mailHeaders).send(openingLinksOutside(mail.html))
   })
 }
 

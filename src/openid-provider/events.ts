@@ -22,6 +22,14 @@ const clientErrors = [
 
 const lostConnection = new Set(['ECONNRESET', 'EPIPE', 'ECONNABORTED', 'ECANCELED'])
 
+/**
+ * Returns whether an error is that of the connection: its caller has closed it, or has sent something on it that is no
+ * HTTP, so that Node closes it while the response to an earlier call is being made.
+ */
+function isOfConnection({ code = '' }: { code?: string }): boolean {
+  return lostConnection.has(code) || code.startsWith('HPE_')
+}
+
 /** Logs errors, and turns failures of the database into the same responses as at our own endpoints. */
 export function reportErrors(provider: Provider, log: Log): void {
   for (const what of clientErrors) {
@@ -35,7 +43,7 @@ export function reportErrors(provider: Provider, log: Log): void {
   // connection before the response, it would write ten lines.
   const koa: EventEmitter = provider
   koa.on('error', (error: Error & { code?: string }) => {
-    const isLost = lostConnection.has(error.code ?? '')
+    const isLost = isOfConnection(error)
     log[isLost ? 'debug' : 'error']({ event: isLost ? 'oidc.hung_up' : 'oidc.failed', error })
   })
   provider.on('server_error', (ctx, error) => {

@@ -54,6 +54,7 @@ const levels = {
   'sign_in.paused': 'warn',
   'session.ended': 'info',
   'passkey.added': 'info',
+  'passkey.renamed': 'info',
   'passkey.removed': 'info',
   'user_code.set': 'info',
   'user_code.removed': 'info',

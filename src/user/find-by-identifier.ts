@@ -1,4 +1,5 @@
 /** Finds the user of the built-in directory whom a subject identifier (RFC 9493) identifies. */
+import { externalUserId } from './external-user-id.ts'
 import { accountIn, usernameIn } from './subject-identifier.ts'
 import type { HintSubject, SubjectIdentifier, User } from './user.ts'
 
@@ -28,7 +29,7 @@ export function createFindByIdentifier({ find, findByName, findBySubject, issuer
       case 'phone_number':
         return findBySubject({ claim: identifier.format, value: identifier[identifier.format] })
       case 'iss_sub':
-        return identifier.iss === issuer ? find(String(identifier.sub)) : null
+        return find(idOfSubject(String(identifier.iss), String(identifier.sub)))
       case 'opaque':
         return find(String(identifier.id))
       case 'aliases':
@@ -36,6 +37,11 @@ export function createFindByIdentifier({ find, findByName, findBySubject, issuer
       default:
         return null
     }
+  }
+
+  /** A subject of another issuer is a user only if the user was created when the person first signed in there. */
+  function idOfSubject(iss: string, sub: string): string {
+    return iss === issuer ? sub : externalUserId(iss, sub)
   }
 
   /**

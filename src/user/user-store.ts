@@ -25,7 +25,7 @@ export interface Addition {
 
 export type UserStore = ReturnType<typeof createUserStore>
 
-/** The built-in user directory, for users added by command. */
+/** The built-in user directory, for users added by command, or created when they first signed in elsewhere. */
 export function createUserStore(database: Database, onUnreadable = throwUnreadable) {
   const toUser = (row: UserRow) => readUser(row, onUnreadable)
 

@@ -46,6 +46,61 @@ for (const language of languages) {
   })
 }
 
+for (const language of languages) {
+  test(`${language}: the navigation has one line at 360 pixels, also with the user code`, async (t) => {
+    const say = texts.in(language)
+    const user = { ...ana, user_code: 'garden gate', locale: language }
+    const stage = await openStage(t, { config: { users: [user] } })
+    const page = await openWindow(t, { locale: language, viewport: { width: 360, height: 640 } })
+    await page.goto(stage.url)
+    await signInAs(page, ana)
+    for (const path of ['/', '/activity', '/passkeys', '/user-code']) {
+      await page.goto(stage.url + path)
+      const links = page.getByRole('navigation').getByRole('link')
+      const names = ['home', 'activity', 'passkeys', 'user_code'].map((key) => say(`app.${key}`))
+      assert.deepEqual(await links.allTextContents(), names, path)
+      const boxes = await Promise.all((await links.all()).map((link) => link.boundingBox()))
+      const [first, last] = [boxes.at(0)!, boxes.at(-1)!]
+      assert.deepEqual(
+        boxes.map((box) => [box!.y, box!.height]),
+        boxes.map(() => [first.y, first.height]),
+        path,
+      )
+      assert.ok(first.height < 50, `${path}: a link has two lines: ${first.height} pixels`)
+      // Fonts of phones may be wider than the font of this machine.
+      const width = boxes.reduce((sum, box) => sum + box!.width, 0)
+      assert.ok(last.x + last.width <= 360 && width <= 300, `${path}: the links are ${width} pixels wide`)
+    }
+  })
+}
+
+test('"My code" is in the navigation of those who have one; the page of passkeys leads the others to it', async (t) => {
+  const say = texts.in('en')
+  const stage = await openStage(t)
+  const page = await openWindow(t, { locale: 'en' })
+  await page.goto(stage.url)
+  await signInAs(page, ana)
+  const link = page.getByRole('navigation').getByRole('link', { name: say('app.user_code') })
+  assert.equal(await link.count(), 0)
+  await page.goto(`${stage.url}/passkeys`)
+  await page.getByRole('link', { name: say('user_code.set_one') }).click()
+  await page.getByRole('heading', { level: 1, name: say('user_code.title') }).waitFor()
+  assert.equal(await link.getAttribute('aria-current'), 'page')
+  for (const field of ['new', 'repeated']) {
+    await page.getByLabel(say(`user_code.${field}`), { exact: true }).fill('garden gate')
+  }
+  const other = await page.context().newPage()
+  await other.goto(stage.url)
+  await page.getByRole('button', { name: say('user_code.choose') }).click()
+  await page.getByText(say('user_code.set'), { exact: true }).waitFor()
+  await page.goto(`${stage.url}/passkeys`)
+  await link.waitFor()
+  assert.equal(await page.getByRole('link', { name: say('user_code.set_one') }).count(), 0)
+  // The form token stays valid, so forms that were shown before can still be sent.
+  await other.getByRole('button', { name: say('app.sign_out') }).click()
+  await other.getByRole('heading', { level: 1, name: say('sign_in.title') }).waitFor()
+})
+
 test("the user's locale overrides the languages of the browser; without one the browser's apply", async (t) => {
   const stage = await openStage(t, { config: { users: [{ ...ana, locale: 'de-AT' }, ben] } })
   const page = await openWindow(t, { locale: 'fr-CA' })

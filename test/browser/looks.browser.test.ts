@@ -62,6 +62,7 @@ const pages: Record<string, (page: Page, stage: Stage) => Promise<unknown>> = {
     await stage.decide(await stage.newestRequest(), 'approved')
     await page.reload()
   },
+  'not found': (page, stage) => page.goto(`${stage.url}/no-such-page`),
   'not yours': (page, stage) => page.goto(`${stage.url}/approve/no-such-request`),
   sessions: (page, stage) => page.goto(`${stage.url}/sessions`),
   'user code': (page, stage) => page.goto(`${stage.url}/user-code`),
@@ -85,7 +86,13 @@ const pages: Record<string, (page: Page, stage: Stage) => Promise<unknown>> = {
     await devtools.send('WebAuthn.addVirtualAuthenticator', { options })
     await page.goto(`${stage.url}/passkeys`)
     await Promise.all([page.waitForURL(/done=added/), page.getByRole('button', { name: says('passkeys.add') }).click()])
+    await page.goto(`${stage.url}/session/start?as=another`)
+    await page.getByRole('button', { name: says('sign_in.passkey') }).click()
+    await seesHeading(page, says('waiting.title'))
+    await page.goto(`${stage.url}/passkeys`)
+    await page.getByText(says('passkeys.rename')).click()
   },
+  'passkeys, sign in again': (page, stage) => page.goto(`${stage.url}/passkeys`),
   'approve, with a passkey': (page, stage) => openRequest(page, stage, { acr_values: 'phr' }),
   'approve, passkey and number': (page, stage) =>
     openRequest(page, stage, { acr_values: 'phr', binding_message: '4711' }),
@@ -93,6 +100,10 @@ const pages: Record<string, (page: Page, stage: Stage) => Promise<unknown>> = {
     await openRequest(page, stage)
     await page.context().clearCookies({ name: 'doorbell_app' })
     await press(page, says('approve.approve'))
+  },
+  'signed out': async (page, stage) => {
+    await page.context().clearCookies({ name: 'doorbell_app' })
+    await page.goto(`${stage.url}/session/ended`)
   },
   'form too old': async (page, stage) => {
     await openRequest(page, stage)

@@ -2,8 +2,10 @@
 import assert from 'node:assert/strict'
 import { type TestContext, test } from 'node:test'
 import type { Page } from 'playwright-core'
+import { fingerprint } from '../../src/platform/crypto.ts'
 import { openChromium, says, seesHeading, signInAs } from '../support/chromium.ts'
 import { ana, openStage } from '../support/stage.ts'
+import { rowsOf } from '../support/tables.ts'
 import { until } from '../support/until.ts'
 
 async function atHome(t: TestContext, script?: string) {
@@ -83,4 +85,73 @@ test('a subscription for a former key of the server is not shown as switched on'
   )
   await page.getByRole('button', { name: says('push.offer') }).waitFor()
   assert.equal(await page.getByText(says('push.on')).isVisible(), false)
+})
+
+/**
+ * A simulated push service: the endpoint of the browser's subscription is the member `endpoint` of `place`.
+ * @param next the endpoint that the next subscription gets
+ */
+const pushService = (place: string, next: string) => `
+  self.subscriptionOf = (endpoint) => {
+    const keys = { p256dh: 'B'.repeat(86) + 'A', auth: 'A'.repeat(22) }
+    return { endpoint, keys, toJSON: () => ({ endpoint, keys }), unsubscribe: async () => true }
+  }
+  PushManager.prototype.getSubscription = async () => ${place}.endpoint ? subscriptionOf(${place}.endpoint) : null
+  PushManager.prototype.subscribe = async ({ applicationServerKey, userVisibleOnly }) => {
+    if (!userVisibleOnly || !/^[\\w-]{87}$/.test(applicationServerKey)) throw new Error('asked wrongly')
+    ${place}.endpoint = ${JSON.stringify(next)}
+    return subscriptionOf(${place}.endpoint)
+  }`
+
+const [oldEndpoint, newEndpoint] = ['https://push.example/old', 'https://push.example/new']
+
+/** Ana has switched on notifications in this browser. */
+async function subscribedBrowser(t: TestContext) {
+  const { stage, page } = await atHome(t, pushService('sessionStorage', oldEndpoint))
+  await page.getByRole('button', { name: says('push.offer') }).click()
+  await page.getByText(says('push.on')).waitFor()
+  const endpoints = async () => {
+    const rows = await rowsOf(stage, 'select endpoint_hash from push_subscriptions')
+    return rows.map(({ endpoint_hash }) => endpoint_hash)
+  }
+  assert.deepEqual(await endpoints(), [fingerprint(oldEndpoint)])
+  await page.evaluate('navigator.serviceWorker.ready')
+  const worker = page.context().serviceWorkers()[0] ?? (await page.context().waitForEvent('serviceworker'))
+  return { stage, page, worker, endpoints }
+}
+
+/** Dispatches the event in the service worker, and waits until its work is done. */
+const changed = (newSubscription: string) => `new Promise((resolve, reject) => {
+  const event = new ExtendableEvent('pushsubscriptionchange')
+  Object.defineProperty(event, 'newSubscription', { value: ${newSubscription} })
+  event.waitUntil = (work) => work.then(resolve, reject)
+  self.dispatchEvent(event)
+})`
+
+for (const [browser, present, newSubscription] of [
+  ['Firefox, with the new subscription', newEndpoint, `subscriptionOf('${newEndpoint}')`],
+  ['Firefox before 137, without it', newEndpoint, 'undefined'],
+  ['Chrome, after it has removed the old one', '', 'null'],
+] as const) {
+  test(`a subscription that the browser has replaced reaches the server: ${browser}`, async (t) => {
+    const { page, worker, endpoints } = await subscribedBrowser(t)
+    await worker.evaluate(`${pushService('self', newEndpoint)}\nself.endpoint = '${present}'`)
+    await worker.evaluate(changed(newSubscription))
+    assert.deepEqual(await endpoints(), [fingerprint(newEndpoint)])
+    await page.evaluate(`sessionStorage.endpoint = '${newEndpoint}'`)
+    await page.reload()
+    await page.getByText(says('push.on')).waitFor()
+  })
+}
+
+test('if the server was not told, because nobody was signed in, the page tells it after the next sign-in', async (t) => {
+  const { stage, page, worker, endpoints } = await subscribedBrowser(t)
+  await page.context().clearCookies({ name: 'doorbell_app' })
+  await worker.evaluate(pushService('self', newEndpoint))
+  await worker.evaluate(changed(`subscriptionOf('${newEndpoint}')`))
+  assert.deepEqual(await endpoints(), [fingerprint(oldEndpoint)])
+  await page.evaluate(`sessionStorage.endpoint = '${newEndpoint}'`)
+  await page.goto(stage.url)
+  await page.getByText(says('push.on')).waitFor()
+  assert.deepEqual(await endpoints(), [fingerprint(newEndpoint)])
 })

@@ -286,4 +286,19 @@ describe('doctor checks the settings', () => {
     )
     assert.deepEqual(states(await findings(settings(nowhere))), ['fail', 'fail'])
   })
+
+  test('no users yet: a warning, unless they are created when they first sign in', async () => {
+    const terminal = await openTerminal(suite, { DOORBELL_SECRET: newSecret() })
+    const login = { issuer: `http://127.0.0.1:${await freePort()}`, client_id: 'x', client_secret: 'x' }
+    for (const [createUsers, state] of [
+      [false, 'warn'],
+      [true, 'ok'],
+    ] as const) {
+      const config = { development: true, issuer: 'http://localhost:4000', login: { ...login, createUsers } }
+      await writeFile(join(terminal.cwd, 'doorbell.config.json'), JSON.stringify(config))
+      await terminal.run(['migrate'])
+      const { findings } = (await terminal.json(['doctor'])) as { findings: Finding[] }
+      assert.equal(of(findings, 'users')[0]?.state, state)
+    }
+  })
 })

@@ -4,6 +4,7 @@ import { writeFile } from 'node:fs/promises'
 import { join } from 'node:path'
 import { DatabaseSync } from 'node:sqlite'
 import { before, describe, test } from 'node:test'
+import { externalUserId } from '../../src/user/external-user-id.ts'
 import { type NotificationEndpoint, openNotificationEndpoint } from '../support/notification-endpoint.ts'
 import { freePort } from '../support/ports.ts'
 import { cleanAfterSuite, openTerminal, type Running, type Terminal } from './terminal.ts'
@@ -308,6 +309,15 @@ describe('beside a server', () => {
     const list = await terminal.run(['user', 'list'])
     assert.match(list.stdout, /ana +ana +ana@example\.com .*configuration/)
     assert.match(list.stdout, /[0-9a-f-]{36} +dora +dora@example\.com +Dora +command/)
+    await terminal.json([
+      'user',
+      'add',
+      '--id',
+      externalUserId('https://op.example', '1'),
+      '--email',
+      'greta@op.example',
+    ])
+    assert.match((await terminal.run(['user', 'list'])).stdout, /ext_\S+ +greta@op\.example +sign-in/)
     const everything = list.stdout + JSON.stringify(await terminal.json(['user', 'list']))
     assert.doesNotMatch(everything, /scrypt|password/)
 

@@ -5,6 +5,7 @@ import { join } from 'node:path'
 import { DatabaseSync } from 'node:sqlite'
 import { describe, type TestContext, test } from 'node:test'
 import { Client } from 'pg'
+import { statementsIn } from '../../src/platform/storage/migrate.ts'
 import { freshPostgres } from '../support/postgres.ts'
 import { openTerminal } from './terminal.ts'
 
@@ -16,7 +17,9 @@ interface Status {
 
 interface Target {
   url: string
-  /** Executes statements as `psql` or `sqlite3` would. */
+  /**
+   * Executes statements. `checks/printed-migrations` executes them with `psql` and `sqlite3`, also if one of them fails.
+   */
   execute(sql: string): Promise<void>
   /** Describes all tables, columns and indexes. */
   schema(): Promise<unknown[]>
@@ -37,7 +40,8 @@ const engines: Record<string, (t: TestContext) => Promise<Target>> = {
     }
     return {
       url: `sqlite:${file}`,
-      execute: async (sql) => onFile((database) => database.exec(sql)),
+      // A line such as `.bail on` is for the program `sqlite3`.
+      execute: async (sql) => onFile((database) => database.exec(sql.replace(/^\..*$/gm, ''))),
       async schema() {
         const rows = onFile((database) => database.prepare('select name, sql from sqlite_master order by name').all())
         // SQLite keeps the text of a statement; `doorbell migrate` executes it without its comments.
@@ -76,7 +80,7 @@ for (const [engine, open] of Object.entries(engines)) {
       const status = async () => (await atPrinted.json(['migrate', '--status'])) as unknown as Status
       const { pending, applied } = await status()
       assert.deepEqual([applied, pending[0]], [[], '0001_foundation'], 'nothing was changed yet')
-      for (const name of pending) assert.match(sql.stdout, new RegExp(`^-- ${name}\nbegin;\n`, 'm'))
+      for (const name of pending) assert.match(sql.stdout, new RegExp(`^-- ${name}\nbegin( immediate)?;\n`, 'm'))
 
       await printed.execute(sql.stdout)
       const after = await status()
@@ -116,10 +120,30 @@ for (const [engine, open] of Object.entries(engines)) {
       const end = sql.indexOf('commit;') + 'commit;'.length
       await target.execute(sql.slice(0, end))
       const rest = (await terminal.json(['migrate', '--print'])) as { sql: string }
-      assert.equal(rest.sql.trim(), sql.slice(end).trim())
+      assert.ok(rest.sql.endsWith(`${sql.slice(end).trim()}\n`))
+      assert.ok(!rest.sql.includes('0001_foundation\n'))
     })
   })
 }
+
+test('on Postgres, a program that goes on after an error applies no later migration', async (t) => {
+  const target = await engines.Postgres!(t)
+  const terminal = await openTerminal(t, { DOORBELL_DATABASE: target.url })
+  const sql = async () => ((await terminal.json(['migrate', '--print'])) as { sql: string }).sql
+  await target.execute('create table user_generations (x bigint)')
+  const errors: string[] = []
+  for (const statement of statementsIn(await sql())) {
+    await target.execute(statement).catch((error: Error) => void errors.push(error.message))
+  }
+  assert.match(errors[0]!, /"user_generations" already exists/)
+  assert.ok(errors.some((error) => error === 'migration 0021_endings has to be applied before'))
+  const { applied, pending } = (await terminal.json(['migrate', '--status'])) as unknown as Status
+  assert.equal(applied.at(-1)!.name.slice(0, 4), '0020')
+  assert.equal(pending[0], '0021_endings')
+  await target.execute('drop table user_generations')
+  await target.execute(await sql())
+  assert.deepEqual(((await terminal.json(['migrate', '--status'])) as unknown as Status).pending, [])
+})
 
 test('there is no way to another schema than that of this version, and the command says why', async (t) => {
   const terminal = await openTerminal(t)

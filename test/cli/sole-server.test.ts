@@ -3,8 +3,10 @@
  */
 import assert from 'node:assert/strict'
 import { link, mkdir, rm, stat, symlink } from 'node:fs/promises'
-import { join } from 'node:path'
+import { dirname, join } from 'node:path'
+import sqlite from 'node:sqlite'
 import { test } from 'node:test'
+import { claimFile, readMountPoints } from '../../src/platform/storage/sole-server.ts'
 import { openSqlite } from '../../src/platform/storage/sqlite.ts'
 import { engines } from '../support/engines.ts'
 import { openNeighbour } from '../support/neighbour.ts'
@@ -66,6 +68,18 @@ test('a file with a hard link is served under neither name: a second server woul
   await openSqlite(path).close()
   await rm(`${path}.other`)
   await serve(path).close()
+})
+
+test('a file that is mounted by itself is not served: its lock and its log would stay in another folder', async (t) => {
+  const stage = await openStage(t, { engine: engines[0]! })
+  await stage.doorbell.close()
+  const path = stage.database.slice('sqlite:'.length)
+  const points = ['/', `${path}`]
+  assert.throws(() => claimFile(path, sqlite, () => points), /has several names \(a mount\).*mount its folder/)
+  claimFile(path, sqlite, () => ['/', dirname(path), `${path}.other`])()
+  const mountinfo =
+    '22 1 8:1 / / rw - ext4 /dev/sda1 rw\n40 22 8:1 /x /data/my\\040db rw,noatime shared:1 - ext4 /dev/sda1 rw\n'
+  assert.deepEqual(readMountPoints(mountinfo), ['/', '/data/my db'])
 })
 
 test('each in-memory database is separate', async () => {

@@ -30,6 +30,7 @@ async function withoutScope(stage: Stage): Promise<{ visitor: Visitor; form_toke
 function asksToSignIn({ status, text }: Seen, where: string): void {
   assert.equal(status, 403, `${where}: ${text}`)
   assert.match(text, /<p role="alert">Your session has ended/, where)
+  assert.doesNotMatch(text, /Signed in as|<nav/, where)
   assert.match(text, /href="\/session\/start\?to=/, where)
 }
 
@@ -60,6 +61,7 @@ for (const engine of engines) {
         ['/activity/revoke', { request_id: id }],
         ['/activity/block', { client_id: 'kiosk', blocked: 'true' }],
         ['/passkeys', { passkey: '{}' }],
+        ['/passkeys/rename', { id: 'x', name: 'y' }],
         ['/passkeys/remove', { id: 'x' }],
         ['/sessions/end', {}],
         ['/user-code', { user_code: '493817', repeated: '493817' }],

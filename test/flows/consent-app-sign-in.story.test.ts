@@ -2,6 +2,7 @@
 import assert from 'node:assert/strict'
 import { describe, test } from 'node:test'
 import { openBrowser } from '../support/browser.ts'
+import { engines } from '../support/engines.ts'
 import { ana, ben, openStage } from '../support/stage.ts'
 import { formTokenOn, openVisitor, type Seen, type Visitor } from '../support/visitor.ts'
 import { assertRefused, looking, nothingDecided } from './consent-app-visits.ts'
@@ -177,6 +178,27 @@ describe('sign-ins in several tabs of one browser', () => {
       assertRefused(await openVisitor(stage.url).get(path), 400)
     }
   })
+
+  for (const engine of engines) {
+    test(`a callback that is loaded twice at once leads both to the app, and other tabs stay signed in, on ${engine.name}`, async (t) => {
+      const stage = await openStage(t, { engine })
+      const visitor = openVisitor(stage.url)
+      await visitor.signIn(ana)
+      const cookies = [...visitor.jar].map(([name, value]) => `${name}=${value}`).join('; ')
+      for (let round = 0; round < 8; round++) {
+        let step = await visitor.get('/session/start?to=/activity')
+        while (!step.location?.startsWith('/session/callback')) step = await visitor.get(step.location!)
+        const callback = step.location
+        const answers = await Promise.all([visitor.get(callback), visitor.get(callback)])
+        assert.deepEqual(
+          answers.map(({ location }) => location),
+          ['/activity', '/activity'],
+        )
+        assert.equal((await visitor.get('/activity')).status, 200)
+        assert.equal((await openVisitor(stage.url).get('/activity', { cookie: cookies })).status, 200, 'another tab')
+      }
+    })
+  }
 
   test('a cookie of a sign-in with another name is ignored, and a thousand are not all cleared', async (t) => {
     const stage = await openStage(t)

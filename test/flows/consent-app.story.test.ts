@@ -77,6 +77,7 @@ describe('forms', () => {
       ['/activity/revoke', { request_id: await stage.newestRequest() }],
       ['/activity/block', { client_id: 'kiosk', blocked: 'true' }],
       ['/passkeys', { passkey: '{}' }],
+      ['/passkeys/rename', { id: 'x', name: 'y' }],
       ['/passkeys/remove', { id: 'x' }],
       ['/notifications', { subscription: '{}' }],
       ['/session/end', {}],

@@ -210,7 +210,7 @@ test('an address where there is nothing: a page for browsers, in their language,
   assert.equal(page.status, 404)
   assert.match(
     page.text,
-    /<html lang="de">[\s\S]*Unter dieser Adresse gibt es keine Seite[\s\S]*<a href="\/">Zurück<\/a>/,
+    /<html lang="de">[\s\S]*<h1>Seite nicht gefunden<\/h1>[\s\S]*<a class="button" href="\/">Zu Ihren Anfragen<\/a>/,
   )
   assert.match(String(page.headers.get('content-security-policy')), /default-src 'none'/)
   assert.deepEqual([(await stage.get('/nowhere')).status, (await stage.get('/nowhere')).body.error], [404, 'not_found'])
@@ -220,6 +220,7 @@ describe('features for development (M12)', () => {
   const routes: [string, string][] = [
     ['POST', '/dev/decide?auth_req_id=x&action=allow'],
     ['GET', '/dev/mailbox'],
+    ['GET', '/dev/mailbox/x'],
     ['POST', '/dev/callback/x'],
     ['GET', '/dev/callback/x'],
     ['GET', '/demo'],

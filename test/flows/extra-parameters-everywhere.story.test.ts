@@ -36,9 +36,13 @@ const servedElsewhere = [
   'POST /backchannel/passkeys',
   'POST /backchannel/passkeys/confirm-options',
   'POST /backchannel/passkeys/remove',
+  'POST /backchannel/passkeys/rename',
+  // Only scripts of the app may call it (push-renewed.story.test.ts).
+  'POST /notifications/renew',
   'POST /oauth/logout/confirm',
   'POST /oauth/register',
   'POST /passkeys/remove',
+  'POST /passkeys/rename',
   'POST /sign-in/:uid/passkey',
   'PUT /oauth/register/:client_id',
 ]

@@ -8,8 +8,10 @@ import { once } from 'node:events'
 import { connect } from 'node:net'
 import { describe, test } from 'node:test'
 import { setImmediate } from 'node:timers/promises'
+import type { UserHooks } from '../../src/user/user.ts'
 import { engines } from '../support/engines.ts'
-import { CIBA, credentials, openStage, type Stage } from '../support/stage.ts'
+import { createGate } from '../support/gate.ts'
+import { ana, CIBA, credentials, openStage, type Stage } from '../support/stage.ts'
 import { until } from '../support/until.ts'
 
 const many = 20
@@ -64,6 +66,35 @@ test('a caller that hangs up causes no output outside the log, whichever part of
     await stage.get('/health/live')
   }
   assert.equal(printed.mock.callCount(), 0)
+})
+
+test('a caller that sends something else than HTTP while its call is being answered causes no error in the log', async (t) => {
+  const gate = createGate()
+  const users: UserHooks = {
+    findByHint: async () => ana,
+    async find() {
+      await gate.pass()
+      return ana
+    },
+  }
+  const stage = await openStage(t, { config: { users } })
+  const { auth_req_id } = (await stage.ring('kiosk')).body
+  await stage.decide(await stage.newestRequest(), 'approved')
+  const { access_token } = (await stage.poll('kiosk', auth_req_id)).body
+  gate.hold()
+  const { hostname, port } = new URL(stage.url)
+  const socket = connect(Number(port), hostname).on('error', () => {})
+  await once(socket, 'connect')
+  socket.write(`GET /oauth/userinfo HTTP/1.1\r\nhost: ${hostname}\r\nauthorization: Bearer ${access_token}\r\n\r\n`)
+  await gate.waiting(1)
+  socket.resume().write('no http\r\n\r\n')
+  await once(socket, 'close')
+  gate.release()
+  await stage.get('/health/live')
+  assert.deepEqual(
+    stage.logLines.filter((line) => JSON.parse(line).level >= 50),
+    [],
+  )
 })
 
 /** Sends a call, and closes the connection before the server can read the call. */

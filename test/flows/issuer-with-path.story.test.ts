@@ -9,7 +9,13 @@ import { describe, type TestContext, test } from 'node:test'
 import express from 'express'
 import Fastify from 'fastify'
 import * as openid from 'openid-client'
+import type { ConfigInput } from '../../src/config/config.ts'
+import { ownSegments } from '../../src/config/issuer-path.ts'
+import { loadConfig } from '../../src/config/load.ts'
+import { createDoorbell } from '../../src/doorbell.ts'
+import { createLog } from '../../src/platform/log.ts'
 import { freePort } from '../support/ports.ts'
+import { routesOf } from '../support/routes.ts'
 import { ana, openStage, type Stage, secrets } from '../support/stage.ts'
 import { closeAfter } from '../support/teardown.ts'
 import { formTokenOn, openVisitor, type Seen } from '../support/visitor.ts'
@@ -78,11 +84,11 @@ function forward(call: IncomingMessage, response: ServerResponse, url: string): 
   call.pipe(forwarded)
 }
 
-async function opened(t: TestContext, front: Front) {
+async function opened(t: TestContext, front: Front, more: ConfigInput = {}) {
   const port = await freePort()
   const origin = `http://localhost:${port}`
   const issuer = origin + path
-  const stage = await openStage(t, { config: { issuer, registration: { mode: 'open' } } })
+  const stage = await openStage(t, { config: { issuer, registration: { mode: 'open' }, ...more } })
   const server = await front(stage, port)
   closeAfter(t, async () => void (await server.close()))
   return { stage, origin, issuer }
@@ -230,4 +236,30 @@ test('two servers on one host, with other paths: a user who signs in at one stay
   await visitor.post('/tenants/bank/session/end', { form_token })
   const statuses = await Promise.all(tenants.map(async (tenant) => (await visitor.get(`${tenant}/`)).status))
   assert.deepEqual(statuses, [303, 200, 200])
+})
+
+test('the path of an issuer does not begin like a path of this server: those are all in the list', async (t) => {
+  const demo = await loadConfig({
+    env: {},
+    demo: true,
+    overrides: { database: 'sqlite::memory:', port: await freePort() },
+  })
+  const doorbell = await createDoorbell(demo, { log: createLog('silent') })
+  closeAfter(t, () => doorbell.close())
+  const stage = await openStage(t, { config: { registration: { mode: 'open' }, metrics: { enabled: true } } })
+  const routes = [...(await routesOf(stage)), ...(await routesOf({ doorbell }))]
+  const used = new Set(routes.map(({ url }) => url.split('/')[1]!).filter((segment) => segment !== ''))
+  assert.deepEqual([...used].sort(), [...ownSegments].sort())
+})
+
+test('the aliases for certificates may be below the issuer', async (t) => {
+  const { stage, issuer } = await opened(t, fronts['a proxy that keeps the path']!, {
+    mutualTls: { issuer: 'https://localhost:4001/tenants/bank/mtls' },
+    proxy: { trust: ['127.0.0.1'], clientCertificateHeader: 'x-client-cert' },
+  })
+  const { body } = await stage.get(`${path}/.well-known/openid-configuration`)
+  assert.equal(body.issuer, issuer)
+  const aliases = Object.values(body.mtls_endpoint_aliases as Record<string, string>)
+  assert.equal(aliases.length, 5)
+  for (const alias of aliases) assert.notEqual((await stage.get(new URL(alias).pathname)).status, 404, alias)
 })

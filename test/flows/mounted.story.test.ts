@@ -196,6 +196,43 @@ describe('limits of calls in progress', () => {
     assert.deepEqual(asked, ['stays'])
   })
 
+  for (const closed of [false, true]) {
+    test(`a call that the application has answered before is left alone${closed ? ', also after closing' : ''}`, async (t) => {
+      const { stage, asked } = await withHook(t)
+      const thrown: unknown[] = []
+      const handled = new Set<string>()
+      const url = await listen(t, async (request, response) => {
+        response.writeHead(504).end('too late')
+        if (request.url === '/drained') await once(request.resume(), 'close')
+        try {
+          stage.doorbell.handler(request, response)
+        } catch (error) {
+          thrown.push(error)
+        }
+        handled.add(request.url!)
+      })
+      if (closed) await stage.doorbell.close()
+      const paths = ['/backchannel/authorize', '/', '/health/live', '/oauth/jwks', '/nowhere', '/drained']
+      for (const path of paths) {
+        const call = path === '/backchannel/authorize' ? asking('x') : {}
+        assert.equal((await fetch(url + path, call)).status, 504, path)
+      }
+      await until(() => handled.size === paths.length)
+      assert.deepEqual([thrown, asked], [[], []])
+      assert.ok(!stage.logLines.join().includes('mount.body_consumed'))
+    })
+  }
+
+  test('a GET whose request was read to its end is answered', async (t) => {
+    const { stage } = await withHook(t)
+    const url = await listen(t, async (request, response) => {
+      await once(request.resume(), 'end')
+      stage.doorbell.handler(request, response)
+    })
+    assert.equal((await fetch(`${url}/oauth/jwks`)).status, 200)
+    assert.equal((await fetch(`${url}/oauth/token`, { method: 'POST' })).status, 400)
+  })
+
   test('with HTTP/2, calls are counted, many calls of one connection are answered, and closing waits for them', async (t) => {
     const { stage, asked, open } = await withHook(t, { holds: true, inFlight: 8 })
     const app = Fastify({ http2: true })

@@ -3,6 +3,7 @@
  */
 import assert from 'node:assert/strict'
 import { subscribe, unsubscribe } from 'node:diagnostics_channel'
+import { once } from 'node:events'
 import type { IncomingMessage } from 'node:http'
 import { connect, type Socket } from 'node:net'
 import { describe, type TestContext, test } from 'node:test'
@@ -21,6 +22,7 @@ import {
   type RingingClient,
   type Stage,
 } from '../support/stage.ts'
+import { openTlsStage } from '../support/tls-stage.ts'
 import { until } from '../support/until.ts'
 
 const people = [ana, ben]
@@ -181,6 +183,18 @@ describe('slow or endless input costs nothing', () => {
     assert.equal(answer.status, 200, 'meanwhile others are served')
     for (const heard of await Promise.all(slow.map(({ closed }) => closed()))) {
       assert.match(heard, /^(HTTP\/1\.1 408 .*)?$/s)
+    }
+  })
+
+  test('a connection that does not finish its TLS handshake is closed', async (t) => {
+    const stage = await openTlsStage(t, { parts: impatient })
+    const { port } = new URL(stage.url)
+    // The first five bytes of a TLS record that is announced to have 512 bytes.
+    for (const begin of ['', '\x16\x03\x01\x02\x00']) {
+      const socket = connect(Number(port), 'localhost').on('error', () => {})
+      t.after(() => socket.destroy())
+      socket.write(begin)
+      await once(socket, 'close')
     }
   })
 

@@ -16,13 +16,22 @@ async function openBoth(
   t: TestContext,
   bankUsers: object[] | UserHooks = [verified],
   houseUsers?: UserHooks,
+  method: 'client_secret_basic' | 'client_secret_post' = 'client_secret_basic',
 ): Promise<{ bank: Stage; house: Stage }> {
   const port = await freePort()
   const house = `http://localhost:${port}`
   const bank = await openStage(t, {
-    config: { clients: [{ ...client, redirect_uris: [`${house}/session/callback`] }], users: bankUsers as never },
+    config: {
+      clients: [{ ...client, redirect_uris: [`${house}/session/callback`], token_endpoint_auth_method: method }],
+      users: bankUsers as never,
+    },
   })
-  const login = { issuer: bank.url, client_id: client.client_id, client_secret: client.client_secret }
+  const login = {
+    issuer: bank.url,
+    client_id: client.client_id,
+    client_secret: client.client_secret,
+    token_endpoint_auth_method: method,
+  }
   return { bank, house: await openStage(t, { port, config: { login, ...(houseUsers && { users: houseUsers }) } }) }
 }
 
@@ -50,6 +59,11 @@ describe('users sign in at another provider', () => {
     assert.equal(new URL(page.url).pathname, `/approve/${id}`)
     assert.match(page.text, /Coffee 4\.20/)
     assert.match(page.text, /Kiosk/)
+  })
+
+  test('the secret may be sent in the body, to a provider that accepts it only there', async (t) => {
+    const { bank, house } = await openBoth(t, [verified], undefined, 'client_secret_post')
+    assert.equal((await signInAtBank(bank, house, ana, '/')).status, 200)
   })
 
   test('a user known only to the bank cannot sign in here', async (t) => {

@@ -59,6 +59,20 @@ for (const engine of engines) {
       assert.deepEqual([await store.markUsed('p1', 0, 1), await store.markUsed('p1', 0, 2)], [true, true])
     })
 
+    test('only its user can rename it; of forty renamings and a removal, none brings it back', async (t) => {
+      const { store } = await stores(t, engine)
+      await store.add(passkey())
+      assert.equal(await store.rename('p1', 'user-ben', 'Mine'), false)
+      assert.equal(await store.rename('p1', 'user-ana', 'Büro'), true)
+      assert.equal((await store.findByCredential('c1'))!.name, 'Büro')
+      await Promise.all([
+        ...Array.from({ length: 40 }, (_, n) => store.rename('p1', 'user-ana', `name ${n}`)),
+        store.remove('p1', 'user-ana'),
+      ])
+      assert.equal(await store.findByCredential('c1'), undefined)
+      assert.equal(await store.rename('p1', 'user-ana', 'gone'), false)
+    })
+
     test('only its user can remove it', async (t) => {
       const { store } = await stores(t, engine)
       await store.add(passkey())

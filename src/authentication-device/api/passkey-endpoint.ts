@@ -1,5 +1,5 @@
 /**
- * A user's own passkeys in the device API: adds, lists and removes passkeys, and returns the WebAuthn options for
+ * A user's own passkeys in the device API: adds, lists, renames and removes passkeys, and returns the WebAuthn options for
  * confirming a request with a passkey.
  */
 import type { FastifyInstance } from 'fastify'
@@ -10,6 +10,7 @@ import type { Clock } from '../../platform/clock.ts'
 import { browserName } from '../../platform/http/browser-name.ts'
 import type { Form } from '../../platform/http/form.ts'
 import { OAuthError } from '../../platform/oauth-error.ts'
+import { longestShownName, readShownName } from '../../platform/shown-name.ts'
 import type { Passkeys } from '../../user/passkey/passkey.ts'
 import { mostPasskeys, type Passkey } from '../../user/passkey/passkey-store.ts'
 import type { UserHooks } from '../../user/user.ts'
@@ -42,6 +43,12 @@ export interface PasskeyEndpointNeeds {
 export const mostAttempts = 20
 
 export function passkeyEndpoint(app: FastifyInstance, path: string, needs: PasskeyEndpointNeeds): void {
+  addingRoutes(app, path, needs)
+  changingRoutes(app, path, needs)
+  confirmingRoute(app, path, needs)
+}
+
+function addingRoutes(app: FastifyInstance, path: string, needs: PasskeyEndpointNeeds): void {
   const { passkeys, audit } = needs
 
   userRoute(app, path, needs.identifyCaller, {
@@ -67,33 +74,12 @@ export function passkeyEndpoint(app: FastifyInstance, path: string, needs: Passk
   })
 
   userRoute(app, `${path}/options`, needs.identifyCaller, {
-    async POST({ caller }) {
+    async POST({ caller, form }) {
       const { user, known } = await mayAdd(caller)
+      // The name is checked before the authenticator makes a passkey. Otherwise the authenticator would keep a passkey that
+      // is refused here.
+      readName(form)
       return passkeys.registrationOptions(user, known)
-    },
-  })
-
-  userRoute(app, `${path}/remove`, needs.identifyCaller, {
-    async POST({ caller, form, request }) {
-      const { userId } = caller
-      await justSignedIn(caller)
-      const id = needed(form, 'id')
-      if (!(await passkeys.remove(userId, id, caller.tokenHash)))
-        throw new OAuthError('not_found', 'the user has no such passkey')
-      audit({ event: 'passkey.removed', user: userId, address: request.ip, about: id })
-      return { id, removed: true }
-    },
-  })
-
-  userRoute(app, `${path}/confirm-options`, needs.identifyCaller, {
-    async POST({ caller: { userId }, form }) {
-      const now = needs.clock.now()
-      const request = await needs.requests.findForUser(userId, { id: needed(form, 'request_id') })
-      if (request === undefined || statusAt(request, now) !== 'pending')
-        throw new OAuthError('not_found', 'no such request is waiting for this user')
-      const options = await passkeys.confirmOptions(userId, request.id)
-      if (options === undefined) throw new OAuthError('not_found', 'the user has no passkey')
-      return options
     },
   })
 
@@ -104,7 +90,7 @@ export function passkeyEndpoint(app: FastifyInstance, path: string, needs: Passk
    *   the user already has `mostPasskeys` passkeys
    */
   async function mayAdd(caller: DeviceCaller) {
-    const known = await justSignedIn(caller)
+    const known = await justSignedIn(caller, needs)
     if (known.length >= mostPasskeys) {
       throw new OAuthError(
         'invalid_request',
@@ -114,22 +100,68 @@ export function passkeyEndpoint(app: FastifyInstance, path: string, needs: Passk
     return { user: await findUser(caller.userId), known }
   }
 
-  /**
-   * Resolves to the user's passkeys.
-   * @throws {OAuthError} `insufficient_user_authentication` if `signInNeeded` requires a sign-in
-   */
-  async function justSignedIn(caller: DeviceCaller): Promise<Passkey[]> {
-    const known = await passkeys.list(caller.userId)
-    const needed = signInNeeded(caller, { ...needs, hasPasskey: known.length > 0 }, needs.clock.now())
-    if (needed !== undefined) throw notJustSignedIn(needed)
-    return known
-  }
-
   async function findUser(id: string) {
     const user = await needs.users.find(id)
     if (user === null) throw new OAuthError('not_found', 'the user no longer exists')
     return user
   }
+}
+
+function changingRoutes(app: FastifyInstance, path: string, needs: PasskeyEndpointNeeds): void {
+  const { passkeys, audit } = needs
+
+  userRoute(app, `${path}/rename`, needs.identifyCaller, {
+    async POST({ caller, form, request }) {
+      const { userId } = caller
+      // The names are what a user recognises passkeys by. Somebody who has taken over a session must not be able to give
+      // a passkey the name of another.
+      await justSignedIn(caller, needs)
+      const id = needed(form, 'id')
+      needed(form, 'name')
+      const name = readName(form)!
+      if (!(await passkeys.rename(userId, id, name, caller.tokenHash)))
+        throw new OAuthError('not_found', 'the user has no such passkey')
+      audit({ event: 'passkey.renamed', user: userId, address: request.ip, about: id })
+      return { id, name }
+    },
+  })
+
+  userRoute(app, `${path}/remove`, needs.identifyCaller, {
+    async POST({ caller, form, request }) {
+      const { userId } = caller
+      await justSignedIn(caller, needs)
+      const id = needed(form, 'id')
+      if (!(await passkeys.remove(userId, id, caller.tokenHash)))
+        throw new OAuthError('not_found', 'the user has no such passkey')
+      audit({ event: 'passkey.removed', user: userId, address: request.ip, about: id })
+      return { id, removed: true }
+    },
+  })
+}
+
+function confirmingRoute(app: FastifyInstance, path: string, needs: PasskeyEndpointNeeds): void {
+  userRoute(app, `${path}/confirm-options`, needs.identifyCaller, {
+    async POST({ caller: { userId }, form }) {
+      const now = needs.clock.now()
+      const request = await needs.requests.findForUser(userId, { id: needed(form, 'request_id') })
+      if (request === undefined || statusAt(request, now) !== 'pending')
+        throw new OAuthError('not_found', 'no such request is waiting for this user')
+      const options = await needs.passkeys.confirmOptions(userId, request.id)
+      if (options === undefined) throw new OAuthError('not_found', 'the user has no passkey')
+      return options
+    },
+  })
+}
+
+/**
+ * Resolves to the user's passkeys.
+ * @throws {OAuthError} `insufficient_user_authentication` if `signInNeeded` requires a sign-in
+ */
+async function justSignedIn(caller: DeviceCaller, needs: PasskeyEndpointNeeds): Promise<Passkey[]> {
+  const known = await needs.passkeys.list(caller.userId)
+  const needed = signInNeeded(caller, { ...needs, hasPasskey: known.length > 0 }, needs.clock.now())
+  if (needed !== undefined) throw notJustSignedIn(needed)
+  return known
 }
 
 function notJustSignedIn({ max_age, acr_values }: SignInNeeded): OAuthError {
@@ -150,9 +182,13 @@ function tooOften(): OAuthError {
 }
 
 function readName(form: Form): string | undefined {
-  const name = form.get('name')?.trim()
-  if (name !== undefined && !/^[^\p{Cc}]{1,100}$/u.test(name)) {
-    throw new OAuthError('invalid_request', 'name must be 1 to 100 characters')
+  const text = form.get('name')
+  if (text === undefined) return undefined
+  const name = readShownName(text)
+  if (name === undefined) {
+    throw new OAuthError('invalid_request', `name must be 1 to ${longestShownName} visible characters`, {
+      members: { bad_name: true },
+    })
   }
   return name
 }

@@ -20,7 +20,10 @@ export function pushSubscriptionEndpoint(
     async POST({ caller, form, reply }) {
       const subscription = readPushSubscription(form.get('subscription') ?? '')
       if (subscription === undefined) throw new OAuthError('invalid_request', 'subscription is not a push subscription')
-      if (!(await subscriptions.add(caller.userId, subscription, caller.tokenHash))) throw sessionEnded()
+      const replaced = form.get('replaces')
+      const replacedHash = form.get('replaces_hash') ?? (replaced && fingerprint(replaced))
+      const isAdded = await subscriptions.add(caller.userId, subscription, caller.tokenHash, replacedHash)
+      if (!isAdded) throw sessionEnded()
       reply.code(201)
       return { subscribed: true }
     },

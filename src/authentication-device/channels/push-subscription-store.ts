@@ -19,29 +19,25 @@ export function createPushSubscriptionStore(database: Database) {
      * Adds a subscription. Each endpoint has one row, which belongs to the user who subscribed last. Only the newest
      * `most` subscriptions of a user are kept. Resolves to whether the subscription was added. No subscription is added
      * if the user is locked or was removed, or if the access token with the hash `tokenHash` is not valid any more.
+     *
+     * @param replacedHash the hash of another endpoint: the user's subscription with this endpoint is removed in the same
+     *   step
      */
-    async add(subscription: KeptSubscription, now: number, most: number, tokenHash?: string): Promise<boolean> {
+    async add(
+      subscription: KeptSubscription,
+      now: number,
+      most: number,
+      tokenHash?: string,
+      replacedHash?: string,
+    ): Promise<boolean> {
       const { id, userId, endpointHash, sealed } = subscription
       const rows = await database.step(
-        {
-          sql: `insert into push_subscriptions (id, user_id, endpoint_hash, sealed, created_at, uid_hash)
-                select $1, $2, $3, $4, cast($5 as bigint), coalesce(${sessionOfToken('$6')}, '')
-                where not exists (select 1 from user_generations where user_id = $2 and is_closed = 1)
-                  and ${isSignedIn('$6')}
-                on conflict (endpoint_hash) do update
-                set user_id = excluded.user_id, sealed = excluded.sealed, created_at = excluded.created_at, used_at = null,
-                  refusals = 0, uid_hash = excluded.uid_hash
-                returning id`,
-          values: [id, userId, endpointHash, sealed, now, tokenHash ?? null],
-        },
+        { sql: adding, values: [id, userId, endpointHash, sealed, now, tokenHash ?? null] },
         {
           lockKeys: signedInLock(userId, tokenHash),
           also: [
-            {
-              sql: `delete from push_subscriptions where user_id = $1 and id not in (
-                      select id from push_subscriptions where user_id = $1 order by created_at desc, id desc limit $2)`,
-              values: [userId, most],
-            },
+            { sql: removingReplaced, values: [userId, replacedHash ?? '', endpointHash] },
+            { sql: removingOldest, values: [userId, most] },
           ],
         },
       )
@@ -71,18 +67,12 @@ export function createPushSubscriptionStore(database: Database) {
       endpointHash: string,
       tokenHash?: string,
     ): Promise<{ isSubscribed: boolean; endedAnother: boolean } | undefined> {
-      const endingAnother = {
-        sql: `delete from push_subscriptions where endpoint_hash = $1 and user_id <> $2 and ${isSignedIn('$3')} returning id`,
-        values: [endpointHash, userId, tokenHash ?? null],
-      }
-      const ended = await database.step(endingAnother, { rowKeys: [`push subscription ${endpointHash}`] })
-      const [own] = await database.read<{ is_subscribed: number; is_of_another_session: number }>(
-        `select case when id is null then 0 else 1 end as is_subscribed,
-           case when ${isOfAnother} then 1 else 0 end as is_of_another_session
-         from (select 1 as present where ${isSignedIn('$3')}) as present
-         left join push_subscriptions on endpoint_hash = $1 and user_id = $2`,
-        [endpointHash, userId, tokenHash ?? null],
+      const values = [endpointHash, userId, tokenHash ?? null]
+      const ended = await database.step(
+        { sql: endingAnother, values },
+        { rowKeys: [`push subscription ${endpointHash}`] },
       )
+      const [own] = await database.read<{ is_subscribed: number; is_of_another_session: number }>(lookingUpOwn, values)
       if (own === undefined) return undefined
       // If the user has signed in again since the subscription was stored, the row still names the earlier session.
       if (own.is_subscribed === 1 && own.is_of_another_session === 1) {
@@ -90,7 +80,7 @@ export function createPushSubscriptionStore(database: Database) {
           {
             sql: `update push_subscriptions set uid_hash = ${sessionOfToken('$3')} where endpoint_hash = $1 and user_id = $2
                   and ${isOfAnother} and ${isSignedIn('$3')} returning id`,
-            values: [endpointHash, userId, tokenHash ?? null],
+            values,
           },
           { lockKeys: signedInLock(userId, tokenHash) },
         )
@@ -145,8 +135,33 @@ const counting = 'update push_subscriptions set refusals = refusals + 1 where id
 const sessionOfToken = (hash: string) => `(select uid_hash from oidc_models
   where model = 'AccessToken' and id_hash = cast(${hash} as text))`
 
+const adding = `
+  insert into push_subscriptions (id, user_id, endpoint_hash, sealed, created_at, uid_hash)
+  select $1, $2, $3, $4, cast($5 as bigint), coalesce(${sessionOfToken('$6')}, '')
+  where not exists (select 1 from user_generations where user_id = $2 and is_closed = 1)
+  and ${isSignedIn('$6')}
+  on conflict (endpoint_hash) do update
+  set user_id = excluded.user_id, sealed = excluded.sealed, created_at = excluded.created_at, used_at = null,
+  refusals = 0, uid_hash = excluded.uid_hash
+  returning id`
+
+const removingReplaced =
+  'delete from push_subscriptions where user_id = $1 and endpoint_hash = $2 and endpoint_hash <> $3'
+
+const removingOldest = `delete from push_subscriptions where user_id = $1 and id not in (
+  select id from push_subscriptions where user_id = $1 order by created_at desc, id desc limit $2)`
+
 /** SQL: whether the subscription belongs to another session than the access token `$3`. */
 const isOfAnother = `${sessionOfToken('$3')} <> coalesce(uid_hash, '')`
+
+const endingAnother = `delete from push_subscriptions
+  where endpoint_hash = $1 and user_id <> $2 and ${isSignedIn('$3')} returning id`
+
+const lookingUpOwn = `
+  select case when id is null then 0 else 1 end as is_subscribed,
+  case when ${isOfAnother} then 1 else 0 end as is_of_another_session
+  from (select 1 as present where ${isSignedIn('$3')}) as present
+  left join push_subscriptions on endpoint_hash = $1 and user_id = $2`
 
 /** SQL: counts the user's subscriptions with an endpoint. Returns no row if the access token `$3` is not valid. */
 const countingOwn = `

@@ -36,16 +36,21 @@ export function createPushSubscriptions(needs: { store: PushSubscriptionStore; v
      * Subscribes a browser for this user. A subscription of another user in the same browser is replaced. Resolves to
      * whether the subscription was added. No subscription is added if the access token with the hash `tokenHash` is not
      * valid any more.
+     *
+     * @param replacedHash the SHA-256 of the endpoint that the browser had before. The user's subscription with this
+     *   endpoint is removed in the same step
      */
     async add(
       userId: string,
       { endpoint, keys: { p256dh, auth } }: PushSubscription,
       tokenHash?: string,
+      replacedHash?: string,
     ): Promise<boolean> {
       const endpointHash = fingerprint(endpoint)
       const now = clock.now()
       const sealed = vault.seal(JSON.stringify({ endpoint, keys: { p256dh, auth } }), aadOf(userId, endpointHash))
-      return store.add({ id: newId(now), userId, endpointHash, sealed }, now, mostOfAUser, tokenHash)
+      const kept = { id: newId(now), userId, endpointHash, sealed }
+      return store.add(kept, now, mostOfAUser, tokenHash, replacedHash)
     },
 
     async of(userId: string): Promise<OwnSubscription[]> {

@@ -27,7 +27,7 @@ import { type LimitSettings, limitsFor, refusalFor, unknownLimitFor } from '../r
 import {
   type createDecoyUsers,
   hidesUnknownUsers,
-  refuseAliases,
+  refuseSubjectIdentifiers,
   type UserOrDecoy,
 } from '../unknown-user/decoy-user.ts'
 import type { UnknownUserStore } from '../unknown-user/unknown-user-counter-store.ts'
@@ -221,7 +221,7 @@ async function findUserToAsk(
   needs: BackchannelNeeds,
 ): Promise<UserToAsk> {
   const hidesUnknown = hidesUnknownUsers(client, needs.policy.unknownUsers)
-  if (hidesUnknown) refuseAliases(asked.hints[0]!)
+  if (hidesUnknown) refuseSubjectIdentifiers(asked.hints[0]!)
   else await enforceUnknownUserLimit(client, about, needs)
   // If the client requests the claim `sub` with values, the user must have one of them (OpenID Connect Core §5.5.1).
   const subjects = acceptedValues(asked.claims as RequestedClaims | undefined, 'sub')

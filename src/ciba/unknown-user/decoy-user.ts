@@ -20,14 +20,14 @@ export function hidesUnknownUsers({ metadata }: Client, unknownUsers: 'error' | 
 }
 
 /**
- * Throws `invalid_request` if the hint is a subject identifier in the format `aliases`. A client could combine an
- * identifier of a user whom it knows with an identifier that another user may have. If such a user exists, the hint
- * identifies nobody, and the known user is not asked. So the client would learn from the known user that the other user
- * exists.
+ * Throws `invalid_request` if the hint is a subject identifier (RFC 9493) in another format than `iss_sub`. A client could
+ * name one user in several formats, or several users in `aliases`. The limits for one user, and who is asked, would then
+ * tell the client which of these users exist.
  */
-export function refuseAliases({ kind, value }: SentHint): void {
-  if (kind !== 'login_hint' || readSubjectIdentifier(value)?.format !== 'aliases') return
-  throw new OAuthError('invalid_request', 'this client must not send a login_hint in the format aliases')
+export function refuseSubjectIdentifiers({ kind, value }: SentHint): void {
+  const format = kind === 'login_hint' ? readSubjectIdentifier(value)?.format : undefined
+  if (format === undefined || format === 'iss_sub') return
+  throw new OAuthError('invalid_request', 'this client must send login_hint as plain text, or in the format iss_sub')
 }
 
 /**

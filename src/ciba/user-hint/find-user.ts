@@ -8,7 +8,7 @@ import { keysIn } from '../../platform/jose/find-key.ts'
 import { isPlainJws } from '../../platform/jose/jws.ts'
 import { OAuthError } from '../../platform/oauth-error.ts'
 import { plainNumber } from '../../user/phone-number.ts'
-import { readSubjectIdentifier, textOf, usernameIn } from '../../user/subject-identifier.ts'
+import { readSubjectIdentifier, textOf } from '../../user/subject-identifier.ts'
 import type { SubjectIdentifier, User, UserHint, UserHooks } from '../../user/user.ts'
 import type { ReadHintToken } from './hint-token.ts'
 
@@ -20,7 +20,7 @@ export type Sought =
   | { user: User }
   | {
       user: undefined
-      /** If the user is disabled, the user id. If not, the identifier in the hint in a normal form (`nameIn`). */
+      /** The identifier in the hint in a normal form (`nameIn`). */
       named: string
       /** Why there is no user, for the log. */
       detail: string
@@ -68,15 +68,11 @@ export function createSeekUser(needs: HintNeeds): SeekUser {
   return async (sent, client, slot, subjects = []) => {
     const hint = await read(sent, client, slot, needs)
     const user = isDisproved(hint) ? null : await ask(hint, client, needs)
-    if (user === null)
-      return { user: undefined, named: nameIn(hint, needs.issuer), detail: `no user for a ${sent.kind}` }
-    if (user.disabled) return { user: undefined, named: user.id, detail: `user ${user.id} is disabled` }
+    const nobody = (detail: string) => ({ user: undefined, named: nameIn(hint), detail })
+    if (user === null) return nobody(`no user for a ${sent.kind}`)
+    if (user.disabled) return nobody(`user ${user.id} is disabled`)
     if (subjects.length > 0 && !(await hasSubject(user, subjects, client, needs))) {
-      return {
-        user: undefined,
-        named: nameIn(hint, needs.issuer),
-        detail: `claims names another subject than the ${sent.kind}`,
-      }
+      return nobody(`claims names another subject than the ${sent.kind}`)
     }
     return { user }
   }
@@ -158,20 +154,13 @@ async function ask(hint: UserHint, client: Client, { users }: HintNeeds): Promis
 /**
  * Returns the identifier in a hint, in a normal form: different spellings of the same identifier give the same result.
  */
-function nameIn({ kind, value, claims, subject, identifier }: UserHint, issuer: string): string {
-  const plain = (identifier && textIn(identifier, issuer)) || value
+function nameIn({ kind, value, claims, subject, identifier }: UserHint): string {
+  const plain = (identifier && `${textOf(identifier)} ${identifier.iss}`) || value
   const name = subject?.value ?? (kind === 'id_token_hint' && claims?.sub ? claims.sub : plain)
   // `JSON.stringify` is used, because `String` throws for some JSON objects, for example for `{"toString": 1}`.
   const spelled = typeof name === 'string' ? name : JSON.stringify(name)
   // As in the directory of users, the letter case matters only outside e-mail addresses.
   return plainNumber(spelled) ?? (spelled.includes('@') ? spelled.toLowerCase() : spelled)
-}
-
-function textIn(identifier: SubjectIdentifier, issuer: string): string {
-  const text = textOf(identifier)
-  if (identifier.format === 'account') return usernameIn(text, issuer) || text
-  // A subject of another issuer is no user here, whatever user has the same id.
-  return identifier.format === 'iss_sub' && identifier.iss !== issuer ? JSON.stringify(identifier) : text
 }
 
 /**

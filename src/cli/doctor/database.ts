@@ -274,6 +274,7 @@ async function examineUsers({ database, config }: CommandContext): Promise<Findi
   if (!Array.isArray(config.users)) return { about, state: 'ok', says: "looked up by the application's hooks" }
   const known = config.users.length + (await createUserStore(database).list()).length
   if (known > 0) return { about, state: 'ok', says: `${known} known` }
+  if (config.login.createUsers) return { about, state: 'ok', says: 'created when they first sign in' }
   const advice = 'add users or hooks to the configuration, or: npx doorbell user add'
   return { about, state: 'warn', says: 'there are no users', advice }
 }

@@ -3,7 +3,7 @@ import { z } from 'zod'
 import type { ClientMetadataInput } from '../../client/metadata/client-metadata.ts'
 import { expectation } from '../../platform/validation.ts'
 import type { ConfiguredUser, UserHooks } from '../../user/user.ts'
-import { choice, readElsewhere, secretText, section, text, whole } from './kinds.ts'
+import { choice, readElsewhere, secretText, section, text, whole, yesOrNo } from './kinds.ts'
 import { setting } from './setting.ts'
 
 /** A user as configured. The default of `id` is the username, or the email address if there is no username. */
@@ -64,6 +64,16 @@ export const clientAndUserSettings = {
       'The `client_secret` of Doorbell at the provider `login.issuer`. Preferably set in ' +
         '`DOORBELL_LOGIN_CLIENT_SECRET`.',
       { example: "'preferably-set-in-DOORBELL_LOGIN_CLIENT_SECRET'", isSketch: true },
+    ),
+    token_endpoint_auth_method: setting(
+      choice(['client_secret_basic', 'client_secret_post']).default('client_secret_basic'),
+      'How Doorbell authenticates at the token endpoint of the provider `login.issuer`. Choose `client_secret_post` for ' +
+        'a provider that does not decode the header of `client_secret_basic` as RFC 6749 §2.3.1 requires.',
+    ),
+    createUsers: setting(
+      yesOrNo().default(false),
+      'Whether a person who signs in at the provider `login.issuer`, and has no account here, becomes a user of the ' +
+        'built-in directory. If so, everybody who can sign in there can sign in here, except locked and removed users.',
     ),
   }).prefault({}),
 }

@@ -1,13 +1,11 @@
 /**
- * Improves the app's pages: counts down the remaining time, keeps the list of requests up to date, offers
- * notifications.
+ * Improves the app's pages: counts down the remaining time, and offers notifications.
  */
 
 /** The path of the app. It ends with a slash. */
 const base = new URL('..', document.currentScript.src).pathname
 
 for (const place of document.querySelectorAll('[data-countdown]')) countDown(place)
-for (const place of document.querySelectorAll('[data-live]')) keepUpToDate(place)
 if ('serviceWorker' in navigator) {
   navigator.serviceWorker.register(`${base}service-worker.js`).catch(() => {})
   const signOut = document.querySelector('form[data-sign-out]')
@@ -32,102 +30,6 @@ function countDown(place) {
 }
 
 /**
- * Loads the list again when the server says that it has changed. All tabs of a browser share one event stream, because
- * browsers open only six connections to a server with HTTP/1.1. A hidden tab lets go of the stream.
- */
-function keepUpToDate(place) {
-  const lost = document.querySelector('[data-live-lost]')
-  const heard = {
-    // Fetches the page when the stream opens, because requests may have changed before that, or while the connection
-    // was lost.
-    open() {
-      lost.hidden = true
-      return look()
-    },
-    changed: look,
-    lost() {
-      lost.hidden = false
-    },
-  }
-  let letGo
-  const update = () => {
-    letGo?.()
-    letGo = document.hidden ? undefined : shareStream(place.dataset.live, (event) => heard[event]())
-  }
-  document.addEventListener('visibilitychange', update)
-  update()
-
-  async function look() {
-    const answer = await fetch(location.href, { headers: { accept: 'text/html' } }).catch(() => undefined)
-    // If the page cannot be fetched, the stream is disconnected as well. When it is connected again, this function is
-    // called again.
-    if (answer === undefined) return
-    if (!answer.ok || answer.redirected) return location.reload()
-    const fresh = new DOMParser().parseFromString(await answer.text(), 'text/html').querySelector('[data-live]')
-    // If nothing has changed, the list is not replaced: screen readers do not read it again, and the focus stays where
-    // it is.
-    if (fresh && fresh.innerHTML !== place.innerHTML) place.replaceChildren(...fresh.childNodes)
-    return closeNotificationsBeside(place)
-  }
-}
-
-/** Closes the notifications of requests that are not in the list: they were decided elsewhere, or have expired. */
-async function closeNotificationsBeside(place) {
-  const registration = await navigator.serviceWorker?.getRegistration()
-  const listed = new Set([...place.querySelectorAll('a[href]')].map(({ pathname }) => pathname))
-  for (const notification of (await registration?.getNotifications()) ?? []) {
-    const { pathname } = new URL(notification.data.link, location.href)
-    if (pathname.startsWith(`${base}approve/`) && !listed.has(pathname)) notification.close()
-  }
-}
-
-/**
- * Calls `hear` with `open`, `changed` or `lost`. The tab that has the lock opens the stream, and tells the others. When it
- * is closed or hidden, the next tab gets the lock. Without a secure context, there are no locks: each tab has a stream.
- *
- * @returns a function that ends this
- */
-function shareStream(url, hear) {
-  const canShare = navigator.locks !== undefined && 'BroadcastChannel' in window
-  if (!canShare) return openStream(url, hear)
-  // Several servers may have issuers on this host that differ in their paths.
-  const name = `doorbell live ${base}`
-  const others = new BroadcastChannel(name)
-  others.addEventListener('message', ({ data }) => hear(data))
-  // The stream of another tab may be open already, and says so only once.
-  hear('open')
-  const ended = new AbortController()
-  const untilEnded = (close) =>
-    new Promise((resolve) => {
-      ended.signal.addEventListener('abort', () => resolve(close()))
-    })
-  const lead = () =>
-    untilEnded(
-      openStream(url, (event) => {
-        others.postMessage(event)
-        hear(event)
-      }),
-    )
-  navigator.locks.request(name, { signal: ended.signal }, lead).catch(() => {})
-  return () => {
-    ended.abort()
-    others.close()
-  }
-}
-
-/** @returns a function that closes the stream */
-function openStream(url, hear) {
-  const events = new EventSource(url)
-  events.addEventListener('open', () => hear('open'))
-  events.addEventListener('changed', () => hear('changed'))
-  events.addEventListener('error', () => {
-    // In all other cases, the browser connects again by itself.
-    if (events.readyState === EventSource.CLOSED) hear('lost')
-  })
-  return () => events.close()
-}
-
-/**
  * Resolves to the push subscription of this browser if it belongs to the signed-in user, otherwise to null. A
  * subscription of another user is removed at the server and in the browser.
  */
@@ -138,8 +40,21 @@ async function findOwnSubscription(signOut) {
   const fields = { form_token: signOut.elements.namedItem('form_token').value, endpoint: subscription.endpoint }
   const answer = await fetch(`${base}notifications/claim`, { method: 'POST', body: new URLSearchParams(fields) })
   const { subscribed, ended_another: endedAnother } = await answer.json()
-  if (endedAnother) await subscription.unsubscribe()
-  return subscribed && hasServersKey(subscription) ? subscription : null
+  if (endedAnother) {
+    await subscription.unsubscribe()
+    return null
+  }
+  return hasServersKey(subscription) && (subscribed || (await renew(subscription))) ? subscription : null
+}
+
+/**
+ * Resolves to whether the server has stored a subscription by which the browser has replaced that of this user. Usually
+ * the service worker has told the server, but not if no user was signed in, or if the server could not be reached.
+ */
+async function renew(subscription) {
+  const body = new URLSearchParams({ subscription: JSON.stringify(subscription) })
+  const answer = await fetch(`${base}notifications/renew`, { method: 'POST', body })
+  return answer.ok && (await answer.json()).subscribed
 }
 
 /** Returns whether a subscription is for the current key of the server. Messages with another key are refused. */

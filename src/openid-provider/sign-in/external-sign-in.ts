@@ -5,17 +5,18 @@ import type { Audit } from '../../platform/audit.ts'
 import { isTooDeep } from '../../platform/http/form.ts'
 import { holdsOnlyStorable } from '../../platform/http/outside-text.ts'
 import type { Authentication } from '../../user/authentication.ts'
-import type { User, UserHooks } from '../../user/user.ts'
+import type { UserHooks } from '../../user/user.ts'
 import type { createDeviceToken } from '../device-token.ts'
 import { type BeginFor, holdingGenerations } from '../generations-of-call.ts'
+import type { createFirstSignIn, FoundUser } from './first-sign-in.ts'
 
 export interface AdmissionNeeds {
   users: UserHooks
   /**
-   * Whether an application that embeds this server supplies the users. If so, the hook of the application finds the
-   * user.
+   * Finds or creates the user in the built-in directory. Undefined if an application that embeds this server supplies
+   * the users. Then the hook of the application finds the user.
    */
-  usersAreHooks: boolean
+  findInDirectory: ReturnType<typeof createFirstSignIn> | undefined
   /** The metadata of the consent app, which is passed as the client when a user is looked up. */
   app: ClientMetadata
   audit: Audit
@@ -25,59 +26,72 @@ export interface AdmissionNeeds {
 }
 
 interface Arrived {
-  claims: Record<string, unknown> & { sub: string }
+  claims: Record<string, unknown> & { iss: string; sub: string }
   idToken: string
   userInfo: Record<string, unknown>
 }
 
 /**
  * Returns a function that finds the user and issues an access token for the device API. If an application supplies the
- * users, its hook finds the user by the ID token and its claims. The built-in directory finds the user by an e-mail
- * address that the other provider has verified, because the `sub` of that provider is not a user id of this server. The
- * access token gets the authentication context that the other provider states. The function resolves to undefined if
- * the user does not exist or is disabled.
+ * users, its hook finds the user by the ID token and its claims. In the built-in directory, the user is found as
+ * `createFirstSignIn` says. The `sub` of the other provider is never a user id of this server. The access token gets the
+ * authentication context that the other provider states. The function resolves to undefined if the user does not exist
+ * or is disabled.
  */
-export function createAdmission({ users, usersAreHooks, app, audit, deviceToken, beginFor }: AdmissionNeeds) {
+export function createAdmission({ users, findInDirectory, app, audit, deviceToken, beginFor }: AdmissionNeeds) {
   return (arrived: Arrived) => holdingGenerations(() => admit(arrived))
 
   async function admit({ claims, idToken, userInfo }: Arrived) {
-    const found = await findUser()
+    const { user: found, id, outcome = 'user_unavailable' } = await findUser()
     // The generation must be remembered before the user is read again. If the user is signed out, locked or removed
     // after that, the new token is not valid.
     const mayBegin = found !== null && (await beginFor(found.id))
     const user = mayBegin ? await users.find(found.id) : null
     const about = { client: app.client_id, by: 'another provider' }
     if (user === null || user.disabled) {
-      audit({ event: 'sign_in.failed', user: found?.id, ...about, outcome: 'user_unavailable' })
+      audit({ event: 'sign_in.failed', user: found?.id ?? id, ...about, outcome })
       return undefined
     }
     audit({ event: 'sign_in.succeeded', user: user.id, ...about })
     const token = await deviceToken(user.id, authenticationOf(claims))
     return { userId: user.id, name: user.name ?? user.username ?? user.id, locale: user.locale, ...token }
 
-    async function findUser(): Promise<User | null> {
-      const all = { ...userInfo, ...claims }
-      if (isTooDeep(all) || !holdsOnlyStorable(all)) return null
-      if (usersAreHooks) return users.findByHint({ kind: 'id_token_hint', value: idToken, claims: all }, app)
-      // What the provider denies in one place does not count as verified because of another place.
-      if ([claims, userInfo].some(({ email_verified }) => isFalse(email_verified))) return null
-      return (await findByMail(claims, users, app)) ?? (await findByMail(userInfo, users, app))
+    async function findUser(): Promise<FoundUser> {
+      const all = mergedClaims(claims, userInfo)
+      if (isTooDeep(all) || !holdsOnlyStorable(all)) return { user: null }
+      if (findInDirectory === undefined) {
+        return { user: await users.findByHint({ kind: 'id_token_hint', value: idToken, claims: all }, app) }
+      }
+      return findInDirectory({
+        issuer: claims.iss,
+        subject: claims.sub,
+        verifiedAddress: verifiedAddressIn(claims, userInfo),
+        name: all.name ?? all.preferred_username,
+        locale: all.locale,
+      })
     }
   }
 }
 
 /**
- * Finds a user by a verified e-mail address. `email` and `email_verified` must come from the same source, and the
- * address must be the user's `email`, not a login name.
+ * Returns the claims of both sources. If a claim is in both, the ID token decides. But `email` and `email_verified` stay
+ * together: `email_verified` is true only if one source has verified the returned `email`, and none denies it.
  */
-async function findByMail(
-  { email, email_verified }: Record<string, unknown>,
-  users: UserHooks,
-  app: ClientMetadata,
-): Promise<User | null> {
-  if (!isTrue(email_verified) || typeof email !== 'string') return null
-  const user = await users.findByHint({ kind: 'login_hint', value: email }, app)
-  return user?.email?.toLowerCase() === email.toLowerCase() ? user : null
+function mergedClaims(claims: Record<string, unknown>, userInfo: Record<string, unknown>): Record<string, unknown> {
+  const merged = { ...userInfo, ...claims }
+  const address = verifiedAddressIn(claims, userInfo)
+  if (address !== undefined) return { ...merged, email: address, email_verified: true }
+  return 'email_verified' in merged ? { ...merged, email_verified: false } : merged
+}
+
+/**
+ * Returns the address that the provider has verified, or undefined. `email` and `email_verified` must come from the same
+ * source. What the provider denies in one source does not count as verified because of the other.
+ */
+function verifiedAddressIn(...sources: Record<string, unknown>[]): string | undefined {
+  if (sources.some(({ email_verified }) => isFalse(email_verified))) return undefined
+  const verifying = sources.find(({ email, email_verified }) => isTrue(email_verified) && typeof email === 'string')
+  return verifying?.email as string | undefined
 }
 
 /** Some providers write the claim `email_verified` as a string, contrary to OpenID Connect Core §5.1. */

@@ -22,6 +22,7 @@ type Line = Record<string, unknown>
 const pages: ErrorPages = {
   unavailable: () => ({ headers: { 'content-type': 'text/html' }, text: 'not now' }),
   notFound: () => ({ headers: { 'content-type': 'text/html' }, text: 'nothing here' }),
+  failed: (_language, id) => ({ headers: { 'content-type': 'text/html' }, text: `failed ${id}` }),
 }
 
 function server(t: TestContext, addRoutes: (app: FastifyInstance) => void = () => {}) {
@@ -173,6 +174,27 @@ test('an unknown address is a 404 that repeats nothing', async (t) => {
   assert.ok(!plain.body.includes('nowhere'))
   const page = await app.inject({ url: '/nowhere', headers: { accept: 'text/html,*/*' } })
   assert.deepEqual([page.statusCode, page.headers['content-type'], page.body], [404, 'text/html', 'nothing here'])
+})
+
+test('a browser gets a page if the address is malformed or takes no GET, and if the server fails', async (t) => {
+  const { app, lines } = server(t, (app) => {
+    onlyMethods(app, '/token', ['POST'])
+    app.post('/token', (_request, reply) => reply.send('ok'))
+    app.get('/broken', () => {
+      throw new Error('a secret')
+    })
+  })
+  const accept = 'text/html,application/xhtml+xml,*/*;q=0.8'
+  const get = (url: string) => app.inject({ url, headers: { accept } })
+  const malformedAddress = await get('/%zz')
+  assert.deepEqual([malformedAddress.statusCode, malformedAddress.body], [400, 'nothing here'])
+  const endpoint = await get('/token')
+  assert.deepEqual([endpoint.statusCode, endpoint.body, endpoint.headers.allow], [405, 'nothing here', 'POST'])
+  const failed = await get('/broken')
+  const { request } = lines.find(({ msg }) => msg === 'a request failed')!
+  assert.deepEqual([failed.statusCode, failed.body], [500, `failed ${request}`])
+  const put = await app.inject({ method: 'PUT', url: '/token', headers: { accept } })
+  assert.deepEqual([put.statusCode, put.json().error], [405, 'invalid_request'], 'no browser opens a page with PUT')
 })
 
 test('a known address refuses other methods and lists the allowed ones', async (t) => {

@@ -15,7 +15,14 @@ import { isFromNetwork, trackConnections } from './life.ts'
 import { refuseOtherSpellings } from './one-spelling.ts'
 import { isUnstorableForDatabase } from './outside-text.ts'
 import { beginBody, MAX_BODY_BYTES, type TakeBody, takeBody } from './request-body.ts'
-import { answerUnavailable, type ErrorPage, isUnavailable, jsonErrorHeaders, Unavailable } from './unavailable.ts'
+import {
+  answerUnavailable,
+  type ErrorPage,
+  isUnavailable,
+  jsonErrorHeaders,
+  Unavailable,
+  wantsPage,
+} from './unavailable.ts'
 import { createUnavailableLog, type LogUnavailable } from './unavailable-log.ts'
 
 /** Options for Fastify's constructor. `edge` makes all other settings of the server. */
@@ -32,7 +39,7 @@ export const edgeOptions: FastifyServerOptions = {
     // Fastify runs no hook for a call with a malformed path, so the call is counted here.
     if (!beginCall(request.server, request.raw, reply.raw)) return
     setCommonHeaders(reply)
-    answerOAuthError(reply, malformed())
+    answerWithoutPage(request, reply, malformed())
   },
 }
 
@@ -60,13 +67,15 @@ const callerPatience: CallerTimeouts = { headers: 10_000, request: 30_000, silen
 
 /**
  * Returns options with which the server closes the connections of slow callers. `ofNode` contains options of Node's
- * server, which closes the connection of a caller that sends too slowly or sends nothing. `connectionTimeout` is an
+ * server, which closes the connection of a caller that sends too slowly or sends nothing. `handshakeTimeout` applies only
+ * to TLS. `connectionTimeout` is an
  * option of Fastify, which closes the connection of a caller that does not read the response. With `ofNode`, Node also
  * passes calls without `Host` to Fastify (see `beginCall`).
  */
 export function serverTimeouts({ headers, request, silence } = callerPatience) {
   const ofNode = {
     headersTimeout: headers,
+    handshakeTimeout: headers,
     requestTimeout: request,
     connectionsCheckingInterval: Math.min(headers / 2, 5000),
     // Without this setting, Node itself would answer a call without `Host`. Then the call would not be counted, and its
@@ -145,6 +154,7 @@ declare module 'fastify' {
   interface FastifyInstance {
     /** Headers of every response. */
     commonHeaders: Readonly<Record<string, string>>
+    errorPages: ErrorPages | undefined
   }
   interface FastifyReply {
     /** Whether the response is expected. An expected response is logged at level debug only. */
@@ -152,10 +162,13 @@ declare module 'fastify' {
   }
 }
 
-/** The error pages for browsers: for a server that is unavailable, and for an address without a page. */
+/** The error pages for browsers. Programs get the same errors as JSON. */
 export interface ErrorPages {
   unavailable: ErrorPage
+  /** For an address at which there is no page. */
   notFound: ErrorPage
+  /** For an error of this server. `id` is the id of the request in the log. */
+  failed(acceptLanguage: string | undefined, id: string): ReturnType<ErrorPage>
 }
 
 /**
@@ -165,17 +178,15 @@ export interface ErrorPages {
  * @param more additional headers for every response
  */
 export function edge(app: FastifyInstance, log: Log, pages?: ErrorPages, more: Record<string, string> = {}): void {
-  const answerNotFound = notFoundWith(pages?.notFound)
   app.decorate('commonHeaders', { 'x-content-type-options': 'nosniff', 'referrer-policy': 'no-referrer', ...more })
+  app.decorate('errorPages', pages)
   trackConnections(app)
   beginCalls(app)
   keepBodiesRaw(app)
   refuseOtherSpellings(app, answerNotFound)
   const logUnavailable = createUnavailableLog(log)
-  app.setErrorHandler((error: Error, request, reply) =>
-    answerProblem(error, request, reply, { log, logUnavailable, page: pages?.unavailable }),
-  )
-  app.setNotFoundHandler((request, reply) => answerNotFound(request, reply))
+  app.setErrorHandler((error: Error, request, reply) => answerProblem(error, request, reply, { log, logUnavailable }))
+  app.setNotFoundHandler(answerNotFound)
   app.decorateReply('isUsual', false)
   app.addHook('onSend', (_request, reply, _payload, done) => {
     setCommonHeaders(reply)
@@ -266,11 +277,14 @@ function answerProblem(
   error: Error,
   request: FastifyRequest,
   reply: FastifyReply,
-  { log, logUnavailable, page }: { log: Log; logUnavailable: LogUnavailable; page: ErrorPage | undefined },
+  { log, logUnavailable }: { log: Log; logUnavailable: LogUnavailable },
 ): void {
+  const page = request.server.errorPages?.unavailable
   if (error instanceof OAuthError) {
     log.info({ request: request.id, code: error.code, detail: error.detail }, 'refused')
-    answerOAuthError(reply, error)
+    // A person who opens the address of an endpoint in a browser gets the page for addresses without a page.
+    if (error.status === 405 && isRead(request)) answerWithoutPage(request, reply, error)
+    else answerOAuthError(reply, error)
   } else if (error instanceof Unavailable) {
     // An error with a cause is logged: it means that a service on which this server depends has failed. `Overloaded`
     // has no cause. It is not logged, because there would be too many lines.
@@ -286,27 +300,38 @@ function answerProblem(
     answerUnavailable(error, request, reply, page)
   } else {
     log.error({ request: request.id, error }, 'a request failed')
-    answerFailure(reply, request.id)
+    answerFailure(request, reply)
   }
 }
 
-function answerFailure(reply: FastifyReply, id: string): void {
+function answerFailure({ id, headers, server }: FastifyRequest, reply: FastifyReply): void {
+  if (server.errorPages !== undefined && wantsPage(headers)) {
+    const page = server.errorPages.failed(headers['accept-language'], id)
+    reply.code(500).headers(page.headers).send(page.text)
+    return
+  }
   answerError(reply, 500, {
     error: 'server_error',
     error_description: inOAuthCharacters(`the server failed; see its log under request id ${id}`),
   })
 }
 
-function notFoundWith(page: ErrorPage | undefined) {
-  return (request: FastifyRequest, reply: FastifyReply): void => {
-    if (page && request.headers.accept?.includes('text/html')) {
-      const { headers, text } = page(request.headers['accept-language'])
-      reply.code(404).headers(headers).send(text)
-    } else {
-      answerOAuthError(reply, new OAuthError('not_found', 'there is nothing at this address'))
-    }
+function answerNotFound(request: FastifyRequest, reply: FastifyReply): void {
+  answerWithoutPage(request, reply, new OAuthError('not_found', 'there is nothing at this address'))
+}
+
+/** Answers a call of an address at which there is no page: as a page if the caller is a browser, and as JSON if not. */
+function answerWithoutPage(request: FastifyRequest, reply: FastifyReply, refusal: OAuthError): void {
+  const render = request.server.errorPages?.notFound
+  if (render === undefined || !wantsPage(request.headers)) {
+    answerOAuthError(reply, refusal)
+  } else {
+    const { headers, text } = render(request.headers['accept-language'])
+    reply.code(refusal.status).headers(refusal.headers).headers(headers).send(text)
   }
 }
+
+const isRead = ({ method }: FastifyRequest): boolean => method === 'GET' || method === 'HEAD'
 
 function answerError(reply: FastifyReply, status: number, members: Record<string, string | number | boolean>): void {
   reply.code(status).headers(jsonErrorHeaders).send(JSON.stringify(members))

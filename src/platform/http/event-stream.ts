@@ -33,7 +33,8 @@ export function openEventStream(reply: FastifyReply, { clock, mayGoOn, onEnd }: 
   raw.writeHead(200, {
     ...reply.server.commonHeaders,
     'content-type': 'text/event-stream',
-    'cache-control': 'no-store',
+    // With `no-transform`, the middleware `compression` of Express does not hold events back until it has enough of them.
+    'cache-control': 'no-store, no-transform',
     'x-accel-buffering': 'no',
   })
   // After the stream has ended, for example because this server stops, the page reconnects in one second.

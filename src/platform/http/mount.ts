@@ -47,8 +47,9 @@ export function createHandler(
   }
   return (request, response, next) => {
     if (next !== undefined && !isOurs(request)) return next()
+    if (isAnswered(response)) return
     // A body parser of the other server may have read the body. Otherwise Doorbell would wait for the body for ever.
-    if (request.readableEnded && !takeOver(request)) {
+    if (request.readableEnded && hasBody(request) && !takeOver(request)) {
       log.error(
         { event: 'mount.body_consumed' },
         'the body was read before Doorbell, and request.body does not contain it: mount Doorbell before the body parser',
@@ -74,6 +75,18 @@ function pathMatcher(routes: readonly KnownRoute[]): (url: string) => boolean {
     const [path = ''] = url.split('?', 1)
     return paths.has(path) || patterns.some((pattern) => pattern.test(path))
   }
+}
+
+/**
+ * Returns whether the other server has answered the call, or its caller has gone. The other server may have done
+ * something before, for instance asked a database, and its own time limit may have passed.
+ */
+function isAnswered(response: ServerResponse): boolean {
+  return response.headersSent || response.writableEnded || response.destroyed
+}
+
+function hasBody({ headers }: IncomingMessage): boolean {
+  return headers['transfer-encoding'] !== undefined || Number(headers['content-length'] ?? 0) > 0
 }
 
 /** Uses the body that a body parser has read. Returns false if there is none. */
@@ -130,6 +143,7 @@ export function asPlugin(app: FastifyInstance, routes: readonly KnownRoute[]): F
         exposeHeadRoute: false,
         handler(request, reply) {
           reply.hijack()
+          if (isAnswered(reply.raw)) return
           request.raw.url = withoutBasePath(request.raw.url ?? '/', prefixes)
           route(app, request.raw, reply.raw)
         },

@@ -1,4 +1,5 @@
 /** The response to a call that should be tried again later: 503 with `Retry-After`, as JSON or as a page. */
+import type { IncomingHttpHeaders } from 'node:http'
 import type { FastifyReply, FastifyRequest } from 'fastify'
 import { isDatabaseUnavailable } from '../storage/unavailable.ts'
 
@@ -59,13 +60,18 @@ export function answerUnavailable(error: Error, request: FastifyRequest, reply: 
   const reason = unavailableIn(error)
   reply.code(unavailable.status).headers(unavailable.headers)
   if (reason !== undefined) reply.header('Retry-After', String(reason.retryAfterSeconds))
-  if (page && request.headers.accept?.includes('text/html')) {
+  if (page && wantsPage(request.headers)) {
     const { headers, text } = page(request.headers['accept-language'], reason?.textKey)
     reply.headers(headers).send(text)
   } else {
     const error_description = reason?.description ?? unavailable.body.error_description
     reply.headers(jsonErrorHeaders).send(JSON.stringify({ ...unavailable.body, error_description }))
   }
+}
+
+/** Returns whether the caller is a browser that shows the response to a person. */
+export function wantsPage({ accept }: IncomingHttpHeaders): boolean {
+  return accept?.includes('text/html') === true
 }
 
 /** Headers of every error response in JSON. */

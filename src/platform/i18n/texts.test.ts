@@ -14,6 +14,8 @@ const sameAsEnglish: { key: string; in: readonly Language[]; because: string }[]
   { key: 'app.name', in: others, because: 'a name' },
   { key: 'app.passkeys', in: ['de'], because: 'the German word is Passkeys' },
   { key: 'passkeys.title', in: ['de'], because: 'the German word is Passkeys' },
+  { key: 'passkeys.name', in: ['de'], because: 'the German word is Name' },
+  { key: 'passkeys.unnamed', in: ['de'], because: 'the German word is Passkey' },
 ]
 
 /** Keys of texts on buttons. Each text must fit on a phone with a width of 360 pixels. */
@@ -34,18 +36,21 @@ const buttons = [
   'activity.revoke',
   'passkeys.add',
   'passkeys.remove',
+  'passkeys.rename',
+  'passkeys.save',
   'sessions.end',
   'sessions.end_all',
   'user_code.sign_in',
   'user_code.choose',
   'user_code.change',
   'user_code.remove',
+  'user_code.set_one',
   'push.offer',
   'push.off',
   'mail.open',
   'account_notice.open',
   'error.try_again',
-  'error.back',
+  'error.to_requests',
 ]
 
 test('there is one file for each language', () => {

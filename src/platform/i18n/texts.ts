@@ -133,8 +133,11 @@ function inOrder(list: unknown): string[] {
     .map(({ tag }) => tag)
 }
 
-/** POSIX writes `de_DE.UTF-8@euro`, Java `de_DE` and `zh_TW_#Hant`. */
-function asLanguageTag(text: string): string {
+/**
+ * Returns a locale in the form of a language tag, in lower case. POSIX writes `de_DE.UTF-8@euro`, Java `de_DE` and
+ * `zh_TW_#Hant`.
+ */
+export function asLanguageTag(text: string): string {
   return text
     .trim()
     .replace(/[.@#].*$/, '')

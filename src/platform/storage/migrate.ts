@@ -69,22 +69,47 @@ export async function migrationStatus(database: Database, folder = ownFolder): P
 
 /**
  * Resolves to the SQL of the pending migrations, so that it can be reviewed, or executed by a database administrator with
- * `psql` or `sqlite3`. It has the same effect as `migrate`, and also fills the migration history.
+ * `psql` or `sqlite3`; empty if none is pending. It has the same effect as `migrate`, and also fills the migration
+ * history. If a migration fails, neither this migration nor a later one is applied.
  *
  * @throws if an applied migration file was changed
  */
 export async function pendingSql(database: Database, folder = ownFolder): Promise<string> {
   const history = await historyOf(database)
-  const pending = (await migrationsIn(folder)).filter((migration) => !isIn(history, migration))
-  return pending.map((migration) => scriptOf(migration, database.engine)).join('\n')
+  const migrations = await migrationsIn(folder)
+  const pending = migrations.filter((migration) => !isIn(history, migration))
+  if (pending.length === 0) return ''
+  const { head, scriptOf } = scripts[database.engine]
+  return [head, ...pending.map((each) => scriptOf(each, migrations[migrations.indexOf(each) - 1]))].join('\n')
 }
 
-function scriptOf({ number, name, text }: Migration, engine: Database['engine']): string {
-  const now = engine === 'sqlite' ? "unixepoch('subsec') * 1000" : 'extract(epoch from clock_timestamp()) * 1000'
+const scripts = {
+  sqlite: {
+    // Without `.bail`, the program `sqlite3` would go on after an error, and commit the rest.
+    head: '-- Execute with the program sqlite3.\n.bail on\n.timeout 60000\n',
+    scriptOf: (migration: Migration) =>
+      // Debian's SQLite 3.40 has no function for the time in milliseconds.
+      scriptOf(migration, { begin: ['begin immediate;'], now: "strftime('%s', 'now') * 1000" }),
+  },
+  postgres: {
+    head: '-- Execute with: psql --set ON_ERROR_STOP=1 --file …\n',
+    scriptOf(migration: Migration, previous: Migration | undefined) {
+      // Without ON_ERROR_STOP, `psql` goes on with the next transaction after an error.
+      const check = previous && [
+        `do $$ begin if not exists (select 1 from doorbell_migrations where number = ${previous.number}) then`,
+        ` raise exception 'migration ${previous.name} has to be applied before'; end if; end $$;`,
+      ]
+      const begin = ['begin;', ...(check ? [check.join('')] : [])]
+      return scriptOf(migration, { begin, now: 'extract(epoch from clock_timestamp()) * 1000' })
+    },
+  },
+}
+
+function scriptOf({ number, name, text }: Migration, { begin, now }: { begin: string[]; now: string }): string {
   return [
     `-- ${name}`,
-    'begin;',
-    `${historyTable};`,
+    ...begin,
+    ...(name === firstMigration ? [`${historyTable};`] : []),
     text.trim(),
     'insert into doorbell_migrations (number, name, fingerprint, applied_at)',
     `values (${number}, '${name}', '${fingerprint(text)}', cast(${now} as bigint));`,

@@ -128,6 +128,18 @@ export function createPasskeyStore(
     },
 
     /**
+     * Gives a passkey another name. Resolves to whether it was renamed. It is not renamed if the user has no such
+     * passkey, or if the access token is no longer valid.
+     */
+    async rename(id: string, userId: string, name: string, tokenHash?: string): Promise<boolean> {
+      const first = {
+        sql: `update passkeys set name = $3 where id = $1 and user_id = $2 and ${isSignedIn('$4')} returning id`,
+        values: [id, userId, name, tokenHash ?? null],
+      }
+      return (await database.step(first, { rowKeys: [passkeyKey(id)] })).length > 0
+    },
+
+    /**
      * Removes a passkey. Resolves to whether the passkey was removed. It is not removed if the user has no such
      * passkey, or if the access token is no longer valid.
      */

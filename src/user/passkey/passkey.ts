@@ -60,6 +60,8 @@ export interface Passkeys {
   /** Whether the response is valid, comes from a passkey of this user, and was made for this request. */
   confirm(userId: string, requestId: string, response: string): Promise<boolean>
   list(userId: string): Promise<Passkey[]>
+  /** Resolves to whether the passkey was renamed. `tokenHash` is the hash of the user's access token. */
+  rename(userId: string, id: string, name: string, tokenHash: string | undefined): Promise<boolean>
   /** Resolves to whether the passkey was removed. `tokenHash` is the hash of the user's access token. */
   remove(userId: string, id: string, tokenHash: string | undefined): Promise<boolean>
 }
@@ -92,6 +94,7 @@ export function createPasskeys(needs: PasskeyNeeds): Passkeys {
     ...registering(around),
     ...authenticating(around),
     list: (userId) => store.listForUser(userId),
+    rename: (userId, id, name, tokenHash) => store.rename(id, userId, name, tokenHash),
     remove: (userId, id, tokenHash) => store.remove(id, userId, tokenHash),
   }
 }
