@@ -57,6 +57,7 @@ export function metricsEndpoint(app: FastifyInstance, path: string, needs: Metri
       build,
       ...processMetrics.families(),
     ])
+    reply.isUsual = true
     return reply
       .header('content-type', 'text/plain; version=0.0.4; charset=utf-8')
       .header('cache-control', 'no-store')

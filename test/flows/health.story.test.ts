@@ -107,6 +107,36 @@ for (const engine of engines) {
       assert.deepEqual(asked, ['whether it takes changes'])
     })
 
+    test('checks and reads of the metrics are logged at debug only, unless readiness changes', async (t) => {
+      const { stage, gate, call } = await watched(t, engine)
+      const answered = () =>
+        stage.logLines
+          .splice(0)
+          .map((line) => JSON.parse(line))
+          .filter(({ msg }) => msg === 'answered')
+          .map(({ level, route, status }) => [level, route, status])
+      answered()
+      for (const path of ['/health/live', '/health/ready', '/health/ready', '/metrics']) await stage.get(path)
+      assert.deepEqual(answered(), [
+        [20, '/health/live', 200],
+        [30, '/health/ready', 200],
+        [20, '/health/ready', 200],
+        [20, '/metrics', 200],
+      ])
+      gate.hold()
+      const { answers } = await call('/health/ready', 2)
+      stage.clock.advance(2_000)
+      await answers
+      gate.release()
+      for (let check = 0; check < 2; check += 1) await stage.get('/health/ready')
+      assert.deepEqual(answered(), [
+        [30, '/health/ready', 503],
+        [20, '/health/ready', 503],
+        [30, '/health/ready', 200],
+        [20, '/health/ready', 200],
+      ])
+    })
+
     test('a database that is silent for two seconds counts as unavailable, and later checks ask it again', async (t) => {
       const { stage, gate, asked, call } = await watched(t, engine)
       gate.hold()

@@ -120,11 +120,11 @@ async function attack(house: House, loose: Loose, options: Required<FuzzOptions>
   }
 
   async function note(fault: string, shot: Shot, bytes: Buffer, heard: Heard): Promise<void> {
-    const id = /request id ([\w-]+)/.exec(heard.body)?.[1]
+    const id = /with call ([\w-]+)/.exec(heard.body)?.[1]
     const log = house.takeLog()
     lookAtLog(log, shot, bytes)
     const itsLines = log.filter(
-      (line) => id !== undefined && line.includes(`"request":"${id}"`) && line.includes('"error"'),
+      (line) => id !== undefined && line.includes(`"call":"${id}"`) && line.includes('"error"'),
     )
     await keep(`${shot.method} ${firstPartsOf(shot.target)} ${messageIn(itsLines[0])}`, fault, shot, bytes, itsLines)
   }

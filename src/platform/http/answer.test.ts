@@ -100,7 +100,7 @@ test('an unexpected error reveals nothing but where to look', async (t) => {
   assert.equal(answer.json().error, 'server_error')
   assert.ok(!answer.body.includes('secret'))
   const line = lines.find((line) => line.level === 50)
-  assert.ok(answer.json().error_description.includes(line?.request))
+  assert.ok(answer.json().error_description.includes(line?.call))
 })
 
 test('an unavailable dependency is a 503, whatever error it caused', async (t) => {
@@ -191,8 +191,8 @@ test('a browser gets a page if the address is malformed or takes no GET, and if 
   const endpoint = await get('/token')
   assert.deepEqual([endpoint.statusCode, endpoint.body, endpoint.headers.allow], [405, 'nothing here', 'POST'])
   const failed = await get('/broken')
-  const { request } = lines.find(({ msg }) => msg === 'a request failed')!
-  assert.deepEqual([failed.statusCode, failed.body], [500, `failed ${request}`])
+  const { call } = lines.find(({ msg }) => msg === 'a request failed')!
+  assert.deepEqual([failed.statusCode, failed.body], [500, `failed ${call}`])
   const put = await app.inject({ method: 'PUT', url: '/token', headers: { accept } })
   assert.deepEqual([put.statusCode, put.json().error], [405, 'invalid_request'], 'no browser opens a page with PUT')
 })
@@ -229,7 +229,7 @@ test('every request writes one log line, with the pattern of its route', async (
   )
   for (const line of answered()) {
     assert.equal(typeof line.milliseconds, 'number')
-    assert.equal(typeof line.request, 'string')
+    assert.equal(typeof line.call, 'string')
   }
   assert.ok(!JSON.stringify(lines).includes('hidden'))
 })

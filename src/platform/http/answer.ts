@@ -167,7 +167,7 @@ export interface ErrorPages {
   unavailable: ErrorPage
   /** For an address at which there is no page. */
   notFound: ErrorPage
-  /** For an error of this server. `id` is the id of the request in the log. */
+  /** For an error of this server. `id` is the id of the call in the log (`call`). */
   failed(acceptLanguage: string | undefined, id: string): ReturnType<ErrorPage>
 }
 
@@ -281,25 +281,25 @@ function answerProblem(
 ): void {
   const page = request.server.errorPages?.unavailable
   if (error instanceof OAuthError) {
-    log.info({ request: request.id, code: error.code, detail: error.detail }, 'refused')
+    log.info({ call: request.id, code: error.code, detail: error.detail }, 'refused')
     // A person who opens the address of an endpoint in a browser gets the page for addresses without a page.
     if (error.status === 405 && isRead(request)) answerWithoutPage(request, reply, error)
     else answerOAuthError(reply, error)
   } else if (error instanceof Unavailable) {
     // An error with a cause is logged: it means that a service on which this server depends has failed. `Overloaded`
     // has no cause. It is not logged, because there would be too many lines.
-    if (error.cause !== undefined) log.info({ request: request.id, detail: error.message }, 'cannot be answered now')
+    if (error.cause !== undefined) log.info({ call: request.id, detail: error.message }, 'cannot be answered now')
     answerUnavailable(error, request, reply, page)
   } else if (isBadRequest(error)) {
     answerOAuthError(reply, malformed())
   } else if (isUnstorableForDatabase(error)) {
-    log.error({ request: request.id, error }, 'a value from outside reached the database unchecked')
+    log.error({ call: request.id, error }, 'a value from outside reached the database unchecked')
     answerOAuthError(reply, malformed())
   } else if (isUnavailable(error)) {
     logUnavailable(request.id, error)
     answerUnavailable(error, request, reply, page)
   } else {
-    log.error({ request: request.id, error }, 'a request failed')
+    log.error({ call: request.id, error }, 'a request failed')
     answerFailure(request, reply)
   }
 }
@@ -312,7 +312,7 @@ function answerFailure({ id, headers, server }: FastifyRequest, reply: FastifyRe
   }
   answerError(reply, 500, {
     error: 'server_error',
-    error_description: inOAuthCharacters(`the server failed; see its log under request id ${id}`),
+    error_description: inOAuthCharacters(`the server failed; see the lines of its log with call ${id}`),
   })
 }
 
@@ -351,7 +351,7 @@ function setCommonHeaders(reply: FastifyReply): void {
  */
 function lineFor(request: FastifyRequest, reply: FastifyReply) {
   return {
-    request: request.id,
+    call: request.id,
     method: request.method,
     route: request.routeOptions.url ?? 'none',
     status: reply.statusCode,
