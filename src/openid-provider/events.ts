@@ -43,8 +43,8 @@ export function reportErrors(provider: Provider, log: Log): void {
   // connection before the response, it would write ten lines.
   const koa: EventEmitter = provider
   koa.on('error', (error: Error & { code?: string }) => {
-    const isLost = isOfConnection(error)
-    log[isLost ? 'debug' : 'error']({ event: isLost ? 'oidc.hung_up' : 'oidc.failed', error })
+    if (isOfConnection(error)) log.debug({ event: 'oidc.hung_up', error })
+    else log.error({ event: 'oidc.failed', error })
   })
   provider.on('server_error', (ctx, error) => {
     log.error({ event: 'oidc.failed', error })

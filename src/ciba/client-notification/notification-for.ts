@@ -96,8 +96,10 @@ function callBackOf(
     return JSON.parse(vault.open(sealed, callBackAad(id))) as CallBack
   } catch (error) {
     if (outcome === 'approved' && deliveryMode === 'push') throw error
-    const about = { event: 'notification.unreadable', request: id, client: clientId, outcome, error }
-    log.error(about, 'the client is not notified, because the values for its notification cannot be decrypted')
+    log.error(
+      { event: 'notification.unreadable', request: id, client: clientId, outcome, error },
+      'the client is not notified, because the values for its notification cannot be decrypted',
+    )
     return undefined
   }
 }
