@@ -1,6 +1,7 @@
 /** The guarantees of the stores of passkeys, on both engines. */
 import assert from 'node:assert/strict'
 import { describe, type TestContext, test } from 'node:test'
+import { fingerprint } from '../../src/platform/crypto.ts'
 import { createPasskeys } from '../../src/user/passkey/passkey.ts'
 import { createPasskeyChallengeStore } from '../../src/user/passkey/passkey-challenge-store.ts'
 import { createPasskeyStore, mostPasskeys, type Passkey } from '../../src/user/passkey/passkey-store.ts'
@@ -117,6 +118,23 @@ for (const engine of engines) {
       const response = authenticator.get({ challenge: options.challenge, rpId: options.rpId! })
       const answers = await Promise.all(Array.from({ length: 40 }, () => passkeys.confirm('user-ana', 'r1', response)))
       assert.equal(answers.filter(Boolean).length, 1)
+    })
+
+    test('the user handle of a user is lasting, and another one at an issuer with another path on the same host', async (t) => {
+      const { store, challenges, clock } = await stores(t, engine)
+      const handleAt = async (path: string, id = 'user-ana') => {
+        const passkeys = createPasskeys({ store, challenges, issuer: `https://id.example.com${path}`, clock })
+        return (await passkeys.registrationOptions({ id }, [])).user.id
+      }
+      assert.equal(await handleAt(''), fingerprint('passkeys of user-ana'), 'passkeys of earlier versions are valid')
+      const handles = [
+        await handleAt(''),
+        await handleAt('/bank'),
+        await handleAt('/shop'),
+        await handleAt('/bank', 'ben'),
+      ]
+      assert.equal(new Set(handles).size, 4)
+      assert.equal(await handleAt('/bank'), handles[1])
     })
   })
 }

@@ -12,6 +12,7 @@ import type {
 import type { OutboxMessage } from '../../outbox/notification.ts'
 import type { Clock } from '../../platform/clock.ts'
 import { fingerprint, newId } from '../../platform/crypto.ts'
+import { basePathOf } from '../../platform/http/base-path.ts'
 import type { User } from '../user.ts'
 import { type AuthenticatorAnswer, readAnswer } from './authenticator-answer.ts'
 import type { PasskeyChallengeStore } from './passkey-challenge-store.ts'
@@ -84,6 +85,7 @@ export function createPasskeys(needs: PasskeyNeeds): Passkeys {
   const around: Around = {
     ...needs,
     always: { rpID, timeout: challengeLifeMs },
+    handleOf: (userId) => userHandle(userId, issuer),
     expected: { expectedOrigin: origin, expectedRPID: rpID, requireUserVerification: true },
     async kept(options, purpose) {
       await challenges.keep(options.challenge, purpose, clock.now() + challengeLifeMs)
@@ -106,11 +108,13 @@ interface Around extends PasskeyNeeds {
   expected: { expectedOrigin: string; expectedRPID: string; requireUserVerification: boolean }
   /** Stores the challenge of the options for a purpose. Resolves to the options. */
   kept<Options extends { challenge: string }>(options: Options, purpose: string): Promise<Options>
+  /** Returns the user handle of a user, base64url. */
+  handleOf(userId: string): string
 }
 
 /** Registration of a passkey. */
 function registering(around: Around): Pick<Passkeys, 'registrationOptions' | 'register'> {
-  const { store, challenges, clock, always, expected, kept } = around
+  const { store, challenges, clock, always, expected, kept, handleOf } = around
   return {
     async registrationOptions(user, known) {
       const userName = user.username ?? user.email ?? user.phone_number ?? user.id
@@ -118,7 +122,7 @@ function registering(around: Around): Pick<Passkeys, 'registrationOptions' | 're
       const options = await generateRegistrationOptions({
         ...always,
         rpName: 'Doorbell',
-        userID: new Uint8Array(Buffer.from(userHandle(user.id), 'base64url')),
+        userID: new Uint8Array(Buffer.from(handleOf(user.id), 'base64url')),
         userName,
         userDisplayName: user.name ?? userName,
         attestationType: 'none',
@@ -163,7 +167,7 @@ function registering(around: Around): Pick<Passkeys, 'registrationOptions' | 're
 
 /** Authentication with a passkey: to sign in, or to confirm a decision. */
 function authenticating(around: Around): Pick<Passkeys, 'signInOptions' | 'signIn' | 'confirmOptions' | 'confirm'> {
-  const { store, challenges, clock, always, expected, kept } = around
+  const { store, challenges, clock, always, expected, kept, handleOf } = around
 
   /**
    * Verifies a response. Resolves to the id of the passkey's user, or to undefined if anything in the response is
@@ -180,7 +184,7 @@ function authenticating(around: Around): Pick<Passkeys, 'signInOptions' | 'signI
   }
 
   async function counterOf(answer: AuthenticatorAnswer, passkey: Passkey): Promise<number | undefined> {
-    if (answer.userHandle !== undefined && answer.userHandle !== userHandle(passkey.userId)) return undefined
+    if (answer.userHandle !== undefined && answer.userHandle !== handleOf(passkey.userId)) return undefined
     const { verifyAuthenticationResponse } = await webauthn()
     const checked = await unlessItThrows(() =>
       verifyAuthenticationResponse({
@@ -222,8 +226,16 @@ function authenticating(around: Around): Pick<Passkeys, 'signInOptions' | 'signI
 
 const confirming = (userId: string, requestId: string) => `confirm:${userId}:${requestId}`
 
-/** Returns the user handle: always the same for a user, at most 64 bytes, and without information about the user. */
-const userHandle = (userId: string) => fingerprint(`passkeys of ${userId}`)
+/**
+ * Returns the user handle: always the same for a user, at most 64 bytes, and without information about the user.
+ *
+ * All issuers on one host have the same RP ID, and an authenticator keeps one passkey for each RP ID and user handle. So
+ * issuers that differ only in their paths need different user handles, also if a user has the same id at each of them.
+ */
+function userHandle(userId: string, issuer: string): string {
+  const path = basePathOf(issuer)
+  return fingerprint(path === '' ? `passkeys of ${userId}` : `passkeys of ${userId} below ${path}`)
+}
 
 function describe({ credentialId, transports }: Passkey) {
   return { id: credentialId, ...(transports.length > 0 && { transports }) }
