@@ -13,7 +13,7 @@ import type { UserStore } from './user-store.ts'
  * added by command.
  *
  * A `login_hint` is an id, a username, an e-mail address, a phone number or a subject identifier (RFC 9493). The letter
- * case of an e-mail address does not matter. A phone number may have any visual separators, and may be a `tel:`
+ * case of an e-mail address does not matter, nor that of a name that is stored in small letters. A phone number may have any visual separators, and may be a `tel:`
  * address. An `id_token_hint` identifies the user by its `sub`. A verified `login_hint_token` identifies the user by
  * the configured claim. An unverified `login_hint_token` matches no user.
  *
@@ -26,7 +26,6 @@ export function createUserDirectory(
 ): UserHooks {
   const byId = new Map(configured.map((user) => [user.id, user]))
   const byIdentifier = new Map(configured.flatMap((user) => identifiersOf(user).map((name) => [name, user])))
-  const byEmail = new Map(configured.map((user) => [user.email?.toLowerCase(), user]))
   const byNumber = new Map(configured.map((user) => [plainNumber(user.phone_number ?? ''), user]))
 
   const find = async (id: string): Promise<User | null> => {
@@ -38,7 +37,7 @@ export function createUserDirectory(
     const number = plainNumber(name)
     const configured =
       byIdentifier.get(name) ??
-      byEmail.get(name.toLowerCase()) ??
+      byIdentifier.get(name.toLowerCase()) ??
       (number === undefined ? undefined : byNumber.get(number))
     // The users that were added by command are searched even if the configuration contains the name, so that the time
     // does not reveal which names exist.

@@ -36,16 +36,17 @@ export function createUserStore(database: Database, onUnreadable = throwUnreadab
     },
 
     /**
-     * Finds a user by an identifier that a client may send: id, username, e-mail address or phone number. A phone
-     * number may have other visual separators than the stored number. If two users have the same number with different
-     * separators, a user is found only if the identifier is spelt exactly like the stored number.
+     * Finds a user by an identifier that a client may send: id, username, e-mail address or phone number. If the stored
+     * identifier is in small letters, it is found in any letter case; a user whose identifier has the same letter case
+     * comes first. A phone number may have other visual separators than the stored number. If two users have the same
+     * number with different separators, a user is found only if the identifier is spelt exactly like the stored number.
      */
     async findByIdentifier(identifier: string): Promise<KnownUser | undefined> {
       const [row, next] = await database.read<UserRow & { is_exact: number }>(
-        `select users.*, case when id = $1 or username = $1 or email = $2 or phone_number = $1 then 1 else 0 end as is_exact
+        `select users.*, case when id in ($1, $2) or username in ($1, $2) or email = $2 or phone_number = $1 then 1 else 0 end as is_exact
          from users
-         where id = $1 or username = $1 or email = $2 or phone_number = $1 or ${plainNumberIn('phone_number')} = $3
-         order by case when id = $1 then 0 else 1 end, is_exact desc limit 2`,
+         where id in ($1, $2) or username in ($1, $2) or email = $2 or phone_number = $1 or ${plainNumberIn('phone_number')} = $3
+         order by case when id = $1 then 0 when username = $1 then 1 else 2 end, is_exact desc limit 2`,
         [identifier, identifier.toLowerCase(), plainNumber(identifier) ?? null],
       )
       return row === undefined || (row.is_exact === 0 && next !== undefined) ? undefined : toUser(row)

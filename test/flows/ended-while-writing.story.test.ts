@@ -143,7 +143,7 @@ for (const engine of engines) {
     const { endpoint } = (await openPushService(t)).newBrowser().subscription
     for (const [path, statement] of [
       ['remove', /as count\s+from \(select 1 as present/],
-      ['claim', /delete from push_subscriptions where endpoint_hash/],
+      ['claim', /delete from push_subscriptions\s+where endpoint_hash/],
     ] as const) {
       const { send } = await scene(t, engine, statement)
       const { status, body } = await send(`/backchannel/push-subscriptions/${path}`, { endpoint })

@@ -347,9 +347,14 @@ test('hooks get the hint as it was sent, and the subject identifier parsed', asy
 test('all forms of an unknown name lead to one decoy user, so that its limits do not reveal it', async (t) => {
   const stage = await openStage(t, { config: { requests: { unknownUsers: 'pretend', maxOpenPerUser: 5 } } })
   const forms: string[][] = [
-    ['+34611111111', 'tel:+34-611-111-111', '+34 611 111 111', json('phone_number', { phone_number: '+34611111111' })],
-    ['zoe@example.com', json('email', { email: 'Zoe@example.com' }), json('account', { uri: 'acct:zoe@example.com' })],
-    ['user-zoe', json('opaque', { id: 'user-zoe' }), json('iss_sub', { iss: stage.url, sub: 'user-zoe' })],
+    ['+34611111111', 'tel:+34-611-111-111', '+34 611 111 111'],
+    ['zoe@example.com', 'Zoe@example.com', 'ZOE@EXAMPLE.COM'],
+    ['zoe', 'ZOE', 'Zoe'],
+    [
+      json('iss_sub', { iss: stage.url, sub: 'user-zoe' }),
+      JSON.stringify({ sub: 'user-zoe', iss: stage.url, format: 'iss_sub' }),
+      ` ${json('iss_sub', { iss: stage.url, sub: 'user-zoe' })}`,
+    ],
   ]
   for (const spellings of forms) {
     const answers: number[] = []

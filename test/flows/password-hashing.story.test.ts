@@ -160,7 +160,7 @@ describe('wrong passwords at once', () => {
     assert.deepEqual([refused.status, refused.headers.get('retry-after')], [503, '5'])
     const text = await refused.text()
     assert.match(text, /Many people are signing in at the moment/)
-    const again = /<a href="([^"]+)">Try again<\/a>/.exec(text)![1]!
+    const again = /<a class="button" href="([^"]+)">Try again<\/a>/.exec(text)![1]!
     const form = await (await fetch(new URL(again, refused.url), { headers: { cookie: attempt.cookie } })).text()
     assert.match(form, /<form method="post" action="\/sign-in\//)
     held.letAll()

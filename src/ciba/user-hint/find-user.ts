@@ -159,8 +159,7 @@ function nameIn({ kind, value, claims, subject, identifier }: UserHint): string 
   const name = subject?.value ?? (kind === 'id_token_hint' && claims?.sub ? claims.sub : plain)
   // `JSON.stringify` is used, because `String` throws for some JSON objects, for example for `{"toString": 1}`.
   const spelled = typeof name === 'string' ? name : JSON.stringify(name)
-  // As in the directory of users, the letter case matters only outside e-mail addresses.
-  return plainNumber(spelled) ?? (spelled.includes('@') ? spelled.toLowerCase() : spelled)
+  return plainNumber(spelled) ?? spelled.toLowerCase()
 }
 
 /**
