@@ -16,11 +16,12 @@ const attacker = { 'x-forwarded-for': '198.51.100.7' }
 const anasHome = { 'x-forwarded-for': '203.0.113.7' }
 const newcomer = { 'x-forwarded-for': '192.0.2.7' }
 
-/** A sign-in that an anonymous browser has begun: the paths of its pages, and of the response to the consent app. */
+/** Eight sign-ins that an anonymous browser has begun: the path of a page, and of the responses to the consent app. */
 interface Begun {
   browser: Visitor
   page: string
-  callback: string
+  /** Returns the path of the response to the next sign-in. Two calls of one response at once would be one work. */
+  nextCallback(): string
 }
 
 const authorizePath = (clientId: string) =>
@@ -46,7 +47,7 @@ const calls: Record<string, [status: number, call: Call]> = {
     303,
     ({ browser, page }) => browser.get(page.replace('/sign-in/', '/oauth/authorize/')),
   ],
-  'the response to the consent app': [400, ({ browser, callback }) => browser.get(callback)],
+  'the response to the consent app': [400, ({ browser, nextCallback }) => browser.get(nextCallback())],
   'signing out': [303, ({ browser }) => browser.post('/session/end', {}, { cookie: 'doorbell_session=unknown' })],
   'an authorization request': [303, ({ browser }) => browser.get(authorizePath('phone-app'))],
   'an authorization request of an unknown client': [400, ({ browser }) => browser.get(authorizePath('unknown'))],
@@ -131,15 +132,19 @@ async function scene(t: TestContext, engine: Engine) {
   const anas = openVisitor(stage.url, stage.url, anasHome)
   await anas.signIn(ana)
   const browser = openVisitor(stage.url, stage.url, attacker)
-  const { location: authorize = '' } = await browser.get('/session/start')
-  const { location: page = '' } = await browser.get(authorize)
-  const state = new URL(authorize, stage.url).searchParams.get('state')!
-  const callback = `/session/callback?${new URLSearchParams({ code: 'unknown', state, iss: stage.url })}`
+  const callbacks: string[] = []
+  let page = ''
+  while (callbacks.length < 8) {
+    const { location: authorize = '' } = await browser.get('/session/start')
+    if (page === '') page = (await browser.get(authorize)).location ?? ''
+    const state = new URL(authorize, stage.url).searchParams.get('state')!
+    callbacks.push(`/session/callback?${new URLSearchParams({ code: 'unknown', state, iss: stage.url })}`)
+  }
   return {
     stage,
     gate,
     anas,
-    begun: { browser, page, callback },
+    begun: { browser, page, nextCallback: () => callbacks.pop()! },
     strangers: openVisitor(stage.url, stage.url, newcomer),
   }
 }
