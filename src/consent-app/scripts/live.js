@@ -39,6 +39,18 @@ function keepUpToDate(place) {
     letGo = document.hidden ? undefined : shareStream(place.dataset.live, (event) => heard[event]())
   }
   document.addEventListener('visibilitychange', update)
+  // The user has sent a form, or follows a link. A reload would then cancel this, and the page that tells the outcome of
+  // the user's own decision would not be shown.
+  let isLeaving = false
+  addEventListener('beforeunload', () => {
+    isLeaving = true
+  })
+  addEventListener('pageshow', () => {
+    isLeaving = false
+  })
+  const reload = () => {
+    if (!isLeaving) location.reload()
+  }
   update()
 
   async function fetchAgain() {
@@ -51,10 +63,10 @@ function keepUpToDate(place) {
     }
     note('page', false)
     pauses.cancel()
-    if (!answer.ok || answer.redirected) return location.reload()
+    if (!answer.ok || answer.redirected) return reload()
     const page = new DOMParser().parseFromString(await answer.text(), 'text/html')
     const fresh = page.querySelector('[data-live]')
-    if (isOver(page, fresh)) return location.reload()
+    if (isOver(page, fresh)) return reload()
     // If nothing has changed, the list is not replaced: screen readers do not read it again, and the focus stays where
     // it is.
     if (fresh.innerHTML !== place.innerHTML) place.replaceChildren(...fresh.childNodes)
