@@ -2,7 +2,7 @@
 import type { FastifyInstance, FastifyRequest } from 'fastify'
 import { browserName } from '../platform/http/browser-name.ts'
 import type { Form } from '../platform/http/form.ts'
-import { longestShownName, shownNamePattern } from '../platform/shown-name.ts'
+import { longestPasskeyName, passkeyNamePattern } from '../platform/passkey-name.ts'
 import { type DeviceApi, type ShownPasskey, succeeded } from './device-api.ts'
 import { safeReturn } from './session.ts'
 import { formOf, type Reader, type Shell, staleForm } from './shell.ts'
@@ -24,7 +24,7 @@ export function passkeysEndpoint(app: FastifyInstance, shell: Shell, api: Device
     return page(reply, 'passkeys', reader, {
       passkeys: passkeys.map((passkey) => viewOf(passkey, reader)),
       proposedName: freeName(defaultName(request, reader), passkeys),
-      nameRule: { pattern: shownNamePattern, longest: longestShownName },
+      nameRule: { pattern: passkeyNamePattern, longest: longestPasskeyName },
       message: textFor(reader, done, ['added', 'renamed', 'removed']),
       problem: textFor(reader, done, ['failed', 'too_often', 'bad_name']),
       again,

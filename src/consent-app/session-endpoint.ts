@@ -5,6 +5,7 @@ import type { Clock } from '../platform/clock.ts'
 import { fingerprint } from '../platform/crypto.ts'
 import type { BoundedWait } from '../platform/http/bounded-wait.ts'
 import { type LoadShedding, slotOf } from '../platform/http/load-shedding.ts'
+import { targetOf } from '../platform/http/one-spelling.ts'
 import { isUnavailable, unavailableIn } from '../platform/http/unavailable.ts'
 import type { DeviceApi } from './device-api.ts'
 import { type Cookies, rememberedForSeconds, safeReturn } from './session.ts'
@@ -80,7 +81,8 @@ function signInRoutes(app: FastifyInstance, shell: Shell, needs: SessionNeeds): 
     }
     const signInName = cookies.signInName(underWay.state)
     try {
-      const answer = new URL(issuer + request.url)
+      const { path, search } = targetOf(request.url)
+      const answer = new URL(issuer + path + search)
       const finish = () => finishOnce(underWay.state, () => signIn.finish(answer, underWay, clock.now()))
       const session = await whileSigningIn(slotOf(request.raw), finish, returningUserOf(request))
       reply.clearCookie(signInName, cookies.options)
@@ -151,7 +153,7 @@ function signOutRoutes(app: FastifyInstance, shell: Shell, needs: SessionNeeds):
 /**
  * Returns a function that does not begin the same work again while it is in progress, but resolves to the same result.
  * Some browsers send a callback twice at once. If the code in it were used twice, the provider would end all tokens of
- * the session (RFC 6749 §4.1.2).
+ * the session (RFC 6749 §4.1.2). Nothing is kept afterwards, because an answer signs in only once.
  */
 function createOnceAtATime<Result>() {
   const inProgress = new Map<string, Promise<Result>>()

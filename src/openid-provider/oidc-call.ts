@@ -57,6 +57,8 @@ export function createForwardToOidcProvider(
   const readProof = createReadForwardedProof(provider, proofs)
   const issuer = new URL(provider().issuer)
   const known = new Map(aliases.map((alias) => [new URL(alias).host, new URL(alias)]))
+  // By its host, a call cannot be told from a call of an alias on the same host. It counts as a call of the issuer.
+  known.delete(issuer.host)
 
   const readCall = (request: FastifyRequest) => {
     const proof = proofSentWith(request.raw)
@@ -185,7 +187,7 @@ function replay(
     method: raw.method,
     url: path + search,
     // oidc-provider puts this path before the paths of the addresses that it returns.
-    baseUrl: basePathOf(address.href),
+    baseUrl: basePathOf(address),
     socket: raw.socket,
     connection: raw.socket,
     httpVersion: raw.httpVersion,

@@ -20,13 +20,7 @@ describe('passkeys', () => {
     ])
     await seesHeading(page, says('waiting.title'))
 
-    const client = await playedBy(stage, 'kiosk')
-    const response = await openid.initiateBackchannelAuthentication(client, {
-      scope: 'openid',
-      login_hint: 'ana',
-      acr_values: 'phr',
-    })
-    await page.goto(`${stage.url}/approve/${await stage.newestRequest()}`)
+    const { client, response } = await openRequestForPasskey(stage, page)
     // No confirmation: she has just signed in with it.
     await press(page, says('approve.approve'))
     await seesHeading(page, says('outcome.approved_title'))
@@ -37,13 +31,7 @@ describe('passkeys', () => {
     const { stage, page } = await atHome(t)
     const authenticator = await plugInAuthenticator(page)
     await addPasskey(page, stage)
-    const client = await playedBy(stage, 'kiosk')
-    const response = await openid.initiateBackchannelAuthentication(client, {
-      scope: 'openid',
-      login_hint: 'ana',
-      acr_values: 'phr',
-    })
-    await page.goto(`${stage.url}/approve/${await stage.newestRequest()}`)
+    const { client, response } = await openRequestForPasskey(stage, page)
     assert.ok((await readPage(page)).includes(says('approve.need_passkey')))
     assert.equal(await page.getByRole('button', { name: says('approve.approve'), exact: true }).count(), 0)
 
@@ -176,4 +164,13 @@ async function addPasskey(page: Page, stage: Stage): Promise<void> {
   await page.goto(`${stage.url}/passkeys`)
   await Promise.all([page.waitForURL(/done=added/), page.getByRole('button', { name: says('passkeys.add') }).click()])
   assert.equal(await page.getByRole('status').textContent(), says('passkeys.added'))
+}
+
+/** A client requests an approval with a passkey, and the user opens the page of the request. */
+async function openRequestForPasskey(stage: Stage, page: Page) {
+  const client = await playedBy(stage, 'kiosk')
+  const asked = { scope: 'openid', login_hint: 'ana', acr_values: 'phr' }
+  const response = await openid.initiateBackchannelAuthentication(client, asked)
+  await page.goto(`${stage.url}/approve/${await stage.newestRequest()}`)
+  return { client, response }
 }

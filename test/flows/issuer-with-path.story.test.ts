@@ -84,11 +84,11 @@ function forward(call: IncomingMessage, response: ServerResponse, url: string): 
   call.pipe(forwarded)
 }
 
-async function opened(t: TestContext, front: Front, more: ConfigInput = {}) {
+async function opened(t: TestContext, front: Front, more: (port: number) => ConfigInput = () => ({})) {
   const port = await freePort()
   const origin = `http://localhost:${port}`
   const issuer = origin + path
-  const stage = await openStage(t, { config: { issuer, registration: { mode: 'open' }, ...more } })
+  const stage = await openStage(t, { config: { issuer, registration: { mode: 'open' }, ...more(port) } })
   const server = await front(stage, port)
   closeAfter(t, async () => void (await server.close()))
   return { stage, origin, issuer }
@@ -252,14 +252,21 @@ test('the path of an issuer does not begin like a path of this server: those are
   assert.deepEqual([...used].sort(), [...ownSegments].sort())
 })
 
-test('the aliases for certificates may be below the issuer', async (t) => {
-  const { stage, issuer } = await opened(t, fronts['a proxy that keeps the path']!, {
-    mutualTls: { issuer: 'https://localhost:4001/tenants/bank/mtls' },
+test('the aliases for certificates may be below the issuer, on the same host', async (t) => {
+  const { stage, issuer, origin } = await opened(t, fronts['a proxy that keeps the path']!, (port) => ({
+    mutualTls: { issuer: `https://localhost:${port}/tenants/bank/mtls` },
     proxy: { trust: ['127.0.0.1'], clientCertificateHeader: 'x-client-cert' },
-  })
-  const { body } = await stage.get(`${path}/.well-known/openid-configuration`)
-  assert.equal(body.issuer, issuer)
-  const aliases = Object.values(body.mtls_endpoint_aliases as Record<string, string>)
-  assert.equal(aliases.length, 5)
-  for (const alias of aliases) assert.notEqual((await stage.get(new URL(alias).pathname)).status, 404, alias)
+  }))
+  const { mtls_endpoint_aliases: aliases, ...metadata } = (await (
+    await fetch(`${issuer}/.well-known/openid-configuration`)
+  ).json()) as Record<string, unknown>
+  assert.equal(Object.keys(aliases as object).length, 5)
+  for (const alias of Object.values(aliases as Record<string, string>)) {
+    assert.notEqual((await stage.get(new URL(alias).pathname)).status, 404, alias)
+  }
+  for (const address of Object.values(metadata).filter((value) => String(value).startsWith('http'))) {
+    assert.doesNotMatch(String(address), /mtls/)
+    if (address !== issuer) assert.notEqual((await fetch(String(address), { redirect: 'manual' })).status, 404)
+  }
+  await openVisitor(origin).signIn(ana, `${path}/`)
 })

@@ -10,7 +10,7 @@ import type { Clock } from '../../platform/clock.ts'
 import { browserName } from '../../platform/http/browser-name.ts'
 import type { Form } from '../../platform/http/form.ts'
 import { OAuthError } from '../../platform/oauth-error.ts'
-import { longestShownName, readShownName } from '../../platform/shown-name.ts'
+import { longestPasskeyName, readPasskeyName } from '../../platform/passkey-name.ts'
 import type { Passkeys } from '../../user/passkey/passkey.ts'
 import { mostPasskeys, type Passkey } from '../../user/passkey/passkey-store.ts'
 import type { UserHooks } from '../../user/user.ts'
@@ -184,9 +184,9 @@ function tooOften(): OAuthError {
 function readName(form: Form): string | undefined {
   const text = form.get('name')
   if (text === undefined) return undefined
-  const name = readShownName(text)
+  const name = readPasskeyName(text)
   if (name === undefined) {
-    throw new OAuthError('invalid_request', `name must be 1 to ${longestShownName} visible characters`, {
+    throw new OAuthError('invalid_request', `name must be 1 to ${longestPasskeyName} visible characters`, {
       members: { bad_name: true },
     })
   }

@@ -54,7 +54,7 @@ function keepUpToDate(place) {
   update()
 
   async function fetchAgain() {
-    const answer = await fetch(location.href, { headers: { accept: 'text/html' } }).catch(() => undefined)
+    const answer = await fetchWhole(location.href).catch(() => undefined)
     // A reload would replace the page by an error page, which does not come back by itself.
     if (answer === undefined || answer.status === 429 || answer.status >= 500) {
       note('page', true)
@@ -64,7 +64,7 @@ function keepUpToDate(place) {
     note('page', false)
     pauses.cancel()
     if (!answer.ok || answer.redirected) return reload()
-    const page = new DOMParser().parseFromString(await answer.text(), 'text/html')
+    const page = new DOMParser().parseFromString(answer.text, 'text/html')
     const fresh = page.querySelector('[data-live]')
     if (isOver(page, fresh)) return reload()
     // If nothing has changed, the list is not replaced: screen readers do not read it again, and the focus stays where
@@ -78,6 +78,13 @@ function keepUpToDate(place) {
     const sessionIn = (one) => one.querySelector('form[data-sign-out] [name=form_token]')?.value
     return fresh === null || sessionIn(page) !== sessionIn(document)
   }
+}
+
+/** Resolves to the whole answer. Rejects if the connection is lost, also in the middle of the answer. */
+async function fetchWhole(url) {
+  const answer = await fetch(url, { headers: { accept: 'text/html' } })
+  const { ok, redirected, status } = answer
+  return { ok, redirected, status, text: await answer.text() }
 }
 
 /**
@@ -114,7 +121,8 @@ async function closeNotificationsBeside(place) {
 
 /**
  * Calls `hear` with `open`, `changed` or `lost`, or with `is open` or `is lost` if this has been so for a while. The tab
- * that has the lock opens the stream, and tells the others. When it is closed or hidden, the next tab gets the lock. Without a secure context, there are no locks: each tab has a stream.
+ * that has the lock opens the stream, and tells the others. When it is closed or hidden, the next tab gets the lock.
+ * Without a secure context, there are no locks: each tab has a stream.
  *
  * @returns a function that ends this
  */
@@ -179,9 +187,7 @@ function openStream(url, hear) {
   }
 }
 
-/**
- * Pauses that grow. They differ by chance, so that the tabs of many users do not call at the same moment.
- */
+/** Pauses that grow. They differ by chance, so that the tabs of many users do not call at the same moment. */
 function createPauses() {
   let length = pauseMs.first
   let timer

@@ -67,10 +67,9 @@ const callerPatience: CallerTimeouts = { headers: 10_000, request: 30_000, silen
 
 /**
  * Returns options with which the server closes the connections of slow callers. `ofNode` contains options of Node's
- * server, which closes the connection of a caller that sends too slowly or sends nothing. `handshakeTimeout` applies only
- * to TLS. `connectionTimeout` is an
- * option of Fastify, which closes the connection of a caller that does not read the response. With `ofNode`, Node also
- * passes calls without `Host` to Fastify (see `beginCall`).
+ * server, which closes the connection of a caller that sends too slowly or sends nothing. `handshakeTimeout` applies
+ * only to TLS. `connectionTimeout` is an option of Fastify, which closes the connection of a caller that does not read
+ * the response. With `ofNode`, Node also passes calls without `Host` to Fastify (see `beginCall`).
  */
 export function serverTimeouts({ headers, request, silence } = callerPatience) {
   const ofNode = {

@@ -12,8 +12,8 @@ import { targetOf } from './one-spelling.ts'
 const authorizationServerMetadata = '/.well-known/oauth-authorization-server'
 
 /** Returns the path of an issuer. The path is empty if the issuer has none. */
-export function basePathOf(issuer: string): string {
-  return new URL(issuer).pathname.replace(/\/+$/, '')
+export function basePathOf(issuer: string | URL): string {
+  return (typeof issuer === 'string' ? new URL(issuer) : issuer).pathname.replace(/\/+$/, '')
 }
 
 /**
@@ -23,6 +23,7 @@ export function basePathOf(issuer: string): string {
  * @param basePaths the paths of the issuer and of its aliases, without empty ones
  */
 export function withoutBasePath(target: string, basePaths: readonly string[]): string {
+  if (basePaths.length === 0) return target
   const { path, search } = targetOf(target)
   for (const basePath of basePaths) {
     if (path === basePath) return `/${search}`

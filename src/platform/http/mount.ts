@@ -125,8 +125,8 @@ function route(app: FastifyInstance, request: IncomingMessage, response: ServerR
 
 /**
  * Returns a plugin that adds `routes` to another Fastify server, except routes that this server has already. That server
- * does not read the bodies, so that `app` can read them. Without a prefix, the
- * routes are added below the path of the issuer.
+ * does not read the bodies, so that `app` can read them. Without a prefix, the routes are added below the path of the
+ * issuer.
  */
 export function asPlugin(app: FastifyInstance, routes: readonly KnownRoute[]): FastifyPluginAsync {
   return async (host) => {
